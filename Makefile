@@ -1,0 +1,72 @@
+# Every target sets up what it needs: .venv is made and filled on first use, and again when a pin changes.
+# Needed on the machine: Python 3.11 or newer (with venv) and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# `make ui PORT=4000 HOST=0.0.0.0`, `make test WORKERS=8 ARGS="-k commit"`
+HOST ?= 127.0.0.1
+PORT ?= 3000
+WORKERS ?= auto
+ARGS ?=
+
+# Where the demo keeps its lake and its Dagster instance; `make ui` opens the same.
+DEMO_HOME ?= $(CURDIR)/.lakefeed/demo
+DEMO_ENV := LAKEFEED_HOME=$(DEMO_HOME) DAGSTER_HOME=$(DEMO_HOME)/dagster
+
+# One thread a worker for the numeric libraries: the tests already use every core.
+TEST_ENV := OMP_NUM_THREADS=1 DAGSTER_DISABLE_TELEMETRY=yes
+
+INSTALLED := $(VENV)/.installed
+PINS := constraints.txt pyproject.toml sdk/pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test ui lint format bench soak clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with everything in it
+
+$(INSTALLED): $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakefeed needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[media,pandas,postgres,s3,torch]' '.[dev]'
+	@rm -rf build  # what the build of the root leaves behind
+	@touch $@
+
+demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minutes)
+	@mkdir -p $(DEMO_HOME)/dagster && cp dagster.yaml $(DEMO_HOME)/dagster/
+	$(DEMO_ENV) $(BIN)/python -m dataset_assets.demo $(ARGS)
+
+test: $(INSTALLED) ## every test but the soak tests
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+ui: $(INSTALLED) ## Dagster's UI on the home of the demo
+	@mkdir -p $(DEMO_HOME)/dagster && cp dagster.yaml $(DEMO_HOME)/dagster/
+	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h $(HOST) -p $(PORT) $(ARGS)
+
+lint: $(INSTALLED) ## style, types, import rules, and that the definitions load
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	DAGSTER_DISABLE_TELEMETRY=yes $(BIN)/dg check defs
+
+format: $(INSTALLED) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# bench_*.py are for pytest-benchmark, _*.py are shared parts, the rest are scripts that compare.
+SCRIPTS = $(filter-out sdk/benchmarks/bench_% sdk/benchmarks/_% sdk/benchmarks/conftest.py,$(sort $(wildcard sdk/benchmarks/*.py)))
+
+bench: $(INSTALLED) ## benchmarks: the comparisons, then the timed ones
+	@set -e; for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	@ls sdk/benchmarks/bench_*.py >/dev/null 2>&1 || exit 0; \
+		$(BIN)/python -m pytest -p benchmark --benchmark-only -o python_files='bench_*.py' sdk/benchmarks $(ARGS)
+
+soak: $(INSTALLED) ## the long tests
+	$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+clean: ## remove the environment, the demo's home and the caches
+	rm -rf $(VENV) .lakefeed build sdk/build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

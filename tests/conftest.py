@@ -1,0 +1,44 @@
+"""What every test shares: a home of its own, a fresh lake, and how hard hypothesis looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.lake import Lake
+
+# A slow or busy machine is no failure; the same examples every time.
+settings.register_profile(
+    "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+# HYPOTHESIS_PROFILE=thorough pytest tests/properties: new examples every time, and many of them.
+settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=2_000, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home for this test; no setting of the machine reaches it."""
+    for name in [name for name in os.environ if name.startswith("LAKEFEED_")]:
+        monkeypatch.delenv(name)
+    place = tmp_path / "home"
+    monkeypatch.setenv("LAKEFEED_HOME", str(place))
+    monkeypatch.setenv("LAKEFEED_CACHE_DIR", str(tmp_path / "cache"))
+    return place
+
+
+@pytest.fixture
+def lake(home: Path) -> Iterator[Lake]:
+    """A fresh lake in this test's home: embedded catalog, local files."""
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.config import Settings
+
+    fresh = Lake(Settings.load())
+    yield fresh
+    fresh.close()

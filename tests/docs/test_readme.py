@@ -1,0 +1,52 @@
+"""The Python of the README and of docs/ runs as it stands, each page from top to bottom in one namespace.
+
+A block after the line `<!-- no-run -->` is shown only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"(?P<skip><!-- no-run -->\s*)?^```python[^\n]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if "```python" in page.read_text()
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    script = tmp_path / "page.py"
+    script.write_text(_program(page.read_text()))
+    # A process of its own: what a page imports or leaves open stays there.
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{page.name}, lines as in the page:\n{done.stderr}"
+
+
+def test_blocks_keep_their_line_numbers() -> None:
+    page = "text\n```python\na = 1\n```\n<!-- no-run -->\n```python\nboom\n```\n\n```python\nassert a == 1\n```\n"
+    assert _program(page).splitlines() == ["", "", "a = 1", *[""] * 7, "assert a == 1"]
+
+
+def _program(page: str) -> str:
+    """The blocks that run, each on the lines that it has in the page."""
+    lines = [""] * page.count("\n")
+    for block in BLOCK.finditer(page):
+        if not block["skip"]:
+            first = page.count("\n", 0, block.start("code"))
+            code = block["code"].splitlines()
+            lines[first : first + len(code)] = code
+    return "\n".join(lines).rstrip("\n") + "\n"
