@@ -1,0 +1,174 @@
+"""The content-addressed store: a file is kept once, under the SHA-256 of its bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
+from lakefeed.storage.cache import BlobCache, require
+from lakefeed.storage.hashing import checked, sha256_bytes
+from lakefeed.storage.local import LocalBlobs
+from lakefeed.storage.remote import RemoteBlobs
+from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
+
+
+class Blob(NamedTuple):
+    """The name (SHA-256, lower-case hex) and the size in bytes of stored content."""
+
+    sha256: str
+    size: int
+
+
+class Backend(Protocol):
+    """Where a store keeps its blobs. Safe between threads and processes; picklable; ``put`` is idempotent.
+
+    A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
+    """
+
+    def locate(self, sha256: str) -> str: ...
+    def size(self, sha256: str) -> int | None: ...
+    def open(self, sha256: str) -> BinaryIO: ...
+    def put(self, source: BinaryIO) -> tuple[str, int]: ...
+    def sync(self, digests: Iterable[str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class BlobStore:
+    """Blobs at ``url`` (a local path, or any URL of fsspec), with verified local copies under ``cache_dir``.
+
+    Cheap to make: nothing is read, written or connected to before the first call. Picklable, safe between threads,
+    processes and forks. ``options`` go to fsspec as they are.
+
+    Example:
+        >>> from pathlib import Path
+        >>> store = BlobStore("blobs", Path("cache"))
+        >>> blob = store.put_bytes(b"abc")
+        >>> store.has(blob.sha256), store.read(blob.sha256)
+        (True, b'abc')
+        >>> store.local_path(blob.sha256, ".txt").suffix
+        '.txt'
+    """
+
+    url: str
+    cache_dir: Path
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    def put_file(self, path: str | os.PathLike[str], *, sync: bool = True) -> Blob:
+        """The name of the file's bytes, which are stored now if they were not; read in pieces.
+
+        Durable on return, or with ``sync=False`` once ``sync`` has been called: for many files at once that is faster.
+
+        Raises:
+            MissingFileError: there is no such file.
+            FileError: it cannot be read or stored.
+        """
+        with _reasons(f"cannot store {os.fspath(path)!r}"), Path(path).open("rb") as stream:
+            return self.put(stream, sync=sync)
+
+    def put_bytes(self, data: bytes, *, sync: bool = True) -> Blob:
+        """As ``put_file``, for bytes in memory."""
+        with _reasons(f"cannot store {len(data)} bytes"):
+            return self.put(io.BytesIO(data), sync=sync)
+
+    def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
+        """As ``put_file``, for what is left in an open, seekable stream."""
+        blob = Blob(*self._backend.put(source))
+        if sync:
+            self._backend.sync([blob.sha256])
+        return blob
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Make blobs put with ``sync=False`` durable."""
+        self._backend.sync(digests)
+
+    def has(self, sha256: str) -> bool:
+        """Whether the store holds the blob (its bytes are verified when they are read)."""
+        return self._backend.size(checked(sha256)) is not None
+
+    def locate(self, sha256: str) -> str:
+        """The URL of the blob."""
+        return self._backend.locate(checked(sha256))
+
+    def read(self, sha256: str, suffix: str = "") -> bytes:
+        """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.
+
+        Raises:
+            MissingFileError: the store has no such blob.
+            IntegrityError: the store's own copy is damaged.
+        """
+        if not self._is_local:
+            return self._read_cached(checked(sha256), suffix)
+        with self._open(checked(sha256)) as stream:
+            data = stream.read()
+        require(sha256, sha256_bytes(data), self.locate(sha256))
+        return data
+
+    def local_path(self, sha256: str, suffix: str = "") -> Path:
+        """A read-only local file with the bytes of a blob and the extension ``suffix`` (such as ``".png"``).
+
+        It is a copy also where the store is local: no program that is handed the path can damage the store by
+        writing to it. A copy that was tampered with is dropped and made again.
+
+        Raises:
+            MissingFileError: the store has no such blob.
+            IntegrityError: the store's own copy is damaged.
+        """
+        return self._cache.find(checked(sha256), suffix) or self._fill(sha256, suffix)
+
+    def cached_bytes(self, data: bytes, suffix: str = "") -> Path:
+        """As ``local_path``, for bytes that are no blob of the store."""
+        digest = sha256_bytes(data)
+        found = self._cache.find(digest, suffix)
+        return found or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
+
+    def _read_cached(self, sha256: str, suffix: str) -> bytes:
+        data = self.local_path(sha256, suffix).read_bytes()
+        if sha256_bytes(data) != sha256:
+            self._cache.drop(sha256, suffix)
+            data = self._fill(sha256, suffix).read_bytes()
+        return data
+
+    def _fill(self, sha256: str, suffix: str) -> Path:
+        with self._open(sha256) as stream:
+            return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
+
+    def _open(self, sha256: str) -> BinaryIO:
+        try:
+            return self._backend.open(sha256)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"the blob store {self.url!r} has no blob with sha256 {sha256}") from error
+
+    @property
+    def _is_local(self) -> bool:
+        return scheme(self.url) in LOCAL_SCHEMES
+
+    @cached_property
+    def _cache(self) -> BlobCache:
+        return BlobCache(self.cache_dir)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        if "::" in self.url:
+            raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
+        root = local_path(self.url)
+        return RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
+
+
+@contextmanager
+def _reasons(what: str) -> Iterator[None]:
+    """System errors as ours, with what was being done."""
+    try:
+        yield
+    except FileError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{what}: there is no such file") from error
+    except OSError as error:
+        raise FileError(f"{what}: {error.strerror or error}") from error

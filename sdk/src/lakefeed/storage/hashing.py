@@ -1,0 +1,79 @@
+"""SHA-256 of files and streams, read in pieces so that memory does not grow with the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from lakefeed.errors import InvalidArgumentError
+
+CHUNK_BYTES = 1 << 20
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of ``data`` in lower-case hex.
+
+    Example:
+        >>> sha256_bytes(b"")[:8]
+        'e3b0c442'
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> tuple[str, int]:
+    """The SHA-256 (lower-case hex) and the size in bytes of a file.
+
+    Raises:
+        OSError: the file cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("abc.txt").write_bytes(b"abc")
+        >>> digest, size = sha256_file("abc.txt")
+        >>> digest[:8], size
+        ('ba7816bf', 3)
+    """
+    with Path(path).open("rb") as stream:
+        return sha256_stream(stream)
+
+
+def sha256_stream(stream: BinaryIO, into: Callable[[bytes], object] | None = None) -> tuple[str, int]:
+    """The SHA-256 and the size of what is left in ``stream``; each piece also goes to ``into``.
+
+    What is hashed is what was passed on, so a copy is named by its own bytes even if the source changes meanwhile.
+
+    Example:
+        >>> import io
+        >>> copy = io.BytesIO()
+        >>> sha256_stream(io.BytesIO(b"abc"), into=copy.write)[1], copy.getvalue()
+        (3, b'abc')
+    """
+    digest, size = hashlib.sha256(), 0
+    while piece := stream.read(CHUNK_BYTES):
+        digest.update(piece)
+        size += len(piece)
+        if into is not None:
+            into(piece)
+    return digest.hexdigest(), size
+
+
+def checked(sha256: str) -> str:
+    """``sha256`` itself, once it is known to be 64 lower-case hex digits: it becomes part of paths.
+
+    Raises:
+        InvalidArgumentError: it is anything else.
+
+    Example:
+        >>> checked("../../etc/passwd")
+        Traceback (most recent call last):
+        lakefeed.errors.InvalidArgumentError: '../../etc/passwd' is no sha256: give 64 lower-case hex digits
+    """
+    if not _HEX.fullmatch(sha256):
+        raise InvalidArgumentError(f"{sha256!r} is no sha256: give 64 lower-case hex digits")
+    return sha256

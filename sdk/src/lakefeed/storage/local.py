@@ -1,0 +1,63 @@
+"""Blobs in a local directory: the backend of ``file://`` stores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lakefeed.storage.atomic import aside, publish, sync_directories, sync_file
+from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
+
+
+@dataclass(frozen=True)
+class LocalBlobs:
+    """``<root>/sha256/ab/cdef…``, complete files only; what is being written lies in ``<root>/tmp``."""
+
+    root: Path
+
+    def locate(self, sha256: str) -> str:
+        return self.path(sha256).as_uri()
+
+    def path(self, sha256: str) -> Path:
+        return self.root / "sha256" / sha256[:2] / sha256[2:]
+
+    def size(self, sha256: str) -> int | None:
+        try:
+            return self.path(sha256).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, sha256: str) -> BinaryIO:
+        return self.path(sha256).open("rb")
+
+    def put(self, source: BinaryIO) -> tuple[str, int]:
+        """Store what is left in ``source`` (seekable). The name survives a power cut only after ``sync``.
+
+        A blob of less than one piece is hashed first, so a known one is not written at all.
+        """
+        start, head = source.tell(), source.read(CHUNK_BYTES)
+        if len(head) == CHUNK_BYTES:
+            source.seek(start)
+            return self._write(source)
+        digest = sha256_bytes(head)
+        return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head))
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Blobs that were there already count too: their writer may not have got to its own sync yet."""
+        shards = {self.path(digest).parent for digest in digests}
+        if shards:
+            sync_directories([*sorted(shards), self.root / "sha256", self.root, self.root.parent])
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        return self.size(sha256) == size  # one cut short by a failing disk is written again
+
+    def _write(self, source: BinaryIO) -> tuple[str, int]:
+        with aside(self.root / "tmp") as (temporary, stream):
+            digest, size = sha256_stream(source, into=stream.write)
+            if not self._holds(digest, size):
+                sync_file(stream)
+                publish(temporary, self.path(digest))
+            return digest, size

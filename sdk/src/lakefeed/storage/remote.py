@@ -1,0 +1,75 @@
+"""Blobs in an object store that fsspec speaks: the backend of every store that is not ``file://``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from lakefeed.errors import ConfigError, FileError, MissingDependencyError
+from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
+from lakefeed.storage.urls import scheme
+
+
+@dataclass(frozen=True)
+class RemoteBlobs:
+    """``<url>/sha256/ab/cdef…``. The store must show an object only when it is whole, as S3, GCS and Azure do."""
+
+    url: str
+    options: Mapping[str, Any] = field(repr=False)
+
+    def locate(self, sha256: str) -> str:
+        return f"{self.url.rstrip('/')}/sha256/{sha256[:2]}/{sha256[2:]}"
+
+    def size(self, sha256: str) -> int | None:
+        try:
+            return int(self._filesystem().info(self.locate(sha256))["size"])
+        except FileNotFoundError:
+            return None
+
+    def open(self, sha256: str) -> BinaryIO:
+        return cast(BinaryIO, self._filesystem().open(self.locate(sha256), "rb"))
+
+    def put(self, source: BinaryIO) -> tuple[str, int]:
+        """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
+        start = source.tell()
+        digest, size = sha256_stream(source)
+        if self.size(digest) != size:
+            source.seek(start)
+            self._upload(source, digest, size)
+        return digest, size
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Nothing is left to do: an object store acknowledges what is durable."""
+
+    def _upload(self, source: BinaryIO, expected: str, size: int) -> None:
+        if size < CHUNK_BYTES:
+            copy = io.BytesIO()
+            _same(expected, sha256_stream(source, into=copy.write)[0])
+            self._filesystem().pipe_file(self.locate(expected), copy.getvalue())
+            return
+        with self._filesystem().open(self.locate(expected), "wb", autocommit=False) as target:
+            digest, _ = sha256_stream(source, into=target.write)
+        if digest != expected:
+            target.discard()
+        _same(expected, digest)
+        target.commit()
+
+    def _filesystem(self) -> Any:
+        # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
+        protocol = scheme(self.url)
+        try:
+            return fsspec.filesystem(protocol, **self.options)
+        except ImportError as error:
+            extra = " (pip install 'lakefeed[s3]')" if protocol in {"s3", "s3a"} else ""
+            raise MissingDependencyError(f"blobs at {self.url!r} need another library{extra}: {error}") from error
+        except ValueError as error:
+            raise ConfigError(f"blobs cannot live at {self.url!r}: {error}") from error
+
+
+def _same(expected: str, found: str) -> None:
+    if found != expected:
+        raise FileError(f"a file changed while it was uploaded (sha256 {expected} became {found}); save again")

@@ -1,0 +1,63 @@
+"""What the text in a file column refers to: a local path, or a URL of something remote."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+LOCAL_SCHEMES = frozenset({"", "file", "local"})
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two characters or more: C:\\ is a drive
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+
+
+def scheme(text: str) -> str:
+    """The lower-case scheme of a URL; empty for a plain path.
+
+    Example:
+        >>> scheme("S3://bucket/cat.jpg"), scheme("cat.jpg"), scheme("C:/cat.jpg")
+        ('s3', '', '')
+    """
+    found = _SCHEME.match(text)
+    return found.group(1).lower() if found else ""
+
+
+def local_path(text: str) -> Path | None:
+    """The path that ``text`` names on this machine; None if it is a remote URL.
+
+    Example:
+        >>> local_path("file:///data/my%20cat.jpg").as_posix()
+        '/data/my cat.jpg'
+        >>> local_path("https://host/cat.jpg") is None
+        True
+    """
+    found = scheme(text)
+    if found not in LOCAL_SCHEMES:
+        return None
+    # Not urlsplit: people write file://{path} with a raw '#' or '?' in it.
+    return Path(unquote(text[len(found) + 3 :]).removeprefix("localhost")) if found else Path(text)
+
+
+def file_name(text: str) -> str:
+    """The last part of a path or URL, without the query of a URL.
+
+    Example:
+        >>> file_name("https://host/a%20b/cat.JPG?token=1#top")
+        'cat.JPG'
+    """
+    path = local_path(text)
+    return path.name if path is not None else PurePosixPath(unquote(urlsplit(text).path)).name
+
+
+def suffix(name: str) -> str:
+    """The extension of a file name in lower case, with what a compression wraps; empty if there is none fit for a path.
+
+    Example:
+        >>> suffix("cat.JPG"), suffix("brain.nii.gz"), suffix("README")
+        ('.jpg', '.nii.gz', '')
+    """
+    *_, before, last = ["", "", *PurePosixPath(name).suffixes]
+    found = before + last if last.lower() in _COMPRESSED else last
+    return found.lower() if _SUFFIX.fullmatch(found) else ""
