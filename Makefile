@@ -12,10 +12,14 @@ ARGS ?=
 
 # Where the demo keeps its lake and its Dagster instance; `make ui` opens the same.
 DEMO_HOME ?= $(CURDIR)/.lakefeed/demo
+LINT_HOME := $(CURDIR)/.lakefeed/lint
 DEMO_ENV := LAKEFEED_HOME=$(DEMO_HOME) DAGSTER_HOME=$(DEMO_HOME)/dagster
 
+# Dagster reads dagster.yaml (no telemetry, no sign-up dialog) from its home only.
+dagster_home = @mkdir -p $(1) && cp dagster.yaml $(1)/
+
 # One thread a worker for the numeric libraries: the tests already use every core.
-TEST_ENV := OMP_NUM_THREADS=1 DAGSTER_DISABLE_TELEMETRY=yes
+TEST_ENV := OMP_NUM_THREADS=1
 
 INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
@@ -30,28 +34,30 @@ install: $(INSTALLED) ## make .venv with everything in it
 
 $(INSTALLED): $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakefeed needs Python 3.11 or newer; set PYTHON=python3.x")'
+	@echo "Setting up $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[media,pandas,postgres,s3,torch]' '.[dev]'
-	@rm -rf build  # what the build of the root leaves behind
+	@rm -rf build lakefeed_project.egg-info
 	@touch $@
 
 demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minutes)
-	@mkdir -p $(DEMO_HOME)/dagster && cp dagster.yaml $(DEMO_HOME)/dagster/
+	$(call dagster_home,$(DEMO_HOME)/dagster)
 	$(DEMO_ENV) $(BIN)/python -m dataset_assets.demo $(ARGS)
 
 test: $(INSTALLED) ## every test but the soak tests
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
-	@mkdir -p $(DEMO_HOME)/dagster && cp dagster.yaml $(DEMO_HOME)/dagster/
+	$(call dagster_home,$(DEMO_HOME)/dagster)
 	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h $(HOST) -p $(PORT) $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, and that the definitions load
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	DAGSTER_DISABLE_TELEMETRY=yes $(BIN)/dg check defs
+	$(BIN)/lint-imports --no-logo
+	$(call dagster_home,$(LINT_HOME))
+	DAGSTER_HOME=$(LINT_HOME) VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/dg check defs
 
 format: $(INSTALLED) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
