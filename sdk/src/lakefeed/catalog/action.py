@@ -1,0 +1,96 @@
+"""What an action brings besides its rows: who writes, the key that makes it happen once, the fence it must pass."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+
+from lakefeed.catalog.properties import CODE, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER
+from lakefeed.catalog.versions import DatasetVersion, ancestry, version_of
+from lakefeed.errors import FenceError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who or what writes; kept with the version. ``user`` is the operating system's user where not given."""
+
+    run: str | None = None
+    user: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+    def facts(self) -> dict[str, str]:
+        """The entries of the snapshot summary."""
+        named = {RUN: self.run, USER: self.user or _os_user(), CODE: self.code, MESSAGE: self.message}
+        return {key: value for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Lets an action land once: only while the table's fence ``key`` is ``expected``; it becomes ``value`` with it.
+
+    ``expected=None`` means that no action has passed a fence of that key yet.
+    """
+
+    key: str
+    expected: str | None
+    value: str
+
+
+@dataclass(frozen=True)
+class Action:
+    """One action on one table."""
+
+    provenance: Provenance = Provenance()
+    idempotency_key: str | None = None
+    fence: Fence | None = None
+
+    def facts(self) -> dict[str, str]:
+        """What the snapshot summary says of the action."""
+        key = {IDEMPOTENCY_KEY: self.idempotency_key} if self.idempotency_key is not None else {}
+        return {**self.provenance.facts(), **key}
+
+    def properties(self) -> dict[str, str]:
+        """The table properties that move with the action."""
+        return {FENCE_PREFIX + self.fence.key: self.fence.value} if self.fence is not None else {}
+
+    def done(self, table: Table) -> DatasetVersion | None:
+        """The version that an action of this idempotency key has written already."""
+        if self.idempotency_key is None:
+            return None
+        for snapshot in ancestry(table.metadata):
+            if snapshot.summary is not None and snapshot.summary.get(IDEMPOTENCY_KEY) == self.idempotency_key:
+                return version_of(snapshot)
+        return None
+
+    def check_fence(self, table: Table | None) -> None:
+        """Passes where the fence stands as expected; ``None`` is a table that does not exist yet.
+
+        Raises:
+            FenceError: another run has moved it.
+        """
+        if self.fence is None:
+            return
+        current = fence_value(table, self.fence.key) if table is not None else None
+        if current != self.fence.expected:
+            raise FenceError(
+                f"the fence {self.fence.key!r} stands at {current!r}, not at {self.fence.expected!r}: another run has "
+                "moved it and these rows were not written. Read the position again and go on from there"
+            )
+
+
+def fence_value(table: Table, key: str) -> str | None:
+    """Where the fence of that key stands; None before the first fenced action."""
+    return table.properties.get(FENCE_PREFIX + key)
+
+
+@functools.cache
+def _os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,122 @@
+"""The embedded catalog: PyIceberg's SQL catalog made safe for many processes that start at once."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.table import CommitTableResponse, StagedTable, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from sqlalchemy import create_engine, insert, make_url, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+logger = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_SECONDS = 60
+CREATION_ATTEMPTS = 10
+
+
+class LakeSqlCatalog(SqlCatalog):
+    """An SQL catalog whose first use, commits and forks are safe across processes and threads.
+
+    It reads and writes the same tables as PyIceberg's own SQL catalog, so both can be used on one database.
+    Beyond that one: no connection is kept open (nothing to inherit across a fork, nothing to leak), the catalog
+    tables may be created by several processes at once, and a commit that lost removes its metadata file.
+    """
+
+    def _init_catalog(self) -> None:
+        url = make_url(str(self.properties["uri"]))
+        if url.get_backend_name() == "sqlite":
+            _make_parent(url.database)
+            self.engine.dispose()
+            self.engine = create_engine(
+                url, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
+            )
+        for attempt in range(CREATION_ATTEMPTS):
+            try:
+                return super()._init_catalog()
+            except (OperationalError, ProgrammingError, IntegrityError):
+                # Another process is creating the same tables; the next look finds them.
+                if attempt + 1 == CREATION_ATTEMPTS:
+                    raise
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        current = self._current(table)
+        staged = self._update_and_stage_table(current, table.name(), requirements, updates)
+        if current is not None and staged.metadata == current.metadata:
+            return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
+        self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+        try:
+            self._point_to(staged, current)
+        except (CommitFailedException, TableAlreadyExistsError):
+            staged.io.delete(staged.metadata_location)
+            raise
+        if current is not None:
+            self._delete_old_metadata(staged.io, current.metadata, staged.metadata)
+        return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
+
+    def _current(self, table: Table) -> Table | None:
+        """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
+        namespace, name = self._names(table)
+        statement = select(IcebergTables.metadata_location).where(
+            IcebergTables.catalog_name == self.name,
+            IcebergTables.table_namespace == namespace,
+            IcebergTables.table_name == name,
+        )
+        with Session(self.engine) as session:
+            location = session.scalar(statement)
+        if location is None:
+            return None
+        if location == table.metadata_location and not isinstance(table, StagedTable):
+            return table
+        try:
+            return self.load_table(table.name())
+        except NoSuchTableError:
+            return None
+
+    def _point_to(self, staged: Table, current: Table | None) -> None:
+        """One compare-and-swap of the metadata location."""
+        namespace, name = self._names(staged)
+        with Session(self.engine) as session:
+            if current is None:
+                try:
+                    session.execute(
+                        insert(IcebergTables).values(**self._create_table_row(namespace, name, staged.metadata_location))
+                    )
+                    session.commit()
+                except IntegrityError as error:
+                    raise TableAlreadyExistsError(f"Table {namespace}.{name} already exists") from error
+                return
+            swapped = session.execute(
+                update(IcebergTables)
+                .where(
+                    IcebergTables.catalog_name == self.name,
+                    IcebergTables.table_namespace == namespace,
+                    IcebergTables.table_name == name,
+                    IcebergTables.metadata_location == current.metadata_location,
+                )
+                .values(
+                    metadata_location=staged.metadata_location,
+                    previous_metadata_location=current.metadata_location,
+                )
+            )
+            if swapped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+                raise CommitFailedException(f"Table has been updated by another process: {namespace}.{name}")
+            session.commit()
+
+    @staticmethod
+    def _names(table: Table) -> tuple[str, str]:
+        identifier = table.name()
+        return Catalog.namespace_to_string(Catalog.namespace_from(identifier)), Catalog.table_name_from(identifier)
+
+
+def _make_parent(database: str | None) -> None:
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)

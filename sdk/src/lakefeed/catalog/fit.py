@@ -1,0 +1,185 @@
+"""Making rows fit a declared schema: which columns may go in, and the casts in both directions."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
+
+EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+TIME_UNITS = ("s", "ms", "us", "ns")
+
+
+def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
+    """Passes where rows of ``incoming`` can be appended to ``declared`` without losing anything.
+
+    Columns go by name. A missing nullable column becomes null; types may widen.
+
+    Raises:
+        SchemaError: a column that is not declared (`ColumnNotFoundError`), occurs twice, or is missing and required.
+        TypeMismatchError: a type that does not fit; the message names the column.
+    """
+    names = incoming.names
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
+    extra = [name for name in names if name not in declared.names]
+    if extra:
+        raise ColumnNotFoundError.of(extra, declared.names, "the dataset")
+    for field in declared:
+        if field.name in names:
+            _check_field(incoming.field(field.name).type, field.type, field.name)
+        elif not field.nullable:
+            raise SchemaError(f"column {field.name!r} is required and not among {listed(names)}")
+
+
+def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with exactly these columns, types and metadata; the same object where it is so already.
+
+    Columns go by name; a nullable one that is missing becomes null.
+
+    Raises:
+        SchemaError: a required column is missing or has nulls.
+        TypeMismatchError: a value does not fit its type; the message names the column.
+    """
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = [_column(batch, field) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else _no_columns(batch, schema)
+
+
+def stored(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -> pa.RecordBatch:
+    """The batch as a data file takes it: cast to the declared types, then to the storage types."""
+    return cast(cast(batch, declared), file_schema)
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    position = batch.schema.get_field_index(field.name)
+    if position < 0:
+        return _absent(field, batch.num_rows)
+    array = batch.column(position)
+    if not array.type.equals(field.type):
+        array = _cast(array, field)
+    _check_nulls(array, field, field.name)
+    return array
+
+
+def _cast(array: pa.Array, field: pa.Field) -> pa.Array:
+    try:
+        return array.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise TypeMismatchError(
+            f"column {field.name!r}: a value of type {array.type} does not fit {field.type}: {error}"
+        ) from error
+
+
+def _absent(field: pa.Field, rows: int) -> pa.Array:
+    if not field.nullable:
+        raise SchemaError(f"column {field.name!r} is required and missing")
+    return pa.nulls(rows, field.type)
+
+
+def _check_nulls(array: pa.Array, field: pa.Field, path: str) -> None:
+    if not field.nullable and array.null_count:
+        raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
+
+
+def _no_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    # A batch without columns still has rows.
+    return batch.select([]).replace_schema_metadata(schema.metadata)
+
+
+def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
+    if not _fits(given, declared, path):
+        raise TypeMismatchError(
+            f"column {path!r} is {declared} in the dataset; {given} does not fit it without loss: cast it first"
+        )
+
+
+def _fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
+    """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
+    if given.equals(declared) or pa.types.is_null(given):
+        return True
+    if isinstance(given, pa.BaseExtensionType):
+        return _fits(given.storage_type, declared, path)
+    if isinstance(declared, pa.BaseExtensionType):
+        return _fits(given, declared.storage_type, path)
+    if isinstance(given, pa.DictionaryType):
+        return _fits(given.value_type, declared, path)
+    if isinstance(declared, pa.DictionaryType):
+        return _fits(given, declared.value_type, path)
+    return _nested_fits(given, declared, path) if pa.types.is_nested(declared) else _leaf_fits(given, declared)
+
+
+def _nested_fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
+    if isinstance(declared, pa.StructType) and isinstance(given, pa.StructType):
+        return _struct_fits(given, declared, path)
+    if isinstance(declared, pa.MapType) and isinstance(given, pa.MapType):
+        _check_field(given.key_type, declared.key_type, f"{path}{{key}}")
+        _check_field(given.item_type, declared.item_type, f"{path}{{value}}")
+        return True
+    lists = pa.ListType | pa.LargeListType | pa.FixedSizeListType
+    if isinstance(declared, lists) and isinstance(given, lists):
+        if isinstance(given, pa.FixedSizeListType) and isinstance(declared, pa.FixedSizeListType):
+            if given.list_size != declared.list_size:
+                return False
+        _check_field(given.value_type, declared.value_type, f"{path}[]")
+        return True
+    return False
+
+
+def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
+    known = {declared.field(i).name: declared.field(i) for i in range(declared.num_fields)}
+    names = [given.field(i).name for i in range(given.num_fields)]
+    extra = [name for name in names if name not in known]
+    if extra:
+        raise ColumnNotFoundError.of(extra, list(known), f"column {path!r}")
+    for name, field in known.items():
+        if name in names:
+            _check_field(given.field(name).type, field.type, f"{path}.{name}")
+        elif not field.nullable:
+            raise SchemaError(f"column '{path}.{name}' is required and not among {listed(names)}")
+    return True
+
+
+def _leaf_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_integer(given):
+        return _integer_fits(given, declared)
+    if types.is_floating(given):
+        return types.is_floating(declared) and given.bit_width <= declared.bit_width
+    if types.is_decimal(given) and types.is_decimal(declared):
+        whole_given, whole_declared = given.precision - given.scale, declared.precision - declared.scale
+        return given.scale <= declared.scale and whole_given <= whole_declared
+    if types.is_timestamp(given) and types.is_timestamp(declared):
+        return (given.tz is None) == (declared.tz is None) and _finer(given.unit, declared.unit)
+    if (types.is_time(given) and types.is_time(declared)) or (types.is_duration(given) and types.is_duration(declared)):
+        return _finer(given.unit, declared.unit)
+    return any(check(given) and check(declared) for check in (_is_text, _is_bytes, types.is_date))
+
+
+def _integer_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+    signed = pa.types.is_signed_integer(given)
+    if pa.types.is_integer(declared):
+        if signed == pa.types.is_signed_integer(declared):
+            return bool(given.bit_width <= declared.bit_width)
+        return not signed and bool(given.bit_width < declared.bit_width)
+    if declared in EXACT_IN_FLOAT:
+        return given.bit_width - signed <= EXACT_IN_FLOAT[declared]
+    if pa.types.is_decimal(declared):
+        return DECIMAL_DIGITS[given.bit_width] <= declared.precision - declared.scale
+    return False
+
+
+def _finer(given: str, declared: str) -> bool:
+    return TIME_UNITS.index(given) <= TIME_UNITS.index(declared)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in checks)

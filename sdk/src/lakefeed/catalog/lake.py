@@ -1,0 +1,241 @@
+"""The lake in force: settings turned into a catalog and a blob store, opened when first needed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.table import Table
+
+from lakefeed.config import Settings
+from lakefeed.errors import DatasetNotFoundError, InvalidNameError, listed
+
+if TYPE_CHECKING:
+    from lakefeed.storage.blobs import BlobStore
+
+CATALOG_NAME = "lakefeed"
+PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+OPEN_LAKES = 16
+
+
+def check_name(name: str, namespace: str = "default") -> tuple[str, str]:
+    """``(namespace, table)`` of a dataset name; ``namespace`` is taken where the name has none.
+
+    Raises:
+        InvalidNameError: the name breaks the naming rule.
+
+    Example:
+        >>> check_name("digits"), check_name("team.digits")
+        (('default', 'digits'), ('team', 'digits'))
+    """
+    parts = name.split(".") if isinstance(name, str) else []
+    if not 1 <= len(parts) <= 2 or not all(PART.fullmatch(part) for part in parts):
+        raise InvalidNameError(
+            f"{name!r} cannot be a dataset name: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, "
+            "optionally after one 'namespace.'"
+        )
+    return (namespace, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+
+
+class Lake:
+    """A catalog of datasets and the blob store beside it.
+
+    Cheap to build (no I/O), picklable, safe to share between threads and across a fork: whatever is open is opened
+    again in the other process.
+
+    Example:
+        >>> Lake(Settings(home="/data/lake")).settings.catalog_uri
+        'sqlite:////data/lake/catalog.db'
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings if settings is not None else Settings.load()
+        self._reset()
+
+    @classmethod
+    def current(cls) -> Lake:
+        """The lake of the settings in force now; equal settings give the same lake."""
+        settings = Settings.load()
+        key = settings.model_dump_json()
+        with _current_lock:
+            lake = _current.get(key) or cls(settings)
+            _current[key] = lake
+            _current.move_to_end(key)
+            while len(_current) > OPEN_LAKES:
+                _current.popitem(last=False)
+            return lake
+
+    @property
+    def catalog(self) -> Catalog:
+        """The PyIceberg catalog; the home folder, the catalog tables and the namespace exist afterwards."""
+        self._notice_fork()
+        with self._lock:
+            if self._catalog is None:
+                self._catalog = _connect(self.settings)
+            return self._catalog
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The content-addressed store of this lake."""
+        self._notice_fork()
+        with self._lock:
+            if self._blobs is None:
+                from lakefeed.storage.blobs import BlobStore
+
+                settings = self.settings
+                self._blobs = BlobStore(settings.blob_url, settings.cache, settings.blobs.options)
+            return self._blobs
+
+    def identifier(self, name: str) -> tuple[str, str]:
+        """``(namespace, table)`` of a dataset name in this lake."""
+        return check_name(name, self.settings.catalog.namespace)
+
+    def table(self, name: str) -> Table:
+        """The table of that name with its newest metadata.
+
+        Raises:
+            DatasetNotFoundError: there is none; the message names the near misses.
+        """
+        identifier = self.identifier(name)
+        try:
+            return self.catalog.load_table(identifier)
+        except (NoSuchTableError, NoSuchNamespaceError) as error:
+            raise self._not_found(name) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether a dataset of that name exists."""
+        identifier = self.identifier(name)
+        try:
+            return self.catalog.table_exists(identifier)
+        except NoSuchNamespaceError:
+            return False
+
+    def names(self) -> list[str]:
+        """The names of all datasets, sorted; those outside the own namespace carry theirs."""
+        own = self.settings.catalog.namespace
+        found = [
+            table if namespace == own else f"{namespace}.{table}"
+            for namespace in self._namespaces()
+            for *_, table in self.catalog.list_tables((namespace,))
+            if PART.fullmatch(table)
+        ]
+        return sorted(found)
+
+    def drop(self, name: str) -> None:
+        """Removes the dataset with its data; blobs stay, other datasets may use them.
+
+        Raises:
+            DatasetNotFoundError: there is none of that name.
+        """
+        table = self.table(name)
+        try:
+            if owns_location(table.metadata.location, table.name()[-1]):
+                self.catalog.drop_table(table.name())
+                remove_tree(table.metadata.location)
+            else:
+                self.catalog.purge_table(table.name())
+        except NoSuchTableError as error:
+            raise self._not_found(name) from error
+
+    def ensure_namespace(self, namespace: str) -> None:
+        """Creates the namespace where it is missing."""
+        _ensure_namespace(self.catalog, namespace)
+
+    def close(self) -> None:
+        """Gives back connections; the lake opens them again when used."""
+        with self._lock:
+            if self._catalog is not None:
+                self._catalog.close()
+            self._catalog = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.settings = state["settings"]
+        self._reset()
+
+    def __repr__(self) -> str:
+        return f"Lake({self.settings.catalog.type}, {self.settings.catalog_uri!r})"
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._blobs: BlobStore | None = None
+
+    def _notice_fork(self) -> None:
+        # A forked child must neither use nor wait for what belongs to its parent: connections, or a lock held there.
+        if self._pid != os.getpid():
+            self._reset()
+
+    def _namespaces(self) -> list[str]:
+        return [parts[0] for parts in self.catalog.list_namespaces() if len(parts) == 1 and PART.fullmatch(parts[0])]
+
+    def _not_found(self, name: str) -> DatasetNotFoundError:
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=3)
+        hint = f" Did you mean {listed(near)}?" if near else f" The datasets are {listed(names)}."
+        return DatasetNotFoundError(f"no dataset {name!r}.{hint}")
+
+
+_current: OrderedDict[str, Lake] = OrderedDict()
+_current_lock = threading.Lock()
+
+
+def new_location(warehouse: str, namespace: str, table: str, suffix: str) -> str:
+    """A location of its own for every table ever created, so that a dropped one never meets its successor."""
+    return f"{warehouse.rstrip('/')}/{namespace}/{table}-{suffix}"
+
+
+def owns_location(location: str, table: str) -> bool:
+    """Whether the location was made by `new_location` and is a local folder: then all in it is the table's."""
+    folder = location.rstrip("/").rsplit("/", 1)[-1]
+    return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
+
+
+def local_path(location: str) -> Path | None:
+    """The local path of a location; None for other stores."""
+    scheme = urlparse(location).scheme
+    if scheme not in ("", "file"):
+        return None
+    return Path(location.removeprefix("file://"))
+
+
+def remove_tree(location: str) -> None:
+    """Removes a local folder; other stores have no folders to remove."""
+    path = local_path(location)
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _connect(settings: Settings) -> Catalog:
+    properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
+    if settings.catalog.type == "sql":
+        from lakefeed.catalog.database import LakeSqlCatalog
+
+        catalog: Catalog = LakeSqlCatalog(CATALOG_NAME, **properties)
+    else:
+        catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)
+    _ensure_namespace(catalog, settings.catalog.namespace)
+    return catalog
+
+
+def _ensure_namespace(catalog: Catalog, namespace: str) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    if catalog.namespace_exists((namespace,)):
+        return
+    try:
+        catalog.create_namespace((namespace,))
+    except (NamespaceAlreadyExistsError, IntegrityError):
+        return  # another process was faster

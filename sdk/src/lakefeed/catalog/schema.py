@@ -1,0 +1,316 @@
+"""Arrow types and how the lake keeps them: nothing that was saved comes back changed.
+
+Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type that holds every value, and what was
+*declared* is kept in a table property, so that a read gives the declared type back:
+
+    declared                              stored
+    int8, int16, uint8, uint16            int32
+    uint32                                int64
+    uint64                                decimal128(20, 0)
+    float16                               float32
+    timestamp[s | ms], any time zone      timestamp[us], UTC if there is a zone
+    timestamp[ns], time64[ns], duration   int64, in the declared unit
+    time32                                time64[us]
+    date64                                date32
+    decimal32, decimal64, decimal256      decimal128 (precision up to 38)
+    dictionary                            its values
+    string_view, binary_view              string, binary
+    extension types                       their storage
+
+Two types do not come back as they were: a column of type null has no type yet and becomes a nullable string, and
+dictionary indices narrower than 32 bits become int32, because a dictionary grows with every append. Types without
+a lossless form (unions, intervals, list views, run-end encoding, structs without fields, …) are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, schema_to_pyarrow, visit_pyarrow
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table import Table
+from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
+
+from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES
+from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError, listed
+
+FIELD_ID = b"PARQUET:field_id"
+MEDIA_KEY = b"lakefeed.type"
+MAX_DECIMAL_PRECISION = 38
+UINT64_AS_DECIMAL = pa.decimal128(20, 0)
+NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
+
+
+# ------------------------------------------------------------------------------------------ declared -> stored
+
+
+def normalized_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that a table created from ``schema`` declares (see the module for the two types that change).
+
+    Raises:
+        SchemaError: no columns, or two of one name.
+        TypeMismatchError: a type that cannot be kept; the message names the column.
+    """
+    if not schema.names:
+        raise SchemaError("a dataset needs at least one column")
+    double = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if double:
+        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
+    return pa.schema([_normalized_field(field, field.name) for field in schema])
+
+
+def storage_schema(schema: pa.Schema) -> pa.Schema:
+    """The Arrow schema of the data files of a table that declares ``schema``, without field ids.
+
+    Example:
+        >>> storage_schema(pa.schema([("label", pa.uint8())])).field("label").type
+        DataType(int32)
+    """
+    return pa.schema([_storage_field(field, field.name) for field in normalized_schema(schema)])
+
+
+def iceberg_schema(schema: pa.Schema) -> Schema:
+    """The Iceberg schema, with fresh field ids, of a new table that declares ``schema``."""
+    try:
+        return assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
+    except ValueError as error:
+        raise SchemaError(f"the columns do not make an Iceberg schema: {error}") from error
+
+
+def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:
+    """The Arrow schema of a data file: storage types that carry the table's field ids."""
+    stored = storage_schema(declared)
+    return pa.schema([_with_ids(stored.field(field.name), field) for field in iceberg.fields])
+
+
+def _normalized_field(field: pa.Field, path: str) -> pa.Field:
+    metadata = {key: value for key, value in (field.metadata or {}).items() if key != FIELD_ID}
+    kind = _normalized(field.type, path)
+    nullable = field.nullable or pa.types.is_null(field.type)
+    return pa.field(field.name, kind, nullable, metadata or None)
+
+
+def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
+    match kind:
+        case _ if pa.types.is_null(kind):
+            return pa.string()
+        case pa.DictionaryType():
+            index = pa.int32() if kind.index_type in NARROW_INDICES else kind.index_type
+            return pa.dictionary(index, _normalized(kind.value_type, path), kind.ordered)
+        case _ if _is_nested(kind):
+            return _rebuilt(kind, path, _normalized_field)
+        case _:
+            return kind
+
+
+def _storage_field(field: pa.Field, path: str) -> pa.Field:
+    return pa.field(field.name, storage_type(field.type, path), field.nullable)
+
+
+def storage_type(kind: pa.DataType, path: str) -> pa.DataType:
+    """The Arrow type in data files of a declared type; ``path`` names the column in errors."""
+    if isinstance(kind, pa.UuidType):
+        return kind
+    if isinstance(kind, pa.BaseExtensionType):
+        return storage_type(kind.storage_type, path)
+    if isinstance(kind, pa.DictionaryType):
+        return storage_type(kind.value_type, path)
+    if _is_nested(kind):
+        return _rebuilt(kind, path, _storage_field)
+    return _storage_leaf(kind, path)
+
+
+def _storage_leaf(kind: pa.DataType, path: str) -> pa.DataType:
+    types = pa.types
+    if kind in _KEPT or (types.is_fixed_size_binary(kind) and kind.byte_width > 0):
+        return kind
+    if kind in _WIDENED:
+        return _WIDENED[kind]
+    if types.is_timestamp(kind):
+        return pa.int64() if kind.unit == "ns" else pa.timestamp("us", "UTC" if kind.tz is not None else None)
+    if types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= MAX_DECIMAL_PRECISION:
+        return pa.decimal128(kind.precision, kind.scale)
+    raise TypeMismatchError(f"column {path!r} has type {kind}, which cannot be kept without loss: convert it first")
+
+
+_KEPT = frozenset(
+    {
+        pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.date32(), pa.time64("us"),
+        pa.string(), pa.large_string(), pa.binary(), pa.large_binary(),
+    }
+)  # fmt: skip
+_WIDENED = {
+    pa.int8(): pa.int32(),
+    pa.int16(): pa.int32(),
+    pa.uint8(): pa.int32(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): UINT64_AS_DECIMAL,
+    pa.float16(): pa.float32(),
+    pa.time32("s"): pa.time64("us"),
+    pa.time32("ms"): pa.time64("us"),
+    pa.time64("ns"): pa.int64(),
+    pa.date64(): pa.date32(),
+    pa.string_view(): pa.string(),
+    pa.binary_view(): pa.binary(),
+    **{pa.duration(unit): pa.int64() for unit in ("s", "ms", "us", "ns")},
+}
+
+
+# ------------------------------------------------------------------------------------------ stored -> declared
+
+
+def declared_schema(table: Table, snapshot_id: int | None = None) -> pa.Schema:
+    """The Arrow schema of a snapshot (``None``: of the table now) as it was declared when its columns were saved.
+
+    File columns carry ``lakefeed.type`` in their field metadata, by the column types in force now.
+
+    Raises:
+        VersionNotFoundError: the table has no such snapshot.
+    """
+    iceberg = snapshot_schema(table, snapshot_id)
+    declared = _declared_fields(table.properties)
+    media = column_types(table)
+    return pa.schema([_as_media(_declared(field, declared), media.get(field.name)) for field in iceberg.fields])
+
+
+def snapshot_schema(table: Table, snapshot_id: int | None = None) -> Schema:
+    """The Iceberg schema of a snapshot, the current one for ``None``."""
+    if snapshot_id is None:
+        return table.schema()
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise VersionNotFoundError(f"{table.name()[-1]!r} has no snapshot {snapshot_id}; it may have expired")
+    return table.schema() if snapshot.schema_id is None else table.schemas()[snapshot.schema_id]
+
+
+def column_types(table: Table) -> dict[str, str]:
+    """The file columns of a table: column name -> media type."""
+    types: dict[str, str] = json.loads(table.properties.get(COLUMN_TYPES, "{}"))
+    return types
+
+
+def declared_property(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
+    """The table property that keeps what Iceberg's types do not say; empty where they say it all."""
+    kept = {
+        str(field.field_id): _pack(declared.field(field.name))
+        for field in iceberg.fields
+        if not _plain(field).equals(declared.field(field.name), check_metadata=True)
+    }
+    return {ARROW_TYPES: json.dumps(kept)} if kept else {}
+
+
+def with_media(schema: pa.Schema, media: Mapping[str, str]) -> pa.Schema:
+    """The schema with exactly these columns marked as file columns."""
+    return pa.schema([_as_media(field, media.get(field.name)) for field in schema])
+
+
+def media_of(schema: pa.Schema) -> dict[str, str]:
+    """The columns that are marked as file columns: column name -> media type."""
+    marked = ((field.name, (field.metadata or {}).get(MEDIA_KEY)) for field in schema)
+    return {name: mark.decode() for name, mark in marked if mark is not None}
+
+
+def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field:
+    plain = _plain(field)
+    packed = declared.get(str(field.field_id))
+    kept = _unpack(packed) if packed is not None else None
+    # A column that another writer has changed since is what Iceberg says it is.
+    if kept is None or not _same_storage(kept, plain):
+        return plain
+    return kept.with_name(field.name).with_nullable(field.optional)
+
+
+def _same_storage(kept: pa.Field, plain: pa.Field) -> bool:
+    return _small(storage_type(kept.type, kept.name)).equals(_small(storage_type(plain.type, plain.name)))
+
+
+def _plain(field: NestedField) -> pa.Field:
+    """The Arrow field for an Iceberg field of which nothing more is known."""
+    arrow = schema_to_pyarrow(Schema(field), include_field_ids=False).field(0)
+    return pa.field(field.name, _small(arrow.type), field.optional, {b"doc": field.doc} if field.doc else None)
+
+
+def _small(kind: pa.DataType) -> pa.DataType:
+    """The type with 32-bit offsets, lists of variable length, and the usual names of nested fields."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if isinstance(kind, pa.LargeListType | pa.FixedSizeListType | pa.ListType):
+        return pa.list_(pa.field("item", _small(kind.value_type), kind.value_field.nullable))
+    if _is_nested(kind):
+        return _rebuilt(kind, "", lambda field, _: pa.field(field.name, _small(field.type), field.nullable))
+    return kind
+
+
+def _as_media(field: pa.Field, media: str | None) -> pa.Field:
+    metadata = {key: value for key, value in (field.metadata or {}).items() if key != MEDIA_KEY}
+    if media is not None:
+        metadata[MEDIA_KEY] = media.encode()
+    return field.with_metadata(metadata or None)
+
+
+def _declared_fields(properties: Mapping[str, str]) -> dict[str, str]:
+    fields: dict[str, str] = json.loads(properties.get(ARROW_TYPES, "{}"))
+    return fields
+
+
+def _pack(field: pa.Field) -> str:
+    return base64.b64encode(pa.schema([field]).serialize().to_pybytes()).decode()
+
+
+def _unpack(packed: str) -> pa.Field | None:
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).field(0)
+    except (binascii.Error, pa.ArrowInvalid):
+        return None
+
+
+# ------------------------------------------------------------------------------------------ nested types
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.StructType | pa.MapType)
+
+
+def _rebuilt(kind: pa.DataType, path: str, change: object) -> pa.DataType:
+    """A nested type with ``change(field, path)`` applied to each of its fields."""
+    assert callable(change)
+    match kind:
+        case pa.FixedSizeListType() if kind.list_size > 0:
+            return pa.list_(change(kind.value_field, f"{path}[]"), kind.list_size)
+        case pa.ListType():
+            return pa.list_(change(kind.value_field, f"{path}[]"))
+        case pa.LargeListType():
+            return pa.large_list(change(kind.value_field, f"{path}[]"))
+        case pa.StructType() if kind.num_fields > 0:
+            return pa.struct([change(kind.field(i), f"{path}.{kind.field(i).name}") for i in range(kind.num_fields)])
+        case pa.MapType():
+            key, item = change(kind.key_field, f"{path}{{key}}"), change(kind.item_field, f"{path}{{value}}")
+            return pa.map_(key, item, kind.keys_sorted)
+        case _:
+            raise TypeMismatchError(f"column {path!r} has type {kind}, which has nothing to keep: drop it")
+
+
+def _with_ids(field: pa.Field, iceberg: NestedField) -> pa.Field:
+    kind = _type_with_ids(field.type, iceberg.field_type)
+    return pa.field(field.name, kind, iceberg.optional, {FIELD_ID: str(iceberg.field_id)})
+
+
+def _type_with_ids(kind: pa.DataType, iceberg: IcebergType) -> pa.DataType:
+    match iceberg:
+        case ListType():
+            return _rebuilt(kind, "", lambda field, _: _with_ids(field, iceberg.element_field))
+        case MapType():
+            ids = {"{key}": iceberg.key_field, "{value}": iceberg.value_field}
+            return _rebuilt(kind, "", lambda field, path: _with_ids(field, ids[path]))
+        case StructType():
+            by_name = {field.name: field for field in iceberg.fields}
+            return _rebuilt(kind, "", lambda field, _: _with_ids(field, by_name[field.name]))
+        case _:
+            return kind

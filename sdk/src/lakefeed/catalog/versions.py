@@ -1,0 +1,127 @@
+"""Versions of a dataset: the snapshots in the ancestry of the current one, numbered by Iceberg's sequence number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+
+from lakefeed.catalog.properties import CODE, MESSAGE, RUN, USER
+from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, listed
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One version: what it is, what it changed, who wrote it (``timestamp_ms`` since 1970, UTC)."""
+
+    version: int
+    snapshot_id: int
+    parent_id: int | None
+    operation: str
+    added_records: int
+    deleted_records: int
+    total_records: int
+    timestamp_ms: int
+    run: str | None = None
+    user: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+def list_versions(table: Table) -> list[DatasetVersion]:
+    """All versions, newest first; a rolled-back commit is none."""
+    return [version_of(snapshot) for snapshot in ancestry(table.metadata)]
+
+
+def resolve(table: Table, version: int | None = None) -> DatasetVersion:
+    """The version of that number, the newest for ``None``.
+
+    Raises:
+        VersionNotFoundError: there is no such version; the message names at most ten that exist.
+    """
+    lineage = ancestry(table.metadata)
+    for snapshot in lineage:
+        if version is None or snapshot.sequence_number == version:
+            return version_of(snapshot)
+    raise _unknown(table, version, lineage)
+
+
+def versions_between(
+    table: Table, from_version: int | None = None, to_version: int | None = None
+) -> list[DatasetVersion]:
+    """The versions after ``from_version`` up to ``to_version``, oldest first.
+
+    ``from_version=None`` starts at the beginning, ``to_version=None`` ends at the newest; equal ends give none.
+
+    Raises:
+        InvalidArgumentError: ``from_version`` is newer than ``to_version``.
+        VersionNotFoundError: one of the two does not exist.
+    """
+    return [version_of(snapshot) for snapshot in snapshots_between(table, from_version, to_version)]
+
+
+def snapshots_between(table: Table, from_version: int | None, to_version: int | None) -> list[Snapshot]:
+    """The snapshots of `versions_between`."""
+    lineage = ancestry(table.metadata)
+    known = {snapshot.sequence_number for snapshot in lineage}
+    for asked in (from_version, to_version):
+        if asked is not None and asked not in known:
+            raise _unknown(table, asked, lineage)
+    if from_version is not None and to_version is not None and from_version > to_version:
+        raise InvalidArgumentError(
+            f"from_version={from_version} is newer than to_version={to_version}: the range runs from old to new"
+        )
+    inside = [
+        snapshot
+        for snapshot in lineage
+        if (from_version is None or number(snapshot) > from_version)
+        and (to_version is None or number(snapshot) <= to_version)
+    ]
+    return inside[::-1]
+
+
+def ancestry(metadata: TableMetadata) -> list[Snapshot]:
+    """The current snapshot and its ancestors as far as they are kept, newest first."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+    lineage: list[Snapshot] = []
+    snapshot = by_id.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
+    while snapshot is not None:
+        lineage.append(snapshot)
+        parent = snapshot.parent_snapshot_id
+        snapshot = by_id.get(parent) if parent is not None else None
+    return lineage
+
+
+def number(snapshot: Snapshot) -> int:
+    """The version number of a snapshot."""
+    return snapshot.sequence_number or 0
+
+
+def version_of(snapshot: Snapshot) -> DatasetVersion:
+    """The version that a snapshot is."""
+    summary = snapshot.summary
+    facts = dict(summary.additional_properties) if summary is not None else {}
+    return DatasetVersion(
+        version=number(snapshot),
+        snapshot_id=snapshot.snapshot_id,
+        parent_id=snapshot.parent_snapshot_id,
+        operation=summary.operation.value if summary is not None else "append",
+        added_records=int(facts.get("added-records", 0)),
+        deleted_records=int(facts.get("deleted-records", 0)),
+        total_records=int(facts.get("total-records", 0)),
+        timestamp_ms=snapshot.timestamp_ms,
+        run=facts.get(RUN),
+        user=facts.get(USER),
+        code=facts.get(CODE),
+        message=facts.get(MESSAGE),
+    )
+
+
+def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> VersionNotFoundError:
+    name = table.name()[-1]
+    if version is None:
+        return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
+    exist = listed(number(snapshot) for snapshot in lineage)
+    return VersionNotFoundError(f"{name!r} has no version {version}; the versions, newest first, are {exist}")
