@@ -246,7 +246,9 @@ def _conflict(lake: Lake, name: str) -> CommitConflictError:
 
 
 def _adding(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
-    ref = SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type="branch", snapshot_id=snapshot.snapshot_id)
+    ref = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
+        ref_name=MAIN_BRANCH, type="branch", snapshot_id=snapshot.snapshot_id
+    )
     return AddSnapshotUpdate(snapshot=snapshot), ref
 
 

@@ -88,7 +88,9 @@ class LakeSqlCatalog(SqlCatalog):
             if current is None:
                 try:
                     session.execute(
-                        insert(IcebergTables).values(**self._create_table_row(namespace, name, staged.metadata_location))
+                        insert(IcebergTables).values(
+                            **self._create_table_row(namespace, name, staged.metadata_location)
+                        )
                     )
                     session.commit()
                 except IntegrityError as error:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
 
 EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 TIME_UNITS = ("s", "ms", "us", "ns")
 
 
@@ -54,7 +57,7 @@ def stored(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -
     return cast(cast(batch, declared), file_schema)
 
 
-def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
     position = batch.schema.get_field_index(field.name)
     if position < 0:
         return _absent(field, batch.num_rows)
@@ -65,22 +68,24 @@ def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     return array
 
 
-def _cast(array: pa.Array, field: pa.Field) -> pa.Array:
+def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     try:
-        return array.cast(field.type)
+        fitted: pa.Array[Any] = array.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {field.type}: {error}"
         ) from error
+    return fitted
 
 
-def _absent(field: pa.Field, rows: int) -> pa.Array:
+def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
     if not field.nullable:
         raise SchemaError(f"column {field.name!r} is required and missing")
-    return pa.nulls(rows, field.type)
+    nulls: pa.Array[Any] = pa.nulls(rows, field.type)
+    return nulls
 
 
-def _check_nulls(array: pa.Array, field: pa.Field, path: str) -> None:
+def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
     if not field.nullable and array.null_count:
         raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
 
@@ -119,14 +124,14 @@ def _nested_fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
         _check_field(given.key_type, declared.key_type, f"{path}{{key}}")
         _check_field(given.item_type, declared.item_type, f"{path}{{value}}")
         return True
-    lists = pa.ListType | pa.LargeListType | pa.FixedSizeListType
-    if isinstance(declared, lists) and isinstance(given, lists):
-        if isinstance(given, pa.FixedSizeListType) and isinstance(declared, pa.FixedSizeListType):
-            if given.list_size != declared.list_size:
-                return False
+    if isinstance(declared, LISTS) and isinstance(given, LISTS):
         _check_field(given.value_type, declared.value_type, f"{path}[]")
-        return True
+        return _size(given) is None or _size(declared) in (None, _size(given))
     return False
+
+
+def _size(kind: pa.DataType) -> int | None:
+    return kind.list_size if isinstance(kind, pa.FixedSizeListType) else None
 
 
 def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
@@ -148,10 +153,10 @@ def _leaf_fits(given: pa.DataType, declared: pa.DataType) -> bool:
     if types.is_integer(given):
         return _integer_fits(given, declared)
     if types.is_floating(given):
-        return types.is_floating(declared) and given.bit_width <= declared.bit_width
+        return types.is_floating(declared) and bool(given.bit_width <= declared.bit_width)
     if types.is_decimal(given) and types.is_decimal(declared):
         whole_given, whole_declared = given.precision - given.scale, declared.precision - declared.scale
-        return given.scale <= declared.scale and whole_given <= whole_declared
+        return bool(given.scale <= declared.scale and whole_given <= whole_declared)
     if types.is_timestamp(given) and types.is_timestamp(declared):
         return (given.tz is None) == (declared.tz is None) and _finer(given.unit, declared.unit)
     if (types.is_time(given) and types.is_time(declared)) or (types.is_duration(given) and types.is_duration(declared)):
@@ -166,9 +171,9 @@ def _integer_fits(given: pa.DataType, declared: pa.DataType) -> bool:
             return bool(given.bit_width <= declared.bit_width)
         return not signed and bool(given.bit_width < declared.bit_width)
     if declared in EXACT_IN_FLOAT:
-        return given.bit_width - signed <= EXACT_IN_FLOAT[declared]
+        return bool(given.bit_width - signed <= EXACT_IN_FLOAT[declared])
     if pa.types.is_decimal(declared):
-        return DECIMAL_DIGITS[given.bit_width] <= declared.precision - declared.scale
+        return bool(DECIMAL_DIGITS[given.bit_width] <= declared.precision - declared.scale)
     return False
 
 

@@ -37,7 +37,7 @@ def check_name(name: str, namespace: str = "default") -> tuple[str, str]:
         >>> check_name("digits"), check_name("team.digits")
         (('default', 'digits'), ('team', 'digits'))
     """
-    parts = name.split(".") if isinstance(name, str) else []
+    parts = name.split(".")
     if not 1 <= len(parts) <= 2 or not all(PART.fullmatch(part) for part in parts):
         raise InvalidNameError(
             f"{name!r} cannot be a dataset name: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, "
@@ -59,6 +59,8 @@ class Lake:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings if settings is not None else Settings.load()
+        self._catalog: Catalog | None
+        self._blobs: BlobStore | None
         self._reset()
 
     @classmethod
@@ -170,8 +172,8 @@ class Lake:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._catalog: Catalog | None = None
-        self._blobs: BlobStore | None = None
+        self._catalog = None
+        self._blobs = None
 
     def _notice_fork(self) -> None:
         # A forked child must neither use nor wait for what belongs to its parent: connections, or a lock held there.

@@ -27,7 +27,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, schema_to_pyarrow, visit_pyarrow
@@ -87,7 +88,7 @@ def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:
     return pa.schema([_with_ids(stored.field(field.name), field) for field in iceberg.fields])
 
 
-def _normalized_field(field: pa.Field, path: str) -> pa.Field:
+def _normalized_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     metadata = {key: value for key, value in (field.metadata or {}).items() if key != FIELD_ID}
     kind = _normalized(field.type, path)
     nullable = field.nullable or pa.types.is_null(field.type)
@@ -100,14 +101,14 @@ def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
             return pa.string()
         case pa.DictionaryType():
             index = pa.int32() if kind.index_type in NARROW_INDICES else kind.index_type
-            return pa.dictionary(index, _normalized(kind.value_type, path), kind.ordered)
+            return _dictionary(index, _normalized(kind.value_type, path), kind.ordered)
         case _ if _is_nested(kind):
             return _rebuilt(kind, path, _normalized_field)
         case _:
             return kind
 
 
-def _storage_field(field: pa.Field, path: str) -> pa.Field:
+def _storage_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     return pa.field(field.name, storage_type(field.type, path), field.nullable)
 
 
@@ -137,13 +138,13 @@ def _storage_leaf(kind: pa.DataType, path: str) -> pa.DataType:
     raise TypeMismatchError(f"column {path!r} has type {kind}, which cannot be kept without loss: convert it first")
 
 
-_KEPT = frozenset(
+_KEPT: frozenset[pa.DataType] = frozenset(
     {
         pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.date32(), pa.time64("us"),
         pa.string(), pa.large_string(), pa.binary(), pa.large_binary(),
     }
 )  # fmt: skip
-_WIDENED = {
+_WIDENED: dict[pa.DataType, pa.DataType] = {
     pa.int8(): pa.int32(),
     pa.int16(): pa.int32(),
     pa.uint8(): pa.int32(),
@@ -157,7 +158,10 @@ _WIDENED = {
     pa.date64(): pa.date32(),
     pa.string_view(): pa.string(),
     pa.binary_view(): pa.binary(),
-    **{pa.duration(unit): pa.int64() for unit in ("s", "ms", "us", "ns")},
+    pa.duration("s"): pa.int64(),
+    pa.duration("ms"): pa.int64(),
+    pa.duration("us"): pa.int64(),
+    pa.duration("ns"): pa.int64(),
 }
 
 
@@ -215,7 +219,7 @@ def media_of(schema: pa.Schema) -> dict[str, str]:
     return {name: mark.decode() for name, mark in marked if mark is not None}
 
 
-def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field:
+def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field[Any]:
     plain = _plain(field)
     packed = declared.get(str(field.field_id))
     kept = _unpack(packed) if packed is not None else None
@@ -225,11 +229,11 @@ def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field:
     return kept.with_name(field.name).with_nullable(field.optional)
 
 
-def _same_storage(kept: pa.Field, plain: pa.Field) -> bool:
+def _same_storage(kept: pa.Field[Any], plain: pa.Field[Any]) -> bool:
     return _small(storage_type(kept.type, kept.name)).equals(_small(storage_type(plain.type, plain.name)))
 
 
-def _plain(field: NestedField) -> pa.Field:
+def _plain(field: NestedField) -> pa.Field[Any]:
     """The Arrow field for an Iceberg field of which nothing more is known."""
     arrow = schema_to_pyarrow(Schema(field), include_field_ids=False).field(0)
     return pa.field(field.name, _small(arrow.type), field.optional, {b"doc": field.doc} if field.doc else None)
@@ -248,11 +252,13 @@ def _small(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _as_media(field: pa.Field, media: str | None) -> pa.Field:
-    metadata = {key: value for key, value in (field.metadata or {}).items() if key != MEDIA_KEY}
+def _as_media(field: pa.Field[Any], media: str | None) -> pa.Field[Any]:
+    metadata: dict[bytes | str, bytes | str] = {
+        key: value for key, value in (field.metadata or {}).items() if key != MEDIA_KEY
+    }
     if media is not None:
         metadata[MEDIA_KEY] = media.encode()
-    return field.with_metadata(metadata or None)
+    return field.with_metadata(metadata) if metadata else field.remove_metadata()
 
 
 def _declared_fields(properties: Mapping[str, str]) -> dict[str, str]:
@@ -260,11 +266,11 @@ def _declared_fields(properties: Mapping[str, str]) -> dict[str, str]:
     return fields
 
 
-def _pack(field: pa.Field) -> str:
+def _pack(field: pa.Field[Any]) -> str:
     return base64.b64encode(pa.schema([field]).serialize().to_pybytes()).decode()
 
 
-def _unpack(packed: str) -> pa.Field | None:
+def _unpack(packed: str) -> pa.Field[Any] | None:
     try:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).field(0)
     except (binascii.Error, pa.ArrowInvalid):
@@ -278,9 +284,8 @@ def _is_nested(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.StructType | pa.MapType)
 
 
-def _rebuilt(kind: pa.DataType, path: str, change: object) -> pa.DataType:
+def _rebuilt(kind: pa.DataType, path: str, change: Callable[[pa.Field[Any], str], pa.Field[Any]]) -> pa.DataType:
     """A nested type with ``change(field, path)`` applied to each of its fields."""
-    assert callable(change)
     match kind:
         case pa.FixedSizeListType() if kind.list_size > 0:
             return pa.list_(change(kind.value_field, f"{path}[]"), kind.list_size)
@@ -292,14 +297,24 @@ def _rebuilt(kind: pa.DataType, path: str, change: object) -> pa.DataType:
             return pa.struct([change(kind.field(i), f"{path}.{kind.field(i).name}") for i in range(kind.num_fields)])
         case pa.MapType():
             key, item = change(kind.key_field, f"{path}{{key}}"), change(kind.item_field, f"{path}{{value}}")
-            return pa.map_(key, item, kind.keys_sorted)
+            return _map(key, item, kind.keys_sorted)
         case _:
             raise TypeMismatchError(f"column {path!r} has type {kind}, which has nothing to keep: drop it")
 
 
-def _with_ids(field: pa.Field, iceberg: NestedField) -> pa.Field:
+def _with_ids(field: pa.Field[Any], iceberg: NestedField) -> pa.Field[Any]:
     kind = _type_with_ids(field.type, iceberg.field_type)
     return pa.field(field.name, kind, iceberg.optional, {FIELD_ID: str(iceberg.field_id)})
+
+
+def _dictionary(index: pa.DataType, values: pa.DataType, ordered: bool) -> pa.DataType:
+    kind: pa.DataType = pa.dictionary(index, values, ordered)  # type: ignore[call-overload]  # types known at run time
+    return kind
+
+
+def _map(key: pa.Field[Any], item: pa.Field[Any], keys_sorted: bool) -> pa.DataType:
+    kind: pa.DataType = pa.map_(key, item, keys_sorted)  # type: ignore[call-overload]  # types known at run time
+    return kind
 
 
 def _type_with_ids(kind: pa.DataType, iceberg: IcebergType) -> pa.DataType:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.manifest import (
@@ -32,7 +32,7 @@ from lakefeed.catalog.writer import remove
 if TYPE_CHECKING:
     from pyiceberg.avro.codecs import AvroCompressionCodec
 
-FORMAT_VERSION = 2
+FORMAT_VERSION: Final = 2
 MERGE_AT = 32
 
 

@@ -131,9 +131,9 @@ class _OpenFile:
         self._stream = self._output.create()
         self.decoded_bytes = 0
         self._writer = pq.ParquetWriter(
-            self._stream,
+            self._stream,  # type: ignore[arg-type]  # PyIceberg's protocol of what is a pyarrow stream here
             target.schema,
-            compression=target.sizes.compression,
+            compression=target.sizes.compression,  # type: ignore[arg-type]  # any codec that pyarrow knows
             store_decimal_as_integer=True,
             metadata_collector=self._footer,
         )
