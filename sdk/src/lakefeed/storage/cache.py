@@ -28,7 +28,7 @@ class BlobCache:
     directory: Path
 
     def path(self, sha256: str, suffix: str = "") -> Path:
-        return self.directory / "sha256" / sha256[:2] / f"{sha256[2:]}{suffix}"
+        return self.directory.joinpath("sha256", sha256[:2], f"{sha256[2:]}{suffix}")
 
     def find(self, sha256: str, suffix: str = "") -> Path | None:
         """The path of a good copy, or None; a bad one is dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -30,7 +31,9 @@ local paths. Download the file and save its path instead
     """
     path = local_path(text)
     try:
-        return path.open("rb") if path is not None else _open_remote(text)
+        return _open_local(path) if path is not None else _open_remote(text)
+    except FileError:
+        raise
     except FileNotFoundError as error:
         where = f" (looked in {Path.cwd()})" if path is not None and not path.is_absolute() else ""
         raise MissingFileError(f"there is no file {shown(text)}{where}") from error
@@ -41,6 +44,13 @@ local paths. Download the file and save its path instead
 def shown(text: str, most: int = 200) -> str:
     """``text`` quoted, and cut if it is long: a column may hold anything."""
     return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def _open_local(path: Path) -> BinaryIO:
+    # Looked at first: to open a pipe waits for ever, to read a device never ends.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FileError(f"{shown(str(path))} is no regular file")
+    return path.open("rb")
 
 
 def _open_remote(text: str) -> BinaryIO:

@@ -22,7 +22,7 @@ class LocalBlobs:
         return self.path(sha256).as_uri()
 
     def path(self, sha256: str) -> Path:
-        return self.root / "sha256" / sha256[:2] / sha256[2:]
+        return self.root.joinpath("sha256", sha256[:2], sha256[2:])
 
     def size(self, sha256: str) -> int | None:
         try:

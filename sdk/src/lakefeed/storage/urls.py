@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 LOCAL_SCHEMES = frozenset({"", "file", "local"})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two characters or more: C:\\ is a drive
+_QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 _COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
@@ -48,7 +49,11 @@ def file_name(text: str) -> str:
         'cat.JPG'
     """
     path = local_path(text)
-    return path.name if path is not None else PurePosixPath(unquote(urlsplit(text).path)).name
+    if path is not None:
+        return path.name
+    # Not urlsplit: it raises on text that only looks like a URL.
+    _, _, below_host = _QUERY.split(text, maxsplit=1)[0].partition("://")[2].partition("/")
+    return PurePosixPath(unquote(below_host)).name
 
 
 def suffix(name: str) -> str:

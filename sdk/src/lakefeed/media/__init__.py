@@ -1,0 +1,36 @@
+"""File columns: images and files that rows refer to, stored by content and loaded on demand.
+
+A file column is a struct column whose field metadata has ``lakefeed.type``. ``MEDIA`` lists the types.
+"""
+
+from __future__ import annotations
+
+from lakefeed.media.base import TYPE_KEY, MediaType
+from lakefeed.media.columns import column_type, default_mode, loaded_type, normalize_types, typed_schema
+from lakefeed.media.file import File
+from lakefeed.media.handles import Handle
+from lakefeed.media.image import Image
+from lakefeed.media.infer import infer
+from lakefeed.media.load import load_column
+from lakefeed.media.records import handles
+from lakefeed.media.registry import MEDIA, media_type
+from lakefeed.media.store import store_column
+
+__all__ = [
+    "MEDIA",
+    "TYPE_KEY",
+    "File",
+    "Handle",
+    "Image",
+    "MediaType",
+    "column_type",
+    "default_mode",
+    "handles",
+    "infer",
+    "load_column",
+    "loaded_type",
+    "media_type",
+    "normalize_types",
+    "store_column",
+    "typed_schema",
+]

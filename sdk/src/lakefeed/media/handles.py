@@ -1,0 +1,141 @@
+"""Lazy handles: what a cell of a file column is in Python. Nothing is fetched before it is asked for."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, TypeAlias
+
+from lakefeed.errors import FileError
+from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.cache import require
+from lakefeed.storage.fetch import open_reference, shown
+from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.urls import file_name, local_path, suffix
+
+Content: TypeAlias = bytes  # inside the class, `bytes` is the method
+
+_NOT_RECORDED = frozenset({"data", "store"})
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Handle:
+    """A file that a row refers to: a blob of the store, a URL or path, or bytes in memory.
+
+    Frozen, picklable (the store travels along) and cheap: only ``bytes``, ``path`` and ``open`` touch the file, and
+    what they give was verified against ``sha256`` if that is known.
+
+    Attributes:
+        url: where the file is if it is not in the blob store: a URL or local path.
+        sha256: the name of its bytes, lower-case hex.
+        size: in bytes.
+        content_type: such as ``"image/png"``.
+        filename: the name that it was saved under.
+        data: the bytes themselves, of a column that was not saved yet.
+        store: the blob store that holds it.
+    """
+
+    media: ClassVar[str]
+
+    url: str | None = field(default=None, kw_only=False)
+    sha256: str | None = None
+    size: int | None = None
+    content_type: str | None = None
+    filename: str | None = None
+    data: Content | None = None
+    store: BlobStore | None = field(default=None, compare=False)
+
+    def bytes(self) -> Content:
+        """The whole content.
+
+        Raises:
+            MissingFileError: the file is not there.
+            IntegrityError: its bytes are not those that were saved.
+            UnsupportedError: it lies behind a URL that this version cannot fetch.
+        """
+        if self.data is not None:
+            return self.data
+        if self.sha256 is not None and self.store is not None:
+            return self.store.read(self.sha256, self.suffix)
+        with open_reference(self._reference()) as stream:
+            content = stream.read()
+        if self.sha256 is not None:
+            require(self.sha256, sha256_bytes(content), shown(self._reference()))
+        return content
+
+    def path(self) -> Path:
+        """A local file with the content: a read-only copy that keeps the extension, or the referenced local file.
+
+        Raises: as ``bytes``.
+        """
+        if self.data is None and self.sha256 is not None and self.store is not None:
+            return self.store.local_path(self.sha256, self.suffix)
+        local = local_path(self.url) if self.url is not None and self.data is None else None
+        if local is None:
+            return self._needed_store().cached_bytes(self.bytes(), self.suffix)
+        with open_reference(self._reference()):  # the same errors as for bytes
+            return local.absolute()
+
+    def open(self) -> BinaryIO:
+        """The content as an open, seekable binary file.
+
+        Raises: as ``bytes``.
+        """
+        return io.BytesIO(self.bytes()) if self.data is not None or self.store is None else self.path().open("rb")
+
+    @property
+    def suffix(self) -> str:
+        """The extension, lower case with its dot; empty if there is none."""
+        return suffix(self.name)
+
+    @property
+    def name(self) -> str:
+        """The file's name, as far as it is known; empty otherwise."""
+        return self.filename or (file_name(self.url) if self.url is not None else "")
+
+    @property
+    def location(self) -> str | None:
+        """The URL of the bytes: of the blob if there is one, else ``url``."""
+        return self.store.locate(self.sha256) if self.sha256 is not None and self.store is not None else self.url
+
+    def record(self) -> dict[str, Any]:
+        """The cell as it stands in the table.
+
+        Example:
+            >>> Handle("s3://bucket/cat.jpg").record()["url"]
+            's3://bucket/cat.jpg'
+        """
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in _NOT_RECORDED}
+
+    def _facts(self) -> list[str]:
+        digest = f"sha256={self.sha256[:12]}…" if self.sha256 is not None else None
+        shown_name = shown(self.filename or self.url or "") if self.filename or self.url else None
+        size = len(self.data) if self.data is not None else self.size
+        return [fact for fact in (shown_name, self.content_type, _human(size), digest) if fact is not None]
+
+    def _reference(self) -> str:
+        if self.url is not None:
+            return self.url
+        reason = "it is not bound to a blob store" if self.sha256 is not None else "it has neither url nor sha256"
+        raise FileError(f"{self!r} cannot be read: {reason}. Read the row through a Dataset")
+
+    def _needed_store(self) -> BlobStore:
+        if self.store is None:
+            raise FileError(f"{self!r} has no store to keep a local copy in; use bytes() or open()")
+        return self.store
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+def _human(size: int | None) -> str | None:
+    if size is None:
+        return None
+    power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{size / 1024**power:.{1 if power else 0}f} {_UNITS[power]}"

@@ -1,0 +1,241 @@
+"""Images, through Pillow (the extra ``media``), which is imported when the first image is opened."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
+from lakefeed.media.base import MediaType, Stats
+from lakefeed.media.handles import Handle
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+THUMBNAIL_PIXELS = 128
+
+_CONTENT_TYPES = {
+    ".apng": "image/apng",
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
+    ".gif": "image/gif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".jp2": "image/jp2",
+    ".jpe": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".pgm": "image/x-portable-graymap",
+    ".png": "image/png",
+    ".ppm": "image/x-portable-pixmap",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
+)
+_BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic"}
+_BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins plain words
+
+# Pillow also reads formats that run other programs (EPS) or that nobody trains on: not from a table's bytes.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
+_PIECE_BYTES = 1 << 16
+
+_PIXELS_AS_THEY_ARE = frozenset({"L", "LA", "RGB", "RGBA"})
+_PIXELS_CONVERTED = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+}
+
+# Whatever a decoder raises on bytes that were made to break it.
+_BROKEN = (
+    OSError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    SyntaxError,
+    RuntimeError,
+    MemoryError,
+    Warning,  # Pillow warns of suspicious files; some programs turn warnings into errors
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Image(Handle):
+    """An image: ``width`` and ``height`` in pixels as stored (no EXIF rotation), None if they could not be read.
+
+    Example:
+        >>> import PIL.Image
+        >>> PIL.Image.new("RGB", (4, 3)).save("cat.png")
+        >>> Image("cat.png").numpy().shape
+        (3, 4, 3)
+    """
+
+    media: ClassVar[str] = "image"
+
+    width: int | None = None
+    height: int | None = None
+
+    def pil(self) -> PIL.Image.Image:
+        """The decoded image.
+
+        Raises:
+            FormatError: the bytes are no image that Pillow reads, or one beyond Pillow's limit of pixels.
+            MissingDependencyError: Pillow is not installed.
+            FileError: the file cannot be read.
+        """
+        content = io.BytesIO(self.bytes())
+        pillow = _pillow()
+        try:
+            image: PIL.Image.Image = pillow.open(content, formats=_formats())
+            image.load()
+        except (*_BROKEN, pillow.DecompressionBombError) as error:
+            raise FormatError(f"{self!r} cannot be decoded: {_reason(error)}") from error
+        return image
+
+    def numpy(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The pixels, uint8: (height, width) for grey, else (height, width, channels) with 2, 3 or 4 channels.
+
+        Palettes become RGB (RGBA if they are transparent), black and white becomes 0 and 255, of 16 bits the upper 8
+        are kept. The array is a copy and may be written to.
+
+        Raises:
+            UnsupportedError: pixels of 32 bits have no one meaning in uint8; use ``pil()``.
+            FormatError, MissingDependencyError, FileError: as ``pil``.
+        """
+        image = self.pil()
+        if image.mode.startswith("I;16"):
+            return (np.array(image) >> 8).astype(np.uint8)
+        wanted = "RGBA" if image.mode == "P" and "transparency" in image.info else _PIXELS_CONVERTED.get(image.mode)
+        if image.mode in _PIXELS_AS_THEY_ARE:
+            return np.array(image)
+        if wanted is None:
+            raise UnsupportedError(f"{self!r} has pixels of mode {image.mode!r}, which do not fit uint8; use pil()")
+        return np.array(image.convert(wanted))
+
+    def _facts(self) -> list[str]:
+        name, *others = Handle._facts(self) or [""]
+        pixels = [f"{self.width}x{self.height}"] if self.width is not None else []
+        return [fact for fact in (name, *pixels, *others) if fact]
+
+    def _repr_html_(self) -> str:
+        try:
+            source = self._thumbnail()
+        except (LakefeedError, OSError, ValueError) as error:
+            return f"<code>{html.escape(repr(self))}</code> <small>{html.escape(str(error))}</small>"
+        label = html.escape(repr(self), quote=True)
+        return f'<img src="{source}" alt="{label}" title="{label}">'
+
+    def _thumbnail(self) -> str:
+        image = self.pil()
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        if image.mode not in {"L", "LA", "RGB", "RGBA", "P", "1"}:
+            image = image.convert("RGB")
+        small = io.BytesIO()
+        image.save(small, "PNG")
+        return f"data:image/png;base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
+def sniff(head: bytes) -> str | None:
+    """The content type of the image that begins with ``head``; None if it is none.
+
+    Example:
+        >>> sniff(b"GIF89a..."), sniff(b"BMW drivers")
+        ('image/gif', None)
+    """
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12])
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
+        return "image/bmp"
+    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+
+
+def probe(stream: BinaryIO) -> Stats:
+    """Width and height of the image in ``stream``, from its header; an image whose end is missing counts as broken.
+
+    Raises:
+        FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
+        MissingDependencyError: Pillow is not installed.
+    """
+    pillow = _pillow()
+    try:
+        image = pillow.open(stream, formats=_formats())
+        size, format_name = image.size, image.format
+    except (*_BROKEN, pillow.DecompressionBombError) as error:
+        raise FormatError(_reason(error)) from error
+    # The header has been read, and with it any thumbnail that has an end mark of its own.
+    mark = _END_MARKS.get(format_name)
+    if mark is not None and not _contains(stream, mark):
+        raise FormatError(f"the {format_name} is cut short")
+    return {"width": size[0], "height": size[1]}
+
+
+def _contains(stream: BinaryIO, mark: bytes) -> bool:
+    tail = b""
+    while piece := stream.read(_PIECE_BYTES):
+        if mark in tail + piece:
+            return True
+        tail = piece[-len(mark) :]
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    # Pillow names the stream object, whose address would make every message differ.
+    text = str(error) or type(error).__name__
+    return "it is no image that Pillow reads" if "cannot identify" in text else text
+
+
+@cache
+def _pillow() -> Any:
+    try:
+        import PIL.Image
+    except ImportError as error:
+        raise MissingDependencyError("images need Pillow: pip install 'lakefeed[media]'") from error
+    PIL.Image.init()
+    return PIL.Image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    return tuple(name for name in _FORMATS if name in _pillow().OPEN)
+
+
+IMAGE = MediaType(
+    name="image",
+    handle=Image,
+    stat_fields=(pa.field("width", pa.int32()), pa.field("height", pa.int32())),
+    content_types=_CONTENT_TYPES,
+    sniff=sniff,
+    probe=probe,
+)

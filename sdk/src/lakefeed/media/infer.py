@@ -1,0 +1,57 @@
+"""Which untyped columns hold files, judged from a sample: by extension of paths, by first bytes of contents."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+from pyarrow import types
+
+from lakefeed.media.base import head_of
+from lakefeed.media.columns import column_type, is_bytes, is_text
+from lakefeed.media.registry import MEDIA
+from lakefeed.storage.urls import file_name, suffix
+
+SAMPLE_ROWS = 1_000  # non-null values looked at
+PATH_CHARACTERS = 4_096  # longer text is no path
+
+
+def infer(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
+    """The media type of each untyped text or binary column most of whose non-null values are of one type.
+
+    Typed columns are left out, and so is every column without such a majority. Nothing is opened: that a named file
+    is missing is an error of the save, never a reason to keep the text silently.
+
+    Example:
+        >>> infer(pa.table({"img": ["cat.JPG", "https://host/dog.png?w=9", None], "label": ["cat", "dog", "owl"]}))
+        {'img': 'image'}
+    """
+    columns = zip(table_sample.schema, table_sample.columns, strict=True)
+    guesses = {field.name: _guess(column) for field, column in columns if column_type(field) is None}
+    return {name: guess for name, guess in guesses.items() if guess is not None}
+
+
+def _guess(column: pa.Array | pa.ChunkedArray) -> str | None:
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    sample = column.drop_null().slice(0, SAMPLE_ROWS)
+    if is_text(kind):
+        return _majority([_by_name(value) for value in sample.to_pylist()])
+    if is_bytes(kind):
+        return _majority([_by_content(head_of(value)) for value in sample])
+    return None
+
+
+def _by_name(text: str) -> str | None:
+    if len(text) > PATH_CHARACTERS or "\n" in text:
+        return None
+    ending = suffix(file_name(text))
+    return next((name for name, media in MEDIA.items() if ending in media.content_types), None)
+
+
+def _by_content(head: bytes) -> str | None:
+    return next((name for name, media in MEDIA.items() if media.sniff(head) is not None), None)
+
+
+def _majority(votes: list[str | None]) -> str | None:
+    winner, count = max(Counter(votes).items(), key=lambda item: item[1], default=(None, 0))
+    return winner if 2 * count > len(votes) else None

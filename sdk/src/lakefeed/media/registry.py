@@ -1,0 +1,26 @@
+"""All media types. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.media.base import MediaType
+from lakefeed.media.file import FILE
+from lakefeed.media.image import IMAGE
+
+MEDIA: dict[str, MediaType] = {media.name: media for media in (FILE, IMAGE)}
+
+
+def media_type(name: str) -> MediaType:
+    """The media type of that name.
+
+    Raises:
+        InvalidArgumentError: there is none.
+
+    Example:
+        >>> media_type("image").default_mode
+        'bytes'
+    """
+    found = MEDIA.get(name)
+    if found is None:
+        raise InvalidArgumentError(f"{name!r} is no media type; there are {listed(MEDIA)}")
+    return found
