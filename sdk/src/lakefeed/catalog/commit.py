@@ -45,7 +45,7 @@ from pyiceberg.table.update import (
 )
 
 from lakefeed.catalog.action import Action, Fence, Provenance
-from lakefeed.catalog.fit import check_fits, stored
+from lakefeed.catalog.fit import check_fits, check_round_trip, stored
 from lakefeed.catalog.lake import Lake, new_location
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
 from lakefeed.catalog.schema import (
@@ -55,6 +55,7 @@ from lakefeed.catalog.schema import (
     iceberg_schema,
     media_of,
     normalized_schema,
+    storage_schema,
 )
 from lakefeed.catalog.snapshot import Append, Outcome
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
@@ -99,6 +100,7 @@ def create(
     action.check_fence(None)
     declared = normalized_schema(schema)
     own = _own_properties(declared, description, column_types)
+    check_round_trip(declared, storage_schema(declared))
     staged = _staged(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
     ours = Append(staged, action.facts(), new_table=True)
     with ours.landing():

@@ -17,7 +17,7 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceErr
 from pyiceberg.table import Table
 
 from lakefeed.config import Settings
-from lakefeed.errors import DatasetNotFoundError, InvalidNameError, listed
+from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError, listed
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs import BlobStore
@@ -221,6 +221,7 @@ def remove_tree(location: str) -> None:
 
 
 def _connect(settings: Settings) -> Catalog:
+    _check_location(settings.warehouse)
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
     if settings.catalog.type == "sql":
         from lakefeed.catalog.database import LakeSqlCatalog
@@ -230,6 +231,12 @@ def _connect(settings: Settings) -> Catalog:
         catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)
     _ensure_namespace(catalog, settings.catalog.namespace)
     return catalog
+
+
+def _check_location(warehouse: str) -> None:
+    # Read as a URL, such a path ends at the sign: every file would land in one place.
+    if local_path(warehouse) is not None and re.search("[#?]", warehouse):
+        raise ConfigError(f"the warehouse {warehouse!r} has '#' or '?' in its path: choose another home or warehouse")
 
 
 def _ensure_namespace(catalog: Catalog, namespace: str) -> None:

@@ -43,6 +43,7 @@ FIELD_ID = b"PARQUET:field_id"
 MEDIA_KEY = b"lakefeed.type"
 MAX_DECIMAL_PRECISION = 38
 UINT64_AS_DECIMAL = pa.decimal128(20, 0)
+DICTIONARY_TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 
 
@@ -95,6 +96,14 @@ def _normalized_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     return pa.field(field.name, kind, nullable, metadata or None)
 
 
+def _normalized_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
+    kind = field.type
+    # Arrow encodes text only where the dictionary is not the column itself.
+    if isinstance(kind, pa.DictionaryType) and kind.value_type not in DICTIONARY_TEXT:
+        raise TypeMismatchError(f"column {path!r} has type {kind} inside another type: convert it to its values first")
+    return _normalized_field(field, path)
+
+
 def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
     match kind:
         case _ if pa.types.is_null(kind):
@@ -103,7 +112,7 @@ def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
             index = pa.int32() if kind.index_type in NARROW_INDICES else kind.index_type
             return _dictionary(index, _normalized(kind.value_type, path), kind.ordered)
         case _ if _is_nested(kind):
-            return _rebuilt(kind, path, _normalized_field)
+            return _rebuilt(kind, path, _normalized_inner_field)
         case _:
             return kind
 
