@@ -1,0 +1,25 @@
+"""lakefeed: versioned datasets in an Apache Iceberg lake that feed training."""
+
+from lakefeed import errors
+from lakefeed.catalog.commit import Fence, Provenance
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.client import get_dataset, list_datasets
+from lakefeed.config import Settings
+from lakefeed.dataset import AddedRows, Dataset
+from lakefeed.loaders.world import World
+from lakefeed.media import File, Image
+
+__all__ = [
+    "AddedRows",
+    "Dataset",
+    "DatasetVersion",
+    "Fence",
+    "File",
+    "Image",
+    "Provenance",
+    "Settings",
+    "World",
+    "errors",
+    "get_dataset",
+    "list_datasets",
+]

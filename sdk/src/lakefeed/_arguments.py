@@ -1,0 +1,231 @@
+"""Checks of what callers pass to `Dataset`, so that mistakes surface at the call, and the nodes they ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from lakefeed._typing import ColumnTypes, LoadFiles
+from lakefeed.errors import (
+    ColumnNotFoundError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    SchemaError,
+    TypeMismatchError,
+    listed,
+)
+from lakefeed.media import column_type, default_mode, normalize_types
+from lakefeed.ops import LoadFiles as LoadFilesNode
+from lakefeed.ops import SplitByKey, SplitByPlace
+from lakefeed.ops.split import Side
+from lakefeed.plan import Node
+from lakefeed.run import Local
+from lakefeed.run.count import known_rows
+from lakefeed.storage import BlobStore
+
+if TYPE_CHECKING:
+    from lakefeed.loaders.torch import TorchLoader
+
+SIDES: tuple[Side, Side] = ("train", "test")
+LOAD_MODES = ("auto", "bytes", "path", False)
+MAX_SEED = 2**63
+
+
+def version(given: int | None) -> int | None:
+    """A version number, or None."""
+    if given is not None and (not _is_whole(given) or given < 1):
+        raise InvalidArgumentError(f"version={given!r}: versions are the whole numbers 1, 2, 3, …; None is the newest")
+    return given
+
+
+def whole(given: int, what: str) -> int:
+    """A count: a whole number from 0 on."""
+    if not _is_whole(given) or given < 0:
+        raise InvalidArgumentError(f"{what}({given!r}): give a whole number from 0 on")
+    return int(given)
+
+
+def row_range(start: int, stop: int | None) -> tuple[int, int | None]:
+    """A range of rows that does not run backwards."""
+    whole(start, "slice")
+    if stop is not None and whole(stop, "slice") < start:
+        raise InvalidArgumentError(f"slice({start}, {stop}): stop lies before start")
+    return int(start), None if stop is None else int(stop)
+
+
+def seed(given: int) -> int:
+    """A seed."""
+    if not _is_whole(given) or not -MAX_SEED <= given < MAX_SEED:
+        raise InvalidArgumentError(f"seed={given!r}: a seed is a whole number of 64 bits")
+    return int(given)
+
+
+def window(given: int) -> int:
+    """A shuffle window in rows."""
+    if not _is_whole(given) or given < 1:
+        raise InvalidArgumentError(f"window={given!r}: a shuffle window is a number of rows from 1 on")
+    return int(given)
+
+
+def function(given: Any, what: str) -> Any:
+    """Something that can be called."""
+    if not callable(given):
+        raise InvalidArgumentError(
+            f"{what} needs a function{' or an expression' if what == 'filter' else ''}, not {given!r:.80}"
+        )
+    return given
+
+
+def schema(given: pa.Schema) -> pa.Schema:
+    """A pyarrow schema with names that differ."""
+    if not isinstance(given, pa.Schema):
+        raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
+    twice = sorted({name for name in given.names if given.names.count(name) > 1})
+    if twice or not given.names:
+        raise SchemaError(f"a schema needs columns of different names; more than once: {listed(twice)}")
+    return given
+
+
+def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
+    """An Arrow table."""
+    if isinstance(given, pa.RecordBatch):
+        given = pa.Table.from_batches([given])
+    if not isinstance(given, pa.Table):
+        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
+    schema(given.schema)
+    return given
+
+
+def locations(given: Any) -> list[str]:
+    """Paths, globs or URLs."""
+    one = isinstance(given, str | os.PathLike)
+    many = [given] if one else given
+    if not isinstance(many, Sequence) or not all(isinstance(item, str | os.PathLike) for item in many):
+        raise InvalidArgumentError(f"from_file takes a path or URL, or a list of them, not {given!r:.80}")
+    return [os.fspath(item) for item in many]
+
+
+def columns(given: Sequence[str]) -> tuple[str, ...]:
+    """Column names."""
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise InvalidArgumentError(f"select takes a list of column names, not {given!r:.80}")
+    if not given:
+        raise InvalidArgumentError("select needs at least one column")
+    return tuple(given)
+
+
+def batches(size: int | None, form: str) -> None:
+    """Raises unless the arguments of ``batches`` make sense."""
+    if size is not None and (not _is_whole(size) or size < 1):
+        raise InvalidArgumentError(f"batches(size={size!r}): give a number of rows from 1 on, or None")
+    if form not in ("dict", "arrow"):
+        raise InvalidArgumentError(f'batches(format={form!r}): the formats are "dict" and "arrow"')
+
+
+def split(plan: Node, test_size: float, given_seed: int | None, by: str | None) -> dict[Side, Node]:
+    """The two sides of a split."""
+    if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
+        raise InvalidArgumentError(f"test_size={test_size!r}: give a share between 0 and 1, such as 0.2")
+    chosen = 0 if given_seed is None else seed(given_seed)
+    if by is not None:
+        return {side: SplitByKey(plan, by, chosen, float(test_size), side) for side in SIDES}
+    rows = known_rows(plan)
+    return {side: SplitByPlace(plan, rows, chosen, float(test_size), side) for side in SIDES}
+
+
+def load_files(
+    plan: Node,
+    store: BlobStore,
+    to: LoadFiles,
+    only: Sequence[str] | None,
+    workers: int,
+    on_error: Literal["raise", "null"],
+    timeout: float,
+) -> Node | None:
+    """The node that loads file columns; None if there is nothing to load."""
+    if on_error not in ("raise", "null"):
+        raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
+    if not _is_whole(workers) or workers < 1 or not timeout > 0:
+        raise InvalidArgumentError(f"workers={workers!r}, fetch_timeout={timeout!r}: both must be above 0")
+    modes = _modes(plan.schema, to, only)
+    return LoadFilesNode(plan, modes, store, workers, on_error, timeout) if modes else None
+
+
+def _modes(
+    given: pa.Schema, to: LoadFiles, only: Sequence[str] | None
+) -> tuple[tuple[str, Literal["bytes", "path"]], ...]:
+    media = {field.name: kind for field in given if (kind := column_type(field)) is not None}
+    named = list(to) if isinstance(to, Mapping) else list(only or [])
+    missing = [name for name in named if name not in given.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, given.names)
+    plain = [name for name in named if name not in media]
+    if plain:
+        raise TypeMismatchError(
+            f"{listed(plain)} hold no files; the file columns are {listed(media)}. with_column_types() makes one of a "
+            "column of paths"
+        )
+    wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
+    wrong = [mode for mode in wanted.values() if mode not in LOAD_MODES]
+    if wrong or (not isinstance(to, Mapping) and to not in LOAD_MODES):
+        raise InvalidArgumentError(f'files load as "auto", "bytes", "path" or False, not {listed(wrong or [to])}')
+    chosen = {name: default_mode(media[name]) if mode == "auto" else mode for name, mode in wanted.items()}
+    return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))  # type: ignore[misc]  # narrowed
+
+
+def metadata_changes(
+    given: pa.Schema, description: str | None, types: ColumnTypes | None, description_key: str, types_key: str
+) -> dict[str, str]:
+    """The table properties that an ``update`` sets."""
+    changes = {} if description is None else {description_key: description}
+    if types is not None:
+        changes[types_key] = json.dumps(normalize_types(types, given), sort_keys=True)
+    return changes
+
+
+def with_pandas(collect: Callable[[], pa.Table]) -> pa.Table:
+    """The table, if pandas is there to take it."""
+    try:
+        import pandas  # noqa: F401  # only whether it is there
+    except ImportError as error:
+        raise MissingDependencyError("to_pandas needs pandas: pip install 'lakefeed[pandas]'") from error
+    return collect()
+
+
+def torch_loader(
+    plan: Node,
+    runner: Local,
+    *,
+    batch_size: int | None,
+    drop_last: bool,
+    rank: int,
+    world_size: int,
+    prefetch_batches: int,
+    options: Mapping[str, Any],
+) -> TorchLoader:
+    """The loader of ``to_torch``."""
+    if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
+        raise InvalidArgumentError(
+            f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
+        )
+    whole(options["num_workers"], "num_workers")
+    whole(prefetch_batches, "prefetch_batches")
+    try:
+        from lakefeed.loaders.torch import Batching, TorchLoader
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError("to_torch needs PyTorch: pip install 'lakefeed[torch]'") from error
+    from lakefeed.loaders.epochs import Epochs
+    from lakefeed.loaders.world import World
+
+    batching = Batching(batch_size, World(rank, world_size), drop_last)
+    return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options)
+
+
+def _is_whole(given: Any) -> bool:
+    return hasattr(given, "__index__") and not isinstance(given, bool)

@@ -1,0 +1,39 @@
+"""Random numbers that stay the same for ever: they decide which row comes when, and checkpoints outlive upgrades.
+
+NumPy promises stable streams for bit generators and ``SeedSequence`` (NEP 19), not for ``Generator`` methods,
+so everything here is made of raw 64-bit words.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+Words: TypeAlias = npt.NDArray[np.uint64]
+
+SEED_BITS = 31
+
+
+def fresh_seed() -> int:
+    """A seed for a caller who gave none."""
+    return secrets.randbits(SEED_BITS)
+
+
+def words(count: int, *key: int) -> Words:
+    """``count`` random 64-bit words, a pure function of ``key``."""
+    stream = np.random.Philox(np.random.SeedSequence([part & 0xFFFF_FFFF_FFFF_FFFF for part in key]))
+    return np.asarray(stream.random_raw(count), dtype=np.uint64)
+
+
+def permutation(count: int, *key: int) -> Indices:
+    """A fair permutation of ``range(count)``, a pure function of ``key``.
+
+    Example:
+        >>> sorted(permutation(4, 7).tolist())
+        [0, 1, 2, 3]
+    """
+    return np.argsort(words(count, *key), kind="stable").astype(np.int64, copy=False)

@@ -1,0 +1,17 @@
+"""Names for shapes that the signatures repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+
+Row: TypeAlias = dict[str, Any]
+RowFn: TypeAlias = Callable[[Row], Row]
+RowPredicate: TypeAlias = Callable[[Row], bool]
+BatchFn: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+BatchFactory: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
+LoadMode: TypeAlias = bool | Literal["auto", "bytes", "path"]
+LoadFiles: TypeAlias = LoadMode | Mapping[str, LoadMode]
+ColumnTypes: TypeAlias = Mapping[str, Any]

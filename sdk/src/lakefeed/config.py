@@ -1,0 +1,163 @@
+"""Settings: explicit argument > ``LAKEFEED__…`` environment > ``lakefeed.toml`` > default.
+
+``lakefeed.toml`` is looked for in ``$LAKEFEED_CONFIG``, the working directory, then ``$LAKEFEED_HOME``.
+``$LAKEFEED_HOME`` (default ``~/.lakefeed``) holds the embedded catalog, warehouse and blobs;
+``$LAKEFEED_CACHE_DIR`` (default ``$LAKEFEED_HOME/cache``) holds what may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from lakefeed.errors import ConfigError
+
+CONFIG_FILE = "lakefeed.toml"
+MIB = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogSettings(_Section):
+    """The Iceberg catalog; ``properties`` go to PyIceberg as they are."""
+
+    type: str = "sql"
+    uri: str | None = None
+    warehouse: str | None = None
+    namespace: str = "default"
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
+class BlobSettings(_Section):
+    """The content-addressed store; ``options`` go to fsspec as they are."""
+
+    url: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class CommitSettings(_Section):
+    """How hard a commit tries when others commit at the same time (waits in seconds)."""
+
+    retries: int = Field(default=100, ge=0)
+    min_wait: float = Field(default=0.01, ge=0)
+    max_wait: float = Field(default=0.5, ge=0)
+
+
+class WriteSettings(_Section):
+    """Sizes of what is written: rows a row group, bytes (decoded, estimated) a row group and a file."""
+
+    row_group_rows: int = Field(default=65_536, ge=1)
+    row_group_bytes: int = Field(default=32 * MIB, ge=1)
+    file_bytes: int = Field(default=256 * MIB, ge=1)
+    compression: str = "zstd"
+
+
+class ReadSettings(_Section):
+    """Fragments decoded ahead and the bytes that they may hold."""
+
+    threads: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1)
+    prefetch_bytes: int = Field(default=256 * MIB, ge=1)
+
+
+class Settings(BaseSettings):
+    """All settings, validated; unset locations are derived from ``home``.
+
+    Example:
+        >>> Settings(home="/data/lake").catalog_uri
+        'sqlite:////data/lake/catalog.db'
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAKEFEED__",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Field(default_factory=lambda: _home())
+    cache_dir: Path | None = None
+    catalog: CatalogSettings = CatalogSettings()
+    blobs: BlobSettings = BlobSettings()
+    commit: CommitSettings = CommitSettings()
+    write: WriteSettings = WriteSettings()
+    read: ReadSettings = ReadSettings()
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """The settings in force, with ``overrides`` (nested mappings or dotted keys) on top.
+
+        Raises:
+            ConfigError: a key is unknown or a value does not fit.
+
+        Example:
+            >>> Settings.load(**{"commit.retries": 5}).commit.retries
+            5
+        """
+        try:
+            return cls(**_nested(overrides))
+        except ValidationError as error:
+            raise ConfigError(f"settings do not fit: {_reasons(error)}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
+
+    @property
+    def catalog_uri(self) -> str:
+        return self.catalog.uri or f"sqlite:///{self.home.absolute() / 'catalog.db'}"
+
+    @property
+    def warehouse(self) -> str:
+        return self.catalog.warehouse or f"file://{self.home.absolute() / 'warehouse'}"
+
+    @property
+    def blob_url(self) -> str:
+        return self.blobs.url or f"file://{self.home.absolute() / 'blobs'}"
+
+    @property
+    def cache(self) -> Path:
+        found = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
+        return Path(found).expanduser().absolute() if found else self.home.absolute() / "cache"
+
+
+def _home() -> Path:
+    return Path(os.environ.get("LAKEFEED_HOME", "~/.lakefeed")).expanduser().absolute()
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get("LAKEFEED_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise ConfigError(f"LAKEFEED_CONFIG names {named!r}, which is no file")
+        return Path(named)
+    places = (Path.cwd() / CONFIG_FILE, _home() / CONFIG_FILE)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *parents, leaf = dotted.split(".")
+        inner = result
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    return result
+
+
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())

@@ -1,0 +1,548 @@
+"""The one class that people use: a lazy, immutable reference to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from lakefeed import _arguments as arguments
+from lakefeed._rng import fresh_seed
+from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
+from lakefeed.catalog.commit import Fence, Provenance, update_properties
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
+from lakefeed.errors import UnsavedDatasetError
+from lakefeed.expr import parse
+from lakefeed.ops import FileColumns, Filter, FilterRows, Map, MapBatches, Project, Scan, Shuffle, Slice
+from lakefeed.optimize import optimize
+from lakefeed.plan import Node, explain
+from lakefeed.plan.walk import FlatNode, flatten, rebuild
+from lakefeed.run import Local
+from lakefeed.run.count import count_rows, known_rows
+from lakefeed.run.export import collect
+from lakefeed.run.python import dict_batches, rows
+from lakefeed.run.save import Writing, append_to, choose_types, save, typed_columns
+from lakefeed.sources.batches import BatchesSource
+from lakefeed.sources.files import files
+from lakefeed.sources.iceberg import IcebergSource, Since
+from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lakefeed.loaders.torch import TorchLoader
+
+AnyDataset = TypeVar("AnyDataset", bound="Dataset")
+
+
+class Dataset:
+    """Rows of a dataset in the lake, of files or of memory, and what is made of them. Lazy: nothing is read or run
+    before rows are asked for, and every operation returns a new Dataset.
+
+    A reference without a version follows the dataset: it reads the newest version there is. What is derived from it
+    (``filter``, ``select``, …) stays with the version that was newest when it was derived, so that one training run
+    reads one version.
+
+    Args:
+        name: the dataset's name: ``photos``, or ``team.photos`` in another namespace.
+        version: the version to read, for ever the same rows; None: the newest.
+
+    Raises:
+        InvalidNameError, InvalidArgumentError: at once. That there is no such dataset or version shows when it is read.
+
+    Example:
+        >>> digits = Dataset.from_dict({"id": [1, 2, 3], "label": [7, 2, 7]}).save("digits")
+        >>> Dataset("digits", version=1).filter("label == 7").select(["id"]).to_arrow().to_pydict()
+        {'id': [1, 3]}
+    """
+
+    def __init__(self, name: str, *, version: int | None = None) -> None:
+        self._lake = Lake.current()
+        self._lake.identifier(name)
+        self._name: str | None = name
+        self._version = arguments.version(version)
+        self._node: Node | None = None
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def name(self) -> str:
+        """The name in the lake.
+
+        Raises:
+            UnsavedDatasetError: it is derived, or was never saved.
+        """
+        if self._name is None:
+            raise UnsavedDatasetError(
+                "this dataset is derived from others or was never saved, so it has no name, version or description; "
+                "save(name) gives it one, or ask the dataset that it was made from"
+            )
+        return self._name
+
+    @property
+    def version(self) -> int:
+        """The version that is read now (the newest one where none was pinned)."""
+        return self._resolved().version
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self._plan.schema
+
+    @property
+    def description(self) -> str | None:
+        """The text that was given with ``save`` or ``update``."""
+        return self._lake.table(self.name).properties.get(DESCRIPTION)
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """The file columns and their types, such as ``{"photo": "image"}``."""
+        return typed_columns(self.schema)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Name, description, schema, column types, properties and versions, as the catalog has them."""
+        table = self._lake.table(self.name)
+        return {
+            "name": self.name,
+            "description": table.properties.get(DESCRIPTION),
+            "schema": declared_schema(table),
+            "column_types": typed_columns(declared_schema(table)),
+            "properties": dict(table.properties),
+            "snapshots": list_versions(table),
+        }
+
+    def list_versions(self) -> list[DatasetVersion]:
+        """Every version, newest first, with who wrote it and how many rows it added."""
+        return list_versions(self._lake.table(self.name))
+
+    def added_since(self, from_version: int | None = None, to_version: int | None = None) -> AddedRows:
+        """The rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
+
+        Args:
+            from_version: exclusive; None: from the beginning.
+            to_version: inclusive; None: up to this reference's version.
+
+        Raises:
+            VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("growing")
+            >>> _ = Dataset.from_dict({"x": [2, 3]}).append_to("growing")
+            >>> Dataset("growing").added_since(1).to_arrow()["x"].to_pylist()
+            [2, 3]
+        """
+        table = self._lake.table(self.name)
+        last = resolve(table, self._version if to_version is None else to_version)
+        versions_between(table, arguments.version(from_version), last.version)
+        node = Scan(IcebergSource.of(self._lake, self.name, table, last, Since(from_version)))
+        return _made(AddedRows, self._lake, node, self.name, last.version)
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def from_dict(cls, columns: Mapping[str, Sequence[Any]], schema: pa.Schema | None = None) -> Dataset:
+        """Columns in memory, each a list (or Arrow or NumPy array) of one length."""
+        return cls.from_arrow(table_of_columns(columns, schema))
+
+    @classmethod
+    def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
+        """Rows in memory, each a dict."""
+        return cls.from_arrow(table_of_rows(rows, schema))
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
+        """An Arrow table or batch; nothing is copied."""
+        return _made(Dataset, Lake.current(), Scan(MemorySource(arguments.table(table))))
+
+    @classmethod
+    def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
+        """A DataFrame; an index that has a name becomes a column."""
+        return cls.from_arrow(table_of_pandas(frame))
+
+    @classmethod
+    def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
+        """What ``factory()`` yields, called anew for each pass, so that the dataset can be read again.
+
+        Example:
+            >>> def numbers():
+            ...     yield pa.record_batch({"x": [1, 2]})
+            >>> Dataset.from_batches(numbers, schema=pa.schema({"x": pa.int64()})).count()
+            2
+        """
+        return _made(Dataset, Lake.current(), Scan(BatchesSource(factory, arguments.schema(schema))))
+
+    @classmethod
+    def from_file(cls, location: str | Sequence[str]) -> Dataset:
+        """Files by path, glob or URL, streamed: ``.csv``, ``.jsonl`` (``.json`` lines), ``.parquet``, also compressed.
+
+        Raises:
+            MissingFileError: nothing is there.
+            FormatError: an unknown suffix, or a file that is not what its suffix says.
+        """
+        return _made(Dataset, Lake.current(), Scan(files(arguments.locations(location))))
+
+    # ------------------------------------------------------------------ reading
+
+    def __iter__(self) -> Iterator[Any]:
+        """One dict a row, streamed."""
+        return self.rows()
+
+    def rows(self, load_files: LoadFiles = "auto") -> Iterator[Row]:
+        """One dict a row, streamed. File cells are lazy handles; ``load_files`` as in `load_files` makes them bytes,
+        paths, or (False) plain records.
+        """
+        return rows(self._batches(load_files), self._store_for(load_files))
+
+    def batches(
+        self,
+        size: int | None = None,
+        format: Literal["dict", "arrow"] = "dict",
+        load_files: LoadFiles = "auto",
+    ) -> Iterator[Any]:
+        """Batches, streamed: dicts of lists, or ``pyarrow.RecordBatch`` with ``format="arrow"``.
+
+        Args:
+            size: rows a batch, exactly but for the last; None: as they come.
+            format: "dict" or "arrow". Under "auto" file cells are handles in dicts, records in Arrow.
+            load_files: as in `load_files`.
+        """
+        arguments.batches(size, format)
+        batches = self._batches(load_files, size)
+        return batches if format == "arrow" else dict_batches(batches, self._store_for(load_files))
+
+    def collect(self, max_bytes: int | None = None, warn: bool = True) -> pa.Table:
+        """All rows as an Arrow table; more than 1 GiB gives a `LargeResultWarning` unless ``warn`` is off.
+
+        Raises:
+            BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
+        """
+        return collect(self._runner, self._plan, max_bytes, warn)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        return self.collect()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows as a DataFrame."""
+        return arguments.with_pandas(self.collect).to_pandas()
+
+    def to_torch(
+        self,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        load_files: LoadFiles = "auto",
+        prefetch_batches: int = 2,
+        fetch_workers: int = 8,
+        fetch_timeout: float = 30.0,
+        max_inflight_bytes: int = 256_000_000,
+        **dataloader_kwargs: Any,
+    ) -> TorchLoader:
+        """A ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume. See :mod:`lakefeed.loaders.torch`.
+
+        Every rank gets the same number of steps, and together they see every row once. The order depends on neither
+        ranks nor workers, so ``state_dict()`` continues with any number of them.
+
+        Args:
+            batch_size: rows a batch; None: one row at a time.
+            num_workers: processes that make batches; 0: a thread of this process.
+            rank, world_size: this process among those that train together.
+            drop_last: leave the rows out that do not fill a batch on every rank.
+            load_files: what file columns become; "auto": bytes of images, paths of what wants a file.
+            prefetch_batches: batches made ahead (``num_workers=0``; else torch's ``prefetch_factor``).
+            fetch_workers, fetch_timeout, max_inflight_bytes: threads, seconds and bytes of fetching files.
+            dataloader_kwargs: go to torch's DataLoader; ``collate_fn`` gets the dict of tensors.
+
+        Example:
+            >>> loader = Dataset.from_dict({"x": [1.0, 2.0, 3.0]}).to_torch(batch_size=2)
+            >>> [batch["x"].tolist() for batch in loader]
+            [[1.0, 2.0], [3.0]]
+        """
+        loaded = self.load_files(load_files, None, fetch_workers, max_inflight_bytes, "raise", fetch_timeout)
+        return arguments.torch_loader(
+            loaded._plan,
+            self._runner,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            prefetch_batches=prefetch_batches,
+            options={"num_workers": num_workers, **dataloader_kwargs},
+        )
+
+    def count(self) -> int:
+        """The number of rows; reads what it takes to tell."""
+        return count_rows(self._runner, self._plan)
+
+    def __len__(self) -> int:
+        """The number of rows, if it is known without reading data.
+
+        Raises:
+            TypeError: it is not; `count` finds out.
+        """
+        known = known_rows(self._plan)
+        if known is None:
+            raise TypeError("the number of rows is not known before they are read; count() reads them")
+        return known
+
+    def __bool__(self) -> bool:
+        return True
+
+    # ------------------------------------------------------------------ deriving
+
+    def select(self, columns: Sequence[str]) -> Dataset:
+        """These columns, in this order; the others are not read.
+
+        Raises:
+            ColumnNotFoundError: with the near misses.
+        """
+        return self._derive(Project(self._plan, arguments.columns(columns)))
+
+    def filter(self, predicate: str | RowPredicate) -> Dataset:
+        """The rows for which a SQL-like expression, or a function of the row, is true.
+
+        An expression runs vectorized and skips files and row groups in which nothing can match; a function runs for
+        each row. Null is not true.
+
+        Raises:
+            ExpressionError, ColumnNotFoundError: at the call, with the place.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2, None]}).filter("x >= 2").count()
+            1
+        """
+        plan = self._plan
+        if isinstance(predicate, str):
+            return self._derive(Filter(plan, parse(predicate, plan.schema)))
+        return self._derive(FilterRows(plan, arguments.function(predicate, "filter"), self._lake.blobs))
+
+    def head(self, n: int = 5) -> Dataset:
+        """The first ``n`` rows (fewer if there are fewer)."""
+        return self.slice(0, arguments.whole(n, "head"))
+
+    def slice(self, start: int, stop: int | None = None) -> Dataset:
+        """The rows ``[start, stop)``; past the end is clamped, None is the end."""
+        return self._derive(Slice(self._plan, *arguments.row_range(start, stop)))
+
+    def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
+        """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
+        return self._derive(Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs))
+
+    def map_batches(self, fn: BatchFn, *, schema: pa.Schema) -> Dataset:
+        """``fn(batch)`` for each Arrow batch; the number of rows may change. ``fn`` must treat rows independently."""
+        return self._derive(MapBatches(self._plan, arguments.function(fn, "map_batches"), arguments.schema(schema)))
+
+    def shuffle(self, seed: int | None = None, global_: bool = True, window: int = 10_000) -> Dataset:
+        """The rows in random order; the same seed gives the same order, on every rank and worker.
+
+        Args:
+            seed: None: one is drawn now and stays with the returned dataset.
+            global_: a fair shuffle of all rows; the rows are put on local disk for it unless they are in memory.
+            window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
+        """
+        chosen = fresh_seed() if seed is None else arguments.seed(seed)
+        return self._derive(Shuffle(self._plan, chosen, None if global_ else arguments.window(window)))
+
+    def train_test_split(
+        self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
+    ) -> dict[str, Dataset]:
+        """Disjoint, complete "train" and "test" sides, the same for the same seed (None: 0).
+
+        Args:
+            test_size: the share of the test side, between 0 and 1.
+            seed: another seed is another split.
+            by: a key column: a row's side depends on its key alone, so later appends never move it to the other side.
+        """
+        sides = arguments.split(self._plan, test_size, seed, by)
+        return {side: self._derive(node) for side, node in sides.items()}
+
+    def load_files(
+        self,
+        to: LoadFiles = "auto",
+        columns: Sequence[str] | None = None,
+        workers: int = 8,
+        max_inflight_bytes: int = 256_000_000,
+        on_error: Literal["raise", "null"] = "raise",
+        fetch_timeout: float = 30.0,
+    ) -> Dataset:
+        """File columns as their content.
+
+        Args:
+            to: "bytes", "path" (a read-only local file), "auto" (what the type is best used as), False (records), or a
+                mapping of columns to these, which is exact: other columns stay records.
+            columns: only these columns.
+            workers: threads that fetch.
+            max_inflight_bytes: bytes held while fetching.
+            on_error: "null" gives None for a file that cannot be had.
+            fetch_timeout: seconds a file may take.
+        """
+        node = arguments.load_files(self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout)
+        return self if node is None else self._derive(node)
+
+    def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
+        """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""
+        types = choose_types(self._runner, self._plan, column_types)
+        if not types:
+            return self
+        return self._derive(
+            FileColumns(self._plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False)
+        )
+
+    # ------------------------------------------------------------------ writing
+
+    def save(
+        self,
+        name: str,
+        description: str | None = None,
+        column_types: ColumnTypes | Literal["auto"] | None = "auto",
+        copy_files: Literal["auto"] | bool = "auto",
+        stats: bool = True,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """Version 1 of a new dataset. Streams; a failure leaves no table and no file.
+
+        Args:
+            name: must be free.
+            description: shown with the dataset.
+            column_types: which columns hold files: "auto" looks at a sample, a mapping is exact, None is none.
+            copy_files: "auto" stores local files and keeps remote URLs as references; True stores remote ones too;
+                False stores nothing.
+            stats: record what files are (an image's width and height).
+            provenance: which run and code wrote it.
+            idempotency_key: a save that landed under this key is not repeated but returned.
+            fence: see `Fence`.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            DatasetExistsError, SchemaError, MissingFileError: nothing is written.
+        """
+        writing = Writing(copy_files, stats, provenance, idempotency_key, fence)
+        written = save(self._lake, self._plan, name, description, column_types, writing)
+        return Dataset(name, version=written.version)
+
+    def append_to(
+        self,
+        name: str,
+        copy_files: Literal["auto"] | bool = "auto",
+        stats: bool = True,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """The rows appended to a dataset as its next version; safe with any number of writers. Arguments as in `save`.
+
+        Columns go by name: a missing nullable one becomes null, types may widen. File columns follow the dataset.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
+        """
+        writing = Writing(copy_files, stats, provenance, idempotency_key, fence)
+        written = append_to(self._lake, self._plan, name, writing)
+        return Dataset(name, version=written.version)
+
+    def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
+        """New description or column types (exactly those named); no new version. Returns `metadata`."""
+        changes = arguments.metadata_changes(self.schema, description, column_types, DESCRIPTION, COLUMN_TYPES)
+        update_properties(self._lake, self.name, changes)
+        return self.metadata
+
+    def delete(self) -> None:
+        """Removes the dataset and its versions; files in the blob store stay, others may use them."""
+        self._lake.drop(self.name)
+
+    @staticmethod
+    def exists(name: str) -> bool:
+        """Whether the lake has a dataset of that name."""
+        return Lake.current().exists(name)
+
+    # ------------------------------------------------------------------ looking
+
+    def explain(self) -> str:
+        """The plan that runs, a line a step: what was pushed down, the snapshot, files and rows."""
+        return explain(optimize(self._plan))
+
+    def __repr__(self) -> str:
+        if self._name is None:
+            return f"Dataset({self._plan.describe()})"
+        pinned = "" if self._version is None else f", version={self._version}"
+        return f"Dataset({self._name!r}{pinned})"
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _plan(self) -> Node:
+        if self._node is not None:
+            return self._node
+        table = self._lake.table(self.name)
+        scan = Scan(IcebergSource.of(self._lake, self.name, table, resolve(table, self._version)))
+        if self._version is not None:
+            self._node = scan
+        return scan
+
+    @property
+    def _runner(self) -> Local:
+        return Local(self._lake.settings)
+
+    def _resolved(self) -> DatasetVersion:
+        return resolve(self._lake.table(self.name), self._version)
+
+    def _derive(self, node: Node) -> Dataset:
+        return _made(Dataset, self._lake, node)
+
+    def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
+        loaded = self if load_files == "auto" else self.load_files(load_files)
+        return self._runner.sized(loaded._plan, size)
+
+    def _store_for(self, load_files: LoadFiles) -> Any:
+        return None if load_files is False else self._lake.blobs
+
+    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
+        flat = None if self._node is None else flatten(self._node)
+        return _restored, (type(self), self._lake, flat, self._name, self._version)
+
+
+class AddedRows(Dataset):
+    """The rows that a range of versions added: a Dataset whose iteration gives Arrow batches.
+
+    ``from_version`` (exclusive, None: the beginning) and ``version`` (inclusive) are the range.
+    """
+
+    @property
+    def from_version(self) -> int | None:
+        """The version that the rows came after."""
+        assert isinstance(self._node, Scan) and isinstance(self._node.source, IcebergSource)
+        return self._node.source.since.version if self._node.source.since else None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """``pyarrow.RecordBatch``, streamed."""
+        return self.batches(format="arrow")
+
+
+def _made(
+    kind: type[AnyDataset], lake: Lake, node: Node | None, name: str | None = None, version: int | None = None
+) -> AnyDataset:
+    made = kind.__new__(kind)
+    made._lake, made._node, made._name, made._version = lake, node, name, version
+    return made
+
+
+def _restored(
+    kind: type[AnyDataset], lake: Lake, flat: list[FlatNode] | None, name: str | None, version: int | None
+) -> AnyDataset:
+    return _made(kind, lake, None if flat is None else rebuild(flat), name, version)

@@ -1,0 +1,157 @@
+"""Every error lakefeed raises on purpose.
+
+    LakefeedError
+    ├── ConfigError                (ValueError)         settings that cannot work
+    ├── InvalidArgumentError       (ValueError)         an argument outside what the call accepts
+    │   └── InvalidNameError                            a dataset name that breaks the naming rule
+    ├── DatasetNotFoundError       (LookupError)        no dataset of that name
+    ├── DatasetExistsError         (ValueError)         a dataset of that name exists already
+    ├── UnsavedDatasetError        (ValueError)         asked of a derived dataset what only a saved one has
+    ├── VersionNotFoundError       (LookupError)        the dataset has no such version
+    ├── SchemaError                (ValueError)         columns or types that do not fit
+    │   ├── ColumnNotFoundError    (LookupError)        no such column; near misses in the message
+    │   └── TypeMismatchError      (TypeError)          a value or column of the wrong type
+    ├── ExpressionError            (ValueError)         filter text that cannot be read; caret at the place
+    ├── FormatError                (ValueError)         a file whose format is unknown or broken
+    ├── TransformError             (ValueError)         a user function returned what it must not
+    ├── FileError                  (OSError)            a referenced file cannot be used
+    │   ├── MissingFileError       (FileNotFoundError)  it is not there
+    │   └── IntegrityError                              its bytes are not those recorded
+    ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
+    │   ├── CommitConflictError                         other writers kept winning
+    │   └── FenceError                                  another run has already moved the fence
+    ├── StateMismatchError         (ValueError)         a checkpoint that belongs to other data or another plan
+    ├── BudgetExceededError        (MemoryError)        more bytes than the caller allowed
+    ├── MissingDependencyError     (ImportError)        an optional library that is not installed
+    └── UnsupportedError           (NotImplementedError) a thing that this version does not do
+
+A message says what was wrong, what exists, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+LISTED_AT_MOST = 10
+
+
+class LakefeedError(Exception):
+    """Root of every error that lakefeed raises on purpose."""
+
+    def __str__(self) -> str:
+        # LookupError's relatives would print the repr of the message.
+        return " ".join(str(arg) for arg in self.args)
+
+
+class ConfigError(LakefeedError, ValueError):
+    """Settings that cannot work."""
+
+
+class InvalidArgumentError(LakefeedError, ValueError):
+    """An argument outside what the call accepts."""
+
+
+class InvalidNameError(InvalidArgumentError):
+    """A dataset name that breaks the naming rule."""
+
+
+class DatasetNotFoundError(LakefeedError, LookupError):
+    """No dataset of that name."""
+
+
+class DatasetExistsError(LakefeedError, ValueError):
+    """A dataset of that name exists already."""
+
+
+class UnsavedDatasetError(LakefeedError, ValueError):
+    """Asked of a derived dataset what only a saved one has."""
+
+
+class VersionNotFoundError(LakefeedError, LookupError):
+    """The dataset has no such version."""
+
+
+class SchemaError(LakefeedError, ValueError):
+    """Columns or types that do not fit together."""
+
+
+class ColumnNotFoundError(SchemaError, LookupError):
+    """No such column; the message names the near misses."""
+
+    @classmethod
+    def of(cls, missing: str | Iterable[str], existing: Sequence[str], where: str = "") -> ColumnNotFoundError:
+        names = [missing] if isinstance(missing, str) else list(missing)
+        near = [hit for name in names for hit in difflib.get_close_matches(name, existing, n=3)]
+        place = f" in {where}" if where else ""
+        plural = "s" if len(names) > 1 else ""
+        hint = f" Did you mean {listed(near)}?" if near else ""
+        return cls(f"no column{plural} {listed(names)}{place}; the columns are {listed(existing)}.{hint}")
+
+
+class TypeMismatchError(SchemaError, TypeError):
+    """A value or column of the wrong type."""
+
+
+class ExpressionError(LakefeedError, ValueError):
+    """Filter text that cannot be read; the message carries a caret at the place."""
+
+
+class FormatError(LakefeedError, ValueError):
+    """A file whose format is unknown or whose content is broken."""
+
+
+class TransformError(LakefeedError, ValueError):
+    """A user function returned what it must not."""
+
+
+class FileError(LakefeedError, OSError):
+    """A referenced file cannot be used."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A referenced file is not there."""
+
+
+class IntegrityError(FileError):
+    """A file's bytes are not those that were recorded."""
+
+
+class CommitError(LakefeedError, RuntimeError):
+    """A commit did not land; nothing of it is visible."""
+
+
+class CommitConflictError(CommitError):
+    """Other writers kept winning until the retries were used up."""
+
+
+class FenceError(CommitError):
+    """Another run has already moved the fence; these rows were not written."""
+
+
+class StateMismatchError(LakefeedError, ValueError):
+    """A checkpoint that belongs to other data or to another plan."""
+
+
+class BudgetExceededError(LakefeedError, MemoryError):
+    """More bytes than the caller allowed."""
+
+
+class MissingDependencyError(LakefeedError, ImportError):
+    """An optional library that is not installed."""
+
+
+class UnsupportedError(LakefeedError, NotImplementedError):
+    """A thing that this version of lakefeed does not do."""
+
+
+def listed(names: Iterable[object], most: int = LISTED_AT_MOST) -> str:
+    """The names quoted and joined, cut after ``most`` with a count of the rest.
+
+    Example:
+        >>> listed(["a", "b"])
+        "'a', 'b'"
+    """
+    items = [str(name) for name in names]
+    shown = ", ".join(repr(name) for name in items[:most])
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "") if items else "(none)"

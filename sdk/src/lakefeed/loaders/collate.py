@@ -1,0 +1,100 @@
+"""Arrow batches as tensors.
+
+One rule a type, whatever the batch holds, so that dtypes never drift:
+
+- integers and floats: a tensor of that dtype, not copied where the memory is the batch's own;
+- booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
+- fixed-size lists of those: a tensor with one more dimension; lists of varying length: a list of tensors;
+- text, bytes, structs and everything else: a Python list;
+- nulls: NaN in float columns, None in lists; in integer, boolean and temporal columns an error, since every number
+  that could stand for null is also a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lakefeed.errors import TypeMismatchError
+
+
+def tensors(batch: pa.RecordBatch, *, copy: bool) -> dict[str, Any]:
+    """The columns as tensors (shape ``[rows, …]``) or lists.
+
+    ``copy``: the batch's memory belongs to somebody else, so a tensor that a caller may write to must not share it.
+
+    Raises:
+        TypeMismatchError: null in an integer, boolean or temporal column.
+    """
+    return {name: _column(name, column, copy) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _column(name: str, column: pa.Array, copy: bool) -> Any:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _column(name, column.dictionary_decode(), copy)
+    if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)) and not column.null_count:
+        return _column(name, column.flatten(), copy).reshape(len(column), *_shape(kind))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _ragged(name, column, copy)
+    if not _numeric(kind):
+        return column.to_pylist()
+    return _numbers(name, column, copy)
+
+
+def _numbers(name: str, column: pa.Array, copy: bool) -> torch.Tensor:
+    kind = column.type
+    if column.null_count:
+        if not pa.types.is_floating(kind):
+            raise TypeMismatchError(
+                f"column {name!r} of type {kind} holds null, for which a tensor of integers has no value; leave such rows "
+                f'out (filter("{name} is not null")) or fill them (map)'
+            )
+        # Nulls become NaN in memory of our own.
+        return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False), dtype=kind.to_pandas_dtype()))
+    if pa.types.is_boolean(kind):
+        return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False)))
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.int64())
+    if not len(column):
+        return torch.from_numpy(np.empty(0, column.type.to_pandas_dtype()))
+    shared: torch.Tensor = torch.from_dlpack(column)
+    return shared.clone() if copy else shared
+
+
+def _ragged(name: str, column: pa.Array, copy: bool) -> list[Any]:
+    if not _numeric(column.type.value_type):
+        return column.to_pylist()
+    values = _numbers(name, column.flatten(), copy)
+    lengths = (
+        column.value_lengths().fill_null(0) if not pa.types.is_fixed_size_list(column.type) else _fixed_lengths(column)
+    )
+    pieces = torch.split(values, lengths.to_pylist())
+    return [piece if valid else None for piece, valid in zip(pieces, column.is_valid().to_pylist(), strict=True)]
+
+
+def _fixed_lengths(column: pa.Array) -> pa.Array:
+    size = column.type.list_size
+    return pa.array([size if valid else 0 for valid in column.is_valid().to_pylist()])
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return number or (pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
+
+
+def _leaf(kind: pa.DataType) -> pa.DataType:
+    while pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _shape(kind: pa.DataType) -> list[int]:
+    shape = []
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    return shape

@@ -1,0 +1,99 @@
+"""Ranks, and how an epoch is dealt to them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from lakefeed.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class World:
+    """Rank ``rank`` of ``world_size`` processes that train together.
+
+    Raises:
+        InvalidArgumentError: ``rank`` is not in ``range(world_size)``.
+
+    Example:
+        >>> World(rank=1, world_size=4)
+        World(rank=1, world_size=4)
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+            raise InvalidArgumentError(
+                f"rank={self.rank}, world_size={self.world_size}: rank must be 0 … world_size - 1, world_size at least 1"
+            )
+
+    @classmethod
+    def from_environment(cls) -> World:
+        """What ``RANK`` and ``WORLD_SIZE`` say, as launchers such as torchrun set them; else a world of one."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@dataclass(frozen=True)
+class Deal:
+    """The places ``[begin, rows)`` of an epoch dealt as batches: the same number of steps for every rank.
+
+    Step by step, the next ``world_size * batch_size`` places are dealt, rank 0 first. What remains at the end is spread
+    over the ranks, so that all of them take the same number of steps and together see every row exactly once; some of
+    the last batches are shorter for it (with ``batch_size`` 1 some of the last hold two rows). ``drop_last`` leaves
+    the remainder out, for all ranks alike.
+
+    Raises:
+        InvalidArgumentError: fewer rows remain than there are ranks, so that some rank would have no batch.
+    """
+
+    rows: int
+    batch_size: int
+    world: World
+    drop_last: bool
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        left = self.rows - self.begin
+        if 0 < left < self.world.world_size and not self.drop_last:
+            raise InvalidArgumentError(
+                f"{left} rows cannot be dealt to {self.world.world_size} ranks: every rank needs at least one. Use fewer "
+                "ranks, or drop_last=True to end the epoch here"
+            )
+
+    @cached_property
+    def _tail(self) -> tuple[int, tuple[int, ...]]:
+        """Full steps, and the rows of each shorter (or longer) step after them."""
+        ranks, step = self.world.world_size, self.world.world_size * self.batch_size
+        full, rest = divmod(self.rows - self.begin, step)
+        if self.drop_last or not rest:
+            return full, ()
+        if rest >= ranks:
+            return full, (rest,)
+        # Too few for every rank: share them with the step before.
+        together = step + rest
+        return full - 1, (together,) if self.batch_size == 1 else (together - ranks, ranks)
+
+    @property
+    def steps(self) -> int:
+        full, tail = self._tail
+        return full + len(tail)
+
+    def end(self, step: int) -> int:
+        """The first place after step ``step`` (of all ranks)."""
+        full, tail = self._tail
+        return (
+            self.begin
+            + min(step + 1, full) * self.batch_size * self.world.world_size
+            + sum(tail[: max(step + 1 - full, 0)])
+        )
+
+    def range(self, step: int) -> tuple[int, int]:
+        """The places ``[start, stop)`` that this rank has at step ``step``."""
+        ranks, rank = self.world.world_size, self.world.rank
+        begin = self.end(step - 1) if step else self.begin
+        share, more = divmod(self.end(step) - begin, ranks)
+        start = begin + rank * share + min(rank, more)
+        return start, start + share + (rank < more)

@@ -1,0 +1,48 @@
+"""FilterRows: keep the rows for which a Python function says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed._typing import RowPredicate
+from lakefeed.errors import TransformError
+from lakefeed.ops.rows import handle_rows, name_of
+from lakefeed.plan import Step
+from lakefeed.storage import BlobStore
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FilterRows(Step):
+    """Rows for which ``predicate(row)`` is True."""
+
+    predicate: RowPredicate
+    store: BlobStore | None = None
+
+    runs_user_code: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        return self.child.schema
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        rows = handle_rows(batch, self.store)
+        kept = np.fromiter((self._verdict(row, offset + place) for place, row in enumerate(rows)), bool, batch.num_rows)
+        return batch.filter(pa.array(kept))
+
+    def _verdict(self, row: dict[str, object], place: int) -> bool:
+        verdict = self.predicate(row)
+        if isinstance(verdict, bool | np.bool_):
+            return bool(verdict)
+        raise TransformError(
+            f"filter function {name_of(self.predicate)} returned {type(verdict).__name__} {verdict!r:.80} "
+            f"for row {place}; it must return True or False"
+        )
+
+    def identity(self) -> dict[str, object]:
+        return {"predicate": self.predicate}
+
+    def describe(self) -> str:
+        return f"FilterRows {name_of(self.predicate)}"

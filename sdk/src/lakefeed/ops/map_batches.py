@@ -1,0 +1,37 @@
+"""MapBatches: a Python function for each Arrow batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed._typing import BatchFn
+from lakefeed.errors import TransformError
+from lakefeed.ops.rows import checked, name_of
+from lakefeed.plan import Step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MapBatches(Step):
+    """``fn(batch)`` for each batch; the number of rows may change."""
+
+    fn: BatchFn
+    result: pa.Schema
+
+    batchwise: ClassVar[bool] = True
+    runs_user_code: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        return self.result
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        mapped = self.fn(batch)
+        what = f"map_batches function {name_of(self.fn)}"
+        if not isinstance(mapped, pa.RecordBatch):
+            raise TransformError(f"{what} returned {type(mapped).__name__}; it must return a pyarrow.RecordBatch")
+        return checked(mapped, self.result, what)
+
+    def describe(self) -> str:
+        return f"MapBatches {name_of(self.fn)} -> [{', '.join(self.result.names)}]"

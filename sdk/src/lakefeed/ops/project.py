@@ -1,0 +1,44 @@
+"""Project: keep some columns, in the order asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
+from lakefeed.plan import Node, Step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Project(Step):
+    """The named columns, in that order."""
+
+    columns: tuple[str, ...]
+
+    keeps_row_count: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        names = self.child.schema.names
+        missing = [name for name in self.columns if name not in names]
+        if missing:
+            raise ColumnNotFoundError.of(missing, names)
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise InvalidArgumentError(f"select names {listed(twice)} more than once; name each column once")
+        schema = self.child.schema
+        return pa.schema([schema.field(name) for name in self.columns], metadata=schema.metadata)
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        columns = tuple(name for name in self.columns if name in wanted)
+        return replace(self, columns=columns), frozenset(columns)
+
+    def passes_filter(self, columns: frozenset[str]) -> bool:
+        return True
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        return batch.select(list(self.columns))
+
+    def describe(self) -> str:
+        return f"Project [{', '.join(self.columns)}]"

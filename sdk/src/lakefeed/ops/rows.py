@@ -1,0 +1,67 @@
+"""Batches as Python rows and back, for the operations that call a user's function a row at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed._typing import Row
+from lakefeed.errors import TransformError, listed
+from lakefeed.media import column_type, handles
+from lakefeed.storage import BlobStore
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name that ``explain()`` and messages show."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, list[Any]]:
+    """The columns as Python lists; file columns as lazy handles when there is a store to open them from."""
+    columns: dict[str, list[Any]] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        media = column_type(field)
+        columns[field.name] = column.to_pylist() if media is None or store is None else handles(column, media, store)
+    return columns
+
+
+def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]:
+    """The rows as dicts; file cells as lazy handles when there is a store to open them from."""
+    columns = handle_columns(batch, store)
+    if not columns:
+        return ({} for _ in range(batch.num_rows))
+    names = list(columns)
+    return (dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+
+
+def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
+    """The batch in exactly ``schema``; extra or missing columns and values that do not fit are errors.
+
+    Raises:
+        TransformError: with the column that does not fit.
+    """
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    missing = [name for name in schema.names if name not in batch.schema.names]
+    extra = [name for name in batch.schema.names if name not in schema.names]
+    if missing or extra:
+        raise TransformError(
+            f"{what} gave columns {listed(batch.schema.names)} where its schema says {listed(schema.names)}"
+        )
+    columns = [_cast(batch.column(field.name), field, what) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Array, field: pa.Field, what: str) -> pa.Array:
+    if not field.nullable and column.null_count:
+        raise TransformError(f"{what} gave null in column {field.name!r}, which its schema says is not nullable")
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TransformError(
+            f"{what} gave {column.type} in column {field.name!r}, which does not fit {field.type}: {error}"
+        ) from error

@@ -1,0 +1,43 @@
+"""Scan: the leaf that reads a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.plan import Input, Node, Pushdown, Source
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scan(Node):
+    """The rows of a source, less what was pushed down into it."""
+
+    source: Source
+    pushdown: Pushdown = Pushdown()
+
+    keeps_order: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        columns = self.pushdown.columns
+        if columns is None:
+            return self.source.schema
+        schema = self.source.schema
+        return pa.schema([field for field in schema if field.name in columns], metadata=schema.metadata)
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        for fragment in self.source.fragments(self.pushdown):
+            yield from self.source.read(fragment, self.pushdown)
+
+    def pushed(self, **changes: object) -> Scan:
+        """This scan with parts of its pushdown replaced."""
+        return replace(self, pushdown=replace(self.pushdown, **changes))  # type: ignore[arg-type]  # names are Pushdown's
+
+    def describe(self) -> str:
+        return f"Scan {self.source.describe()}{self.pushdown.describe()}"
+
+    def identity(self) -> dict[str, object]:
+        """The source alone: what is pushed down changes no result."""
+        return {"source": self.source}

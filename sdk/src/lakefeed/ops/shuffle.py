@@ -1,0 +1,37 @@
+"""Shuffle: the rows in a seeded random order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lakefeed.plan import Input, Node
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Shuffle(Node):
+    """The order of :mod:`lakefeed.plan.order` with the effective seed ``seed + epoch``; ``window`` None: global."""
+
+    child: Node
+    seed: int
+    window: int | None
+    epoch: int = 0
+
+    def output_schema(self) -> pa.Schema:
+        return self.child.schema
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return self, wanted
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        return inputs[0].shuffled(self.seed + self.epoch, self.window)
+
+    def identity(self) -> dict[str, object]:
+        """The epoch is a place in the same run of epochs, not another plan."""
+        return {"seed": self.seed, "window": self.window}
+
+    def describe(self) -> str:
+        reach = "global" if self.window is None else f"window={self.window}"
+        return f"Shuffle seed={self.seed}{f' epoch={self.epoch}' if self.epoch else ''} {reach}"

@@ -1,0 +1,46 @@
+"""Slice: a contiguous range of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.plan import Node, Step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Slice(Step):
+    """Rows ``[start, stop)``; ``stop`` None means to the end; past the end is clamped."""
+
+    start: int
+    stop: int | None
+
+    positional: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        return self.child.schema
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return self, wanted
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        low, high = self._clamp(offset, batch.num_rows)
+        return batch.slice(low - offset, high - low)
+
+    def kept(self, offset: int, rows: int) -> int:
+        low, high = self._clamp(offset, rows)
+        return high - low
+
+    def exhausted(self, offset: int) -> bool:
+        return self.stop is not None and offset >= self.stop
+
+    def _clamp(self, offset: int, rows: int) -> tuple[int, int]:
+        end = offset + rows
+        low = min(max(self.start, offset), end)
+        high = end if self.stop is None else min(max(self.stop, low), end)
+        return low, high
+
+    def describe(self) -> str:
+        return f"Slice [{self.start}, {'end' if self.stop is None else self.stop})"

@@ -1,0 +1,128 @@
+"""Splits into disjoint, complete sides: by the hash of a key, or by place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lakefeed._rng import Words, permutation, words
+from lakefeed.errors import ColumnNotFoundError, TypeMismatchError
+from lakefeed.plan import Node, Step
+
+Side: TypeAlias = Literal["train", "test"]
+HASH_BITS = 64
+DRAWN_CHUNK = 4096
+_SPLIT = 11
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SplitByKey(Step):
+    """Rows whose key hashes below ``test_size`` (side "test") or not ("train").
+
+    A row's side depends on its key and the seed alone, so appends and edits of other columns never move it.
+    """
+
+    key: str
+    seed: int
+    test_size: float
+    side: Side
+
+    def output_schema(self) -> pa.Schema:
+        schema = self.child.schema
+        if self.key not in schema.names:
+            raise ColumnNotFoundError.of(self.key, schema.names)
+        _check_key_type(schema.field(self.key))
+        return schema
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return self, wanted | {self.key}
+
+    def passes_filter(self, columns: frozenset[str]) -> bool:
+        return True
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        test = key_hashes(batch.column(self.key), self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
+        return batch.filter(pa.array(test if self.side == "test" else ~test))
+
+    def describe(self) -> str:
+        return f"SplitByKey {self.key} side={self.side} test_size={self.test_size} seed={self.seed}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SplitByPlace(Step):
+    """A seeded choice of places as the test side, the others as the train side.
+
+    With ``rows`` known exactly ``round(rows * test_size)`` places are the test side; with None each place is drawn by
+    itself.
+    """
+
+    rows: int | None
+    seed: int
+    test_size: float
+    side: Side
+
+    positional: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        return self.child.schema
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return self, wanted
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        return batch.filter(pa.array(self._mask(offset, batch.num_rows)))
+
+    def kept(self, offset: int, rows: int) -> int:
+        return int(self._mask(offset, rows).sum())
+
+    def _mask(self, offset: int, rows: int) -> npt.NDArray[np.bool_]:
+        if self.rows is None:
+            test = _drawn(offset, rows, self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
+        else:
+            test = _test_places(self.rows, self.seed, self.test_size)[offset : offset + rows]
+        return test if self.side == "test" else ~test
+
+    def describe(self) -> str:
+        return f"SplitByPlace side={self.side} test_size={self.test_size} seed={self.seed}"
+
+
+@lru_cache(maxsize=4)
+def _test_places(rows: int, seed: int, test_size: float) -> npt.NDArray[np.bool_]:
+    test = np.zeros(rows, bool)
+    test[permutation(rows, seed, _SPLIT)[: round(rows * test_size)]] = True
+    return test
+
+
+def _drawn(offset: int, rows: int, seed: int) -> Words:
+    """The random word of each place, drawn in chunks so that any range costs only itself."""
+    first, last = offset // DRAWN_CHUNK, (offset + rows) // DRAWN_CHUNK
+    drawn = np.concatenate([words(DRAWN_CHUNK, seed, _SPLIT, chunk) for chunk in range(first, last + 1)])
+    return drawn[offset - first * DRAWN_CHUNK :][:rows]
+
+
+def key_hashes(column: pa.Array, seed: int) -> npt.NDArray[np.uint64]:
+    """A well-mixed 64-bit hash of each key, the same for ever: of the value's text, so int32 7 and int64 7 agree."""
+    salt = seed.to_bytes(8, "little", signed=True)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return np.fromiter((_hash(value, salt) for value in column.to_pylist()), np.uint64, len(column))
+
+
+def _hash(value: object, salt: bytes) -> int:
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=HASH_BITS // 8, key=salt).digest(), "little")
+
+
+def _check_key_type(field: pa.Field) -> None:
+    nested = pa.types.is_nested(field.type)
+    if nested or pa.types.is_floating(field.type):
+        raise TypeMismatchError(
+            f"column {field.name!r} of type {field.type} cannot be a split key; use an integer, text, bytes, date or "
+            "boolean column"
+        )

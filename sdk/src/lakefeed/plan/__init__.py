@@ -1,0 +1,8 @@
+"""The lazy plan: nodes, sources, walks, order."""
+
+from lakefeed.plan.explain import explain
+from lakefeed.plan.fingerprint import fingerprint
+from lakefeed.plan.node import Input, Node, Step
+from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut
+
+__all__ = ["RESIDENT", "Fragment", "Input", "Node", "Pushdown", "Source", "Step", "cut", "explain", "fingerprint"]

@@ -1,0 +1,18 @@
+"""The plan as text: one line a node, children indented under their parent."""
+
+from __future__ import annotations
+
+from lakefeed.plan.node import Node
+
+INDENT = "  "
+
+
+def explain(plan: Node) -> str:
+    """One line a node, the root first."""
+    lines = []
+    stack = [(plan, 0)]
+    while stack:
+        node, depth = stack.pop()
+        lines.append(INDENT * depth + node.describe())
+        stack.extend((child, depth + 1) for child in reversed(node.children))
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""A plan is a tree of frozen nodes; the optimized plan is what runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, Self
+
+import pyarrow as pa
+
+
+class Input(Protocol):
+    """What a node may ask of the rows below it while it runs."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows in order, streamed."""
+
+    def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
+        """The rows in the order of :func:`lakefeed.plan.order.order`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Node:
+    """One operation over the rows of its children (the fields that are nodes).
+
+    The schema is computed at construction, so a mistake surfaces where it was made. Traits are conservative: a wrong
+    default costs speed, never rows. Nodes compare by identity; compare plans by
+    :func:`lakefeed.plan.fingerprint.fingerprint`. Nodes are picklable as far as what they hold is.
+    """
+
+    keeps_row_count: ClassVar[bool] = False
+    """Exactly one row out for each row in, in the same place."""
+    keeps_order: ClassVar[bool] = False
+    """The rows that come out stand in the order in which they came in."""
+    deterministic: ClassVar[bool] = True
+    """The same rows in give the same rows out."""
+
+    def __post_init__(self) -> None:
+        _ = self.schema
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return self.output_schema()
+
+    def output_schema(self) -> pa.Schema:
+        """The schema of the rows that come out; raises a typed error if the inputs cannot give them."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return tuple(value for value in self._fields().values() if isinstance(value, Node))
+
+    def with_children(self, children: Sequence[Node]) -> Self:
+        """This node over other children, in field order."""
+        replacing = iter(children)
+        names = [name for name, value in self._fields().items() if isinstance(value, Node)]
+        return dataclasses.replace(self, **{name: next(replacing) for name in names})
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str] | None]:
+        """For a unary node: itself doing only what ``wanted`` output columns need, and the input columns it then reads.
+
+        ``None`` means every input column. The node returned still stands over the old child.
+        """
+        return self, None
+
+    def passes_filter(self, columns: frozenset[str]) -> bool:
+        """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node."""
+        return False
+
+    @property
+    def passes_limit(self) -> bool:
+        """Whether a row range keeps the same rows below this node."""
+        return self.keeps_row_count and self.keeps_order
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        """The rows, streamed, every batch of exactly ``schema``."""
+        raise NotImplementedError(type(self).__name__)
+
+    def describe(self) -> str:
+        """One line for ``explain()``."""
+        return type(self).__name__
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this node's result what it is: its fields but the children; goes into the fingerprint."""
+        return {name: value for name, value in self._fields().items() if not isinstance(value, Node)}
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Step(Node):
+    """A unary node that works batch by batch, so that a run of them is one flat loop over each fragment.
+
+    ``apply`` may look at the place of the batch's first row among the node's input rows (``offset``); a step that does
+    is ``positional`` and says by arithmetic how many rows of a range it keeps.
+    """
+
+    child: Node
+
+    keeps_order: ClassVar[bool] = True
+    positional: ClassVar[bool] = False
+    """The result depends on where a row stands in the input."""
+    batchwise: ClassVar[bool] = False
+    """The result may depend on where the batches were cut."""
+    runs_user_code: ClassVar[bool] = False
+    """Calls a function that may not expect several threads, so it is called from the consumer's thread only."""
+
+    @property
+    def row_local(self) -> bool:
+        """What comes of a row depends on nothing but that row."""
+        return not (self.positional or self.batchwise)
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        raise NotImplementedError(type(self).__name__)
+
+    def kept(self, offset: int, rows: int) -> int:
+        """How many of the input rows ``[offset, offset + rows)`` come out (positional steps)."""
+        return rows
+
+    def exhausted(self, offset: int) -> bool:
+        """Whether no input row from ``offset`` on can come out."""
+        return False

@@ -1,0 +1,183 @@
+"""Which row comes when: the place of every row in an epoch as a pure function.
+
+Rows live in *pieces* (fragments after the row-local steps above them). The order depends on the pieces' lengths and
+sizes, the window and the seed, and on nothing else: not on ranks, workers, threads or timing. So a checkpoint is one
+number, the global position, and any number of ranks and workers can continue from it.
+
+A shuffled epoch:
+
+1. the pieces are permuted, then gathered into *pools*: runs of pieces that hold at least the window's rows and about
+   `POOL_BYTES` decoded (pieces that are resident cost nothing, so all of them make one pool);
+2. in a pool the rows are cut into *blocks* (slices of pieces), and the blocks are permuted;
+3. the sequence of blocks is cut into *windows*, and inside each window the rows are permuted.
+
+So every piece is decoded once an epoch, memory is bounded by two pools, a resume costs one pool, a single large piece
+is mixed as well as many small ones, and a window of at least all rows is a fair shuffle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from lakefeed._rng import Indices, permutation
+
+MIB = 1 << 20
+POOL_BYTES = 128 * MIB
+BLOCKS_IN_WINDOW = 64
+
+_PIECES, _BLOCKS, _ROWS = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one piece: their places in it, in the order wanted."""
+
+    piece: int
+    rows: Indices
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of consecutive places ``[start, stop)`` of the epoch that is gathered at once."""
+
+    start: int
+    stop: int
+    pool: tuple[int, ...]
+    """The pieces to hold decoded while this span and its neighbours of the same pool are read."""
+    pieces: Indices | None = None
+    """For a shuffled span: the piece of each place; None when the span is its (only) piece as it stands."""
+    rows: Indices | None = None
+    """For a shuffled span: the row within that piece."""
+
+    def parts(self, places: Indices) -> tuple[list[Part], Indices]:
+        """For a shuffled span: the parts that hold these places of the epoch, and how to arrange them when joined."""
+        assert self.pieces is not None and self.rows is not None, "an unshuffled span is a slice of its piece"
+        pieces, rows = self.pieces[places - self.start], self.rows[places - self.start]
+        by_piece = np.argsort(pieces, kind="stable")
+        ordered = pieces[by_piece]
+        edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
+        parts = [Part(int(ordered[low]), rows[by_piece[low:high]]) for low, high in pairwise(edges) if low < high]
+        arrange = np.empty(len(by_piece), np.int64)
+        arrange[by_piece] = np.arange(len(by_piece))
+        return parts, arrange
+
+
+class Order(Protocol):
+    """The places of one epoch."""
+
+    def __len__(self) -> int:
+        """Rows in the epoch."""
+
+    def spans(self, start: int = 0) -> Iterator[Span]:
+        """The spans from the one that holds place ``start`` on, in order; their union is ``[…, len)``."""
+
+    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
+        """The pools of those spans, each once, in order: what to decode ahead. No piece is in two pools."""
+
+
+def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window: int | None) -> Order:
+    """The order of an epoch over pieces of these lengths (rows) and decoded sizes (bytes).
+
+    ``seed`` None or a window of 1: as they stand. ``window`` None: a fair shuffle over everything.
+    """
+    rows = np.asarray(lengths, dtype=np.int64)
+    if seed is None or window == 1:
+        return InOrder(rows)
+    return Shuffled(
+        rows, np.asarray(sizes, dtype=np.int64), seed, max(int(rows.sum()), 1) if window is None else window
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class InOrder:
+    """Every row where it stands."""
+
+    lengths: Indices
+
+    @cached_property
+    def ends(self) -> Indices:
+        return np.cumsum(self.lengths)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def spans(self, start: int = 0) -> Iterator[Span]:
+        for piece in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
+            end = int(self.ends[piece])
+            length = int(self.lengths[piece])
+            if length:
+                yield Span(end - length, end, (piece,))
+
+    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
+        return (span.pool for span in self.spans(start))
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffled:
+    """Pieces, blocks and rows permuted (see the module)."""
+
+    lengths: Indices
+    sizes: Indices
+    seed: int
+    window: int
+
+    def __len__(self) -> int:
+        return int(self.lengths.sum())
+
+    @cached_property
+    def pools(self) -> list[Indices]:
+        """The pieces of each pool. Empty pieces take no part: whether a filter's source pruned them must not matter."""
+        filled = np.flatnonzero(self.lengths)
+        mixed = filled[permutation(len(filled), self.seed, _PIECES)]
+        pools, begin, rows, held = [], 0, 0, 0
+        for index, piece in enumerate(mixed):
+            rows, held = rows + int(self.lengths[piece]), held + int(self.sizes[piece])
+            if rows >= self.window and held >= POOL_BYTES:
+                pools.append(mixed[begin : index + 1])
+                begin, rows, held = index + 1, 0, 0
+        return [*pools, mixed[begin:]] if begin < len(mixed) else pools
+
+    @cached_property
+    def ends(self) -> Indices:
+        return np.cumsum([self.lengths[pool].sum() for pool in self.pools], dtype=np.int64)
+
+    def spans(self, start: int = 0) -> Iterator[Span]:
+        for index in range(int(np.searchsorted(self.ends, start, side="right")), len(self.pools)):
+            pool = self.pools[index]
+            rows = int(self.lengths[pool].sum())
+            first = int(self.ends[index]) - rows
+            yield from self._windows(index, pool, first, max(start - first, 0) // self.window)
+
+    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
+        first = int(np.searchsorted(self.ends, start, side="right"))
+        return (tuple(pool.tolist()) for pool in self.pools[first:])
+
+    def _windows(self, index: int, pool: Indices, first: int, skip: int) -> Iterator[Span]:
+        pieces, begins, lengths = self._blocks(index, pool)
+        ends = np.cumsum(lengths)
+        total = int(ends[-1])
+        held = tuple(pool.tolist())
+        for number in range(skip, -(-total // self.window)):
+            low, high = number * self.window, min((number + 1) * self.window, total)
+            places = np.arange(low, high)[permutation(high - low, self.seed, _ROWS, index, number)]
+            block = np.searchsorted(ends, places, side="right")
+            rows = begins[block] + places - (ends[block] - lengths[block])
+            yield Span(first + low, first + high, held, pieces[block], rows)
+
+    def _blocks(self, index: int, pool: Indices) -> tuple[Indices, Indices, Indices]:
+        """Piece, first row and length of every block of the pool, permuted."""
+        size = max(1, self.window // BLOCKS_IN_WINDOW)
+        lengths = self.lengths[pool]
+        counts = -(-lengths // size)
+        pieces = np.repeat(pool, counts)
+        number = np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts, counts)
+        begins = number * size
+        sizes = np.minimum(np.repeat(lengths, counts) - begins, size)
+        mixed = permutation(len(pieces), self.seed, _BLOCKS, index)
+        return pieces[mixed], begins[mixed], sizes[mixed]

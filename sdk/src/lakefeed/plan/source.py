@@ -1,0 +1,109 @@
+"""Where rows come from: the protocols that a source fulfils."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from lakefeed.expr import Expr, text
+
+RESIDENT = 0
+
+
+@dataclass(frozen=True)
+class Pushdown:
+    """What a source is told of the plan above it.
+
+    ``columns``: deliver only these, in the source's own order (None: all). ``rows``: deliver only the places
+    ``[start, stop)`` of the source's row order (stop None: to the end). ``predicate``: may be used to leave out
+    fragments in which no row can match; it is a hint, the exact filter stands above the scan. ``rows`` counts before
+    ``predicate`` prunes.
+    """
+
+    columns: tuple[str, ...] | None = None
+    predicate: Expr | None = None
+    rows: tuple[int, int | None] | None = None
+
+    def describe(self) -> str:
+        """The parts that are set, for ``explain()``."""
+        parts = []
+        if self.columns is not None:
+            parts.append(f"columns=[{', '.join(self.columns)}]")
+        if self.predicate is not None:
+            parts.append(f"predicate={text(self.predicate)}")
+        if self.rows is not None:
+            start, stop = self.rows
+            parts.append(f"rows=[{start}, {'end' if stop is None else stop})")
+        return "".join(f" {part}" for part in parts)
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The one unit of reading, sharding, distribution and resuming: a run of rows that is read at once. Picklable.
+
+    ``rows``: exact, or None where only reading tells. ``size``: bytes that its rows take decoded, about; `RESIDENT`
+    where they are in memory (or mapped) anyway. ``start``/``stop`` cut it: places within the fragment.
+    """
+
+    key: Any
+    rows: int | None
+    size: int = RESIDENT
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def length(self) -> int | None:
+        """Rows that reading gives, after the cut."""
+        if self.rows is None:
+            return None
+        return (self.rows if self.stop is None else self.stop) - self.start
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A table to read: immutable, deterministic, picklable; `read` may be called from several threads at once."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of every batch that is read without a projection."""
+
+    @property
+    def identity(self) -> str:
+        """Text that two sources share only if they deliver the same rows; part of every checkpoint."""
+
+    @property
+    def ranged(self) -> bool:
+        """Whether `Pushdown.rows` is obeyed (fragments know their row counts)."""
+
+    def count(self) -> int | None:
+        """The exact number of rows, if known without reading data."""
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        """The fragments in row order, found lazily: a caller that stops early opens nothing more."""
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        """The rows of one fragment, in order."""
+
+    def describe(self) -> str:
+        """One line for ``explain()``."""
+
+
+def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> Iterator[Fragment]:
+    """The fragments (of known length) that overlap the range, trimmed to it; stops as soon as it is served."""
+    if rows is None:
+        yield from fragments
+        return
+    start, stop = rows
+    place = 0
+    for fragment in fragments:
+        if stop is not None and place >= stop:
+            return
+        length = fragment.rows
+        assert length is not None, "only fragments of known length can be cut"
+        low, high = max(start - place, 0), length if stop is None else min(stop - place, length)
+        place += length
+        if low < high:
+            yield fragment if (low, high) == (0, length) else replace(fragment, start=low, stop=high)

@@ -1,0 +1,60 @@
+"""Walks over plans without recursion: a plan of thousands of nodes is fine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lakefeed.plan.node import Node
+
+
+def nodes(plan: Node) -> Iterator[Node]:
+    """Every node, parents before their children, first child first."""
+    stack = [plan]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(reversed(node.children))
+
+
+def transform(plan: Node, rule: Callable[[Node], Node]) -> Node:
+    """The plan with ``rule`` applied to every node once, children before parents; unchanged parts are shared."""
+    done: dict[int, Node] = {}
+    for node in reversed(list(nodes(plan))):
+        children = tuple(done[id(child)] for child in node.children)
+        same = all(new is old for new, old in zip(children, node.children, strict=True))
+        done[id(node)] = rule(node if same else node.with_children(children))
+    return done[id(plan)]
+
+
+@dataclass(frozen=True)
+class FlatNode:
+    """A node without its children: its class, its other fields, and the places of its children in the flat plan."""
+
+    kind: type[Node]
+    fields: dict[str, Any]
+    children: dict[str, int]
+
+
+def flatten(plan: Node) -> list[FlatNode]:
+    """The plan as a flat list, children before parents: what is pickled, since pickling a tree recurses."""
+    order = list(reversed(list(nodes(plan))))
+    place = {id(node): index for index, node in enumerate(order)}
+    flat = []
+    for node in order:
+        values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+        children = {name: place[id(value)] for name, value in values.items() if isinstance(value, Node)}
+        flat.append(
+            FlatNode(type(node), {name: value for name, value in values.items() if name not in children}, children)
+        )
+    return flat
+
+
+def rebuild(flat: list[FlatNode]) -> Node:
+    """The plan that was flattened."""
+    built: list[Node] = []
+    for item in flat:
+        built.append(item.kind(**item.fields, **{name: built[index] for name, index in item.children.items()}))
+    return built[-1]

@@ -1,0 +1,5 @@
+"""Running plans."""
+
+from lakefeed.run.local import Local
+
+__all__ = ["Local"]

@@ -1,0 +1,45 @@
+"""A run of steps over a stream of batches as one flat loop, so that thousands of steps do not nest."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from lakefeed.plan import Node, Step
+
+
+def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
+    """The steps on top of a plan, lowest first, and the node that they stand on."""
+    steps = []
+    while isinstance(plan, Step):
+        steps.append(plan)
+        plan = plan.child
+    return tuple(reversed(steps)), plan
+
+
+def run_chain(
+    steps: Sequence[Step], batches: Iterable[pa.RecordBatch], offsets: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The batches after every step; ``offsets``: the place of the first row in each step's input (default 0).
+
+    Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped.
+    """
+    places = list(offsets) if offsets is not None else [0] * len(steps)
+    source = iter(batches)
+    try:
+        while not any(step.exhausted(place) for step, place in zip(steps, places, strict=True)):
+            batch = next(source, None)
+            if batch is None:
+                return
+            for index, step in enumerate(steps):
+                if not batch.num_rows:
+                    break
+                rows = batch.num_rows
+                batch = step.apply(batch, places[index])
+                places[index] += rows
+            if batch.num_rows:
+                yield batch
+    finally:
+        if isinstance(source, Generator):
+            source.close()

@@ -1,0 +1,40 @@
+"""How many rows a plan has."""
+
+from __future__ import annotations
+
+from lakefeed.ops import Project, Scan, Shuffle
+from lakefeed.optimize import optimize
+from lakefeed.plan import Node
+from lakefeed.run.chain import peel
+from lakefeed.run.local import Local
+
+
+def known_rows(plan: Node) -> int | None:
+    """The exact number of rows if it is known without reading data, else None."""
+    steps, base = peel(plan)
+    rows = _base_rows(base)
+    for step in steps:
+        if rows is None or not (step.positional or step.keeps_row_count):
+            return None
+        rows = step.kept(0, rows) if step.positional else rows
+    return rows
+
+
+def _base_rows(base: Node) -> int | None:
+    if isinstance(base, Shuffle):
+        return known_rows(base.child)
+    if not isinstance(base, Scan):
+        return None
+    rows = base.source.count()
+    if rows is None or base.pushdown.rows is None:
+        return rows
+    start, stop = base.pushdown.rows
+    return max((rows if stop is None else min(stop, rows)) - start, 0)
+
+
+def count_rows(runner: Local, plan: Node) -> int:
+    """The exact number of rows, found by running the plan over the columns that it takes to tell."""
+    known = known_rows(plan)
+    if known is not None:
+        return known
+    return sum(batch.num_rows for batch in runner.stream(optimize(Project(plan, ()))))

@@ -1,0 +1,113 @@
+"""Plans written to the lake: one call is one version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lakefeed._typing import ColumnTypes
+from lakefeed.catalog.commit import Fence, Provenance, append, create
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.errors import DatasetExistsError, InvalidArgumentError
+from lakefeed.media import column_type, infer, normalize_types
+from lakefeed.media.store import CopyFiles
+from lakefeed.ops import FileColumns, Slice
+from lakefeed.plan import Node
+from lakefeed.run.count import known_rows
+from lakefeed.run.local import Local
+from lakefeed.run.progress import tracked
+
+SAMPLE_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What a write brings besides its rows: see ``Dataset.save``."""
+
+    copy_files: CopyFiles = "auto"
+    stats: bool = True
+    provenance: Provenance | None = None
+    idempotency_key: str | None = None
+    fence: Fence | None = None
+
+
+def save(
+    lake: Lake, plan: Node, name: str, description: str | None, column_types: ColumnTypes | str | None, writing: Writing
+) -> DatasetVersion:
+    """The plan's rows as version 1 of a new dataset."""
+    if writing.idempotency_key is None and lake.exists(name):
+        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
+    runner = Local(lake.settings)
+    types = {**typed_columns(plan.schema), **choose_types(runner, plan, column_types)}
+    typed = with_files(lake, plan, types, writing)
+    with closing(runner.batches(typed)) as batches:
+        return create(
+            lake,
+            name,
+            typed.schema,
+            tracked(batches, f"save {name}", known_rows(plan)),
+            description=description,
+            provenance=writing.provenance,
+            idempotency_key=writing.idempotency_key,
+            fence=writing.fence,
+        )
+
+
+def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
+    """The plan's rows appended to a dataset as its next version."""
+    target = typed_columns(declared_schema(lake.table(name)))
+    types = {column: media for column, media in target.items() if column in plan.schema.names}
+    typed = with_files(lake, plan, normalize_types(types, plan.schema), writing)
+    with closing(Local(lake.settings).batches(typed)) as batches:
+        return append(
+            lake,
+            name,
+            tracked(batches, f"append {name}", known_rows(plan)),
+            schema=typed.schema,
+            provenance=writing.provenance,
+            idempotency_key=writing.idempotency_key,
+            fence=writing.fence,
+        )
+
+
+def typed_columns(schema: pa.Schema) -> dict[str, str]:
+    """The file columns and their media types."""
+    found = ((field.name, column_type(field)) for field in schema)
+    return {name: media for name, media in found if media is not None}
+
+
+def choose_types(runner: Local, plan: Node, column_types: ColumnTypes | str | None) -> dict[str, str]:
+    """The media types that ``column_types`` asks for: "auto" looks at a sample, a mapping is exact, None is none."""
+    if column_types is None:
+        return {}
+    if not isinstance(column_types, str):
+        return normalize_types(column_types, plan.schema)
+    if column_types != "auto":
+        raise InvalidArgumentError(
+            f'column_types is {column_types!r}; it is "auto", a mapping of columns to types, or None'
+        )
+    return infer(_sample(runner, plan)) if any(map(_may_hold_files, plan.schema)) else {}
+
+
+def _sample(runner: Local, plan: Node) -> pa.Table:
+    batches: Iterator[pa.RecordBatch] = runner.batches(Slice(plan, 0, SAMPLE_ROWS))
+    return pa.Table.from_batches(list(batches), plan.schema)
+
+
+def _may_hold_files(field: pa.Field) -> bool:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    textual = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return column_type(field) is None and any(test(kind) for test in (*textual, *binary))
+
+
+def with_files(lake: Lake, plan: Node, types: dict[str, str], writing: Writing) -> Node:
+    """The plan with its file columns stored as ``copy_files`` says."""
+    if not types:
+        return plan
+    return FileColumns(plan, tuple(sorted(types.items())), lake.blobs, writing.copy_files, writing.stats)

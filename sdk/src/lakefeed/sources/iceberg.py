@@ -1,0 +1,174 @@
+"""A version of a dataset in the lake, or what a range of versions added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import Table
+
+from lakefeed.catalog.files import DataFileRef, added_files, data_files
+from lakefeed.catalog.fit import cast
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema, snapshot_schema
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.errors import VersionNotFoundError
+from lakefeed.expr import Expr, to_iceberg
+from lakefeed.formats.parquet import ParquetFile
+from lakefeed.plan import Fragment, Pushdown, cut
+
+FIELD_ID = b"PARQUET:field_id"
+WHOLE_FILE = -1
+
+
+@dataclass(frozen=True)
+class Since:
+    """Only what the versions after ``version`` (None: from the beginning) added."""
+
+    version: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class IcebergSource:
+    """The rows of one snapshot in total row order: (version that wrote them, file within it, place in the file).
+
+    Row groups are fragments, read by us; a file that only PyIceberg can read (deleted rows, nested columns changed
+    since) is one fragment, read by PyIceberg.
+    """
+
+    lake: Lake
+    name: str
+    version: DatasetVersion
+    since: Since | None = None
+
+    @classmethod
+    def of(
+        cls, lake: Lake, name: str, table: Table, version: DatasetVersion, since: Since | None = None
+    ) -> IcebergSource:
+        """The source, with the metadata that the caller has just loaded."""
+        source = cls(lake, name, version, since)
+        source.__dict__["table"] = table
+        return source
+
+    @cached_property
+    def table(self) -> Table:
+        """The table's metadata; whatever it is now, the snapshot in it has not changed."""
+        table = self.lake.table(self.name)
+        if table.metadata.snapshot_by_id(self.version.snapshot_id) is None:
+            raise VersionNotFoundError(
+                f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
+                "the dataset was deleted and made again, or the version has expired"
+            )
+        return table
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return declared_schema(self.table, self.version.snapshot_id)
+
+    @property
+    def identity(self) -> str:
+        since = "" if self.since is None else f"+since-v{self.since.version or 0}"
+        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{since}"
+
+    @cached_property
+    def files(self) -> tuple[DataFileRef, ...]:
+        """The data files, in row order."""
+        if self.since is not None:
+            return added_files(self.table, self.since.version, self.version.version)
+        return data_files(self.lake, self.table, self.version.snapshot_id)
+
+    @property
+    def ranged(self) -> bool:
+        return not any(file.has_deletes for file in self.files)
+
+    def count(self) -> int | None:
+        if self.since is None and not self.version.total_records:
+            return 0
+        return sum(file.rows for file in self.files) if self.ranged else None
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        # Places count before pruning, so a range and a predicate are not pushed together.
+        hint = pushdown.predicate if pushdown.rows is None else None
+        start, stop = pushdown.rows or (0, None)
+        place = 0
+        for file in self._matching(hint):
+            if stop is not None and place >= stop:
+                return
+            if place + file.rows > start:
+                end = None if stop is None else stop - place
+                yield from self._cut(file, hint, max(start - place, 0), end)
+            place += file.rows
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        path, group = fragment.key
+        schema = self.schema if pushdown.columns is None else self._projected(pushdown.columns)
+        batches = (
+            self._read_by_pyiceberg(path, schema)
+            if group == WHOLE_FILE
+            else self._read_group(path, group, schema, fragment.start, fragment.stop)
+        )
+        return (cast(batch, schema) for batch in batches)
+
+    def describe(self) -> str:
+        since = "" if self.since is None else f" added since v{self.since.version or 0}"
+        files, rows = len(self.files), sum(file.rows for file in self.files)
+        return f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}, {files} files, {rows} rows)"
+
+    def _matching(self, predicate: Expr | None) -> tuple[DataFileRef, ...]:
+        if predicate is None or self.since is not None:
+            return self.files
+        row_filter = to_iceberg(predicate, snapshot_schema(self.table, self.version.snapshot_id))
+        return data_files(self.lake, self.table, self.version.snapshot_id, row_filter) if row_filter else self.files
+
+    def _cut(self, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None) -> Iterator[Fragment]:
+        if file.has_deletes:
+            yield Fragment((file.path, WHOLE_FILE), None, file.size)
+            return
+        groups = self._file(file.path).groups(predicate)
+        fragments = (Fragment((file.path, part.key), part.rows, part.size) for part in groups)
+        yield from cut(fragments, None if (start, stop) == (0, None) else (start, stop))
+
+    def _file(self, path: str) -> ParquetFile:
+        io = self.table.io
+        return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
+
+    def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
+        return pa.schema([field for field in self.schema if field.name in columns])
+
+    def _read_group(
+        self, path: str, group: int, schema: pa.Schema, start: int, stop: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        file = self._file(path)
+        names = self._names_in_file(file.footer(), schema)
+        present = [name for name in names if name is not None]
+        for batch in file.read(group, present, start, stop):
+            columns = [
+                pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
+                for name, field in zip(names, schema, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+    def _names_in_file(self, footer: pq.FileMetaData, schema: pa.Schema) -> list[str | None]:
+        """The file's name for each column: the one that carries its field id (names change, ids do not)."""
+        in_file = footer.schema.to_arrow_schema()
+        ids = {(field.metadata or {}).get(FIELD_ID): field.name for field in in_file}
+        if ids.keys() == {None}:  # written without ids and added later: names decide
+            return [field.name if field.name in in_file.names else None for field in schema]
+        iceberg = snapshot_schema(self.table, self.version.snapshot_id)
+        return [ids.get(str(iceberg.find_field(field.name).field_id).encode()) for field in schema]
+
+    def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        scan = self.table.scan(snapshot_id=self.version.snapshot_id, selected_fields=tuple(schema.names))
+        tasks = [task for task in scan.plan_files() if task.file.file_path == path]
+        projected = snapshot_schema(self.table, self.version.snapshot_id).select(*schema.names)
+        return ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The table holds connections; the files are kept, so that a worker need not plan again.
+        return {name: value for name, value in self.__dict__.items() if name != "table"}
