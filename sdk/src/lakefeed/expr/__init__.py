@@ -1,0 +1,56 @@
+"""Filters: parsed from text, evaluated on Arrow batches, lowered to Iceberg, SQL and statistics."""
+
+from lakefeed.expr.nodes import (
+    And,
+    Arithmetic,
+    Column,
+    Compare,
+    Expr,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Not,
+    Or,
+    Path,
+    conjoin,
+    conjuncts,
+    dtype,
+    paths,
+    rename,
+    roots,
+)
+from lakefeed.expr.parse import parse
+from lakefeed.expr.prune import Bounds, can_match
+from lakefeed.expr.render import text
+from lakefeed.expr.to_arrow import evaluate
+from lakefeed.expr.to_iceberg import to_iceberg
+from lakefeed.expr.to_sql import to_sql
+
+__all__ = [
+    "And",
+    "Arithmetic",
+    "Bounds",
+    "Column",
+    "Compare",
+    "Expr",
+    "In",
+    "IsNull",
+    "Like",
+    "Literal",
+    "Not",
+    "Or",
+    "Path",
+    "can_match",
+    "conjoin",
+    "conjuncts",
+    "dtype",
+    "evaluate",
+    "parse",
+    "paths",
+    "rename",
+    "roots",
+    "text",
+    "to_iceberg",
+    "to_sql",
+]

@@ -1,0 +1,279 @@
+"""Literals: as written in the text, then as a value of the type that they are compared with.
+
+A literal takes the type of the other side where it fits without loss, so that comparing casts no column.
+Where it does not fit (`0.5` beside an integer, `300` beside an int8) it keeps a type of its own that holds it.
+Beside float32 and float16 a number is rounded to that precision, as the column's values were when written.
+A timestamp without an offset is UTC beside a column with a time zone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import struct
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+from typing import Literal as OneOf
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.expr.nodes import Literal
+from lakefeed.expr.types import NS_PER_DAY, NS_PER_UNIT, WIDE_INTEGER, WIDEST_DECIMAL, kernel_type, kind
+
+INT64_MAX = 2**63 - 1
+_EPOCH = dt.datetime(1970, 1, 1)
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?\s?(Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
+)
+_ISO_TIME = re.compile(r"(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?", re.ASCII)
+_PACK = {16: "<e", 32: "<f"}
+
+
+class UnfitError(ValueError):
+    """A literal that cannot stand beside a type; the message says why."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as written, with its sign."""
+
+    text: str
+
+    @property
+    def exact(self) -> Decimal:
+        """The number, without the zeros that end its fraction and without a positive exponent."""
+        number = Decimal(self.text)
+        sign, digits, exponent = number.as_tuple()
+        places = int(exponent)
+        if places >= 0 or not number:
+            return Decimal(int(number))
+        kept = "".join(map(str, digits)).rstrip("0")
+        return Decimal((sign, tuple(map(int, kept)), places + len(digits) - len(kept)))
+
+    def negated(self) -> Number:
+        return Number(self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A quoted string."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A date or timestamp: nanoseconds since 1970, UTC where ``zoned``."""
+
+    form: OneOf["date", "timestamp"]
+    ns: int
+    zoned: bool = False
+
+
+@dataclass(frozen=True)
+class Null:
+    """``None`` or ``null``."""
+
+
+Raw: TypeAlias = Number | Text | Moment | Null
+
+
+def moment(text: str) -> Moment:
+    """The date or timestamp that ISO 8601 text names.
+
+    Raises:
+        UnfitError: the text names none.
+    """
+    found = _ISO.fullmatch(text.strip())
+    if found is None:
+        raise UnfitError(f"{text!r} is neither a date (2024-01-31) nor a timestamp (2024-01-31T12:30:00.5+02:00)")
+    day, clock, fraction, offset = found.groups()
+    try:
+        local = dt.datetime.fromisoformat(f"{day}T{clock or '00:00'}{_iso_offset(offset)}")
+        instant = local.astimezone(dt.UTC).replace(tzinfo=None) if offset else local
+    except (ValueError, OverflowError) as error:
+        raise UnfitError(f"{text!r} is no date or timestamp: {error}") from error
+    ns = (instant - _EPOCH) // dt.timedelta(seconds=1) * NS_PER_UNIT["s"] + _fraction_ns(fraction)
+    return Moment("timestamp" if clock else "date", ns, offset is not None)
+
+
+def default(raw: Raw) -> Literal:
+    """The literal in the type that its text suggests, where nothing else gives one."""
+    match raw:
+        case Number():
+            return coerce(raw, pa.int64() if raw.text.removeprefix("-").isdigit() else pa.float64())
+        case Text():
+            return coerce(raw, pa.string())
+        case Moment(form="date"):
+            return coerce(raw, pa.date32())
+        case Moment():
+            return coerce(raw, pa.timestamp("ns" if raw.ns % 1000 else "us", "UTC" if raw.zoned else None))
+        case Null():
+            raise UnfitError("null has no type here; write `is null` or `is not null`")
+
+
+def coerce(raw: Raw, to: pa.DataType) -> Literal:
+    """The literal as a value of ``to`` where it fits without loss, else of a type of its own.
+
+    Raises:
+        UnfitError: a literal of this sort is never compared with ``to``.
+    """
+    wanted = kind(to)
+    if isinstance(raw, Text) and wanted in ("date", "timestamp", "zoned"):
+        raw = moment(raw.text)
+    match raw, wanted:
+        case Number(), "int":
+            return _integer(raw, to)
+        case Number(), "float":
+            return _float(raw, to)
+        case Number(), "decimal":
+            return _decimal(raw, to)
+        case Text(), "string":
+            return Literal(raw.text, kernel_type(to))
+        case Text(), "time":
+            return _time(raw.text, to)
+        case Moment(), "date":
+            return _date(raw)
+        case Moment(), "timestamp" | "zoned":
+            return _timestamp(raw, to)
+    raise UnfitError(f"{to} cannot be compared with {described(raw)}")
+
+
+def described(raw: Raw) -> str:
+    """The sort of literal, in words."""
+    match raw:
+        case Number():
+            return f"the number {raw.text}"
+        case Text():
+            return f"the string {raw.text!r}"
+        case Moment():
+            return f"a {raw.form}"
+        case Null():
+            return "null"
+
+
+def written(literal: Literal) -> str:
+    """The value without quotes or type: what follows ``date`` in ``date '2024-01-31'``."""
+    value: Any = literal.value
+    match kind(literal.type):
+        case "bool":
+            return str(value).lower()
+        case "float":
+            return _shortest(value, literal.type)
+        case "decimal":
+            return format(value, "f")
+        case "date":
+            return (_EPOCH + dt.timedelta(days=value)).date().isoformat()
+        case "timestamp" | "zoned" | "time":
+            return _iso(literal)
+        case _:
+            return str(value)
+
+
+def _integer(raw: Number, to: Any) -> Literal:
+    number = raw.exact
+    if int(number.as_tuple().exponent) < 0:
+        return Literal(float(raw.text), pa.float64())
+    value = int(number)
+    low, high = _integer_range(to)
+    if low <= value <= high:
+        return Literal(value, to)
+    if -INT64_MAX - 1 <= value <= INT64_MAX:
+        return Literal(value, pa.int64())
+    if abs(value) < 10**WIDEST_DECIMAL:
+        return Literal(Decimal(value), WIDE_INTEGER)
+    return Literal(float(raw.text), pa.float64())
+
+
+def _integer_range(of: Any) -> tuple[int, int]:
+    if pa.types.is_signed_integer(of):
+        return -(2 ** (of.bit_width - 1)), 2 ** (of.bit_width - 1) - 1
+    return 0, int(2**of.bit_width) - 1
+
+
+def _float(raw: Number, to: Any) -> Literal:
+    value = float(raw.text)
+    if to.bit_width == 64:
+        return Literal(value, to)
+    form = _PACK[to.bit_width]
+    try:
+        return Literal(struct.unpack(form, struct.pack(form, value))[0], to)
+    except OverflowError:
+        return Literal(value, pa.float64())
+
+
+def _decimal(raw: Number, to: Any) -> Literal:
+    number = raw.exact
+    _, digits, exponent = number.as_tuple()
+    scale = max(0, -int(exponent))
+    whole = max(0, len(digits) + int(exponent)) if number else 0
+    if scale <= to.scale and whole <= to.precision - to.scale:
+        return Literal(number, to)
+    if scale + whole <= WIDEST_DECIMAL:
+        return Literal(number, pa.decimal128(max(1, scale + whole), scale))
+    return Literal(float(raw.text), pa.float64())
+
+
+def _date(raw: Moment) -> Literal:
+    if raw.zoned:
+        raise UnfitError("a date cannot be compared with a timestamp that has an offset")
+    days, rest = divmod(raw.ns, NS_PER_DAY)
+    return Literal(days, pa.date32()) if rest == 0 else _timestamp(raw, pa.timestamp("us"))
+
+
+def _timestamp(raw: Moment, to: Any) -> Literal:
+    if raw.zoned and to.tz is None:
+        raise UnfitError(f"{to} has no time zone: write the timestamp without an offset")
+    value, rest = divmod(raw.ns, NS_PER_UNIT[to.unit])
+    if rest == 0:
+        return Literal(_held(value), to)
+    if raw.ns % NS_PER_UNIT["us"]:
+        # In nanoseconds the column's years beyond 2262 would not fit.
+        raise UnfitError(f"{to} is not that fine: write at most 6 digits after the seconds")
+    return Literal(raw.ns // NS_PER_UNIT["us"], pa.timestamp("us", None if to.tz is None else "UTC"))
+
+
+def _held(value: int) -> int:
+    # timestamp[ns] ends in 2262, and '9999-12-31' means "ever". The last value is DuckDB's infinity.
+    return max(-INT64_MAX + 1, min(INT64_MAX - 1, value))
+
+
+def _time(text: str, to: Any) -> Literal:
+    found = _ISO_TIME.fullmatch(text.strip())
+    if found is None:
+        raise UnfitError(f"{text!r} is no time of day (12:30:00.5)")
+    try:
+        clock = dt.time.fromisoformat(found[1])
+    except ValueError as error:
+        raise UnfitError(f"{text!r} is no time of day: {error}") from error
+    ns = (clock.hour * 3600 + clock.minute * 60 + clock.second) * NS_PER_UNIT["s"] + _fraction_ns(found[2])
+    value, rest = divmod(ns, NS_PER_UNIT[to.unit])
+    return Literal(value, to) if rest == 0 else Literal(ns, pa.time64("ns"))
+
+
+def _iso(literal: Literal) -> str:
+    unit: Any = literal.type
+    per_second = NS_PER_UNIT["s"] // NS_PER_UNIT[unit.unit]
+    seconds, fraction = divmod(int(literal.value), per_second)
+    at = _EPOCH + dt.timedelta(seconds=seconds)
+    digits = f".{fraction:0{round(math.log10(per_second))}d}".rstrip("0") if fraction else ""
+    if kind(unit) == "time":
+        return at.time().isoformat() + digits
+    return at.isoformat() + digits + ("" if unit.tz is None else "+00:00")
+
+
+def _shortest(value: float, of: Any) -> str:
+    narrow = {16: np.float16, 32: np.float32}.get(of.bit_width)
+    return repr(value) if narrow is None else str(narrow(value))
+
+
+def _fraction_ns(digits: str | None) -> int:
+    return int((digits or "0").ljust(9, "0"))
+
+
+def _iso_offset(offset: str | None) -> str:
+    # fromisoformat of Python 3.11 takes each of these forms; "Z" reads better as what it means.
+    return "+00:00" if offset == "Z" else offset or ""

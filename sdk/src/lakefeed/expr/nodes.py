@@ -1,0 +1,241 @@
+"""The expression tree: a closed union of frozen, typed values.
+
+Every node knows the Arrow type of its value, so the lowerings need no schema. `And` and `Or` hold any number of
+terms and never nest in themselves; what else nests is at most ``MAX_DEPTH`` deep, so recursion is safe.
+A comparison with one literal has it on the right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, TypeAlias, assert_never
+from typing import Literal as OneOf
+
+import pyarrow as pa
+
+from lakefeed.expr.types import common, kernel_type, kind
+
+MAX_DEPTH = 64
+
+CompareOp: TypeAlias = OneOf["==", "!=", "<", "<=", ">", ">="]
+ArithmeticOp: TypeAlias = OneOf["+", "-", "*", "/", "%"]
+Path: TypeAlias = tuple[str | int, ...]
+Value: TypeAlias = bool | int | float | str | Decimal
+
+FLIPPED: dict[CompareOp, CompareOp] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+NEGATED: dict[CompareOp, CompareOp] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+
+
+class _Node:
+    def __getstate__(self) -> dict[str, Any]:
+        # What is cached beside the fields stays behind: a pickle holds the fields alone.
+        return {field.name: self.__dict__[field.name] for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+@dataclass(frozen=True)
+class Column(_Node):
+    """A column, a field of a struct (``("a", "b")``) or an element of a list (``("v", 0)``)."""
+
+    path: Path
+    type: pa.DataType
+
+
+@dataclass(frozen=True)
+class Literal(_Node):
+    """A value that is not null; dates, timestamps and times are integers counted in the type's unit."""
+
+    value: Value
+    type: pa.DataType
+
+    @cached_property
+    def scalar(self) -> pa.Scalar[Any]:
+        return pa.scalar(self.value, self.type)
+
+
+@dataclass(frozen=True)
+class Arithmetic(_Node):
+    """``int64`` where both sides are integers (except ``/``), otherwise ``float64``."""
+
+    op: ArithmeticOp
+    left: Expr
+    right: Expr
+
+    @cached_property
+    def type(self) -> pa.DataType:
+        whole = self.op != "/" and all(kind(dtype(side)) == "int" for side in (self.left, self.right))
+        return pa.int64() if whole else pa.float64()
+
+
+@dataclass(frozen=True)
+class Compare(_Node):
+    """A comparison, made in the ``domain`` type."""
+
+    op: CompareOp
+    left: Expr
+    right: Expr
+
+    @cached_property
+    def domain(self) -> pa.DataType:
+        domain = common(dtype(self.left), dtype(self.right))
+        if domain is None:
+            raise TypeError(f"{dtype(self.left)} and {dtype(self.right)} cannot be compared")
+        return domain
+
+
+@dataclass(frozen=True)
+class In(_Node):
+    """Membership in literals of the term's own type; ``nulls`` when the list held a null."""
+
+    term: Expr
+    values: tuple[Literal, ...]
+    nulls: bool = False
+
+    @cached_property
+    def domain(self) -> pa.DataType:
+        return kernel_type(dtype(self.term))
+
+    @cached_property
+    def value_set(self) -> pa.Array[Any]:
+        """The values as an array of ``domain``; both zeros where there is one, which ``is_in`` tells apart."""
+        values: list[Any] = [literal.value for literal in self.values]
+        if kind(self.domain) == "float" and 0.0 in values:
+            values += [0.0, -0.0]
+        return pa.array(values, self.domain)
+
+    @cached_property
+    def ordered(self) -> tuple[Any, ...]:
+        """The plain values in ascending order."""
+        values: list[Any] = [literal.value for literal in self.values]
+        return tuple(sorted(values))
+
+
+@dataclass(frozen=True)
+class Like(_Node):
+    """SQL's LIKE: ``%`` any characters, ``_`` one, a backslash before either takes it as it is."""
+
+    term: Expr
+    pattern: str
+
+
+@dataclass(frozen=True)
+class IsNull(_Node):
+    """True or false, never null."""
+
+    term: Expr
+
+
+@dataclass(frozen=True)
+class Not(_Node):
+    """Negation; null stays null."""
+
+    term: Expr
+
+
+@dataclass(frozen=True)
+class And(_Node):
+    """Conjunction of two or more terms, none of them an `And`."""
+
+    terms: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Or(_Node):
+    """Disjunction of two or more terms, none of them an `Or`."""
+
+    terms: tuple[Expr, ...]
+
+
+Expr: TypeAlias = Column | Literal | Arithmetic | Compare | In | Like | IsNull | Not | And | Or
+
+
+def dtype(expr: Expr) -> pa.DataType:
+    """The Arrow type of the expression's value."""
+    return expr.type if isinstance(expr, Column | Literal | Arithmetic) else pa.bool_()
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions directly inside."""
+    match expr:
+        case Column() | Literal():
+            return ()
+        case Arithmetic() | Compare():
+            return (expr.left, expr.right)
+        case In() | Like() | IsNull() | Not():
+            return (expr.term,)
+        case And() | Or():
+            return expr.terms
+        case _:
+            assert_never(expr)
+
+
+def columns(expr: Expr) -> Iterator[Column]:
+    """Every column in it, repeated as often as it is there."""
+    stack: list[Expr] = [expr]
+    while stack:
+        found = stack.pop()
+        if isinstance(found, Column):
+            yield found
+        stack.extend(reversed(children(found)))
+
+
+def roots(expr: Expr) -> frozenset[str]:
+    """The top-level columns that the expression reads."""
+    return frozenset(str(column.path[0]) for column in columns(expr))
+
+
+def paths(expr: Expr) -> frozenset[Path]:
+    """The paths that the expression reads, struct fields and list elements included."""
+    return frozenset(column.path for column in columns(expr))
+
+
+def conjuncts(expr: Expr) -> tuple[Expr, ...]:
+    """The terms that must all be true; the expression itself where it is no `And`."""
+    return expr.terms if isinstance(expr, And) else (expr,)
+
+
+def all_of(first: Expr, *rest: Expr) -> Expr:
+    """One expression that is true where every one of them is."""
+    terms = tuple(term for expr in (first, *rest) for term in conjuncts(expr))
+    return And(terms) if len(terms) > 1 else first
+
+
+def any_of(first: Expr, *rest: Expr) -> Expr:
+    """One expression that is true where one of them is."""
+    terms = tuple(term for expr in (first, *rest) for term in (expr.terms if isinstance(expr, Or) else (expr,)))
+    return Or(terms) if len(terms) > 1 else first
+
+
+def conjoin(exprs: Iterable[Expr]) -> Expr | None:
+    """One expression that is true where every one of them is; None for none of them."""
+    found = tuple(exprs)
+    return all_of(*found) if found else None
+
+
+def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
+    """The expression over columns that have other names now: ``{old: new}`` of top-level columns."""
+
+    def renamed(column: Column) -> Column:
+        root = str(column.path[0])
+        return Column((names.get(root, root), *column.path[1:]), column.type)
+
+    return _with_columns(expr, renamed)
+
+
+def _with_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:
+    match expr:
+        case Column():
+            return fn(expr)
+        case Literal():
+            return expr
+        case Arithmetic() | Compare():
+            return dataclasses.replace(expr, left=_with_columns(expr.left, fn), right=_with_columns(expr.right, fn))
+        case In() | Like() | IsNull() | Not():
+            return dataclasses.replace(expr, term=_with_columns(expr.term, fn))
+        case And() | Or():
+            return dataclasses.replace(expr, terms=tuple(_with_columns(term, fn) for term in expr.terms))
+        case _:
+            assert_never(expr)

@@ -1,0 +1,249 @@
+"""Filter text to an expression: a Pratt parser over the tokens, checked against the schema as it goes.
+
+Weakest first: ``or``; ``and``; ``not``; comparisons, ``in``, ``is``, ``like``, ``between``; ``+ -``; ``* / %``;
+unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from lakefeed.errors import ColumnNotFoundError
+from lakefeed.expr import literals, operands
+from lakefeed.expr.literals import Moment, Null, Number, Raw, Text, UnfitError
+from lakefeed.expr.nodes import ArithmeticOp, CompareOp, Expr, IsNull, Literal, Not, Path, all_of, any_of
+from lakefeed.expr.operands import MisfitError, Operand, built, condition
+from lakefeed.expr.tokens import Token, pointed, problem, tokens
+
+MAX_NESTING = 100
+OR, AND, NOT, COMPARISON, SUM, PRODUCT, SIGN = range(1, 8)
+_COMPARE: dict[str, CompareOp] = {
+    "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
+}  # fmt: skip
+_ARITHMETIC: dict[str, ArithmeticOp] = {"+": "+", "-": "-", "*": "*", "/": "/", "%": "%"}
+_POWER = {
+    "or": OR,
+    "and": AND,
+    **dict.fromkeys((*_COMPARE, "in", "is", "like", "between", "not"), COMPARISON),
+    **dict.fromkeys("+-", SUM),
+    **dict.fromkeys("*/%", PRODUCT),
+}
+_CLOSING = {"(": ")", "[": "]"}
+
+
+def parse(text: str, schema: pa.Schema) -> Expr:
+    """The condition that the text states about rows of the schema.
+
+    Args:
+        text: for example ``score > 0.8 and label != None``, ``image.width >= 512``, ``day between '2024-01-01'
+            and '2024-01-31'``, ``1 < x <= 5``, ``v[0] * 2 > -1``, ``name like 'a%'``, ``id in (1, 2)``.
+            A name with other characters than letters, digits and underscores goes into backticks.
+        schema: the columns and their types.
+
+    Raises:
+        ExpressionError: the text cannot be read, or compares what cannot be compared; a caret shows the place.
+        ColumnNotFoundError: a column or struct field does not exist.
+
+    Example:
+        >>> parse("x > 1", pa.schema({"x": pa.int8()}))
+        Compare(op='>', left=Column(path=('x',), type=DataType(int8)), right=Literal(value=1, type=DataType(int8)))
+    """
+    try:
+        return _Parser(text, schema).filter()
+    except MisfitError as error:
+        raise problem(text, error.at, str(error)) from error
+
+
+class _Parser:
+    """One pass over one text; a method reads what it is named after."""
+
+    def __init__(self, text: str, schema: pa.Schema) -> None:
+        self.text = text
+        self.schema = schema
+        self.tokens = tokens(text)
+        self.position = 0
+        self.level = 0
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.position]
+
+    def take(self) -> Token:
+        token = self.token
+        self.position += token.kind != "end"
+        return token
+
+    def sees(self, *texts: str) -> bool:
+        return self.token.kind in ("word", "operator") and self.token.text in texts
+
+    def accept(self, *texts: str) -> bool:
+        found = self.sees(*texts)
+        self.position += found
+        return found
+
+    def demand(self, text: str) -> None:
+        if not self.accept(text):
+            raise self.expected(f"`{text}`")
+
+    def expected(self, what: str) -> MisfitError:
+        return MisfitError(self.token.at, f"expected {what}, found {self.token}")
+
+    def filter(self) -> Expr:
+        found = self.expression(0)
+        if self.token.kind != "end":
+            raise self.expected("an operator, `and`, `or` or the end")
+        return condition(found)
+
+    def expression(self, floor: int) -> Operand:
+        """All that binds more strongly than ``floor``."""
+        self.level += 1
+        if self.level > MAX_NESTING:
+            raise MisfitError(self.token.at, f"nested more than {MAX_NESTING} deep; split the filter, or use `in`")
+        left = self.prefix(floor)
+        while self.token.kind in ("word", "operator") and _POWER.get(self.token.text, 0) > floor:
+            left = self.infix(left)
+        self.level -= 1
+        return left
+
+    def prefix(self, floor: int) -> Operand:
+        at = self.token.at
+        if floor <= NOT and self.accept("not"):
+            inner = self.expression(NOT)
+            return built(Not(condition(inner)), at, [inner])
+        if self.accept("-"):
+            return operands.negative(self.expression(SIGN), at)
+        if self.accept("("):
+            inner = self.expression(0)
+            self.demand(")")
+            return replace(inner, at=at, compared=False)
+        return Operand(self.primary(), at)
+
+    def infix(self, left: Operand) -> Operand:
+        if self.sees("or", "and"):
+            return self.junction(left)
+        if self.sees(*_ARITHMETIC):
+            op = self.take().text
+            return operands.arithmetic(_ARITHMETIC[op], left, self.expression(_POWER[op]))
+        if left.compared:
+            raise self.expected("`and`, `or` or the end (the comparison before it may go into parentheses)")
+        return self.chain(left) if self.sees(*_COMPARE) else self.test(left)
+
+    def junction(self, left: Operand) -> Operand:
+        word = self.token.text
+        power, join = (OR, any_of) if word == "or" else (AND, all_of)
+        found = [left]
+        while self.accept(word):
+            found.append(self.expression(power))
+        return built(join(*map(condition, found)), left.at, found)
+
+    def chain(self, left: Operand) -> Operand:
+        found: list[Expr] = []
+        sides = [left]
+        while self.sees(*_COMPARE):
+            op = self.take()
+            sides.append(self.expression(COMPARISON))
+            found.append(operands.comparison(sides[-2], _COMPARE[op.text], sides[-1], op.at))
+        return built(all_of(*found), left.at, sides, compared=True)
+
+    def test(self, left: Operand) -> Operand:
+        """``is null``, ``in``, ``like``, ``between`` and their negations."""
+        if self.accept("is"):
+            negated = self.accept("not")
+            if not self.accept("null", "none"):
+                raise self.expected("`null` or `none`")
+            found = built(IsNull(operands.typed(left)), left.at, [left], compared=True)
+        else:
+            negated = self.accept("not")
+            found = self.range_or_set(left)
+        return built(Not(condition(found)), left.at, [found], compared=True) if negated else found
+
+    def range_or_set(self, left: Operand) -> Operand:
+        at = self.token.at
+        if self.accept("in"):
+            return built(operands.membership(left, self.items()), left.at, [left], compared=True)
+        if self.accept("like"):
+            return built(operands.like(left, self.expression(COMPARISON)), left.at, [left], compared=True)
+        if not self.accept("between"):
+            raise self.expected("`in`, `like` or `between`")
+        low = self.expression(COMPARISON)
+        self.demand("and")
+        high = self.expression(COMPARISON)
+        both = operands.comparison(left, ">=", low, at), operands.comparison(left, "<=", high, at)
+        return built(all_of(*both), left.at, [left, low, high], compared=True)
+
+    def items(self) -> list[Operand]:
+        opening = self.token.text
+        if not self.accept(*_CLOSING):
+            raise self.expected("a list in parentheses")
+        found: list[Operand] = []
+        while not self.sees(_CLOSING[opening]):
+            found.append(self.expression(0))
+            if not self.accept(","):
+                break
+        self.demand(_CLOSING[opening])
+        return found
+
+    def primary(self) -> Expr | Raw:
+        token = self.token
+        if self.accept("true", "false"):
+            return Literal(token.text == "true", pa.bool_())
+        if self.accept("null", "none"):
+            return Null()
+        if token.kind in ("word", "operator", "end"):
+            raise self.expected("a column or a value")
+        self.take()
+        if token.kind == "string":
+            return Text(token.text)
+        if token.kind == "number":
+            return _finite(token)
+        if token.kind == "name" and token.text.lower() in ("date", "timestamp") and self.token.kind == "string":
+            return _moment(token.text.lower(), self.take())
+        return self.column(token)
+
+    def column(self, name: Token) -> Expr:
+        path: Path = (name.text, *self.steps())
+        try:
+            return operands.column(self.schema, path)
+        except UnfitError as error:
+            raise MisfitError(name.at, str(error)) from error
+        except ColumnNotFoundError as error:
+            raise ColumnNotFoundError(f"{error}\n{pointed(self.text, name.at)}") from error
+
+    def steps(self) -> list[str | int]:
+        """The ``.field`` and ``[0]`` that follow a name."""
+        found: list[str | int] = []
+        while self.sees(".", "["):
+            found.append(self.field() if self.take().text == "." else self.index())
+        return found
+
+    def field(self) -> str:
+        if self.token.kind not in ("name", "quoted", "word"):
+            raise self.expected("the name of a field")
+        token = self.take()
+        return self.text[token.at : token.at + len(token.text)] if token.kind == "word" else token.text
+
+    def index(self) -> int:
+        sign = -1 if self.accept("-") else 1
+        if self.token.kind != "number" or not self.token.text.isdigit():
+            raise self.expected("the place of an element, counted from 0")
+        found = sign * int(self.take().text)
+        self.demand("]")
+        return found
+
+
+def _finite(token: Token) -> Number:
+    if float(token.text) == float("inf"):
+        raise MisfitError(token.at, "the number is too large for a float64")
+    return Number(token.text)
+
+
+def _moment(form: str, token: Token) -> Moment:
+    try:
+        found = literals.moment(token.text)
+    except UnfitError as error:
+        raise MisfitError(token.at, str(error)) from error
+    if form == "date" and found.form != "date":
+        raise MisfitError(token.at, "expected a date without a time; write `timestamp` before it")
+    return replace(found, form="date" if form == "date" else "timestamp")

@@ -1,0 +1,221 @@
+"""Expressions evaluated on a batch with Arrow's kernels.
+
+What a filter means, here and in the SQL of `to_sql`:
+
+- Null is SQL's: a comparison with null is null, ``and``, ``or`` and ``not`` follow three-valued logic, an element
+  beyond the end of a list is null. ``in ()`` is null for null and false otherwise.
+- NaN is IEEE's: it is unequal to everything, itself included, and neither less nor greater. ``x != x`` finds it.
+- Integers of different types are compared exactly, an integer with a float as float64, dates with timestamps at
+  midnight, naive literals beside a column with a time zone as UTC. float32 and float16 columns take literals in
+  their own precision.
+- Arithmetic is in int64 where both sides are integers, and gives null where the result does not fit. ``/``, and
+  all arithmetic with floats or decimals, is in float64. Dividing by zero, also with ``%``, gives null; ``%`` has
+  the sign of its left side.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, assert_never
+
+import pyarrow as pa
+import pyarrow.compute
+
+from lakefeed.errors import ColumnNotFoundError
+from lakefeed.expr.like import Wild, parts
+from lakefeed.expr.literals import INT64_MAX
+from lakefeed.expr.nodes import (
+    And,
+    Arithmetic,
+    ArithmeticOp,
+    Column,
+    Compare,
+    CompareOp,
+    Expr,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Not,
+    Or,
+    dtype,
+)
+from lakefeed.expr.types import kernel_type
+
+# The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
+pc: Any = pyarrow.compute
+
+_COMPARE: dict[CompareOp, Callable[[Any, Any], Any]] = {
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+_ARITHMETIC: dict[ArithmeticOp, Callable[[Any, Any], Any]] = {
+    "+": pc.add,
+    "-": pc.subtract,
+    "*": pc.multiply,
+    "/": pc.divide,
+    "%": pc.remainder,
+}
+_CHECKED: dict[ArithmeticOp, Callable[[Any, Any], Any]] = {
+    "+": pc.add_checked,
+    "-": pc.subtract_checked,
+    "*": pc.multiply_checked,
+}
+_PYTHON: dict[ArithmeticOp, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
+    """The value of the expression for every row, in order: for a condition a boolean array with nulls.
+
+    Thread-safe. The batch may hold more columns than the expression reads, and types that cast to the
+    expression's without loss (``large_string`` for ``string``, dictionaries).
+
+    Raises:
+        ColumnNotFoundError: the batch lacks a column that the expression reads.
+
+    Example:
+        >>> batch = pa.record_batch({"x": [1, 5, None]})
+        >>> evaluate(parse("x > 1", batch.schema), batch).to_pylist()
+        [False, True, None]
+    """
+    found: pa.Array[Any] = _array(_value(expr, batch), batch)
+    return found
+
+
+def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
+    match expr:
+        case Column():
+            return _column(expr, batch)
+        case Literal():
+            return expr.scalar
+        case Arithmetic():
+            return _arithmetic(expr, _value(expr.left, batch), _value(expr.right, batch))
+        case Compare():
+            left, right = _value(expr.left, batch), _value(expr.right, batch)
+            return _COMPARE[expr.op](_cast(left, expr.domain), _cast(right, expr.domain))
+        case In():
+            return _in(expr, _array(_value(expr.term, batch), batch))
+        case Like():
+            return _like(_cast(_value(expr.term, batch), kernel_type(dtype(expr.term))), expr.pattern)
+        case IsNull():
+            return pc.is_null(_value(expr.term, batch))
+        case Not():
+            return pc.invert(_value(expr.term, batch))
+        case And():
+            return reduce(pc.and_kleene, (_value(term, batch) for term in expr.terms))
+        case Or():
+            return reduce(pc.or_kleene, (_value(term, batch) for term in expr.terms))
+        case _:
+            assert_never(expr)
+
+
+def _array(value: Any, batch: pa.RecordBatch) -> Any:
+    if not isinstance(value, pa.Scalar):
+        return value
+    constant: Any = value
+    return pa.repeat(constant, batch.num_rows)
+
+
+def _cast(value: Any, to: pa.DataType) -> Any:
+    if value.type == to:
+        return value
+    # A float64 cannot hold every int64: comparing rounds, as it does in SQL.
+    return pc.cast(value, to, safe=not pa.types.is_float64(to))
+
+
+def _column(column: Column, batch: pa.RecordBatch) -> Any:
+    root, *steps = column.path
+    index = batch.schema.get_field_index(str(root))
+    if index < 0:
+        raise ColumnNotFoundError.of(str(root), batch.schema.names, "the batch")
+    found: Any = _decoded(batch.column(index))
+    for step in steps:
+        found = _decoded(_element(found, step) if isinstance(step, int) else _field(found, step))
+    return _cast(found, column.type)
+
+
+def _decoded(array: Any) -> Any:
+    if pa.types.is_dictionary(array.type):
+        return _decoded(array.cast(array.type.value_type))
+    return pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array
+
+
+def _field(array: Any, name: str) -> Any:
+    return pc.struct_field(array, [array.type.get_field_index(name)])
+
+
+def _element(array: Any, index: int) -> Any:
+    """The element of every list at ``index``, from the end where it is negative; null beyond the list."""
+    if pa.types.is_fixed_size_list(array.type):
+        return pc.list_element(array, index % array.type.list_size)
+    lengths = pc.list_value_length(array)
+    inside = pc.greater(lengths, index) if index >= 0 else pc.greater_equal(lengths, -index)
+    starts = array.offsets.slice(0, len(array))
+    places = pc.add(starts, index) if index >= 0 else pc.add(pc.add(starts, lengths), index)
+    return array.values.take(pc.if_else(inside, places, pa.scalar(None, places.type)))
+
+
+def _in(expr: In, array: Any) -> Any:
+    found = pc.is_in(_cast(array, expr.domain), value_set=expr.value_set)
+    if expr.nulls:
+        found = pc.if_else(found, found, pa.scalar(None, pa.bool_()))
+    return pc.if_else(array.is_valid(), found, pa.scalar(None, pa.bool_())) if array.null_count else found
+
+
+def _like(value: Any, pattern: str) -> Any:
+    match parts(pattern):
+        case ():
+            return pc.equal(value, pa.scalar("", value.type))
+        case (str(whole),):
+            return pc.equal(value, pa.scalar(whole, value.type))
+        case (str(start), Wild.ANY):
+            return pc.starts_with(value, start)
+        case (Wild.ANY, str(end)):
+            return pc.ends_with(value, end)
+        case (Wild.ANY, str(inner), Wild.ANY):
+            return pc.match_substring(value, inner)
+        case found:
+            return pc.match_substring_regex(value, r"(?s)\A" + "".join(map(_regex, found)) + r"\z")
+
+
+def _regex(part: str | Wild) -> str:
+    if part is Wild.ANY:
+        return ".*"
+    # Every character by its number: RE2 and Python escape different characters.
+    return "." if part is Wild.ONE else "".join(rf"\x{{{ord(char):x}}}" for char in str(part))
+
+
+def _arithmetic(expr: Arithmetic, left: Any, right: Any) -> Any:
+    whole = pa.types.is_integer(expr.type)
+    left, right = (_int64(left), _int64(right)) if whole else (_cast(left, pa.float64()), _cast(right, pa.float64()))
+    if expr.op in ("/", "%"):
+        right = pc.if_else(pc.equal(right, pa.scalar(0, right.type)), pa.scalar(None, right.type), right)
+    if not whole or expr.op == "%":
+        return _ARITHMETIC[expr.op](left, right)
+    try:
+        return _CHECKED[expr.op](left, right)
+    except pa.ArrowInvalid:
+        return _without_overflow(_PYTHON[expr.op], left, right)
+
+
+def _int64(value: Any) -> Any:
+    if pa.types.is_uint64(value.type):
+        fits = pc.less_equal(value, pa.scalar(INT64_MAX, pa.uint64()))
+        value = pc.if_else(fits, value, pa.scalar(None, pa.uint64()))
+    return _cast(value, pa.int64())
+
+
+def _without_overflow(fn: Callable[[int, int], int], left: Any, right: Any) -> Any:
+    """Row by row, null where the result is no int64: only for batches that hold such a row."""
+    if isinstance(left, pa.Scalar) and isinstance(right, pa.Scalar):
+        return _without_overflow(fn, pa.array([left.as_py()]), right)[0]
+    rows = len(right) if isinstance(left, pa.Scalar) else len(left)
+    sides = ([side.as_py()] * rows if isinstance(side, pa.Scalar) else side.to_pylist() for side in (left, right))
+    results = (None if a is None or b is None else fn(a, b) for a, b in zip(*sides, strict=True))
+    return pa.array([r if r is not None and -INT64_MAX - 1 <= r <= INT64_MAX else None for r in results], pa.int64())

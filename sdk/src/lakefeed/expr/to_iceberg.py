@@ -1,0 +1,250 @@
+"""Expressions as PyIceberg expressions that are true wherever they are: to leave out files, never rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any, assert_never
+
+import pyarrow as pa
+
+from lakefeed.expr.like import prefix
+from lakefeed.expr.nodes import (
+    NEGATED,
+    And,
+    Arithmetic,
+    Column,
+    Compare,
+    CompareOp,
+    Expr,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Not,
+    Or,
+    dtype,
+)
+from lakefeed.expr.types import NS_PER_UNIT, kind
+
+if TYPE_CHECKING:
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.schema import Schema
+
+MOST_VALUES = 200  # PyIceberg looks at no longer `in` list
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Values in Iceberg's unit not above and not below a literal; ``exact`` where both are the literal."""
+
+    floor: Any
+    ceiling: Any
+    exact: bool
+
+
+def to_iceberg(expr: Expr, iceberg_schema: Schema) -> BooleanExpression | None:
+    """An expression that is true for every row for which ``expr`` is, and perhaps for others.
+
+    For leaving out files only: the rows that remain still have to be filtered. None where nothing can be left out.
+
+    Example:
+        >>> to_iceberg(parse("x > 1 and y % 2 = 0", arrow_schema), iceberg_schema)
+        GreaterThan(term=Reference(name='x'), literal=LongLiteral(1))
+    """
+    return _lower(expr, False, iceberg_schema)
+
+
+def _lower(expr: Expr, negated: bool, schema: Schema) -> BooleanExpression | None:
+    """True wherever ``expr`` is true, or false where ``negated``."""
+    match expr:
+        case And() | Or():
+            return _junction(expr, negated, schema)
+        case Not():
+            return _lower(expr.term, not negated, schema)
+        case Literal():
+            return _constant(bool(expr.value) != negated)
+        case Column():
+            return _compare(Compare("==", expr, Literal(not negated, pa.bool_())), schema)
+        case Compare():
+            # What is not less than a number may be NaN, which bounds do not know.
+            known = not negated or not pa.types.is_floating(expr.domain)
+            return (
+                _compare(Compare(NEGATED[expr.op], expr.left, expr.right) if negated else expr, schema)
+                if known
+                else None
+            )
+        case In():
+            return None if negated else _in(expr, schema)
+        case Like():
+            return None if negated else _like(expr, schema)
+        case IsNull():
+            return _is_null(expr, negated, schema)
+        case Arithmetic():
+            return None
+        case _:
+            assert_never(expr)
+
+
+def _junction(expr: And | Or, negated: bool, schema: Schema) -> BooleanExpression | None:
+    lowered = [_lower(term, negated, schema) for term in expr.terms]
+    found = [term for term in lowered if term is not None]
+    if isinstance(expr, And) != negated:
+        return _joined(_ice().And, found)
+    return _joined(_ice().Or, found) if len(found) == len(lowered) else None
+
+
+def _not(expr: Compare, schema: Schema) -> BooleanExpression | None:
+    # What is not less than a number may be NaN, of which bounds know nothing.
+    if pa.types.is_floating(expr.domain):
+        return None
+    return _compare(Compare(NEGATED[expr.op], expr.left, expr.right), schema)
+
+
+def _joined(join: Any, terms: Sequence[BooleanExpression]) -> BooleanExpression | None:
+    if len(terms) < 2:
+        return terms[0] if terms else None
+    joined: BooleanExpression = join(*terms)
+    return joined
+
+
+def _constant(value: bool) -> BooleanExpression:
+    found: BooleanExpression = _ice().AlwaysTrue() if value else _ice().AlwaysFalse()
+    return found
+
+
+def _compare(expr: Compare, schema: Schema) -> BooleanExpression | None:
+    field = _field(expr.left, schema)
+    if field is None or not isinstance(expr.right, Literal) or expr.op == "!=":
+        return None
+    place = _place(dtype(expr.left), expr.right, field.type)
+    return None if place is None else _bounded(expr.op, field, place, schema)
+
+
+def _bounded(op: CompareOp, field: _Field, place: _Place, schema: Schema) -> BooleanExpression | None:
+    ice = _ice()
+    exact = {"==": ice.EqualTo, "<": ice.LessThan, ">": ice.GreaterThan}
+    if place.exact and op in exact:
+        return _bindable(exact[op](field.name, place.floor), schema)
+    above = _bindable(ice.GreaterThanOrEqual(field.name, place.floor), schema) if op in ("==", ">", ">=") else None
+    below = _bindable(ice.LessThanOrEqual(field.name, place.ceiling), schema) if op in ("==", "<", "<=") else None
+    return _joined(ice.And, [side for side in (above, below) if side is not None])
+
+
+def _in(expr: In, schema: Schema) -> BooleanExpression | None:
+    if not expr.values:
+        return _constant(False)
+    field = _field(expr.term, schema)
+    if field is None:
+        return None
+    places = [_place(dtype(expr.term), value, field.type) for value in expr.values]
+    known = [place for place in places if place is not None]
+    if len(known) < len(places):
+        return None
+    if len(known) <= MOST_VALUES and all(place.exact for place in known):
+        return _bindable(_ice().In(field.name, [place.floor for place in known]), schema)
+    span = _Place(min(place.floor for place in known), max(place.ceiling for place in known), exact=False)
+    return _bounded("==", field, span, schema)
+
+
+def _like(expr: Like, schema: Schema) -> BooleanExpression | None:
+    field, start = _field(expr.term, schema), prefix(expr.pattern)
+    if field is None or not start or _place(pa.string(), Literal(start, pa.string()), field.type) is None:
+        return None
+    return _bindable(_ice().StartsWith(field.name, start), schema)
+
+
+def _is_null(expr: IsNull, negated: bool, schema: Schema) -> BooleanExpression | None:
+    field = _field(expr.term, schema)
+    if field is None or not field.type.is_primitive:
+        return None
+    if not negated and field.required and field.nested:
+        # It is null where the optional struct around it is, which PyIceberg overlooks.
+        return None
+    return _bindable((_ice().NotNull if negated else _ice().IsNull)(field.name), schema)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field by its full name."""
+
+    name: str
+    type: Any
+    required: bool
+    nested: bool
+
+
+def _field(term: Expr, schema: Schema) -> _Field | None:
+    """The field that a column is; None where it is none, or where its full name means another."""
+    if not isinstance(term, Column):
+        return None
+    inside: Any = schema.as_struct()
+    found: Any = None
+    for step in term.path:
+        found = inside.field_by_name(step) if inside.is_struct and isinstance(step, str) else None
+        if found is None:
+            return None
+        inside = found.field_type
+    name = ".".join(map(str, term.path))
+    same = schema.find_field(name).field_id == found.field_id
+    return _Field(name, found.field_type, found.required, nested=len(term.path) > 1) if same else None
+
+
+def _bindable(predicate: Any, schema: Schema) -> BooleanExpression | None:
+    """The predicate, if PyIceberg can compare its literals with the field."""
+    try:
+        predicate.bind(schema, case_sensitive=True)
+    except (TypeError, ValueError):
+        return None
+    found: BooleanExpression = predicate
+    return found
+
+
+def _ice() -> Any:
+    # Imported late, as it is heavy. Untyped: without pydantic's plugin mypy sees other constructors than there are.
+    from pyiceberg import expressions
+
+    return expressions
+
+
+def _place(column: pa.DataType, literal: Literal, stored: Any) -> _Place | None:
+    """Where the literal lies among the stored values; None where they are not ordered as the column's are."""
+    from pyiceberg import types as ice
+
+    value: Any = literal.value
+    match kind(column), stored:
+        case "bool", ice.BooleanType():
+            return _exactly(value)
+        case "string", ice.StringType():
+            return _exactly(value)
+        case "int", ice.IntegerType() | ice.LongType() if column != pa.uint64():
+            return _Place(math.floor(value), math.ceil(value), exact=value == math.floor(value))
+        case "int" | "decimal", ice.DecimalType():
+            return _decimal(value, stored)
+        case "float", ice.FloatType() | ice.DoubleType() if literal.type == column:
+            return _exactly(value)
+        case "date", ice.DateType() if literal.type == pa.date32():
+            return _exactly(value)
+        case ("timestamp", ice.TimestampType()) | ("zoned", ice.TimestamptzType()):
+            return _microseconds(value, literal.type, column)
+    return None
+
+
+def _exactly(value: Any) -> _Place:
+    return _Place(value, value, exact=True)
+
+
+def _decimal(value: Any, stored: Any) -> _Place | None:
+    if isinstance(value, float):
+        return None
+    scaled = Decimal(value).quantize(Decimal(1).scaleb(-stored.scale), context=Context(prec=80))
+    return _exactly(scaled) if scaled == value else None
+
+
+def _microseconds(value: int, of: Any, column: Any) -> _Place:
+    ns = value * NS_PER_UNIT[of.unit]
+    floor, rest = divmod(ns, NS_PER_UNIT["us"])
+    # Nanoseconds are stored as microseconds, rounded: a strict comparison would lose the rest.
+    return _Place(floor, floor + (rest > 0), exact=rest == 0 and column.unit != "ns")

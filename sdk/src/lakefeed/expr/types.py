@@ -1,0 +1,117 @@
+"""Which Arrow types can be compared, and as what.
+
+Numbers of different types meet in the smallest exact type (`int64`, a decimal), or in `float64` where one of
+them is a float or no decimal is wide enough. A date meets a timestamp at its midnight. Timestamps meet in the
+finer unit; one with a time zone never meets one without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+from pyarrow import types as arrow
+
+Kind: TypeAlias = Literal[
+    "bool", "int", "float", "decimal", "string", "binary", "date", "timestamp", "zoned", "time", "duration", "other"
+]
+
+NS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+NS_PER_DAY = 86_400 * NS_PER_UNIT["s"]
+NUMBERS: frozenset[Kind] = frozenset(("int", "float", "decimal"))
+WIDEST_DECIMAL = 38
+WIDE_INTEGER = pa.decimal128(WIDEST_DECIMAL, 0)
+_DIGITS_OF_BITS = {8: 3, 16: 5, 32: 10, 64: 20}
+_KINDS: tuple[tuple[Kind, tuple[Callable[[pa.DataType], bool], ...]], ...] = (
+    ("bool", (arrow.is_boolean,)),
+    ("int", (arrow.is_integer,)),
+    ("float", (arrow.is_floating,)),
+    ("decimal", (arrow.is_decimal,)),
+    ("string", (arrow.is_string, arrow.is_large_string, arrow.is_string_view)),
+    ("binary", (arrow.is_binary, arrow.is_large_binary, arrow.is_fixed_size_binary, arrow.is_binary_view)),
+    ("date", (arrow.is_date,)),
+    ("time", (arrow.is_time,)),
+    ("duration", (arrow.is_duration,)),
+)
+
+
+@lru_cache(maxsize=1024)
+def kind(of: pa.DataType) -> Kind:
+    """What sort of value a type holds."""
+    if arrow.is_timestamp(of):
+        return "timestamp" if of.tz is None else "zoned"
+    return next((name for name, tests in _KINDS if any(test(of) for test in tests)), "other")
+
+
+def plain(of: pa.DataType) -> pa.DataType:
+    """The type of the values behind a dictionary or run-end encoding."""
+    return plain(of.value_type) if arrow.is_dictionary(of) or arrow.is_run_end_encoded(of) else of
+
+
+def kernel_type(of: pa.DataType) -> pa.DataType:
+    """The type that Arrow's kernels take a value as: they know no float16, views or date64."""
+    if arrow.is_float16(of):
+        return pa.float32()
+    if arrow.is_string_view(of):
+        return pa.large_string()
+    if arrow.is_binary_view(of) or arrow.is_fixed_size_binary(of):
+        return pa.large_binary()
+    return pa.date32() if arrow.is_date64(of) else of
+
+
+@lru_cache(maxsize=1024)
+def common(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    """The type in which two values are compared; None where they cannot be.
+
+    Example:
+        >>> common(pa.int8(), pa.float32())
+        DataType(double)
+    """
+    left, right = kernel_type(left), kernel_type(right)
+    kinds = {kind(left), kind(right)}
+    if left == right:
+        return None if kinds == {"other"} else left
+    if kinds <= NUMBERS:
+        return _number(left, right)
+    if kinds in ({"date", "timestamp"}, {"timestamp"}, {"zoned"}):
+        return pa.timestamp(_finer(left, right), "UTC" if kinds == {"zoned"} else None)
+    if kinds == {"time"}:
+        return _time(_finer(left, right))
+    if kinds == {"string"}:
+        return pa.large_string()
+    return pa.large_binary() if kinds == {"binary"} else None
+
+
+def orderable(of: pa.DataType) -> bool:
+    """Whether ``<`` has a meaning for the values, beside ``==``."""
+    return kind(of) not in ("bool", "other")
+
+
+def _number(left: Any, right: Any) -> pa.DataType:
+    kinds = {kind(left), kind(right)}
+    if "float" in kinds:
+        return pa.float64()
+    if kinds == {"int"} and pa.uint64() not in (left, right):
+        return pa.int64()
+    scale = max(_scale(left), _scale(right))
+    precision = scale + max(_precision(one) - _scale(one) for one in (left, right))
+    return pa.decimal128(precision, scale) if precision <= WIDEST_DECIMAL else pa.float64()
+
+
+def _scale(of: Any) -> int:
+    return int(of.scale) if arrow.is_decimal(of) else 0
+
+
+def _precision(of: Any) -> int:
+    return int(of.precision) if arrow.is_decimal(of) else _DIGITS_OF_BITS[of.bit_width]
+
+
+def _finer(left: Any, right: Any) -> Any:
+    units = [one.unit for one in (left, right) if not arrow.is_date(one)]
+    return min(units, key=NS_PER_UNIT.__getitem__)
+
+
+def _time(unit: Any) -> pa.DataType:
+    return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
