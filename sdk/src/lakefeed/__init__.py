@@ -1,7 +1,7 @@
 """lakefeed: versioned datasets in an Apache Iceberg lake that feed training."""
 
 from lakefeed import errors
-from lakefeed.catalog.commit import Fence, Provenance
+from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.client import get_dataset, list_datasets
 from lakefeed.config import Settings

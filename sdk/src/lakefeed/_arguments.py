@@ -126,7 +126,7 @@ def batches(size: int | None, form: str) -> None:
         raise InvalidArgumentError(f'batches(format={form!r}): the formats are "dict" and "arrow"')
 
 
-def split(plan: Node, test_size: float, given_seed: int | None, by: str | None) -> dict[Side, Node]:
+def split(plan: Node, test_size: Any, given_seed: int | None, by: str | None) -> dict[Side, Node]:
     """The two sides of a split."""
     if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
         raise InvalidArgumentError(f"test_size={test_size!r}: give a share between 0 and 1, such as 0.2")
@@ -174,7 +174,7 @@ def _modes(
     if wrong or (not isinstance(to, Mapping) and to not in LOAD_MODES):
         raise InvalidArgumentError(f'files load as "auto", "bytes", "path" or False, not {listed(wrong or [to])}')
     chosen = {name: default_mode(media[name]) if mode == "auto" else mode for name, mode in wanted.items()}
-    return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))  # type: ignore[misc]  # narrowed
+    return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))
 
 
 def metadata_changes(

@@ -10,7 +10,8 @@ import pyarrow as pa
 from lakefeed import _arguments as arguments
 from lakefeed._rng import fresh_seed
 from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
-from lakefeed.catalog.commit import Fence, Provenance, update_properties
+from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.commit import update_properties
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
@@ -40,8 +41,9 @@ AnyDataset = TypeVar("AnyDataset", bound="Dataset")
 
 
 class Dataset:
-    """Rows of a dataset in the lake, of files or of memory, and what is made of them. Lazy: nothing is read or run
-    before rows are asked for, and every operation returns a new Dataset.
+    """Rows of a dataset in the lake, of files or of memory, and what is made of them.
+
+    Lazy: nothing is read or run before rows are asked for, and every operation returns a new Dataset.
 
     A reference without a version follows the dataset: it reads the newest version there is. What is derived from it
     (``filter``, ``select``, …) stays with the version that was newest when it was derived, so that one training run
@@ -193,8 +195,9 @@ class Dataset:
         return self.rows()
 
     def rows(self, load_files: LoadFiles = "auto") -> Iterator[Row]:
-        """One dict a row, streamed. File cells are lazy handles; ``load_files`` as in `load_files` makes them bytes,
-        paths, or (False) plain records.
+        """One dict a row, streamed.
+
+        File cells are lazy handles; ``load_files`` as in `load_files` makes them bytes, paths, or (False) records.
         """
         return rows(self._batches(load_files), self._store_for(load_files))
 
@@ -253,11 +256,14 @@ class Dataset:
         Args:
             batch_size: rows a batch; None: one row at a time.
             num_workers: processes that make batches; 0: a thread of this process.
-            rank, world_size: this process among those that train together.
+            rank: this process among those that train together, from 0 on.
+            world_size: how many train together.
             drop_last: leave the rows out that do not fill a batch on every rank.
             load_files: what file columns become; "auto": bytes of images, paths of what wants a file.
             prefetch_batches: batches made ahead (``num_workers=0``; else torch's ``prefetch_factor``).
-            fetch_workers, fetch_timeout, max_inflight_bytes: threads, seconds and bytes of fetching files.
+            fetch_workers: threads that fetch files.
+            fetch_timeout: seconds that a file may take.
+            max_inflight_bytes: bytes held while fetching.
             dataloader_kwargs: go to torch's DataLoader; ``collate_fn`` gets the dict of tensors.
 
         Example:
@@ -526,8 +532,8 @@ class AddedRows(Dataset):
     @property
     def from_version(self) -> int | None:
         """The version that the rows came after."""
-        assert isinstance(self._node, Scan) and isinstance(self._node.source, IcebergSource)
-        return self._node.source.since.version if self._node.source.since else None
+        source = self._node.source if isinstance(self._node, Scan) else None
+        return source.since.version if isinstance(source, IcebergSource) and source.since else None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """``pyarrow.RecordBatch``, streamed."""

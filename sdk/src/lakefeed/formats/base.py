@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import fsspec
 import pyarrow as pa
@@ -25,9 +25,9 @@ class FilePart:
 class Format(Protocol):
     """One file format. Stateless; `read` may be called from several threads."""
 
-    name: str
-    suffixes: tuple[str, ...]
-    counted: bool
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    counted: ClassVar[bool]
     """Whether parts know their row counts."""
 
     def schema(self, url: str) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -15,9 +16,9 @@ from lakefeed.formats.base import FilePart, opened
 class Csv:
     """``.csv`` files, also compressed."""
 
-    name = "csv"
-    suffixes = (".csv",)
-    counted = False
+    name: ClassVar[str] = "csv"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    counted: ClassVar[bool] = False
 
     def schema(self, url: str) -> pa.Schema:
         with opened(url) as file, _open(url, file, None, None) as reader:
@@ -39,7 +40,7 @@ class Csv:
                 ) from error
 
 
-def _open(url: str, file: object, schema: pa.Schema | None, columns: Sequence[str] | None) -> pacsv.CSVStreamingReader:
+def _open(url: str, file: Any, schema: pa.Schema | None, columns: Sequence[str] | None) -> pacsv.CSVStreamingReader:
     types = None if schema is None else {field.name: field.type for field in schema}
     convert = pacsv.ConvertOptions(
         column_types=types, include_columns=list(columns) if columns is not None else None, strings_can_be_null=True

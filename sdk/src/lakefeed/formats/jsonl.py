@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.json as pajson
@@ -15,13 +16,14 @@ from lakefeed.formats.base import FilePart, opened
 class JsonLines:
     """``.jsonl``, ``.ndjson`` and ``.json`` files of one object a line, also compressed."""
 
-    name = "jsonl"
-    suffixes = (".jsonl", ".ndjson", ".json")
-    counted = False
+    name: ClassVar[str] = "jsonl"
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
+    counted: ClassVar[bool] = False
 
     def schema(self, url: str) -> pa.Schema:
         with opened(url) as file, _open(url, file, None) as reader:
-            return reader.schema
+            schema: pa.Schema = reader.schema
+            return schema
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
         yield FilePart(0, None)
@@ -37,7 +39,7 @@ class JsonLines:
                 raise _broken(url, error) from error
 
 
-def _open(url: str, file: object, schema: pa.Schema | None) -> pajson.JSONStreamingReader:
+def _open(url: str, file: Any, schema: pa.Schema | None) -> Any:
     parse = None if schema is None else pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     try:
         return pajson.open_json(file, parse_options=parse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
@@ -22,9 +22,9 @@ SMALL_READ_ROWS = 8192
 class Parquet:
     """``.parquet`` files."""
 
-    name = "parquet"
-    suffixes = (".parquet", ".pq")
-    counted = True
+    name: ClassVar[str] = "parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
+    counted: ClassVar[bool] = True
 
     def schema(self, url: str) -> pa.Schema:
         return _file(url).footer().schema.to_arrow_schema()
@@ -44,7 +44,7 @@ def _file(url: str) -> ParquetFile:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file and how to open it. ``immutable``: it never changes, so its footer is kept without asking again."""
+    """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed."""
 
     url: str
     opener: Callable[[str], Any]
@@ -85,15 +85,15 @@ class ParquetFile:
 
     def read(self, group: int, columns: Sequence[str] | None, start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
         """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there."""
-        metadata = self.footer()
+        metadata, names = self.footer(), None if columns is None else list(columns)
         local = _local_path(self.url)
         source = local if local is not None else self.opener(self.url)
         with pq.ParquetFile(source, metadata=metadata, memory_map=local is not None, pre_buffer=local is None) as file:
             if stop is None or stop >= metadata.row_group(group).num_rows:
-                table = file.read_row_group(group, columns=columns, use_threads=False)
+                table = file.read_row_group(group, columns=names, use_threads=False)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
-                rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], columns, use_threads=False)
+                rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
                 yield from _first(rows, start, stop)
 
 
@@ -132,4 +132,4 @@ def bounds(metadata: pq.FileMetaData, group: int, predicate: Expr) -> dict[tuple
 
 def _bounds(statistics: pq.Statistics, rows: int) -> Bounds:
     low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
-    return Bounds(low, high, statistics.null_count if statistics.has_null_count else None, rows)
+    return Bounds(low, high, statistics.null_count, rows)

@@ -32,9 +32,9 @@ def tensors(batch: pa.RecordBatch, *, copy: bool) -> dict[str, Any]:
     return {name: _column(name, column, copy) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
-def _column(name: str, column: pa.Array, copy: bool) -> Any:
+def _column(name: str, column: Any, copy: bool) -> Any:
     kind = column.type
-    if pa.types.is_dictionary(kind):
+    if isinstance(column, pa.DictionaryArray):
         return _column(name, column.dictionary_decode(), copy)
     if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)) and not column.null_count:
         return _column(name, column.flatten(), copy).reshape(len(column), *_shape(kind))
@@ -45,12 +45,12 @@ def _column(name: str, column: pa.Array, copy: bool) -> Any:
     return _numbers(name, column, copy)
 
 
-def _numbers(name: str, column: pa.Array, copy: bool) -> torch.Tensor:
+def _numbers(name: str, column: pa.Array[Any], copy: bool) -> torch.Tensor:
     kind = column.type
     if column.null_count:
         if not pa.types.is_floating(kind):
             raise TypeMismatchError(
-                f"column {name!r} of type {kind} holds null, for which a tensor of integers has no value; leave such rows "
+                f"column {name!r} of type {kind} holds null, for which its tensor has no value; leave such rows "
                 f'out (filter("{name} is not null")) or fill them (map)'
             )
         # Nulls become NaN in memory of our own.
@@ -61,24 +61,21 @@ def _numbers(name: str, column: pa.Array, copy: bool) -> torch.Tensor:
         column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.int64())
     if not len(column):
         return torch.from_numpy(np.empty(0, column.type.to_pandas_dtype()))
-    shared: torch.Tensor = torch.from_dlpack(column)
+    shared: torch.Tensor = torch.from_dlpack(column)  # type: ignore[attr-defined]  # documented, not in __all__
     return shared.clone() if copy else shared
 
 
-def _ragged(name: str, column: pa.Array, copy: bool) -> list[Any]:
+def _ragged(name: str, column: Any, copy: bool) -> list[Any]:
     if not _numeric(column.type.value_type):
-        return column.to_pylist()
+        return list(column.to_pylist())
     values = _numbers(name, column.flatten(), copy)
-    lengths = (
-        column.value_lengths().fill_null(0) if not pa.types.is_fixed_size_list(column.type) else _fixed_lengths(column)
-    )
-    pieces = torch.split(values, lengths.to_pylist())
-    return [piece if valid else None for piece, valid in zip(pieces, column.is_valid().to_pylist(), strict=True)]
-
-
-def _fixed_lengths(column: pa.Array) -> pa.Array:
-    size = column.type.list_size
-    return pa.array([size if valid else 0 for valid in column.is_valid().to_pylist()])
+    present: list[bool] = column.is_valid().to_pylist()
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = [column.type.list_size if here else 0 for here in present]
+    else:
+        lengths = column.value_lengths().fill_null(0).to_pylist()
+    pieces = torch.split(values, lengths)
+    return [piece if here else None for piece, here in zip(pieces, present, strict=True)]
 
 
 def _numeric(kind: pa.DataType) -> bool:

@@ -56,7 +56,7 @@ class LoaderState:
         }
 
     @classmethod
-    def from_json(cls, state: Mapping[str, Any], identity: PlanIdentity, seed: int | None) -> LoaderState:
+    def from_json(cls, state: Any, identity: PlanIdentity, seed: int | None) -> LoaderState:
         """The state, if it belongs to this plan over this data.
 
         Raises:

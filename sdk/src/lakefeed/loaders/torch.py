@@ -123,7 +123,7 @@ class Steps(IterableDataset[Any]):
         self._batching = batching
         self._prefetch = prefetch_batches
         # Shared, so that persistent workers see the epoch that the main process has come to.
-        self._aim = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._aim = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # torch's
 
     @property
     def epoch(self) -> int:
@@ -160,7 +160,7 @@ class _Mine:
     every: int
     shift: int
 
-    def range(self, step: int) -> Range:
+    def places(self, step: int) -> Range:
         start, stop = self.deal.range(step)
         return start + self.shift, stop + self.shift
 
@@ -172,7 +172,7 @@ class _Mine:
         """The parts of ``[low, high)`` that are in a batch of this worker."""
         found = []
         for step in self.steps[self._from(low) :]:
-            start, stop = self.range(step)
+            start, stop = self.places(step)
             if start >= high:
                 break
             found.append((max(start, low), min(stop, high)))
@@ -191,9 +191,10 @@ def _whole(feed: Feed, mine: _Mine) -> Iterator[tuple[int, pa.RecordBatch]]:
     if not mine.steps:
         return
     steps = iter(mine.steps)
-    step, held = next(steps), []
-    due = mine.range(step)
-    with closing(feed.batches(mine.range(mine.steps[0])[0], mine.within)) as parts:
+    step = next(steps)
+    held: list[pa.RecordBatch] = []
+    due = mine.places(step)
+    with closing(feed.batches(mine.places(mine.steps[0])[0], mine.within)) as parts:
         for (_, stop), part in parts:
             held.append(part)
             if stop == due[1]:
@@ -202,7 +203,7 @@ def _whole(feed: Feed, mine: _Mine) -> Iterator[tuple[int, pa.RecordBatch]]:
                 following = next(steps, None)
                 if following is None:
                     return
-                step, due = following, mine.range(following)
+                step, due = following, mine.places(following)
 
 
 def _unchanged(batch: Any) -> Any:

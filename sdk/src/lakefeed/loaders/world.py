@@ -27,7 +27,7 @@ class World:
     def __post_init__(self) -> None:
         if self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise InvalidArgumentError(
-                f"rank={self.rank}, world_size={self.world_size}: rank must be 0 … world_size - 1, world_size at least 1"
+                f"rank={self.rank}, world_size={self.world_size}: rank must be in range(world_size)"
             )
 
     @classmethod
@@ -59,7 +59,7 @@ class Deal:
         left = self.rows - self.begin
         if 0 < left < self.world.world_size and not self.drop_last:
             raise InvalidArgumentError(
-                f"{left} rows cannot be dealt to {self.world.world_size} ranks: every rank needs at least one. Use fewer "
+                f"{left} rows are too few for {self.world.world_size} ranks: every rank needs at least one. Use fewer "
                 "ranks, or drop_last=True to end the epoch here"
             )
 

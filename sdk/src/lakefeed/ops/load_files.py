@@ -32,7 +32,7 @@ class LoadFiles(Step):
             if field.name in modes and media is not None:
                 field = pa.field(field.name, loaded_type(media, modes[field.name]), field.nullable)
             fields.append(field)
-        return pa.schema(fields, metadata=self.child.schema.metadata)
+        return pa.schema(fields)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return replace(self, modes=tuple(item for item in self.modes if item[0] in wanted)), wanted

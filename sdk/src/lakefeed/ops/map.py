@@ -48,10 +48,10 @@ class Map(Step):
             )
         return mapped
 
-    def _array(self, field: pa.Field, rows: list[Mapping[str, Any]], offset: int) -> pa.Array:
+    def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
         values = [row[field.name] for row in rows]
         try:
-            column = pa.array(values, field.type)
+            column: pa.Array[Any] = pa.array(values, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
             raise TransformError(
                 f"map function {name_of(self.fn)} gave values in column {field.name!r} that do not fit {field.type} "

@@ -28,7 +28,7 @@ class Project(Step):
         if twice:
             raise InvalidArgumentError(f"select names {listed(twice)} more than once; name each column once")
         schema = self.child.schema
-        return pa.schema([schema.field(name) for name in self.columns], metadata=schema.metadata)
+        return pa.schema([schema.field(name) for name in self.columns])
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         columns = tuple(name for name in self.columns if name in wanted)

@@ -54,7 +54,7 @@ def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBat
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _cast(column: pa.Array, field: pa.Field, what: str) -> pa.Array:
+def _cast(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[Any]:
     if not field.nullable and column.null_count:
         raise TransformError(f"{what} gave null in column {field.name!r}, which its schema says is not nullable")
     if column.type == field.type:

@@ -25,7 +25,7 @@ class Scan(Node):
         if columns is None:
             return self.source.schema
         schema = self.source.schema
-        return pa.schema([field for field in schema if field.name in columns], metadata=schema.metadata)
+        return pa.schema([field for field in schema if field.name in columns])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         for fragment in self.source.fragments(self.pushdown):

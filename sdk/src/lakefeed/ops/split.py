@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -106,10 +106,10 @@ def _drawn(offset: int, rows: int, seed: int) -> Words:
     return drawn[offset - first * DRAWN_CHUNK :][:rows]
 
 
-def key_hashes(column: pa.Array, seed: int) -> npt.NDArray[np.uint64]:
+def key_hashes(column: pa.Array[Any], seed: int) -> npt.NDArray[np.uint64]:
     """A well-mixed 64-bit hash of each key, the same for ever: of the value's text, so int32 7 and int64 7 agree."""
     salt = seed.to_bytes(8, "little", signed=True)
-    if pa.types.is_dictionary(column.type):
+    if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
     return np.fromiter((_hash(value, salt) for value in column.to_pylist()), np.uint64, len(column))
 
@@ -119,7 +119,7 @@ def _hash(value: object, salt: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=HASH_BITS // 8, key=salt).digest(), "little")
 
 
-def _check_key_type(field: pa.Field) -> None:
+def _check_key_type(field: pa.Field[Any]) -> None:
     nested = pa.types.is_nested(field.type)
     if nested or pa.types.is_floating(field.type):
         raise TypeMismatchError(

@@ -57,7 +57,8 @@ class Span:
 
     def parts(self, places: Indices) -> tuple[list[Part], Indices]:
         """For a shuffled span: the parts that hold these places of the epoch, and how to arrange them when joined."""
-        assert self.pieces is not None and self.rows is not None, "an unshuffled span is a slice of its piece"
+        assert self.pieces is not None, "an unshuffled span is a slice of its piece"
+        assert self.rows is not None
         pieces, rows = self.pieces[places - self.start], self.rows[places - self.start]
         by_piece = np.argsort(pieces, kind="stable")
         ordered = pieces[by_piece]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import pyarrow as pa
 
@@ -20,7 +20,7 @@ def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
 
 def run_chain(
     steps: Sequence[Step], batches: Iterable[pa.RecordBatch], offsets: Sequence[int] | None = None
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch]:
     """The batches after every step; ``offsets``: the place of the first row in each step's input (default 0).
 
     Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped.

@@ -34,7 +34,7 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
             )
         if warn and max_bytes is None and before <= LARGE_RESULT_BYTES < held:
             warnings.warn(
-                f"collect() is putting more than {LARGE_RESULT_BYTES // MIB} MiB into memory; stream with batches(), or "
+                f"collect() is putting over {LARGE_RESULT_BYTES // MIB} MiB into memory; stream with batches(), or "
                 "pass max_bytes or warn=False",
                 LargeResultWarning,
                 stacklevel=3,

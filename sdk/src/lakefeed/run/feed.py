@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,7 +33,7 @@ class Feed:
     order: Order
     settings: ReadSettings
 
-    def batches(self, start: int = 0, wanted: Wanted = everything) -> Iterator[tuple[Range, pa.RecordBatch]]:
+    def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range.
 
         ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart), so that a
@@ -56,8 +56,8 @@ class Feed:
         # One gather for the span, then slices of it: a gather for each range would touch every piece again.
         places = np.concatenate([np.arange(low, high) for low, high in ranges])
         parts, arrange = span.parts(places)
-        taken = [pools.piece(part.piece, span.pool).take(pa.array(part.rows)) for part in parts]
-        rows = joined(taken).take(pa.array(arrange))
+        taken = [pools.piece(part.piece, span.pool).take(part.rows) for part in parts]
+        rows = joined(taken).take(arrange)
         place = 0
         for low, high in ranges:
             yield (low, high), rows.slice(place, high - low)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -28,16 +28,16 @@ class Local:
 
     settings: Settings
 
-    def batches(self, plan: Node) -> Iterator[pa.RecordBatch]:
+    def batches(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan, streamed in order, in the chunks in which they come. Closing it stops all work."""
         return self.stream(optimize(plan))
 
-    def sized(self, plan: Node, size: int | None) -> Iterator[pa.RecordBatch]:
+    def sized(self, plan: Node, size: int | None) -> Generator[pa.RecordBatch]:
         """The rows of a plan in batches of exactly ``size`` rows but the last (None: as they come)."""
         batches = self.batches(plan)
         return batches if size is None else rebatch(batches, size)
 
-    def stream(self, plan: Node) -> Iterator[pa.RecordBatch]:
+    def stream(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan that is optimized already."""
         steps, base = peel(plan)
         batches = (
@@ -62,7 +62,7 @@ class Local:
         pieces = self.pieces(plan, resident=seed is not None and window is None)
         return Feed(pieces, order(pieces.lengths, pieces.sizes, seed, window), self.settings.read)
 
-    def _scan(self, scan: Scan) -> Iterator[pa.RecordBatch]:
+    def _scan(self, scan: Scan) -> Generator[pa.RecordBatch]:
         source, pushdown = scan.source, scan.pushdown
         if not source.ranged:
             yield from scan.execute([])

@@ -20,7 +20,7 @@ POLL_SECONDS = 0.1
 
 def read_ahead(
     tasks: Iterable[Task], work: Callable[[Task], Result], settings: ReadSettings, size: Callable[[Task], int]
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """``work(task)`` for each task, in order, done ahead in threads within the settings' bounds on threads and bytes.
 
     ``size``: bytes that a task's result will take. One task larger than the budget passes alone. It begins gently, one
@@ -53,7 +53,7 @@ def read_ahead(
                 future.cancel()
 
 
-def background(items: Iterator[Result], depth: int) -> Iterator[Result]:
+def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     """The items, made up to ``depth`` ahead in one thread; closing the iterator ends the thread. ``depth`` 0: as is."""
     if depth <= 0:
         yield from items
@@ -77,7 +77,7 @@ def background(items: Iterator[Result], depth: int) -> Iterator[Result]:
                     break
             else:
                 offer((False, None))
-        except BaseException as error:  # handed to the consumer, where it is raised
+        except BaseException as error:  # noqa: BLE001  # raised again where the items are consumed
             offer((False, error))
         finally:
             if isinstance(items, Generator):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import pyarrow as pa
 
 
-def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Generator[pa.RecordBatch]:
     """Batches of exactly ``size`` rows but the last; copies only rows that lie across an edge."""
     held: list[pa.RecordBatch] = []
     rows = 0
@@ -27,4 +27,4 @@ def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordB
 
 def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """The rows of all batches as one; a single batch as it is."""
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # the stubs are older

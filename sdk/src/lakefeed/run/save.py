@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog.commit import Fence, Provenance, append, create
+from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
@@ -99,7 +101,7 @@ def _sample(runner: Local, plan: Node) -> pa.Table:
     return pa.Table.from_batches(list(batches), plan.schema)
 
 
-def _may_hold_files(field: pa.Field) -> bool:
+def _may_hold_files(field: pa.Field[Any]) -> bool:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     textual = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)

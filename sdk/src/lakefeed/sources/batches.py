@@ -22,8 +22,8 @@ class BatchesSource:
     def __post_init__(self) -> None:
         if not callable(self.factory):
             raise InvalidArgumentError(
-                f"from_batches needs a function that returns the batches anew each time, not a {type(self.factory).__name__}: "
-                "an iterator is empty after one pass. Pass a function, e.g. from_batches(lambda: read_batches(), schema=…)"
+                f"from_batches needs a function that returns the batches anew each time, not {type(self.factory).__name__}: "
+                "an iterator is empty after one pass. Pass a function: from_batches(lambda: read(), schema=…)"
             )
 
     @property

@@ -118,7 +118,8 @@ class IcebergSource:
     def describe(self) -> str:
         since = "" if self.since is None else f" added since v{self.since.version or 0}"
         files, rows = len(self.files), sum(file.rows for file in self.files)
-        return f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}, {files} files, {rows} rows)"
+        snapshot = f"snapshot {self.version.snapshot_id}, {files} files, {rows} rows"
+        return f"{self.name} v{self.version.version}{since} ({snapshot})"
 
     def _matching(self, predicate: Expr | None) -> tuple[DataFileRef, ...]:
         if predicate is None or self.since is not None:

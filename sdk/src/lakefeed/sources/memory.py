@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed._typing import Row
 from lakefeed.errors import SchemaError
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, cut
 
@@ -32,7 +31,7 @@ class MemorySource:
     def identity(self) -> str:
         """Of the content: another process that builds the same table resumes from the same checkpoint."""
         digest = hashlib.sha256(self.schema.to_string(show_schema_metadata=False).encode())
-        sink = pa.PythonFile(_Hashing(digest), mode="w")
+        sink = pa.PythonFile(_Hashing(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
         with pa.ipc.new_stream(sink, self.schema) as writer:
             # Cut anew, so that the chunks in which the table happens to lie do not count.
             writer.write_table(self.table.combine_chunks(), max_chunksize=FRAGMENT_ROWS)
@@ -82,7 +81,7 @@ class _Hashing:
         self.closed = True
 
 
-def table_of_columns(columns: Mapping[str, Sequence[Any]], schema: pa.Schema | None) -> pa.Table:
+def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of columns given as sequences.
 
     Raises:
@@ -97,7 +96,7 @@ def table_of_columns(columns: Mapping[str, Sequence[Any]], schema: pa.Schema | N
         return pa.table(dict(columns), schema=schema)
 
 
-def table_of_rows(rows: Sequence[Row], schema: pa.Schema | None) -> pa.Table:
+def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of rows given as dicts."""
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise SchemaError("from_pylist takes a list of dicts")
