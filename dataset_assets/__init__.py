@@ -1,0 +1,1 @@
+"""The Dagster project: every dataset is an asset, its versions are partitions."""

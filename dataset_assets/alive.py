@@ -1,0 +1,43 @@
+"""A run's sign of life, so that one whose machine or Dagster went away is noticed with any launcher."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import AssetExecutionContext, DagsterInstance
+from sqlalchemy.exc import SQLAlchemyError
+
+logger = logging.getLogger(__name__)
+
+ALIVE_TAG = "lakefeed/alive"
+BEAT_SECONDS = 5.0
+
+
+@contextmanager
+def alive(context: AssetExecutionContext) -> Iterator[None]:
+    """While the block runs, the run carries the time of its last sign of life as a tag."""
+    done = threading.Event()
+    _beat(context.instance, context.run_id)
+    beating = threading.Thread(target=_keep_beating, args=(context.instance, context.run_id, done), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beating.join()
+
+
+def _keep_beating(instance: DagsterInstance, run_id: str, done: threading.Event) -> None:
+    while not done.wait(BEAT_SECONDS):
+        try:
+            _beat(instance, run_id)
+        except SQLAlchemyError:
+            logger.warning("the sign of life of run %s could not be written", run_id, exc_info=True)
+
+
+def _beat(instance: DagsterInstance, run_id: str) -> None:
+    instance.add_run_tags(run_id, {ALIVE_TAG: f"{time.time():.0f}"})

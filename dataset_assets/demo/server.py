@@ -1,0 +1,147 @@
+"""A real Dagster (webserver and daemon, from workspace.yaml) that ends with the process that started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LOCATION = {"repositoryLocationName": "lakefeed", "repositoryName": "__repository__"}
+START_SECONDS = 90.0
+
+# Waits for the end of its input, which comes also if whoever holds the other end is killed; then ends everything.
+GUARD = """
+"$@" & dagster=$!
+read -r _
+kill -TERM $dagster
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $dagster 2>/dev/null || break; sleep 0.25; done
+kill -KILL 0
+"""
+
+READY = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+STATUS = "query Status($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+UNFINISHED = """
+{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}) {
+  ... on Runs { results { runId } } } }
+"""
+PARTITIONS = """
+query Partitions($keys: [AssetKeyInput!]) { assetNodes(assetKeys: $keys) {
+  assetKey { path } partitionStats { numPartitions numMaterialized numFailed } } }
+"""
+
+
+class DagsterError(RuntimeError):
+    """Dagster did not do what was asked; the message says where to look."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Dagster: GraphQL at ``url``, its output in ``log``."""
+
+    url: str
+    log: Path
+    pid: int
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """The data that the query gives."""
+        body = json.dumps({"query": text, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        if answer.get("errors"):
+            raise DagsterError(f"GraphQL: {answer['errors'][0]['message']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def launch(self, job: str) -> str:
+        """The id of a new run of the job."""
+        selector = {**LOCATION, "jobName": job}
+        found = self.query(LAUNCH, params={"selector": selector, "runConfigData": "{}", "mode": "default"})["launchRun"]
+        if found["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"job {job} cannot be launched: {found.get('message', found['__typename'])}")
+        run_id: str = found["run"]["runId"]
+        return run_id
+
+    def status(self, run_id: str) -> str:
+        """The status of a run, such as SUCCESS."""
+        return str(self.query(STATUS, id=run_id)["runOrError"].get("status", "UNKNOWN"))
+
+    def unfinished(self) -> int:
+        """The number of runs that are queued or under way."""
+        return len(self.query(UNFINISHED)["runsOrError"]["results"])
+
+    def partitions(self, *keys: list[str]) -> dict[str, dict[str, int]]:
+        """How many partitions of each asset exist, are materialized, and have failed."""
+        nodes = self.query(PARTITIONS, keys=[{"path": key} for key in keys])["assetNodes"]
+        return {"/".join(node["assetKey"]["path"]): node["partitionStats"] or {} for node in nodes}
+
+    def is_ready(self) -> bool:
+        """Whether the webserver answers and the definitions are loaded."""
+        try:
+            return bool(self.query(READY)["repositoriesOrError"].get("nodes"))
+        except OSError:
+            return False
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Server]:
+    """A Dagster on ``home``/dagster, ready; nothing of it is left afterwards, even if this process is killed."""
+    instance = home / "dagster"
+    instance.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "dagster.yaml", instance)
+    port, log = _free_port(), instance / "dagster.log"
+    dagster = [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml")]
+    environment = {**os.environ, "LAKEFEED_HOME": str(home), "DAGSTER_HOME": str(instance)}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            ["sh", "-c", GUARD, "sh", *dagster, "-h", "127.0.0.1", "-p", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        server = Server(f"http://127.0.0.1:{port}", log, process.pid)
+        _wait_until_ready(server, process)
+        yield server
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not server.is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise DagsterError(f"Dagster did not come up; its last words:\n{tail(server.log)}")
+        time.sleep(0.2)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines of a log file."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,1 @@
+"""Thin Dagster resources over the objects of the SDK."""

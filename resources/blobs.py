@@ -1,0 +1,15 @@
+"""The content-addressed blob store as a Dagster resource."""
+
+from __future__ import annotations
+
+from dagster import ConfigurableResource
+
+from lakefeed.catalog import Lake
+from lakefeed.storage.blobs import BlobStore
+
+
+class BlobStoreResource(ConfigurableResource):
+    """The blob store of the settings in force."""
+
+    def store(self) -> BlobStore:
+        return Lake.current().blobs

@@ -1,0 +1,1 @@
+"""Sensors: what the catalog says, turned into partitions and runs."""

@@ -1,0 +1,206 @@
+"""Folder ingestion: every file goes in exactly once, whatever dies or races."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.errors import FileError, SchemaError
+from lakefeed.ingest import FolderSource, IngestResult, arrivals, ingest
+
+pytestmark = pytest.mark.usefixtures("lake")
+NUMBERS = FolderSource("numbers", into="numbers", folder="landing", pattern="**/*.csv", settle=0)
+
+
+@pytest.fixture
+def landing(home: Path) -> Path:
+    place = home / "landing"
+    place.mkdir(parents=True)
+    return place
+
+
+def land(landing: Path, name: str, *values: int) -> Path:
+    path = landing / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x\n" + "".join(f"{value}\n" for value in values))
+    return path
+
+
+def rows() -> list[int]:
+    return Dataset("numbers").to_arrow()["x"].to_pylist()
+
+
+def run(source: FolderSource = NUMBERS) -> list[IngestResult]:
+    return list(ingest(source))
+
+
+def test_a_folder_that_does_not_exist_is_empty() -> None:
+    assert run() == []
+    assert not Dataset.exists("numbers")
+
+
+def test_all_new_files_go_in_with_one_commit(landing: Path) -> None:
+    land(landing, "b.csv", 3)
+    land(landing, "a.csv", 1, 2)
+    assert run() == [IngestResult(("a.csv", "b.csv"), 3, 1)]
+    assert rows() == [1, 2, 3]
+
+
+def test_a_second_run_finds_nothing(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+    run()
+    assert run() == []
+    assert Dataset("numbers").version == 1
+
+
+def test_later_files_are_appended(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+    run()
+    land(landing, "sub/b.csv", 2)
+    assert run() == [IngestResult(("sub/b.csv",), 1, 2)]
+    assert rows() == [1, 2]
+
+
+def test_many_files_are_several_commits(landing: Path) -> None:
+    for number in range(5):
+        land(landing, f"{number}.csv", number)
+    done = run(FolderSource("numbers", "numbers", "landing", settle=0, max_files=2))
+    assert [result.version for result in done] == [1, 2, 3]
+    assert rows() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", [".a.csv", "_a.csv", "a.csv.tmp", "a.csv.part", "a.csv.crdownload", "_new/a.csv"])
+def test_partial_files_wait(landing: Path, name: str) -> None:
+    land(landing, name, 1)
+    found = arrivals(FolderSource("numbers", "numbers", "landing", settle=0))
+    assert (found.new, found.settling) == ((), ())
+
+
+def test_a_file_changed_just_now_settles_first(landing: Path) -> None:
+    path = land(landing, "a.csv", 1)
+    source = FolderSource("numbers", "numbers", "landing", settle=30)
+    assert [file.path for file in arrivals(source).settling] == ["a.csv"]
+    assert run(source) == []
+    os.utime(path, (time.time() - 60,) * 2)
+    assert [result.rows for result in run(source)] == [1]
+
+
+def test_a_changed_file_is_reported_and_not_read_again(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+    run()
+    land(landing, "a.csv", 1, 2)
+    assert [file.path for file in arrivals(NUMBERS).changed] == ["a.csv"]
+    assert run() == []
+    assert rows() == [1]
+
+
+def test_a_file_changed_while_it_is_read_is_left_for_later(landing: Path) -> None:
+    path = land(landing, "a.csv", 1)
+
+    def read_and_grow(file: Path) -> Dataset:
+        with path.open("a") as stream:
+            stream.write("2\n")
+        return Dataset.from_dict({"x": [1]})
+
+    with pytest.raises(FileError, match="changed while it was read"):
+        run(FolderSource("numbers", "numbers", "landing", read=read_and_grow, settle=0))
+    assert not Dataset.exists("numbers")
+    run()
+    # Read twice, for its schema and for its rows.
+    assert rows() == [1, 2, 2]
+
+
+def test_a_broken_file_leaves_nothing_in(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+    run()
+    (landing / "b.csv").write_text("y\n1\n")
+    with pytest.raises(SchemaError):
+        run()
+    assert rows() == [1]
+    assert [file.path for file in arrivals(NUMBERS).new] == ["b.csv"]
+
+
+def test_two_folders_may_feed_one_dataset(landing: Path, home: Path) -> None:
+    other = FolderSource("others", "numbers", "elsewhere", settle=0)
+    land(landing, "a.csv", 1)
+    land(home / "elsewhere", "a.csv", 2)
+    run()
+    run(other)
+    assert run() == run(other) == []
+    assert rows() == [1, 2]
+
+
+def test_the_slower_of_two_runs_writes_nothing(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+
+    def overtaken(path: Path) -> Dataset:
+        run()
+        return Dataset.from_file(str(path))
+
+    assert run(FolderSource("numbers", "numbers", "landing", read=overtaken, settle=0)) == []
+    assert rows() == [1]
+
+
+def test_column_types_are_those_declared(landing: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (4, 4)).save(landing / "one.png")
+    (landing / "labels.csv").write_text("image\none.png\n")
+
+    def resolved(path: Path) -> Dataset:
+        return Dataset.from_dict({"image": [str(path.parent / "one.png")]})
+
+    run(FolderSource("scans", "scans", "landing", "*.csv", resolved, column_types={"image": "image"}, settle=0))
+    assert Dataset("scans").column_types == {"image": "image"}
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, os.environ["TESTS"])
+from test_ingest import FolderSource, ingest
+print("ready", flush=True)
+list(ingest(FolderSource("numbers", "numbers", "landing", settle=0, max_files=2)))
+"""
+
+
+def start() -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TESTS": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_no_file_is_lost_or_doubled(landing: Path) -> None:
+    draw = random.Random(7)
+    expected = []
+    for attempt in range(8):
+        for number in range(4):
+            land(landing, f"{attempt}-{number}.csv", 10 * attempt + number)
+            expected.append(10 * attempt + number)
+        process = start()
+        time.sleep(draw.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    run()
+    assert sorted(rows()) == expected
+
+
+@pytest.mark.slow
+def test_racing_processes_read_every_file_once(landing: Path) -> None:
+    for number in range(10):
+        land(landing, f"{number}.csv", number)
+    racing = [start() for _ in range(3)]
+    for process in racing:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in racing] == [0, 0, 0]
+    assert sorted(rows()) == list(range(10))
