@@ -86,17 +86,13 @@ def added_files(
     """
     inside = snapshots_between(table, from_version, to_version)
     refs: list[DataFileRef] = []
-    if from_version is None and inside and inside[0].parent_snapshot_id is not None:
-        refs += data_files_of(table, inside[0])
+    if from_version is None and inside:
+        # Whether older ones have expired is not recorded; the first version ever holds only what it added itself.
+        refs += _plan(table, inside[0])
         inside = inside[1:]
     for run in _runs_of_appends(table, inside):
         refs += _added(table, run)
     return tuple(sorted(refs, key=_row_order))
-
-
-def data_files_of(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
-    """The live data files of a snapshot, in total row order."""
-    return _plan(table, snapshot)
 
 
 def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:

@@ -1,0 +1,154 @@
+"""Which files a version has, and which a range of versions added."""
+
+from __future__ import annotations
+
+import pickle
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from lakefeed.catalog import Lake, added_files, append, create, data_files, resolve
+from lakefeed.catalog.files import DataFileRef
+from lakefeed.catalog.lake import local_path
+from lakefeed.config import Settings
+from lakefeed.errors import UnsupportedError, VersionNotFoundError
+
+SCHEMA = pa.schema([("x", pa.int64())])
+
+
+def add(lake: Lake, *values: int | None) -> None:
+    append(lake, "t", [pa.record_batch({"x": pa.array(values, pa.int64())})], schema=SCHEMA)
+
+
+def grow(lake: Lake, count: int) -> None:
+    create(lake, "t", SCHEMA, [])
+    for value in range(2, count + 1):
+        add(lake, value)
+
+
+def rows(files: tuple[DataFileRef, ...]) -> list[int]:
+    return [value for file in files for value in pq.read_table(local_path(file.path))["x"].to_pylist()]
+
+
+def added(lake: Lake, start: int | None, end: int | None) -> list[int]:
+    return rows(added_files(lake.table("t"), start, end))
+
+
+def test_files_come_in_the_order_of_writing(home: object) -> None:
+    lake = Lake(Settings.load(**{"write.file_bytes": 1, "write.row_group_rows": 2}))
+    create(lake, "t", SCHEMA, [pa.record_batch({"x": pa.array(range(30))})])
+    append(lake, "t", [pa.record_batch({"x": pa.array(range(30, 50))})], schema=SCHEMA)
+    files = data_files(lake, lake.table("t"))
+    assert len(files) == 25
+    assert rows(files) == list(range(50))
+    assert [file.sequence for file in files] == [1] * 15 + [2] * 10
+
+
+def test_a_ref_says_what_the_file_is(lake: Lake) -> None:
+    create(lake, "t", SCHEMA, [pa.record_batch({"x": pa.array([1, None])})])
+    (file,) = data_files(lake, lake.table("t"))
+    path = local_path(file.path)
+    assert (file.rows, file.size, file.sequence, file.has_deletes) == (2, path.stat().st_size, 1, False)
+    assert file.null_value_counts == {1: 1}
+    assert int.from_bytes(file.upper_bounds[1], "little") == 1
+    assert pickle.loads(pickle.dumps(file)) == file
+
+
+def test_a_pinned_snapshot_keeps_its_files(lake: Lake) -> None:
+    grow(lake, 3)
+    pinned = resolve(lake.table("t"), 2)
+    assert rows(data_files(lake, lake.table("t"), pinned.snapshot_id)) == [2]
+    with pytest.raises(VersionNotFoundError, match="no snapshot 1"):
+        data_files(lake, lake.table("t"), 1)
+
+
+def test_a_snapshot_is_planned_once(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(lake, 3)
+    table = lake.table("t")
+    first = data_files(lake, table)
+    monkeypatch.setattr(PyArrowFileIO, "new_input", lambda *_: pytest.fail("read again"))
+    assert data_files(lake, table) is first
+    assert len(data_files(lake, table, row_filter=EqualTo("x", 2))) == 1
+
+
+def test_a_filter_leaves_out_what_cannot_match(lake: Lake) -> None:
+    create(lake, "t", SCHEMA, [])
+    add(lake, 1, 2)
+    add(lake, 10, 20)
+    add(lake, None, None)
+    table = lake.table("t")
+    assert rows(data_files(lake, table, row_filter=GreaterThan("x", 5))) == [10, 20]
+    assert rows(data_files(lake, table, row_filter=IsNull("x"))) == [None, None]
+    assert data_files(lake, table, row_filter=EqualTo("x", 99)) == ()
+
+
+def test_table_without_snapshots_has_no_files(lake: Lake) -> None:
+    lake.catalog.create_table(("default", "t"), SCHEMA)
+    assert data_files(lake, lake.table("t")) == ()
+    assert added_files(lake.table("t")) == ()
+
+
+def test_added_files_of_a_range(lake: Lake) -> None:
+    grow(lake, 5)
+    assert added(lake, None, None) == [2, 3, 4, 5]
+    assert added(lake, 2, 4) == [3, 4]
+    assert added(lake, 4, None) == [5]
+    assert added(lake, 3, 3) == []
+    assert added(lake, None, 1) == []
+
+
+def test_added_files_through_merged_manifests(lake: Lake) -> None:
+    grow(lake, 80)
+    assert len(lake.table("t").current_snapshot().manifests(lake.table("t").io)) < 40
+    for start, end in ((None, None), (1, 2), (10, 70), (33, 34), (79, 80), (30, 40), (64, 67)):
+        assert added(lake, start, end) == list(range((start or 1) + 1, (end or 80) + 1))
+    assert rows(data_files(lake, lake.table("t"))) == list(range(2, 81))
+
+
+def test_cost_follows_what_was_added(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(lake, 30)
+    table = lake.table("t")
+    opened: list[str] = []
+    real = PyArrowFileIO.new_input
+    monkeypatch.setattr(PyArrowFileIO, "new_input", lambda io, place: opened.append(place) or real(io, place))
+    assert len(added_files(table, 27, 30)) == 3
+    assert len(opened) == 4  # one manifest list, and a manifest for each version
+
+
+def test_rolled_back_rows_are_not_added(lake: Lake) -> None:
+    grow(lake, 3)
+    lake.table("t").manage_snapshots().rollback_to_snapshot(resolve(lake.table("t"), 2).snapshot_id).commit()
+    add(lake, 9)
+    assert added(lake, 1, None) == [2, 9]
+
+
+def test_deletes_add_nothing(lake: Lake) -> None:
+    grow(lake, 4)
+    lake.table("t").delete(EqualTo("x", 3))
+    add(lake, 9)
+    assert added(lake, 1, None) == [2, 3, 4, 9]
+    assert added(lake, 4, None) == [9]
+    assert rows(data_files(lake, lake.table("t"))) == [2, 4, 9]
+
+
+def test_overwrites_are_refused(lake: Lake) -> None:
+    create(lake, "t", SCHEMA, [])
+    add(lake, 1, 2)
+    lake.table("t").delete(EqualTo("x", 1))
+    overwritten = resolve(lake.table("t")).version
+    add(lake, 9)
+    with pytest.raises(UnsupportedError, match=f"version {overwritten} of 't' overwrote"):
+        added(lake, 1, None)
+    assert added(lake, overwritten, None) == [9]
+
+
+def test_an_expired_beginning_is_the_oldest_version_kept(lake: Lake) -> None:
+    grow(lake, 4)
+    for version in (1, 2):
+        oldest = resolve(lake.table("t"), version).snapshot_id
+        lake.table("t").maintenance.expire_snapshots().by_id(oldest).commit()
+    assert added(lake, None, None) == [2, 3, 4]
+    assert added(lake, 3, None) == [4]
