@@ -91,7 +91,7 @@ def test_narrowing_is_refused_by_name(given: pa.DataType, declared: pa.DataType)
 
 
 def test_unknown_column_names_the_near_misses() -> None:
-    with pytest.raises(ColumnNotFoundError, match="'labl'.*Did you mean 'label'"):
+    with pytest.raises(ColumnNotFoundError, match=r"'labl'.*Did you mean 'label'"):
         check_fits(pa.schema([("labl", pa.int64())]), pa.schema([("label", pa.int64())]))
 
 

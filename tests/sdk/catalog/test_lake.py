@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +47,7 @@ def test_names_are_sorted_and_qualified(lake: Lake) -> None:
 
 def test_unknown_dataset_names_the_near_misses(lake: Lake) -> None:
     create(lake, "digits", SCHEMA, [])
-    with pytest.raises(DatasetNotFoundError, match="'digit'.*Did you mean 'digits'"):
+    with pytest.raises(DatasetNotFoundError, match=r"'digit'.*Did you mean 'digits'"):
         lake.table("digit")
     with pytest.raises(DatasetNotFoundError, match="datasets are 'digits'"):
         lake.table("zzz")
@@ -95,14 +94,10 @@ def test_nothing_stays_open_without_close(home: Path) -> None:
     lake = Lake(Settings.load())
     create(lake, "t", SCHEMA, [])
     lake.table("t")
-    folder = f"/proc/{os.getpid()}/fd"
-    assert not any("catalog.db" in os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if _is_link(folder, fd))
+    open_files = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert not [name for name in open_files if "catalog.db" in name]
     del lake
     gc.collect()  # a forgotten connection would warn here
-
-
-def _is_link(folder: str, fd: str) -> bool:
-    return os.path.islink(f"{folder}/{fd}")
 
 
 def _append_in_child(lake: Lake, value: int) -> None:

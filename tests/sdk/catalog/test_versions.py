@@ -38,7 +38,7 @@ def test_resolve(lake: Lake) -> None:
 
 def test_unknown_version_lists_at_most_ten(lake: Lake) -> None:
     grow(lake, 12)
-    with pytest.raises(VersionNotFoundError, match="no version 99; .* '12', .*'3' and 2 more$"):
+    with pytest.raises(VersionNotFoundError, match=r"no version 99; .* '12', .*'3' and 2 more$"):
         resolve(lake.table("t"), 99)
 
 
