@@ -114,22 +114,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments, then the environment, then the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
 
     @property
     def catalog_uri(self) -> str:
+        """The catalog's database (or server)."""
         return self.catalog.uri or f"sqlite:///{self.home.absolute() / 'catalog.db'}"
 
     @property
     def warehouse(self) -> str:
+        """Where the tables' files are."""
         return self.catalog.warehouse or f"file://{self.home.absolute() / 'warehouse'}"
 
     @property
     def blob_url(self) -> str:
+        """Where the blob store is."""
         return self.blobs.url or f"file://{self.home.absolute() / 'blobs'}"
 
     @property
     def cache(self) -> Path:
+        """The folder of what may be deleted at any time."""
         found = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
         return Path(found).expanduser().absolute() if found else self.home.absolute() / "cache"
 
