@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.expr.nodes import Literal
-from lakefeed.expr.types import NS_PER_DAY, NS_PER_UNIT, WIDE_INTEGER, WIDEST_DECIMAL, kernel_type, kind
+from lakefeed.expr.types import NS_MAX, NS_PER_DAY, NS_PER_UNIT, WIDE_INTEGER, WIDEST_DECIMAL, kernel_type, kind
 
 INT64_MAX = 2**63 - 1
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -237,8 +237,8 @@ def _timestamp(raw: Moment, to: Any) -> Literal:
 
 
 def _held(value: int) -> int:
-    # timestamp[ns] ends in 2262, and '9999-12-31' means "ever". The last value is DuckDB's infinity.
-    return max(-INT64_MAX + 1, min(INT64_MAX - 1, value))
+    # timestamp[ns] ends in 2262, and '9999-12-31' means "ever".
+    return max(-NS_MAX, min(NS_MAX, value))
 
 
 def _time(text: str, to: Any) -> Literal:

@@ -268,7 +268,8 @@ def _text(value: Any, of: Any) -> Any:
 
 
 def _float(value: Any, of: Any) -> float | None:
-    number = float(value)
+    # Not all that float() takes: it would read bytes as digits.
+    number = float(value) if isinstance(value, int | float | Decimal) else math.nan
     return None if math.isnan(number) else number
 
 

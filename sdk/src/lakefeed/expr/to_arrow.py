@@ -7,7 +7,7 @@ What a filter means, here and in the SQL of `to_sql`:
 - NaN is IEEE's: it is unequal to everything, itself included, and neither less nor greater. ``x != x`` finds it.
 - Integers of different types are compared exactly, an integer with a float as float64, dates with timestamps at
   midnight, naive literals beside a column with a time zone as UTC. float32 and float16 columns take literals in
-  their own precision.
+  their own precision. Beside timestamp[ns] a time before 1677 or after 2262 counts as the first or last there.
 - Arithmetic is in int64 where both sides are integers, and gives null where the result does not fit. ``/``, and
   all arithmetic with floats or decimals, is in float64. Dividing by zero, also with ``%``, gives null; ``%`` has
   the sign of its left side.
@@ -42,7 +42,7 @@ from lakefeed.expr.nodes import (
     Or,
     dtype,
 )
-from lakefeed.expr.types import kernel_type
+from lakefeed.expr.types import NS_MAX, kernel_type, last_in_ns, narrows
 
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
 pc: Any = pyarrow.compute
@@ -125,8 +125,20 @@ def _array(value: Any, batch: pa.RecordBatch) -> Any:
 def _cast(value: Any, to: pa.DataType) -> Any:
     if value.type == to:
         return value
+    if narrows(value.type, to):
+        return _saturated(value, to)
     # A float64 cannot hold every int64: comparing rounds, as it does in SQL.
     return pc.cast(value, to, safe=not pa.types.is_float64(to))
+
+
+def _saturated(value: Any, to: pa.DataType) -> Any:
+    """Dates and timestamps as nanoseconds; those beyond, as the first or last."""
+    last = last_in_ns(value.type)
+    after = pc.greater(value, pa.scalar(last, value.type))
+    before = pc.less(value, pa.scalar(-last, value.type))
+    held = pc.if_else(pc.or_(before, after), pa.scalar(None, value.type), value)
+    ends = pc.if_else(after, pa.scalar(NS_MAX, to), pa.scalar(-NS_MAX, to))
+    return pc.if_else(pc.or_(before, after), ends, pc.cast(held, to))
 
 
 def _column(column: Column, batch: pa.RecordBatch) -> Any:

@@ -24,7 +24,7 @@ from lakefeed.expr.nodes import (
     dtype,
 )
 from lakefeed.expr.render import quoted
-from lakefeed.expr.types import kind
+from lakefeed.expr.types import NS_MAX, kind, last_in_ns, narrows
 
 _TYPES = {
     "bool": "BOOLEAN",
@@ -128,8 +128,15 @@ def _sql_type(of: Any) -> str:
 
 
 def _as(expr: Expr, to: pa.DataType) -> str:
-    same = _sql_type(dtype(expr)) == _sql_type(to)
-    return to_sql(expr) if same else f"CAST({to_sql(expr)} AS {_sql_type(to)})"
+    of, value = dtype(expr), to_sql(expr)
+    if _sql_type(of) == _sql_type(to):
+        return value
+    cast = f"CAST({value} AS {_sql_type(to)})"
+    if not narrows(of, to):
+        return cast
+    last, end = last_in_ns(of), _literal(Literal(NS_MAX, to))
+    before, after = f"{value} < {_literal(Literal(-last, of))}", f"{value} > {_literal(Literal(last, of))}"
+    return f"(CASE WHEN {before} THEN {_literal(Literal(-NS_MAX, to))} WHEN {after} THEN {end} ELSE {cast} END)"
 
 
 def _compare(expr: Compare) -> str:

@@ -20,6 +20,7 @@ Kind: TypeAlias = Literal[
 
 NS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 NS_PER_DAY = 86_400 * NS_PER_UNIT["s"]
+NS_MAX = 2**63 - 2  # one less than an int64: that would be DuckDB's infinity, and its negative numpy's NaT
 NUMBERS: frozenset[Kind] = frozenset(("int", "float", "decimal"))
 WIDEST_DECIMAL = 38
 WIDE_INTEGER = pa.decimal128(WIDEST_DECIMAL, 0)
@@ -82,6 +83,17 @@ def common(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     if kinds == {"string"}:
         return pa.large_string()
     return pa.large_binary() if kinds == {"binary"} else None
+
+
+def narrows(of: pa.DataType, to: pa.DataType) -> bool:
+    """Whether a date or timestamp may lie beyond what ``to`` holds: nanoseconds end in 2262."""
+    fine = arrow.is_timestamp(to) and to.unit == "ns"
+    return fine and (arrow.is_date32(of) or (arrow.is_timestamp(of) and of.unit != "ns"))
+
+
+def last_in_ns(of: Any) -> int:
+    """The last day, second, … that `timestamp[ns]` holds; the first is its negative."""
+    return NS_MAX // (NS_PER_DAY if arrow.is_date32(of) else NS_PER_UNIT[of.unit])
 
 
 def orderable(of: pa.DataType) -> bool:
