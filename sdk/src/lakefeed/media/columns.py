@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import types
@@ -12,6 +12,8 @@ from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMisma
 from lakefeed.media.base import TYPE_KEY, MediaType, Mode
 from lakefeed.media.handles import Handle
 from lakefeed.media.registry import MEDIA, media_type
+
+_Column = TypeVar("_Column", pa.Array, pa.ChunkedArray)
 
 LOADED: dict[Mode, pa.DataType] = {"bytes": pa.large_binary(), "path": pa.string()}  # a batch may exceed 2 GiB
 
@@ -102,6 +104,16 @@ def is_text(kind: pa.DataType) -> bool:
 def is_bytes(kind: pa.DataType) -> bool:
     tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
     return any(test(kind) for test in tests)
+
+
+def plain(column: _Column) -> _Column:
+    """The column without dictionary or views, which half of Arrow's functions do not take."""
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if types.is_string_view(kind):
+        kind = pa.large_string()
+    if types.is_binary_view(kind):
+        kind = pa.large_binary()
+    return column if kind == column.type else column.cast(kind)
 
 
 def require_file_column(field: pa.Field) -> None:

@@ -75,7 +75,8 @@ class Handle:
             return self.store.local_path(self.sha256, self.suffix)
         local = local_path(self.url) if self.url is not None and self.data is None else None
         if local is None:
-            return self._needed_store().cached_bytes(self.bytes(), self.suffix)
+            content = self.bytes()
+            return self._needed_store().cached_bytes(content, self.suffix)
         with open_reference(self._reference()):  # the same errors as for bytes
             return local.absolute()
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from lakefeed.media.base import head_of
-from lakefeed.media.columns import column_type, is_bytes, is_text
+from lakefeed.media.columns import column_type, is_bytes, is_text, plain
 from lakefeed.media.registry import MEDIA
 from lakefeed.storage.urls import file_name, suffix
 
@@ -27,18 +27,21 @@ def infer(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
         {'img': 'image'}
     """
     columns = zip(table_sample.schema, table_sample.columns, strict=True)
-    guesses = {field.name: _guess(column) for field, column in columns if column_type(field) is None}
+    untyped = [(field.name, column) for field, column in columns if _may_hold_files(field)]
+    guesses = {name: _guess(column) for name, column in untyped}
     return {name: guess for name, guess in guesses.items() if guess is not None}
 
 
+def _may_hold_files(field: pa.Field) -> bool:
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    return column_type(field) is None and (is_text(kind) or is_bytes(kind))
+
+
 def _guess(column: pa.Array | pa.ChunkedArray) -> str | None:
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    sample = column.drop_null().slice(0, SAMPLE_ROWS)
-    if is_text(kind):
+    sample = plain(column).drop_null().slice(0, SAMPLE_ROWS)
+    if is_text(sample.type):
         return _majority([_by_name(value) for value in sample.to_pylist()])
-    if is_bytes(kind):
-        return _majority([_by_content(head_of(value)) for value in sample])
-    return None
+    return _majority([_by_content(head_of(value)) for value in sample])
 
 
 def _by_name(text: str) -> str | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from lakefeed.media.base import MediaType
-from lakefeed.media.columns import is_bytes
+from lakefeed.media.columns import is_bytes, plain
 from lakefeed.media.handles import Handle
 from lakefeed.media.registry import media_type
 from lakefeed.storage.blobs import BlobStore
@@ -25,11 +25,11 @@ def handles(column: pa.Array, media: str, store: BlobStore | None) -> list[Handl
         [Image('cat.png'), None]
     """
     kind = media_type(media)
-    plain = column.dictionary_decode() if types.is_dictionary(column.type) else column
-    if types.is_struct(plain.type):
-        return _record_handles(conformed(plain, kind), kind, store)
-    name = "data" if is_bytes(plain.type) else "url"
-    return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in plain.to_pylist()]
+    cells = plain(column)
+    if types.is_struct(cells.type):
+        return _record_handles(conformed(cells, kind), kind, store)
+    name = "data" if is_bytes(cells.type) else "url"
+    return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in cells.to_pylist()]
 
 
 def conformed(column: pa.StructArray, kind: MediaType) -> pa.StructArray:

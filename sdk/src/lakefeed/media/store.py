@@ -23,7 +23,7 @@ from lakefeed.errors import (
     UnsupportedError,
 )
 from lakefeed.media.base import HEAD_BYTES, MediaType
-from lakefeed.media.columns import is_bytes, require_file_column
+from lakefeed.media.columns import is_bytes, plain, require_file_column
 from lakefeed.media.pool import ordered
 from lakefeed.media.records import conformed, from_records
 from lakefeed.media.registry import media_type
@@ -175,13 +175,12 @@ def store_column(
         raise InvalidArgumentError(f'copy_files is {copy!r}; it is "auto", True or False')
     require_file_column(pa.field(column_name, column.type))
     kind = media_type(media)
-    plain = column.dictionary_decode() if types.is_dictionary(column.type) else column
-    upload = Upload(kind, store, stats, column_name)
-    if types.is_struct(plain.type):
-        return _store_records(conformed(plain, kind), upload, copy, first_row)
-    if is_bytes(plain.type):
-        return _store_contents(plain, upload, first_row)
-    return _store_texts(plain.to_pylist(), upload, copy, first_row)
+    cells, upload = plain(column), Upload(kind, store, stats, column_name)
+    if types.is_struct(cells.type):
+        return _store_records(conformed(cells, kind), upload, copy, first_row)
+    if is_bytes(cells.type):
+        return _store_contents(cells, upload, first_row)
+    return _store_texts(cells.to_pylist(), upload, copy, first_row)
 
 
 def _store_texts(texts: list[str | None], upload: Upload, copy: CopyFiles, first_row: int) -> pa.StructArray:

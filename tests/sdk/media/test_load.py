@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
+from lakefeed.media import load_column, store_column
+from lakefeed.storage import BlobStore
+from lakefeed.storage.hashing import sha256_bytes
+from tests.sdk.media.pictures import encoded, write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path / "blobs"), tmp_path / "cache")
+
+
+def load(column: pa.Array, mode: str, store: BlobStore, **options: Any) -> list[Any]:
+    settings = {"workers": 4, "on_error": "raise", "timeout": 30.0} | options
+    result = load_column(column, "image", mode, store, **settings)
+    result.validate(full=True)
+    return result.to_pylist()
+
+
+def saved(store: BlobStore, texts: list[str | None], **options: Any) -> pa.StructArray:
+    settings = {"copy": "auto", "stats": False, "column_name": "img"} | options
+    return store_column(pa.array(texts, pa.string()), "image", store, **settings)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 64])
+def test_rows_come_in_order(store: BlobStore, tmp_path: Path, workers: int) -> None:
+    texts = [None if n % 7 == 0 else write(tmp_path / f"{n}.png", b"%d" % n) for n in range(100)]
+    column = saved(store, texts)
+    expected = [None if text is None else Path(text).read_bytes() for text in texts]
+    assert load(column, "bytes", store, workers=workers) == expected
+    paths = load(column, "path", store, workers=workers)
+    assert [path and Path(path).read_bytes() for path in paths] == expected
+    assert {Path(path).suffix for path in paths if path} == {".png"}
+    assert load(column.slice(8, 3), "bytes", store) == expected[8:11]
+
+
+def test_columns_that_were_not_saved_yet(store: BlobStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    assert load(pa.array([path, None]), "bytes", store) == [encoded(), None]
+    assert load(pa.array([path]), "path", store) == [path]
+    contents = pa.array([encoded(), None])
+    assert load(contents, "bytes", store) == [encoded(), None]
+    [copy, _] = load(contents, "path", store)
+    assert Path(copy).read_bytes() == encoded()
+
+
+def test_references_that_can_be_fetched(store: BlobStore, tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/cat.png"
+    fsspec.filesystem("memory").pipe_file(url, encoded())
+    column = saved(store, [url, write(tmp_path / "a b.png")], copy=False)
+    assert load(column, "bytes", store) == [encoded(), encoded()]
+    copy, local = load(column, "path", store)
+    assert (Path(copy).read_bytes(), Path(copy).suffix) == (encoded(), ".png")
+    assert local == str(tmp_path / "a b.png")
+
+
+@pytest.mark.parametrize("mode", ["bytes", "path"])
+def test_references_that_cannot(store: BlobStore, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    column = saved(store, ["https://host/cat.png", None, "memory://gone.png"])
+    with pytest.raises(UnsupportedError, match=r"cannot fetch 'https://host/cat\.png'"):
+        load(column, mode, store)
+    assert load(column, mode, store, on_error="null") == [None, None, None]
+    assert "2 of 3 files could not be loaded and are null; the first: cannot fetch" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["bytes", "path"])
+def test_a_blob_that_is_gone_or_damaged(store: BlobStore, tmp_path: Path, mode: str) -> None:
+    column = saved(store, [write(tmp_path / f"{n}.png", b"%d" % n) for n in range(3)])
+    damaged, gone = (tmp_path / "blobs" / "sha256" / d[:2] / d[2:] for d in (sha256_bytes(b"0"), sha256_bytes(b"2")))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"!")
+    gone.unlink()
+    with pytest.raises(IntegrityError):
+        load(column, mode, store)
+    with pytest.raises(MissingFileError):
+        load(column.slice(1), mode, store)
+    assert [cell is None for cell in load(column, mode, store, on_error="null")] == [True, False, True]
+
+
+def test_a_url_reference_with_a_digest_is_verified(store: BlobStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    unbound = [{"url": path, "sha256": sha256_bytes(b"other")}]
+    with pytest.raises(MissingFileError, match="no blob"):
+        load(pa.array(unbound), "bytes", store)
+
+
+class SlowFileSystem(MemoryFileSystem):
+    """A store that hangs until it is let go."""
+
+    protocol = "slowmemory"
+    go = threading.Event()
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode == "rb" and path.endswith(sha256_bytes(b"slow")[2:]):
+            self.go.wait(30)
+        return super()._open(path, mode, **options)
+
+
+def test_a_fetch_that_hangs_is_given_up(tmp_path: Path) -> None:
+    fsspec.register_implementation("slowmemory", SlowFileSystem, clobber=True)
+    store = BlobStore(f"slowmemory://{tmp_path.name}", tmp_path / "cache")
+    column = saved(store, [write(tmp_path / f"{text}.png", text.encode()) for text in ("quick", "slow", "last")])
+    try:
+        begun = time.monotonic()
+        assert load(column, "bytes", store, timeout=0.3, on_error="null") == [b"quick", None, b"last"]
+        with pytest.raises(FileError, match=r"not fetched within 0\.3 seconds"):
+            load(column, "bytes", store, timeout=0.3)
+        assert time.monotonic() - begun < 10
+    finally:
+        SlowFileSystem.go.set()
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "tensor"}, {"on_error": "ignore"}, {"workers": 0}, {"timeout": 0.0}, {"timeout": -1}]
+)
+def test_bad_arguments(store: BlobStore, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        load(pa.nulls(1), options.pop("mode", "bytes"), store, **options)

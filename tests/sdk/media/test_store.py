@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from lakefeed.errors import (
+    FileError,
+    InvalidArgumentError,
+    MissingFileError,
+    TypeMismatchError,
+    UnsupportedError,
+)
+from lakefeed.media import MEDIA, store_column
+from lakefeed.storage import BlobStore
+from lakefeed.storage.hashing import sha256_bytes
+from tests.sdk.media.pictures import HEIGHT, HOSTILE, WIDTH, encoded, write
+
+NOTHING = dict.fromkeys(MEDIA["image"].struct.names)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path / "blobs"), tmp_path / "cache")
+
+
+def stored(column: Any, store: BlobStore, **options: Any) -> list[Any]:
+    settings = {"copy": "auto", "stats": True, "column_name": "img"} | options
+    column = column if isinstance(column, pa.Array) else pa.array(column, pa.string())
+    result = store_column(column, settings.pop("media", "image"), store, **settings)
+    result.validate(full=True)
+    return result.to_pylist()
+
+
+def blobs(tmp_path: Path) -> list[str]:
+    return sorted(path.parent.name + path.name for path in (tmp_path / "blobs").glob("sha256/*/*"))
+
+
+def test_a_local_image(store: BlobStore, tmp_path: Path) -> None:
+    [cell, null] = stored([write(tmp_path / "in" / "Cat.PNG"), None], store)
+    assert null is None
+    assert cell == {
+        "url": None,
+        "sha256": sha256_bytes(encoded()),
+        "size": len(encoded()),
+        "content_type": "image/png",
+        "filename": "Cat.PNG",
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
+    assert store.read(cell["sha256"]) == encoded()
+
+
+def test_every_kind_of_text_column(store: BlobStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    texts = pa.array([path, None, path])
+    cells = stored(texts, store)
+    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        assert stored(texts.cast(kind), store) == cells
+    assert stored(texts.slice(1), store) == cells[1:]
+    assert stored(pa.nulls(2), store) == [None, None]
+    assert stored([], store) == []
+
+
+def test_relative_paths_and_file_urls(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in" / "my cat.png")
+    monkeypatch.chdir(tmp_path)
+    [relative, url] = stored(["in/my cat.png", (tmp_path / "in" / "my cat.png").as_uri()], store)
+    assert relative == url
+    assert (relative["filename"], relative["url"]) == ("my cat.png", None)
+
+
+def test_equal_bytes_are_stored_once(store: BlobStore, tmp_path: Path) -> None:
+    cells = stored([write(tmp_path / "a.png"), write(tmp_path / "b.png")], store)
+    assert [cell["filename"] for cell in cells] == ["a.png", "b.png"]
+    assert blobs(tmp_path) == [sha256_bytes(encoded())]
+
+
+def test_many_rows_keep_their_order(store: BlobStore, tmp_path: Path) -> None:
+    contents = {write(tmp_path / f"{n}.bin", b"%d" % n): b"%d" % n for n in range(200)}
+    cells = stored(list(contents), store, media="file")
+    assert [cell["sha256"] for cell in cells] == [sha256_bytes(data) for data in contents.values()]
+
+
+def test_remote_urls_are_kept_as_references(store: BlobStore, tmp_path: Path) -> None:
+    url = "https://host/cat.png?token=1"
+    assert stored([url, None], store) == [{**NOTHING, "url": url}, None]
+    assert not blobs(tmp_path)
+
+
+def test_copy_true_copies_what_can_be_fetched(store: BlobStore, tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/cat.png"
+    fsspec.filesystem("memory").pipe_file(url, encoded())
+    [cell] = stored([url], store, copy=True)
+    assert (cell["url"], cell["sha256"], cell["width"]) == (url, sha256_bytes(encoded()), WIDTH)
+    assert stored([url], store, copy="auto") == [{**NOTHING, "url": url}]
+
+
+def test_copy_true_refuses_what_cannot_be_fetched(store: BlobStore) -> None:
+    with pytest.raises(UnsupportedError, match=r"column 'img', row 11: cannot fetch 's3://b/cat\.png'"):
+        stored([None, "s3://b/cat.png"], store, copy=True, first_row=10)
+
+
+def test_copy_false_touches_nothing(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = stored(["gone.png", "https://host/cat.png"], store, copy=False)
+    assert cells == [{**NOTHING, "url": (tmp_path / "gone.png").as_uri()}, {**NOTHING, "url": "https://host/cat.png"}]
+    assert not blobs(tmp_path)
+
+
+def test_contents_in_memory(store: BlobStore) -> None:
+    for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
+        cells = stored(pa.array([b"", None, encoded("GIF"), encoded("GIF")], kind), store, copy=False)
+        assert [cell and cell["size"] for cell in cells] == [0, None, len(encoded("GIF")), len(encoded("GIF"))]
+        assert cells[2] == cells[3]
+        assert (cells[2]["content_type"], cells[2]["width"], cells[2]["filename"]) == ("image/gif", WIDTH, None)
+        assert store.read(cells[2]["sha256"]) == encoded("GIF")
+
+
+def test_records_pass_through(store: BlobStore, tmp_path: Path) -> None:
+    column = store_column(
+        pa.array([write(tmp_path / "a.png"), None]), "image", store, copy="auto", stats=True, column_name="img"
+    )
+    again = store_column(column, "image", store, copy="auto", stats=True, column_name="img")
+    assert again.equals(column)
+    as_file = store_column(column, "file", store, copy="auto", stats=True, column_name="img")
+    assert as_file.type == MEDIA["file"].struct
+    assert as_file[0]["sha256"] == column[0]["sha256"]
+
+
+def test_records_that_only_name_a_file_are_resolved(store: BlobStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    records = [{"url": path}, {"url": "s3://b/x.png"}, None, {"url": None}]
+    column = pa.array([record and {**record, "sha256": None, "size": 3} for record in records])
+    local, remote, null, empty = stored(column, store)
+    assert (local["url"], local["filename"], local["width"]) == (None, "a.png", WIDTH)
+    assert (remote["url"], remote["size"]) == ("s3://b/x.png", 3)
+    assert null is None
+    assert empty["sha256"] is None
+
+
+def test_stats_false_records_none(store: BlobStore, tmp_path: Path) -> None:
+    [cell] = stored([write(tmp_path / "a.png")], store, stats=False)
+    assert (cell["width"], cell["height"], cell["content_type"]) == (None, None, "image/png")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_images_have_no_statistics(
+    name: str, store: BlobStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [write(tmp_path / "good.png"), write(tmp_path / "bad.png", HOSTILE[name])]
+    good, bad = stored(paths, store, first_row=5)
+    assert (good["width"], bad["width"], bad["height"]) == (WIDTH, None, None)
+    assert store.read(bad["sha256"]) == HOSTILE[name]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "column 'img': 1 image files have no statistics; the first is row 6" in record.getMessage()
+
+
+def test_a_wrong_suffix_is_seen_through(store: BlobStore, tmp_path: Path) -> None:
+    [cell] = stored([write(tmp_path / "cat.png", encoded("JPEG"))], store)
+    assert (cell["content_type"], cell["width"]) == ("image/jpeg", WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.JPG", "image/jpeg"), ("a.json", "application/json"), ("a.nosuch", None), ("README", None)],
+)
+def test_content_types_by_name(name: str, expected: str | None, store: BlobStore, tmp_path: Path) -> None:
+    [cell] = stored([write(tmp_path / name, b"words")], store, stats=False)
+    assert cell["content_type"] == (expected or "application/octet-stream")
+
+
+def test_a_missing_file_is_named_and_nothing_is_stored(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [write(tmp_path / "a.png"), None, "gone.png", "gone too.png"]
+    with pytest.raises(MissingFileError, match=r"column 'img', row 102: there is no file 'gone.png' \(looked in") as e:
+        stored(paths, store, first_row=100)
+    assert "column_types=None" in str(e.value)
+    assert not (tmp_path / "blobs").exists()
+
+
+@pytest.mark.parametrize("text", ["", "null\0byte", "a.png/b.png"])
+def test_text_that_is_no_path(text: str, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.png")
+    with pytest.raises(FileError, match="column 'img', row 0"):
+        stored([text], store)
+
+
+def test_what_is_no_regular_file(store: BlobStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(FileError, match=r"row 0: .* no regular file"):
+            stored([str(path)], store)
+
+
+def test_bad_arguments(store: BlobStore) -> None:
+    with pytest.raises(InvalidArgumentError, match="copy_files is 'yes'"):
+        stored(["a"], store, copy="yes")
+    with pytest.raises(TypeMismatchError, match="column 'img' is int64"):
+        stored(pa.array([1]), store)
+
+
+def test_a_store_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "blobs").write_text("in the way")
+    with pytest.raises(FileError, match=r"row 0: cannot store .*a\.png"):
+        stored([write(tmp_path / "a.png")], BlobStore(str(tmp_path / "blobs"), tmp_path / "cache"))
+
+
+def test_a_large_file_is_streamed(store: BlobStore, tmp_path: Path) -> None:
+    size = 300 << 20
+    with (tmp_path / "large.bin").open("wb") as target:
+        target.truncate(size)
+    script = f"""
+import resource
+import pyarrow as pa
+from pathlib import Path
+from lakefeed.media import store_column
+from lakefeed.storage import BlobStore
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store = BlobStore({str(tmp_path / "blobs")!r}, Path({str(tmp_path / "cache")!r}))
+column = pa.array([{str(tmp_path / "large.bin")!r}])
+cell = store_column(column, "image", store, copy="auto", stats=True, column_name="x")[0].as_py()
+store.local_path(cell["sha256"], ".bin")
+print(cell["size"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=110)
+    stored_bytes, grown_kib = map(int, done.stdout.split())
+    assert stored_bytes == size
+    assert grown_kib < 60 << 10
+
+
+WITHOUT_PILLOW = """
+import logging, sys
+sys.modules["PIL"] = None
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+import pyarrow as pa
+from pathlib import Path
+from lakefeed.errors import MissingDependencyError
+from lakefeed.media import handles, store_column
+from lakefeed.storage import BlobStore
+store = BlobStore(sys.argv[1], Path(sys.argv[2]))
+for _ in range(3):
+    column = store_column(pa.array([sys.argv[3]] * 4), "image", store, copy="auto", stats=True, column_name="x")
+print(column[0]["width"], column[0]["content_type"])
+[handle, *_] = handles(column, "image", store)
+handle._repr_html_()
+try:
+    handle.pil()
+except MissingDependencyError as error:
+    print(error)
+"""
+
+
+def test_without_pillow_there_are_no_statistics_and_one_warning(tmp_path: Path) -> None:
+    places = [str(tmp_path / "blobs"), str(tmp_path / "cache"), write(tmp_path / "a.png")]
+    command = [sys.executable, "-c", WITHOUT_PILLOW, *places]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    advice = "images need Pillow: pip install 'lakefeed[media]'"
+    assert done.stdout.splitlines() == [
+        f"no statistics are recorded for image files: {advice}",
+        "None image/png",
+        advice,
+    ]
