@@ -1,7 +1,5 @@
 """A dataset as an asset: one partition a version; materializing a version profiles and checks it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +43,7 @@ def dataset_asset(spec: DatasetSpec, upstream: Sequence[AssetKey]) -> AssetsDefi
         backfill_policy=BackfillPolicy.single_run(),
         check_specs=[readable_spec(key)],
     )
-    def profile_versions(context: AssetExecutionContext, blobs: BlobStoreResource) -> MaterializeResult:
+    def profile_versions(context: AssetExecutionContext, blobs: BlobStoreResource) -> MaterializeResult[None]:
         with alive(context):
             profiles = []
             for partition in context.partition_keys:

@@ -1,7 +1,5 @@
 """A landing folder as an asset: each run appends what is new, on a schedule."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 
@@ -42,7 +40,7 @@ def ingestion_asset(source: FolderIngestion) -> AssetsDefinition:
     """The asset whose runs append the new files of the folder."""
 
     @asset(key=ingest_key(source.name), description=source.description, kinds={"file"})
-    def ingest_folder(context: AssetExecutionContext) -> MaterializeResult:
+    def ingest_folder(context: AssetExecutionContext) -> MaterializeResult[None]:
         with alive(context):
             done = []
             for result in ingest(source, run=context.run_id):

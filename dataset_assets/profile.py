@@ -66,7 +66,8 @@ def profile(name: str, version: int) -> Profile:
     found = resolve(Lake.current().table(name), version)
     dataset = Dataset(name, version=version)
     added = dataset.added_since(_previous(name, version), version)
-    rows, columns, digests = 0, dict.fromkeys(dataset.schema.names, ColumnStatistics()), []
+    rows, columns = 0, dict.fromkeys(dataset.schema.names, ColumnStatistics())
+    digests: list[str] = []
     for batch in added.batches(format="arrow", load_files=False):
         rows += batch.num_rows
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
@@ -76,12 +77,12 @@ def profile(name: str, version: int) -> Profile:
     return Profile(found, dataset.schema, rows, columns, first_rows, tuple(digests))
 
 
-def statistics(values: pa.Array) -> ColumnStatistics:
+def statistics(values: pa.Array[Any]) -> ColumnStatistics:
     """Of one array; least and greatest only where the type has an order."""
     found = ColumnStatistics(nulls=values.null_count, values=len(values) - values.null_count)
     if pa.types.is_nested(values.type) or not found.values:
         return found
-    extremes = pc.min_max(values).as_py()
+    extremes: dict[str, Any] = pc.min_max(values).as_py()  # type: ignore[assignment]
     numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
     total = float(pc.sum(pc.cast(values, pa.float64())).as_py()) if numeric else None
     return ColumnStatistics(found.nulls, found.values, extremes["min"], extremes["max"], total)
@@ -107,7 +108,7 @@ def metadata(found: Profile) -> dict[str, Any]:
     return facts | ({"written_by_run": version.run} if version.run else {})
 
 
-def _digests(values: pa.Array) -> list[str]:
+def _digests(values: pa.Array[Any]) -> list[str]:
     if not (pa.types.is_struct(values.type) and values.type.get_field_index("sha256") >= 0):
         return []
     return [digest for digest in pc.struct_field(values, "sha256").to_pylist() if digest]
@@ -117,7 +118,7 @@ def _schema(schema: pa.Schema) -> TableSchema:
     return TableSchema([TableColumn(field.name, _type_text(field)) for field in schema])
 
 
-def _type_text(field: pa.Field) -> str:
+def _type_text(field: pa.Field[Any]) -> str:
     media = (field.metadata or {}).get(b"lakefeed.type")
     return media.decode() if media else str(field.type)
 

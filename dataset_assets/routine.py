@@ -1,7 +1,5 @@
 """A routine as an asset between the dataset it reads and the one it writes, partitioned by the versions it reads."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 
@@ -46,7 +44,7 @@ def routine_asset(declared: Routine) -> AssetsDefinition:
         deps=[dataset_key(declared.source)],
         backfill_policy=BackfillPolicy.single_run(),
     )
-    def run(context: AssetExecutionContext) -> MaterializeResult:
+    def run(context: AssetExecutionContext) -> MaterializeResult[None]:
         with alive(context):
             asked = context.partition_keys
             made = [

@@ -91,7 +91,7 @@ class Run:
     def _step(self, batch: dict[str, torch.Tensor]) -> None:
         loss = nn.functional.cross_entropy(self.model(batch["features"]), batch["label"])
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.ids += batch["id"].tolist()
         self.steps += 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import Lake
 from lakefeed.storage.blobs import BlobStore
 
 
-class BlobStoreResource(ConfigurableResource):
+class BlobStoreResource(ConfigurableResource[Any]):
     """The blob store of the settings in force."""
 
     def store(self) -> BlobStore:

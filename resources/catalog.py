@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
 
 
-class CatalogResource(ConfigurableResource):
+class CatalogResource(ConfigurableResource[Any]):
     """The lake of the settings in force (environment, ``lakefeed.toml``); what runs where is configured there alone."""
 
     def lake(self) -> Lake:

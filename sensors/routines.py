@@ -1,7 +1,5 @@
 """Rows that a routine has not read become a run of it; which rows it reads is decided by its stored position alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dagster import (

@@ -1,7 +1,5 @@
 """New versions, whoever wrote them, become partitions and runs that profile and check them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dagster import (

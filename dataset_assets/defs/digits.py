@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
@@ -17,16 +19,16 @@ from lakefeed import Dataset
 
 SIDE = 8
 BATCH_ROWS = 256
-DELIVERED = pa.schema([("id", pa.int64()), ("label", pa.int64()), ("image", pa.string())])
-FEATURES = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("label", pa.int64()),
-        ("features", pa.list_(pa.float32(), SIDE * SIDE)),
-        ("ink", pa.float32()),
-        ("look", pa.string()),
-    ]
-)
+DELIVERED_COLUMNS: dict[str, pa.DataType] = {"id": pa.int64(), "label": pa.int64(), "image": pa.string()}
+FEATURE_COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.int64(),
+    "label": pa.int64(),
+    "features": pa.list_(pa.float32(), SIDE * SIDE),
+    "ink": pa.float32(),
+    "look": pa.string(),
+}
+DELIVERED, FEATURES = pa.schema(DELIVERED_COLUMNS), pa.schema(FEATURE_COLUMNS)
+Pixels: TypeAlias = npt.NDArray[np.float32]
 
 digits = DatasetSpec("digits", description="Scanned handwritten digits, 8 x 8 pixels, as they were delivered.")
 features = DatasetSpec(
@@ -40,7 +42,7 @@ def read_delivery(labels: Path) -> Dataset:
     """The rows of a delivery: ``id``, ``label``, and the image that ``file`` names, relative to the labels file."""
 
     def resolved(batch: pa.RecordBatch) -> pa.RecordBatch:
-        images = pa.array([str(labels.parent / name) for name in batch["file"].to_pylist()], pa.string())
+        images = pa.array([str(labels.parent / str(name)) for name in batch["file"].to_pylist()], pa.string())
         return pa.RecordBatch.from_arrays([batch["id"], batch["label"], images], schema=DELIVERED)
 
     return Dataset.from_file(str(labels)).map_batches(resolved, schema=DELIVERED)
@@ -69,7 +71,7 @@ def digits_features(rows: Dataset) -> Iterator[pa.RecordBatch]:
             [
                 batch["id"],
                 batch["label"],
-                pa.FixedSizeListArray.from_arrays(normalised(upright).ravel(), SIDE * SIDE),
+                pa.FixedSizeListArray.from_arrays(pa.array(normalised(upright).ravel()), SIDE * SIDE),
                 pa.array(images.mean(axis=(1, 2)), pa.float32()),
                 pa.array([look(image) for image in upright], pa.string()),
             ],
@@ -77,13 +79,13 @@ def digits_features(rows: Dataset) -> Iterator[pa.RecordBatch]:
         )
 
 
-def pixels(png: bytes) -> np.ndarray:
+def pixels(png: bytes) -> Pixels:
     """Shape (8, 8), 0 (paper) to 1 (ink)."""
     with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("L"), dtype=np.float32) / 255
+        return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
 
 
-def deskew(image: np.ndarray) -> np.ndarray:
+def deskew(image: Pixels) -> Pixels:
     """The image sheared upright and centred sideways, by its moments; each row is shifted as a whole."""
     down, across = np.mgrid[: image.shape[0], : image.shape[1]]
     ink = float(image.sum())
@@ -98,13 +100,14 @@ def deskew(image: np.ndarray) -> np.ndarray:
     return np.stack(rows).astype(np.float32)
 
 
-def normalised(images: np.ndarray) -> np.ndarray:
+def normalised(images: Pixels) -> Pixels:
     """Each image with mean 0 and deviation 1 (an empty one: all 0), float32."""
     centred = images - images.mean(axis=(1, 2), keepdims=True)
     deviation = images.std(axis=(1, 2), keepdims=True)
-    return (centred / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+    scaled: Pixels = (centred / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+    return scaled
 
 
-def look(image: np.ndarray) -> str:
+def look(image: Pixels) -> str:
     """An average hash, 16 hex digits: near-duplicates share it."""
     return np.packbits(image > image.mean()).tobytes().hex()

@@ -93,7 +93,7 @@ def all_done(server: Server) -> bool:
 
 def check_rows() -> None:
     """Compares the ids of source and output: nothing lost, nothing twice."""
-    digits, features = (sorted(Dataset(name).select(["id"]).to_arrow()["id"].to_pylist()) for name in NAMES)
+    digits, features = (Dataset(name).select(["id"]).to_arrow()["id"].sort().to_pylist() for name in NAMES)
     if digits != features or len(set(digits)) != len(digits):
         raise DemoError(f"{len(digits)} digits ({len(set(digits))} distinct), {len(features)} feature rows")
     say(f"{len(digits)} digits, {len(features)} feature rows, the same ids")

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 DELIVERIES = 3
@@ -29,7 +30,7 @@ def land(folder: Path, delivery: int) -> int:
     return len(ids)
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -29,7 +29,10 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $dagster
 kill -KILL 0
 """
 
-READY = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+READY = """
+{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename
+  ... on PythonError { message } } } } } }
+"""
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
@@ -91,11 +94,19 @@ class Server:
         return {"/".join(node["assetKey"]["path"]): node["partitionStats"] or {} for node in nodes}
 
     def is_ready(self) -> bool:
-        """Whether the webserver answers and the definitions are loaded."""
+        """Whether the webserver answers and the definitions are loaded.
+
+        Raises:
+            DagsterError: the definitions do not load.
+        """
         try:
-            return bool(self.query(READY)["repositoriesOrError"].get("nodes"))
+            entries = self.query(READY)["workspaceOrError"].get("locationEntries", [])
         except OSError:
             return False
+        found = [entry["locationOrLoadError"] or {} for entry in entries]
+        if broken := [each["message"] for each in found if each.get("__typename") == "PythonError"]:
+            raise DagsterError(f"the definitions do not load: {broken[0]}")
+        return any(each.get("__typename") == "RepositoryLocation" for each in found)
 
 
 @contextmanager

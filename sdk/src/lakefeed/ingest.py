@@ -11,8 +11,9 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +29,8 @@ PARTIAL_PREFIXES = (".", "_")
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
 # Marks a fence value as the sha256 of a blob that is in use, for whoever collects garbage.
 BLOB = "blob:"
-LEDGER_SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("modified_ns", pa.int64())])
+LEDGER: dict[str, pa.DataType] = {"path": pa.string(), "size": pa.int64(), "modified_ns": pa.int64()}
+LEDGER_SCHEMA = pa.schema(LEDGER)
 
 
 def read_file(path: Path) -> Dataset:
@@ -49,7 +51,7 @@ class FolderSource:
     folder: str
     pattern: str = "**/*"
     read: Callable[[Path], Dataset] = read_file
-    column_types: ColumnTypes | str | None = "auto"
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
     description: str | None = None
     settle: float = 5.0
     max_files: int = 1_000
@@ -210,9 +212,9 @@ def _ledger(pointer: str | None) -> tuple[Landed, ...]:
 
 
 def _to_parquet(files: Sequence[Landed]) -> bytes:
-    columns = [[getattr(file, name) for file in sorted(files)] for name in LEDGER_SCHEMA.names]
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=LEDGER_SCHEMA), sink, compression="zstd")
+    table = pa.Table.from_pylist([asdict(file) for file in sorted(files)], schema=LEDGER_SCHEMA)
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
