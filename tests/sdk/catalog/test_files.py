@@ -11,8 +11,8 @@ from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from lakefeed.catalog import Lake, added_files, append, create, data_files, resolve
+from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.files import DataFileRef
-from lakefeed.catalog.lake import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
 

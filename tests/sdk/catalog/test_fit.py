@@ -142,3 +142,36 @@ def test_batches_that_break_their_own_schema_are_refused(lake: Lake) -> None:
     with pytest.raises(TypeMismatchError, match="'x'"):
         append(lake, "t", [pa.record_batch({"x": pa.array([1], pa.int64())})], schema=one(pa.int32()))
     assert lake.table("t").scan().to_arrow().num_rows == 0
+
+
+REQUIRED = pa.field("inner", pa.int64(), nullable=False)
+
+
+@pytest.mark.parametrize(
+    ("declared", "fine", "broken"),
+    [
+        (pa.list_(REQUIRED), [[1], None, []], [[1, None]]),
+        (pa.large_list(REQUIRED), [[1], None, []], [[1, None]]),
+        (pa.list_(REQUIRED, 2), [[1, 2], None], [[1, None]]),
+        (pa.struct([REQUIRED]), [{"inner": 1}, None], [{"inner": None}]),
+        (pa.map_(pa.string(), REQUIRED), [[("a", 1)], None], [[("a", None)]]),
+        (pa.list_(pa.struct([REQUIRED])), [[{"inner": 1}], [None], None], [[{"inner": None}]]),
+        (pa.struct([("a", pa.list_(REQUIRED))]), [{"a": [1]}, {"a": None}], [{"a": [None]}]),
+    ],
+    ids=label,
+)
+def test_required_values_inside_others(lake: Lake, declared: pa.DataType, fine: list[Any], broken: list[Any]) -> None:
+    create(lake, "t", one(declared), [])
+
+    def loose(kind: pa.DataType) -> pa.DataType:
+        if isinstance(kind, pa.StructType):
+            return pa.struct([(field.name, loose(field.type)) for field in kind])
+        if isinstance(kind, pa.MapType):
+            return pa.map_(kind.key_type, loose(kind.item_type))
+        return pa.list_(loose(kind.value_type)) if pa.types.is_nested(kind) else kind
+
+    append(lake, "t", [pa.record_batch({"x": pa.array(fine, loose(declared))})], schema=one(loose(declared)))
+    batch = pa.record_batch({"x": pa.array(broken, loose(declared))})
+    with pytest.raises(SchemaError, match="'x"):
+        append(lake, "t", [batch], schema=batch.schema)
+    assert lake.table("t").scan().count() == len(fine)

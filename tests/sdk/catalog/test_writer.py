@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed.catalog import Lake, create, data_files
-from lakefeed.catalog.lake import local_path
+from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.writer import row_groups
 from lakefeed.config import MIB, Settings, WriteSettings
 

@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from lakefeed.catalog.durable import sync_files, sync_folder
+
 logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_SECONDS = 60
@@ -53,6 +55,8 @@ class LakeSqlCatalog(SqlCatalog):
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
         self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+        sync_files([staged.metadata_location])
+        sync_folder(staged.metadata_location)
         try:
             self._point_to(staged, current)
         except (CommitFailedException, TableAlreadyExistsError):

@@ -109,6 +109,34 @@ def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
 def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
     if not field.nullable and array.null_count:
         raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
+    if _has_required(field.type):
+        for child, inner, place in _children(array):
+            _check_nulls(child, inner, f"{path}{place}")
+
+
+def _has_required(kind: pa.DataType) -> bool:
+    """Whether something inside the type is required; the key of a map always is and is checked by Arrow."""
+    fields = _inner_fields(kind)
+    return any(not field.nullable or _has_required(field.type) for field in fields)
+
+
+def _inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
+    if isinstance(kind, pa.StructType):
+        return [kind.field(i) for i in range(kind.num_fields)]
+    if isinstance(kind, pa.MapType):
+        return [kind.item_field]
+    return [kind.value_field] if isinstance(kind, LISTS) else []
+
+
+def _children(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
+    """The arrays inside a nested one, without what lies under its nulls."""
+    fields = _inner_fields(array.type)
+    if isinstance(array.type, pa.StructType):
+        present = array.filter(array.is_valid()) if array.null_count else array
+        return [(present.field(i), field, f".{field.name}") for i, field in enumerate(fields)]
+    if isinstance(array.type, pa.MapType):
+        return [(array.items, fields[0], "{value}")]
+    return [(array.flatten(), fields[0], "[]")]
 
 
 def _no_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -8,14 +8,13 @@ import re
 import shutil
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 
+from lakefeed.catalog.durable import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError, listed
 
@@ -203,14 +202,6 @@ def owns_location(location: str, table: str) -> bool:
     """Whether the location was made by `new_location` and is a local folder: then all in it is the table's."""
     folder = location.rstrip("/").rsplit("/", 1)[-1]
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
-
-
-def local_path(location: str) -> Path | None:
-    """The local path of a location; None for other stores."""
-    scheme = urlparse(location).scheme
-    if scheme not in ("", "file"):
-        return None
-    return Path(location.removeprefix("file://"))
 
 
 def remove_tree(location: str) -> None:

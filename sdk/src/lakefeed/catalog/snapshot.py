@@ -25,6 +25,7 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
+from lakefeed.catalog.durable import sync_files
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.catalog.writer import remove
@@ -92,10 +93,12 @@ class Append:
         parent = metadata.current_snapshot()
         carried = self._carried(metadata, parent)
         sequence_number = metadata.next_sequence_number()
+        manifest_list = self._write_list(metadata, parent, sequence_number, [*self._added, *carried])
+        sync_files([*self._kept, *self._of_attempt])
         return Snapshot(
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
-            manifest_list=self._write_list(metadata, parent, sequence_number, [*self._added, *carried]),
+            manifest_list=manifest_list,
             sequence_number=sequence_number,
             summary=self._summary(metadata, parent),
             schema_id=metadata.current_schema_id,

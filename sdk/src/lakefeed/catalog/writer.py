@@ -18,6 +18,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
+from lakefeed.catalog.durable import sync_files, sync_folder
 from lakefeed.config import WriteSettings
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataF
                 open_file = None
         if open_file is not None:
             written.append(open_file.finish())
+        sync_files(file.file_path for file in written)
+        if written:
+            sync_folder(written[-1].file_path)
     except BaseException:
         if open_file is not None:
             open_file.abandon()
