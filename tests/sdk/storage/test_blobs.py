@@ -110,10 +110,23 @@ def test_bytes_are_durable_before_the_name_and_the_name_before_the_return(
 
 
 def test_a_missing_file(store: BlobStore, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"gone\.png.*no such file"):
+    with pytest.raises(MissingFileError, match=r"no file .*gone\.png"):
         store.put_file(tmp_path / "gone.png")
-    with pytest.raises(FileError, match="cannot store"):
+    with pytest.raises(FileError, match=r"cannot read .* directory"):
         store.put_file(tmp_path)
+
+
+def test_a_store_or_cache_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "blobs").write_text("in the way")
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(FileError, match="cannot write to the blob store"):
+        BlobStore(str(tmp_path / "blobs"), tmp_path / "cache").put_bytes(b"abc")
+    sound = BlobStore(str(tmp_path / "sound"), tmp_path / "cache")
+    digest = sound.put_bytes(b"abc").sha256
+    for keep in (lambda: sound.local_path(digest), lambda: sound.cached_bytes(b"abc")):
+        with pytest.raises(FileError, match="in the cache"):
+            keep()
+    assert sound.read(digest) == b"abc"
 
 
 def test_an_unknown_blob(store: BlobStore) -> None:

@@ -88,8 +88,8 @@ class Upload:
     def missing(self, source: Source) -> MissingFileError:
         where = f" (looked in {Path.cwd()})" if source.path is not None and not source.path.is_absolute() else ""
         return MissingFileError(
-            f"{self.place(source)}: there is no file {source.name}{where}. Nothing was committed. Correct the path, "
-            f"or keep the column as text with column_types=None"
+            f"{self.place(source)}: there is no file {source.name}{where}. Nothing was committed. Correct the path; "
+            "if the column is text that only looks like paths, save it with column_types=None"
         )
 
     def place(self, source: Source) -> str:

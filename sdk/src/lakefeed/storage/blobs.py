@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ class Backend(Protocol):
 
     def locate(self, sha256: str) -> str: ...
     def size(self, sha256: str) -> int | None: ...
-    def open(self, sha256: str) -> BinaryIO: ...
+    def open(self, sha256: str) -> AbstractContextManager[BinaryIO]: ...
     def put(self, source: BinaryIO) -> tuple[str, int]: ...
     def sync(self, digests: Iterable[str]) -> None: ...
 
@@ -69,24 +69,25 @@ class BlobStore:
             MissingFileError: there is no such file.
             FileError: it cannot be read or stored.
         """
-        with _reasons(f"cannot store {os.fspath(path)!r}"), Path(path).open("rb") as stream:
+        with _opened(Path(path)) as stream:
             return self.put(stream, sync=sync)
 
     def put_bytes(self, data: bytes, *, sync: bool = True) -> Blob:
         """As ``put_file``, for bytes in memory."""
-        with _reasons(f"cannot store {len(data)} bytes"):
-            return self.put(io.BytesIO(data), sync=sync)
+        return self.put(io.BytesIO(data), sync=sync)
 
     def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
         """As ``put_file``, for what is left in an open, seekable stream."""
-        blob = Blob(*self._backend.put(source))
-        if sync:
-            self._backend.sync([blob.sha256])
+        with _reasons(f"cannot write to the blob store {self.url!r}"):
+            blob = Blob(*self._backend.put(source))
+            if sync:
+                self._backend.sync([blob.sha256])
         return blob
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs put with ``sync=False`` durable."""
-        self._backend.sync(digests)
+        with _reasons(f"cannot write to the blob store {self.url!r}"):
+            self._backend.sync(digests)
 
     def has(self, sha256: str) -> bool:
         """Whether the store holds the blob (its bytes are verified when they are read)."""
@@ -120,13 +121,15 @@ class BlobStore:
             MissingFileError: the store has no such blob.
             IntegrityError: the store's own copy is damaged.
         """
-        return self._cache.find(checked(sha256), suffix) or self._fill(sha256, suffix)
+        with self._caching():
+            return self._cache.find(checked(sha256), suffix) or self._fill(sha256, suffix)
 
     def cached_bytes(self, data: bytes, suffix: str = "") -> Path:
         """As ``local_path``, for bytes that are no blob of the store."""
         digest = sha256_bytes(data)
-        found = self._cache.find(digest, suffix)
-        return found or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
+        with self._caching():
+            found = self._cache.find(digest, suffix)
+            return found or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
 
     def _read_cached(self, sha256: str, suffix: str) -> bytes:
         data = self.local_path(sha256, suffix).read_bytes()
@@ -136,14 +139,23 @@ class BlobStore:
         return data
 
     def _fill(self, sha256: str, suffix: str) -> Path:
-        with self._open(sha256) as stream:
+        with self._open(sha256) as stream, self._caching():
             return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
 
-    def _open(self, sha256: str) -> BinaryIO:
+    @contextmanager
+    def _open(self, sha256: str) -> Iterator[BinaryIO]:
         try:
-            return self._backend.open(sha256)
-        except FileNotFoundError as error:
+            with self._backend.open(sha256) as stream:
+                yield stream
+        except FileError:
+            raise
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingFileError(f"the blob store {self.url!r} has no blob with sha256 {sha256}") from error
+        except OSError as error:
+            raise FileError(f"cannot read from the blob store {self.url!r}: {error}") from error
+
+    def _caching(self) -> AbstractContextManager[None]:
+        return _reasons(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
 
     @property
     def _is_local(self) -> bool:
@@ -161,6 +173,15 @@ class BlobStore:
         return RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"there is no file {str(path)!r}") from error
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
 @contextmanager
 def _reasons(what: str) -> Iterator[None]:
     """System errors as ours, with what was being done."""
@@ -168,7 +189,5 @@ def _reasons(what: str) -> Iterator[None]:
         yield
     except FileError:
         raise
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{what}: there is no such file") from error
     except OSError as error:
         raise FileError(f"{what}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,7 +65,8 @@ class BlobCache:
     def _reseal(self, path: Path, sha256: str) -> None:
         found, size = sha256_file(path)
         require(sha256, found, str(path))
-        _seal(path, size)
+        with suppress(PermissionError):  # somebody else's file in a shared cache: good, only not ours to seal
+            _seal(path, size)
 
 
 def require(expected: str, found: str, origin: str) -> None:

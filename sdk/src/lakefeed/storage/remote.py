@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import fsspec
 
-from lakefeed.errors import ConfigError, FileError, MissingDependencyError
+from lakefeed.errors import ConfigError, FileError, LakefeedError, MissingDependencyError
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.urls import scheme
 
@@ -26,12 +27,15 @@ class RemoteBlobs:
 
     def size(self, sha256: str) -> int | None:
         try:
-            return int(self._filesystem().info(self.locate(sha256))["size"])
+            with self._answering():
+                return int(self._filesystem().info(self.locate(sha256))["size"])
         except FileNotFoundError:
             return None
 
-    def open(self, sha256: str) -> BinaryIO:
-        return cast(BinaryIO, self._filesystem().open(self.locate(sha256), "rb"))
+    @contextmanager
+    def open(self, sha256: str) -> Iterator[BinaryIO]:
+        with self._answering(), self._filesystem().open(self.locate(sha256), "rb") as stream:
+            yield stream
 
     def put(self, source: BinaryIO) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
@@ -39,7 +43,8 @@ class RemoteBlobs:
         digest, size = sha256_stream(source)
         if self.size(digest) != size:
             source.seek(start)
-            self._upload(source, digest, size)
+            with self._answering():
+                self._upload(source, digest, size)
         return digest, size
 
     def sync(self, digests: Iterable[str]) -> None:
@@ -57,6 +62,16 @@ class RemoteBlobs:
             target.discard()
         _same(expected, digest)
         target.commit()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What the library of the store raises for a host that is down has no base class of ours or of Python's."""
+        try:
+            yield
+        except (LakefeedError, OSError):
+            raise
+        except Exception as error:
+            raise FileError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
 
     def _filesystem(self) -> Any:
         # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
