@@ -10,6 +10,7 @@ import pytest
 from lakefeed.catalog import Lake, append, cast, check_fits, create
 from lakefeed.catalog.fit import stored
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError
+from tests.sdk.catalog.types import EXACT, column
 
 
 def one(kind: pa.DataType) -> pa.Schema:
@@ -88,6 +89,27 @@ def test_widening_fits(given: pa.DataType, declared: pa.DataType) -> None:
 def test_narrowing_is_refused_by_name(given: pa.DataType, declared: pa.DataType) -> None:
     with pytest.raises(TypeMismatchError, match="'x"):
         check_fits(one(given), one(declared))
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_what_fits_comes_back_unchanged_or_is_refused_by_value(case: str) -> None:
+    kind, values = EXACT[case]
+    given = pa.record_batch({"x": column(kind, values)})
+    for declared, _ in EXACT.values():
+        try:
+            check_fits(given.schema, one(declared))
+            fitted = cast(given, one(declared))
+        except SchemaError as error:
+            assert "Unsupported cast" not in str(error)
+            continue
+        assert fitted.schema == one(declared)
+        if not pa.types.is_decimal(declared):  # Arrow rescales no decimal that was widened
+            assert cast(fitted, given.schema).column("x").equals(given.column("x"))
+
+
+def test_tensors_of_another_shape_are_refused() -> None:
+    with pytest.raises(TypeMismatchError, match="'x'"):
+        check_fits(one(pa.fixed_shape_tensor(pa.float32(), (2, 3))), one(pa.fixed_shape_tensor(pa.float32(), (3, 2))))
 
 
 def test_unknown_column_names_the_near_misses() -> None:

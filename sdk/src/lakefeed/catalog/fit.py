@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -23,18 +25,28 @@ def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
         SchemaError: a column that is not declared (`ColumnNotFoundError`), occurs twice, or is missing and required.
         TypeMismatchError: a type that does not fit; the message names the column.
     """
-    names = incoming.names
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
-    extra = [name for name in names if name not in declared.names]
+    check_distinct(incoming.names)
+    given = {field.name: field.type for field in incoming}
+    known = {field.name for field in declared}
+    extra = [name for name in given if name not in known]
     if extra:
         raise ColumnNotFoundError.of(extra, declared.names, "the dataset")
     for field in declared:
-        if field.name in names:
-            _check_field(incoming.field(field.name).type, field.type, field.name)
+        if field.name in given:
+            _check_field(given[field.name], field.type, field.name)
         elif not field.nullable:
-            raise SchemaError(f"column {field.name!r} is required and not among {listed(names)}")
+            raise SchemaError(f"column {field.name!r} is required and not among {listed(given)}")
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Passes where no name occurs twice.
+
+    Raises:
+        SchemaError: one does.
+    """
+    double = [name for name, times in Counter(names).items() if times > 1]
+    if double:
+        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
 
 
 def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -82,7 +94,9 @@ def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
 def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     try:
         kind = field.type
-        fitted: pa.Array[Any] = _encode(array, kind) if isinstance(kind, pa.DictionaryType) else array.cast(kind)
+        fitted: pa.Array[Any] = (
+            _encode(array, kind) if isinstance(kind, pa.DictionaryType) else _values(array).cast(kind)
+        )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {field.type}: {error}"
@@ -90,10 +104,14 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     return fitted
 
 
+def _values(array: pa.Array[Any]) -> pa.Array[Any]:
+    # Arrow casts dictionaries to some types only.
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
 def _encode(array: pa.Array[Any], kind: Any) -> pa.Array[Any]:
     # Arrow casts to dictionaries of text only.
-    values = array.cast(kind.value_type)
-    encoded = values.dictionary_encode() if not isinstance(values, pa.DictionaryArray) else values
+    encoded = _values(array).cast(kind.value_type).dictionary_encode()
     indices = encoded.indices.cast(kind.index_type)
     made: pa.Array[Any] = pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=kind.ordered)
     return made
@@ -155,6 +173,8 @@ def _fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
     """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
     if given.equals(declared) or pa.types.is_null(given):
         return True
+    if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
+        return False  # the same storage may mean another thing, such as a tensor of another shape
     if isinstance(given, pa.BaseExtensionType):
         return _fits(given.storage_type, declared, path)
     if isinstance(declared, pa.BaseExtensionType):

@@ -36,8 +36,9 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
+from lakefeed.catalog.fit import check_distinct
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES
-from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError, listed
+from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
 FIELD_ID = b"PARQUET:field_id"
 MEDIA_KEY = b"lakefeed.type"
@@ -59,9 +60,7 @@ def normalized_schema(schema: pa.Schema) -> pa.Schema:
     """
     if not schema.names:
         raise SchemaError("a dataset needs at least one column")
-    double = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if double:
-        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
+    check_distinct(schema.names)
     return pa.schema([_normalized_field(field, field.name) for field in schema])
 
 
