@@ -92,14 +92,12 @@ def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
 
 
 def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+    kind, values = field.type, _values(array)
     try:
-        kind = field.type
-        fitted: pa.Array[Any] = (
-            _encode(array, kind) if isinstance(kind, pa.DictionaryType) else _values(array).cast(kind)
-        )
+        fitted: pa.Array[Any] = _encode(values, kind) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
-            f"column {field.name!r}: a value of type {array.type} does not fit {field.type}: {error}"
+            f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
         ) from error
     return fitted
 
@@ -109,9 +107,9 @@ def _values(array: pa.Array[Any]) -> pa.Array[Any]:
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
-def _encode(array: pa.Array[Any], kind: Any) -> pa.Array[Any]:
+def _encode(values: pa.Array[Any], kind: Any) -> pa.Array[Any]:
     # Arrow casts to dictionaries of text only.
-    encoded = _values(array).cast(kind.value_type).dictionary_encode()
+    encoded = values.cast(kind.value_type).dictionary_encode()
     indices = encoded.indices.cast(kind.index_type)
     made: pa.Array[Any] = pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=kind.ordered)
     return made
