@@ -21,8 +21,8 @@ BEAT_SECONDS = 5.0
 def alive(context: AssetExecutionContext) -> Iterator[None]:
     """While the block runs, the run carries the time of its last sign of life as a tag."""
     done = threading.Event()
-    _beat(context.instance, context.run_id)
-    beating = threading.Thread(target=_keep_beating, args=(context.instance, context.run_id, done), daemon=True)
+    _beat(context.instance, context.run.run_id)
+    beating = threading.Thread(target=_keep_beating, args=(context.instance, context.run.run_id, done), daemon=True)
     beating.start()
     try:
         yield

@@ -43,7 +43,7 @@ def dataset_asset(spec: DatasetSpec, upstream: Sequence[AssetKey]) -> AssetsDefi
         backfill_policy=BackfillPolicy.single_run(),
         check_specs=[readable_spec(key)],
     )
-    def profile_versions(context: AssetExecutionContext, blobs: BlobStoreResource) -> MaterializeResult[None]:
+    def profile_versions(context: AssetExecutionContext, blobs: BlobStoreResource) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with alive(context):
             profiles = []
             for partition in context.partition_keys:

@@ -10,10 +10,10 @@ from dagster import (
     MaterializeResult,
     RunRequest,
     ScheduleDefinition,
-    ScheduleEvaluationContext,
     SkipReason,
     asset,
     define_asset_job,
+    schedule,
 )
 
 from dataset_assets.alive import alive
@@ -40,10 +40,10 @@ def ingestion_asset(source: FolderIngestion) -> AssetsDefinition:
     """The asset whose runs append the new files of the folder."""
 
     @asset(key=ingest_key(source.name), description=source.description, kinds={"file"})
-    def ingest_folder(context: AssetExecutionContext) -> MaterializeResult[None]:
+    def ingest_folder(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with alive(context):
             done = []
-            for result in ingest(source, run=context.run_id):
+            for result in ingest(source, run=context.run.run_id):
                 context.log.info("%d files, %d rows: v%d", len(result.files), result.rows, result.version)
                 done.append(result)
             left = arrivals(source)
@@ -63,15 +63,14 @@ def ingestion_asset(source: FolderIngestion) -> AssetsDefinition:
 def ingestion_schedule(source: FolderIngestion) -> ScheduleDefinition:
     """The schedule that starts a run when there is something new."""
 
-    def requested(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        new = arrivals(source).new
-        return RunRequest() if new else SkipReason(f"nothing new in {source.path}")
-
-    return ScheduleDefinition(
+    @schedule(
         name=f"{source.job_name}_schedule",
         job=define_asset_job(source.job_name, selection=[ingest_key(source.name)]),
         cron_schedule=source.cron,
         execution_timezone=source.timezone,
-        execution_fn=requested,
         default_status=DefaultScheduleStatus.RUNNING,
     )
+    def look() -> RunRequest | SkipReason:
+        return RunRequest() if arrivals(source).new else SkipReason(f"nothing new in {source.path}")
+
+    return look

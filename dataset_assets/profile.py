@@ -155,7 +155,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, Image):
         return _thumbnail(value)
-    text = str(value).replace("|", "\\|").replace("\n", " ")
+    text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
 
 
@@ -167,8 +167,11 @@ def _thumbnails(found: Profile) -> dict[str, str]:
 
 
 def _thumbnail(image: Image) -> str:
-    """The image, scaled to fit, in Markdown."""
-    picture = image.pil().convert("RGB")
+    """The image, scaled to fit, in Markdown. One that cannot be had is the business of the check."""
+    try:
+        picture = image.pil().convert("RGB")
+    except OSError as error:  # missing, changed, or no image: lakefeed's errors and Pillow's are OSErrors
+        return f"({type(error).__name__})"
     scale = THUMBNAIL_PIXELS / max(picture.size)
     # Whole pixels of a tiny image stay visible: no smoothing when it is enlarged.
     shown = picture.resize([max(1, round(side * scale)) for side in picture.size], resample=0 if scale > 1 else None)

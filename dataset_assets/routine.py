@@ -44,12 +44,12 @@ def routine_asset(declared: Routine) -> AssetsDefinition:
         deps=[dataset_key(declared.source)],
         backfill_policy=BackfillPolicy.single_run(),
     )
-    def run(context: AssetExecutionContext) -> MaterializeResult[None]:
+    def run(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with alive(context):
             asked = context.partition_keys
             made = [
                 _logged(context, result)
-                for result in run_versions(declared, up_to=max(map(version_of, asked)), run=context.run_id)
+                for result in run_versions(declared, up_to=max(map(version_of, asked)), run=context.run.run_id)
             ]
             written = {key_of(result.to_version): result for result in history(declared)}
             for partition in asked:

@@ -24,7 +24,7 @@ from lakefeed.ingest import arrivals
 from lakefeed.routines import history, pending
 
 LEAST_ACCURACY = 0.95
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 180.0
 DIGITS, ROUTINE, FEATURES = "datasets/digits", "routines/digits_features", "datasets/digits_features"
 
 begun = time.monotonic()

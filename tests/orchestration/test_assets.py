@@ -1,0 +1,219 @@
+"""The assets: what a run does, and what it says about each version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    ScheduleDefinition,
+    SkipReason,
+    build_schedule_context,
+)
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from PIL import Image
+
+from dataset_assets.alive import ALIVE_TAG
+from dataset_assets.definitions import definitions
+from dataset_assets.ingestion import FolderIngestion, ingestion_schedule
+from dataset_assets.partitions import dataset_key, ingest_key, key_of, routine_key
+from lakefeed import Dataset
+from lakefeed.routines import Routine, history, pending, run_routine
+
+pytestmark = pytest.mark.usefixtures("lake")
+COPY = Routine("copy", lambda rows: rows, "photos", "copies")
+INBOX = FolderIngestion("photos", into="photos", folder="inbox", pattern="*.csv", settle=0)
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as fresh:
+        yield fresh
+
+
+def write(*values: int, **columns: list[Any]) -> None:
+    rows = Dataset.from_dict({"x": list(values), **columns})
+    if Dataset.exists("photos"):
+        rows.append_to("photos")
+    else:
+        rows.save("photos")
+
+
+def run(instance: DagsterInstance, key: AssetKey, *versions: int, success: bool = True) -> ExecuteInProcessResult:
+    """A run of one asset over a range of versions, as the sensors request it."""
+    source = "copies" if key == dataset_key("copies") else "photos"
+    instance.add_dynamic_partitions(f"{source}_versions", [key_of(n) for n in range(1, max(versions, default=0) + 1)])
+    tags = {}
+    if versions:
+        tags = {
+            ASSET_PARTITION_RANGE_START_TAG: key_of(versions[0]),
+            ASSET_PARTITION_RANGE_END_TAG: key_of(versions[-1]),
+        }
+    job = definitions([COPY, INBOX]).resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(instance=instance, asset_selection=[key], tags=tags, raise_on_error=success)
+    assert done.success == success
+    return done
+
+
+def reported(instance: DagsterInstance, key: AssetKey) -> dict[str | None, dict[str, Any]]:
+    """The metadata of the newest materialization of each partition."""
+    found = reversed(instance.fetch_materializations(key, limit=50).records)
+    return {
+        record.partition_key: {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        for record in found
+        if record.asset_materialization
+    }
+
+
+def test_a_range_of_versions_is_profiled_each_with_its_own_facts(instance: DagsterInstance) -> None:
+    write(1, 2)
+    write(3)
+    write(4, 5, 6)
+    run(instance, dataset_key("photos"), 1, 2, 3)
+    found = reported(instance, dataset_key("photos"))
+    assert {key: (facts["rows_added"], facts["rows_total"]) for key, facts in found.items()} == {
+        "v1": (2, 2),
+        "v2": (1, 3),
+        "v3": (3, 6),
+    }
+
+
+def test_the_facts_of_a_version(instance: DagsterInstance) -> None:
+    write(1, 2, word=["a", None])
+    run(instance, dataset_key("photos"), 1)
+    facts = reported(instance, dataset_key("photos"))["v1"]
+    [version] = Dataset("photos").list_versions()
+    assert facts["snapshot_id"] == str(version.snapshot_id)
+    assert facts["operation"] == "append"
+    assert version.user is not None
+    assert version.user in facts["written_by"]
+    assert [(column.name, column.type) for column in facts["dagster/column_schema"].columns] == [
+        ("x", "int64"),
+        ("word", "string"),
+    ]
+    statistics = {record.data["column"]: record.data for record in facts["statistics"].records}
+    assert statistics["x"] == {"column": "x", "nulls": 0, "values": 2, "min": "1", "max": "2", "mean": "1.5"}
+    assert statistics["word"] == {"column": "word", "nulls": 1, "values": 1, "min": "a", "max": "a", "mean": ""}
+    assert "| 1 | a |" in facts["preview"]
+
+
+def test_images_show_as_thumbnails(instance: DagsterInstance, tmp_path: Path) -> None:
+    Image.new("L", (20, 10)).save(tmp_path / "one.png")
+    write(1, image=[str(tmp_path / "one.png")])
+    run(instance, dataset_key("photos"), 1)
+    facts = reported(instance, dataset_key("photos"))["v1"]
+    assert facts["thumbnails_image"].startswith("![](data:image/png;base64,")
+    assert "data:image/png;base64," in facts["preview"]
+
+
+def test_a_version_may_be_materialized_again(instance: DagsterInstance) -> None:
+    write(1)
+    run(instance, dataset_key("photos"), 1)
+    first = reported(instance, dataset_key("photos"))
+    run(instance, dataset_key("photos"), 1)
+    assert reported(instance, dataset_key("photos")) == first
+
+
+def test_the_check_passes_for_what_is_there(instance: DagsterInstance) -> None:
+    write(1)
+    write(2)
+    [check] = run(instance, dataset_key("photos"), 1, 2).get_asset_check_evaluations()
+    assert check.passed
+    assert check.metadata["versions"].value == "v1, v2"
+    assert check.metadata["rows_read"].value == 2
+
+
+def test_the_check_fails_where_a_file_is_missing(instance: DagsterInstance, home: Path, tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "one.png")
+    write(1, image=[str(tmp_path / "one.png")])
+    [blob] = [path for path in (home / "blobs").rglob("*") if path.is_file()]
+    blob.unlink()
+    [check] = run(instance, dataset_key("photos"), 1).get_asset_check_evaluations()
+    assert not check.passed
+    assert "is missing" in str(check.metadata["problems"].value)
+
+
+def test_a_version_that_does_not_exist_fails(instance: DagsterInstance) -> None:
+    write(1)
+    run(instance, dataset_key("photos"), 2, success=False)
+
+
+def test_a_routine_run_reports_each_version_it_read(instance: DagsterInstance) -> None:
+    write(1, 2)
+    write(3)
+    done = run(instance, routine_key("copy"), 1, 2)
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2, 3]
+    assert reported(instance, routine_key("copy")) == {
+        "v1": {"rows_in": 2, "rows_out": 2, "output": "copies v1", "written_by_run": done.run_id},
+        "v2": {"rows_in": 1, "rows_out": 1, "output": "copies v2", "written_by_run": done.run_id},
+    }
+
+
+def test_a_routine_run_reads_what_comes_before_the_versions_asked_for(instance: DagsterInstance) -> None:
+    write(1)
+    write(2)
+    run(instance, routine_key("copy"), 2)
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2]
+    assert set(reported(instance, routine_key("copy"))) == {"v1", "v2"}
+
+
+def test_a_routine_run_leaves_later_versions(instance: DagsterInstance) -> None:
+    write(1)
+    write(2)
+    run(instance, routine_key("copy"), 1)
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1]
+    assert pending(COPY) is not None
+
+
+def test_a_routine_run_of_read_versions_repeats_nothing_and_reports(instance: DagsterInstance) -> None:
+    write(1)
+    run_routine(COPY, run="a run that died before it could report")
+    run(instance, routine_key("copy"), 1)
+    assert len(history(COPY)) == 1
+    assert reported(instance, routine_key("copy"))["v1"]["written_by_run"] == "a run that died before it could report"
+
+
+def test_a_version_without_rows_is_reported_too(instance: DagsterInstance) -> None:
+    write(1)
+    Dataset.from_arrow(pa.table({"x": pa.array([], pa.int64())})).append_to("photos", idempotency_key="empty")
+    newest = Dataset("photos").version
+    write(2)
+    run(instance, routine_key("copy"), 1, newest + 1)
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2]
+
+
+def test_a_run_shows_signs_of_life(instance: DagsterInstance) -> None:
+    write(1)
+    done = run(instance, dataset_key("photos"), 1)
+    found = instance.get_run_by_id(done.run_id)
+    assert found is not None
+    assert float(found.tags[ALIVE_TAG]) > 0
+
+
+def test_ingestion_appends_what_is_new_once(instance: DagsterInstance, home: Path) -> None:
+    (home / "inbox").mkdir(parents=True)
+    (home / "inbox" / "a.csv").write_text("x\n1\n2\n")
+    first = run(instance, ingest_key("photos"))
+    assert Dataset("photos").list_versions()[0].run == first.run_id
+    assert reported(instance, ingest_key("photos"))[None]["rows"] == 2
+    run(instance, ingest_key("photos"))
+    assert Dataset("photos").count() == 2
+    assert reported(instance, ingest_key("photos"))[None]["files"] == 0
+
+
+def test_the_schedule_starts_a_run_only_for_new_files(home: Path) -> None:
+    def outcome(schedule: ScheduleDefinition) -> Any:
+        with build_schedule_context() as context:
+            return schedule(context)
+
+    schedule = ingestion_schedule(INBOX)
+    assert isinstance(outcome(schedule), SkipReason)
+    (home / "inbox").mkdir(parents=True)
+    (home / "inbox" / "a.csv").write_text("x\n1\n")
+    assert not isinstance(outcome(schedule), SkipReason)
