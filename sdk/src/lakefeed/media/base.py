@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -30,10 +30,10 @@ COMMON_FIELDS = (
 _BUILT_IN = mimetypes.MimeTypes()  # Python's own table: what this machine has installed must not change a dataset
 
 
-def head_of(value: pa.Scalar) -> bytes:
-    """The first bytes of a binary value, without a copy of the rest."""
+def head_of(value: pa.BinaryScalar | pa.LargeBinaryScalar) -> bytes:
+    """The first bytes of a binary value (not null), without a copy of the rest."""
     buffer = value.as_buffer()
-    return buffer.slice(0, min(HEAD_BYTES, buffer.size)).to_pybytes() if buffer is not None else b""
+    return buffer.slice(0, min(HEAD_BYTES, buffer.size)).to_pybytes()
 
 
 def _no_sniff(head: bytes) -> str | None:
@@ -62,7 +62,7 @@ class MediaType:
     name: str
     handle: type[Handle]
     default_mode: Mode = "bytes"
-    stat_fields: tuple[pa.Field, ...] = ()
+    stat_fields: tuple[pa.Field[Any], ...] = ()
     content_types: Mapping[str, str] = field(default_factory=dict)
     sniff: Callable[[bytes], str | None] = _no_sniff
     probe: Callable[[BinaryIO], Stats] = _no_probe

@@ -13,12 +13,12 @@ from lakefeed.media.base import TYPE_KEY, MediaType, Mode
 from lakefeed.media.handles import Handle
 from lakefeed.media.registry import MEDIA, media_type
 
-_Column = TypeVar("_Column", pa.Array, pa.ChunkedArray)
+_Column = TypeVar("_Column", "pa.Array[Any]", "pa.ChunkedArray[Any]")
 
 LOADED: dict[Mode, pa.DataType] = {"bytes": pa.large_binary(), "path": pa.string()}  # a batch may exceed 2 GiB
 
 
-def column_type(field: pa.Field) -> str | None:
+def column_type(field: pa.Field[Any]) -> str | None:
     """The media type of a column; None if it holds no files (or files of a kind that only a newer lakefeed knows).
 
     Example:
@@ -64,7 +64,7 @@ def typed_schema(schema: pa.Schema, column_types: Mapping[str, str]) -> pa.Schem
     for name in column_types:
         require_file_column(schema.field(name))
     fields = [_typed(entry, column_types[entry.name]) if entry.name in column_types else entry for entry in schema]
-    return pa.schema(fields, metadata=schema.metadata)
+    return pa.schema(fields).with_metadata(schema.metadata)
 
 
 def default_mode(media: str) -> Mode:
@@ -116,7 +116,7 @@ def plain(column: _Column) -> _Column:
     return column if kind == column.type else column.cast(kind)
 
 
-def require_file_column(field: pa.Field) -> None:
+def require_file_column(field: pa.Field[Any]) -> None:
     """Raises TypeMismatchError unless the column can hold files: text, bytes or media records."""
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     record = types.is_struct(kind) and {"url", "sha256"} & {entry.name for entry in kind}
@@ -137,6 +137,6 @@ def _type_name(column: str, given: Any) -> str:
     raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {listed(MEDIA)}")
 
 
-def _typed(field: pa.Field, name: str) -> pa.Field:
+def _typed(field: pa.Field[Any], name: str) -> pa.Field[Any]:
     metadata = {**(field.metadata or {}), TYPE_KEY: name.encode()}
     return pa.field(field.name, media_type(name).struct, field.nullable, metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
@@ -26,21 +27,21 @@ def infer(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
         >>> infer(pa.table({"img": ["cat.JPG", "https://host/dog.png?w=9", None], "label": ["cat", "dog", "owl"]}))
         {'img': 'image'}
     """
-    columns = zip(table_sample.schema, table_sample.columns, strict=True)
-    untyped = [(field.name, column) for field, column in columns if _may_hold_files(field)]
-    guesses = {name: _guess(column) for name, column in untyped}
+    table = pa.table(table_sample)
+    candidates = [index for index, field in enumerate(table.schema) if _may_hold_files(field)]
+    guesses = {table.schema.names[index]: _guess(table.column(index)) for index in candidates}
     return {name: guess for name, guess in guesses.items() if guess is not None}
 
 
-def _may_hold_files(field: pa.Field) -> bool:
+def _may_hold_files(field: pa.Field[Any]) -> bool:
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     return column_type(field) is None and (is_text(kind) or is_bytes(kind))
 
 
-def _guess(column: pa.Array | pa.ChunkedArray) -> str | None:
+def _guess(column: pa.ChunkedArray[Any]) -> str | None:
     sample = plain(column).drop_null().slice(0, SAMPLE_ROWS)
     if is_text(sample.type):
-        return _majority([_by_name(value) for value in sample.to_pylist()])
+        return _majority([_by_name(str(value)) for value in sample])
     return _majority([_by_content(head_of(value)) for value in sample])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -23,7 +23,7 @@ Loaded: TypeAlias = bytes | str | None
 
 
 def load_column(
-    column: pa.Array,
+    column: pa.Array[Any],
     media: str,
     mode: str,
     store: BlobStore,
@@ -31,7 +31,7 @@ def load_column(
     workers: int,
     on_error: str,
     timeout: float,
-) -> pa.Array:
+) -> pa.Array[Any]:
     """The column's files in row order: contents (large_binary) or paths of read-only local files (string).
 
     Everything that has a ``sha256`` is verified. Fetched by ``workers`` threads; the whole column is held in memory,

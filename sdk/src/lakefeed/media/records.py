@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import types
 
 from lakefeed.media.base import MediaType
 from lakefeed.media.columns import is_bytes, plain
@@ -15,7 +14,7 @@ from lakefeed.media.registry import media_type
 from lakefeed.storage.blobs import BlobStore
 
 
-def handles(column: pa.Array, media: str, store: BlobStore | None) -> list[Handle | None]:
+def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[Handle | None]:
     """A lazy handle for each cell, None for null.
 
     Besides records the column may hold paths and URLs (text) or contents (binary): a typed column before its save.
@@ -26,7 +25,7 @@ def handles(column: pa.Array, media: str, store: BlobStore | None) -> list[Handl
     """
     kind = media_type(media)
     cells = plain(column)
-    if types.is_struct(cells.type):
+    if isinstance(cells, pa.StructArray):
         return _record_handles(conformed(cells, kind), kind, store)
     name = "data" if is_bytes(cells.type) else "url"
     return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in cells.to_pylist()]

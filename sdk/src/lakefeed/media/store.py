@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import types
 
 from lakefeed.errors import (
     FileError,
@@ -131,7 +130,7 @@ class Upload:
 
 
 def store_column(
-    column: pa.Array,
+    column: pa.Array[Any],
     media: str,
     store: BlobStore,
     *,
@@ -176,7 +175,7 @@ def store_column(
     require_file_column(pa.field(column_name, column.type))
     kind = media_type(media)
     cells, upload = plain(column), Upload(kind, store, stats, column_name)
-    if types.is_struct(cells.type):
+    if isinstance(cells, pa.StructArray):
         return _store_records(conformed(cells, kind), upload, copy, first_row)
     if is_bytes(cells.type):
         return _store_contents(cells, upload, first_row)
@@ -195,7 +194,7 @@ def _store_texts(texts: list[str | None], upload: Upload, copy: CopyFiles, first
     return from_records([found.get(text) for text in texts], upload.media)
 
 
-def _store_contents(column: pa.Array, upload: Upload, first_row: int) -> pa.StructArray:
+def _store_contents(column: pa.Array[Any], upload: Upload, first_row: int) -> pa.StructArray:
     sources = [Source(row, None, data=cell.as_buffer()) for row, cell in enumerate(column, first_row) if cell.is_valid]
     records = iter([stored.record for stored in _run(sources, upload)])
     return from_records([next(records) if valid.as_py() else None for valid in column.is_valid()], upload.media)
@@ -205,12 +204,13 @@ def _store_records(column: pa.StructArray, upload: Upload, copy: CopyFiles, firs
     url, sha256, *_ = column.flatten()
     if not pc.and_(sha256.is_null(), url.is_valid()).true_count:
         return column
-    texts = [
-        None if known else text for text, known in zip(url.to_pylist(), sha256.is_valid().to_pylist(), strict=True)
-    ]
+    texts = pc.if_else(sha256.is_null(), url, None).to_pylist()
     stored = _store_texts(texts, upload, copy, first_row)
-    pairs = zip(column.to_pylist(), stored.to_pylist(), strict=True)
-    return from_records([_merged(old, new) for old, new in pairs], upload.media)
+    return from_records([_merged(*pair) for pair in zip(_rows(column), _rows(stored), strict=True)], upload.media)
+
+
+def _rows(column: pa.Array[Any]) -> list[Any]:
+    return column.to_pylist()
 
 
 def _merged(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:
