@@ -6,8 +6,8 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 - booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
 - fixed-size lists of those: a tensor with one more dimension; lists of varying length: a list of tensors;
 - text, bytes, structs and everything else: a Python list;
-- nulls: NaN in float columns, None in lists; in integer, boolean and temporal columns an error, since every number
-  that could stand for null is also a value.
+- nulls: NaN in float columns (a null vector is all NaN), None in lists; in integer, boolean and temporal columns an
+  error, since every number that could stand for null is also a value.
 """
 
 from __future__ import annotations
@@ -36,23 +36,35 @@ def _column(name: str, column: Any, copy: bool) -> Any:
     kind = column.type
     if isinstance(column, pa.DictionaryArray):
         return _column(name, column.dictionary_decode(), copy)
-    if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)) and not column.null_count:
-        return _column(name, column.flatten(), copy).reshape(len(column), *_shape(kind))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)):
+        return _vectors(name, column, copy)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _ragged(name, column, copy)
     if not _numeric(kind):
         return column.to_pylist()
     return _numbers(name, column, copy)
 
 
+def _vectors(name: str, column: Any, copy: bool) -> torch.Tensor:
+    kind = column.type
+    if not column.null_count:
+        inner = column.flatten()
+        values = _vectors(name, inner, copy) if pa.types.is_fixed_size_list(inner.type) else _numbers(name, inner, copy)
+        return values.reshape(len(column), *_shape(kind))
+    if not pa.types.is_floating(_leaf(kind)):
+        raise _no_null(name, kind)
+    present = column.is_valid()
+    values = _vectors(name, column.filter(present), copy)
+    whole = torch.full((len(column), *_shape(kind)), torch.nan, dtype=values.dtype)
+    whole[torch.from_numpy(np.array(present.to_numpy(zero_copy_only=False)))] = values
+    return whole
+
+
 def _numbers(name: str, column: pa.Array[Any], copy: bool) -> torch.Tensor:
     kind = column.type
     if column.null_count:
         if not pa.types.is_floating(kind):
-            raise TypeMismatchError(
-                f"column {name!r} of type {kind} holds null, for which its tensor has no value; leave such rows "
-                f'out (filter("{name} is not null")) or fill them (map)'
-            )
+            raise _no_null(name, kind)
         # Nulls become NaN in memory of our own.
         return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False), dtype=kind.to_pandas_dtype()))
     if pa.types.is_boolean(kind):
@@ -70,12 +82,15 @@ def _ragged(name: str, column: Any, copy: bool) -> list[Any]:
         return list(column.to_pylist())
     values = _numbers(name, column.flatten(), copy)
     present: list[bool] = column.is_valid().to_pylist()
-    if pa.types.is_fixed_size_list(column.type):
-        lengths = [column.type.list_size if here else 0 for here in present]
-    else:
-        lengths = column.value_lengths().fill_null(0).to_pylist()
-    pieces = torch.split(values, lengths)
+    pieces = torch.split(values, column.value_lengths().fill_null(0).to_pylist())
     return [piece if here else None for piece, here in zip(pieces, present, strict=True)]
+
+
+def _no_null(name: str, kind: pa.DataType) -> TypeMismatchError:
+    return TypeMismatchError(
+        f"column {name!r} of type {kind} holds null, for which its tensor has no value; leave such rows out "
+        f'(filter("{name} is not null")) or fill them (map)'
+    )
 
 
 def _numeric(kind: pa.DataType) -> bool:

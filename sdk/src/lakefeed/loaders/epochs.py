@@ -10,7 +10,7 @@ Anything else above the shuffle (a filter, map_batches) makes the whole plan run
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from lakefeed.ops import Shuffle, Slice
@@ -23,6 +23,18 @@ from lakefeed.run.chain import peel
 from lakefeed.run.feed import Feed
 from lakefeed.run.pieces import Pieces
 
+ALWAYS = 0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What makes the pieces, the order over them, the range of its places, and the late steps (lowest first)."""
+
+    below: Node
+    shuffle: Shuffle | None
+    places: tuple[int, int | None]
+    late: tuple[Step, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Epochs:
@@ -30,63 +42,76 @@ class Epochs:
 
     plan: Node
     runner: Local
+    _held: dict[int, Pieces] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def _parts(self) -> tuple[Node, tuple[int, int | None], Shuffle | None, tuple[Step, ...]]:
-        """What makes the pieces, the range of places, the shuffle, and the late steps, lowest first."""
+    def _parts(self) -> _Parts:
         steps, base = peel(optimize(self.plan))
         late = _late(steps)
         middle = steps[: len(steps) - len(late)]
-        if not isinstance(base, Shuffle):
-            return (middle[-1] if middle else base), (0, None), None, late
-        if not middle:
-            below, more = _split(base.child)
-            return below, (0, None), base, more + late
-        if len(middle) == 1 and isinstance(middle[0], Slice):
-            below, more = _split(base.child)
-            return below, (middle[0].start, middle[0].stop), base, more + late
-        return middle[-1], (0, None), None, late
+        below = middle[-1] if middle else base
+        if isinstance(base, Shuffle):
+            if not middle:
+                return _over(base, (0, None), late)
+            if len(middle) == 1 and isinstance(middle[0], Slice):
+                return _over(base, (middle[0].start, middle[0].stop), late)
+        return _Parts(below, None, (0, None), late)
 
     @property
     def late(self) -> tuple[Step, ...]:
-        return self._parts[3]
+        return self._parts.late
 
     @property
     def seed(self) -> int | None:
-        """The seed of the shuffle that decides the order, before the epoch is added."""
-        shuffles = [node for node in nodes(self.plan) if isinstance(node, Shuffle)]
-        return shuffles[0].seed if shuffles else None
+        """The seed of the topmost shuffle, before the epoch is added."""
+        return next((node.seed + node.epoch for node in nodes(self.plan) if isinstance(node, Shuffle)), None)
 
-    @property
-    def places(self) -> tuple[int, int]:
-        """The range of the feed's places that make up the epoch."""
-        start, stop = self._parts[1]
-        rows = sum(self._pieces_of_every_epoch.lengths) if self._stable else sum(self._pieces(0).lengths)
+    def rows(self, epoch: int) -> int:
+        """Rows in an epoch. They differ between epochs where a filter stands above a range of shuffled rows."""
+        start, stop = self.places(epoch)
+        return stop - start
+
+    def places(self, epoch: int) -> tuple[int, int]:
+        """The range of the feed's places that make up an epoch."""
+        start, stop = self._parts.places
+        rows = sum(self._pieces(epoch).lengths)
         start = min(start, rows)
         return start, rows if stop is None else min(max(stop, start), rows)
 
     def feed(self, epoch: int) -> Feed:
         """The rows of one epoch."""
-        shuffle = self._parts[2]
-        pieces = self._pieces_of_every_epoch if self._stable else self._pieces(epoch)
+        shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
         seed, window = (shuffle.seed + shuffle.epoch + epoch, shuffle.window) if shuffle else (None, None)
         return Feed(pieces, order(pieces.lengths, pieces.sizes, seed, window), self.runner.settings.read)
 
     @cached_property
     def _stable(self) -> bool:
         """Whether the pieces are the same in every epoch: no other shuffle lies in them."""
-        return not any(isinstance(node, Shuffle) for node in nodes(self._parts[0]))
-
-    @cached_property
-    def _pieces_of_every_epoch(self) -> Pieces:
-        return self._pieces(0)
+        return not any(isinstance(node, Shuffle) for node in nodes(self._parts.below))
 
     def _pieces(self, epoch: int) -> Pieces:
-        below, _, shuffle, _ = self._parts
+        """The pieces of an epoch; those of the last one asked for are kept."""
+        epoch = ALWAYS if self._stable else epoch
+        found = self._held.get(epoch)
+        if found is None:
+            self._held.clear()
+            found = self._held[epoch] = self._made(epoch)
+        return found
+
+    def _made(self, epoch: int) -> Pieces:
+        parts = self._parts
         turned = transform(
-            below, lambda node: replace(node, epoch=node.epoch + epoch) if isinstance(node, Shuffle) else node
+            parts.below, lambda node: replace(node, epoch=node.epoch + epoch) if isinstance(node, Shuffle) else node
         )
-        return self.runner.pieces(turned, resident=shuffle is not None and shuffle.window is None)
+        return self.runner.pieces(turned, resident=parts.shuffle is not None and parts.shuffle.window is None)
+
+
+def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ...]) -> _Parts:
+    """Late steps below the shuffle may wait as well: one row out for each row in."""
+    steps, base = peel(shuffle.child)
+    waiting = _late(steps)
+    below = steps[: len(steps) - len(waiting)]
+    return _Parts(below[-1] if below else base, shuffle, places, waiting + late)
 
 
 def _late(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -94,10 +119,3 @@ def _late(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     while count < len(steps) and steps[-1 - count].row_local and steps[-1 - count].keeps_row_count:
         count += 1
     return steps[len(steps) - count :]
-
-
-def _split(plan: Node) -> tuple[Node, tuple[Step, ...]]:
-    """A plan below a shuffle without its late steps, and these: one row out for each row in, so they may wait."""
-    steps, base = peel(plan)
-    late = _late(steps)
-    return (steps[len(steps) - len(late) - 1] if len(late) < len(steps) else base), late

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lakefeed.errors import StateMismatchError
@@ -16,6 +16,15 @@ from lakefeed.plan.walk import nodes
 FORMAT = 1
 TEXT_CHARS = 120
 NODES_NAMED = 12
+TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "fingerprint": str,
+    "snapshot": str,
+    "plan": str,
+    "seed": (int, type(None)),
+    "rows": int,
+    "epoch": int,
+    "position": int,
+}
 
 
 @dataclass(frozen=True)
@@ -25,15 +34,15 @@ class PlanIdentity:
     fingerprint: str
     snapshot: str
     plan: str
-    rows: int
+    seed: int | None
 
     @classmethod
-    def of(cls, plan: Node, rows: int) -> PlanIdentity:
-        """The identity of a plan over ``rows`` rows."""
+    def of(cls, plan: Node, seed: int | None) -> PlanIdentity:
+        """The identity of a plan whose deciding shuffle has ``seed``."""
         sources = "; ".join(node.source.identity for node in nodes(plan) if isinstance(node, Scan))
         if len(sources) > TEXT_CHARS:
             sources = f"{sources[: TEXT_CHARS // 2]}…{hashlib.sha256(sources.encode()).hexdigest()[:16]}"
-        return cls(fingerprint(plan), sources, " ".join(marks(plan)[:NODES_NAMED]), rows)
+        return cls(fingerprint(plan), sources, " ".join(marks(plan)[:NODES_NAMED]), seed)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class LoaderState:
     """The next place of the epoch to be delivered, over all ranks."""
 
     identity: PlanIdentity
-    seed: int | None
+    rows: int
     epoch: int
     position: int
 
@@ -50,48 +59,62 @@ class LoaderState:
         return {
             "format": FORMAT,
             **asdict(self.identity),
-            "seed": self.seed,
+            "rows": self.rows,
             "epoch": self.epoch,
             "position": self.position,
         }
 
     @classmethod
-    def from_json(cls, state: Any, identity: PlanIdentity, seed: int | None) -> LoaderState:
-        """The state, if it belongs to this plan over this data.
+    def from_json(cls, state: Any, identity: PlanIdentity, rows: Callable[[int], int]) -> LoaderState:
+        """The state, if it belongs to this plan over this data; ``rows(epoch)`` are those that an epoch has here.
 
         Raises:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
         """
-        needed = {"format", "epoch", "position", "seed", *(field.name for field in fields(PlanIdentity))}
-        if not isinstance(state, Mapping) or not needed <= state.keys() or state["format"] != FORMAT:
+        if not isinstance(state, Mapping) or state.get("format") != FORMAT or not _well_formed(state):
             raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")
-        saved = PlanIdentity(**{field.name: state[field.name] for field in fields(PlanIdentity)})
+        saved = PlanIdentity(state["fingerprint"], state["snapshot"], state["plan"], state["seed"])
         changes = _changes(saved, identity)
+        epoch, position = state["epoch"], state["position"]
+        if not changes and epoch >= 0 and state["rows"] != rows(epoch):
+            changes.append(f"epoch {epoch} had {state['rows']} rows and has {rows(epoch)}")
         if changes:
             raise StateMismatchError(
                 f"this checkpoint belongs to another epoch order: {'; '.join(changes)}. Build the loader from the same "
                 "version and the same operations as when the checkpoint was written"
             )
-        epoch, position = state["epoch"], state["position"]
-        if not (isinstance(epoch, int) and isinstance(position, int) and 0 <= position <= identity.rows):
-            raise StateMismatchError(
-                f"position {position!r} in epoch {epoch!r} is not in an epoch of {identity.rows} rows"
-            )
-        return cls(identity, seed, epoch, position)
+        if epoch < 0 or not 0 <= position <= state["rows"]:
+            raise StateMismatchError(f"there is no position {position} in epoch {epoch} of {state['rows']} rows")
+        return cls(identity, state["rows"], epoch, position)
+
+
+def _well_formed(state: Mapping[str, Any]) -> bool:
+    return all(
+        name in state and isinstance(state[name], kind) and not isinstance(state[name], bool)
+        for name, kind in TYPES.items()
+    )
 
 
 def _changes(saved: PlanIdentity, now: PlanIdentity) -> list[str]:
     changes = []
     if saved.snapshot != now.snapshot:
         changes.append(f"the data was {saved.snapshot!r} and is {now.snapshot!r}")
-    if saved.plan != now.plan:
-        gone = [mark for mark in saved.plan.split() if mark not in now.plan.split()]
-        new = [mark for mark in now.plan.split() if mark not in saved.plan.split()]
-        changes.append(
-            f"the plan had {' '.join(gone) or 'the same steps in another order'} and now has {' '.join(new) or 'not'}"
-        )
+    if saved.seed != now.seed:
+        changes.append(f"the shuffle's seed was {saved.seed} and is {now.seed}")
+    if saved.plan != now.plan and (difference := _difference(saved, now)):
+        changes.append(difference)
     if not changes and saved.fingerprint != now.fingerprint:
         changes.append("the plan has changed")
-    if not changes and saved.rows != now.rows:
-        changes.append(f"it had {saved.rows} rows and has {now.rows}")
     return changes
+
+
+def _difference(saved: PlanIdentity, now: PlanIdentity) -> str:
+    """The operations that came, went or changed; those that a change of data or seed explains are left out."""
+    known = {"Scan"} if saved.snapshot != now.snapshot else set()
+    known |= {"Shuffle"} if saved.seed != now.seed and None not in (saved.seed, now.seed) else set()
+    before, after = saved.plan.split(), now.plan.split()
+    gone = [mark for mark in before if mark not in after and mark.partition(":")[0] not in known]
+    new = [mark for mark in after if mark not in before and mark.partition(":")[0] not in known]
+    if gone or new:
+        return f"the plan had {' '.join(gone) or 'no such step'} and now has {' '.join(new) or 'no such step'}"
+    return "" if known else "the plan has the same steps in another order"

@@ -6,9 +6,10 @@ what is here turns places into batches of tensors and counts how far an epoch ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +25,8 @@ from lakefeed.run.feed import Feed, Range
 from lakefeed.run.prefetch import background
 from lakefeed.run.rebatch import joined
 
-Collate = Callable[[dict[str, Any]], Any]
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
+"""What a DataLoader takes and a plan decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,17 @@ class Batching:
     drop_last: bool
 
     def deal(self, rows: int, begin: int) -> Deal:
+        """The places ``[begin, rows)`` dealt.
+
+        Raises:
+            InvalidArgumentError: there are too few rows, or single rows do not come out even.
+        """
+        ranks = self.world.world_size
+        if self.batch_size is None and (rows - begin) % ranks and not self.drop_last:
+            raise InvalidArgumentError(
+                f"{rows - begin} single rows cannot be dealt to {ranks} ranks in the same number of steps; use "
+                "batch_size=1 (some of the last batches then hold two rows), or drop_last=True"
+            )
         return Deal(rows, self.batch_size or 1, self.world, self.drop_last, begin)
 
 
@@ -49,106 +61,157 @@ class TorchLoader(DataLoader[Any]):
     """
 
     def __init__(self, epochs: Epochs, batching: Batching, prefetch_batches: int, options: Mapping[str, Any]) -> None:
-        refused = sorted(OURS & options.keys())
-        if refused:
-            raise InvalidArgumentError(
-                f"to_torch does not take {listed(refused)}: the order comes from shuffle(), the size from batch_size"
-            )
+        settings = {"collate_fn": _unchanged, **{name: value for name, value in options.items() if value is not None}}
+        _check(settings)
         self._epochs = epochs
         self._batching = batching
-        start, stop = epochs.places
-        self._rows = stop - start
-        self._resume: int | None = None
+        self._epoch = 0
+        self._begin = 0
+        """The place from which the next iteration starts."""
         self._position = 0
-        self._steps = Steps(epochs, batching, prefetch_batches if not options.get("num_workers") else 0)
-        settings = {"collate_fn": _unchanged, **{name: value for name, value in options.items() if value is not None}}
-        batching.deal(self._rows, 0)
+        self._turn: object = None
+        """The iteration whose batches count; another epoch or state ends its turn."""
+        self._deal(0, 0)
+        self._steps = Steps(
+            epochs,
+            batching,
+            prefetch_batches if not settings.get("num_workers") else 0,
+            shared=bool(settings.get("persistent_workers")),
+        )
         super().__init__(self._steps, batch_size=None, **settings)
 
     def __len__(self) -> int:
         """Steps of the coming epoch, the same for every rank."""
-        return self._batching.deal(self._rows, self._resume or 0).steps
+        return self._deal(self._epoch, self._begin).steps
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, so that early ends are seen
-        begin, self._resume = self._resume or 0, None
-        deal = self._batching.deal(self._rows, begin)
-        self._steps.aim(self.epoch, begin)
-        self._position = begin
+        epoch, begin = self._epoch, self._begin
+        deal = self._deal(epoch, begin)
+        turn = self._turn = object()
+        self._position, self._begin = begin, 0
+        self._steps.aim(epoch, begin)
         batches = super().__iter__()
-        for step, batch in enumerate(batches):
-            self._position = deal.end(step)
-            yield batch
-        self.set_epoch(self.epoch + 1)
+        made_here = self._steps.opened()
+        try:
+            for step, batch in enumerate(batches):
+                if self._turn is turn:
+                    self._position = deal.end(step)
+                yield batch
+            if self._turn is turn:
+                self._go(epoch + 1, 0)
+        finally:
+            # At once, not when the last reference goes: a kept traceback would keep threads and processes.
+            if made_here is not None:
+                made_here.close()
+            elif not self.persistent_workers:
+                _end_workers(batches)
 
     @property
     def epoch(self) -> int:
         """The epoch that is, or will be, delivered."""
-        return self._steps.epoch
+        return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch to deliver next: its effective seed is the shuffle's seed + ``epoch``.
 
+        The epoch that is due anyway (after a completed one, or by a loaded state) keeps its place. A running iteration
+        goes on with its own epoch, and no longer counts for ``state_dict()``.
+
         Raises:
             InvalidArgumentError: a negative epoch.
         """
-        if epoch < 0:
-            raise InvalidArgumentError(f"set_epoch({epoch}): an epoch is a whole number from 0 on")
-        if epoch != self.epoch:
-            self._resume, self._position = None, 0
-            self._steps.aim(epoch, 0)
+        if not hasattr(epoch, "__index__") or epoch < 0:
+            raise InvalidArgumentError(f"set_epoch({epoch!r}): an epoch is a whole number from 0 on")
+        if epoch != self._epoch:
+            self._go(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands after the batches received so far: JSON values, under 1 KB, the same on every rank."""
-        return LoaderState(self._identity(), self._epochs.seed, self.epoch, self._position).to_json()
+        return LoaderState(self._identity, self._epochs.rows(self._epoch), self._epoch, self._position).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state`` was taken: the rows not delivered yet, with any ranks, workers and batch size.
 
         Raises:
             StateMismatchError: the state belongs to other data or another plan; the message says what changed.
+            InvalidArgumentError: fewer rows are left than there are ranks.
         """
-        loaded = LoaderState.from_json(state, self._identity(), self._epochs.seed)
-        self._steps.aim(loaded.epoch, loaded.position)
-        self._resume = self._position = loaded.position
+        loaded = LoaderState.from_json(state, self._identity, self._epochs.rows)
+        self._deal(loaded.epoch, loaded.position)
+        self._go(loaded.epoch, loaded.position)
 
+    def _go(self, epoch: int, place: int) -> None:
+        self._turn = None
+        self._epoch, self._begin, self._position = epoch, place, place
+
+    def _deal(self, epoch: int, begin: int) -> Deal:
+        return self._batching.deal(self._epochs.rows(epoch), begin)
+
+    @cached_property
     def _identity(self) -> PlanIdentity:
-        return PlanIdentity.of(self._epochs.plan, self._rows)
+        return PlanIdentity.of(self._epochs.plan, self._epochs.seed)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    refused = sorted(OURS & settings.keys())
+    if refused:
+        raise InvalidArgumentError(
+            f"to_torch does not take {listed(refused)}: the order comes from shuffle(), the size from batch_size"
+        )
+    if not settings.get("in_order", True):
+        raise InvalidArgumentError("to_torch does not take in_order=False: a checkpoint counts batches in their order")
+
+
+def _end_workers(batches: object) -> None:
+    """Ends the worker processes of torch's iterator, which else live as long as the iterator."""
+    end = getattr(batches, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 class Steps(IterableDataset[Any]):
-    """The batches of one rank, one after the other; worker ``w`` of ``n`` makes every ``n``-th."""
+    """The batches of one rank, one after the other; worker ``w`` of ``n`` makes every ``n``-th.
 
-    def __init__(self, epochs: Epochs, batching: Batching, prefetch_batches: int) -> None:
+    ``shared``: worker processes outlive an iteration, so they have to see what the main process aims at.
+    """
+
+    def __init__(self, epochs: Epochs, batching: Batching, prefetch_batches: int, *, shared: bool) -> None:
         self._epochs = epochs
         self._batching = batching
         self._prefetch = prefetch_batches
-        # Shared, so that persistent workers see the epoch that the main process has come to.
-        self._aim = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # torch's
-
-    @property
-    def epoch(self) -> int:
-        return int(self._aim[0])
+        self._aim = torch.zeros(2, dtype=torch.int64)
+        if shared:
+            self._aim.share_memory_()  # type: ignore[no-untyped-call]  # torch's
+        self._opened: Generator[Any] | None = None
 
     def aim(self, epoch: int, begin: int) -> None:
         """The epoch and place from which the next iteration starts."""
         self._aim[0], self._aim[1] = epoch, begin
 
+    def opened(self) -> Generator[Any] | None:
+        """The iterator made last in this process, once."""
+        made, self._opened = self._opened, None
+        return made
+
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        return background(self._batches(first, every), self._prefetch)
+        epoch, begin = self._aim.tolist()
+        made = background(self._batches(epoch, begin, first, every), self._prefetch)
+        if worker is None:
+            self._opened = made
+        return made
 
-    def _batches(self, first: int, every: int) -> Iterator[Any]:
-        feed = self._epochs.feed(self.epoch)
-        shift, stop = self._epochs.places
-        deal = self._batching.deal(stop - shift, int(self._aim[1]))
-        mine = _Mine(deal, first, every, shift)
-        copy = feed.pieces.resident and self._epochs.seed is None
-        for _, batch in _whole(feed, mine):
-            for step in self._epochs.late:
-                batch = step.apply(batch, 0)
-            made = tensors(batch, copy=copy)
-            yield made if self._batching.batch_size else {name: column[0] for name, column in made.items()}
+    def _batches(self, epoch: int, begin: int, first: int, every: int) -> Iterator[Any]:
+        feed = self._epochs.feed(epoch)
+        shift, stop = self._epochs.places(epoch)
+        mine = _Mine(self._batching.deal(stop - shift, begin), first, every, shift)
+        with closing(_whole(feed, mine)) as whole:
+            for batch in whole:
+                for step in self._epochs.late:
+                    batch = step.apply(batch, 0)
+                made = tensors(batch, copy=feed.lends)
+                yield made if self._batching.batch_size else {name: column[0] for name, column in made.items()}
 
 
 @dataclass(frozen=True)
@@ -168,15 +231,14 @@ class _Mine:
     def steps(self) -> range:
         return range(self.first, self.deal.steps, self.every)
 
-    def within(self, low: int, high: int) -> list[Range]:
+    def within(self, low: int, high: int) -> Iterator[Range]:
         """The parts of ``[low, high)`` that are in a batch of this worker."""
-        found = []
         for step in self.steps[self._from(low) :]:
             start, stop = self.places(step)
             if start >= high:
-                break
-            found.append((max(start, low), min(stop, high)))
-        return [(start, stop) for start, stop in found if start < stop]
+                return
+            if max(start, low) < min(stop, high):
+                yield max(start, low), min(stop, high)
 
     def _from(self, low: int) -> int:
         """An index into ``steps`` at or before the first whose batch reaches ``low``."""
@@ -186,24 +248,21 @@ class _Mine:
         return max(passed // self.every - 2, 0)
 
 
-def _whole(feed: Feed, mine: _Mine) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(step, its rows as one batch) for every step of this worker."""
+def _whole(feed: Feed, mine: _Mine) -> Generator[pa.RecordBatch]:
+    """The rows of every step of this worker, each as one batch."""
     if not mine.steps:
         return
-    steps = iter(mine.steps)
-    step = next(steps)
+    stops = (mine.places(step)[1] for step in mine.steps)
+    due: int | None = next(stops)
     held: list[pa.RecordBatch] = []
-    due = mine.places(step)
     with closing(feed.batches(mine.places(mine.steps[0])[0], mine.within)) as parts:
         for (_, stop), part in parts:
             held.append(part)
-            if stop == due[1]:
-                yield step, joined(held)
-                held = []
-                following = next(steps, None)
-                if following is None:
+            if stop == due:
+                yield joined(held)
+                held, due = [], next(stops, None)
+                if due is None:
                     return
-                step, due = following, mine.places(following)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -25,15 +25,19 @@ class World:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+        whole = hasattr(self.rank, "__index__") and hasattr(self.world_size, "__index__")
+        if not whole or self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise InvalidArgumentError(
-                f"rank={self.rank}, world_size={self.world_size}: rank must be in range(world_size)"
+                f"rank={self.rank!r}, world_size={self.world_size!r}: rank must be in range(world_size)"
             )
 
     @classmethod
     def from_environment(cls) -> World:
         """What ``RANK`` and ``WORLD_SIZE`` say, as launchers such as torchrun set them; else a world of one."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        if not (rank.isdecimal() and size.isdecimal()):
+            raise InvalidArgumentError(f"RANK={rank!r} and WORLD_SIZE={size!r} in the environment are no whole numbers")
+        return cls(int(rank), int(size))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ number, the global position, and any number of ranks and workers can continue fr
 A shuffled epoch:
 
 1. the pieces are permuted, then gathered into *pools*: runs of pieces that hold at least the window's rows and about
-   `POOL_BYTES` decoded (pieces that are resident cost nothing, so all of them make one pool);
+   `POOL_BYTES` decoded (pieces that are all resident count as a single one, however the table happens to be chunked);
 2. in a pool the rows are cut into *blocks* (slices of pieces), and the blocks are permuted;
 3. the sequence of blocks is cut into *windows*, and inside each window the rows are permuted.
 
@@ -43,13 +43,21 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Span:
-    """A run of consecutive places ``[start, stop)`` of the epoch that is gathered at once."""
+class Pool:
+    """Pieces to hold decoded together: they make the places ``[start, stop)`` of the epoch."""
 
     start: int
     stop: int
-    pool: tuple[int, ...]
-    """The pieces to hold decoded while this span and its neighbours of the same pool are read."""
+    pieces: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of consecutive places ``[start, stop)`` of the epoch within one pool."""
+
+    start: int
+    stop: int
+    pool: Pool
     pieces: Indices | None = None
     """For a shuffled span: the piece of each place; None when the span is its (only) piece as it stands."""
     rows: Indices | None = None
@@ -78,7 +86,7 @@ class Order(Protocol):
     def spans(self, start: int = 0) -> Iterator[Span]:
         """The spans from the one that holds place ``start`` on, in order; their union is ``[…, len)``."""
 
-    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
+    def upcoming(self, start: int = 0) -> Iterator[Pool]:
         """The pools of those spans, each once, in order: what to decode ahead. No piece is in two pools."""
 
 
@@ -87,12 +95,14 @@ def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window
 
     ``seed`` None or a window of 1: as they stand. ``window`` None: a fair shuffle over everything.
     """
-    rows = np.asarray(lengths, dtype=np.int64)
+    rows, held = np.asarray(lengths, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
     if seed is None or window == 1:
         return InOrder(rows)
-    return Shuffled(
-        rows, np.asarray(sizes, dtype=np.int64), seed, max(int(rows.sum()), 1) if window is None else window
-    )
+    total = int(rows.sum())
+    window = max(total, 1) if window is None else window
+    if held.any():
+        return Shuffled(rows, held, seed, window)
+    return Shuffled(np.array([total]), np.zeros(1, np.int64), seed, window, chunks=rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,24 +119,24 @@ class InOrder:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def spans(self, start: int = 0) -> Iterator[Span]:
-        for piece in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
-            end = int(self.ends[piece])
-            length = int(self.lengths[piece])
-            if length:
-                yield Span(end - length, end, (piece,))
+        return (Span(pool.start, pool.stop, pool) for pool in self.upcoming(start))
 
-    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
-        return (span.pool for span in self.spans(start))
+    def upcoming(self, start: int = 0) -> Iterator[Pool]:
+        for piece in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
+            stop, length = int(self.ends[piece]), int(self.lengths[piece])
+            if length:
+                yield Pool(stop - length, stop, (piece,))
 
 
 @dataclass(frozen=True, eq=False)
 class Shuffled:
-    """Pieces, blocks and rows permuted (see the module)."""
+    """Pieces, blocks and rows permuted (see the module). ``chunks``: what the single resident piece consists of."""
 
     lengths: Indices
     sizes: Indices
     seed: int
     window: int
+    chunks: Indices | None = None
 
     def __len__(self) -> int:
         return int(self.lengths.sum())
@@ -149,27 +159,39 @@ class Shuffled:
         return np.cumsum([self.lengths[pool].sum() for pool in self.pools], dtype=np.int64)
 
     def spans(self, start: int = 0) -> Iterator[Span]:
-        for index in range(int(np.searchsorted(self.ends, start, side="right")), len(self.pools)):
-            pool = self.pools[index]
-            rows = int(self.lengths[pool].sum())
-            first = int(self.ends[index]) - rows
-            yield from self._windows(index, pool, first, max(start - first, 0) // self.window)
+        for index in self._from(start):
+            yield from self._windows(index, max(start - self._pool(index).start, 0) // self.window)
 
-    def upcoming(self, start: int = 0) -> Iterator[tuple[int, ...]]:
-        first = int(np.searchsorted(self.ends, start, side="right"))
-        return (tuple(pool.tolist()) for pool in self.pools[first:])
+    def upcoming(self, start: int = 0) -> Iterator[Pool]:
+        return map(self._pool, self._from(start))
 
-    def _windows(self, index: int, pool: Indices, first: int, skip: int) -> Iterator[Span]:
-        pieces, begins, lengths = self._blocks(index, pool)
+    def _from(self, start: int) -> range:
+        """The indices of the pools from the one that holds place ``start`` on."""
+        return range(int(np.searchsorted(self.ends, start, side="right")), len(self.pools))
+
+    def _pool(self, index: int) -> Pool:
+        pieces = self.pools[index] if self.chunks is None else np.flatnonzero(self.chunks)
+        return Pool(int(self.ends[index - 1]) if index else 0, int(self.ends[index]), tuple(pieces.tolist()))
+
+    def _windows(self, index: int, skip: int) -> Iterator[Span]:
+        pool = self._pool(index)
+        pieces, begins, lengths = self._blocks(index, self.pools[index])
         ends = np.cumsum(lengths)
-        total = int(ends[-1])
-        held = tuple(pool.tolist())
+        total = pool.stop - pool.start
         for number in range(skip, -(-total // self.window)):
             low, high = number * self.window, min((number + 1) * self.window, total)
             places = np.arange(low, high)[permutation(high - low, self.seed, _ROWS, index, number)]
             block = np.searchsorted(ends, places, side="right")
             rows = begins[block] + places - (ends[block] - lengths[block])
-            yield Span(first + low, first + high, held, pieces[block], rows)
+            yield Span(pool.start + low, pool.start + high, pool, *self._located(pieces[block], rows))
+
+    def _located(self, pieces: Indices, rows: Indices) -> tuple[Indices, Indices]:
+        """The places as rows of real pieces."""
+        if self.chunks is None:
+            return pieces, rows
+        ends = np.cumsum(self.chunks)
+        chunk = np.searchsorted(ends, rows, side="right").astype(np.int64, copy=False)
+        return chunk, rows - (ends - self.chunks)[chunk]
 
     def _blocks(self, index: int, pool: Indices) -> tuple[Indices, Indices, Indices]:
         """Piece, first row and length of every block of the pool, permuted."""

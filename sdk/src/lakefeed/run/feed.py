@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,15 +12,20 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.config import ReadSettings
-from lakefeed.plan.order import Order, Span
+from lakefeed.errors import TransformError
+from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
 
+MIB = 1 << 20
+GATHER_BYTES = 16 * MIB
+"""Shuffled rows that are copied together at once."""
+
 Range: TypeAlias = tuple[int, int]
-Wanted: TypeAlias = Callable[[int, int], list[Range]]
+Wanted: TypeAlias = Callable[[int, int], Iterable[Range]]
 
 
-def everything(start: int, stop: int) -> list[Range]:
+def everything(start: int, stop: int) -> Iterable[Range]:
     """The ranges of places that are wanted of ``[start, stop)``: all."""
     return [(start, stop)]
 
@@ -33,83 +38,137 @@ class Feed:
     order: Order
     settings: ReadSettings
 
+    @property
+    def lends(self) -> bool:
+        """Whether the batches may share memory with the source (a caller's table, a read-only map)."""
+        return self.pieces.resident and isinstance(self.order, InOrder)
+
     def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range.
 
-        ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart), so that a
-        rank gathers its own rows only. Every piece is decoded once, ahead of its use.
+        ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart, not empty),
+        so that a rank gathers its own rows only, and decodes no piece of which it needs none. A wide range may come in
+        several parts. Every piece is decoded once, ahead of its use.
         """
-        with _Pools(self, start) as pools:
+        with _Pools(self, start, wanted) as pools:
             for span in self.order.spans(start):
-                ranges = [(low, high) for low, high in wanted(max(span.start, start), span.stop) if low < high]
-                yield from (
-                    self._standing(pools, span, ranges) if span.rows is None else self._mixed(pools, span, ranges)
-                )
+                ranges = list(wanted(max(span.start, start), span.stop))
+                if ranges:
+                    pools.turn(span.pool)
+                    parts = self._standing if span.rows is None else self._mixed
+                    yield from parts(pools, span, ranges)
 
     def _standing(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[tuple[Range, pa.RecordBatch]]:
+        piece = pools.piece(span.pool.pieces[0])
         for low, high in ranges:
-            yield (low, high), pools.piece(span.pool[0], span.pool).slice(low - span.start, high - low)
+            yield (low, high), piece.slice(low - span.start, high - low)
 
     def _mixed(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[tuple[Range, pa.RecordBatch]]:
-        if not ranges:
-            return
-        # One gather for the span, then slices of it: a gather for each range would touch every piece again.
-        places = np.concatenate([np.arange(low, high) for low, high in ranges])
-        parts, arrange = span.parts(places)
-        taken = [pools.piece(part.piece, span.pool).take(part.rows) for part in parts]
-        rows = joined(taken).take(arrange)
-        place = 0
-        for low, high in ranges:
-            yield (low, high), rows.slice(place, high - low)
-            place += high - low
+        # One gather for many ranges, then slices of it: a gather for each would touch every piece again.
+        for together in _cut(ranges, pools.gather_rows):
+            places = np.concatenate([np.arange(low, high) for low, high in together])
+            parts, arrange = span.parts(places)
+            taken = [pools.piece(part.piece).take(part.rows) for part in parts]
+            rows = joined(taken).take(arrange)
+            place = 0
+            for low, high in together:
+                yield (low, high), rows.slice(place, high - low)
+                place += high - low
+
+
+def _cut(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
+    """The ranges in groups of about ``rows`` rows; a range that is longer is cut."""
+    group: list[Range] = []
+    held = 0
+    for start, stop in ranges:
+        for low in range(start, stop, rows):
+            high = min(low + rows, stop)
+            if group and held + high - low > rows:
+                yield group
+                group, held = [], 0
+            group.append((low, high))
+            held += high - low
+    if group:
+        yield group
 
 
 class _Pools:
-    """The decoded pieces of the pool in use, and pieces of the next pools decoded ahead."""
+    """The decoded pieces of the pool in use, and pieces of the pools to come decoded ahead."""
 
-    def __init__(self, feed: Feed, start: int) -> None:
+    def __init__(self, feed: Feed, start: int, wanted: Wanted) -> None:
         self._pieces = feed.pieces
         self._sizes = feed.pieces.sizes
         self._settings = feed.settings
         self._threads = ThreadPoolExecutor(feed.settings.threads, thread_name_prefix="lakefeed-feed")
         self._threaded = not any(step.runs_user_code for step in feed.pieces.steps)
-        self._coming = deque(piece for pool in feed.order.upcoming(start) for piece in pool)
+        self._upcoming = (
+            pool
+            for pool in feed.order.upcoming(start)
+            if next(iter(wanted(max(pool.start, start), pool.stop)), None) is not None
+        )
+        self._ahead: deque[Pool] = deque()
         self._under_way: dict[int, Future[list[pa.RecordBatch]]] = {}
         self._ready: dict[int, pa.RecordBatch] = {}
-        self._pool: tuple[int, ...] = ()
+        self._pool: Pool | None = None
+        self.gather_rows = 1
 
-    def piece(self, index: int, pool: tuple[int, ...]) -> pa.RecordBatch:
-        """The rows of one piece of ``pool``; pieces of pools gone by are let go."""
-        if pool != self._pool:
-            for gone in self._pool:
-                self._ready.pop(gone, None)
-                self._under_way.pop(gone, None)
-            self._pool = pool
-            self._submit(pool)
+    def turn(self, pool: Pool) -> None:
+        """Makes ``pool`` the one in use: lets go of the one before, reads what is missing, and then ahead."""
+        if self._pool is not None and pool.start == self._pool.start:
+            return
+        self._pool = pool
+        self._ready.clear()
+        if not self._ahead:
+            self._ahead.append(next(self._upcoming))
+        assert self._ahead.popleft().start == pool.start, "pools come in order"
+        self._submit(pool.pieces)
+        self._read_ahead()
+        some = self.piece(pool.pieces[0])
+        self.gather_rows = max(GATHER_BYTES * some.num_rows // max(some.nbytes, 1), 1)
+
+    def piece(self, index: int) -> pa.RecordBatch:
+        """The rows of one piece of the pool in use."""
         if index not in self._ready:
             self._ready[index] = self._finished(index)
         return self._ready[index]
 
-    def _submit(self, pool: tuple[int, ...]) -> None:
-        due, begun = set(pool), 0
-        held = 0
-        while self._coming:
-            piece = self._coming[0]
-            if piece not in due:
-                begun, held = begun + 1, held + self._sizes[piece]
-                if begun > self._settings.threads or held > self._settings.prefetch_bytes:
-                    return
-            self._coming.popleft()
-            self._under_way[piece] = self._threads.submit(self._read, piece)
+    def _submit(self, pieces: Iterable[int]) -> None:
+        for piece in pieces:
+            if piece not in self._under_way:
+                self._under_way[piece] = self._threads.submit(self._read, piece)
+
+    def _read_ahead(self) -> None:
+        """Begins the next pool, and more of them as long as the threads would else have nothing to do."""
+        pieces = sum(len(pool.pieces) for pool in self._ahead)
+        held = sum(self._sizes[piece] for pool in self._ahead for piece in pool.pieces)
+        while pieces <= self._settings.threads:
+            pool = next(self._upcoming, None)
+            if pool is None:
+                return
+            self._ahead.append(pool)
+            pieces += len(pool.pieces)
+            held += sum(self._sizes[piece] for piece in pool.pieces)
+            if held > self._settings.prefetch_bytes:
+                return  # begun when its turn comes
+            self._submit(pool.pieces)
 
     def _read(self, index: int) -> list[pa.RecordBatch]:
-        if self._threaded:
-            return [joined(list(self._pieces.batches(index)))]
-        return list(self._pieces.raw(index))
+        if not self._threaded:
+            return list(self._pieces.raw(index))
+        batches = list(self._pieces.batches(index))
+        return [joined(batches)] if batches else []
 
     def _finished(self, index: int) -> pa.RecordBatch:
         batches = self._under_way.pop(index).result()
-        return batches[0] if self._threaded else joined(list(self._pieces.stepped(index, batches)))
+        if not self._threaded:
+            batches = list(self._pieces.stepped(index, batches))
+        rows, expected = sum(batch.num_rows for batch in batches), self._pieces.items[index].rows
+        if rows != expected:
+            raise TransformError(
+                f"a part of the data gave {expected} rows when they were counted and {rows} now: a source changed "
+                "while it was read, or a filter or map_batches function does not give the same rows every time"
+            )
+        return joined(batches)
 
     def __enter__(self) -> _Pools:
         return self

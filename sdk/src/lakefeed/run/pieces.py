@@ -8,6 +8,7 @@ by running it (over the columns that it reads) once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -128,9 +129,8 @@ def _counted(
         return list(source.read(fragments[index], pushdown))
 
     counts = []
-    for index, batches in enumerate(
-        read_ahead(range(len(fragments)), read, settings, lambda index: fragments[index].size)
-    ):
-        places = (*offsets[index][: len(steps)], 0)
-        counts.append(sum(batch.num_rows for batch in run_chain(chain, batches, places)))
+    with closing(read_ahead(range(len(fragments)), read, settings, lambda index: fragments[index].size)) as ahead:
+        for index, batches in enumerate(ahead):
+            places = (*offsets[index][: len(steps)], 0)
+            counts.append(sum(batch.num_rows for batch in run_chain(chain, batches, places)))
     return counts

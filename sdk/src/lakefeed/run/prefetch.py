@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import Full, Queue
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 from lakefeed.config import ReadSettings
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-POLL_SECONDS = 0.1
-"""How long a thread with nothing to do waits before it looks whether it is still wanted."""
 
 
 def read_ahead(
@@ -58,27 +55,18 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     if depth <= 0:
         yield from items
         return
-    ready: Queue[tuple[bool, Any]] = Queue(maxsize=depth)
-    ended = Event()
-
-    def offer(entry: tuple[bool, Any]) -> bool:
-        while not ended.is_set():
-            try:
-                ready.put(entry, timeout=POLL_SECONDS)
-                return True
-            except Full:
-                continue
-        return False
+    ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    room = Semaphore(depth)
+    unwanted = Event()
 
     def make() -> None:
         try:
-            for item in items:
-                if not offer((True, item)):
-                    break
-            else:
-                offer((False, None))
+            while room.acquire() and not unwanted.is_set():
+                ready.put((True, next(items)))
+        except StopIteration:
+            ready.put((False, None))
         except BaseException as error:  # noqa: BLE001  # raised again where the items are consumed
-            offer((False, error))
+            ready.put((False, error))
         finally:
             if isinstance(items, Generator):
                 items.close()
@@ -88,12 +76,18 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     try:
         while True:
             more, value = ready.get()
-            if more:
-                yield value
-            elif value is None:
-                return
-            else:
+            if not more:
+                break
+            room.release()
+            yield value
+            del value
+        if value is not None:
+            try:
                 raise value
+            finally:
+                del value  # it holds this frame: without the cycle both go at once
     finally:
-        ended.set()
-        thread.join()
+        unwanted.set()
+        room.release()
+        if thread is not current_thread():  # a collected iterator may be closed by the very thread that it owns
+            thread.join()

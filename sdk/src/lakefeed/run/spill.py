@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from lakefeed.run.rebatch import rebatch
+from lakefeed.run.rebatch import joined
 
-SPILL_ROWS = 8_192
+MIB = 1 << 20
+SPILL_BYTES = 16 * MIB
 
 
 def spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, directory: Path) -> pa.Table:
     """The rows as a table that lives in a memory-mapped Arrow file rather than in memory.
 
     The file has no name from the start, so nothing is left behind whatever happens; the space is given back when the
-    table goes. Batches are cut to `SPILL_ROWS`, so that the pieces of the table depend on the rows alone.
+    table goes. The memory is read-only: who writes to it crashes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            for batch in rebatch(batches, SPILL_ROWS):
+        # The stream format, since in the file format dictionaries could not differ from batch to batch.
+        with pa.ipc.new_stream(file, schema) as writer:
+            for batch in _gathered(batches):
                 writer.write_batch(batch)
         file.flush()
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+    return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of about `SPILL_BYTES`, made of smaller ones, so that a gather meets few of them."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= SPILL_BYTES:
+            yield joined(held)
+            held, size = [], 0
+    if held:
+        yield joined(held)
