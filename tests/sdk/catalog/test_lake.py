@@ -24,9 +24,9 @@ def test_good_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "A", "9a", "_a", "a" * 64, "a b", "a/b", "a.", ".a", "a.b.c", "ä", "a\n", "../a", "a'"]
+    "name", ["", "A", "9a", "_a", "a" * 64, "a b", "a/b", "a.", ".a", "a.b.c", "ä", "a\n", "../a", "a'", None, 3]
 )
-def test_bad_names(name: str) -> None:
+def test_bad_names(name: object) -> None:
     with pytest.raises(InvalidNameError, match="cannot be a dataset name"):
         check_name(name)
 

@@ -26,7 +26,7 @@ PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 OPEN_LAKES = 16
 
 
-def check_name(name: str, namespace: str = "default") -> tuple[str, str]:
+def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
     """``(namespace, table)`` of a dataset name; ``namespace`` is taken where the name has none.
 
     Raises:
@@ -36,7 +36,7 @@ def check_name(name: str, namespace: str = "default") -> tuple[str, str]:
         >>> check_name("digits"), check_name("team.digits")
         (('default', 'digits'), ('team', 'digits'))
     """
-    parts = name.split(".")
+    parts = name.split(".") if isinstance(name, str) else []
     if not 1 <= len(parts) <= 2 or not all(PART.fullmatch(part) for part in parts):
         raise InvalidNameError(
             f"{name!r} cannot be a dataset name: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, "
