@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes, LoadFiles
+from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.errors import (
     ColumnNotFoundError,
     InvalidArgumentError,
@@ -25,6 +27,8 @@ from lakefeed.ops.split import Side
 from lakefeed.plan import Node
 from lakefeed.run import Local
 from lakefeed.run.count import known_rows
+from lakefeed.run.save import Writing
+from lakefeed.sources.memory import checked_nulls
 from lakefeed.storage import BlobStore
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def version(given: int | None) -> int | None:
     """A version number, or None."""
     if given is not None and (not _is_whole(given) or given < 1):
         raise InvalidArgumentError(f"version={given!r}: versions are the whole numbers 1, 2, 3, …; None is the newest")
-    return given
+    return None if given is None else int(given)
 
 
 def whole(given: int, what: str) -> int:
@@ -84,9 +88,11 @@ def schema(given: pa.Schema) -> pa.Schema:
     """A pyarrow schema with names that differ."""
     if not isinstance(given, pa.Schema):
         raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
-    twice = sorted({name for name in given.names if given.names.count(name) > 1})
-    if twice or not given.names:
-        raise SchemaError(f"a schema needs columns of different names; more than once: {listed(twice)}")
+    twice = sorted(name for name, times in Counter(given.names).items() if times > 1)
+    if not given.names:
+        raise SchemaError("a schema needs at least one column")
+    if twice:
+        raise SchemaError(f"column names must differ; {listed(twice)} occur more than once")
     return given
 
 
@@ -97,7 +103,7 @@ def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
     if not isinstance(given, pa.Table):
         raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
     schema(given.schema)
-    return given
+    return checked_nulls(given, "from_arrow")
 
 
 def locations(given: Any) -> list[str]:
@@ -109,13 +115,14 @@ def locations(given: Any) -> list[str]:
     return [os.fspath(item) for item in many]
 
 
-def columns(given: Sequence[str]) -> tuple[str, ...]:
+def columns(given: Any) -> tuple[str, ...]:
     """Column names."""
-    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(name, str) for name in names):
         raise InvalidArgumentError(f"select takes a list of column names, not {given!r:.80}")
-    if not given:
+    if not names:
         raise InvalidArgumentError("select needs at least one column")
-    return tuple(given)
+    return tuple(map(str, names))
 
 
 def batches(size: int | None, form: str) -> None:
@@ -130,6 +137,8 @@ def split(plan: Node, test_size: Any, given_seed: int | None, by: str | None) ->
     """The two sides of a split."""
     if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
         raise InvalidArgumentError(f"test_size={test_size!r}: give a share between 0 and 1, such as 0.2")
+    if by is not None and not isinstance(by, str):
+        raise InvalidArgumentError(f"by={by!r}: give the name of a key column, or None")
     chosen = 0 if given_seed is None else seed(given_seed)
     if by is not None:
         return {side: SplitByKey(plan, by, chosen, float(test_size), side) for side in SIDES}
@@ -181,10 +190,34 @@ def metadata_changes(
     given: pa.Schema, description: str | None, types: ColumnTypes | None, description_key: str, types_key: str
 ) -> dict[str, str]:
     """The table properties that an ``update`` sets."""
-    changes = {} if description is None else {description_key: description}
+    changes = {} if description is None else {description_key: text(description, "description")}
     if types is not None:
         changes[types_key] = json.dumps(normalize_types(types, given), sort_keys=True)
     return changes
+
+
+def text(given: Any, what: str) -> str:
+    """Text."""
+    if not isinstance(given, str):
+        raise InvalidArgumentError(f"{what}={given!r:.80}: give text")
+    return given
+
+
+def writing(
+    copy_files: Any, stats: Any, provenance: Any, idempotency_key: Any, fence: Any, description: Any = None
+) -> Writing:
+    """What ``save`` and ``append_to`` are told besides the rows."""
+    if copy_files != "auto" and not isinstance(copy_files, bool):
+        raise InvalidArgumentError(f'copy_files={copy_files!r}: it is "auto", True or False')
+    if not isinstance(stats, bool):
+        raise InvalidArgumentError(f"stats={stats!r}: it is True or False")
+    for given, kind, what in ((provenance, Provenance, "provenance"), (fence, Fence, "fence")):
+        if given is not None and not isinstance(given, kind):
+            raise InvalidArgumentError(f"{what}={given!r:.80}: give a lakefeed.{kind.__name__}")
+    for given, what in ((idempotency_key, "idempotency_key"), (description, "description")):
+        if given is not None:
+            text(given, what)
+    return Writing(copy_files, stats, provenance, idempotency_key, fence)
 
 
 def with_pandas(collect: Callable[[], pa.Table]) -> pa.Table:

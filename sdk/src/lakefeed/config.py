@@ -8,14 +8,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
-from lakefeed.errors import ConfigError
+from lakefeed.errors import ConfigError, listed
 
+ENV_PREFIX = "LAKEFEED__"
 CONFIG_FILE = "lakefeed.toml"
 MIB = 1 << 20
 
@@ -74,7 +83,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="LAKEFEED__",
+        env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -100,10 +109,13 @@ class Settings(BaseSettings):
             >>> Settings.load(**{"commit.retries": 5}).commit.retries
             5
         """
+        _check_environment(cls)
         try:
             return cls(**_nested(overrides))
         except ValidationError as error:
             raise ConfigError(f"settings do not fit: {_reasons(error)}") from error
+        except (SettingsError, TOMLDecodeError) as error:
+            raise ConfigError(f"settings cannot be read: {error}") from error
 
     @classmethod
     def settings_customise_sources(
@@ -153,14 +165,29 @@ def _config_file() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def _check_environment(settings: type[BaseSettings]) -> None:
+    """A misspelt variable would otherwise be passed over in silence."""
+    known = {f"{ENV_PREFIX}{name}".upper() for name in settings.model_fields}
+    given = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+    unknown = sorted(name for name in given if _section_of(name) not in known)
+    if unknown:
+        raise ConfigError(f"no settings are {listed(unknown)}; the variables begin with {listed(sorted(known))}")
+
+
+def _section_of(variable: str) -> str:
+    return ENV_PREFIX + variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for dotted, value in flat.items():
         *parents, leaf = dotted.split(".")
         inner = result
         for parent in parents:
             inner = inner.setdefault(parent, {})
-        inner[leaf] = value
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{dotted!r} lies inside {parent!r}, which is given as {inner!r} as well")
+        inner[leaf] = dict(value) if isinstance(value, Mapping) else value
     return result
 
 

@@ -26,7 +26,7 @@ from lakefeed.run import Local
 from lakefeed.run.count import count_rows, known_rows
 from lakefeed.run.export import collect
 from lakefeed.run.python import dict_batches, rows
-from lakefeed.run.save import Writing, append_to, choose_types, save, typed_columns
+from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.files import files
 from lakefeed.sources.iceberg import IcebergSource, Since
@@ -353,8 +353,8 @@ class Dataset:
             global_: a fair shuffle of all rows; the rows are put on local disk for it unless they are in memory.
             window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
         """
-        chosen = fresh_seed() if seed is None else arguments.seed(seed)
-        return self._derive(Shuffle(self._plan, chosen, None if global_ else arguments.window(window)))
+        chosen, rows = fresh_seed() if seed is None else arguments.seed(seed), arguments.window(window)
+        return self._derive(Shuffle(self._plan, chosen, None if global_ else rows))
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
@@ -394,12 +394,11 @@ class Dataset:
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""
-        types = choose_types(self._runner, self._plan, column_types)
+        plan = self._plan
+        types = choose_types(self._runner, plan, column_types)
         if not types:
             return self
-        return self._derive(
-            FileColumns(self._plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False)
-        )
+        return self._derive(FileColumns(plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False))
 
     # ------------------------------------------------------------------ writing
 
@@ -434,7 +433,7 @@ class Dataset:
         Raises:
             DatasetExistsError, SchemaError, MissingFileError: nothing is written.
         """
-        writing = Writing(copy_files, stats, provenance, idempotency_key, fence)
+        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
         written = save(self._lake, self._plan, name, description, column_types, writing)
         return Dataset(name, version=written.version)
 
@@ -458,7 +457,7 @@ class Dataset:
         Raises:
             DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
         """
-        writing = Writing(copy_files, stats, provenance, idempotency_key, fence)
+        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
         written = append_to(self._lake, self._plan, name, writing)
         return Dataset(name, version=written.version)
 
@@ -516,7 +515,8 @@ class Dataset:
         return self._runner.sized(loaded._plan, size)
 
     def _store_for(self, load_files: LoadFiles) -> Any:
-        return None if load_files is False else self._lake.blobs
+        # What is asked for by name means the same in rows as in Arrow batches: only "auto" makes handles.
+        return self._lake.blobs if load_files == "auto" else None
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
         flat = None if self._node is None else flatten(self._node)
@@ -538,6 +538,9 @@ class AddedRows(Dataset):
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """``pyarrow.RecordBatch``, streamed."""
         return self.batches(format="arrow")
+
+    def __repr__(self) -> str:
+        return f"AddedRows({self._name!r}, from_version={self.from_version}, version={self._version})"
 
 
 def _made(

@@ -26,7 +26,9 @@ def format_of(url: str) -> Format:
         >>> format_of("rows.csv.gz").name
         'csv'
     """
-    name = url.split("::")[0].split("?")[0].rsplit("/", 1)[-1].lower()
+    name = url.split("::")[0].rsplit("/", 1)[-1].lower()
+    if url.startswith(("http://", "https://")):
+        name = name.split("?")[0]
     stem, _, last = name.rpartition(".")
     if last in compressions:
         name = stem

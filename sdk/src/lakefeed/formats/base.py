@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import fsspec
 import pyarrow as pa
 
-from lakefeed.errors import MissingFileError
+from lakefeed.errors import FileError, FormatError, MissingFileError
 from lakefeed.expr import Expr
 
 
@@ -42,23 +46,50 @@ class Format(Protocol):
         """The rows ``[start, stop)`` of a part, streamed, as ``columns`` of ``schema``."""
 
 
-def opened(url: str) -> Any:
+def opened(url: str, compression: str | None = "infer") -> Any:
     """The file open for reading bytes, decompressed by its suffix.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: it is not there, or a folder.
+        FileError: it may not be read.
     """
+    with reaching(url):
+        return fsspec.open(url, "rb", compression=compression).open()
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Errors of getting at a file as ours."""
     try:
-        return fsspec.open(url, "rb", compression="infer").open()
+        yield
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no file {url!r}") from error
+    except IsADirectoryError as error:
+        raise MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}") from error
+    except PermissionError as error:
+        raise FileError(f"{url!r} may not be read: {error}") from error
+
+
+BROKEN = (pa.ArrowException, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, UnicodeDecodeError)
+
+
+@contextmanager
+def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
+    """Errors of content that is not what the format says, as `FormatError`."""
+    try:
+        yield
+    except BROKEN as error:
+        raise FormatError(f"{url!r} cannot be read as {form}: {error}{advice}") from error
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise
+        # So Arrow says that the bytes inside a file make no sense.
+        raise FormatError(f"{url!r} cannot be read as {form}: {error}{advice}") from error
 
 
 def stamp(url: str) -> tuple[Any, ...]:
     """What tells that a file is still the same one: its size and its modification time or entity tag."""
     fs, path = fsspec.core.url_to_fs(url)
-    try:
+    with reaching(url):
         info = fs.info(path)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {url!r}") from error
     return info.get("size"), info.get("mtime") or info.get("ETag") or info.get("LastModified")

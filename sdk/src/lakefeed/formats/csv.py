@@ -8,20 +8,24 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.base import FilePart, opened
+from lakefeed.formats.base import FilePart, opened, reading
+
+BLOCK_BYTES = 8 << 20
+"""What is parsed at a time, and looked at for types; no line may be longer."""
+
+ADVICE = ". Types were taken from the first rows; a column that changes its kind further down needs a cleaned file"
 
 
 class Csv:
-    """``.csv`` files, also compressed."""
+    """``.csv`` files, also compressed. An empty cell is null; quoted it is an empty text."""
 
     name: ClassVar[str] = "csv"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     counted: ClassVar[bool] = False
 
     def schema(self, url: str) -> pa.Schema:
-        with opened(url) as file, _open(url, file, None, None) as reader:
+        with reading(url, self.name), opened(url) as file, _open(file, None, None) as reader:
             return reader.schema
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
@@ -30,22 +34,20 @@ class Csv:
     def read(
         self, url: str, part: FilePart, schema: pa.Schema, columns: Sequence[str] | None, start: int, stop: int | None
     ) -> Iterator[pa.RecordBatch]:
-        with opened(url) as file, _open(url, file, schema, columns) as reader:
-            try:
-                yield from reader
-            except pa.ArrowInvalid as error:
-                raise FormatError(
-                    f"{url!r} cannot be read as csv: {error}. Types were taken from the first rows; a column that "
-                    "changes its kind further down needs a cleaned file"
-                ) from error
+        with reading(url, self.name, ADVICE), opened(url) as file, _open(file, schema, columns) as reader:
+            yield from reader
 
 
-def _open(url: str, file: Any, schema: pa.Schema | None, columns: Sequence[str] | None) -> pacsv.CSVStreamingReader:
-    types = None if schema is None else {field.name: field.type for field in schema}
+def _open(file: Any, schema: pa.Schema | None, columns: Sequence[str] | None) -> pacsv.CSVStreamingReader:
     convert = pacsv.ConvertOptions(
-        column_types=types, include_columns=list(columns) if columns is not None else None, strings_can_be_null=True
+        column_types=None if schema is None else {field.name: field.type for field in schema},
+        include_columns=None if columns is None else list(columns),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
     )
-    try:
-        return pacsv.open_csv(file, convert_options=convert)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise FormatError(f"{url!r} cannot be read as csv: {error}") from error
+    return pacsv.open_csv(
+        file,
+        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+        convert_options=convert,
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+    )

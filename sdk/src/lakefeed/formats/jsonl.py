@@ -8,9 +8,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.base import FilePart, opened
+from lakefeed.formats.base import FilePart, opened, reading
+
+BLOCK_BYTES = 8 << 20
+"""What is parsed at a time, and looked at for types; no line may be longer."""
+
+KIND = "JSON lines (one object a line)"
 
 
 class JsonLines:
@@ -21,7 +25,7 @@ class JsonLines:
     counted: ClassVar[bool] = False
 
     def schema(self, url: str) -> pa.Schema:
-        with opened(url) as file, _open(url, file, None) as reader:
+        with reading(url, KIND), opened(url) as file, _open(file, None) as reader:
             schema: pa.Schema = reader.schema
             return schema
 
@@ -31,21 +35,11 @@ class JsonLines:
     def read(
         self, url: str, part: FilePart, schema: pa.Schema, columns: Sequence[str] | None, start: int, stop: int | None
     ) -> Iterator[pa.RecordBatch]:
-        with opened(url) as file, _open(url, file, schema) as reader:
-            try:
-                for batch in reader:
-                    yield batch.select(list(columns)) if columns is not None else batch
-            except pa.ArrowInvalid as error:
-                raise _broken(url, error) from error
+        with reading(url, KIND), opened(url) as file, _open(file, schema) as reader:
+            for batch in reader:
+                yield batch if columns is None else batch.select(list(columns))
 
 
-def _open(url: str, file: Any, schema: pa.Schema | None) -> Any:
+def _open(file: Any, schema: pa.Schema | None) -> Any:
     parse = None if schema is None else pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    try:
-        return pajson.open_json(file, parse_options=parse)
-    except pa.ArrowInvalid as error:
-        raise _broken(url, error) from error
-
-
-def _broken(url: str, error: pa.ArrowInvalid) -> FormatError:
-    return FormatError(f"{url!r} cannot be read as JSON lines (one object a line): {error}")
+    return pajson.open_json(file, read_options=pajson.ReadOptions(block_size=BLOCK_BYTES), parse_options=parse)

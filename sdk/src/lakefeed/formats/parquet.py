@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, ClassVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import split_protocol
 
-from lakefeed.errors import FormatError, MissingFileError
 from lakefeed.expr import Bounds, Expr, can_match, paths
-from lakefeed.formats.base import FilePart, stamp
+from lakefeed.formats.base import FilePart, opened, reaching, reading, stamp
 
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
@@ -39,7 +39,7 @@ class Parquet:
 
 
 def _file(url: str) -> ParquetFile:
-    return ParquetFile(url, lambda url: fsspec.open(url, "rb").open())
+    return ParquetFile(url, lambda url: opened(url, compression=None))
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,19 @@ class ParquetFile:
             MissingFileError: there is no such file.
             FormatError: it is not Parquet.
         """
-        mark = None if self.immutable else stamp(self.url)
-        key = (self.url, mark)
+        key = (self.url, None if self.immutable else stamp(self.url))
         found = _footers.get(key)
         if found is None:
-            found = _footers[key] = self._read_footer()
-            while len(_footers) > FOOTERS_CACHED:
-                _footers.pop(next(iter(_footers)), None)
+            found = self._read_footer()
+            with _keeping:
+                _footers[key] = found
+                while len(_footers) > FOOTERS_CACHED:
+                    _footers.pop(next(iter(_footers)))
         return found
 
     def _read_footer(self) -> pq.FileMetaData:
-        try:
-            with self.opener(self.url) as file:
-                return pq.read_metadata(file)
-        except FileNotFoundError as error:
-            raise MissingFileError(f"there is no file {self.url!r}") from error
-        except pa.ArrowInvalid as error:
-            raise FormatError(f"{self.url!r} cannot be read as parquet: {error}") from error
+        with reaching(self.url), reading(self.url, "parquet"), self.opener(self.url) as file:
+            return pq.read_metadata(file)
 
     def groups(self, predicate: Expr | None) -> Iterator[FilePart]:
         """The row groups in which a row may match."""
@@ -86,9 +82,7 @@ class ParquetFile:
     def read(self, group: int, columns: Sequence[str] | None, start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
         """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there."""
         metadata, names = self.footer(), None if columns is None else list(columns)
-        local = _local_path(self.url)
-        source = local if local is not None else self.opener(self.url)
-        with pq.ParquetFile(source, metadata=metadata, memory_map=local is not None, pre_buffer=local is None) as file:
+        with reaching(self.url), reading(self.url, "parquet"), self._opened(metadata) as file:
             if stop is None or stop >= metadata.row_group(group).num_rows:
                 table = file.read_row_group(group, columns=names, use_threads=False)
                 yield from (table.slice(start) if start else table).to_batches()
@@ -96,8 +90,19 @@ class ParquetFile:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
                 yield from _first(rows, start, stop)
 
+    @contextmanager
+    def _opened(self, metadata: pq.FileMetaData) -> Iterator[pq.ParquetFile]:
+        local = _local_path(self.url)
+        if local is not None:
+            with pq.ParquetFile(local, metadata=metadata, memory_map=True) as file:
+                yield file
+        else:
+            with self.opener(self.url) as source, pq.ParquetFile(source, metadata=metadata, pre_buffer=True) as file:
+                yield file
+
 
 _footers: dict[tuple[str, object], pq.FileMetaData] = {}
+_keeping = Lock()
 
 
 def _local_path(url: str) -> str | None:
@@ -121,11 +126,14 @@ def bounds(metadata: pq.FileMetaData, group: int, predicate: Expr) -> dict[tuple
     """The statistics of the columns that the predicate reads, as far as the file has them."""
     wanted = {".".join(map(str, path)): path for path in paths(predicate)}
     info = metadata.row_group(group)
+    shown = [info.column(index).path_in_schema for index in range(info.num_columns)]
     found: dict[tuple[str, ...], Bounds] = {}
     for index in range(info.num_columns):
+        path = wanted.get(shown[index])
+        if path is None or shown.count(shown[index]) > 1:  # the column "a.b" and the field b of a look the same
+            continue
         column = info.column(index)
-        path = wanted.get(column.path_in_schema)
-        if path is not None and column.is_stats_set and column.statistics is not None:
+        if column.is_stats_set and column.statistics is not None:
             found[tuple(map(str, path))] = _bounds(column.statistics, info.num_rows)
     return found
 

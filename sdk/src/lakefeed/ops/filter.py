@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lakefeed.expr import Expr, evaluate, roots, text
+from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
 
 
@@ -26,8 +27,7 @@ class Filter(Step):
         return True
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        mask = evaluate(self.predicate, batch)
-        return batch.filter(mask, null_selection_behavior="drop")
+        return kept(batch, evaluate(self.predicate, batch))
 
     def describe(self) -> str:
         return f"Filter {text(self.predicate)}"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed._typing import RowPredicate
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import handle_rows, name_of
+from lakefeed.ops.rows import handle_rows, kept, name_of
 from lakefeed.plan import Step
 from lakefeed.storage import BlobStore
 
@@ -29,8 +29,8 @@ class FilterRows(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         rows = handle_rows(batch, self.store)
-        kept = np.fromiter((self._verdict(row, offset + place) for place, row in enumerate(rows)), bool, batch.num_rows)
-        return batch.filter(pa.array(kept))
+        verdicts = (self._verdict(row, offset + place) for place, row in enumerate(rows))
+        return kept(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
 
     def _verdict(self, row: dict[str, object], place: int) -> bool:
         verdict = self.predicate(row)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed._typing import RowFn
 from lakefeed.errors import TransformError, listed
-from lakefeed.ops.rows import handle_rows, name_of
+from lakefeed.ops.rows import handle_rows, name_of, stored
 from lakefeed.plan import Step
 from lakefeed.storage import BlobStore
 
@@ -49,10 +49,10 @@ class Map(Step):
         return mapped
 
     def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
-        values = [row[field.name] for row in rows]
+        values = [stored(row[field.name]) for row in rows]
         try:
             column: pa.Array[Any] = pa.array(values, field.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
+        except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
             raise TransformError(
                 f"map function {name_of(self.fn)} gave values in column {field.name!r} that do not fit {field.type} "
                 f"(rows from {offset} on): {error}"

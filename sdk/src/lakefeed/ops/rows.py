@@ -10,6 +10,7 @@ import pyarrow as pa
 from lakefeed._typing import Row
 from lakefeed.errors import TransformError, listed
 from lakefeed.media import column_type, handles
+from lakefeed.media.handles import Handle
 from lakefeed.storage import BlobStore
 
 
@@ -36,17 +37,39 @@ def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
 
 
+def stored(cell: Any) -> Any:
+    """A cell that a function returned as Arrow takes it: a handle that was passed on becomes its record again."""
+    return cell.record() if isinstance(cell, Handle) else cell
+
+
+def kept(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
+    """The rows for which the mask is true; null is not."""
+    try:
+        return batch.filter(mask, null_selection_behavior="drop")
+    except pa.ArrowNotImplementedError:
+        # Arrow has no such kernel for string views.
+        columns = [_kept(column, mask) for column in batch.columns]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _kept(column: pa.Array[Any], mask: pa.Array[Any]) -> pa.Array[Any]:
+    if column.type == pa.string_view():
+        return column.cast(pa.large_string()).filter(mask).cast(pa.string_view())
+    if column.type == pa.binary_view():
+        return column.cast(pa.large_binary()).filter(mask).cast(pa.binary_view())
+    return column.filter(mask)
+
+
 def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
     """The batch in exactly ``schema``; extra or missing columns and values that do not fit are errors.
 
     Raises:
         TransformError: with the column that does not fit.
     """
-    if batch.schema.equals(schema, check_metadata=True):
+    nullable = all(field.nullable for field in schema)
+    if nullable and batch.schema.equals(schema, check_metadata=True):
         return batch
-    missing = [name for name in schema.names if name not in batch.schema.names]
-    extra = [name for name in batch.schema.names if name not in schema.names]
-    if missing or extra:
+    if sorted(batch.schema.names) != sorted(schema.names):
         raise TransformError(
             f"{what} gave columns {listed(batch.schema.names)} where its schema says {listed(schema.names)}"
         )
@@ -61,7 +84,7 @@ def _cast(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[An
         return column
     try:
         return column.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TransformError(
             f"{what} gave {column.type} in column {field.name!r}, which does not fit {field.type}: {error}"
         ) from error

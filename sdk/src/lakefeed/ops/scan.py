@@ -36,8 +36,8 @@ class Scan(Node):
         return replace(self, pushdown=replace(self.pushdown, **changes))  # type: ignore[arg-type]  # names are Pushdown's
 
     def describe(self) -> str:
-        return f"Scan {self.source.describe()}{self.pushdown.describe()}"
+        return f"Scan {self.source.describe(self.pushdown)}{self.pushdown.describe()}"
 
     def identity(self) -> dict[str, object]:
         """The source alone: what is pushed down changes no result."""
-        return {"source": self.source}
+        return {"source": self.source.identity}

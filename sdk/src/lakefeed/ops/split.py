@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Words, permutation, words
 from lakefeed.errors import ColumnNotFoundError, TypeMismatchError
+from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
 
 Side: TypeAlias = Literal["train", "test"]
@@ -48,7 +49,7 @@ class SplitByKey(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         test = key_hashes(batch.column(self.key), self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
-        return batch.filter(pa.array(test if self.side == "test" else ~test))
+        return kept(batch, pa.array(test if self.side == "test" else ~test))
 
     def describe(self) -> str:
         return f"SplitByKey {self.key} side={self.side} test_size={self.test_size} seed={self.seed}"
@@ -76,7 +77,7 @@ class SplitByPlace(Step):
         return self, wanted
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        return batch.filter(pa.array(self._mask(offset, batch.num_rows)))
+        return kept(batch, pa.array(self._mask(offset, batch.num_rows)))
 
     def kept(self, offset: int, rows: int) -> int:
         return int(self._mask(offset, rows).sum())

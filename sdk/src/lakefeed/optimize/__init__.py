@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lakefeed.optimize.columns import prune_columns
-from lakefeed.optimize.limits import push_slice
-from lakefeed.optimize.predicates import push_filter
+from lakefeed.optimize.limits import PushSlices
+from lakefeed.optimize.predicates import PushFilters
+from lakefeed.optimize.sink import sink
 from lakefeed.plan import Node
-from lakefeed.plan.walk import transform
 
 __all__ = ["optimize"]
 
 
 def optimize(plan: Node) -> Node:
     """The plan to run. Ranges first: a filter above a range may then still prune what the range left."""
-    return prune_columns(transform(transform(plan, push_slice), push_filter))
+    return prune_columns(sink(sink(plan, PushSlices()), PushFilters()))

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from lakefeed.ops import Scan
 from lakefeed.plan import Node
-from lakefeed.plan.walk import nodes
+from lakefeed.plan.walk import numbered
 
 Wanted = frozenset[str] | None
 
 
 def prune_columns(plan: Node) -> Node:
     """The plan reading only the columns that its result needs."""
-    wanted: dict[int, Wanted] = {id(plan): None}
-    narrowed: dict[int, Node] = {}
-    order = list(nodes(plan))
-    for node in order:
-        narrow, below = _narrow(node, wanted[id(node)])
-        narrowed[id(node)] = narrow
-        for child in node.children:
-            wanted[id(child)] = below
-    done: dict[int, Node] = {}
-    for node in reversed(order):
-        children = tuple(done[id(child)] for child in node.children)
-        narrow = narrowed[id(node)]
-        same = all(new is old for new, old in zip(children, narrow.children, strict=True))
-        done[id(node)] = narrow if same else narrow.with_children(children)
-    return done[id(plan)]
+    walk = numbered(plan)
+    wanted: list[Wanted] = [None] * len(walk)
+    done = []
+    for index, (node, children) in enumerate(walk):
+        narrow, below = _narrow(node, wanted[index])
+        done.append(narrow)
+        for child in children:
+            wanted[child] = below
+    for index, (_, children) in reversed(list(enumerate(walk))):
+        done[index] = done[index].over(tuple(done[child] for child in children))
+    return done[0]
 
 
 def _narrow(node: Node, wanted: Wanted) -> tuple[Node, Wanted]:

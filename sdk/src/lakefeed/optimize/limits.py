@@ -10,27 +10,30 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from lakefeed.ops import Scan, Slice
-from lakefeed.optimize.sink import sink
 from lakefeed.plan import Node
 
 Range: TypeAlias = tuple[int, int | None]
+EVERYTHING: Range = (0, None)
 
 
-def push_slice(node: Node) -> Node:
-    """The rule, for one node whose children have been done."""
-    return sink(node, passes=lambda step: step.passes_limit, land=_land) if isinstance(node, Slice) else node
+class PushSlices:
+    """The rule for `sink`."""
 
+    nothing = EVERYTHING
 
-def _land(node: Node, child: Node) -> Node:
-    assert isinstance(node, Slice)
-    rows = (node.start, node.stop)
-    if isinstance(child, Slice):
-        return _land(Slice(child.child, *within(rows, (child.start, child.stop))), child.child)
-    # A predicate may already have pruned fragments, so places would no longer be those of the source.
-    if isinstance(child, Scan) and child.source.ranged and child.pushdown.predicate is None:
-        before = child.pushdown.rows
-        return child.pushed(rows=rows if before is None else within(rows, before))
-    return node if node.child is child else node.with_children((child,))
+    def taken(self, load: Range, node: Node) -> Range | None:
+        return within(load, (node.start, node.stop)) if isinstance(node, Slice) else None
+
+    def parted(self, load: Range, node: Node) -> tuple[Range, Range]:
+        return (EVERYTHING, load) if node.passes_limit else (load, EVERYTHING)
+
+    def landed(self, load: Range, node: Node) -> Node:
+        if load == EVERYTHING:
+            return node
+        # A predicate may already have pruned fragments, so places would no longer be those of the source.
+        if isinstance(node, Scan) and node.source.ranged and node.pushdown.predicate is None:
+            return node.pushed(rows=within(load, node.pushdown.rows or EVERYTHING))
+        return Slice(node, *load)
 
 
 def within(inner: Range, outer: Range) -> Range:

@@ -7,26 +7,30 @@ Filter(p, Scan(s))       -> Filter(p, Scan(s | predicate=p))
 
 from __future__ import annotations
 
-from lakefeed.expr import conjoin, roots
+from typing import TypeAlias
+
+from lakefeed.expr import Expr, conjoin, roots
 from lakefeed.ops import Filter, Scan
-from lakefeed.optimize.sink import sink
 from lakefeed.plan import Node
 
-
-def push_filter(node: Node) -> Node:
-    """The rule, for one node whose children have been done."""
-    if not isinstance(node, Filter):
-        return node
-    columns = roots(node.predicate)
-    return sink(node, passes=lambda step: not isinstance(step, Filter) and step.passes_filter(columns), land=_land)
+Predicates: TypeAlias = tuple[tuple[frozenset[str], Expr], ...]
+"""Each with the columns that it reads, the upper ones first."""
 
 
-def _land(node: Node, child: Node) -> Node:
-    assert isinstance(node, Filter)
-    if isinstance(child, Filter):
-        both = conjoin((child.predicate, node.predicate))
-        assert both is not None
-        return _land(Filter(child.child, both), child.child)
-    if isinstance(child, Scan):
-        return node.with_children((child.pushed(predicate=node.predicate),))
-    return node if node.child is child else node.with_children((child,))
+class PushFilters:
+    """The rule for `sink`."""
+
+    nothing: Predicates = ()
+
+    def taken(self, load: Predicates, node: Node) -> Predicates | None:
+        return (*load, (roots(node.predicate), node.predicate)) if isinstance(node, Filter) else None
+
+    def parted(self, load: Predicates, node: Node) -> tuple[Predicates, Predicates]:
+        stays = tuple(item for item in load if not node.passes_filter(item[0]))
+        return stays, tuple(item for item in load if item not in stays) if stays else load
+
+    def landed(self, load: Predicates, node: Node) -> Node:
+        predicate = conjoin(predicate for _, predicate in reversed(load))
+        if predicate is None:
+            return node
+        return Filter(node.pushed(predicate=predicate) if isinstance(node, Scan) else node, predicate)

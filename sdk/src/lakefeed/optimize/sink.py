@@ -1,20 +1,45 @@
-"""The move that the rules share: a unary node sinks through the nodes below it that let it pass."""
+"""The move that the rules share: what nodes of one kind do sinks through the nodes below that let it pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from lakefeed.plan import Node
+from lakefeed.plan.walk import numbered
+
+Load = TypeVar("Load")
 
 
-def sink(node: Node, passes: Callable[[Node], bool], land: Callable[[Node, Node], Node]) -> Node:
-    """The plan with ``node`` moved below every unary node that ``passes`` it; ``land(node, child)`` sets it down."""
-    (child,) = node.children
-    passed = []
-    while len(child.children) == 1 and passes(child):
-        passed.append(child)
-        (child,) = child.children
-    result = land(node, child)
-    for above in reversed(passed):
-        result = above.with_children((result,))
-    return result
+class Rule(Protocol, Generic[Load]):
+    """One kind of node that sinks; ``Load`` is what is on its way down."""
+
+    nothing: Load
+
+    def taken(self, load: Load, node: Node) -> Load | None:
+        """The load with what ``node`` does under it, if ``node`` is of the kind that sinks."""
+
+    def parted(self, load: Load, node: Node) -> tuple[Load, Load]:
+        """What of the load stays above ``node``, and what passes it."""
+
+    def landed(self, load: Load, node: Node) -> Node:
+        """The load set down on ``node``."""
+
+
+def sink(plan: Node, rule: Rule[Load]) -> Node:
+    """The plan with every node of the rule's kind as low as it goes; one walk down and one up, however deep."""
+    walk = numbered(plan)
+    arriving = [rule.nothing] * len(walk)
+    staying: list[Load | None] = [None] * len(walk)
+    for index, (node, children) in enumerate(walk):
+        load = rule.taken(arriving[index], node)
+        if load is None:
+            unary = len(children) == 1
+            staying[index], load = rule.parted(arriving[index], node) if unary else (arriving[index], rule.nothing)
+        for child in children:
+            arriving[child] = load
+    done = [node for node, _ in walk]
+    for index, (node, children) in reversed(list(enumerate(walk))):
+        below = tuple(done[child] for child in children)
+        stays = staying[index]
+        done[index] = below[0] if stays is None else rule.landed(stays, node.over(below))
+    return done[0]

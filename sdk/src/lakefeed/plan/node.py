@@ -58,6 +58,11 @@ class Node:
         names = [name for name, value in self._fields().items() if isinstance(value, Node)]
         return dataclasses.replace(self, **{name: next(replacing) for name in names})
 
+    def over(self, children: Sequence[Node]) -> Self:
+        """As `with_children`; this very node where they are the ones that it has."""
+        same = all(new is old for new, old in zip(children, self.children, strict=True))
+        return self if same else self.with_children(children)
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str] | None]:
         """For a unary node: itself doing only what ``wanted`` output columns need, and the input columns it then reads.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -62,7 +62,6 @@ class Fragment:
         return (self.rows if self.stop is None else self.stop) - self.start
 
 
-@runtime_checkable
 class Source(Protocol):
     """A table to read: immutable, deterministic, picklable; `read` may be called from several threads at once."""
 
@@ -87,8 +86,8 @@ class Source(Protocol):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         """The rows of one fragment, in order."""
 
-    def describe(self) -> str:
-        """One line for ``explain()``."""
+    def describe(self, pushdown: Pushdown) -> str:
+        """One line for ``explain()``: where the rows come from and how much of it will be read."""
 
 
 def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> Iterator[Fragment]:

@@ -19,14 +19,26 @@ def nodes(plan: Node) -> Iterator[Node]:
         stack.extend(reversed(node.children))
 
 
+def numbered(plan: Node) -> list[tuple[Node, list[int]]]:
+    """Every node with the places of its children in the list, parents before children.
+
+    A node that stands in the plan twice is listed twice, since what lies above it differs.
+    """
+    walk: list[tuple[Node, list[int]]] = [(plan, [])]
+    for node, places in walk:
+        for child in node.children:
+            places.append(len(walk))
+            walk.append((child, []))
+    return walk
+
+
 def transform(plan: Node, rule: Callable[[Node], Node]) -> Node:
     """The plan with ``rule`` applied to every node once, children before parents; unchanged parts are shared."""
-    done: dict[int, Node] = {}
-    for node in reversed(list(nodes(plan))):
-        children = tuple(done[id(child)] for child in node.children)
-        same = all(new is old for new, old in zip(children, node.children, strict=True))
-        done[id(node)] = rule(node if same else node.with_children(children))
-    return done[id(plan)]
+    walk = numbered(plan)
+    done = [node for node, _ in walk]
+    for index, (node, children) in reversed(list(enumerate(walk))):
+        done[index] = rule(node.over(tuple(done[child] for child in children)))
+    return done[0]
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,9 @@ class FlatNode:
 def flatten(plan: Node) -> list[FlatNode]:
     """The plan as a flat list, children before parents: what is pickled, since pickling a tree recurses."""
     order = list(reversed(list(nodes(plan))))
-    place = {id(node): index for index, node in enumerate(order)}
+    place: dict[int, int] = {}
+    for index, node in enumerate(order):
+        place.setdefault(id(node), index)  # a node that stands in it twice: before the first of its parents
     flat = []
     for node in order:
         values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}

@@ -12,17 +12,18 @@ from lakefeed.run.local import Local
 def known_rows(plan: Node) -> int | None:
     """The exact number of rows if it is known without reading data, else None."""
     steps, base = peel(plan)
+    while isinstance(base, Shuffle):
+        below, base = peel(base.child)
+        steps = below + steps
+    if not all(step.positional or step.keeps_row_count for step in steps):
+        return None
     rows = _base_rows(base)
     for step in steps:
-        if rows is None or not (step.positional or step.keeps_row_count):
-            return None
-        rows = step.kept(0, rows) if step.positional else rows
+        rows = step.kept(0, rows) if step.positional and rows is not None else rows
     return rows
 
 
 def _base_rows(base: Node) -> int | None:
-    if isinstance(base, Shuffle):
-        return known_rows(base.child)
     if not isinstance(base, Scan):
         return None
     rows = base.source.count()

@@ -18,8 +18,9 @@ from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError
 from lakefeed.media import column_type, infer, normalize_types
 from lakefeed.media.store import CopyFiles
-from lakefeed.ops import FileColumns, Slice
+from lakefeed.ops import FileColumns, Shuffle, Slice
 from lakefeed.plan import Node
+from lakefeed.plan.walk import transform
 from lakefeed.run.count import known_rows
 from lakefeed.run.local import Local
 from lakefeed.run.progress import tracked
@@ -97,7 +98,9 @@ def choose_types(runner: Local, plan: Node, column_types: ColumnTypes | str | No
 
 
 def _sample(runner: Local, plan: Node) -> pa.Table:
-    batches: Iterator[pa.RecordBatch] = runner.batches(Slice(plan, 0, SAMPLE_ROWS))
+    # Unshuffled rows tell as much, and the first of them cost little.
+    unshuffled = transform(plan, lambda node: node.child if isinstance(node, Shuffle) else node)
+    batches: Iterator[pa.RecordBatch] = runner.batches(Slice(unshuffled, 0, SAMPLE_ROWS))
     return pa.Table.from_batches(list(batches), plan.schema)
 
 

@@ -88,21 +88,23 @@ class IcebergSource:
         return not any(file.has_deletes for file in self.files)
 
     def count(self) -> int | None:
-        if self.since is None and not self.version.total_records:
-            return 0
         return sum(file.rows for file in self.files) if self.ranged else None
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         # Places count before pruning, so a range and a predicate are not pushed together.
         hint = pushdown.predicate if pushdown.rows is None else None
+        for file, start, stop in self._touched(pushdown):
+            yield from self._cut(file, hint, start, stop)
+
+    def _touched(self, pushdown: Pushdown) -> Iterator[tuple[DataFileRef, int, int | None]]:
+        """The files in which rows may be wanted, each with the range of its rows."""
         start, stop = pushdown.rows or (0, None)
         place = 0
-        for file in self._matching(hint):
+        for file in self._matching(pushdown.predicate if pushdown.rows is None else None):
             if stop is not None and place >= stop:
                 return
             if place + file.rows > start:
-                end = None if stop is None else stop - place
-                yield from self._cut(file, hint, max(start - place, 0), end)
+                yield file, max(start - place, 0), None if stop is None else stop - place
             place += file.rows
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
@@ -115,11 +117,12 @@ class IcebergSource:
         )
         return (cast(batch, schema) for batch in batches)
 
-    def describe(self) -> str:
+    def describe(self, pushdown: Pushdown) -> str:
         since = "" if self.since is None else f" added since v{self.since.version or 0}"
-        files, rows = len(self.files), sum(file.rows for file in self.files)
-        snapshot = f"snapshot {self.version.snapshot_id}, {files} files, {rows} rows"
-        return f"{self.name} v{self.version.version}{since} ({snapshot})"
+        read = list(self._touched(pushdown))
+        rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for file, start, stop in read)
+        reads = f"{len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows"
+        return f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}, {reads})"
 
     def _matching(self, predicate: Expr | None) -> tuple[DataFileRef, ...]:
         if predicate is None or self.since is not None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.errors import SchemaError
+from lakefeed.errors import SchemaError, listed
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, cut
 
-FRAGMENT_ROWS = 65_536
+FRAGMENT_ROWS = 8_192
+"""As many as a spilled table has in a batch, so that a fragment of one is a view of the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,9 @@ class MemorySource:
         digest = hashlib.sha256(self.schema.to_string(show_schema_metadata=False).encode())
         sink = pa.PythonFile(_Hashing(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
         with pa.ipc.new_stream(sink, self.schema) as writer:
-            # Cut anew, so that the chunks in which the table happens to lie do not count.
-            writer.write_table(self.table.combine_chunks(), max_chunksize=FRAGMENT_ROWS)
+            for start in range(0, self.table.num_rows, FRAGMENT_ROWS):
+                # Cut anew, so that the chunks in which the table happens to lie do not count.
+                writer.write_table(self.table.slice(start, FRAGMENT_ROWS).combine_chunks())
         return f"memory:{digest.hexdigest()}"
 
     @property
@@ -44,21 +46,17 @@ class MemorySource:
     def count(self) -> int:
         return self.table.num_rows
 
-    @cached_property
-    def _batches(self) -> list[pa.RecordBatch]:
-        return self.table.to_batches(max_chunksize=FRAGMENT_ROWS)
-
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        all_of_them = (Fragment(place, batch.num_rows, RESIDENT) for place, batch in enumerate(self._batches))
-        return cut(all_of_them, pushdown.rows)
+        # By place alone: the order of a shuffle follows from the fragments, so it must not depend on the chunks.
+        total = self.table.num_rows
+        starts = range(0, total, FRAGMENT_ROWS)
+        return cut((Fragment(start, min(FRAGMENT_ROWS, total - start), RESIDENT) for start in starts), pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        batch = self._batches[fragment.key]
-        if fragment.length != batch.num_rows:
-            batch = batch.slice(fragment.start, fragment.length)
-        yield batch if pushdown.columns is None else batch.select(list(pushdown.columns))
+        table = self.table if pushdown.columns is None else self.table.select(list(pushdown.columns))
+        yield from table.slice(fragment.key + fragment.start, fragment.length).to_batches()
 
-    def describe(self) -> str:
+    def describe(self, pushdown: Pushdown) -> str:
         return f"memory ({self.table.num_rows} rows)"
 
 
@@ -85,39 +83,78 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of columns given as sequences.
 
     Raises:
-        SchemaError: the columns differ in length, or values do not fit.
+        SchemaError: the columns differ in length or from the schema's, or values do not fit.
     """
     if not isinstance(columns, Mapping) or not columns:
         raise SchemaError(f"from_dict takes a mapping of column names to values, not {columns!r:.80}")
+    plain = [
+        name for name, values in columns.items() if isinstance(values, str | bytes) or not hasattr(values, "__len__")
+    ]
+    if plain:
+        raise SchemaError(f"from_dict takes a list or array for each column; {listed(plain)} are none")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise SchemaError(f"all columns must have one length; these have {lengths}")
+    if schema is not None and schema.names != list(columns):
+        _check_names("from_dict", list(columns), schema)
     with _fitting("from_dict"):
-        return pa.table(dict(columns), schema=schema)
+        table = pa.table(dict(columns), schema=schema)
+    return checked_nulls(table, "from_dict")
 
 
 def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
-    """A table of rows given as dicts."""
+    """A table of rows given as dicts; a key that a row lacks is null there."""
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise SchemaError("from_pylist takes a list of dicts")
     if not rows and schema is None:
         raise SchemaError("from_pylist needs rows, or a schema= where there are none")
+    # In order of appearance. Arrow itself would look at the first row only.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if schema is not None:
+        _check_names("from_pylist", [*names, *(name for name in schema.names if name not in names)], schema)
+    columns = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
     with _fitting("from_pylist"):
-        return pa.Table.from_pylist(list(rows), schema=schema)
+        table = pa.table(columns, schema=schema)
+    return checked_nulls(table, "from_pylist")
 
 
 def table_of_pandas(frame: Any) -> pa.Table:
-    """A table of a DataFrame; a named index becomes a column, an unnamed one is dropped."""
+    """A table of a DataFrame; a named index (or level of one) becomes a column, an unnamed one is dropped."""
     if not hasattr(frame, "columns") or not hasattr(frame, "index"):
         raise SchemaError(f"from_pandas takes a DataFrame, not a {type(frame).__name__}")
-    named = [name for name in frame.index.names if name is not None]
+    named = [str(name) for name in frame.index.names if name is not None]
+    taken = [name for name in named if name in map(str, frame.columns)]
+    if taken:
+        raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
     with _fitting("from_pandas"):
-        return pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
+        table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
+    first = len(frame.columns)  # the levels of the index come after the columns
+    levels = [first + level for level, name in enumerate(frame.index.names) if name is not None]
+    return table.select([*range(first), *levels])
+
+
+def checked_nulls(table: pa.Table, what: str) -> pa.Table:
+    """The table, if no column that must not be null is."""
+    columns = zip(table.schema, table.columns, strict=True)
+    wrong = [field.name for field, column in columns if not field.nullable and column.null_count]
+    if wrong:
+        raise SchemaError(f"{what}: {listed(wrong)} hold nulls, which the schema says they do not")
+    return table
+
+
+def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
+    extra = [name for name in names if name not in schema.names]
+    missing = [name for name in schema.names if name not in names]
+    if extra or missing:
+        raise SchemaError(
+            f"{what}: the schema has columns {listed(schema.names)}; given besides: {listed(extra)}; "
+            f"missing: {listed(missing)}"
+        )
 
 
 @contextmanager
 def _fitting(what: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
+    except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
         raise SchemaError(f"{what}: values do not fit one type a column: {error}") from error
