@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import math
 import pickle
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyiceberg.conversions import to_bytes
 from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
@@ -69,6 +70,68 @@ POOLS: dict[str, tuple[pa.DataType, list[Any]]] = {
     ),
 }
 SCHEMA = pa.schema({name: of for name, (of, _) in POOLS.items()})
+
+# What must never depend on chance.
+EDGES = [
+    "not f < 0.5",
+    "not f >= 0.5",
+    "not (f > 0.5 or f32 <= 0.1)",
+    "f != f",
+    "f != 0.5",
+    "not f == 5",
+    "f == 0.0 and f in (0.0, 5)",
+    "f in (-0.0)",
+    "f not in (0.5, 5)",
+    "v[0] > st.n.c",
+    "f32 == 0.1",
+    "f32 < f",
+    "x < 0.5",
+    "x <= 4.5 and not x < -0.5",
+    "x == 0.5",
+    "i8 in (0.5, 5, 300)",
+    "i8 < 300 and i8 > -1000",
+    "u64 > x",
+    "u64 == 18446744073709551615",
+    "x in (5, null)",
+    "x not in (5, null)",
+    "not (x in ())",
+    "x + 1 > x",
+    "x % -1 == 0",
+    "x / 0 is null",
+    "-x > 0",
+    "x % 5 < 0",
+    "d < 0.125",
+    "d + 0 == 0.1",
+    "s > 'a' and s <= 'abcdef'",
+    "s like 'a\\%%'",
+    "s like '%\n_'",
+    "s < '\U0010ffff'",
+    "st.b is null",
+    "not st.b is null",
+    "st is not null and st.n is null",
+    "st.n.c is null",
+    "ns < day",
+    "ns < '9999-12-31'",
+    "ts == day",
+    "day < '2024-02-29T12:00:00.5'",
+    "ms < '2024-02-29T12:00:00.500001'",
+    "tz >= '2024-02-29T13:00:00.5+01:00'",
+    "flag",
+    "not flag",
+    "not (flag and x > 0) == (f > 0)",
+    "true",
+    "not true",
+]
+MANY = settings(max_examples=max(400, settings.default.max_examples))
+
+
+def _rows(count: int) -> pa.RecordBatch:
+    chance = random.Random(0)
+    values = {name: [chance.choice([None, *pool]) for _ in range(count)] for name, (_, pool) in POOLS.items()}
+    return pa.record_batch([pa.array(values[name], of) for name, (of, _) in POOLS.items()], SCHEMA)
+
+
+ROWS = _rows(200)
 
 INTEGERS = ["x", "i8", "u64", "st.a", "w[0]", "w[-1]", '`odd ``"name`']
 FLOATS = ["f", "f32", "st.n.c", "v[0]", "v[-1]", "v[7]"]
@@ -157,41 +220,43 @@ def filters() -> st.SearchStrategy[str]:
     )
 
 
-def batches(max_size: int = 12) -> st.SearchStrategy[pa.RecordBatch]:
-    row = st.tuples(*(st.sampled_from([None, *pool]) for _, pool in POOLS.values()))
-    return st.lists(row, min_size=1, max_size=max_size).map(
-        lambda rows: pa.record_batch(
-            [pa.array(list(column), of) for column, of in zip(zip(*rows), SCHEMA.types)], SCHEMA
-        )
-    )
-
-
 def _name(name: str) -> str:
     return name if name.isidentifier() else "`" + name.replace("`", "``") + "`"
+
+
+def edges(test: Callable[..., None]) -> Callable[..., None]:
+    for written in EDGES:
+        test = example(written=written)(test)
+    return test
 
 
 @pytest.fixture(scope="module")
 def duck() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'America/New_York'; SET threads = 1")
+        table = pa.Table.from_batches([ROWS]).append_column("row", pa.array(range(ROWS.num_rows)))
+        connection.register("rows", table)
         yield connection
 
 
-@given(filters(), batches())
-def test_arrow_and_duckdb_give_the_same(duck: duckdb.DuckDBPyConnection, written: str, batch: pa.RecordBatch) -> None:
+@MANY
+@edges
+@given(written=filters())
+def test_arrow_and_duckdb_give_the_same(duck: duckdb.DuckDBPyConnection, written: str) -> None:
     expr = parse(written, SCHEMA)
-    duck.register("rows", pa.Table.from_batches([batch]))
-    by_sql = [value for (value,) in duck.sql(f"SELECT {to_sql(expr)} FROM rows").fetchall()]
-    assert evaluate(expr, batch).to_pylist() == by_sql
+    by_sql = [value for (value,) in duck.sql(f"SELECT {to_sql(expr)} FROM rows ORDER BY row").fetchall()]
+    assert evaluate(expr, ROWS).to_pylist() == by_sql
 
 
-@given(filters(), batches(), st.integers(0, 5))
-def test_a_slice_gives_the_slice(written: str, batch: pa.RecordBatch, start: int) -> None:
+@given(filters(), st.integers(0, 5))
+def test_a_slice_gives_the_slice(written: str, start: int) -> None:
     expr = parse(written, SCHEMA)
-    assert evaluate(expr, batch.slice(start)).to_pylist() == evaluate(expr, batch).to_pylist()[start:]
+    assert evaluate(expr, ROWS.slice(start, 9)).to_pylist() == evaluate(expr, ROWS).to_pylist()[start : start + 9]
 
 
-@given(filters())
+@MANY
+@edges
+@given(written=filters())
 def test_text_parses_back(written: str) -> None:
     expr = parse(written, SCHEMA)
     assert parse(text(expr), SCHEMA) == expr
@@ -207,23 +272,31 @@ def test_expressions_are_values(written: str) -> None:
     assert rename(rename(expr, {"x": "y", "st": "tt"}), {"y": "x", "tt": "st"}) == expr
 
 
-@given(filters(), batches(max_size=4))
-def test_bounds_never_prune_a_match(written: str, batch: pa.RecordBatch) -> None:
+@MANY
+@edges
+@given(written=filters())
+def test_bounds_never_prune_a_match(written: str) -> None:
     expr = parse(written, SCHEMA)
-    if _matches(expr, batch):
-        assert can_match(expr, dict(_stats(batch)))
+    matches = _matches(expr)
+    pruned = [group for group, stats in GROUPS.items() if not can_match(expr, stats)]
+    assert not matches.intersection(pruned)
 
 
-@given(filters(), batches(max_size=4))
-def test_iceberg_never_prunes_a_match(written: str, batch: pa.RecordBatch) -> None:
+@MANY
+@edges
+@given(written=filters())
+def test_iceberg_never_prunes_a_match(written: str) -> None:
     expr = parse(written, SCHEMA)
     lowered = to_iceberg(expr, ICEBERG)
-    if lowered is not None and _matches(expr, batch):
-        assert _InclusiveMetricsEvaluator(ICEBERG, lowered).eval(_data_file(batch))
+    if lowered is not None:
+        files = _InclusiveMetricsEvaluator(ICEBERG, lowered)
+        assert all(files.eval(FILES[group]) for group in _matches(expr))
 
 
-def _matches(expr: Expr, batch: pa.RecordBatch) -> bool:
-    return True in evaluate(expr, batch).to_pylist()
+def _matches(expr: Expr) -> set[tuple[int, int]]:
+    """The groups of rows in which one matches."""
+    found = evaluate(expr, ROWS).to_pylist()
+    return {(start, stop) for start, stop in GROUPS if True in found[start:stop]}
 
 
 # ------------------------------------------------------------------------------------------- statistics of a batch
@@ -253,8 +326,11 @@ def _bounds(values: list[Any]) -> Bounds:
     return Bounds(_cut(low, up=False), _cut(high, up=True), len(values) - len(present), len(values))
 
 
-def _stats(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, ...], Bounds]]:
-    return ((path, _bounds(_leaf(batch, path))) for path in LEAVES)
+def _stats(batch: pa.RecordBatch) -> dict[tuple[str, ...], Bounds]:
+    return {path: _bounds(_leaf(batch, path)) for path in LEAVES}
+
+
+GROUPS = {(row, row + size): _stats(ROWS.slice(row, size)) for size in (1, 2, 3) for row in range(0, 150, size)}
 
 
 STORED: dict[pa.DataType, IcebergType] = {
@@ -292,12 +368,12 @@ _ids = iter(range(1, 100))
 ICEBERG = Schema(*(_stored_field(field, _ids) for field in SCHEMA))
 
 
-def _data_file(batch: pa.RecordBatch) -> DataFile:
+def _data_file(stats: dict[tuple[str, ...], Bounds]) -> DataFile:
     lower: dict[int, bytes] = {}
     upper: dict[int, bytes] = {}
     nulls: dict[int, int] = {}
     counts: dict[int, int] = {}
-    for path, bounds in _stats(batch):
+    for path, bounds in stats.items():
         field = ICEBERG.find_field(".".join(path))
         of: Any = field.field_type
         nulls[field.field_id], counts[field.field_id] = bounds.null_count or 0, bounds.rows or 0
@@ -305,7 +381,7 @@ def _data_file(batch: pa.RecordBatch) -> DataFile:
             lower[field.field_id] = to_bytes(of, _physical(bounds.min, of))
             upper[field.field_id] = to_bytes(of, _physical(bounds.max, of))
     return DataFile.from_args(
-        record_count=batch.num_rows,
+        record_count=max(counts.values()),
         value_counts=counts,
         null_value_counts=nulls,
         nan_value_counts={},
@@ -316,3 +392,6 @@ def _data_file(batch: pa.RecordBatch) -> DataFile:
 
 def _physical(value: Any, of: IcebergType) -> Any:
     return Decimal(value).quantize(Decimal(1).scaleb(-of.scale)) if isinstance(of, DecimalType) else value
+
+
+FILES = {group: _data_file(stats) for group, stats in GROUPS.items()}

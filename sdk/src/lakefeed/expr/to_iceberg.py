@@ -69,13 +69,7 @@ def _lower(expr: Expr, negated: bool, schema: Schema) -> BooleanExpression | Non
         case Column():
             return _compare(Compare("==", expr, Literal(not negated, pa.bool_())), schema)
         case Compare():
-            # What is not less than a number may be NaN, which bounds do not know.
-            known = not negated or not pa.types.is_floating(expr.domain)
-            return (
-                _compare(Compare(NEGATED[expr.op], expr.left, expr.right) if negated else expr, schema)
-                if known
-                else None
-            )
+            return _not(expr, schema) if negated else _compare(expr, schema)
         case In():
             return None if negated else _in(expr, schema)
         case Like():
