@@ -6,8 +6,9 @@ number, the global position, and any number of ranks and workers can continue fr
 
 A shuffled epoch:
 
-1. the pieces are permuted, then gathered into *pools*: runs of pieces that hold at least the window's rows and about
-   `POOL_BYTES` decoded (pieces that are all resident count as a single one, however the table happens to be chunked);
+1. the pieces are dealt at random to *pools* of about `POOL_BYTES` decoded or the window's rows, whichever is more, stratum by
+   stratum, so that every pool has pieces from everywhere (pieces that are all resident count as a single one, however
+   the table happens to be chunked);
 2. in a pool the rows are cut into *blocks* (slices of pieces), and the blocks are permuted;
 3. the sequence of blocks is cut into *windows*, and inside each window the rows are permuted.
 
@@ -145,14 +146,13 @@ class Shuffled:
     def pools(self) -> list[Indices]:
         """The pieces of each pool. Empty pieces take no part: whether a filter's source pruned them must not matter."""
         filled = np.flatnonzero(self.lengths)
-        mixed = filled[permutation(len(filled), self.seed, _PIECES)]
-        pools, begin, rows, held = [], 0, 0, 0
-        for index, piece in enumerate(mixed):
-            rows, held = rows + int(self.lengths[piece]), held + int(self.sizes[piece])
-            if rows >= self.window and held >= POOL_BYTES:
-                pools.append(mixed[begin : index + 1])
-                begin, rows, held = index + 1, 0, 0
-        return [*pools, mixed[begin:]] if begin < len(mixed) else pools
+        by_size, by_rows = -(-int(self.sizes[filled].sum()) // POOL_BYTES), len(self) // self.window
+        count = max(min(by_size, by_rows, len(filled)), 1)
+        strata = -(-len(filled) // count)
+        dealt = [permutation(count, self.seed, _PIECES, stratum) for stratum in range(0, strata, 2)]
+        # Each second stratum mirrors the one before, so that no pool has pieces that lie earlier than another's.
+        pool_of = np.array([pools for deal in dealt for pools in (deal, count - 1 - deal)], np.int64).ravel()
+        return [filled[pool_of[: len(filled)] == pool] for pool in range(count)] if len(filled) else []
 
     @cached_property
     def ends(self) -> Indices:
