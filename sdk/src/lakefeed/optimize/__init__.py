@@ -12,5 +12,10 @@ __all__ = ["optimize"]
 
 
 def optimize(plan: Node) -> Node:
-    """The plan to run. Ranges first: a filter above a range may then still prune what the range left."""
-    return prune_columns(sink(sink(plan, PushSlices()), PushFilters()))
+    """The plan to run.
+
+    Ranges first, so that they reach the scans and a filter above one still prunes what the range left; then once
+    more, since filters that sank leave steps to pass: what a range cuts off is not to be mapped or loaded.
+    """
+    ranged = sink(plan, PushSlices())
+    return prune_columns(sink(sink(ranged, PushFilters()), PushSlices()))
