@@ -6,9 +6,9 @@ number, the global position, and any number of ranks and workers can continue fr
 
 A shuffled epoch:
 
-1. the pieces are dealt at random to *pools* of about `POOL_BYTES` decoded or the window's rows, whichever is more, stratum by
-   stratum, so that every pool has pieces from everywhere (pieces that are all resident count as a single one, however
-   the table happens to be chunked);
+1. the pieces are dealt at random to *pools* of about `POOL_BYTES` decoded or the window's rows, whichever is more,
+   stratum by stratum, so that every pool has pieces from everywhere (pieces that are all resident count as a single
+   one, however the table happens to be chunked);
 2. in a pool the rows are cut into *blocks* (slices of pieces), and the blocks are permuted;
 3. the sequence of blocks is cut into *windows*, and inside each window the rows are permuted.
 

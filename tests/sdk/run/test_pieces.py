@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.config import ReadSettings
+from lakefeed.optimize import optimize
+from lakefeed.run.pieces import Pieces, pieces_of
+
+X = pa.schema({"x": pa.int64()})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    """100 rows in two files of row groups of 8."""
+    for name, start in (("a", 0), ("b", 50)):
+        table = pa.table({"x": range(start, start + 50), "even": [row % 2 == 0 for row in range(start, start + 50)]})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=8)
+    return Dataset.from_file(str(tmp_path / "*.parquet"))
+
+
+def pieces(data: Dataset) -> Pieces | None:
+    return pieces_of(optimize(data._plan), ReadSettings())
+
+
+def thirds(row: dict[str, int]) -> bool:
+    return row["x"] % 3 == 0
+
+
+def doubled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch({"x": [value for value in batch["x"].to_pylist() for _ in range(2)]}, X)
+
+
+PLANS: dict[str, Callable[[Dataset], Dataset]] = {
+    "scan": lambda data: data,
+    "filter": lambda data: data.filter("x % 5 = 0"),
+    "pruned": lambda data: data.filter("x >= 60"),
+    "nothing": lambda data: data.filter("x < 0"),
+    "function": lambda data: data.filter(thirds),
+    "slice": lambda data: data.slice(5, 71),
+    "filter, slice": lambda data: data.filter("x % 5 = 0").slice(3, 15),
+    "slice, filter": lambda data: data.slice(10, 60).filter("x % 5 = 0"),
+    "filter, slice, filter, slice": lambda data: data.filter(thirds).slice(3, 30).filter("x % 2 = 0").slice(1, 9),
+    "split": lambda data: data.train_test_split(test_size=0.3, seed=1)["test"],
+    "split of a filter": lambda data: data.filter(thirds).train_test_split(test_size=0.3, seed=1)["train"],
+    "split of a select": lambda data: data.select(["x"]).train_test_split(test_size=0.3)["train"].filter(thirds),
+    "split by key": lambda data: data.train_test_split(test_size=0.3, by="x")["train"],
+    "map": lambda data: data.map(lambda row: {"x": row["x"] + 1}, schema=X).filter("x > 7").slice(1, 50),
+    "map_batches": lambda data: data.select(["x"]).map_batches(doubled, schema=X).filter("x % 2 = 0").slice(2, 80),
+    "constant": lambda data: data.select(["even"]).filter("1 = 1").filter("not even"),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_pieces_are_the_rows_of_the_plan_and_their_counts(data: Dataset, name: str) -> None:
+    wanted = PLANS[name](data)
+    found = pieces(wanted)
+    assert found is not None
+    rows = []
+    for index, item in enumerate(found.items):
+        piece = [row for batch in found.batches(index) for row in batch.to_pylist()] if item.rows else []
+        assert len(piece) == item.rows
+        rows += piece
+    assert rows == list(wanted.rows())
+
+
+def test_counting_a_filter_reads_its_columns_only(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    source = optimize(data._plan).source  # type: ignore[attr-defined]
+    original = type(source).read
+
+    def spied(self: object, fragment: object, pushdown: object) -> object:
+        read.append(pushdown.columns)  # type: ignore[attr-defined]
+        return original(self, fragment, pushdown)
+
+    monkeypatch.setattr(type(source), "read", spied)
+    found = pieces(data.filter("even"))
+    assert found is not None
+    assert set(read) == {("even",)}
+    assert sum(found.lengths) == 50
+
+
+def test_counting_nothing_costs_no_read(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = optimize(data._plan).source  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(source), "read", None)
+    found = pieces(data.slice(3, 90).train_test_split()["train"])
+    assert found is not None
+    assert sum(found.lengths) == 70
+
+
+def test_rows_that_only_running_tells_are_no_pieces(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n2\n")
+    assert pieces(Dataset.from_file(str(tmp_path / "a.csv"))) is None
+    assert pieces(Dataset.from_dict({"x": [1, 2]}).shuffle(1)) is None
+
+
+def test_only_rows_in_memory_are_resident(data: Dataset) -> None:
+    in_memory, in_files = pieces(Dataset.from_dict({"x": [1]})), pieces(data)
+    assert in_memory is not None
+    assert in_memory.resident
+    assert in_files is not None
+    assert not in_files.resident
