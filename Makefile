@@ -11,9 +11,9 @@ WORKERS ?= auto
 ARGS ?=
 
 # Where the demo keeps its lake and its Dagster instance; `make ui` opens the same.
-DEMO_HOME ?= $(CURDIR)/.lakefeed/demo
+DEMO_HOME ?= $(or $(LAKEFEED_DEMO_HOME),$(CURDIR)/.lakefeed/demo)
 LINT_HOME := $(CURDIR)/.lakefeed/lint
-DEMO_ENV := LAKEFEED_HOME=$(DEMO_HOME) DAGSTER_HOME=$(DEMO_HOME)/dagster
+DEMO_ENV := LAKEFEED_DEMO_HOME=$(DEMO_HOME) LAKEFEED_HOME=$(DEMO_HOME) DAGSTER_HOME=$(DEMO_HOME)/dagster
 
 # Dagster reads dagster.yaml (no telemetry, no sign-up dialog) from its home only.
 dagster_home = @mkdir -p $(1) && cp dagster.yaml $(1)/

@@ -21,6 +21,17 @@ THUMBNAILS = 16
 THUMBNAIL_PIXELS = 48
 CELL_CHARACTERS = 60
 BLOBS_SAMPLED = 200
+ORDERED = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,17 @@ def profile(name: str, version: int) -> Profile:
 
 
 def statistics(values: pa.Array[Any]) -> ColumnStatistics:
-    """Of one array; least and greatest only where the type has an order."""
+    """Of one array; least and greatest only where the type has an order that means something to a reader."""
+    kind = values.type
     found = ColumnStatistics(nulls=values.null_count, values=len(values) - values.null_count)
-    if pa.types.is_nested(values.type) or not found.values:
+    if pa.types.is_dictionary(kind):
+        return statistics(values.cast(kind.value_type))
+    if not found.values or not any(is_kind(kind) for is_kind in ORDERED):
         return found
-    extremes: dict[str, Any] = pc.min_max(values).as_py()  # type: ignore[assignment]
-    numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    total = float(pc.sum(pc.cast(values, pa.float64())).as_py()) if numeric else None
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    comparable = values.cast(pa.float64(), safe=False) if pa.types.is_float16(kind) else values
+    extremes: dict[str, Any] = pc.min_max(comparable).as_py()  # type: ignore[assignment]
+    total = pc.sum(values.cast(pa.float64(), safe=False)).as_py() if numeric else None
     return ColumnStatistics(found.nulls, found.values, extremes["min"], extremes["max"], total)
 
 

@@ -25,7 +25,13 @@ from lakefeed.routines import history, pending
 
 LEAST_ACCURACY = 0.95
 PATIENCE_SECONDS = 180.0
-DIGITS, ROUTINE, FEATURES = "datasets/digits", "routines/digits_features", "datasets/digits_features"
+NAMES = ("digits", "digits_features")
+# Assets, and the dataset of which each has a partition for every version.
+SHOWN = {
+    "datasets/digits": "digits",
+    "routines/digits_features": "digits",
+    "datasets/digits_features": "digits_features",
+}
 
 begun = time.monotonic()
 
@@ -63,7 +69,8 @@ def orchestrate(home: Path) -> None:
             with step(f"delivery {delivery} lands and is ingested"):
                 deliver(server, delivery)
         with step("the routine computes features; every version is profiled and checked"):
-            wait_for("the runs that the sensors start", lambda: all_done(server))
+            watch = Watch(server)
+            wait_for("the runs that the sensors start", watch.all_done)
 
 
 def deliver(server: Server, delivery: int) -> None:
@@ -79,16 +86,25 @@ def deliver(server: Server, delivery: int) -> None:
     say(f"{images} images; digits is at {key_of(newest.version)} with {newest.total_records} rows")
 
 
-def all_done(server: Server) -> bool:
-    """Whether the routine has read everything and Dagster shows every version of everything."""
-    if pending(digits_features) is not None:
-        return False
-    want = {DIGITS: "digits", ROUTINE: "digits", FEATURES: "digits_features"}
-    shown = server.partitions(*(key.split("/") for key in want))
-    if any(shown[key]["numFailed"] for key in want):
-        raise DagsterError(f"a run failed; see {server.url} or {server.log}:\n{tail(server.log)}")
-    complete = all(shown[key]["numMaterialized"] == len(Dataset(name).list_versions()) for key, name in want.items())
-    return complete and not server.unfinished()
+class Watch:
+    """What Dagster has done so far, said whenever it changes."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.said = ""
+
+    def all_done(self) -> bool:
+        """Whether the routine has read everything and Dagster shows every version of everything."""
+        shown = self.server.partitions(*(key.split("/") for key in SHOWN))
+        if any(each["numFailed"] for each in shown.values()):
+            raise DagsterError(f"a run failed; see {self.server.log}:\n{tail(self.server.log)}")
+        versions = {key: len(Dataset(name).list_versions()) for key, name in SHOWN.items() if Dataset.exists(name)}
+        state = ", ".join(f"{key} {shown[key]['numMaterialized']} of {count}" for key, count in versions.items())
+        if state != self.said:
+            self.said = state
+            say(f"shown in Dagster: {state}")
+        complete = all(shown[key]["numMaterialized"] == versions.get(key) for key in SHOWN)
+        return complete and pending(digits_features) is None and not self.server.unfinished()
 
 
 def check_rows() -> None:
@@ -124,7 +140,6 @@ def report(trained: Trained) -> str:
     )
 
 
-NAMES = ("digits", "digits_features")
 current_step: list[str] = []
 
 
@@ -145,7 +160,7 @@ def wait_for(what: str, done: Callable[[], bool]) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise DemoError(f"waited {PATIENCE_SECONDS:.0f} s for {what} in vain")
-        time.sleep(0.3)
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

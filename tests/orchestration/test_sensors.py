@@ -25,8 +25,8 @@ from dataset_assets.partitions import dataset_key, key_of, routine_key
 from lakefeed import Dataset
 from lakefeed.routines import Routine, run_routine
 from resources.catalog import CatalogResource
-from sensors.runs import ATTEMPTS, DEAD_AFTER, RANGE_TAG, VERSIONS_PER_TICK, WORK_TAG
 from sensors.routines import routines_sensor
+from sensors.runs import ATTEMPTS, DEAD_AFTER, RANGE_TAG, VERSIONS_PER_TICK, WORK_TAG
 from sensors.versions import versions_sensor
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -94,7 +94,8 @@ def test_new_versions_become_partitions_in_order_and_one_run(instance: DagsterIn
 def test_a_tick_repeated_after_a_crash_asks_for_the_same_run(instance: DagsterInstance) -> None:
     write(2)
     first, again = tick(VERSIONS, instance), tick(VERSIONS, instance)
-    assert first.run_requests and again.run_requests
+    assert first.run_requests
+    assert again.run_requests
     assert [run.run_key for run in first.run_requests] == [run.run_key for run in again.run_requests]
     assert instance.get_dynamic_partitions("photos_versions") == ["v1", "v2"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.errors import FileError, SchemaError
+from lakefeed.errors import FileError, SchemaError, TypeMismatchError
 from lakefeed.ingest import FolderSource, IngestResult, arrivals, ingest
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -126,6 +126,31 @@ def test_a_broken_file_leaves_nothing_in(landing: Path) -> None:
         run()
     assert rows() == [1]
     assert [file.path for file in arrivals(NUMBERS).new] == ["b.csv"]
+
+
+def test_a_file_with_another_column_is_refused_by_name(landing: Path) -> None:
+    land(landing, "a.csv", 1)
+    (landing / "b.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(SchemaError, match=r"b\.csv.*'y'"):
+        run()
+    assert not Dataset.exists("numbers")
+
+
+def test_files_take_the_types_of_the_dataset(landing: Path) -> None:
+    Dataset.from_dict({"x": [0.5]}).save("numbers")
+    land(landing, "a.csv", 1)
+    (landing / "b.csv").write_text("x\n2.5\n")
+    run()
+    assert rows() == [0.5, 1.0, 2.5]
+
+
+def test_a_value_that_the_type_cannot_hold_is_refused(landing: Path) -> None:
+    Dataset.from_dict({"x": [1]}).save("numbers")
+    land(landing, "a.csv", 2)
+    (landing / "b.csv").write_text("x\n2.5\n")
+    with pytest.raises(TypeMismatchError, match=r"b\.csv.*2\.5"):
+        run()
+    assert rows() == [1]
 
 
 def test_two_folders_may_feed_one_dataset(landing: Path, home: Path) -> None:

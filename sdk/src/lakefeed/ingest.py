@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog import Fence, Lake, Provenance, fence_value, resolve
+from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits, fence_value, resolve
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError, FenceError, FileError, MissingFileError
+from lakefeed.errors import DatasetExistsError, FenceError, FileError, MissingFileError, SchemaError
 
 logger = logging.getLogger(__name__)
 
@@ -188,15 +188,40 @@ def _may_be_open(file: Landed, settle: float) -> bool:
 
 
 def _rows(source: FolderSource, files: Sequence[Landed]) -> Dataset:
-    schema = source.read(source.path / files[0].path).schema
-    return Dataset.from_batches(lambda: _batches(source, files), schema=schema)
+    schema = _common_schema(source, source.read(source.path / files[0].path).schema)
+    return Dataset.from_batches(lambda: _batches(source, files, schema), schema=schema)
 
 
-def _batches(source: FolderSource, files: Sequence[Landed]) -> Iterator[pa.RecordBatch]:
+def _common_schema(source: FolderSource, first: pa.Schema) -> pa.Schema:
+    """What every file of a commit has to fit: the dataset's types; before there is one, those of the first file."""
+    if not Dataset.exists(source.into):
+        return first
+    existing = Dataset(source.into)
+    known = {field.name: field for field in existing.schema if field.name not in existing.column_types}
+    return pa.schema([known.get(field.name, field) for field in first])
+
+
+def _batches(source: FolderSource, files: Sequence[Landed], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for file in files:
-        yield from source.read(source.path / file.path).batches(format="arrow", load_files=False)
+        rows = source.read(source.path / file.path)
+        try:
+            check_fits(rows.schema, pa.schema([_by_value(rows.schema, field) for field in schema]))
+            yield from (cast(batch, schema) for batch in rows.batches(format="arrow", load_files=False))
+        except SchemaError as error:
+            raise type(error)(f"{file.path!r} in {source.path} does not fit: {error}") from error
         if _seen(source.path, file.path) != file:
             raise FileError(f"{file.path!r} in {source.path} was changed while it was read; it is tried again later")
+
+
+def _by_value(given: pa.Schema, field: pa.Field[Any]) -> pa.Field[Any]:
+    """The field as the file has it, where `cast` looks at each value: a text file tells 1 from 1.0 by chance."""
+    found = given.field(field.name) if field.name in given.names else field
+    exact = pa.types.is_integer(found.type) or pa.types.is_integer(field.type)
+    return found if exact and _is_number(found.type) and _is_number(field.type) else field
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _pointer(source: FolderSource) -> str | None:
