@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from lakefeed._typing import RowPredicate
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import handle_rows, kept, name_of
-from lakefeed.plan import Step
+from lakefeed.ops.rows import handle_rows, kept
+from lakefeed.plan import Step, name_of
 from lakefeed.storage import BlobStore
 
 

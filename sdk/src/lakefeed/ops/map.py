@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from lakefeed._typing import RowFn
 from lakefeed.errors import TransformError, listed
-from lakefeed.ops.rows import handle_rows, name_of, stored
-from lakefeed.plan import Step
+from lakefeed.ops.rows import handle_rows, stored
+from lakefeed.plan import Step, name_of
 from lakefeed.storage import BlobStore
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFn
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import checked, name_of
-from lakefeed.plan import Step
+from lakefeed.ops.rows import checked
+from lakefeed.plan import Step, name_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)

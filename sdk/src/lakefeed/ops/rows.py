@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +12,6 @@ from lakefeed.errors import TransformError, listed
 from lakefeed.media import column_type, handles
 from lakefeed.media.handles import Handle
 from lakefeed.storage import BlobStore
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """The name that ``explain()`` and messages show."""
-    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, list[Any]]:

@@ -1,8 +1,20 @@
 """The lazy plan: nodes, sources, walks, order."""
 
-from lakefeed.plan.explain import explain
+from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.node import Input, Node, Step
 from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut
 
-__all__ = ["RESIDENT", "Fragment", "Input", "Node", "Pushdown", "Source", "Step", "cut", "explain", "fingerprint"]
+__all__ = [
+    "RESIDENT",
+    "Fragment",
+    "Input",
+    "Node",
+    "Pushdown",
+    "Source",
+    "Step",
+    "cut",
+    "explain",
+    "fingerprint",
+    "name_of",
+]

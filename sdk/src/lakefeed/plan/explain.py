@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from lakefeed.plan.node import Node
 
 INDENT = "  "
@@ -16,3 +20,10 @@ def explain(plan: Node) -> str:
         lines.append(INDENT * depth + node.describe())
         stack.extend((child, depth + 1) for child in reversed(node.children))
     return "\n".join(lines)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a function that ``explain()`` and messages show, in one line."""
+    if isinstance(function, partial):
+        return f"partial({name_of(function.func)})"
+    return getattr(function, "__qualname__", None) or type(function).__qualname__

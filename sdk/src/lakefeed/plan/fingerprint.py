@@ -29,15 +29,20 @@ def fingerprint(plan: Node) -> str:
 
     A function counts by its code, constants, defaults and captured values, not by where it lives in memory.
     """
-    return _digest("\n".join(f"{type(node).__name__} {_text(node.identity())}" for node in nodes(plan)))
+    return _short("\n".join(f"{type(node).__name__} {_text(node.identity())}" for node in nodes(plan)))
 
 
 def marks(plan: Node) -> list[str]:
     """A short mark for each node, root first: what a mismatch is explained with."""
-    return [f"{type(node).__name__}:{_digest(_text(node.identity()))[:MARK_CHARS]}" for node in nodes(plan)]
+    return [f"{type(node).__name__}:{digest(node.identity())[:MARK_CHARS]}" for node in nodes(plan)]
 
 
-def _digest(content: str) -> str:
+def digest(value: Any) -> str:
+    """A digest of a function or another value, the same in every process."""
+    return _short(_text(value))
+
+
+def _short(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_CHARS]
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFactory
 from lakefeed.errors import InvalidArgumentError, TransformError
-from lakefeed.plan import Fragment, Pushdown
+from lakefeed.plan import Fragment, Pushdown, name_of
+from lakefeed.plan.fingerprint import digest
 
 LIST_ITERATOR: type = type(iter([]))
 
@@ -37,7 +38,7 @@ class BatchesSource:
 
     @property
     def identity(self) -> str:
-        return f"batches:{getattr(self.factory, '__module__', '')}.{getattr(self.factory, '__qualname__', '')}"
+        return f"batches:{digest(self.factory)}"
 
     @property
     def ranged(self) -> bool:
@@ -99,7 +100,7 @@ class BatchesSource:
         return {"factory": self.factory, "declared": self.declared}
 
     def describe(self, pushdown: Pushdown) -> str:
-        return f"batches {getattr(self.factory, '__qualname__', repr(self.factory))}"
+        return f"batches {name_of(self.factory)}"
 
 
 def _remembered(made: object) -> Callable[[], object] | None:
