@@ -8,9 +8,12 @@
     ├── DatasetExistsError         (ValueError)         a dataset of that name exists already
     ├── UnsavedDatasetError        (ValueError)         asked of a derived dataset what only a saved one has
     ├── VersionNotFoundError       (LookupError)        the dataset has no such version
+    │   └── TagNotFoundError                            no tag of that name
+    ├── TagExistsError             (ValueError)         a tag that stands for another version
     ├── SchemaError                (ValueError)         columns or types that do not fit
     │   ├── ColumnNotFoundError    (LookupError)        no such column; near misses in the message
     │   └── TypeMismatchError      (TypeError)          a value or column of the wrong type
+    ├── DuplicateKeyError          (ValueError)         rows that share a key which must be their own
     ├── ExpressionError            (ValueError)         filter text that cannot be read; caret at the place
     ├── RowIndexError              (IndexError)         a place where there is no row
     ├── FormatError                (ValueError)         a file whose format is unknown or broken
@@ -73,6 +76,14 @@ class VersionNotFoundError(LakefeedError, LookupError):
     """The dataset has no such version."""
 
 
+class TagNotFoundError(VersionNotFoundError):
+    """No tag of that name; the message names those that exist."""
+
+
+class TagExistsError(LakefeedError, ValueError):
+    """A tag of that name stands for another version; it does not move unless told to."""
+
+
 class SchemaError(LakefeedError, ValueError):
     """Columns or types that do not fit together."""
 
@@ -92,6 +103,10 @@ class ColumnNotFoundError(SchemaError, LookupError):
 
 class TypeMismatchError(SchemaError, TypeError):
     """A value or column of the wrong type."""
+
+
+class DuplicateKeyError(LakefeedError, ValueError):
+    """Rows that share a key which must be their own; the message shows keys."""
 
 
 class ExpressionError(LakefeedError, ValueError):

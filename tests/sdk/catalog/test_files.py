@@ -10,11 +10,11 @@ import pytest
 from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from lakefeed.catalog import Lake, added_files, append, create, data_files, resolve
+from lakefeed.catalog import Lake, added_rows, append, create, data_files, resolve
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.config import Settings
-from lakefeed.errors import UnsupportedError, VersionNotFoundError
+from lakefeed.errors import VersionNotFoundError
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -34,7 +34,9 @@ def rows(files: tuple[DataFileRef, ...]) -> list[int]:
 
 
 def added(lake: Lake, start: int | None, end: int | None) -> list[int]:
-    return rows(added_files(lake.table("t"), start, end))
+    deltas = added_rows(lake.table("t"), start, end)
+    assert not any(delta.less for delta in deltas)
+    return [value for delta in deltas for value in rows(delta.files)]
 
 
 def test_files_come_in_the_order_of_writing(home: object) -> None:
@@ -88,10 +90,10 @@ def test_a_filter_leaves_out_what_cannot_match(lake: Lake) -> None:
 def test_table_without_snapshots_has_no_files(lake: Lake) -> None:
     lake.catalog.create_table(("default", "t"), SCHEMA)
     assert data_files(lake, lake.table("t")) == ()
-    assert added_files(lake.table("t")) == ()
+    assert added_rows(lake.table("t")) == ()
 
 
-def test_added_files_of_a_range(lake: Lake) -> None:
+def test_added_rows_of_a_range(lake: Lake) -> None:
     grow(lake, 5)
     assert added(lake, None, None) == [2, 3, 4, 5]
     assert added(lake, 2, 4) == [3, 4]
@@ -100,7 +102,7 @@ def test_added_files_of_a_range(lake: Lake) -> None:
     assert added(lake, None, 1) == []
 
 
-def test_added_files_through_merged_manifests(lake: Lake) -> None:
+def test_added_rows_through_merged_manifests(lake: Lake) -> None:
     grow(lake, 80)
     assert len(lake.table("t").current_snapshot().manifests(lake.table("t").io)) < 40
     for start, end in ((None, None), (1, 2), (10, 70), (33, 34), (79, 80), (30, 40), (64, 67)):
@@ -114,7 +116,7 @@ def test_cost_follows_what_was_added(lake: Lake, monkeypatch: pytest.MonkeyPatch
     opened: list[str] = []
     real = PyArrowFileIO.new_input
     monkeypatch.setattr(PyArrowFileIO, "new_input", lambda io, place: opened.append(place) or real(io, place))
-    assert len(added_files(table, 27, 30)) == 3
+    assert [len(delta.files) for delta in added_rows(table, 27, 30)] == [3]
     assert len(opened) == 4  # one manifest list, and a manifest for each version
 
 
@@ -134,15 +136,14 @@ def test_deletes_add_nothing(lake: Lake) -> None:
     assert rows(data_files(lake, lake.table("t"))) == [2, 4, 9]
 
 
-def test_overwrites_are_refused(lake: Lake) -> None:
+def test_files_that_another_writer_rewrote_are_compared(lake: Lake) -> None:
     create(lake, "t", SCHEMA, [])
     add(lake, 1, 2)
     lake.table("t").delete(EqualTo("x", 1))
-    overwritten = resolve(lake.table("t")).version
     add(lake, 9)
-    with pytest.raises(UnsupportedError, match=f"version {overwritten} of 't' overwrote"):
-        added(lake, 1, None)
-    assert added(lake, overwritten, None) == [9]
+    first, rewritten, last = added_rows(lake.table("t"), 1, None)
+    assert (rows(first.files), rows(last.files)) == ([1, 2], [9])
+    assert (rows(rewritten.files), rows(rewritten.less)) == ([2], [1, 2])
 
 
 def test_an_expired_beginning_is_the_oldest_version_kept(lake: Lake) -> None:

@@ -11,7 +11,7 @@ from pyiceberg.manifest import ManifestContent, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, StringType
 
-from lakefeed.catalog import Lake, added_files, append, create, data_files, declared_schema, list_versions
+from lakefeed.catalog import Lake, added_rows, append, create, data_files, declared_schema, list_versions
 
 SCHEMA = pa.schema([("x", pa.int64()), ("s", pa.string())])
 
@@ -92,7 +92,7 @@ def test_a_table_that_pyiceberg_made(lake: Lake, plain: SqlCatalog) -> None:
     theirs.append(table_of(1))
     assert declared_schema(lake.table("t")) == SCHEMA
     add(lake, 2)
-    assert sum(file.rows for file in added_files(lake.table("t"))) == 2
+    assert sum(file.rows for delta in added_rows(lake.table("t")) for file in delta.files) == 2
     assert plain.load_table("default.t").scan().to_arrow().num_rows == 2
     lake.drop("t")
     assert not plain.table_exists("default.t")

@@ -1,20 +1,27 @@
 """The catalog of datasets: names, versions, files, and the commits that make them."""
 
 from lakefeed.catalog.action import Fence, Provenance, fence_value
+from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.commit import append, create, update_properties
-from lakefeed.catalog.files import DataFileRef, added_files, data_files
+from lakefeed.catalog.edit import Draft, edit, restore
+from lakefeed.catalog.evolve import add_column, drop_columns, rename_column, widen_column
+from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast, check_fits
 from lakefeed.catalog.lake import Lake, check_name
 from lakefeed.catalog.schema import column_types, declared_schema, storage_schema
+from lakefeed.catalog.tags import tag, tags, untag
 from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
 
 __all__ = [
     "DataFileRef",
     "DatasetVersion",
+    "Delta",
+    "Draft",
     "Fence",
     "Lake",
     "Provenance",
-    "added_files",
+    "add_column",
+    "added_rows",
     "append",
     "cast",
     "check_fits",
@@ -23,10 +30,20 @@ __all__ = [
     "create",
     "data_files",
     "declared_schema",
+    "drop_columns",
+    "edit",
     "fence_value",
     "list_versions",
+    "net_rows",
+    "removed_rows",
+    "rename_column",
     "resolve",
+    "restore",
     "storage_schema",
+    "tag",
+    "tags",
+    "untag",
     "update_properties",
     "versions_between",
+    "widen_column",
 ]

@@ -161,26 +161,26 @@ def _no_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
-    if not _fits(given, declared, path):
+    if not fits(given, declared, path):
         raise TypeMismatchError(
             f"column {path!r} is {declared} in the dataset; {given} does not fit it without loss: cast it first"
         )
 
 
-def _fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
+def fits(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
     """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
     if given.equals(declared) or pa.types.is_null(given):
         return True
     if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
         return False  # the same storage may mean another thing, such as a tensor of another shape
     if isinstance(given, pa.BaseExtensionType):
-        return _fits(given.storage_type, declared, path)
+        return fits(given.storage_type, declared, path)
     if isinstance(declared, pa.BaseExtensionType):
-        return _fits(given, declared.storage_type, path)
+        return fits(given, declared.storage_type, path)
     if isinstance(given, pa.DictionaryType):
-        return _fits(given.value_type, declared, path)
+        return fits(given.value_type, declared, path)
     if isinstance(declared, pa.DictionaryType):
-        return _fits(given, declared.value_type, path)
+        return fits(given, declared.value_type, path)
     return _nested_fits(given, declared, path) if pa.types.is_nested(declared) else _leaf_fits(given, declared)
 
 

@@ -9,6 +9,8 @@ DESCRIPTION: Final = "lakefeed.description"
 COLUMN_TYPES: Final = "lakefeed.column-types"
 ARROW_TYPES: Final = "lakefeed.arrow-types"
 FENCE_PREFIX: Final = "lakefeed.fence."
+# By field id, the types of file columns that the table has no more: older versions still have them.
+DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
 
 # Snapshot summary.
 RUN: Final = "lakefeed.run"
@@ -16,6 +18,9 @@ USER: Final = "lakefeed.user"
 CODE: Final = "lakefeed.code"
 MESSAGE: Final = "lakefeed.message"
 IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"
+# Rows that are new or gone, where the records of the files say more than that: rows that only moved are in both.
+ROWS_ADDED: Final = "lakefeed.rows-added"
+ROWS_REMOVED: Final = "lakefeed.rows-removed"
 
 # What every table that lakefeed creates starts with: planning stays flat, and metadata files do not pile up.
 TABLE_DEFAULTS: Final = {

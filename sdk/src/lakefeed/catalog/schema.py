@@ -37,7 +37,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from lakefeed.catalog.fit import check_distinct
-from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES
+from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
 from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
 FIELD_ID = b"PARQUET:field_id"
@@ -176,18 +176,19 @@ _WIDENED: dict[pa.DataType, pa.DataType] = {
 # ------------------------------------------------------------------------------------------ stored -> declared
 
 
-def declared_schema(table: Table, snapshot_id: int | None = None) -> pa.Schema:
+def declared_schema(table: Table, snapshot_id: int | None = None, schema_id: int | None = None) -> pa.Schema:
     """The Arrow schema of a snapshot (``None``: of the table now) as it was declared when its columns were saved.
 
-    File columns carry ``lakefeed.type`` in their field metadata, by the column types in force now.
+    ``schema_id`` asks for one of the table's schemas instead. File columns carry ``lakefeed.type`` in their field
+    metadata, by the column types in force now.
 
     Raises:
         VersionNotFoundError: the table has no such snapshot.
     """
-    iceberg = snapshot_schema(table, snapshot_id)
-    declared = _declared_fields(table.properties)
-    media = column_types(table)
-    return pa.schema([_as_media(_declared(field, declared), media.get(field.name)) for field in iceberg.fields])
+    iceberg = snapshot_schema(table, snapshot_id) if schema_id is None else table.schemas()[schema_id]
+    declared = _declared_fields(table.properties, iceberg.schema_id)
+    media = _media_by_id(table)
+    return pa.schema([_as_media(_declared(field, declared), media.get(field.field_id)) for field in iceberg.fields])
 
 
 def snapshot_schema(table: Table, snapshot_id: int | None = None) -> Schema:
@@ -206,14 +207,35 @@ def column_types(table: Table) -> dict[str, str]:
     return types
 
 
+def dropped_column_types(table: Table) -> dict[str, str]:
+    """The file columns that only older versions have: field id -> media type."""
+    types: dict[str, str] = json.loads(table.properties.get(DROPPED_COLUMN_TYPES, "{}"))
+    return types
+
+
+def _media_by_id(table: Table) -> dict[int, str]:
+    types = column_types(table)
+    current = {field.field_id: types[field.name] for field in table.schema().fields if field.name in types}
+    return {int(field_id): media for field_id, media in dropped_column_types(table).items()} | current
+
+
 def declared_property(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
     """The table property that keeps what Iceberg's types do not say; empty where they say it all."""
-    kept = {
+    kept = _beyond_iceberg(declared, iceberg)
+    return {ARROW_TYPES: json.dumps(kept)} if kept else {}
+
+
+def arrow_types(declared: pa.Schema, iceberg: Schema, schema_id: int) -> dict[str, str]:
+    """As `declared_property`, for a schema that has evolved: it holds from ``schema_id`` on, until the next one."""
+    return {f"{ARROW_TYPES}.{schema_id}": json.dumps(_beyond_iceberg(declared, iceberg))}
+
+
+def _beyond_iceberg(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
+    return {
         str(field.field_id): _pack(declared.field(field.name))
         for field in iceberg.fields
         if not _plain(field).equals(declared.field(field.name), check_metadata=True)
     }
-    return {ARROW_TYPES: json.dumps(kept)} if kept else {}
 
 
 def with_media(schema: pa.Schema, media: Mapping[str, str]) -> pa.Schema:
@@ -269,8 +291,13 @@ def _as_media(field: pa.Field[Any], media: str | None) -> pa.Field[Any]:
     return field.with_metadata(metadata) if metadata else field.remove_metadata()
 
 
-def _declared_fields(properties: Mapping[str, str]) -> dict[str, str]:
-    fields: dict[str, str] = json.loads(properties.get(ARROW_TYPES, "{}"))
+def _declared_fields(properties: Mapping[str, str], schema_id: int) -> dict[str, str]:
+    """What is declared for a schema: by the newest entry that is not newer than the schema."""
+    prefix = f"{ARROW_TYPES}."
+    since = [int(key.removeprefix(prefix)) for key in properties if key.startswith(prefix)]
+    newest = max((begun for begun in since if begun <= schema_id), default=None)
+    key = ARROW_TYPES if newest is None else f"{prefix}{newest}"
+    fields: dict[str, str] = json.loads(properties.get(key, "{}"))
     return fields
 
 

@@ -1,4 +1,4 @@
-"""Builds the snapshot of one append: the manifest of its files once, a manifest list for each attempt."""
+"""Builds the snapshot of one action: the manifest of its files once, a manifest list for each attempt."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -45,18 +46,56 @@ class Outcome(Enum):
     LANDED = "landed"
 
 
-class Append:
-    """The files of one append on their way into a table.
+@dataclass(frozen=True)
+class Carried:
+    """A file of rows that the version ``sequence`` wrote: in the row order they keep the place of that version."""
 
-    The snapshot id and the manifest of the added files are the same in every attempt; only the manifest list, which
-    names the files of the others too, is written again when another writer was faster. ``new_table`` says that the
-    whole location of the table is the append's own.
+    file: DataFile
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a snapshot changes: files of new rows, files of rows that were there before, files that it leaves out.
+
+    ``removed`` maps the path of a file to the manifest of the parent that names it. ``facts`` go into the summary;
+    ``schema_id`` is that of the snapshot (None: the table's).
+    """
+
+    added: tuple[DataFile, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    removed: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    replaces: bool = False
+    schema_id: int | None = None
+
+    @property
+    def operation(self) -> Operation:
+        """Iceberg's name for it; one that ``replaces`` leaves the rows what they were."""
+        if self.replaces:
+            return Operation.REPLACE
+        if not self.removed:
+            return Operation.APPEND
+        return Operation.OVERWRITE if self.added or self.carried else Operation.DELETE
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """Every file that the snapshot brings."""
+        return (*self.added, *(carried.file for carried in self.carried))
+
+
+class Change:
+    """The files of one action on their way into a table.
+
+    The snapshot id is the same in every attempt, and so is the manifest of its files while the contents are; the
+    manifest list, which names the files of the others too, is written again when another writer was faster.
+    ``new_table`` says that the whole location of the table is the action's own.
     """
 
     def __init__(self, table: Table, facts: Mapping[str, str], new_table: bool = False) -> None:
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
-        self.files: list[DataFile] = []
+        self.contents = Contents()
         self.outcome = Outcome.NOT_LANDED
         self._io: FileIO = table.io
         self._place = table.location_provider().new_metadata_location
@@ -64,21 +103,30 @@ class Append:
         self._own_location = table.metadata.location if new_table else None
         self._attempts = itertools.count()
         self._manifests = itertools.count()
-        self._added: list[ManifestFile] | None = None
+        self._written: list[str] = []
+        self._named: tuple[DataFile, ...] | None = None
+        self._added: list[ManifestFile] = []
         self._kept: list[str] = []
         self._of_attempt: list[str] = []
 
+    def wrote(self, files: Iterable[DataFile]) -> None:
+        """Takes charge of data files: those that are not in the contents that land are removed."""
+        self._written += [file.file_path for file in files]
+
     @contextmanager
     def landing(self) -> Iterator[None]:
-        """Removes everything on the way out, unless the append has landed or may have."""
+        """Removes on the way out what no snapshot names: everything, unless the action has landed or may have."""
         try:
             yield
         finally:
             if self.outcome is Outcome.NOT_LANDED:
                 self._discard()
+            elif self.outcome is Outcome.LANDED:
+                used = {file.file_path for file in self.contents.files}
+                remove(self._io, (path for path in self._written if path not in used))
 
     def landed_in(self, table: Table) -> DatasetVersion | None:
-        """The version that this very append is in the table: a commit can land although it was reported as lost."""
+        """The version that this very action is in the table: a commit can land although it was reported as lost."""
         snapshot = table.metadata.snapshot_by_id(self.snapshot_id)
         if snapshot is None:
             return None
@@ -87,21 +135,22 @@ class Append:
 
     def attempt(self, metadata: TableMetadata) -> Snapshot:
         """The snapshot on top of the current one of ``metadata``, with its manifest list written."""
-        if self._added is None:
-            self._added = self._write_added(metadata)
+        self._write_added(metadata)
         self.forget_attempt()
         parent = metadata.current_snapshot()
-        carried = self._carried(metadata, parent)
+        removed: list[DataFile] = []
+        carried = self._carried(metadata, parent, removed)
         sequence_number = metadata.next_sequence_number()
         manifest_list = self._write_list(metadata, parent, sequence_number, [*self._added, *carried])
         sync_files([*self._kept, *self._of_attempt])
+        schema_id = self.contents.schema_id
         return Snapshot(
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
             manifest_list=manifest_list,
             sequence_number=sequence_number,
-            summary=self._summary(metadata, parent),
-            schema_id=metadata.current_schema_id,
+            summary=self._summary(metadata, parent, removed),
+            schema_id=metadata.current_schema_id if schema_id is None else schema_id,
         )
 
     def forget_attempt(self) -> None:
@@ -112,33 +161,72 @@ class Append:
     def _discard(self) -> None:
         self.forget_attempt()
         remove(self._io, self._kept)
-        remove(self._io, (file.file_path for file in self.files))
+        remove(self._io, self._written)
         if self._own_location is not None:
             remove_tree(self._own_location)
 
-    def _summary(self, metadata: TableMetadata, parent: Snapshot | None) -> Summary:
+    def _summary(self, metadata: TableMetadata, parent: Snapshot | None, removed: Iterable[DataFile]) -> Summary:
         collector = SnapshotSummaryCollector()
-        for file in self.files:
+        for file in self.contents.files:
             collector.add_file(file, metadata.schema(), metadata.spec())
-        return update_snapshot_summaries(
-            Summary(Operation.APPEND, **collector.build(), **self._facts),
+        for file in removed:
+            collector.remove_file(file, metadata.schema(), metadata.spec())
+        operation = self.contents.operation
+        # PyIceberg counts the totals of three operations only.
+        counted = Operation.OVERWRITE if operation is Operation.REPLACE else operation
+        summary = update_snapshot_summaries(
+            Summary(counted, **collector.build(), **self._facts, **self.contents.facts),
             parent.summary if parent is not None else None,
         )
+        return Summary(operation, **summary.additional_properties)
 
-    def _write_added(self, metadata: TableMetadata) -> list[ManifestFile]:
-        if not self.files:
-            return []
+    def _write_added(self, metadata: TableMetadata) -> None:
+        """Writes the manifest of the files that come in, unless it stands from the attempt before."""
+        contents = self.contents
+        if self._named == contents.files:
+            return
+        remove(self._io, self._kept)
+        self._kept, self._added, self._named = [], [], contents.files
+        if not contents.files:
+            return
         output = self._new_manifest(self._kept)
         with self._writer(metadata, output) as writer:
-            for file in self.files:
+            for file in contents.added:
                 writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
-        return [writer.to_manifest_file()]
+            for kept in contents.carried:
+                writer.add(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED, sequence_number=kept.sequence, data_file=kept.file
+                    )
+                )
+        self._added = [writer.to_manifest_file()]
 
-    def _carried(self, metadata: TableMetadata, parent: Snapshot | None) -> list[ManifestFile]:
+    def _carried(
+        self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]
+    ) -> list[ManifestFile]:
+        """The manifests of the parent, without the files that this snapshot leaves out; those go to ``removed``."""
         if parent is None:
             return []
-        manifests = parent.manifests(self._io)
-        return self._merged(metadata, [m for m in manifests if m.has_added_files() or m.has_existing_files()])
+        touched = set(self.contents.removed.values())
+        live = [m for m in parent.manifests(self._io) if m.has_added_files() or m.has_existing_files()]
+        untouched = [manifest for manifest in live if manifest.manifest_path not in touched]
+        lessened = [
+            self._lessened(metadata, manifest, removed) for manifest in live if manifest.manifest_path in touched
+        ]
+        missing = set(self.contents.removed) - {file.file_path for file in removed}
+        assert not missing, f"no manifest of the parent names {missing}"
+        return [*lessened, *self._merged(metadata, untouched)]
+
+    def _lessened(self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]) -> ManifestFile:
+        output = self._new_manifest(self._of_attempt)
+        with self._writer(metadata, output) as writer:
+            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
+                if entry.data_file.file_path in self.contents.removed:
+                    removed.append(entry.data_file)
+                    writer.delete(entry)
+                else:
+                    writer.existing(entry)
+        return writer.to_manifest_file()
 
     def _merged(self, metadata: TableMetadata, manifests: list[ManifestFile]) -> list[ManifestFile]:
         """The manifests with those of like size made one where they are many.

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed.catalog.properties import CODE, MESSAGE, RUN, USER
-from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, listed
+from lakefeed.catalog.properties import CODE, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER
+from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
 
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One version: what it is, what it changed, who wrote it (``timestamp_ms`` since 1970, UTC)."""
+    """One version: what it is, what it changed, who wrote it (``timestamp_ms`` since 1970, UTC).
+
+    ``added_records`` and ``deleted_records`` count rows that are new or gone; rows that an edit only moved to other
+    files are neither. For versions that other programs wrote, and for overwrites, they count the rows of the files.
+    """
 
     version: int
     snapshot_id: int
@@ -35,17 +41,59 @@ def list_versions(table: Table) -> list[DatasetVersion]:
     return [version_of(snapshot) for snapshot in ancestry(table.metadata)]
 
 
-def resolve(table: Table, version: int | None = None) -> DatasetVersion:
-    """The version of that number, the newest for ``None``.
+def resolve(table: Table, version: int | str | None = None, as_of: int | None = None) -> DatasetVersion:
+    """The version of that number or tag, the newest for ``None``; ``as_of``: the newest at that time (ms since 1970).
 
     Raises:
         VersionNotFoundError: there is no such version; the message names at most ten that exist.
+        TagNotFoundError: there is no such tag.
     """
+    return version_of(find(table, version) if as_of is None else _find_as_of(table, as_of))
+
+
+def find(table: Table, version: int | str | None = None) -> Snapshot:
+    """The snapshot of `resolve`."""
+    if isinstance(version, str):
+        return tagged(table, version)
     lineage = ancestry(table.metadata)
     for snapshot in lineage:
         if version is None or snapshot.sequence_number == version:
-            return version_of(snapshot)
+            return snapshot
     raise _unknown(table, version, lineage)
+
+
+def tagged(table: Table, label: str) -> Snapshot:
+    """The snapshot that a tag stands for.
+
+    Raises:
+        TagNotFoundError: there is no such tag.
+    """
+    refs = {name: ref for name, ref in table.metadata.refs.items() if ref.snapshot_ref_type == SnapshotRefType.TAG}
+    snapshot = table.metadata.snapshot_by_id(refs[label].snapshot_id) if label in refs else None
+    if snapshot is None:
+        raise TagNotFoundError(f"{table.name()[-1]!r} has no tag {label!r}; the tags are {listed(sorted(refs))}")
+    return snapshot
+
+
+def _find_as_of(table: Table, as_of: int) -> Snapshot:
+    lineage = ancestry(table.metadata)
+    for snapshot in lineage:
+        if snapshot.timestamp_ms <= as_of:
+            return snapshot
+    if not lineage:
+        raise _unknown(table, None, lineage)
+    first = lineage[-1]
+    raise VersionNotFoundError(
+        f"{table.name()[-1]!r} has no version as of {_moment(as_of)}; the oldest, version {number(first)}, is of "
+        f"{_moment(first.timestamp_ms)}"
+    )
+
+
+def _moment(timestamp_ms: int) -> str:
+    try:
+        return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp_ms} ms"
 
 
 def versions_between(
@@ -108,8 +156,8 @@ def version_of(snapshot: Snapshot) -> DatasetVersion:
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
         operation=summary.operation.value if summary is not None else "append",
-        added_records=int(facts.get("added-records", 0)),
-        deleted_records=int(facts.get("deleted-records", 0)),
+        added_records=int(facts.get(ROWS_ADDED, facts.get("added-records", 0))),
+        deleted_records=int(facts.get(ROWS_REMOVED, facts.get("deleted-records", 0))),
         total_records=int(facts.get("total-records", 0)),
         timestamp_ms=snapshot.timestamp_ms,
         run=facts.get(RUN),

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
-from lakefeed.catalog.files import DataFileRef, added_files, data_files
+from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
+from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.schema import declared_schema, snapshot_schema
-from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
+from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
-from lakefeed.expr import Expr, to_iceberg
+from lakefeed.expr import Expr, rename, roots, to_iceberg
 from lakefeed.formats.parquet import ParquetFile
 from lakefeed.plan import Fragment, Pushdown, cut
+from lakefeed.sql import Rows, without
 
 FIELD_ID = b"PARQUET:field_id"
 WHOLE_FILE = -1
@@ -29,30 +35,42 @@ WHOLE_FILE = -1
 
 @dataclass(frozen=True)
 class Since:
-    """Only what the versions after ``version`` (None: from the beginning) added."""
+    """Only what changed after ``version`` (None: from the beginning) up to the version that is read.
+
+    ``what``: rows that the versions in between "added" or "removed", commit by commit; or those that the last version
+    has "gained" or "lost" against ``version``, whatever happened in between.
+    """
 
     version: int | None
+    what: Literal["added", "removed", "gained", "lost"] = "added"
 
 
 @dataclass(frozen=True, eq=False)
 class IcebergSource:
     """The rows of one snapshot in total row order: (version that wrote them, file within it, place in the file).
 
-    Row groups are fragments, read by us; a file that only PyIceberg can read (deleted rows, nested columns changed
-    since) is one fragment, read by PyIceberg.
+    ``schema_id``: read them as a schema of the table has it (None: as the snapshot's). Row groups are fragments, read
+    by us; a file of which rows were deleted by delete files is one fragment, read by PyIceberg.
     """
 
     lake: Lake
     name: str
     version: DatasetVersion
     since: Since | None = None
+    schema_id: int | None = None
 
     @classmethod
     def of(
-        cls, lake: Lake, name: str, table: Table, version: DatasetVersion, since: Since | None = None
+        cls,
+        lake: Lake,
+        name: str,
+        table: Table,
+        version: DatasetVersion,
+        since: Since | None = None,
+        schema_id: int | None = None,
     ) -> IcebergSource:
         """The source, with the metadata that the caller has just loaded."""
-        source = cls(lake, name, version, since)
+        source = cls(lake, name, version, since, schema_id)
         source.__dict__["table"] = table
         return source
 
@@ -69,74 +87,191 @@ class IcebergSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        return declared_schema(self.table, self.version.snapshot_id)
+        return declared_schema(self.table, self.version.snapshot_id, self.schema_id)
+
+    @cached_property
+    def iceberg(self) -> Schema:
+        """The schema as Iceberg has it."""
+        of_snapshot = snapshot_schema(self.table, self.version.snapshot_id)
+        return of_snapshot if self.schema_id is None else self.table.schemas()[self.schema_id]
 
     @property
     def identity(self) -> str:
         since = "" if self.since is None else f"+since-v{self.since.version or 0}"
-        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{since}"
+        if self.since is not None and self.since.what != "added":
+            since += f"-{self.since.what}"
+        # Where the columns have changed since the version was written, they are part of what is read.
+        evolved = self.schema_id is not None and self._schema_of_snapshot != self.schema_id
+        columns = f"+schema{self.schema_id}" if evolved else ""
+        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{since}{columns}"
+
+    @cached_property
+    def _schema_of_snapshot(self) -> int:
+        return snapshot_schema(self.table, self.version.snapshot_id).schema_id
+
+    @cached_property
+    def deltas(self) -> tuple[Delta, ...]:
+        """What the rows are, commit by commit where a range of versions is read."""
+        since, last = self.since, self.version.version
+        if since is None:
+            return (Delta(data_files(self.lake, self.table, self.version.snapshot_id)),)
+        if since.what == "added":
+            return added_rows(self.table, since.version, last)
+        if since.what == "removed":
+            return removed_rows(self.table, since.version, last)
+        older, newer = find(self.table, since.version), find(self.table, last)
+        return (net_rows(self.table, older, newer)[0 if since.what == "gained" else 1],)
 
     @cached_property
     def files(self) -> tuple[DataFileRef, ...]:
         """The data files, in row order."""
-        if self.since is not None:
-            return added_files(self.table, self.since.version, self.version.version)
-        return data_files(self.lake, self.table, self.version.snapshot_id)
+        return tuple(chain.from_iterable(delta.files for delta in self.deltas))
+
+    @cached_property
+    def kept(self) -> dict[int, NDArray[np.int64]]:
+        """The places of the rows that count, for files (by index) of which others hold rows too; this reads them."""
+        found: dict[int, NDArray[np.int64]] = {}
+        first = 0
+        for delta in self.deltas:
+            if delta.less:
+                found.update(zip(range(first, first + len(delta.files)), self._less(delta), strict=True))
+            first += len(delta.files)
+        return found
+
+    @property
+    def _compared(self) -> bool:
+        return any(delta.less for delta in self.deltas)
 
     @property
     def ranged(self) -> bool:
         return not any(file.has_deletes for file in self.files)
 
     def count(self) -> int | None:
-        return sum(file.rows for file in self.files) if self.ranged else None
+        return sum(file.rows for file in self.files) if self.ranged and not self._compared else None
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         # Places count before pruning, so a range and a predicate are not pushed together.
         hint = pushdown.predicate if pushdown.rows is None else None
-        for file, start, stop in self._touched(pushdown):
-            yield from self._cut(file, hint, start, stop)
+        for index, file, start, stop in self._touched(pushdown):
+            yield from self._cut(index, file, hint, start, stop)
 
-    def _touched(self, pushdown: Pushdown) -> Iterator[tuple[DataFileRef, int, int | None]]:
+    def _touched(self, pushdown: Pushdown) -> Iterator[tuple[int, DataFileRef, int, int | None]]:
         """The files in which rows may be wanted, each with the range of its rows."""
         start, stop = pushdown.rows or (0, None)
         place = 0
-        for file in self._matching(pushdown.predicate if pushdown.rows is None else None):
+        for index, file in self.matching(pushdown.predicate if pushdown.rows is None else None):
             if stop is not None and place >= stop:
                 return
-            if place + file.rows > start:
-                yield file, max(start - place, 0), None if stop is None else stop - place
-            place += file.rows
+            rows = len(self.kept[index]) if self._compared and index in self.kept else file.rows
+            if place + rows > start:
+                yield index, file, max(start - place, 0), None if stop is None else stop - place
+            place += rows
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        path, group = fragment.key
+        path, group, index = fragment.key
         schema = self.schema if pushdown.columns is None else self._projected(pushdown.columns)
-        batches = (
-            self._read_by_pyiceberg(path, schema)
-            if group == WHOLE_FILE
-            else self._read_group(path, group, schema, fragment.start, fragment.stop)
-        )
+        if group == WHOLE_FILE:
+            batches: Iterable[pa.RecordBatch] = self._read_by_pyiceberg(path, schema)
+        elif self._compared and index in self.kept:
+            batches = self._read_kept(path, group, index, schema, fragment.start, fragment.stop)
+        else:
+            batches = self._read_group(path, group, schema, fragment.start, fragment.stop)
         return (cast(batch, schema) for batch in batches)
 
+    def rows_of(
+        self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows of one file, in batches with the place of their first row; without groups that cannot match."""
+        pushdown = Pushdown(columns)
+        starts = self._group_starts(file.path)
+        for fragment in self._cut(0, file, predicate, 0, None):
+            place = int(starts[fragment.key[1]])
+            for batch in self.read(fragment, pushdown):
+                yield place, batch
+                place += batch.num_rows
+
     def describe(self, pushdown: Pushdown) -> str:
-        since = "" if self.since is None else f" added since v{self.since.version or 0}"
+        since = "" if self.since is None else f" {self.since.what} since v{self.since.version or 0}"
+        head = f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}"
+        if self._compared:
+            others = {file.path for delta in self.deltas for file in delta.less}
+            return f"{head}, rows of {len(self.files)} files less those of {len(others)} others)"
         read = list(self._touched(pushdown))
-        rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for file, start, stop in read)
-        reads = f"{len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows"
-        return f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}, {reads})"
+        rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for _, file, start, stop in read)
+        return f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows)"
 
-    def _matching(self, predicate: Expr | None) -> tuple[DataFileRef, ...]:
-        if predicate is None or self.since is not None:
-            return self.files
-        row_filter = to_iceberg(predicate, snapshot_schema(self.table, self.version.snapshot_id))
-        return data_files(self.lake, self.table, self.version.snapshot_id, row_filter) if row_filter else self.files
+    def matching(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
+        """The files in which a row may match, with their indices."""
+        row_filter = to_iceberg(predicate, self.iceberg) if predicate is not None and self.since is None else None
+        if row_filter is None:
+            return enumerate(self.files)
+        return enumerate(data_files(self.lake, self.table, self.version.snapshot_id, row_filter, self.iceberg))
 
-    def _cut(self, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None) -> Iterator[Fragment]:
+    def _cut(
+        self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
+    ) -> Iterator[Fragment]:
         if file.has_deletes:
-            yield Fragment((file.path, WHOLE_FILE), None, file.size)
+            yield Fragment((file.path, WHOLE_FILE, index), None, file.size)
             return
-        groups = self._file(file.path).groups(predicate)
-        fragments = (Fragment((file.path, part.key), part.rows, part.size) for part in groups)
+        if self._compared and index in self.kept:
+            fragments = self._kept_fragments(index, file)
+        else:
+            groups = self._file(file.path).groups(self._in_file(file.path, predicate))
+            fragments = (Fragment((file.path, part.key, index), part.rows, part.size) for part in groups)
         yield from cut(fragments, None if (start, stop) == (0, None) else (start, stop))
+
+    def _in_file(self, path: str, predicate: Expr | None) -> Expr | None:
+        """The predicate with the names that its columns have in the file."""
+        if predicate is None:
+            return None
+        used = [field for field in self.schema if field.name in roots(predicate)]
+        names = self._names_in_file(self._file(path).footer(), pa.schema(used))
+        return rename(predicate, {f.name: name or f"\0{f.name}" for f, name in zip(used, names, strict=True)})
+
+    # ------------------------------------------------------------------ rows that others hold too
+
+    def _less(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
+        """For each file of the delta, the places of the rows that are left."""
+        left = without(self.lake.settings, self._comparable(delta.files), self._comparable(delta.less))
+        first = 0
+        for file in delta.files:
+            low, high = np.searchsorted(left, [first, first + file.rows])
+            yield left[low:high] - first
+            first += file.rows
+
+    def _comparable(self, files: tuple[DataFileRef, ...]) -> Rows:
+        """Rows as they are stored: types that any engine can compare."""
+        stored = storage_schema(self.schema)
+        plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
+        return Rows(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
+
+    def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
+        starts, kept = self._group_starts(file.path), self.kept[index]
+        for part in self._file(file.path).groups(None):
+            low, high = np.searchsorted(kept, starts[part.key : part.key + 2])
+            if low < high:
+                yield Fragment((file.path, part.key, index), int(high - low), part.size)
+
+    def _read_kept(
+        self, path: str, group: int, index: int, schema: pa.Schema, start: int, stop: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        begin, end = self._group_starts(path)[group : group + 2]
+        kept = self.kept[index]
+        wanted = (kept[(kept >= begin) & (kept < end)] - begin)[start:stop]
+        place = 0
+        for batch in self._read_group(path, group, schema, 0, None):
+            low, high = np.searchsorted(wanted, [place, place + batch.num_rows])
+            if low < high:
+                yield batch.take(pa.array(wanted[low:high] - place))
+            place += batch.num_rows
+
+    def _group_starts(self, path: str) -> NDArray[np.int64]:
+        """The place of the first row of each row group, and at the end the number of rows."""
+        footer = self._file(path).footer()
+        rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
+
+    # ------------------------------------------------------------------ one file
 
     def _file(self, path: str) -> ParquetFile:
         io = self.table.io
@@ -164,13 +299,13 @@ class IcebergSource:
         ids = {(field.metadata or {}).get(FIELD_ID): field.name for field in in_file}
         if ids.keys() == {None}:  # written without ids and added later: names decide
             return [field.name if field.name in in_file.names else None for field in schema]
-        iceberg = snapshot_schema(self.table, self.version.snapshot_id)
-        return [ids.get(str(iceberg.find_field(field.name).field_id).encode()) for field in schema]
+        known = {field.name: field.field_id for field in self.iceberg.fields}
+        return [ids.get(str(known[field.name]).encode()) for field in schema]
 
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        scan = self.table.scan(snapshot_id=self.version.snapshot_id, selected_fields=tuple(schema.names))
+        scan = self.table.scan(snapshot_id=self.version.snapshot_id)
         tasks = [task for task in scan.plan_files() if task.file.file_path == path]
-        projected = snapshot_schema(self.table, self.version.snapshot_id).select(*schema.names)
+        projected = Schema(*(field for field in self.iceberg.fields if field.name in schema.names))
         return ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""Actions on rows that are there already: each is one snapshot, one version, made anew when another writer was faster.
+
+An edit is a function of the newest version: it is given a `Draft` and says which rows of which files go, and which rows
+are new. Only files that lose rows are written again (*copy on write*), and the rows that stay keep their place: the
+new file has the data sequence number of the old one, and a name that sorts where the old one did. New rows are those of
+the version that writes them, so they come last. On a conflict the edit is asked again, with the version that the other
+writer made; what was written for files that are still there is used again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import TableUpdate
+
+from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.evolve import switching
+from lakefeed.catalog.files import DataFileRef, data_files, entries
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.landing import land
+from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
+from lakefeed.catalog.rows import check_writable, rewrite_without, write_rows
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.snapshot import Carried, Change, Contents
+from lakefeed.catalog.versions import DatasetVersion, find
+from lakefeed.errors import UnsupportedError
+
+
+@dataclass
+class Draft:
+    """What an edit makes of the version that is the newest now.
+
+    ``told``: new rows are new and removed rows gone. An edit that may bring rows that were there before tells neither;
+    then readers compare.
+    """
+
+    lake: Lake
+    table: Table
+    ours: Change
+    told: bool = True
+    _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
+    _added: list[DataFile] = field(default_factory=list)
+    _carried: list[Carried] = field(default_factory=list)
+    _removed: dict[str, str] = field(default_factory=dict)
+    _rows_removed: int = 0
+
+    @property
+    def files(self) -> tuple[DataFileRef, ...]:
+        """The data files as they are now, in row order."""
+        return data_files(self.lake, self.table)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as they are now."""
+        return declared_schema(self.table)
+
+    def remove(self, file: DataFileRef) -> None:
+        """Leaves a file out, with all its rows."""
+        self._removed[file.path] = file.manifest
+        self._rows_removed += file.rows
+
+    def drop(self, file: DataFileRef, places: NDArray[np.int64], rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+        """Leaves the rows at ``places`` (sorted, distinct) of a file out; ``rows()`` gives those of the whole file."""
+        if len(places) == file.rows:
+            return self.remove(file)
+        if len(places) == 0:
+            return None
+        key = (file.path, hashlib.sha256(places.tobytes()).digest())
+        if key not in self._written:
+            written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
+            self._written[key] = (written,)
+        self._removed[file.path] = file.manifest
+        self._carried += [Carried(kept, file.sequence) for kept in self._written[key]]
+        self._rows_removed += len(places)
+
+    def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+        """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
+        if key not in self._written:
+            self._written[key] = write_rows(self.lake, self.table, self.schema, self.ours, batches())
+        self._added += self._written[key]
+
+    def contents(self) -> Contents:
+        """What the snapshot changes."""
+        rows_added = sum(file.record_count for file in self._added)
+        told = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.told else {}
+        return Contents(tuple(self._added), tuple(self._carried), self._removed, told)
+
+
+def edit(
+    lake: Lake,
+    name: str,
+    revise: Callable[[Draft], None],
+    *,
+    told: bool = True,
+    provenance: Provenance | None = None,
+    idempotency_key: str | None = None,
+    fence: Fence | None = None,
+) -> DatasetVersion:
+    """The version that an edit makes; where it changes nothing and there is no fence, the newest version as it is.
+
+    ``revise`` may be called several times, each time with the version that is the newest then.
+
+    Raises:
+        DatasetNotFoundError: no such dataset.
+        UnsupportedError: another writer keeps deletes of the table in delete files, or has partitioned it.
+        FenceError, CommitConflictError: nothing was written.
+    """
+    action = Action(provenance or Provenance(), idempotency_key, fence)
+    table = lake.table(name)
+    ours = Change(table, action.facts())
+    written: dict[Hashable, tuple[DataFile, ...]] = {}
+
+    def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
+        check_writable(current)
+        _check_files(current, data_files(lake, current))
+        draft = Draft(lake, current, ours, told, written)
+        revise(draft)
+        ours.contents = draft.contents()
+        empty = not (ours.contents.files or ours.contents.removed)
+        return None if empty and fence is None and current.current_snapshot() is not None else ()
+
+    with ours.landing():
+        return land(lake, name, table, ours, action, attempt)
+
+
+def restore(
+    lake: Lake,
+    name: str,
+    version: int | str,
+    *,
+    provenance: Provenance | None = None,
+    idempotency_key: str | None = None,
+    fence: Fence | None = None,
+) -> DatasetVersion:
+    """A new version whose rows, columns and their order are those of an old one (a number or a tag); no file is written.
+
+    Where the newest version is like it already, that one is returned.
+
+    Raises:
+        DatasetNotFoundError, VersionNotFoundError: there is no such version.
+        UnsupportedError: another writer keeps deletes in delete files.
+        FenceError, CommitConflictError: nothing was written.
+    """
+    action = Action(provenance or Provenance(), idempotency_key, fence)
+    table = lake.table(name)
+    ours = Change(table, action.facts())
+
+    def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
+        old = find(current, version)
+        ours.contents = _restoring(lake, current, old)
+        switch = switching(current, old)
+        empty = not (ours.contents.files or ours.contents.removed or switch)
+        return None if empty and fence is None else switch
+
+    with ours.landing():
+        return land(lake, name, table, ours, action, attempt)
+
+
+def _restoring(lake: Lake, current: Table, old: Snapshot) -> Contents:
+    now = data_files(lake, current)
+    _check_files(current, (*now, *data_files(lake, current, old.snapshot_id)))
+    then = {entry.data_file.file_path: entry for entry in _live(current, old)}
+    paths = {file.path for file in now}
+    return Contents(
+        carried=tuple(
+            Carried(entry.data_file, entry.sequence_number or 0) for path, entry in then.items() if path not in paths
+        ),
+        removed={file.path: file.manifest for file in now if file.path not in then},
+        # They were added by the version that wrote them: whoever reads what is new has read them then.
+        facts={ROWS_ADDED: "0"},
+        schema_id=old.schema_id,
+    )
+
+
+def _live(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
+    manifests = (m for m in snapshot.manifests(table.io) if m.content == ManifestContent.DATA)
+    return (entry for _, entry in entries(table, manifests))
+
+
+def _check_files(table: Table, files: Iterable[DataFileRef]) -> None:
+    if any(file.has_deletes for file in files):
+        raise UnsupportedError(
+            f"another writer keeps deletes of {table.name()[-1]!r} in delete files; let it compact the table first"
+        )

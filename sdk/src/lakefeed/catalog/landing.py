@@ -1,0 +1,151 @@
+"""One compare-and-swap: how an action gets into a table that others write to at the same time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from lakefeed.catalog.action import Action
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.snapshot import Change, Outcome
+from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
+from lakefeed.errors import CommitConflictError, DatasetNotFoundError
+
+
+def land(
+    lake: Lake,
+    name: str,
+    table: Table,
+    ours: Change,
+    action: Action,
+    revise: Callable[[Table], tuple[TableUpdate, ...] | None] = lambda _: (),
+) -> DatasetVersion:
+    """The version that the action becomes.
+
+    ``revise`` is called with the table as it is before each attempt: it brings the contents of the change up to date
+    and returns what else changes in the same commit, or None where nothing is left to do; then the newest version is
+    the answer.
+
+    Raises:
+        FenceError, CommitConflictError: nothing was written.
+    """
+    for current in attempts(lake, name, table):
+        version = ours.landed_in(current) or action.done(current)
+        if version is not None:
+            return version
+        action.check_fence(current)
+        beside = revise(current)
+        if beside is None:
+            return resolve(current)
+        snapshot = ours.attempt(current.metadata)
+        updates = (*adding(snapshot), *beside, *_setting(action.properties()))
+        if submit(lake, current, ours, unchanged(current), updates):
+            return version_of(snapshot)
+    raise conflict(lake, name)
+
+
+def submit(
+    lake: Lake,
+    table: Table,
+    ours: Change,
+    requirements: tuple[TableRequirement, ...],
+    updates: tuple[TableUpdate, ...],
+) -> bool:
+    """Whether the commit landed; False where another writer was faster."""
+    ours.outcome = Outcome.UNKNOWN
+    try:
+        lake.catalog.commit_table(table, requirements, updates)
+    except (CommitFailedException, TableAlreadyExistsError):
+        ours.outcome = Outcome.NOT_LANDED
+        return False
+    except BaseException as error:
+        # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed.
+        ours.outcome = Outcome.LANDED if _has(lake, table, ours.snapshot_id) else Outcome.NOT_LANDED
+        if ours.outcome is Outcome.LANDED and isinstance(error, Exception):
+            return True
+        raise
+    ours.outcome = Outcome.LANDED
+    return True
+
+
+def settle(
+    lake: Lake, name: str, change: Callable[[Table], tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]]
+) -> None:
+    """Commits what ``change`` says of the table as it is then: a change of the metadata, which makes no version.
+
+    No updates are nothing to commit. Repeating it must do no harm: an answer that was lost is not looked for.
+    """
+    for table in attempts(lake, name, lake.table(name)):
+        requirements, updates = change(table)
+        if not updates:
+            return
+        try:
+            lake.catalog.commit_table(table, requirements, updates)
+            return
+        except CommitFailedException:
+            continue
+    raise conflict(lake, name)
+
+
+def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
+    """The table, then, after waits that grow, the table as it is by then."""
+    yield table
+    settings = lake.settings.commit
+    for attempt in range(settings.retries):
+        time.sleep(random.uniform(0, min(settings.max_wait, settings.min_wait * 2**attempt)))
+        current = lake.table(name)
+        if current.metadata.table_uuid != table.metadata.table_uuid:
+            raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew while this action wrote to it")
+        yield current
+
+
+def conflict(lake: Lake, name: str) -> CommitConflictError:
+    """What a writer is told that never was the fastest."""
+    return CommitConflictError(
+        f"other writers kept changing {name!r}; gave up after {lake.settings.commit.retries} retries and wrote "
+        "nothing. Try again, write fewer and larger appends, or raise commit.retries"
+    )
+
+
+def unchanged(table: Table) -> tuple[TableRequirement, ...]:
+    """That the table still is the same one, at the version that was looked at."""
+    current = table.metadata.current_snapshot()
+    return (
+        AssertTableUUID(uuid=table.metadata.table_uuid),
+        # Also a reader that saw an old fence is stopped: the position moves only with the snapshot it was read at.
+        AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current.snapshot_id if current is not None else None),
+    )
+
+
+def adding(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
+    """The snapshot, and the main branch pointing to it."""
+    ref = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
+        ref_name=MAIN_BRANCH, type="branch", snapshot_id=snapshot.snapshot_id
+    )
+    return AddSnapshotUpdate(snapshot=snapshot), ref
+
+
+def _has(lake: Lake, table: Table, snapshot_id: int) -> bool:
+    try:
+        return lake.catalog.load_table(table.name()).metadata.snapshot_by_id(snapshot_id) is not None
+    except NoSuchTableError:
+        return False
+
+
+def _setting(properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
+    return (SetPropertiesUpdate(updates=dict(properties)),) if properties else ()
