@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from collections import Counter
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes, LoadFiles
 from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.tags import check_tag
 from lakefeed.errors import (
     ColumnNotFoundError,
     InvalidArgumentError,
@@ -20,7 +22,7 @@ from lakefeed.errors import (
     TypeMismatchError,
     listed,
 )
-from lakefeed.media import column_type, default_mode, normalize_types
+from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
 from lakefeed.ops import LoadFiles as LoadFilesNode
 from lakefeed.ops import SplitByKey, SplitByPlace
 from lakefeed.ops.split import Side
@@ -39,11 +41,57 @@ LOAD_MODES = ("auto", "bytes", "path", False)
 MAX_SEED = 2**63
 
 
-def version(given: int | None) -> int | None:
-    """A version number, or None."""
+def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> int | str | None:
+    """A version number, a tag, or None; not both it and a time."""
+    if given is not None and as_of is not None:
+        raise InvalidArgumentError(f"version={given!r} and as_of={as_of!r} both say which version is meant: give one")
+    if isinstance(given, str):
+        return check_tag(given)
     if given is not None and (not _is_whole(given) or given < 1):
-        raise InvalidArgumentError(f"version={given!r}: versions are the whole numbers 1, 2, 3, …; None is the newest")
+        raise InvalidArgumentError(
+            f"version={given!r}: versions are the whole numbers 1, 2, 3, … or tags; None is the newest"
+        )
     return None if given is None else int(given)
+
+
+def moment(given: dt.datetime | int | None) -> int | None:
+    """A time in milliseconds since 1970 (UTC)."""
+    if isinstance(given, dt.datetime):
+        if given.tzinfo is None:
+            raise InvalidArgumentError(
+                f"as_of={given!r} has no time zone, so which moment is meant cannot be told: give it one, such as "
+                "datetime.timezone.utc"
+            )
+        return int(given.timestamp() * 1000)
+    if given is not None and (not _is_whole(given) or given < 0):
+        raise InvalidArgumentError(f"as_of={given!r}: give a datetime with a time zone, or milliseconds since 1970")
+    return None if given is None else int(given)
+
+
+def restored(given: int | str) -> int | str:
+    """The version to restore."""
+    found = version(given)
+    if found is None:
+        raise InvalidArgumentError("restore(None): say which version, by number or tag")
+    return found
+
+
+def column(name: str, kind: Any) -> pa.Field[Any]:
+    """A column to add: of an Arrow type, or of a media type by name or class."""
+    if not text(name, "name"):
+        raise InvalidArgumentError("a column needs a name")
+    if isinstance(kind, pa.DataType):
+        return pa.field(name, kind)
+    plain = pa.schema([(name, pa.string())])
+    (typed,) = typed_schema(plain, normalize_types({name: kind}, plain))
+    return typed
+
+
+def data_type(given: Any) -> pa.DataType:
+    """An Arrow type."""
+    if not isinstance(given, pa.DataType):
+        raise InvalidArgumentError(f"type={given!r:.80}: give a pyarrow type, such as pa.int64()")
+    return given
 
 
 def whole(given: int, what: str) -> int:
@@ -115,14 +163,19 @@ def locations(given: Any) -> list[str]:
     return [os.fspath(item) for item in many]
 
 
-def columns(given: Any) -> tuple[str, ...]:
+def columns(given: Any, what: str = "select") -> tuple[str, ...]:
     """Column names."""
     names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
     if not all(isinstance(name, str) for name in names):
-        raise InvalidArgumentError(f"select takes a list of column names, not {given!r:.80}")
+        raise InvalidArgumentError(f"{what} takes a list of column names, not {given!r:.80}")
     if not names:
-        raise InvalidArgumentError("select needs at least one column")
+        raise InvalidArgumentError(f"{what} needs at least one column")
     return tuple(map(str, names))
+
+
+def names(given: Any, what: str) -> tuple[str, ...]:
+    """Column names, or one."""
+    return (given,) if isinstance(given, str) else columns(given, what)
 
 
 def batches(size: int | None, form: str) -> None:

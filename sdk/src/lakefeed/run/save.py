@@ -63,9 +63,7 @@ def save(
 
 def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
     """The plan's rows appended to a dataset as its next version."""
-    target = typed_columns(declared_schema(lake.table(name)))
-    types = {column: media for column, media in target.items() if column in plan.schema.names}
-    typed = with_files(lake, plan, normalize_types(types, plan.schema), writing)
+    typed = typed_for(lake, plan, name, writing)
     with closing(Local(lake.settings).batches(typed)) as batches:
         return append(
             lake,
@@ -76,6 +74,13 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
             idempotency_key=writing.idempotency_key,
             fence=writing.fence,
         )
+
+
+def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> Node:
+    """The plan with the file columns that the dataset ``name`` has."""
+    target = typed_columns(declared_schema(lake.table(name)))
+    types = {column: media for column, media in target.items() if column in plan.schema.names}
+    return with_files(lake, plan, normalize_types(types, plan.schema), writing)
 
 
 def typed_columns(schema: pa.Schema) -> dict[str, str]:

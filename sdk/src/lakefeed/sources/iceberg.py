@@ -119,7 +119,8 @@ class IcebergSource:
             return added_rows(self.table, since.version, last)
         if since.what == "removed":
             return removed_rows(self.table, since.version, last)
-        older, newer = find(self.table, since.version), find(self.table, last)
+        newer = find(self.table, last)
+        older = find(self.table, since.version) if since.version is not None else None
         return (net_rows(self.table, older, newer)[0 if since.what == "gained" else 1],)
 
     @cached_property
@@ -189,6 +190,10 @@ class IcebergSource:
             for batch in self.read(fragment, pushdown):
                 yield place, batch
                 place += batch.num_rows
+
+    def whole(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
+        """All rows of one file."""
+        return (batch for _, batch in self.rows_of(file))
 
     def describe(self, pushdown: Pushdown) -> str:
         since = "" if self.since is None else f" {self.since.what} since v{self.since.version or 0}"

@@ -39,6 +39,23 @@ def without(settings: Settings, rows: Rows, less: Rows) -> NDArray[np.int64]:
     return np.concatenate(places) if places else np.empty(0, np.int64)
 
 
+def partners(settings: Settings, left: Rows, right: Rows) -> tuple[int, int, int]:
+    """How many rows of each side are on the other side too, and how many different ones that are."""
+    columns = [f"c{index}" for index in range(len(left.schema))]
+    same = " AND ".join(f"l.{column} IS NOT DISTINCT FROM r.{column}" for column in columns)
+    query = f"""
+        SELECT (SELECT count(*) FROM l SEMI JOIN r ON {same}) AS lefts,
+            (SELECT count(*) FROM r SEMI JOIN l ON {same}) AS rights,
+            (SELECT count(*) FROM (SELECT {", ".join(columns)} FROM l INTERSECT SELECT {", ".join(columns)} FROM r))
+                AS both
+    """
+    counts = pa.schema([("lefts", pa.int64()), ("rights", pa.int64()), ("both", pa.int64())])
+    (found,) = pa.Table.from_batches(
+        stream(settings, query, {"l": _placed(left), "r": _placed(right)}, counts), counts
+    ).to_pylist()
+    return found["lefts"], found["rights"], found["both"]
+
+
 def _placed(rows: Rows) -> Rows:
     """The rows with plain column names and their places."""
     fields = [pa.field(f"c{index}", _plain(field.type)) for index, field in enumerate(rows.schema)]

@@ -1,0 +1,125 @@
+"""Row edits: each call is one version, made anew from the newest rows where another writer was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lakefeed.catalog.edit import Draft, edit
+from lakefeed.catalog.files import DataFileRef
+from lakefeed.catalog.fit import check_fits
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.versions import DatasetVersion, resolve
+from lakefeed.errors import CommitConflictError
+from lakefeed.expr import Expr, evaluate, parse, roots
+from lakefeed.ops import Scan
+from lakefeed.plan import Node
+from lakefeed.plan.walk import nodes
+from lakefeed.run.local import Local
+from lakefeed.run.save import Writing, typed_for
+from lakefeed.run.upsert import Upsert
+from lakefeed.sources.iceberg import IcebergSource
+
+
+def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> DatasetVersion:
+    """The version without the rows for which ``predicate`` is true; only files that hold one are written again."""
+
+    def revise(draft: Draft) -> None:
+        if draft.table.metadata.current_snapshot() is None:
+            return
+        source = newest(draft, name)
+        wanted = parse(predicate, source.schema)
+        for _, file in source.matching(wanted):
+            draft.drop(file, _matching(source, file, wanted), partial(source.whole, file))
+
+    return edit(lake, name, revise, **_how(writing))
+
+
+def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
+    """The version that consists of the plan's rows.
+
+    Raises:
+        CommitConflictError: the plan reads the very dataset, and that has moved on since.
+    """
+    typed = typed_for(lake, plan, name, writing)
+    check_fits(typed.schema, declared_schema(lake.table(name)))
+    read = _versions_read(lake, plan, name)
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        with closing(Local(lake.settings).batches(typed)) as batches:
+            yield from batches
+
+    def revise(draft: Draft) -> None:
+        _check_not_moved(draft, name, read)
+        for file in draft.files:
+            draft.remove(file)
+        draft.add("rows", rows)
+
+    # Some of the rows may have been there before: readers of what was added compare.
+    return edit(lake, name, revise, told=False, **_how(writing))
+
+
+def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
+    """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
+    typed = typed_for(lake, plan, name, writing)
+    upsert = Upsert.of(lake.settings, typed, keys, declared_schema(lake.table(name)))
+
+    def revise(draft: Draft) -> None:
+        source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
+        upsert.apply(draft, source)
+
+    return edit(lake, name, revise, **_how(writing))
+
+
+def newest(draft: Draft, name: str) -> IcebergSource:
+    """The rows as they are now, under the columns that there are now."""
+    table = draft.table
+    schema_id = table.metadata.current_schema_id
+    return IcebergSource.of(draft.lake, name, table, resolve(table), schema_id=schema_id)
+
+
+def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray[np.int64]:
+    """The places of the rows of a file for which the predicate is true."""
+    columns = tuple(name for name in source.schema.names if name in roots(wanted))
+    found = [np.empty(0, np.int64)]
+    for place, batch in source.rows_of(file, columns, wanted):
+        true: Any = pc.fill_null(evaluate(wanted, batch), False)
+        found.append(np.flatnonzero(true.to_numpy(zero_copy_only=False)) + place)
+    return np.concatenate(found)
+
+
+def _versions_read(lake: Lake, plan: Node, name: str) -> set[int]:
+    """The snapshots of the dataset that the plan reads."""
+    scans = (node.source for node in nodes(plan) if isinstance(node, Scan))
+    own = (source for source in scans if isinstance(source, IcebergSource))
+    return {
+        source.version.snapshot_id
+        for source in own
+        if source.lake.settings == lake.settings and lake.identifier(source.name) == lake.identifier(name)
+    }
+
+
+def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
+    """What is made of the rows must not take away rows that came after they were read."""
+    now = resolve(draft.table) if read else None
+    if now is not None and now.snapshot_id not in read:
+        raise CommitConflictError(
+            f"the rows were read from {name!r} itself, which has moved on to version {now.version} since; nothing was "
+            "written. Derive them from the newest version again"
+        )
+
+
+def _how(writing: Writing) -> dict[str, Any]:
+    return {
+        "provenance": writing.provenance,
+        "idempotency_key": writing.idempotency_key,
+        "fence": writing.fence,
+    }
