@@ -53,6 +53,13 @@ def whole(given: int, what: str) -> int:
     return int(given)
 
 
+def budget(given: int | None) -> int | None:
+    """A number of bytes, or None."""
+    if given is not None and (not _is_whole(given) or given < 0):
+        raise InvalidArgumentError(f"max_bytes={given!r}: give a number of bytes from 0 on, or None for no limit")
+    return given
+
+
 def row_range(start: int, stop: int | None) -> tuple[int, int | None]:
     """A range of rows that does not run backwards."""
     whole(start, "slice")

@@ -139,9 +139,10 @@ class Dataset:
             [2, 3]
         """
         table = self._lake.table(self.name)
-        last = resolve(table, self._version if to_version is None else to_version)
-        versions_between(table, arguments.version(from_version), last.version)
-        node = Scan(IcebergSource.of(self._lake, self.name, table, last, Since(from_version)))
+        first, upto = arguments.version(from_version), arguments.version(to_version)
+        last = resolve(table, self._version if upto is None else upto)
+        versions_between(table, first, last.version)
+        node = Scan(IcebergSource.of(self._lake, self.name, table, last, Since(first)))
         return _made(AddedRows, self._lake, node, self.name, last.version)
 
     # ------------------------------------------------------------------ making one
@@ -224,7 +225,7 @@ class Dataset:
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return collect(self._runner, self._plan, max_bytes, warn)
+        return collect(self._runner, self._plan, arguments.budget(max_bytes), warn)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""

@@ -61,11 +61,14 @@ class IcebergSource:
         """The table's metadata; whatever it is now, the snapshot in it has not changed."""
         table = self.lake.table(self.name)
         if table.metadata.snapshot_by_id(self.version.snapshot_id) is None:
-            raise VersionNotFoundError(
-                f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
-                "the dataset was deleted and made again, or the version has expired"
-            )
+            raise self._gone()
         return table
+
+    def _gone(self) -> VersionNotFoundError:
+        return VersionNotFoundError(
+            f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
+            "the dataset was deleted, perhaps made again, or the version has expired"
+        )
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -79,9 +82,12 @@ class IcebergSource:
     @cached_property
     def files(self) -> tuple[DataFileRef, ...]:
         """The data files, in row order."""
-        if self.since is not None:
-            return added_files(self.table, self.since.version, self.version.version)
-        return data_files(self.lake, self.table, self.version.snapshot_id)
+        try:
+            if self.since is not None:
+                return added_files(self.table, self.since.version, self.version.version)
+            return data_files(self.lake, self.table, self.version.snapshot_id)
+        except FileNotFoundError as error:
+            raise self._gone() from error
 
     @property
     def ranged(self) -> bool:
