@@ -332,6 +332,13 @@ def test_a_fence_moves_once() -> None:
     assert xs(Dataset("t")) == [1, 2]
 
 
+def test_a_dataset_stays_in_its_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Dataset.from_dict({"x": [1]})
+    monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "other"))
+    assert xs(here.save("t")) == xs(here.append_to("t").slice(1)) == [1]
+    assert not Dataset.exists("t")
+
+
 def test_a_dataset_can_be_appended_to_itself() -> None:
     saved(1, 2)
     assert xs(Dataset("t").append_to("t")) == [1, 2, 1, 2]

@@ -436,7 +436,7 @@ class Dataset:
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
         written = save(self._lake, self._plan, name, description, column_types, writing)
-        return Dataset(name, version=written.version)
+        return _made(Dataset, self._lake, None, name, written.version)
 
     def append_to(
         self,
@@ -460,7 +460,7 @@ class Dataset:
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
         written = append_to(self._lake, self._plan, name, writing)
-        return Dataset(name, version=written.version)
+        return _made(Dataset, self._lake, None, name, written.version)
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
