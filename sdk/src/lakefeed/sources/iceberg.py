@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import Table
 
 from lakefeed.catalog.files import DataFileRef, added_files, data_files
@@ -20,7 +20,7 @@ from lakefeed.catalog.schema import declared_schema, snapshot_schema
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import VersionNotFoundError
 from lakefeed.expr import Expr, to_iceberg
-from lakefeed.formats.parquet import ParquetFile
+from lakefeed.formats.parquet import ParquetFile, within
 from lakefeed.plan import Fragment, Pushdown, cut
 
 FIELD_ID = b"PARQUET:field_id"
@@ -117,7 +117,7 @@ class IcebergSource:
         path, group = fragment.key
         schema = self.schema if pushdown.columns is None else self._projected(pushdown.columns)
         batches = (
-            self._read_by_pyiceberg(path, schema)
+            within(self._read_by_pyiceberg(path, schema), fragment.start, fragment.stop)
             if group == WHOLE_FILE
             else self._read_group(path, group, schema, fragment.start, fragment.stop)
         )
@@ -137,12 +137,14 @@ class IcebergSource:
         return data_files(self.lake, self.table, self.version.snapshot_id, row_filter) if row_filter else self.files
 
     def _cut(self, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None) -> Iterator[Fragment]:
+        whole = None if (start, stop) == (0, None) else (start, stop)
         if file.has_deletes:
             yield Fragment((file.path, WHOLE_FILE), None, file.size)
-            return
-        groups = self._file(file.path).groups(predicate)
-        fragments = (Fragment((file.path, part.key), part.rows, part.size) for part in groups)
-        yield from cut(fragments, None if (start, stop) == (0, None) else (start, stop))
+        elif self._structs_changed(file.path):
+            yield from cut([Fragment((file.path, WHOLE_FILE), file.rows, file.size)], whole)
+        else:
+            groups = self._file(file.path).groups(predicate)
+            yield from cut((Fragment((file.path, part.key), part.rows, part.size) for part in groups), whole)
 
     def _file(self, path: str) -> ParquetFile:
         io = self.table.io
@@ -173,6 +175,18 @@ class IcebergSource:
         iceberg = snapshot_schema(self.table, self.version.snapshot_id)
         return [ids.get(str(iceberg.find_field(field.name).field_id).encode()) for field in schema]
 
+    @cached_property
+    def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
+        iceberg = snapshot_schema(self.table, self.version.snapshot_id)
+        return fields_of_structs(schema_to_pyarrow(iceberg))
+
+    def _structs_changed(self, path: str) -> bool:
+        """Whether a struct had other fields, or fields of other names, when the file was written."""
+        if not any(self._structs.values()):
+            return False
+        in_file = fields_of_structs(self._file(path).footer().schema.to_arrow_schema())
+        return any(fields != self._structs.get(column, fields) for column, fields in in_file.items())
+
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         scan = self.table.scan(snapshot_id=self.version.snapshot_id, selected_fields=tuple(schema.names))
         tasks = [task for task in scan.plan_files() if task.file.file_path == path]
@@ -182,3 +196,23 @@ class IcebergSource:
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
         return {name: value for name, value in self.__dict__.items() if name != "table"}
+
+
+def fields_of_structs(schema: pa.Schema) -> dict[bytes, frozenset[tuple[bytes, str]]]:
+    """By the id of each column: the id and name of every field of a struct in it. Columns without ids are left out."""
+    found = {}
+    for column in schema:
+        fields, inside = set(), [column.type]
+        while inside:
+            kind = inside.pop()
+            children = [kind.field(place) for place in range(kind.num_fields)]
+            if pa.types.is_struct(kind):
+                fields |= {(_id_of(child), child.name) for child in children}
+            inside += [child.type for child in children]
+        if _id_of(column):
+            found[_id_of(column)] = frozenset(fields)
+    return found
+
+
+def _id_of(field: pa.Field[Any]) -> bytes:
+    return (field.metadata or {}).get(FIELD_ID, b"")
