@@ -421,10 +421,11 @@ def test_an_exception_leaves_nothing_even_while_it_is_kept(data: Dataset, worker
 
     prepared, options = (data.map(broken, schema=X), {}) if place == "map" else (data, {"collate_fn": broken})
     processes = set(multiprocessing.active_children())
-    with pytest.raises(KeyError, match="broken"):
+    with pytest.raises(KeyError, match="broken") as caught:
         list(prepared.to_torch(batch_size=4, num_workers=workers, **options))
     assert threads() == set()
     assert set(multiprocessing.active_children()) == processes
+    assert caught.tb is not None
 
 
 @pytest.mark.usefixtures("nothing_stays")

@@ -14,6 +14,7 @@ def sequence(made: Order, lengths: list[int], start: int = 0) -> Indices:
     begins = np.cumsum(lengths) - lengths
     found = [np.zeros(0, np.int64)]
     for span in made.spans(start):
+        assert span.stop > start
         if span.rows is None:
             found.append(np.arange(span.start, span.stop))
         else:
