@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
+import lakefeed._arguments as arguments
 from lakefeed._rng import fresh_seed
 from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
 from lakefeed.catalog.action import Fence, Provenance
