@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import Table
 
 from lakefeed.catalog.files import DataFileRef, added_files, data_files
@@ -177,8 +176,9 @@ class IcebergSource:
 
     @cached_property
     def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
-        iceberg = snapshot_schema(self.table, self.version.snapshot_id)
-        return fields_of_structs(schema_to_pyarrow(iceberg))
+        from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
+
+        return fields_of_structs(schema_to_pyarrow(snapshot_schema(self.table, self.version.snapshot_id)))
 
     def _structs_changed(self, path: str) -> bool:
         """Whether a struct had other fields, or fields of other names, when the file was written."""
@@ -188,6 +188,8 @@ class IcebergSource:
         return any(fields != self._structs.get(column, fields) for column, fields in in_file.items())
 
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        from pyiceberg.io.pyarrow import ArrowScan  # loads pandas
+
         scan = self.table.scan(snapshot_id=self.version.snapshot_id, selected_fields=tuple(schema.names))
         tasks = [task for task in scan.plan_files() if task.file.file_path == path]
         projected = snapshot_schema(self.table, self.version.snapshot_id).select(*schema.names)
