@@ -216,7 +216,7 @@ class Steps(IterableDataset[Any]):
         # What costs is done ahead: gathering always, making batches only where it takes more than a few slices.
         light = not self._epochs.late and cuts_lightly(feed.pieces.schema)
         if light:
-            ahead = cut.batches(background(parts, self._prefetch), stops)
+            ahead = cut.batches(background(parts, 0 if feed.prompt else self._prefetch), stops)
         else:
             ahead = background(cut.batches(parts, stops), self._prefetch)
         with closing(ahead):

@@ -53,6 +53,11 @@ class Feed:
         """Whether the batches may share memory with the source (a caller's table, a read-only map)."""
         return self.pieces.resident and isinstance(self.order, InOrder)
 
+    @property
+    def prompt(self) -> bool:
+        """Whether a part costs its caller nothing: it is a piece as it stands, made ahead in threads."""
+        return isinstance(self.order, InOrder) and not any(step.runs_user_code for step in self.pieces.steps)
+
     def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range. See `parts`."""
         with closing(self.parts(start, wanted)) as parts:
