@@ -161,14 +161,16 @@ def load_files(
     workers: int,
     on_error: Literal["raise", "null"],
     timeout: float,
+    max_bytes: int,
 ) -> Node | None:
     """The node that loads file columns; None if there is nothing to load."""
     if on_error not in ("raise", "null"):
         raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
-    if not _is_whole(workers) or workers < 1 or not timeout > 0:
-        raise InvalidArgumentError(f"workers={workers!r}, fetch_timeout={timeout!r}: both must be above 0")
+    if not _is_whole(workers) or workers < 1 or not timeout > 0 or not max_bytes > 0:
+        given = f"workers={workers!r}, fetch_timeout={timeout!r}, max_inflight_bytes={max_bytes!r}"
+        raise InvalidArgumentError(f"{given}: all must be above 0")
     modes = _modes(plan.schema, to, only)
-    return LoadFilesNode(plan, modes, store, workers, on_error, timeout) if modes else None
+    return LoadFilesNode(plan, modes, store, workers, on_error, timeout, max_bytes) if modes else None
 
 
 def _modes(

@@ -386,11 +386,13 @@ class Dataset:
                 mapping of columns to these, which is exact: other columns stay records.
             columns: only these columns.
             workers: threads that fetch.
-            max_inflight_bytes: bytes held while fetching.
+            max_inflight_bytes: bytes of files loaded at a time; one larger file passes alone.
             on_error: "null" gives None for a file that cannot be had.
             fetch_timeout: seconds a file may take.
         """
-        node = arguments.load_files(self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout)
+        node = arguments.load_files(
+            self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
+        )
         return self if node is None else self._derive(node)
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:

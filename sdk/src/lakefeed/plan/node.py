@@ -116,6 +116,13 @@ class Step(Node):
     runs_user_code: ClassVar[bool] = False
     """Calls a function that may not expect several threads, so it is called from the consumer's thread only."""
 
+    portioned: ClassVar[bool] = False
+    """What it makes of a batch may be much larger than the batch, so it is given a portion at a time."""
+
+    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in the portions that it wants to be given (of a step that is ``portioned``)."""
+        yield batch
+
     @property
     def row_local(self) -> bool:
         """What comes of a row depends on nothing but that row."""
