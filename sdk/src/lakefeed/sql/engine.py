@@ -1,0 +1,121 @@
+"""Runs checked queries: out of core, streamed, and the same result every time.
+
+Each query has a connection, a private temporary directory and a memory limit of its own. One thread runs it, so that a
+query without ORDER BY gives its rows in the same order whenever it is run again: a resumed epoch depends on it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed.config import Settings
+from lakefeed.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BATCH_ROWS = 8_192
+LOCKS = (
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows for a query: DuckDB asks for a new stream at every scan, so a table may be used more than once."""
+
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        return self.schema.__arrow_c_schema__()
+
+
+@contextmanager
+def connected(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
+    """A locked connection; gone with its temporary files afterwards."""
+    import duckdb
+
+    place = settings.cache / "spill"
+    place.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix="sql-", dir=place))
+    try:
+        connection = duckdb.connect(":memory:", config=_options(settings, private))
+        try:
+            if seed is not None:
+                connection.execute("SELECT setseed(?)", [_unit(seed)])
+            for lock in LOCKS:
+                connection.execute(lock)
+            yield connection
+        finally:
+            connection.close()
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def result_schema(settings: Settings, query: str, tables: Mapping[str, pa.Schema]) -> pa.Schema:
+    """The schema of a query's result, without running it.
+
+    Raises:
+        ExpressionError: DuckDB's complaint about columns, types or syntax.
+    """
+    empty = {name: Rows(schema, lambda: iter(())) for name, schema in tables.items()}
+    with connected(settings) as connection, _complaints(query):
+        _register(connection, empty)
+        return connection.sql(f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT 0").to_arrow_table().schema
+
+
+def stream(
+    settings: Settings, query: str, tables: Mapping[str, Rows], schema: pa.Schema, seed: int | None = None
+) -> Generator[pa.RecordBatch]:
+    """The rows of a query that has been checked, streamed; beyond the memory limit DuckDB spills to local disk."""
+    with connected(settings, seed) as connection, _complaints(query):
+        _register(connection, tables)
+        for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
+            yield batch if batch.schema.equals(schema, check_metadata=True) else batch.cast(schema)
+
+
+def _register(connection: DuckDBPyConnection, tables: Mapping[str, Rows]) -> None:
+    for name, rows in tables.items():
+        connection.register(name, rows)
+
+
+def _options(settings: Settings, private: Path) -> dict[str, Any]:
+    return {
+        "temp_directory": str(private),
+        "memory_limit": f"{settings.sql.memory_bytes // (1 << 20)}MiB",
+        "threads": 1,
+        "preserve_insertion_order": True,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "python_enable_replacements": False,
+    }
+
+
+@contextmanager
+def _complaints(query: str) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise ExpressionError(f"this query cannot be run: {error}\n  {query}") from error
+
+
+def _unit(seed: int) -> float:
+    """A seed as DuckDB takes it: between -1 and 1."""
+    return (seed % (1 << 32)) / (1 << 31) - 1.0
