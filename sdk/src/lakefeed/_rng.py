@@ -37,3 +37,18 @@ def permutation(count: int, *key: int) -> Indices:
         [0, 1, 2, 3]
     """
     return np.argsort(words(count, *key), kind="stable").astype(np.int64, copy=False)
+
+
+DRAWN_CHUNK = 4096
+
+
+def drawn(offset: int, rows: int, *key: int) -> Words:
+    """The random word of each place in ``[offset, offset + rows)``: any range costs only itself.
+
+    Example:
+        >>> bool((drawn(5000, 10, 1) == drawn(4000, 1010, 1)[1000:]).all())
+        True
+    """
+    first, last = offset // DRAWN_CHUNK, (offset + rows) // DRAWN_CHUNK
+    chunks = np.concatenate([words(DRAWN_CHUNK, *key, chunk) for chunk in range(first, last + 1)])
+    return chunks[offset - first * DRAWN_CHUNK :][:rows]

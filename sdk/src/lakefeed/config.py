@@ -74,6 +74,12 @@ class ReadSettings(_Section):
     prefetch_bytes: int = Field(default=256 * MIB, ge=1)
 
 
+class SqlSettings(_Section):
+    """Queries and joins: bytes of memory before they spill to local disk."""
+
+    memory_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
+
+
 class Settings(BaseSettings):
     """All settings, validated; unset locations are derived from ``home``.
 
@@ -97,6 +103,7 @@ class Settings(BaseSettings):
     commit: CommitSettings = CommitSettings()
     write: WriteSettings = WriteSettings()
     read: ReadSettings = ReadSettings()
+    sql: SqlSettings = SqlSettings()
 
     @classmethod
     def load(cls, **overrides: Any) -> Settings:

@@ -12,6 +12,7 @@
     │   ├── ColumnNotFoundError    (LookupError)        no such column; near misses in the message
     │   └── TypeMismatchError      (TypeError)          a value or column of the wrong type
     ├── ExpressionError            (ValueError)         filter text that cannot be read; caret at the place
+    ├── RowIndexError              (IndexError)         a place where there is no row
     ├── FormatError                (ValueError)         a file whose format is unknown or broken
     ├── TransformError             (ValueError)         a user function returned what it must not
     ├── FileError                  (OSError)            a referenced file cannot be used
@@ -95,6 +96,10 @@ class TypeMismatchError(SchemaError, TypeError):
 
 class ExpressionError(LakefeedError, ValueError):
     """Filter text that cannot be read; the message carries a caret at the place."""
+
+
+class RowIndexError(LakefeedError, IndexError):
+    """A place where there is no row."""
 
 
 class FormatError(LakefeedError, ValueError):

@@ -1,28 +1,46 @@
 """One file an operation."""
 
+from lakefeed.ops.batch import Batch
+from lakefeed.ops.concatenate import Concatenate
 from lakefeed.ops.file_columns import FileColumns
 from lakefeed.ops.filter import Filter
 from lakefeed.ops.filter_rows import FilterRows
+from lakefeed.ops.interleave import Interleave
+from lakefeed.ops.join import Join
 from lakefeed.ops.load_files import LoadFiles
 from lakefeed.ops.map import Map
 from lakefeed.ops.map_batches import MapBatches
 from lakefeed.ops.project import Project
+from lakefeed.ops.query import Query
+from lakefeed.ops.rename import Rename
+from lakefeed.ops.repeat import Repeat
+from lakefeed.ops.sample import Sample
 from lakefeed.ops.scan import Scan
 from lakefeed.ops.shuffle import Shuffle
 from lakefeed.ops.slice import Slice
 from lakefeed.ops.split import SplitByKey, SplitByPlace
+from lakefeed.ops.take import Take
 
 __all__ = [
+    "Batch",
+    "Concatenate",
     "FileColumns",
     "Filter",
     "FilterRows",
+    "Interleave",
+    "Join",
     "LoadFiles",
     "Map",
     "MapBatches",
     "Project",
+    "Query",
+    "Rename",
+    "Repeat",
+    "Sample",
     "Scan",
     "Shuffle",
     "Slice",
     "SplitByKey",
     "SplitByPlace",
+    "Take",
 ]

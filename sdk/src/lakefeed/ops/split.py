@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakefeed._rng import Words, permutation, words
+from lakefeed._rng import drawn, permutation
 from lakefeed.errors import ColumnNotFoundError, TypeMismatchError
 from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
 
 Side: TypeAlias = Literal["train", "test"]
 HASH_BITS = 64
-DRAWN_CHUNK = 4096
 _SPLIT = 11
 
 
@@ -84,7 +83,7 @@ class SplitByPlace(Step):
 
     def _mask(self, offset: int, rows: int) -> npt.NDArray[np.bool_]:
         if self.rows is None:
-            test = _drawn(offset, rows, self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
+            test = drawn(offset, rows, self.seed, _SPLIT) < np.uint64(self.test_size * 2**HASH_BITS)
         else:
             test = _test_places(self.rows, self.seed, self.test_size)[offset : offset + rows]
         return test if self.side == "test" else ~test
@@ -98,13 +97,6 @@ def _test_places(rows: int, seed: int, test_size: float) -> npt.NDArray[np.bool_
     test = np.zeros(rows, bool)
     test[permutation(rows, seed, _SPLIT)[: round(rows * test_size)]] = True
     return test
-
-
-def _drawn(offset: int, rows: int, seed: int) -> Words:
-    """The random word of each place, drawn in chunks so that any range costs only itself."""
-    first, last = offset // DRAWN_CHUNK, (offset + rows) // DRAWN_CHUNK
-    drawn = np.concatenate([words(DRAWN_CHUNK, seed, _SPLIT, chunk) for chunk in range(first, last + 1)])
-    return drawn[offset - first * DRAWN_CHUNK :][:rows]
 
 
 def key_hashes(column: pa.Array[Any], seed: int) -> npt.NDArray[np.uint64]:

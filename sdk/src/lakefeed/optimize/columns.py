@@ -21,19 +21,17 @@ def prune_columns(plan: Node) -> Node:
     for index, (node, children) in enumerate(walk):
         narrow, below = _narrow(node, wanted[index])
         done.append(narrow)
-        for child in children:
-            wanted[child] = below
+        for child, columns in zip(children, below, strict=True):
+            wanted[child] = columns
     for index, (_, children) in reversed(list(enumerate(walk))):
         done[index] = done[index].over(tuple(done[child] for child in children))
     return done[0]
 
 
-def _narrow(node: Node, wanted: Wanted) -> tuple[Node, Wanted]:
+def _narrow(node: Node, wanted: Wanted) -> tuple[Node, tuple[Wanted, ...]]:
     if isinstance(node, Scan):
-        return _project(node, wanted), None
-    if wanted is None:
-        wanted = frozenset(node.schema.names)
-    return node.narrow(wanted) if len(node.children) == 1 else (node, None)
+        return _project(node, wanted), ()
+    return node.narrow_each(frozenset(node.schema.names) if wanted is None else wanted)
 
 
 def _project(scan: Scan, wanted: Wanted) -> Scan:

@@ -33,8 +33,7 @@ def sink(plan: Node, rule: Rule[Load]) -> Node:
     for index, (node, children) in enumerate(walk):
         load = rule.taken(arriving[index], node)
         if load is None:
-            unary = len(children) == 1
-            staying[index], load = rule.parted(arriving[index], node) if unary else (arriving[index], rule.nothing)
+            staying[index], load = rule.parted(arriving[index], node) if children else (arriving[index], rule.nothing)
         for child in children:
             arriving[child] = load
     done = [node for node, _ in walk]

@@ -10,9 +10,14 @@ from typing import Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
 
+from lakefeed._rng import Indices
+
 
 class Input(Protocol):
     """What a node may ask of the rows below it while it runs."""
+
+    def at(self, places: Indices) -> Iterator[pa.RecordBatch]:
+        """The rows at these places, in that order."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows in order, streamed."""
@@ -23,7 +28,7 @@ class Input(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """One operation over the rows of its children (the fields that are nodes).
+    """One operation over the rows of its children (the fields that are nodes, or tuples of nodes).
 
     The schema is computed at construction, so a mistake surfaces where it was made. Traits are conservative: a wrong
     default costs speed, never rows. Nodes compare by identity; compare plans by
@@ -50,13 +55,21 @@ class Node:
 
     @property
     def children(self) -> tuple[Node, ...]:
-        return tuple(value for value in self._fields().values() if isinstance(value, Node))
+        found: list[Node] = []
+        for value in self._fields().values():
+            found.extend(nodes_of(value))
+        return tuple(found)
 
     def with_children(self, children: Sequence[Node]) -> Self:
         """This node over other children, in field order."""
         replacing = iter(children)
-        names = [name for name, value in self._fields().items() if isinstance(value, Node)]
-        return dataclasses.replace(self, **{name: next(replacing) for name in names})
+        changes: dict[str, Any] = {}
+        for name, value in self._fields().items():
+            if isinstance(value, Node):
+                changes[name] = next(replacing)
+            elif nodes_of(value):
+                changes[name] = tuple(next(replacing) for _ in value)
+        return dataclasses.replace(self, **changes)
 
     def over(self, children: Sequence[Node]) -> Self:
         """As `with_children`; this very node where they are the ones that it has."""
@@ -70,8 +83,19 @@ class Node:
         """
         return self, None
 
+    def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
+        """As `narrow`, for any number of children."""
+        children = self.children
+        if len(children) != 1:
+            return self, (None,) * len(children)
+        narrowed, below = self.narrow(wanted)
+        return narrowed, (below,)
+
     def passes_filter(self, columns: frozenset[str]) -> bool:
-        """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node."""
+        """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node.
+
+        With several children: below every one of them.
+        """
         return False
 
     @property
@@ -89,7 +113,7 @@ class Node:
 
     def identity(self) -> dict[str, Any]:
         """What makes this node's result what it is: its fields but the children; goes into the fingerprint."""
-        return {name: value for name, value in self._fields().items() if not isinstance(value, Node)}
+        return {name: value for name, value in self._fields().items() if not nodes_of(value)}
 
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -138,3 +162,12 @@ class Step(Node):
     def exhausted(self, offset: int) -> bool:
         """Whether no input row from ``offset`` on can come out."""
         return False
+
+
+def nodes_of(value: object) -> tuple[Node, ...]:
+    """The nodes that a field holds: itself, or those of a tuple."""
+    if isinstance(value, Node):
+        return (value,)
+    if isinstance(value, tuple) and value and all(isinstance(item, Node) for item in value):
+        return value
+    return ()

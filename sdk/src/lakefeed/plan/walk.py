@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lakefeed.plan.node import Node
+from lakefeed.plan.node import Node, nodes_of
 
 
 def nodes(plan: Node) -> Iterator[Node]:
@@ -47,7 +47,7 @@ class FlatNode:
 
     kind: type[Node]
     fields: dict[str, Any]
-    children: dict[str, int]
+    children: dict[str, int | tuple[int, ...]]
 
 
 def flatten(plan: Node) -> list[FlatNode]:
@@ -59,7 +59,12 @@ def flatten(plan: Node) -> list[FlatNode]:
     flat = []
     for node in order:
         values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-        children = {name: place[id(value)] for name, value in values.items() if isinstance(value, Node)}
+        children: dict[str, int | tuple[int, ...]] = {}
+        for name, value in values.items():
+            if isinstance(value, Node):
+                children[name] = place[id(value)]
+            elif nodes_of(value):
+                children[name] = tuple(place[id(item)] for item in value)
         flat.append(
             FlatNode(type(node), {name: value for name, value in values.items() if name not in children}, children)
         )
@@ -70,5 +75,9 @@ def rebuild(flat: list[FlatNode]) -> Node:
     """The plan that was flattened."""
     built: list[Node] = []
     for item in flat:
-        built.append(item.kind(**item.fields, **{name: built[index] for name, index in item.children.items()}))
+        children = {
+            name: built[index] if isinstance(index, int) else tuple(built[each] for each in index)
+            for name, index in item.children.items()
+        }
+        built.append(item.kind(**item.fields, **children))
     return built[-1]

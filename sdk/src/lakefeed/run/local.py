@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from lakefeed._rng import Indices
 from lakefeed.config import Settings
 from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
@@ -15,6 +16,7 @@ from lakefeed.plan import Fragment, Node
 from lakefeed.plan.order import order
 from lakefeed.run.chain import peel, run_chain
 from lakefeed.run.feed import Feed
+from lakefeed.run.pick import rows_at
 from lakefeed.run.pieces import Pieces, pieces_of
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import rebatch
@@ -86,6 +88,9 @@ class _Running:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         return self.runner.stream(self.plan)
+
+    def at(self, places: Indices) -> Iterator[pa.RecordBatch]:
+        yield from rows_at(self.runner.pieces(self.plan), places)
 
     def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())

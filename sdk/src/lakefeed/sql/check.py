@@ -12,7 +12,9 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lakefeed.config import Settings
 from lakefeed.errors import ExpressionError, UnsupportedError, listed
+from lakefeed.sql.connection import connected
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -29,6 +31,12 @@ SESSION_FUNCTIONS = frozenset(
      "write_log"}
 )  # fmt: skip
 SESSION_PREFIXES = ("pg_", "duckdb_", "inet_", "has_", "pragma_")
+
+
+def checked(settings: Settings, query: str, tables: Collection[str]) -> dict[str, Any]:
+    """The parsed query, if it is one SELECT that touches nothing but ``tables``; see `check_query`."""
+    with connected(settings) as connection:
+        return check_query(connection, query, tables)
 
 
 def check_query(connection: DuckDBPyConnection, query: str, tables: Collection[str]) -> dict[str, Any]:

@@ -1,32 +1,22 @@
-"""Runs checked queries: out of core, streamed, and the same result every time.
-
-Each query has a connection, a private temporary directory and a memory limit of its own. One thread runs it, so that a
-query without ORDER BY gives its rows in the same order whenever it is run again: a resumed epoch depends on it.
-"""
+"""Runs checked queries: out of core, streamed, and the same result every time."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lakefeed.config import Settings
 from lakefeed.errors import ExpressionError
+from lakefeed.sql.connection import connected
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH_ROWS = 8_192
-LOCKS = (
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
 
 
 @dataclass(frozen=True)
@@ -42,28 +32,6 @@ class Rows:
 
     def __arrow_c_schema__(self) -> object:
         return self.schema.__arrow_c_schema__()
-
-
-@contextmanager
-def connected(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
-    """A locked connection; gone with its temporary files afterwards."""
-    import duckdb
-
-    place = settings.cache / "spill"
-    place.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(prefix="sql-", dir=place))
-    try:
-        connection = duckdb.connect(":memory:", config=_options(settings, private))
-        try:
-            if seed is not None:
-                connection.execute("SELECT setseed(?)", [_unit(seed)])
-            for lock in LOCKS:
-                connection.execute(lock)
-            yield connection
-        finally:
-            connection.close()
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def result_schema(settings: Settings, query: str, tables: Mapping[str, pa.Schema]) -> pa.Schema:
@@ -93,19 +61,6 @@ def _register(connection: DuckDBPyConnection, tables: Mapping[str, Rows]) -> Non
         connection.register(name, rows)
 
 
-def _options(settings: Settings, private: Path) -> dict[str, Any]:
-    return {
-        "temp_directory": str(private),
-        "memory_limit": f"{settings.sql.memory_bytes // (1 << 20)}MiB",
-        "threads": 1,
-        "preserve_insertion_order": True,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,
-    }
-
-
 @contextmanager
 def _complaints(query: str) -> Iterator[None]:
     import duckdb
@@ -114,8 +69,3 @@ def _complaints(query: str) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise ExpressionError(f"this query cannot be run: {error}\n  {query}") from error
-
-
-def _unit(seed: int) -> float:
-    """A seed as DuckDB takes it: between -1 and 1."""
-    return (seed % (1 << 32)) / (1 << 31) - 1.0

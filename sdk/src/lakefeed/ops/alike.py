@@ -1,0 +1,54 @@
+"""One schema for several inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, listed
+
+
+def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Schema:
+    """The one schema that the inputs have; with ``fill`` all columns of any of them, nullable where one lacks them.
+
+    Raises:
+        InvalidArgumentError: there is no input.
+        SchemaError: columns differ; the message names them.
+        TypeMismatchError: a column has several types.
+    """
+    if not schemas:
+        raise InvalidArgumentError(f"{what} needs at least one dataset")
+    fields: dict[str, pa.Field[Any]] = {}
+    for schema in schemas:
+        for field in schema:
+            known = fields.setdefault(field.name, field)
+            if known.type != field.type:
+                raise TypeMismatchError(
+                    f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"
+                )
+            fields[field.name] = known.with_nullable(known.nullable or field.nullable)
+    lacking = {name for schema in schemas for name in fields if name not in schema.names}
+    if lacking and not fill:
+        raise SchemaError(
+            f"{what}: not all datasets have the columns {listed(sorted(lacking))}; select the same columns, or fill "
+            "them with null (fill=True)"
+        )
+    return pa.schema([field.with_nullable(True) if name in lacking else field for name, field in fields.items()])
+
+
+def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with the columns of ``schema`` in its order, null where it has none."""
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def kept(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:
+    """The schema with only these columns, in its own order."""
+    return schema if columns is None else pa.schema([field for field in schema if field.name in columns])

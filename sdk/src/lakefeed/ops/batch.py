@@ -1,0 +1,52 @@
+"""Batch: runs of rows become rows of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.plan import Input, Node
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Batch(Node):
+    """Every ``size`` rows as one row whose cells are lists; ``drop_last`` leaves out a shorter last one."""
+
+    child: Node
+    size: int
+    drop_last: bool = False
+
+    def output_schema(self) -> pa.Schema:
+        return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return replace(self), wanted
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        held: list[pa.RecordBatch] = []
+        rows = 0
+        for batch in inputs[0].batches():
+            held.append(batch)
+            rows += batch.num_rows
+            if rows >= self.size:
+                table = pa.Table.from_batches(held, self.child.schema).combine_chunks()
+                whole = rows - rows % self.size
+                yield self._grouped(table.slice(0, whole), whole)
+                held, rows = table.slice(whole).to_batches(), rows - whole
+        if rows and not self.drop_last:
+            yield self._grouped(pa.Table.from_batches(held, self.child.schema), rows)
+
+    def _grouped(self, table: pa.Table, rows: int) -> pa.RecordBatch:
+        offsets = pa.array(np.append(np.arange(0, rows, self.size), rows).astype(np.int32))
+        flat = table.combine_chunks()
+        lists = []
+        for field, column in zip(self.schema, flat.columns, strict=True):
+            chunk = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+            lists.append(pa.ListArray.from_arrays(offsets, chunk, type=field.type))
+        return pa.RecordBatch.from_arrays(lists, schema=self.schema)
+
+    def describe(self) -> str:
+        return f"Batch {self.size}{' drop_last' if self.drop_last else ''}"

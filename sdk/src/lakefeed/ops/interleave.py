@@ -1,0 +1,182 @@
+"""Interleave: rows drawn from several inputs in turn, or by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed._rng import Indices, words
+from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.ops.alike import common_schema, conformed, kept
+from lakefeed.plan import Input, Node
+
+Stopping: TypeAlias = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
+STOPPING: tuple[Stopping, ...] = get_args(Stopping)
+CHUNK = 8_192
+_INTERLEAVE = 12
+_TWO_TO_64 = float(2**64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Interleave(Node):
+    """One row at a time from one of the inputs, whose own order is kept.
+
+    ``probabilities`` None: in turn; else by chance, seeded. ``stopping``: at the first input that has no more rows
+    ("first_exhausted"), when each has been exhausted once, beginning anew those that are ("all_exhausted"), or when
+    every row has come once ("all_exhausted_without_replacement").
+    """
+
+    inputs: tuple[Node, ...]
+    probabilities: tuple[float, ...] | None
+    seed: int
+    stopping: Stopping
+    fill: bool = False
+    columns: tuple[str, ...] | None = None
+
+    def output_schema(self) -> pa.Schema:
+        self._check()
+        return common_schema("interleave", [kept(node.schema, self.columns) for node in self.inputs], self.fill)
+
+    def _check(self) -> None:
+        if self.stopping not in STOPPING:
+            raise InvalidArgumentError(f"stopping_strategy={self.stopping!r}: the strategies are {listed(STOPPING)}")
+        chances = self.probabilities
+        if chances is None:
+            return
+        if len(chances) != len(self.inputs):
+            raise InvalidArgumentError(
+                f"{len(chances)} probabilities for {len(self.inputs)} datasets; give one for each"
+            )
+        if any(not chance >= 0 for chance in chances) or not np.isclose(sum(chances), 1.0):
+            raise InvalidArgumentError(f"probabilities={list(chances)}: they must be 0 or more, and 1 together")
+
+    def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
+        columns = tuple(name for name in self.schema.names if name in wanted) or tuple(self.schema.names[:1])
+        below = tuple(frozenset(columns) & frozenset(node.schema.names) for node in self.inputs)
+        return replace(self, columns=columns), below
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        drawn = [_Drawn(given, self.schema) for given in inputs]
+        never = [chance == 0 for chance in self.probabilities] if self.probabilities else [False] * len(drawn)
+        try:
+            for choices in self._choices():
+                rows, last = self._take(drawn, never, choices)
+                if rows is not None:
+                    yield rows
+                if last:
+                    return
+        finally:
+            for each in drawn:
+                each.close()
+
+    def _choices(self) -> Iterator[Indices]:
+        """The input of each next row, chunk by chunk, without end."""
+        place = 0
+        edges = np.cumsum(self.probabilities)[:-1] if self.probabilities is not None else None
+        while True:
+            if edges is None:
+                yield np.arange(place, place + CHUNK) % len(self.inputs)
+            else:
+                yield np.searchsorted(edges, words(CHUNK, self.seed, _INTERLEAVE, place) / _TWO_TO_64, side="right")
+            place += CHUNK
+
+    def _take(self, drawn: list[_Drawn], never: list[bool], choices: Indices) -> tuple[pa.RecordBatch | None, bool]:
+        """The chosen rows, and whether they are the last ones."""
+        order: list[int] = []
+        counts = [0] * len(drawn)
+        ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+        for choice in choices.tolist():
+            if ended:
+                break
+            source = drawn[choice]
+            if not source.reaches(counts[choice]):
+                if self.stopping == "first_exhausted":
+                    ended = True
+                elif self.stopping == "all_exhausted" and source.again(counts[choice]):
+                    pass
+                else:
+                    ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+                    continue
+                if ended:
+                    break
+            order.append(choice)
+            counts[choice] += 1
+            if self.stopping != "first_exhausted" and not source.finished and not source.reaches(counts[choice]):
+                ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+        return _arranged([each.pop(count) for each, count in zip(drawn, counts, strict=True)], order), ended
+
+    def identity(self) -> dict[str, object]:
+        return {
+            "inputs": len(self.inputs),
+            "probabilities": self.probabilities,
+            "seed": self.seed,
+            "stopping": self.stopping,
+            "fill": self.fill,
+        }
+
+    def describe(self) -> str:
+        how = "in turn" if self.probabilities is None else f"by {list(self.probabilities)} seed={self.seed}"
+        return f"Interleave {len(self.inputs)} inputs {how} {self.stopping}"
+
+
+class _Drawn:
+    """Rows of one input, as far as they have been looked at."""
+
+    def __init__(self, given: Input, schema: pa.Schema) -> None:
+        self._given = given
+        self._schema = schema
+        self._batches = given.batches()
+        self._held: list[pa.RecordBatch] = []
+        self._rows = 0
+        self.finished = False
+        """Whether the end has been seen once."""
+
+    def reaches(self, count: int) -> bool:
+        """Whether there is a row after ``count`` that are taken already; reads on as needed."""
+        while self._rows <= count:
+            batch = next(self._batches, None)
+            if batch is None:
+                self.finished = True
+                return False
+            self._add(batch)
+        return self._rows > count
+
+    def again(self, count: int) -> bool:
+        """Begins anew; False for an input without any row."""
+        self._batches = self._given.batches()
+        return self.reaches(count)
+
+    def pop(self, count: int) -> pa.RecordBatch:
+        """The next ``count`` rows, which are there."""
+        rows = pa.Table.from_batches(self._held, self._schema).combine_chunks()
+        self._held = rows.slice(count).to_batches()
+        self._rows -= count
+        taken = rows.slice(0, count).to_batches()
+        return taken[0] if taken else pa.RecordBatch.from_pylist([], schema=self._schema)
+
+    def close(self) -> None:
+        if isinstance(self._batches, Generator):
+            self._batches.close()
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            self._held.append(conformed(batch, self._schema))
+            self._rows += batch.num_rows
+
+
+def _arranged(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch | None:
+    """The rows of the parts mixed so that the n-th row comes from part ``order[n]``."""
+    if not order:
+        return None
+    sources = np.asarray(order)
+    starts = np.cumsum([0, *(part.num_rows for part in parts)])[:-1]
+    places = np.empty(len(sources), np.int64)
+    for source, start in enumerate(starts):
+        mine = np.flatnonzero(sources == source)
+        places[mine] = start + np.arange(len(mine))
+    joined = pa.Table.from_batches([part for part in parts if part.num_rows]).combine_chunks()
+    return joined.take(places).to_batches()[0]

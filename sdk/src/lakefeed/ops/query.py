@@ -1,0 +1,55 @@
+"""Query: a SQL query over one or several inputs, run by DuckDB out of core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.config import Settings
+from lakefeed.plan import Input, Node
+from lakefeed.sql import Rows, checked, columns_named, result_schema, stream
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Query(Node):
+    """The rows of ``query`` over ``inputs``, which it knows by ``names``; ``seed`` is that of ``random()``."""
+
+    query: str
+    names: tuple[str, ...]
+    inputs: tuple[Node, ...]
+    settings: Settings
+    seed: int | None = None
+
+    @cached_property
+    def parsed(self) -> Any:
+        return checked(self.settings, self.query, self.names)
+
+    def output_schema(self) -> pa.Schema:
+        _ = self.parsed
+        schemas = {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)}
+        return result_schema(self.settings, self.query, schemas)
+
+    def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
+        named = columns_named(self.parsed)
+        if named is None:
+            return self, (None,) * len(self.inputs)
+        return self, tuple(
+            frozenset(name for name in node.schema.names if name.lower() in named) for node in self.inputs
+        )
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        tables = {
+            name: Rows(node.schema, given.batches)
+            for name, node, given in zip(self.names, self.inputs, inputs, strict=True)
+        }
+        return stream(self.settings, self.query, tables, self.schema, self.seed)
+
+    def identity(self) -> dict[str, object]:
+        return {"query": self.query, "names": self.names, "seed": self.seed}
+
+    def describe(self) -> str:
+        return f"Query {' '.join(self.query.split())}"

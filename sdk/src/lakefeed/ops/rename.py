@@ -1,0 +1,44 @@
+"""Rename: other names for some columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
+from lakefeed.plan import Node, Step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rename(Step):
+    """Columns by their new names; ``names`` are (old, new) pairs."""
+
+    names: tuple[tuple[str, str], ...]
+
+    keeps_row_count: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        old, new = self.child.schema, dict(self.names)
+        missing = [name for name in new if name not in old.names]
+        if missing:
+            raise ColumnNotFoundError.of(missing, old.names)
+        fields = [field.with_name(new.get(field.name, field.name)) for field in old]
+        names = [field.name for field in fields]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidArgumentError(f"rename would give several columns the name {listed(twice)}")
+        return pa.schema(fields)
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        back = {new: old for old, new in self.names}
+        below = frozenset(back.get(name, name) for name in wanted)
+        return replace(self, names=tuple(pair for pair in self.names if pair[0] in below)), below
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        new = dict(self.names)
+        return batch.rename_columns([new.get(name, name) for name in batch.schema.names])
+
+    def describe(self) -> str:
+        return f"Rename {', '.join(f'{old} -> {new}' for old, new in self.names)}"

@@ -1,0 +1,34 @@
+"""Repeat: the rows several times over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lakefeed.plan import Input, Node
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Repeat(Node):
+    """All rows, ``times`` times, one pass after the other."""
+
+    child: Node
+    times: int
+
+    def output_schema(self) -> pa.Schema:
+        return self.child.schema
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        return self, wanted
+
+    def passes_filter(self, columns: frozenset[str]) -> bool:
+        return True
+
+    def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
+        for _ in range(self.times):
+            yield from inputs[0].batches()
+
+    def describe(self) -> str:
+        return f"Repeat {self.times} times"
