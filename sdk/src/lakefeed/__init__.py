@@ -4,6 +4,7 @@ from lakefeed import errors
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.client import get_dataset, list_datasets
+from lakefeed.combine import concatenate, interleave
 from lakefeed.config import Settings
 from lakefeed.dataset import AddedRows, Dataset
 from lakefeed.loaders.world import World
@@ -19,7 +20,9 @@ __all__ = [
     "Provenance",
     "Settings",
     "World",
+    "concatenate",
     "errors",
     "get_dataset",
+    "interleave",
     "list_datasets",
 ]

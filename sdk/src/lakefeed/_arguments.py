@@ -16,13 +16,14 @@ from lakefeed.errors import (
     ColumnNotFoundError,
     InvalidArgumentError,
     MissingDependencyError,
+    RowIndexError,
     SchemaError,
     TypeMismatchError,
     listed,
 )
 from lakefeed.media import column_type, default_mode, normalize_types
 from lakefeed.ops import LoadFiles as LoadFilesNode
-from lakefeed.ops import SplitByKey, SplitByPlace
+from lakefeed.ops import Slice, SplitByKey, SplitByPlace, Stride
 from lakefeed.ops.split import Side
 from lakefeed.plan import Node
 from lakefeed.run import Local
@@ -130,6 +131,99 @@ def columns(given: Any) -> tuple[str, ...]:
     if not names:
         raise InvalidArgumentError("select needs at least one column")
     return tuple(map(str, names))
+
+
+def indices(given: Any, rows: int | None) -> tuple[int, ...]:
+    """Places of rows; checked against the number of rows where that is known."""
+    items = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else None
+    if items is None or not all(map(_is_whole, items)):
+        raise InvalidArgumentError(f"take needs a list of whole numbers, not {given!r:.80}")
+    places = tuple(int(item) for item in items)
+    outside = [place for place in places if place < 0 or (rows is not None and place >= rows)]
+    if outside:
+        there = "places count from 0" if rows is None else f"places run from 0 to {rows - 1}"
+        raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
+    return places
+
+
+def combined(given: Any, what: str) -> tuple[Node, ...]:
+    """The plans of several datasets."""
+    datasets = list(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else []
+    if not datasets or not all(hasattr(each, "_plan") for each in datasets):
+        raise InvalidArgumentError(f"{what} takes a list of at least one Dataset, not {given!r:.80}")
+    return tuple(each._plan for each in datasets)
+
+
+def chances(given: Any) -> tuple[float, ...]:
+    """Probabilities."""
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
+    items = list(given)
+    if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
+        raise InvalidArgumentError(f"probabilities={items!r:.80}: give one number for each dataset")
+    return tuple(map(float, items))
+
+
+def keys(given: Any) -> tuple[str, ...]:
+    """Join keys."""
+    named = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
+    if not named or not all(isinstance(key, str) for key in named):
+        raise InvalidArgumentError(f"keys={given!r:.80}: give the name of a column, or a list of names")
+    return named
+
+
+def other(given: Any, what: str) -> Node:
+    """The plan of another dataset."""
+    if not hasattr(given, "_plan"):
+        raise InvalidArgumentError(f"{what} takes a Dataset, not {type(given).__name__}")
+    plan: Node = given._plan
+    return plan
+
+
+def renames(given: Any) -> tuple[tuple[str, str], ...]:
+    """Old and new names."""
+    good = isinstance(given, Mapping) and all(isinstance(name, str) for pair in given.items() for name in pair)
+    if not good or not all(given.values()):
+        raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {given!r:.80}")
+    return tuple(given.items())
+
+
+def remaining(plan: Node, dropped: Any) -> tuple[str, ...]:
+    """The columns that are left when some are dropped."""
+    names = (dropped,) if isinstance(dropped, str) else tuple(dropped)
+    missing = [name for name in names if name not in plan.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, plan.schema.names)
+    left = tuple(name for name in plan.schema.names if name not in names)
+    if not left:
+        raise InvalidArgumentError("drop would leave no column")
+    return left
+
+
+def shard(plan: Node, index: int, count: int) -> Node:
+    """The node of one of ``count`` contiguous shards, whose sizes differ by at most one row."""
+    if not _is_whole(count) or count < 1 or not _is_whole(index) or not 0 <= index < count:
+        raise InvalidArgumentError(f"shard({index!r}, {count!r}): index must be in range(count), count at least 1")
+    rows = known_rows(plan)
+    if rows is None:
+        return Stride(plan, int(index), int(count))
+    return Slice(plan, rows * index // count, rows * (index + 1) // count)
+
+
+def tables(plan: Node, table_name: Any, others: Any) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    """The names and plans that a query sees."""
+    more = {} if others is None else others
+    named = isinstance(more, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in more)
+    if not named or not isinstance(table_name, str) or not table_name.isidentifier():
+        raise InvalidArgumentError(
+            f"table_name={table_name!r}, tables={list(more)!r}: a table needs a plain name; tables= is a mapping of "
+            "names to datasets"
+        )
+    plans = {table_name: plan, **{name: other(each, "sql") for name, each in more.items()}}
+    folded = [name.lower() for name in plans]
+    if len(set(folded)) < len(folded) or table_name in more:
+        raise InvalidArgumentError(f"the tables {listed(plans)} need names that differ in more than case")
+    return tuple(plans), tuple(plans.values())
 
 
 def batches(size: int | None, form: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -17,8 +17,28 @@ from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
 from lakefeed.errors import UnsavedDatasetError
-from lakefeed.expr import parse
-from lakefeed.ops import FileColumns, Filter, FilterRows, Map, MapBatches, Project, Scan, Shuffle, Slice
+from lakefeed.expr import parse, parse_value
+from lakefeed.ops import (
+    Batch,
+    FileColumns,
+    Filter,
+    FilterRows,
+    Join,
+    Map,
+    MapBatches,
+    Project,
+    Query,
+    Rename,
+    Repeat,
+    Sample,
+    Scan,
+    Shuffle,
+    Slice,
+    Take,
+    WithColumn,
+)
+from lakefeed.ops.join import JoinType
+from lakefeed.ops.shuffle import with_epoch
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, explain
 from lakefeed.plan.walk import FlatNode, flatten, rebuild
@@ -338,6 +358,107 @@ class Dataset:
         """The rows ``[start, stop)``; past the end is clamped, None is the end."""
         return self._derive(Slice(self._plan, *arguments.row_range(start, stop)))
 
+    def skip(self, n: int) -> Dataset:
+        """All rows but the first ``n``."""
+        return self.slice(arguments.whole(n, "skip"))
+
+    def take(self, indices: Iterable[int]) -> Dataset:
+        """The rows at these places, in this order, as often as named.
+
+        Raises:
+            RowIndexError: a negative place, or one past the end (at the call where the number of rows is known).
+        """
+        return self._derive(Take(self._plan, arguments.indices(indices, known_rows(self._plan))))
+
+    def sample(self, n: int, seed: int | None = None) -> Dataset:
+        """``n`` rows by chance without replacement (all if there are fewer), in the order in which they stand.
+
+        Args:
+            n: how many.
+            seed: None: one is drawn now and stays with the returned dataset.
+        """
+        chosen = fresh_seed() if seed is None else arguments.seed(seed)
+        return self._derive(Sample(self._plan, arguments.whole(n, "sample"), chosen))
+
+    def shard(self, index: int, count: int) -> Dataset:
+        """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
+        return self._derive(arguments.shard(self._plan, index, count))
+
+    def repeat(self, times: int) -> Dataset:
+        """The rows ``times`` times over."""
+        return self._derive(Repeat(self._plan, arguments.whole(times, "repeat")))
+
+    def batch(self, size: int, drop_last: bool = False) -> Dataset:
+        """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
+        arguments.batches(size, "dict")
+        return self._derive(Batch(self._plan, size, drop_last))
+
+    def drop(self, columns: str | Sequence[str]) -> Dataset:
+        """All columns but these."""
+        return self._derive(Project(self._plan, arguments.remaining(self._plan, columns)))
+
+    def rename(self, names: Mapping[str, str]) -> Dataset:
+        """Columns by other names: ``rename({"old": "new"})``."""
+        return self._derive(Rename(self._plan, arguments.renames(names)))
+
+    def with_column(self, name: str, value: str) -> Dataset:
+        """One more column, or another in place of one of that name, computed by an expression.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
+            [0.5, 1.0]
+        """
+        return self._derive(WithColumn(self._plan, arguments.columns([name])[0], parse_value(value, self.schema)))
+
+    def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
+        """Rows of both datasets side by side where the keys are equal; null keys have no partner.
+
+        Each key comes once. Another column that both have gets ``_right`` on the right side. Rows stand in the order
+        of the left side, for one left row in that of the right side; right rows without a partner come last.
+
+        Args:
+            other: the right side.
+            keys: a column, or several, that both have.
+            join_type: "inner", "left outer", "right outer" or "full outer".
+
+        Raises:
+            ColumnNotFoundError, TypeMismatchError, InvalidArgumentError: at the call.
+        """
+        right = arguments.other(other, "join")
+        return self._derive(Join(self._plan, right, arguments.keys(keys), join_type, self._lake.settings))
+
+    def sql(
+        self,
+        query: str,
+        table_name: str = "data",
+        seed: int | None = None,
+        *,
+        tables: Mapping[str, Dataset] | None = None,
+    ) -> Dataset:
+        """The result of a SELECT in DuckDB's SQL, streamed, spilling to local disk beyond the memory limit.
+
+        The query sees the datasets that it is given and nothing else: no files, no network, no settings, no variables.
+
+        Args:
+            query: one SELECT.
+            table_name: what this dataset is called in it.
+            seed: of ``random()``.
+            tables: more datasets by name.
+
+        Raises:
+            ExpressionError, UnsupportedError: at the call; nothing was run.
+
+        Example:
+            >>> sold = Dataset.from_dict({"item": ["a", "b", "a"], "n": [1, 2, 3]})
+            >>> sold.sql("SELECT item, count(*) AS times FROM data GROUP BY item ORDER BY item").to_arrow().to_pylist()
+            [{'item': 'a', 'times': 2}, {'item': 'b', 'times': 1}]
+        """
+        names, plans = arguments.tables(self._plan, table_name, tables)
+        chosen = None if seed is None else arguments.seed(seed)
+        return self._derive(Query(query, names, plans, self._lake.settings, chosen))
+
+    query = sql
+
     def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
         """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
         return self._derive(Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs))
@@ -356,6 +477,16 @@ class Dataset:
         """
         chosen, rows = fresh_seed() if seed is None else arguments.seed(seed), arguments.window(window)
         return self._derive(Shuffle(self._plan, chosen, None if global_ else rows))
+
+    def set_epoch(self, epoch: int) -> Dataset:
+        """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
+
+        The one method that changes a dataset, as training loops expect; it also returns it.
+        """
+        turned = arguments.whole(epoch, "set_epoch")
+        if self._node is not None:
+            self._node = with_epoch(self._node, turned)
+        return self
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None

@@ -45,7 +45,7 @@ class Batch(Node):
         lists = []
         for field, column in zip(self.schema, flat.columns, strict=True):
             chunk = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-            lists.append(pa.ListArray.from_arrays(offsets, chunk, type=field.type))
+            lists.append(pa.ListArray.from_arrays(offsets, chunk, type=field.type))  # type: ignore[call-overload]  # older stubs
         return pa.RecordBatch.from_arrays(lists, schema=self.schema)
 
     def describe(self) -> str:

@@ -14,7 +14,7 @@ from lakefeed.plan import Input, Node
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Concatenate(Node):
-    """All rows of the first input, then all of the second, …"""
+    """All rows of the first input, then all of the second, and so on."""
 
     inputs: tuple[Node, ...]
     fill: bool = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from lakefeed.plan import Input, Node
+from lakefeed.plan.walk import transform
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,3 +36,8 @@ class Shuffle(Node):
     def describe(self) -> str:
         reach = "global" if self.window is None else f"window={self.window}"
         return f"Shuffle seed={self.seed}{f' epoch={self.epoch}' if self.epoch else ''} {reach}"
+
+
+def with_epoch(plan: Node, epoch: int) -> Node:
+    """The plan with all its shuffles in this epoch."""
+    return transform(plan, lambda node: replace(node, epoch=epoch) if isinstance(node, Shuffle) else node)
