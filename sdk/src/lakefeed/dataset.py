@@ -16,7 +16,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
-from lakefeed.errors import UnsavedDatasetError
+from lakefeed.errors import LakefeedError, UnsavedDatasetError
 from lakefeed.expr import parse, parse_value
 from lakefeed.ops import (
     Batch,
@@ -47,6 +47,7 @@ from lakefeed.run.count import count_rows, known_rows
 from lakefeed.run.export import collect
 from lakefeed.run.python import dict_batches, rows
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
+from lakefeed.run.show import PREVIEW_ROWS, columns_text, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.files import files
 from lakefeed.sources.iceberg import IcebergSource, Since
@@ -617,10 +618,19 @@ class Dataset:
         return explain(optimize(self._plan))
 
     def __repr__(self) -> str:
-        if self._name is None:
-            return f"Dataset({self._plan.describe()})"
-        pinned = "" if self._version is None else f", version={self._version}"
-        return f"Dataset({self._name!r}{pinned})"
+        """Name, version, rows and columns, as far as they can be had; never an error."""
+        called = f"{type(self).__name__}({'' if self._name is None else repr(self._name)}"
+        try:
+            plan = self._plan
+            pin = "" if self._name is None else f", version={self._resolved().version}"
+            rows = known_rows(plan)
+        except LakefeedError:
+            return called + ("" if self._version is None else f", version={self._version}") + ")"
+        return f"{called}{pin}): {'?' if rows is None else rows} rows, {columns_text(plan.schema)}"
+
+    def _repr_html_(self) -> str:
+        """A preview of the first rows, for notebooks."""
+        return preview(repr(self), self.schema, self.head(PREVIEW_ROWS))
 
     # ------------------------------------------------------------------ inside
 

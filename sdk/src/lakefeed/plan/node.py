@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
@@ -90,6 +90,13 @@ class Node:
             return self, (None,) * len(children)
         narrowed, below = self.narrow(wanted)
         return narrowed, (below,)
+
+    def fields_read(self) -> Iterable[tuple[str | int, ...]] | None:
+        """For a unary node whose columns come out as they went in: the paths of those that it looks at itself.
+
+        None: the node does more with its columns, so all of each may be needed.
+        """
+        return None
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node.

@@ -20,7 +20,7 @@ from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import VersionNotFoundError
 from lakefeed.expr import Expr, to_iceberg
 from lakefeed.formats.parquet import ParquetFile, within
-from lakefeed.plan import Fragment, Pushdown, cut
+from lakefeed.plan import Fragment, Pushdown, cut, projected
 
 FIELD_ID = b"PARQUET:field_id"
 WHOLE_FILE = -1
@@ -92,6 +92,10 @@ class IcebergSource:
     def ranged(self) -> bool:
         return not any(file.has_deletes for file in self.files)
 
+    @property
+    def nested(self) -> bool:
+        return True
+
     def count(self) -> int | None:
         return sum(file.rows for file in self.files) if self.ranged else None
 
@@ -114,11 +118,11 @@ class IcebergSource:
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         path, group = fragment.key
-        schema = self.schema if pushdown.columns is None else self._projected(pushdown.columns)
+        schema = projected(self.schema, pushdown)
         batches = (
             within(self._read_by_pyiceberg(path, schema), fragment.start, fragment.stop)
             if group == WHOLE_FILE
-            else self._read_group(path, group, schema, fragment.start, fragment.stop)
+            else self._read_group(path, group, schema, pushdown.fields, fragment.start, fragment.stop)
         )
         return (cast(batch, schema) for batch in batches)
 
@@ -149,16 +153,21 @@ class IcebergSource:
         io = self.table.io
         return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
 
-    def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
-        return pa.schema([field for field in self.schema if field.name in columns])
-
     def _read_group(
-        self, path: str, group: int, schema: pa.Schema, start: int, stop: int | None
+        self,
+        path: str,
+        group: int,
+        schema: pa.Schema,
+        fields: tuple[tuple[str, ...], ...],
+        start: int,
+        stop: int | None,
     ) -> Iterator[pa.RecordBatch]:
         file = self._file(path)
         names = self._names_in_file(file.footer(), schema)
-        present = [name for name in names if name is not None]
-        for batch in file.read(group, present, start, stop):
+        leaves = [
+            leaf for name, field in zip(names, schema, strict=True) for leaf in _leaves(file, name, field, fields)
+        ]
+        for batch in file.read(group, leaves, start, stop):
             columns = [
                 pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
                 for name, field in zip(names, schema, strict=True)
@@ -218,3 +227,17 @@ def fields_of_structs(schema: pa.Schema) -> dict[bytes, frozenset[tuple[bytes, s
 
 def _id_of(field: pa.Field[Any]) -> bytes:
     return (field.metadata or {}).get(FIELD_ID, b"")
+
+
+def _leaves(
+    file: ParquetFile, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]
+) -> list[str]:
+    """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
+    if name is None:
+        return []
+    paths = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
+    schema = file.footer().schema
+    known = {schema.column(index).path for index in range(len(schema))} if paths else set()
+    there = all(any(leaf == path or leaf.startswith(f"{path}.") for leaf in known) for path in paths)
+    # A file that lacks one of the fields (it came later) is read for the whole column.
+    return paths if paths and there else [name]

@@ -44,6 +44,10 @@ class MemorySource:
     def ranged(self) -> bool:
         return True
 
+    @property
+    def nested(self) -> bool:
+        return False
+
     def count(self) -> int:
         return self.table.num_rows
 
