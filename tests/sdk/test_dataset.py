@@ -50,7 +50,7 @@ def xs(dataset: Dataset) -> list[int]:
 
 def test_a_reference_does_no_io(home: Path) -> None:
     dataset = Dataset("nothing-there", version=7)
-    assert (dataset.name, repr(dataset)) == ("nothing-there", "Dataset('nothing-there', version=7)")
+    assert dataset.name == "nothing-there"
     assert not home.exists()
     with pytest.raises(DatasetNotFoundError):
         _ = dataset.schema

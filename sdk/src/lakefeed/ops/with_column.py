@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ class WithColumn(Step):
 
     name: str
     value: Expr
+    order: tuple[str, ...] = ()
+    """The order of the columns, where the one that is replaced is not read any more to tell its place."""
 
     keeps_row_count: ClassVar[bool] = True
 
@@ -24,10 +26,12 @@ class WithColumn(Step):
         schema = self.child.schema
         field = pa.field(self.name, dtype(self.value))
         place = schema.get_field_index(self.name)
-        return schema.append(field) if place < 0 else schema.set(place, field)
+        found = schema.append(field) if place < 0 else schema.set(place, field)
+        return pa.schema([found.field(name) for name in self.order if name in found.names]) if self.order else found
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return self, (wanted - {self.name}) | roots(self.value)
+        below = (wanted - {self.name}) | roots(self.value)
+        return replace(self, order=tuple(self.schema.names)), below
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         return self.name not in columns
@@ -35,7 +39,10 @@ class WithColumn(Step):
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         columns[self.name] = evaluate(self.value, batch)
-        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema)
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+    def identity(self) -> dict[str, object]:
+        return {"name": self.name, "value": self.value}
 
     def describe(self) -> str:
         return f"WithColumn {self.name} = {text(self.value)}"
