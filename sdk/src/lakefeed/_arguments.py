@@ -180,11 +180,14 @@ def other(given: Any, what: str) -> Node:
     return plan
 
 
-def renames(given: Any) -> tuple[tuple[str, str], ...]:
-    """Old and new names."""
+def renames(plan: Node, given: Any) -> tuple[tuple[str, str], ...]:
+    """Old and new names of columns that are there."""
     good = isinstance(given, Mapping) and all(isinstance(name, str) for pair in given.items() for name in pair)
     if not good or not all(given.values()):
         raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {given!r:.80}")
+    missing = [name for name in given if name not in plan.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, plan.schema.names)
     return tuple(given.items())
 
 

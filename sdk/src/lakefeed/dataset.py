@@ -400,7 +400,7 @@ class Dataset:
 
     def rename(self, names: Mapping[str, str]) -> Dataset:
         """Columns by other names: ``rename({"old": "new"})``."""
-        return self._derive(Rename(self._plan, arguments.renames(names)))
+        return self._derive(Rename(self._plan, arguments.renames(self._plan, names)))
 
     def with_column(self, name: str, value: str) -> Dataset:
         """One more column, or another in place of one of that name, computed by an expression.

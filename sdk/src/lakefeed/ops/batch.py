@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ class Batch(Node):
         return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return replace(self), wanted
+        # Without any column there would be no rows to hold.
+        return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         held: list[pa.RecordBatch] = []

@@ -34,7 +34,8 @@ class Sample(Node):
         return ()
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return self, wanted
+        # Without any column there would be no rows to hold.
+        return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         held: list[pa.RecordBatch] = []
