@@ -21,15 +21,15 @@ from lakefeed.run import Local
 PAIR = pa.struct([("x", pa.int64()), ("y", pa.string())])
 SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float64()), ("s", pa.string()), ("r", PAIR), ("place", pa.int64())])
 NAMES = tuple(SCHEMA.names)
-SMALL_FILES = {"WRITE__ROW_GROUP_ROWS": "4", "WRITE__FILE_BYTES": "400", "READ__THREADS": "2"}
+SMALL_FILES = {"WRITE__ROW_GROUP_ROWS": "4", "WRITE__FILE_BYTES": "300", "READ__THREADS": "2"}
 COMPARED: dict[str, tuple[str, Callable[[dict[str, Any]], bool]]] = {
     "a >= 2": ("a", lambda row: row["a"] is not None and row["a"] >= 2),
     "b < 1": ("b", lambda row: row["b"] is not None and row["b"] < 1),
     "not (b < 1)": ("b", lambda row: row["b"] is not None and not row["b"] < 1),
     "s in ('x', 'yy')": ("s", lambda row: row["s"] in ("x", "yy")),
     "s is null": ("s", lambda row: row["s"] is None),
-    "place % 3 != 0": ("place", lambda row: row["place"] % 3 != 0),
-    "place > 11": ("place", lambda row: row["place"] > 11),
+    "place % 3 != 0": ("place", lambda row: row["place"] is not None and row["place"] % 3 != 0),
+    "place > 11": ("place", lambda row: row["place"] is not None and row["place"] > 11),
     "r.x > 0": ("r", lambda row: row["r"] is not None and row["r"]["x"] is not None and row["r"]["x"] > 0),
     "r.y is null": ("r", lambda row: row["r"] is None or row["r"]["y"] is None),
     "a > 99": ("a", lambda row: row["a"] is not None and row["a"] > 99),
@@ -50,7 +50,11 @@ tables = st.lists(st.fixed_dictionaries(cells), max_size=40).map(
 
 
 def doubled(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "place": row["place"] * 2}
+    return {**row, "place": None if row["place"] is None else row["place"] * 2}
+
+
+def shifted(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "place": None if row["place"] is None else row["place"] + 1}
 
 
 def twice(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -160,7 +164,11 @@ def interpreted(rows: Rows, kind: str, argument: Any) -> Rows | None:
     if kind == "rename":
         return [{turned(names).get(name, name): cell for name, cell in row.items()} for row in rows]
     if kind == "column":
-        return [{**row, "place": row["place"] + 1} for row in rows] if "place" in names else rows
+        return (
+            [{**row, "place": None if row["place"] is None else row["place"] + 1} for row in rows]
+            if "place" in names
+            else rows
+        )
     if kind == "repeat":
         return rows * argument
     if kind == "drop":
