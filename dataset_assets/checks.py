@@ -31,7 +31,7 @@ def readable(asset: AssetKey, profiles: Sequence[Profile], store: BlobStore) -> 
         passed=not problems,
         metadata={
             "versions": ", ".join(key_of(each.version.version) for each in profiles),
-            "rows_read": sum(each.rows for each in profiles),
+            "rows_read": sum(each.rows or 0 for each in profiles),
             "files_looked_up": sum(len(each.digests) for each in profiles),
             "problems": "; ".join(problems[:LISTED]),
         },
@@ -40,7 +40,7 @@ def readable(asset: AssetKey, profiles: Sequence[Profile], store: BlobStore) -> 
 
 def _problems(found: Profile, store: BlobStore) -> Iterable[str]:
     version = found.version
-    if found.rows != version.added_records:
+    if found.rows is not None and found.rows != version.added_records:
         yield f"{key_of(version.version)}: {found.rows} rows read, {version.added_records} committed"
     for digest in found.digests:
         if not store.has(digest):

@@ -58,11 +58,14 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class Profile:
-    """A version as it was found when read: ``rows`` were really there, ``digests`` are some of its files' sha256."""
+    """A version as it was found when read: ``rows`` were really there, ``digests`` are some of its files' sha256.
+
+    A version that changed rows in place has no statistics yet: which of its rows are new is not told apart.
+    """
 
     version: DatasetVersion
     schema: pa.Schema
-    rows: int = 0
+    rows: int | None = None
     columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
     first_rows: tuple[dict[str, Any], ...] = ()
     digests: tuple[str, ...] = ()
@@ -76,6 +79,8 @@ def profile(name: str, version: int) -> Profile:
     """
     found = resolve(Lake.current().table(name), version)
     dataset = Dataset(name, version=version)
+    if found.operation == "overwrite":
+        return Profile(found, dataset.schema)
     added = dataset.added_since(_previous(name, version), version)
     rows, columns = 0, dict.fromkeys(dataset.schema.names, ColumnStatistics())
     digests: list[str] = []
@@ -160,7 +165,7 @@ def _preview(rows: Iterable[Mapping[str, Any]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
     if not lines:
-        return "no rows added"
+        return "no new rows to show"
     names = list(next(iter(rows)))
     return "\n".join(["| " + " | ".join(names) + " |", "|" + " --- |" * len(names), *lines])
 

@@ -67,7 +67,9 @@ def request(instance: DagsterInstance, asset: AssetKey, keys: Sequence[str]) -> 
     span = f"{work}:{keys[0]}..{keys[-1]}"
     if instance.get_runs_count(RunsFilter(tags={WORK_TAG: work}, statuses=UNFINISHED)):
         return None
-    if instance.get_runs_count(RunsFilter(tags={RANGE_TAG: span}, statuses=[DagsterRunStatus.FAILURE])) >= ATTEMPTS:
+    failed = instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}, statuses=[DagsterRunStatus.FAILURE]))
+    # A run that never began says nothing about the work.
+    if sum(record.start_time is not None for record in failed) >= ATTEMPTS:
         return None
     earlier = instance.get_runs_count(RunsFilter(tags={RANGE_TAG: span}))
     return RunRequest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
+
+# Also what runs at import, before any fixture, stays away from the home of whoever runs the tests.
+os.environ["LAKEFEED_HOME"] = tempfile.mkdtemp(prefix="lakefeed-tests-")
 
 # A slow or busy machine is no failure; the same examples every time.
 settings.register_profile(

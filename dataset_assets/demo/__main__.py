@@ -25,6 +25,8 @@ from lakefeed.routines import history, pending
 
 LEAST_ACCURACY = 0.95
 PATIENCE_SECONDS = 180.0
+# A failed run is requested again at the next tick of a sensor; long after that, it is not.
+RETRY_SECONDS = 30.0
 NAMES = ("digits", "digits_features")
 # Assets, and the dataset of which each has a partition for every version.
 SHOWN = {
@@ -53,7 +55,7 @@ def main() -> int:
             if trained.accuracy < LEAST_ACCURACY:
                 raise DemoError(f"held-out accuracy is {trained.accuracy:.3f}, expected at least {LEAST_ACCURACY}")
     except (DemoError, DagsterError, TrainingError, LakefeedError, OSError) as error:
-        say(f"FAILED: {current_step[-1]}\n{error}")
+        print(error, flush=True)
         return 1
     print(report(trained))
     return 0
@@ -77,11 +79,13 @@ def deliver(server: Server, delivery: int) -> None:
     """Lands a delivery and has Dagster ingest it; what an earlier demo has ingested is left as it is."""
     images = land(deliveries.path, delivery)
     wait_for("the files to settle", lambda: not arrivals(deliveries).settling)
-    if arrivals(deliveries).new:
-        run = server.launch(deliveries.job_name)
-        wait_for("the ingestion", lambda: server.status(run) in ("SUCCESS", "FAILURE", "CANCELED"))
-        if server.status(run) != "SUCCESS":
-            raise DagsterError(f"the ingestion run failed; the end of {server.log}:\n{tail(server.log)}")
+    if not arrivals(deliveries).new:
+        say(f"{images} images, ingested before")
+        return
+    run = server.launch(deliveries.job_name)
+    wait_for("the ingestion", lambda: server.status(run) in ("SUCCESS", "FAILURE", "CANCELED"))
+    if server.status(run) != "SUCCESS":
+        raise DagsterError(f"the ingestion run failed; the end of {server.log}:\n{tail(server.log)}")
     newest = Dataset("digits").list_versions()[0]
     say(f"{images} images; digits is at {key_of(newest.version)} with {newest.total_records} rows")
 
@@ -92,19 +96,26 @@ class Watch:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.said = ""
+        self.busy_at = time.monotonic()
 
     def all_done(self) -> bool:
         """Whether the routine has read everything and Dagster shows every version of everything."""
         shown = self.server.partitions(*(key.split("/") for key in SHOWN))
-        if any(each["numFailed"] for each in shown.values()):
-            raise DagsterError(f"a run failed; see {self.server.log}:\n{tail(self.server.log)}")
         versions = {key: len(Dataset(name).list_versions()) for key, name in SHOWN.items() if Dataset.exists(name)}
         state = ", ".join(f"{key} {shown[key]['numMaterialized']} of {count}" for key, count in versions.items())
         if state != self.said:
             self.said = state
             say(f"shown in Dagster: {state}")
+        idle = not self.server.unfinished()
+        self._give_up_if_failed(idle, sum(each["numFailed"] for each in shown.values()))
         complete = all(shown[key]["numMaterialized"] == versions.get(key) for key in SHOWN)
-        return complete and pending(digits_features) is None and not self.server.unfinished()
+        return complete and idle and pending(digits_features) is None
+
+    def _give_up_if_failed(self, idle: bool, failed: int) -> None:
+        if not idle:
+            self.busy_at = time.monotonic()
+        elif failed and time.monotonic() - self.busy_at > RETRY_SECONDS:
+            raise DagsterError(f"runs failed and are not tried again; {self.server.log}:\n{tail(self.server.log)}")
 
 
 def check_rows() -> None:
@@ -140,15 +151,15 @@ def report(trained: Trained) -> str:
     )
 
 
-current_step: list[str] = []
-
-
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """Names what is being done, for who watches and for when it fails."""
-    current_step.append(title)
     say(title)
-    yield
+    try:
+        yield
+    except BaseException:
+        say(f"FAILED: {title}")
+        raise
 
 
 def say(text: str) -> None:

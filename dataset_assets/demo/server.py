@@ -20,12 +20,13 @@ ROOT = Path(__file__).parents[2]
 LOCATION = {"repositoryLocationName": "lakefeed", "repositoryName": "__repository__"}
 START_SECONDS = 90.0
 
-# Waits for the end of its input, which comes also if whoever holds the other end is killed; then ends everything.
+# Beside Dagster something waits for the end of its input, which comes also if whoever holds the other end is killed;
+# then it ends the whole process group, politely for at most five seconds.
 GUARD = """
-"$@" & dagster=$!
-read -r _
-kill -TERM $dagster
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $dagster 2>/dev/null || break; sleep 0.25; done
+exec 3<&0
+trap : TERM
+( trap : TERM; read -r _ <&3; kill -TERM 0; sleep 5; kill -KILL 0 ) &
+"$@" </dev/null 3<&-
 kill -KILL 0
 """
 

@@ -24,6 +24,7 @@ from dataset_assets.definitions import definitions
 from dataset_assets.ingestion import FolderIngestion, ingestion_schedule
 from dataset_assets.partitions import dataset_key, ingest_key, key_of, routine_key
 from lakefeed import Dataset
+from lakefeed.catalog import Lake
 from lakefeed.routines import Routine, history, pending, run_routine
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -137,6 +138,18 @@ def test_the_check_fails_where_a_file_is_missing(instance: DagsterInstance, home
     [check] = run(instance, dataset_key("photos"), 1).get_asset_check_evaluations()
     assert not check.passed
     assert "is missing" in str(check.metadata["problems"].value)
+
+
+def test_versions_of_other_iceberg_clients_do_not_stop_the_profiles(instance: DagsterInstance) -> None:
+    write(1, 2, 3)
+    table = Lake.current().table("photos")
+    table.delete("x < 2")
+    write(4)
+    [newest, *_] = Dataset("photos").list_versions()
+    run(instance, dataset_key("photos"), *range(1, newest.version + 1))
+    found = reported(instance, dataset_key("photos"))
+    assert [facts["operation"] for facts in found.values()] == ["append", "overwrite", "append"]
+    assert found["v2"]["preview"] == "no new rows to show"
 
 
 def test_a_version_that_does_not_exist_fails(instance: DagsterInstance) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,12 @@ from dataset_assets.demo.server import Server
 from lakefeed import Dataset
 from sensors.runs import WORK_TAG
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(540)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.slow,
+    pytest.mark.timeout(540),
+    pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc"),
+]
 ROOT = Path(__file__).parents[2]
 DIGITS = 1797
 RUNNING = """
@@ -47,10 +53,13 @@ def left_running(home: Path) -> list[int]:
     return found
 
 
-def wait_for_the_routine(demo: subprocess.Popen[str]) -> None:
+def url_of(demo: subprocess.Popen[str]) -> str:
     assert demo.stdout is not None
-    url = next(found[1] for line in demo.stdout if (found := re.search(r"(http://\S+)", line)))
-    server = Server(url, Path(), demo.pid)
+    return next(found[1] for line in demo.stdout if (found := re.search(r"(http://\S+)", line)))
+
+
+def wait_for_the_routine(demo: subprocess.Popen[str]) -> None:
+    server = Server(url_of(demo), Path(), demo.pid)
     deadline = time.monotonic() + 180
     while not server.query(RUNNING, tag=WORK_TAG)["runsOrError"]["results"]:
         assert time.monotonic() < deadline, "the routine was not started"
@@ -69,12 +78,24 @@ def finish(home: Path) -> str:
     return output
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_killed_demo_leaves_nothing_running(home: Path) -> None:
+    demo = start(home)
+    url_of(demo)
+    assert len(left_running(home)) > 3
+    demo.kill()
+    demo.communicate()
+    deadline = time.monotonic() + 20
+    while left_running(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_killed_in_the_routine_then_finished_then_run_again(home: Path) -> None:
     killed = start(home)
     wait_for_the_routine(killed)
     for process in [killed.pid, *left_running(home)]:
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     killed.communicate()
     assert "accuracy" in finish(home)
     assert left_running(home) == []

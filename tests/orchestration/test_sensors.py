@@ -9,6 +9,8 @@ import pytest
 from dagster import (
     AssetKey,
     AssetMaterialization,
+    DagsterEvent,
+    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     RunRequest,
@@ -79,6 +81,12 @@ def report(instance: DagsterInstance, key: AssetKey, *versions: int) -> None:
 
 def started(instance: DagsterInstance, request: RunRequest, status: DagsterRunStatus, **tags: str) -> None:
     create_run_for_test(instance, status=status, tags={**request.tags, **tags})
+
+
+def fail(instance: DagsterInstance, request: RunRequest) -> None:
+    run = create_run_for_test(instance, status=DagsterRunStatus.STARTING, tags=request.tags)
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, run.job_name), run.run_id)
+    instance.report_run_failed(run)
 
 
 def test_a_dataset_that_does_not_exist_yet_is_quiet(instance: DagsterInstance) -> None:
@@ -156,11 +164,18 @@ def test_a_range_that_keeps_failing_is_given_up_until_there_is_more(instance: Da
     for _ in range(ATTEMPTS):
         [request] = tick(VERSIONS, instance).run_requests or []
         keys.append(request.run_key)
-        started(instance, request, DagsterRunStatus.FAILURE)
+        fail(instance, request)
     assert len(set(keys)) == ATTEMPTS
     assert ranges(tick(VERSIONS, instance)) == []
     write()
     assert ranges(tick(VERSIONS, instance)) == [("datasets/photos", "v1", "v2")]
+
+
+def test_runs_that_never_began_do_not_count_as_attempts(instance: DagsterInstance) -> None:
+    write()
+    for _ in range(ATTEMPTS + 1):
+        [request] = tick(VERSIONS, instance).run_requests or []
+        started(instance, request, DagsterRunStatus.FAILURE)
 
 
 def test_a_routine_is_started_for_what_it_has_not_read(instance: DagsterInstance) -> None:

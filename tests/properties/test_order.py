@@ -18,6 +18,7 @@ def numbered(lengths: list[int], sizes: list[int], seed: int | None, window: int
     for span in order(lengths, sizes, seed, window).spans(start):
         rows = np.arange(span.start, span.stop) if span.rows is None else begins[span.pieces] + span.rows
         assert len(rows) == span.stop - span.start
+        assert span.stop > start
         found += rows[max(start - span.start, 0) :].tolist()
     return found
 

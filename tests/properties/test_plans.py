@@ -13,31 +13,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed import Dataset
+from lakefeed import Dataset, concatenate, interleave
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, Pushdown
 from lakefeed.run import Local
 
-SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float64()), ("s", pa.string()), ("place", pa.int64())])
+PAIR = pa.struct([("x", pa.int64()), ("y", pa.string())])
+SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float64()), ("s", pa.string()), ("r", PAIR), ("place", pa.int64())])
 NAMES = tuple(SCHEMA.names)
-SMALL_FILES = {"WRITE__ROW_GROUP_ROWS": "4", "WRITE__FILE_BYTES": "150", "READ__THREADS": "2"}
+SMALL_FILES = {"WRITE__ROW_GROUP_ROWS": "4", "WRITE__FILE_BYTES": "300", "READ__THREADS": "2"}
 COMPARED: dict[str, tuple[str, Callable[[dict[str, Any]], bool]]] = {
     "a >= 2": ("a", lambda row: row["a"] is not None and row["a"] >= 2),
     "b < 1": ("b", lambda row: row["b"] is not None and row["b"] < 1),
     "not (b < 1)": ("b", lambda row: row["b"] is not None and not row["b"] < 1),
     "s in ('x', 'yy')": ("s", lambda row: row["s"] in ("x", "yy")),
     "s is null": ("s", lambda row: row["s"] is None),
-    "place % 3 != 0": ("place", lambda row: row["place"] % 3 != 0),
-    "place > 11": ("place", lambda row: row["place"] > 11),
+    "place % 3 != 0": ("place", lambda row: row["place"] is not None and row["place"] % 3 != 0),
+    "place > 11": ("place", lambda row: row["place"] is not None and row["place"] > 11),
+    "r.x > 0": ("r", lambda row: row["r"] is not None and row["r"]["x"] is not None and row["r"]["x"] > 0),
+    "r.y is null": ("r", lambda row: row["r"] is None or row["r"]["y"] is None),
     "a > 99": ("a", lambda row: row["a"] is not None and row["a"] > 99),
 }
 KINDS = ["filter", "rows", "select", "slice", "head", "map", "batches", "by", "split", "load", "window", "shuffle"]
+KINDS += ["rename", "column", "sample", "repeat", "both", "mixed", "shard", "drop", "sql"]
 Rows = list[dict[str, Any]]
 
 cells = {
     "a": st.none() | st.integers(-3, 5),
     "b": st.none() | st.sampled_from([-1.0, 0.0, 1.0, 2.5, math.nan, math.inf]),
     "s": st.none() | st.sampled_from(["", "x", "yy", "é"]),
+    "r": st.none() | st.fixed_dictionaries({"x": st.none() | st.integers(-1, 2), "y": st.none() | st.just("y")}),
 }
 tables = st.lists(st.fixed_dictionaries(cells), max_size=40).map(
     lambda rows: pa.Table.from_pylist([{**row, "place": i} for i, row in enumerate(rows)], schema=SCHEMA)
@@ -45,7 +50,11 @@ tables = st.lists(st.fixed_dictionaries(cells), max_size=40).map(
 
 
 def doubled(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "place": row["place"] * 2}
+    return {**row, "place": None if row["place"] is None else row["place"] * 2}
+
+
+def shifted(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "place": None if row["place"] is None else row["place"] + 1}
 
 
 def twice(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -61,12 +70,16 @@ def steps(draw: st.DrawFn) -> list[tuple[str, Any]]:
         if kind in ("filter", "rows"):
             argument = draw(st.sampled_from(sorted(COMPARED)))
         elif kind == "select":
-            argument = draw(st.permutations(NAMES))[: draw(st.integers(1, 4))]
+            argument = draw(st.permutations(NAMES))[: draw(st.integers(1, 5))]
         elif kind == "slice":
             start = draw(st.integers(0, 20))
             argument = (start, draw(st.none() | st.integers(start, 45)))
-        elif kind == "head":
+        elif kind in ("head", "sample", "both"):
             argument = draw(st.integers(0, 20))
+        elif kind in ("repeat", "mixed", "shard"):
+            argument = draw(st.integers(0, 2))
+        elif kind == "drop":
+            argument = draw(st.sampled_from(NAMES))
         elif kind in ("window", "shuffle", "by", "split"):
             argument = (draw(st.integers(0, 3)), draw(st.sampled_from(["train", "test"])))
         chosen.append((kind, argument))
@@ -99,7 +112,36 @@ def apply(dataset: Dataset, kind: str, argument: Any) -> Dataset:
         return dataset.shuffle(argument[0], global_=False, window=3)
     if kind == "shuffle":
         return dataset.shuffle(argument[0])
+    return apply_more(dataset, kind, argument)
+
+
+def apply_more(dataset: Dataset, kind: str, argument: Any) -> Dataset:
+    names = dataset.schema.names
+    if kind == "rename":
+        return dataset.rename(turned(names)) if {"a", "place"} & set(names) else dataset
+    if kind == "column":
+        return dataset.with_column("place", "place + 1") if "place" in names else dataset
+    if kind == "sample":
+        return dataset.sample(argument, seed=1)
+    if kind == "repeat":
+        return dataset.repeat(argument)
+    if kind == "both":
+        return concatenate([dataset.head(argument), dataset.skip(argument)])
+    if kind == "mixed":
+        return interleave([dataset, dataset.head(3)], [0.6, 0.4], seed=argument, stopping_strategy="all_exhausted")
+    if kind == "shard":
+        return dataset.shard(argument, 3)
+    if kind == "drop":
+        return dataset.drop(argument) if argument in names and len(names) > 1 else dataset
+    if kind == "sql":
+        return dataset.sql(f"SELECT {names[0]}, * EXCLUDE ({names[0]}) FROM data") if len(names) > 1 else dataset
     return dataset.load_files()
+
+
+def turned(names: list[str]) -> dict[str, str]:
+    """``a`` and ``place``, which are of one type, under each other's names."""
+    both = {"a": "place", "place": "a"}
+    return {old: new for old, new in both.items() if old in names}
 
 
 def interpreted(rows: Rows, kind: str, argument: Any) -> Rows | None:
@@ -119,7 +161,19 @@ def interpreted(rows: Rows, kind: str, argument: Any) -> Rows | None:
         return [doubled(row) for row in rows] if "place" in names else rows
     if kind == "batches":
         return [row for row in rows for _ in range(2)]
-    return rows if kind == "load" else None
+    if kind == "rename":
+        return [{turned(names).get(name, name): cell for name, cell in row.items()} for row in rows]
+    if kind == "column":
+        return (
+            [{**row, "place": None if row["place"] is None else row["place"] + 1} for row in rows]
+            if "place" in names
+            else rows
+        )
+    if kind == "repeat":
+        return rows * argument
+    if kind == "drop":
+        return [{name: row[name] for name in names if name != argument or len(names) == 1} for row in rows]
+    return rows if kind in ("load", "both", "sql") else None
 
 
 def rows_of(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> list[str]:
@@ -166,6 +220,7 @@ ROWS = [
         "a": None if i % 7 == 3 else i // 4,
         "b": NANS[i % 7],
         "s": None if i % 5 == 0 else "xyyé"[i % 4] * (i % 3),
+        "r": None if i % 6 == 1 else {"x": i % 4 - 1, "y": None if i % 4 == 2 else "y"},
         "place": i,
     }
     for i in range(37)

@@ -20,7 +20,7 @@ def test_import_loads_no_heavy_library() -> None:
 
 def test_all_is_sorted_and_equals_the_public_namespace() -> None:
     assert list(lakefeed.__all__) == sorted(lakefeed.__all__)
-    assert set(lakefeed.__all__) == {name for name in dir(lakefeed) if _is_public(name)} | _dunders()
+    assert set(lakefeed.__all__) == {name for name in dir(lakefeed) if _is_public(name)} | {"errors"}
 
 
 def test_every_public_name_is_there() -> None:
@@ -31,7 +31,3 @@ def _is_public(name: str) -> bool:
     value = getattr(lakefeed, name)
     submodule = isinstance(value, ModuleType) and value.__name__.startswith("lakefeed.")
     return not name.startswith("_") and name != "annotations" and not submodule
-
-
-def _dunders() -> set[str]:
-    return {name for name in lakefeed.__all__ if name.startswith("__")}

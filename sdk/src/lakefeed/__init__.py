@@ -2,24 +2,32 @@
 
 from lakefeed import errors
 from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.changes import SchemaChanges
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.client import get_dataset, list_datasets
+from lakefeed.combine import concatenate, interleave
 from lakefeed.config import Settings
-from lakefeed.dataset import AddedRows, Dataset
+from lakefeed.dataset import AddedRows, Dataset, RemovedRows
 from lakefeed.loaders.world import World
 from lakefeed.media import File, Image
+from lakefeed.run.changes import Changes
 
 __all__ = [
     "AddedRows",
+    "Changes",
     "Dataset",
     "DatasetVersion",
     "Fence",
     "File",
     "Image",
     "Provenance",
+    "RemovedRows",
+    "SchemaChanges",
     "Settings",
     "World",
+    "concatenate",
     "errors",
     "get_dataset",
+    "interleave",
     "list_datasets",
 ]

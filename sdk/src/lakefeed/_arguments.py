@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,17 +15,19 @@ import pyarrow as pa
 from lakefeed._typing import ColumnTypes, LoadFiles
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.tags import check_tag
+from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import (
     ColumnNotFoundError,
     InvalidArgumentError,
     MissingDependencyError,
+    RowIndexError,
     SchemaError,
     TypeMismatchError,
     listed,
 )
 from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
 from lakefeed.ops import LoadFiles as LoadFilesNode
-from lakefeed.ops import SplitByKey, SplitByPlace
+from lakefeed.ops import Slice, SplitByKey, SplitByPlace, Stride
 from lakefeed.ops.split import Side
 from lakefeed.plan import Node
 from lakefeed.run import Local
@@ -41,10 +44,14 @@ LOAD_MODES = ("auto", "bytes", "path", False)
 MAX_SEED = 2**63
 
 
-def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> int | str | None:
-    """A version number, a tag, or None; not both it and a time."""
-    if given is not None and as_of is not None:
-        raise InvalidArgumentError(f"version={given!r} and as_of={as_of!r} both say which version is meant: give one")
+def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
+    """A version number, a tag, a time, or None."""
+    if as_of is not None:
+        if given is not None:
+            raise InvalidArgumentError(
+                f"version={given!r} and as_of={as_of!r} both say which version is meant: give one"
+            )
+        return AsOf(moment(as_of))
     if isinstance(given, str):
         return check_tag(given)
     if given is not None and (not _is_whole(given) or given < 1):
@@ -54,7 +61,7 @@ def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> 
     return None if given is None else int(given)
 
 
-def moment(given: dt.datetime | int | None) -> int | None:
+def moment(given: dt.datetime | int) -> int:
     """A time in milliseconds since 1970 (UTC)."""
     if isinstance(given, dt.datetime):
         if given.tzinfo is None:
@@ -62,13 +69,20 @@ def moment(given: dt.datetime | int | None) -> int | None:
                 f"as_of={given!r} has no time zone, so which moment is meant cannot be told: give it one, such as "
                 "datetime.timezone.utc"
             )
-        return int(given.timestamp() * 1000)
-    if given is not None and (not _is_whole(given) or given < 0):
+        return math.floor(given.timestamp() * 1000)
+    if not _is_whole(given) or given < 0:
         raise InvalidArgumentError(f"as_of={given!r}: give a datetime with a time zone, or milliseconds since 1970")
-    return None if given is None else int(given)
+    return int(given)
 
 
-def restored(given: int | str) -> int | str:
+def flag(given: Any, what: str) -> bool:
+    """True or False."""
+    if not isinstance(given, bool):
+        raise InvalidArgumentError(f"{what}={given!r}: it is True or False")
+    return given
+
+
+def restored(given: int | str) -> Pin:
     """The version to restore."""
     found = version(given)
     if found is None:
@@ -99,6 +113,13 @@ def whole(given: int, what: str) -> int:
     if not _is_whole(given) or given < 0:
         raise InvalidArgumentError(f"{what}({given!r}): give a whole number from 0 on")
     return int(given)
+
+
+def budget(given: int | None) -> int | None:
+    """A number of bytes, or None."""
+    if given is not None and (not _is_whole(given) or given < 0):
+        raise InvalidArgumentError(f"max_bytes={given!r}: give a number of bytes from 0 on, or None for no limit")
+    return given
 
 
 def row_range(start: int, stop: int | None) -> tuple[int, int | None]:
@@ -163,19 +184,110 @@ def locations(given: Any) -> list[str]:
     return [os.fspath(item) for item in many]
 
 
-def columns(given: Any, what: str = "select") -> tuple[str, ...]:
+def columns(given: Any) -> tuple[str, ...]:
     """Column names."""
     names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
     if not all(isinstance(name, str) for name in names):
-        raise InvalidArgumentError(f"{what} takes a list of column names, not {given!r:.80}")
+        raise InvalidArgumentError(f"select takes a list of column names, not {given!r:.80}")
     if not names:
-        raise InvalidArgumentError(f"{what} needs at least one column")
+        raise InvalidArgumentError("select needs at least one column")
     return tuple(map(str, names))
 
 
-def names(given: Any, what: str) -> tuple[str, ...]:
-    """Column names, or one."""
-    return (given,) if isinstance(given, str) else columns(given, what)
+def indices(given: Any, rows: int | None) -> tuple[int, ...]:
+    """Places of rows; checked against the number of rows where that is known."""
+    items = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else None
+    if items is None or not all(map(_is_whole, items)):
+        raise InvalidArgumentError(f"take needs a list of whole numbers, not {given!r:.80}")
+    places = tuple(int(item) for item in items)
+    outside = [place for place in places if place < 0 or (rows is not None and place >= rows)]
+    if outside:
+        there = "places count from 0" if rows is None else f"places run from 0 to {rows - 1}"
+        raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
+    return places
+
+
+def combined(given: Any, what: str) -> tuple[Node, ...]:
+    """The plans of several datasets."""
+    datasets = list(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else []
+    if not datasets or not all(hasattr(each, "_plan") for each in datasets):
+        raise InvalidArgumentError(f"{what} takes a list of at least one Dataset, not {given!r:.80}")
+    return tuple(each._plan for each in datasets)
+
+
+def chances(given: Any) -> tuple[float, ...]:
+    """Probabilities."""
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
+    items = list(given)
+    if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
+        raise InvalidArgumentError(f"probabilities={items!r:.80}: give one number for each dataset")
+    return tuple(map(float, items))
+
+
+def keys(given: Any) -> tuple[str, ...]:
+    """Join keys."""
+    named = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
+    if not named or not all(isinstance(key, str) for key in named):
+        raise InvalidArgumentError(f"keys={given!r:.80}: give the name of a column, or a list of names")
+    return named
+
+
+def other(given: Any, what: str) -> Node:
+    """The plan of another dataset."""
+    if not hasattr(given, "_plan"):
+        raise InvalidArgumentError(f"{what} takes a Dataset, not {type(given).__name__}")
+    plan: Node = given._plan
+    return plan
+
+
+def renames(plan: Node, given: Any) -> tuple[tuple[str, str], ...]:
+    """Old and new names of columns that are there."""
+    good = isinstance(given, Mapping) and all(isinstance(name, str) for pair in given.items() for name in pair)
+    if not good or not all(given.values()):
+        raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {given!r:.80}")
+    missing = [name for name in given if name not in plan.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, plan.schema.names)
+    return tuple(given.items())
+
+
+def remaining(plan: Node, dropped: Any) -> tuple[str, ...]:
+    """The columns that are left when some are dropped."""
+    names = (dropped,) if isinstance(dropped, str) else tuple(dropped)
+    missing = [name for name in names if name not in plan.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, plan.schema.names)
+    left = tuple(name for name in plan.schema.names if name not in names)
+    if not left:
+        raise InvalidArgumentError("drop would leave no column")
+    return left
+
+
+def shard(plan: Node, index: int, count: int) -> Node:
+    """The node of one of ``count`` contiguous shards, whose sizes differ by at most one row."""
+    if not _is_whole(count) or count < 1 or not _is_whole(index) or not 0 <= index < count:
+        raise InvalidArgumentError(f"shard({index!r}, {count!r}): index must be in range(count), count at least 1")
+    rows = known_rows(plan)
+    if rows is None:
+        return Stride(plan, int(index), int(count))
+    return Slice(plan, rows * index // count, rows * (index + 1) // count)
+
+
+def tables(plan: Node, table_name: Any, others: Any) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    """The names and plans that a query sees."""
+    more = {} if others is None else others
+    named = isinstance(more, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in more)
+    if not named or not isinstance(table_name, str) or not table_name.isidentifier():
+        raise InvalidArgumentError(
+            f"table_name={table_name!r}, tables={list(more)!r}: a table needs a plain name; tables= is a mapping of "
+            "names to datasets"
+        )
+    plans = {table_name: plan, **{name: other(each, "sql") for name, each in more.items()}}
+    folded = [name.lower() for name in plans]
+    if len(set(folded)) < len(folded) or table_name in more:
+        raise InvalidArgumentError(f"the tables {listed(plans)} need names that differ in more than case")
+    return tuple(plans), tuple(plans.values())
 
 
 def batches(size: int | None, form: str) -> None:
@@ -207,14 +319,16 @@ def load_files(
     workers: int,
     on_error: Literal["raise", "null"],
     timeout: float,
+    max_bytes: int,
 ) -> Node | None:
     """The node that loads file columns; None if there is nothing to load."""
     if on_error not in ("raise", "null"):
         raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
-    if not _is_whole(workers) or workers < 1 or not timeout > 0:
-        raise InvalidArgumentError(f"workers={workers!r}, fetch_timeout={timeout!r}: both must be above 0")
+    if not _is_whole(workers) or workers < 1 or not timeout > 0 or not max_bytes > 0:
+        given = f"workers={workers!r}, fetch_timeout={timeout!r}, max_inflight_bytes={max_bytes!r}"
+        raise InvalidArgumentError(f"{given}: all must be above 0")
     modes = _modes(plan.schema, to, only)
-    return LoadFilesNode(plan, modes, store, workers, on_error, timeout) if modes else None
+    return LoadFilesNode(plan, modes, store, workers, on_error, timeout, max_bytes) if modes else None
 
 
 def _modes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset import Dataset
 
@@ -17,7 +19,7 @@ def list_datasets() -> list[Dataset]:
     return [Dataset(name) for name in Lake.current().names()]
 
 
-def get_dataset(name: str, *, version: int | None = None) -> Dataset:
+def get_dataset(name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> Dataset:
     """The dataset of that name, which must exist (``Dataset(name)`` does not look).
 
     Raises:
@@ -29,6 +31,6 @@ def get_dataset(name: str, *, version: int | None = None) -> Dataset:
         >>> len(get_dataset("one"))
         1
     """
-    dataset = Dataset(name, version=version)
+    dataset = Dataset(name, version=version, as_of=as_of)
     _ = dataset.version
     return dataset

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
+import lakefeed._arguments as arguments
+from lakefeed import catalog
 from lakefeed._rng import fresh_seed
 from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
 from lakefeed.catalog.action import Fence, Provenance
@@ -15,29 +16,56 @@ from lakefeed.catalog.commit import update_properties
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
-from lakefeed.errors import UnsavedDatasetError
-from lakefeed.expr import parse
-from lakefeed.ops import FileColumns, Filter, FilterRows, Map, MapBatches, Project, Scan, Shuffle, Slice
+from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions, resolve, versions_between
+from lakefeed.errors import LakefeedError, UnsavedDatasetError
+from lakefeed.expr import parse, parse_value
+from lakefeed.ops import (
+    Batch,
+    FileColumns,
+    Filter,
+    FilterRows,
+    Join,
+    Map,
+    MapBatches,
+    Project,
+    Query,
+    Rename,
+    Repeat,
+    Sample,
+    Scan,
+    Shuffle,
+    Slice,
+    Take,
+    WithColumn,
+)
+from lakefeed.ops.join import JoinType
+from lakefeed.ops.shuffle import with_epoch
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, explain
 from lakefeed.plan.walk import FlatNode, flatten, rebuild
 from lakefeed.run import Local
+from lakefeed.run.changes import Changes, changes
 from lakefeed.run.count import count_rows, known_rows
+from lakefeed.run.edit import delete_rows, overwrite, upsert_into
 from lakefeed.run.export import collect
 from lakefeed.run.python import dict_batches, rows
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
+from lakefeed.run.show import PREVIEW_ROWS, columns_text, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.files import files
 from lakefeed.sources.iceberg import IcebergSource, Since
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pandas as pd
+    from pyiceberg.table import Table
 
     from lakefeed.loaders.torch import TorchLoader
 
 AnyDataset = TypeVar("AnyDataset", bound="Dataset")
+AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
 
 class Dataset:
@@ -51,7 +79,11 @@ class Dataset:
 
     Args:
         name: the dataset's name: ``photos``, or ``team.photos`` in another namespace.
-        version: the version to read, for ever the same rows; None: the newest.
+        version: the version to read, for ever the same rows, or a tag (see `tag`); None: the newest.
+        as_of: read the version that was the newest at that time: a datetime with a time zone, or milliseconds since 1970.
+
+    A version is read with the columns that it was written with; the newest rows come with the columns that the dataset
+    has now, which `add_column` and its like change without making a version.
 
     Raises:
         InvalidNameError, InvalidArgumentError: at once. That there is no such dataset or version shows when it is read.
@@ -62,11 +94,11 @@ class Dataset:
         {'id': [1, 3]}
     """
 
-    def __init__(self, name: str, *, version: int | None = None) -> None:
+    def __init__(self, name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> None:
         self._lake = Lake.current()
         self._lake.identifier(name)
         self._name: str | None = name
-        self._version = arguments.version(version)
+        self._version = arguments.version(version, as_of)
         self._node: Node | None = None
 
     # ------------------------------------------------------------------ what it is
@@ -122,8 +154,13 @@ class Dataset:
         """Every version, newest first, with who wrote it and how many rows it added."""
         return list_versions(self._lake.table(self.name))
 
-    def added_since(self, from_version: int | None = None, to_version: int | None = None) -> AddedRows:
+    def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """The rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
+
+        Rows that a version left as they were are not among them, whatever it did to the files that hold them: neither
+        an upsert's, delete's or compaction's untouched rows, nor what an overwrite has in common with the rows before
+        it. An upsert adds the rows that it changed. `restore` adds nothing: what it brings back was added by the
+        version that wrote it.
 
         Args:
             from_version: exclusive; None: from the beginning.
@@ -138,11 +175,76 @@ class Dataset:
             >>> Dataset("growing").added_since(1).to_arrow()["x"].to_pylist()
             [2, 3]
         """
-        table = self._lake.table(self.name)
-        last = resolve(table, self._version if to_version is None else to_version)
-        versions_between(table, arguments.version(from_version), last.version)
-        node = Scan(IcebergSource.of(self._lake, self.name, table, last, Since(from_version)))
-        return _made(AddedRows, self._lake, node, self.name, last.version)
+        return self._since(AddedRows, "added", from_version, to_version)
+
+    def removed_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> RemovedRows:
+        """The rows that the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
+
+        Among them is what an upsert replaced, as it was before. Arguments and errors as for `added_since`.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("shrinking")
+            >>> _ = Dataset("shrinking").delete_rows("x == 2")
+            >>> Dataset("shrinking").removed_since(1).to_arrow()["x"].to_pylist()
+            [2]
+        """
+        return self._since(RemovedRows, "removed", from_version, to_version)
+
+    def changes(
+        self,
+        from_version: int | str | None = None,
+        to_version: int | str | None = None,
+        keys: str | Sequence[str] | None = None,
+    ) -> Changes:
+        """How two versions differ, counted: rows and columns, whatever happened in between; reads what differs only.
+
+        Args:
+            from_version: the older one; None: no rows at all.
+            to_version: the newer one; None: this reference's version.
+            keys: columns that tell which row is which, so that a row can be changed rather than removed and added.
+
+        Raises:
+            VersionNotFoundError, InvalidArgumentError, ColumnNotFoundError: nothing was read.
+
+        Example:
+            >>> _ = Dataset.from_dict({"id": [1, 2], "x": [10, 20]}).save("edited")
+            >>> _ = Dataset.from_dict({"id": [2, 3], "x": [21, 30]}).upsert_into("edited", keys="id")
+            >>> report = Dataset("edited").changes(1, 2, keys="id")
+            >>> report.added, report.removed, report.changed
+            (1, 0, 1)
+        """
+        source, first = self._range("gained", from_version, to_version)
+        return changes(source, first, () if keys is None else arguments.keys(keys))
+
+    def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
+        """Names a version (None: this reference's), so that ``Dataset(name, version=tag)`` reads it. Returns its number.
+
+        Raises:
+            TagExistsError: the tag stands for another version, and is not to ``move``.
+            VersionNotFoundError, InvalidNameError: nothing is changed.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("tagged")
+            >>> Dataset("tagged").tag("stable")
+            1
+            >>> _ = Dataset.from_dict({"x": [2]}).append_to("tagged")
+            >>> len(Dataset("tagged", version="stable"))
+            1
+        """
+        chosen = self._version if version is None else arguments.version(version)
+        return catalog.tag(self._lake, self.name, tag, chosen, arguments.flag(move, "move"))
+
+    def untag(self, tag: str) -> None:
+        """Removes a tag; the version stays.
+
+        Raises:
+            TagNotFoundError: with those that exist.
+        """
+        catalog.untag(self._lake, self.name, tag)
+
+    def tags(self) -> dict[str, int]:
+        """The tags and the versions that they stand for."""
+        return catalog.tags(self._lake.table(self.name))
 
     # ------------------------------------------------------------------ making one
 
@@ -224,7 +326,7 @@ class Dataset:
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return collect(self._runner, self._plan, max_bytes, warn)
+        return collect(self._runner, self._plan, arguments.budget(max_bytes), warn)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -337,6 +439,107 @@ class Dataset:
         """The rows ``[start, stop)``; past the end is clamped, None is the end."""
         return self._derive(Slice(self._plan, *arguments.row_range(start, stop)))
 
+    def skip(self, n: int) -> Dataset:
+        """All rows but the first ``n``."""
+        return self.slice(arguments.whole(n, "skip"))
+
+    def take(self, indices: Iterable[int]) -> Dataset:
+        """The rows at these places, in this order, as often as named.
+
+        Raises:
+            RowIndexError: a negative place, or one past the end (at the call where the number of rows is known).
+        """
+        return self._derive(Take(self._plan, arguments.indices(indices, known_rows(self._plan))))
+
+    def sample(self, n: int, seed: int | None = None) -> Dataset:
+        """``n`` rows by chance without replacement (all if there are fewer), in the order in which they stand.
+
+        Args:
+            n: how many.
+            seed: None: one is drawn now and stays with the returned dataset.
+        """
+        chosen = fresh_seed() if seed is None else arguments.seed(seed)
+        return self._derive(Sample(self._plan, arguments.whole(n, "sample"), chosen))
+
+    def shard(self, index: int, count: int) -> Dataset:
+        """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
+        return self._derive(arguments.shard(self._plan, index, count))
+
+    def repeat(self, times: int) -> Dataset:
+        """The rows ``times`` times over."""
+        return self._derive(Repeat(self._plan, arguments.whole(times, "repeat")))
+
+    def batch(self, size: int, drop_last: bool = False) -> Dataset:
+        """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
+        arguments.batches(size, "dict")
+        return self._derive(Batch(self._plan, size, drop_last))
+
+    def drop(self, columns: str | Sequence[str]) -> Dataset:
+        """All columns but these."""
+        return self._derive(Project(self._plan, arguments.remaining(self._plan, columns)))
+
+    def rename(self, names: Mapping[str, str]) -> Dataset:
+        """Columns by other names: ``rename({"old": "new"})``."""
+        return self._derive(Rename(self._plan, arguments.renames(self._plan, names)))
+
+    def with_column(self, name: str, value: str) -> Dataset:
+        """One more column, or another in place of one of that name, computed by an expression.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
+            [0.5, 1.0]
+        """
+        return self._derive(WithColumn(self._plan, arguments.columns([name])[0], parse_value(value, self.schema)))
+
+    def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
+        """Rows of both datasets side by side where the keys are equal; null keys have no partner.
+
+        Each key comes once. Another column that both have gets ``_right`` on the right side. Rows stand in the order
+        of the left side, for one left row in that of the right side; right rows without a partner come last.
+
+        Args:
+            other: the right side.
+            keys: a column, or several, that both have.
+            join_type: "inner", "left outer", "right outer" or "full outer".
+
+        Raises:
+            ColumnNotFoundError, TypeMismatchError, InvalidArgumentError: at the call.
+        """
+        right = arguments.other(other, "join")
+        return self._derive(Join(self._plan, right, arguments.keys(keys), join_type, self._lake.settings))
+
+    def sql(
+        self,
+        query: str,
+        table_name: str = "data",
+        seed: int | None = None,
+        *,
+        tables: Mapping[str, Dataset] | None = None,
+    ) -> Dataset:
+        """The result of a SELECT in DuckDB's SQL, streamed, spilling to local disk beyond the memory limit.
+
+        The query sees the datasets that it is given and nothing else: no files, no network, no settings, no variables.
+
+        Args:
+            query: one SELECT.
+            table_name: what this dataset is called in it.
+            seed: of ``random()``.
+            tables: more datasets by name.
+
+        Raises:
+            ExpressionError, UnsupportedError: at the call; nothing was run.
+
+        Example:
+            >>> sold = Dataset.from_dict({"item": ["a", "b", "a"], "n": [1, 2, 3]})
+            >>> sold.sql("SELECT item, count(*) AS times FROM data GROUP BY item ORDER BY item").to_arrow().to_pylist()
+            [{'item': 'a', 'times': 2}, {'item': 'b', 'times': 1}]
+        """
+        names, plans = arguments.tables(self._plan, table_name, tables)
+        chosen = None if seed is None else arguments.seed(seed)
+        return self._derive(Query(query, names, plans, self._lake.settings, chosen))
+
+    query = sql
+
     def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
         """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
         return self._derive(Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs))
@@ -355,6 +558,16 @@ class Dataset:
         """
         chosen, rows = fresh_seed() if seed is None else arguments.seed(seed), arguments.window(window)
         return self._derive(Shuffle(self._plan, chosen, None if global_ else rows))
+
+    def set_epoch(self, epoch: int) -> Dataset:
+        """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
+
+        The one method that changes a dataset, as training loops expect; it also returns it.
+        """
+        turned = arguments.whole(epoch, "set_epoch")
+        if self._node is not None:
+            self._node = with_epoch(self._node, turned)
+        return self
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
@@ -385,11 +598,13 @@ class Dataset:
                 mapping of columns to these, which is exact: other columns stay records.
             columns: only these columns.
             workers: threads that fetch.
-            max_inflight_bytes: bytes held while fetching.
+            max_inflight_bytes: bytes of files loaded at a time; one larger file passes alone.
             on_error: "null" gives None for a file that cannot be had.
             fetch_timeout: seconds a file may take.
         """
-        node = arguments.load_files(self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout)
+        node = arguments.load_files(
+            self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
+        )
         return self if node is None else self._derive(node)
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
@@ -435,7 +650,7 @@ class Dataset:
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
         written = save(self._lake, self._plan, name, description, column_types, writing)
-        return Dataset(name, version=written.version)
+        return _made(Dataset, self._lake, None, name, written.version)
 
     def append_to(
         self,
@@ -459,13 +674,195 @@ class Dataset:
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
         written = append_to(self._lake, self._plan, name, writing)
-        return Dataset(name, version=written.version)
+        return _made(Dataset, self._lake, None, name, written.version)
+
+    def overwrite(
+        self,
+        name: str,
+        copy_files: Literal["auto"] | bool = "auto",
+        stats: bool = True,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """These rows in place of all rows of a dataset, as its next version. Arguments as in `save`.
+
+        Rows that another writer appends meanwhile are replaced too, as if they had come before. Only rows that were
+        read from the very dataset do not take away what came after them: then nothing is written.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            DatasetNotFoundError, SchemaError, MissingFileError: nothing is written.
+            CommitConflictError: these rows were read from the dataset itself, which has moved on since.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [3, 1, 2]}).save("sorted")
+            >>> Dataset("sorted").sql("SELECT * FROM data ORDER BY x").overwrite("sorted").to_arrow()["x"].to_pylist()
+            [1, 2, 3]
+        """
+        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+        written = overwrite(self._lake, self._plan, name, writing)
+        return _made(Dataset, self._lake, None, name, written.version)
+
+    def upsert_into(
+        self,
+        name: str,
+        keys: str | Sequence[str],
+        copy_files: Literal["auto"] | bool = "auto",
+        stats: bool = True,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """These rows in place of those of equal keys, and the others as new rows: the dataset's next version.
+
+        Columns that these rows lack keep their value (null in new rows). Rows that change nothing are left alone, and
+        if all are such, the newest version is returned. What is new or changed comes last in the row order. Writers
+        that race on a new key make one row of it. Other arguments as in `save`.
+
+        Args:
+            name: the dataset.
+            keys: the column or columns that tell which row is which: whole numbers, text, bytes, dates or times.
+            copy_files: as in `save`.
+            stats: as in `save`.
+            provenance: as in `save`.
+            idempotency_key: as in `save`.
+            fence: as in `save`.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            DuplicateKeyError: two of these rows have one key; the message shows it.
+            DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
+
+        Example:
+            >>> _ = Dataset.from_dict({"id": [1, 2], "x": [10, 20]}).save("prices")
+            >>> Dataset.from_dict({"id": [2, 3], "x": [21, 30]}).upsert_into("prices", keys="id").to_arrow().to_pydict()
+            {'id': [1, 2, 3], 'x': [10, 21, 30]}
+        """
+        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+        written = upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing)
+        return _made(Dataset, self._lake, None, name, written.version)
+
+    def delete_rows(
+        self,
+        predicate: str,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """The newest rows without those for which an expression is true, as the next version. See `filter`.
+
+        Only files that hold such a row are written again; where none does, there is no new version. Rows that another
+        writer appends meanwhile are looked at too.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            ExpressionError, ColumnNotFoundError, CommitConflictError: nothing is written.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1, 2, None]}).save("cleaned")
+            >>> Dataset("cleaned").delete_rows("x is null").to_arrow()["x"].to_pylist()
+            [1, 2]
+        """
+        writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
+        written = delete_rows(self._lake, self.name, arguments.text(predicate, "predicate"), writing)
+        return _made(Dataset, self._lake, None, self.name, written.version)
+
+    def restore(
+        self,
+        version: int | str,
+        *,
+        provenance: Provenance | None = None,
+        idempotency_key: str | None = None,
+        fence: Fence | None = None,
+    ) -> Dataset:
+        """Rows and columns of an old version (a number or tag) as the next version; no data is written.
+
+        `added_since` does not tell rows that come back: whoever follows the dataset has read them when they were new.
+        `removed_since` tells what goes.
+
+        Returns:
+            The dataset at the version written.
+
+        Raises:
+            VersionNotFoundError, CommitConflictError: nothing is written.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1, 2]}).save("regretted")
+            >>> _ = Dataset("regretted").delete_rows("x == 1")
+            >>> Dataset("regretted").restore(1).to_arrow()["x"].to_pylist()
+            [1, 2]
+        """
+        how = {"provenance": provenance, "idempotency_key": idempotency_key, "fence": fence}
+        arguments.writing("auto", True, **how)
+        written = catalog.restore(self._lake, self.name, arguments.restored(version), **how)
+        return _made(Dataset, self._lake, None, self.name, written.version)
+
+    def add_column(self, name: str, type: Any) -> pa.Schema:
+        """A new column at the end, null in the rows that there are: an Arrow type, or a file type such as ``"image"``.
+
+        Like the other changes of columns it makes no version and writes no row: versions keep their columns, and the
+        newest rows (``Dataset(name)``) are read with the columns that there are now. Returns the schema.
+
+        Raises:
+            SchemaError: there is such a column, or the type cannot be kept.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("widening")
+            >>> _ = Dataset("widening").add_column("score", pa.float32())
+            >>> Dataset("widening").to_arrow().to_pylist()
+            [{'x': 1, 'score': None}]
+        """
+        return catalog.add_column(self._lake, self.name, arguments.column(name, type))
+
+    def rename_column(self, old: str, new: str) -> pa.Schema:
+        """A column under another name; see `add_column`.
+
+        Raises:
+            ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
+        """
+        return catalog.rename_column(self._lake, self.name, arguments.text(old, "old"), arguments.text(new, "new"))
+
+    def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
+        """Without a column or several (all or none); older versions still have them. See `add_column`.
+
+        Raises:
+            ColumnNotFoundError, SchemaError: there is no such column, or no other.
+        """
+        return catalog.drop_columns(self._lake, self.name, arguments.keys(columns))
+
+    def widen_column(self, name: str, type: pa.DataType) -> pa.Schema:
+        """A column of a type that holds more, such as ``int64`` for ``int32``; see `add_column`.
+
+        Raises:
+            ColumnNotFoundError, TypeMismatchError: there is no such column, or the type does not hold all it may hold.
+        """
+        return catalog.widen_column(self._lake, self.name, arguments.text(name, "name"), arguments.data_type(type))
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
-        changes = arguments.metadata_changes(self.schema, description, column_types, DESCRIPTION, COLUMN_TYPES)
+        changes = arguments.metadata_changes(
+            declared_schema(self._lake.table(self.name)), description, column_types, DESCRIPTION, COLUMN_TYPES
+        )
         update_properties(self._lake, self.name, changes)
         return self.metadata
+
+    def set_column_types(self, column_types: ColumnTypes) -> None:
+        """Which columns hold files, exactly; no new version.
+
+        Raises:
+            ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: nothing is changed.
+        """
+        self.update(column_types=column_types)
 
     def delete(self) -> None:
         """Removes the dataset and its versions; files in the blob store stay, others may use them."""
@@ -483,10 +880,19 @@ class Dataset:
         return explain(optimize(self._plan))
 
     def __repr__(self) -> str:
-        if self._name is None:
-            return f"Dataset({self._plan.describe()})"
-        pinned = "" if self._version is None else f", version={self._version}"
-        return f"Dataset({self._name!r}{pinned})"
+        """Name, version, rows and columns, as far as they can be had; never an error."""
+        called = f"{type(self).__name__}({'' if self._name is None else repr(self._name)}"
+        try:
+            plan = self._plan
+            pin = "" if self._name is None else f", version={self._resolved().version}"
+            rows = known_rows(plan)
+        except LakefeedError:
+            return called + ("" if self._version is None else f", version={self._version}") + ")"
+        return f"{called}{pin}): {'?' if rows is None else rows} rows, {columns_text(plan.schema)}"
+
+    def _repr_html_(self) -> str:
+        """A preview of the first rows, for notebooks."""
+        return preview(repr(self), self.schema, self.head(PREVIEW_ROWS))
 
     # ------------------------------------------------------------------ inside
 
@@ -495,10 +901,36 @@ class Dataset:
         if self._node is not None:
             return self._node
         table = self._lake.table(self.name)
-        scan = Scan(IcebergSource.of(self._lake, self.name, table, resolve(table, self._version)))
-        if self._version is not None:
+        scan = Scan(self._source(table, resolve(table, self._version)))
+        if isinstance(self._version, int):  # a tag may move
             self._node = scan
         return scan
+
+    def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
+        # The newest rows come with the columns of now, a version with its own.
+        columns = table.metadata.current_schema_id if self._version is None else None
+        return IcebergSource.of(self._lake, self.name, table, version, since, columns)
+
+    def _range(
+        self, what: Literal["added", "removed", "gained"], from_version: int | str | None, to_version: int | str | None
+    ) -> tuple[IcebergSource, int | None]:
+        table = self._lake.table(self.name)
+        start, stop = arguments.version(from_version), arguments.version(to_version)
+        first = None if start is None else resolve(table, start).version
+        last = resolve(table, self._version if stop is None else stop)
+        versions_between(table, first, last.version)
+        reference = self if stop is None else _made(Dataset, self._lake, None, self.name, last.version)
+        return reference._source(table, last, Since(first, what)), first
+
+    def _since(
+        self,
+        kind: type[AnyAddedRows],
+        what: Literal["added", "removed"],
+        from_version: int | str | None,
+        to_version: int | str | None,
+    ) -> AnyAddedRows:
+        source, _ = self._range(what, from_version, to_version)
+        return _made(kind, self._lake, Scan(source), self.name, source.version.version)
 
     @property
     def _runner(self) -> Local:
@@ -540,11 +972,16 @@ class AddedRows(Dataset):
         return self.batches(format="arrow")
 
     def __repr__(self) -> str:
-        return f"AddedRows({self._name!r}, from_version={self.from_version}, version={self._version})"
+        name = type(self).__name__
+        return f"{name}({self._name!r}, from_version={self.from_version}, version={self._version})"
+
+
+class RemovedRows(AddedRows):
+    """The rows that a range of versions removed: a Dataset whose iteration gives Arrow batches."""
 
 
 def _made(
-    kind: type[AnyDataset], lake: Lake, node: Node | None, name: str | None = None, version: int | None = None
+    kind: type[AnyDataset], lake: Lake, node: Node | None, name: str | None = None, version: Pin | None = None
 ) -> AnyDataset:
     made = kind.__new__(kind)
     made._lake, made._node, made._name, made._version = lake, node, name, version
@@ -552,6 +989,6 @@ def _made(
 
 
 def _restored(
-    kind: type[AnyDataset], lake: Lake, flat: list[FlatNode] | None, name: str | None, version: int | None
+    kind: type[AnyDataset], lake: Lake, flat: list[FlatNode] | None, name: str | None, version: Pin | None
 ) -> AnyDataset:
     return _made(kind, lake, None if flat is None else rebuild(flat), name, version)

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lakefeed.errors import TypeMismatchError  # noqa: E402
-from lakefeed.loaders.collate import tensors  # noqa: E402
+from lakefeed.loaders.collate import Columns, cuts_lightly, tensors  # noqa: E402
 
 
 def column(values: Any, kind: pa.DataType | None = None, *, copy: bool = False) -> Any:
@@ -166,3 +166,53 @@ def test_ragged_lists_are_copied_where_memory_is_somebody_elses() -> None:
     array = pa.array([[1, 2], [3]])
     column(array, copy=True)[0][0] = 9
     assert array.to_pylist() == [[1, 2], [3]]
+
+
+MANY = {
+    "int": pa.array([1, 2, 3, 4], pa.int16()),
+    "float": pa.array([1.0, None, 3.0, 4.0], pa.float32()),
+    "bool": pa.array([True, False, True, True]),
+    "day": pa.array([dt.date(2020, 1, day) for day in (1, 2, 3, 4)]),
+    "vector": pa.array([[1, 2], None, [3, None], [5, 6]], pa.list_(pa.float32(), 2)),
+    "pair": pa.array([[1, 2], [3, 4], [5, 6], [7, 8]], pa.list_(pa.int8(), 2)),
+    "ragged": pa.array([[1], [], [2, 3], None]),
+    "text": pa.array(["a", None, "c", "d"]),
+    "kind": pa.array(["a", "b", "a", "b"]).dictionary_encode(),
+    "code": pa.array([7, 8, 7, 8]).dictionary_encode(),
+}
+
+
+def shown(batch: dict[str, Any]) -> str:
+    return repr({name: (getattr(made, "dtype", None), made) for name, made in batch.items()})
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_batches_cut_from_columns_are_what_tensors_gives(copy: bool) -> None:
+    rows = pa.record_batch(MANY)
+    columns = Columns(rows, copy=copy)
+    for start in range(4):
+        for stop in range(start + 1, 5):
+            assert shown(columns.batch(start, stop)) == shown(tensors(rows.slice(start, stop - start), copy=copy))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.int64(), 2)], ids=str)
+def test_an_error_over_null_waits_for_its_batch(kind: pa.DataType) -> None:
+    values = [1, 2, None] if kind == pa.int64() else [[1, 2], [3, 4], [5, None]]
+    columns = Columns(pa.record_batch({"c": pa.array(values, kind)}), copy=False)
+    assert len(columns.batch(0, 2)["c"]) == 2
+    with pytest.raises(TypeMismatchError):
+        columns.batch(2, 3)
+
+
+def test_batches_cut_from_lent_columns_are_copies() -> None:
+    rows = pa.record_batch({"x": pa.array([1, 2, 3]), "v": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.int8(), 2))})
+    before = rows.to_pydict()
+    for made in Columns(rows, copy=True).batch(0, 2).values():
+        made.fill_(9)
+    assert rows.to_pydict() == before
+
+
+def test_only_columns_of_numbers_cut_lightly() -> None:
+    assert cuts_lightly(pa.schema({"x": pa.int8(), "v": pa.list_(pa.list_(pa.float32(), 2), 3), "day": pa.date32()}))
+    assert not cuts_lightly(pa.schema({"x": pa.int8(), "text": pa.string()}))
+    assert not cuts_lightly(pa.schema({"ragged": pa.list_(pa.int8())}))

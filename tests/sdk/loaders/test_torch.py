@@ -20,6 +20,7 @@ from lakefeed import Dataset  # noqa: E402
 from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, StateMismatchError, TypeMismatchError  # noqa: E402
 from lakefeed.loaders.torch import TorchLoader  # noqa: E402
+from lakefeed.ops import load_files  # noqa: E402
 from lakefeed.plan import order  # noqa: E402
 
 ROWS = 100
@@ -240,6 +241,28 @@ def test_functions_run_on_the_rows_of_a_rank_only(data: Dataset) -> None:
         assert len(calls) == 50
 
 
+def test_files_are_loaded_for_the_rows_of_a_rank_only(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{row}.bin" for row in range(20)]
+    for row, path in enumerate(paths):
+        path.write_bytes(b"%d" % row)
+    files = Dataset.from_dict({"x": list(range(20)), "f": [str(path) for path in paths]})
+    saved = files.save("files", column_types={"f": "file"})
+    loaded: list[int] = []
+    original = load_files.load_column
+
+    def counting(column: Any, *rest: Any, **options: Any) -> Any:
+        loaded.append(len(column))
+        return original(column, *rest, **options)
+
+    monkeypatch.setattr(load_files, "load_column", counting)
+    loader = saved.shuffle(1).to_torch(batch_size=5, rank=0, world_size=2, load_files="bytes")
+    batches = list(loader)
+    assert loaded == [5, 5]
+    assert all(batch["f"] == [b"%d" % row for row in batch["x"].tolist()] for batch in batches)
+
+
 # ------------------------------------------------------------------------------------------------------- memory
 
 
@@ -398,10 +421,11 @@ def test_an_exception_leaves_nothing_even_while_it_is_kept(data: Dataset, worker
 
     prepared, options = (data.map(broken, schema=X), {}) if place == "map" else (data, {"collate_fn": broken})
     processes = set(multiprocessing.active_children())
-    with pytest.raises(KeyError, match="broken"):
+    with pytest.raises(KeyError, match="broken") as caught:
         list(prepared.to_torch(batch_size=4, num_workers=workers, **options))
     assert threads() == set()
     assert set(multiprocessing.active_children()) == processes
+    assert caught.tb is not None
 
 
 @pytest.mark.usefixtures("nothing_stays")

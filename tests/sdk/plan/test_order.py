@@ -14,6 +14,7 @@ def sequence(made: Order, lengths: list[int], start: int = 0) -> Indices:
     begins = np.cumsum(lengths) - lengths
     found = [np.zeros(0, np.int64)]
     for span in made.spans(start):
+        assert span.stop > start
         if span.rows is None:
             found.append(np.arange(span.start, span.stop))
         else:
@@ -150,13 +151,13 @@ def test_a_resume_needs_only_the_pools_from_there_on() -> None:
     assert list(order([], [], 1, 5).spans()) == []
 
 
-def test_parts_of_a_span_put_the_rows_in_place() -> None:
+def test_the_picks_of_a_span_put_the_rows_in_place() -> None:
     made = order([5, 4], [1, 1], 2, None)
     (span,) = made.spans()
     assert span.pieces is not None
     assert span.rows is not None
     places = np.array([0, 3, 4, 8])
-    parts, arrange = span.parts(places)
-    joined = [(part.piece, row) for part in parts for row in part.rows.tolist()]
+    picks, arrange = span.picks(places)
+    joined = [(pick.piece, row) for pick in picks for row in pick.rows.tolist()]
     wanted = list(zip(span.pieces[places].tolist(), span.rows[places].tolist(), strict=True))
     assert [joined[index] for index in arrange.tolist()] == wanted

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -142,8 +143,12 @@ def test_an_error_leaves_no_cycle_behind() -> None:
     class Big:
         pass
 
+    made: list[weakref.ref[Big]] = []
+
     def broken() -> Iterator[Big]:
-        yield Big()
+        big = Big()
+        made.append(weakref.ref(big))
+        yield big
         raise KeyError("broken")
 
     gc.collect()
@@ -153,6 +158,6 @@ def test_an_error_leaves_no_cycle_behind() -> None:
             for _ in background(broken(), 2):
                 pass
         del _
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Big)]
+        assert made[0]() is None
     finally:
         gc.enable()

@@ -63,6 +63,16 @@ def test_a_schema_of_other_columns_drops_nothing() -> None:
         Dataset.from_pylist([{"a": 1}, {"a": 1, "b": 2}], schema=schema)
 
 
+def test_nothing_is_cut_off_to_fit_a_schema() -> None:
+    schema = pa.schema({"a": pa.int64()})
+    for given in ([0.5], np.array([0.5]), pa.array([0.5])):
+        with pytest.raises(SchemaError, match=r"truncated|0\.5"):
+            Dataset.from_dict({"a": given}, schema=schema)
+    with pytest.raises(SchemaError, match="truncated"):
+        Dataset.from_pylist([{"a": 0.5}], schema=schema)
+    assert rows(Dataset.from_dict({"a": [1.0]}, schema=schema)) == [{"a": 1}]
+
+
 def test_rows_with_other_keys_lose_none() -> None:
     assert rows(Dataset.from_pylist([{"a": 1}, {"b": 2}])) == [{"a": 1, "b": None}, {"a": None, "b": 2}]
 

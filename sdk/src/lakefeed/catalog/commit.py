@@ -37,8 +37,8 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.fit import check_fits, check_round_trip
-from lakefeed.catalog.landing import adding, land, settle, submit
 from lakefeed.catalog.lake import Lake, new_location
+from lakefeed.catalog.landing import adding, land, settle, submit
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
 from lakefeed.catalog.rows import check_writable, write_rows
 from lakefeed.catalog.schema import (

@@ -30,7 +30,7 @@ from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.rows import check_writable, rewrite_without, write_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Carried, Change, Contents
-from lakefeed.catalog.versions import DatasetVersion, find
+from lakefeed.catalog.versions import DatasetVersion, Pin, find
 from lakefeed.errors import UnsupportedError
 
 
@@ -134,7 +134,7 @@ def edit(
 def restore(
     lake: Lake,
     name: str,
-    version: int | str,
+    version: Pin,
     *,
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,

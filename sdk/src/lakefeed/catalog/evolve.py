@@ -108,7 +108,10 @@ def rename_column(lake: Lake, name: str, old: str, new: str) -> pa.Schema:
         columns.free(new)
         return Columns(
             tuple(found.model_copy(update={"name": new}) if one is found else one for one in columns.fields),
-            {new if key == old else key: kind.with_name(new) if key == old else kind for key, kind in columns.declared.items()},
+            {
+                new if key == old else key: kind.with_name(new) if key == old else kind
+                for key, kind in columns.declared.items()
+            },
             {new if key == old else key: media for key, media in columns.media.items()},
             columns.dropped_media,
         )

@@ -31,7 +31,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, schema_to_pyarrow, visit_pyarrow
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
@@ -76,6 +75,8 @@ def storage_schema(schema: pa.Schema) -> pa.Schema:
 
 def iceberg_schema(schema: pa.Schema) -> Schema:
     """The Iceberg schema, with fresh field ids, of a new table that declares ``schema``."""
+    from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow  # loads pandas
+
     try:
         return assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
     except ValueError as error:
@@ -265,6 +266,8 @@ def _same_storage(kept: pa.Field[Any], plain: pa.Field[Any]) -> bool:
 
 def _plain(field: NestedField) -> pa.Field[Any]:
     """The Arrow field for an Iceberg field of which nothing more is known."""
+    from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
+
     arrow = schema_to_pyarrow(Schema(field), include_field_ids=False).field(0)
     return pa.field(field.name, _small(arrow.type), field.optional, {b"doc": field.doc} if field.doc else None)
 

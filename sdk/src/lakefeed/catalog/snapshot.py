@@ -201,9 +201,7 @@ class Change:
                 )
         self._added = [writer.to_manifest_file()]
 
-    def _carried(
-        self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]
-    ) -> list[ManifestFile]:
+    def _carried(self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]) -> list[ManifestFile]:
         """The manifests of the parent, without the files that this snapshot leaves out; those go to ``removed``."""
         if parent is None:
             return []

@@ -17,7 +17,7 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.landing import settle
-from lakefeed.catalog.versions import find, number, tagged
+from lakefeed.catalog.versions import Pin, find, number, tagged
 from lakefeed.errors import InvalidNameError, TagExistsError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
@@ -44,7 +44,7 @@ def tags(table: Table) -> dict[str, int]:
     return {name: by_id[ref.snapshot_id] for name, ref in sorted(table.metadata.refs.items()) if _is_tag(ref)}
 
 
-def tag(lake: Lake, name: str, label: str, version: int | str | None, move: bool) -> int:
+def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> int:
     """The version that the tag now stands for.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -36,25 +37,37 @@ class DatasetVersion:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class AsOf:
+    """The version that was the newest at a time, in milliseconds since 1970 (UTC)."""
+
+    timestamp_ms: int
+
+
+Pin: TypeAlias = int | str | AsOf
+
+
 def list_versions(table: Table) -> list[DatasetVersion]:
     """All versions, newest first; a rolled-back commit is none."""
     return [version_of(snapshot) for snapshot in ancestry(table.metadata)]
 
 
-def resolve(table: Table, version: int | str | None = None, as_of: int | None = None) -> DatasetVersion:
-    """The version of that number or tag, the newest for ``None``; ``as_of``: the newest at that time (ms since 1970).
+def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
+    """The version of that number, tag or time; the newest for ``None``.
 
     Raises:
         VersionNotFoundError: there is no such version; the message names at most ten that exist.
         TagNotFoundError: there is no such tag.
     """
-    return version_of(find(table, version) if as_of is None else _find_as_of(table, as_of))
+    return version_of(find(table, version))
 
 
-def find(table: Table, version: int | str | None = None) -> Snapshot:
+def find(table: Table, version: Pin | None = None) -> Snapshot:
     """The snapshot of `resolve`."""
     if isinstance(version, str):
         return tagged(table, version)
+    if isinstance(version, AsOf):
+        return _find_as_of(table, version.timestamp_ms)
     lineage = ancestry(table.metadata)
     for snapshot in lineage:
         if version is None or snapshot.sequence_number == version:

@@ -9,11 +9,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import (
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
@@ -159,6 +154,12 @@ class _OpenFile:
             remove(self._target.io, [self._location])
 
     def _described(self) -> DataFile:
+        from pyiceberg.io.pyarrow import (  # loads pandas
+            compute_statistics_plan,
+            data_file_statistics_from_parquet_metadata,
+            parquet_path_to_id_mapping,
+        )
+
         iceberg = self._target.iceberg
         statistics = data_file_statistics_from_parquet_metadata(
             parquet_metadata=self._footer[0],

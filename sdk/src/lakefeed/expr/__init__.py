@@ -20,7 +20,7 @@ from lakefeed.expr.nodes import (
     rename,
     roots,
 )
-from lakefeed.expr.parse import parse
+from lakefeed.expr.parse import parse, parse_value
 from lakefeed.expr.prune import Bounds, can_match
 from lakefeed.expr.render import text
 from lakefeed.expr.to_arrow import evaluate
@@ -47,6 +47,7 @@ __all__ = [
     "dtype",
     "evaluate",
     "parse",
+    "parse_value",
     "paths",
     "rename",
     "roots",

@@ -56,6 +56,23 @@ def parse(text: str, schema: pa.Schema) -> Expr:
         raise problem(text, error.at, str(error)) from error
 
 
+def parse_value(text: str, schema: pa.Schema) -> Expr:
+    """The value that the text states about rows of the schema: a column, a number, arithmetic, or a condition.
+
+    Raises:
+        ExpressionError, ColumnNotFoundError: as `parse`.
+
+    Example:
+        >>> dtype(parse_value("x / 2", pa.schema({"x": pa.int8()})))
+        DataType(double)
+    """
+    parser = _Parser(text, schema)
+    try:
+        return parser.value()
+    except MisfitError as error:
+        raise problem(text, error.at, str(error)) from error
+
+
 class _Parser:
     """One pass over one text; a method reads what it is named after."""
 
@@ -91,10 +108,16 @@ class _Parser:
         return MisfitError(self.token.at, f"expected {what}, found {self.token}")
 
     def filter(self) -> Expr:
+        return condition(self.whole())
+
+    def value(self) -> Expr:
+        return operands.typed(self.whole())
+
+    def whole(self) -> Operand:
         found = self.expression(0)
         if self.token.kind != "end":
             raise self.expected("an operator, `and`, `or` or the end")
-        return condition(found)
+        return found
 
     def expression(self, floor: int) -> Operand:
         """All that binds more strongly than ``floor``."""

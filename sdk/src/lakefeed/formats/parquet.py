@@ -88,7 +88,7 @@ class ParquetFile:
                 yield from (table.slice(start) if start else table).to_batches()
             else:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
-                yield from _first(rows, start, stop)
+                yield from within(rows, start, stop)
 
     @contextmanager
     def _opened(self, metadata: pq.FileMetaData) -> Iterator[pq.ParquetFile]:
@@ -111,14 +111,15 @@ def _local_path(url: str) -> str | None:
     return path if protocol in (None, "file", "local") else None
 
 
-def _first(batches: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.RecordBatch]:
+def within(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
+    """The rows ``[start, stop)`` of a stream, which is drawn from no further than that."""
     place = 0
     for batch in batches:
-        low, high = max(start - place, 0), min(stop - place, batch.num_rows)
+        low, high = max(start - place, 0), batch.num_rows if stop is None else min(stop - place, batch.num_rows)
         place += batch.num_rows
         if low < high:
             yield batch.slice(low, high - low)
-        if place >= stop:
+        if stop is not None and place >= stop:
             return
 
 

@@ -32,6 +32,47 @@ def tensors(batch: pa.RecordBatch, *, copy: bool) -> dict[str, Any]:
     return {name: _column(name, column, copy) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
+class Columns:
+    """Rows of which batches are cut: what can be is made a tensor once, for all of them, as a batch is mostly overhead.
+
+    ``copy`` as in `tensors`.
+    """
+
+    def __init__(self, rows: pa.RecordBatch, *, copy: bool) -> None:
+        self._copy = copy
+        self._columns = [
+            (name, column, _column(name, column, False) if _whole(column) else None)
+            for name, column in zip(rows.schema.names, rows.columns, strict=True)
+        ]
+
+    def batch(self, start: int, stop: int) -> dict[str, Any]:
+        """The rows ``[start, stop)``, as `tensors` gives them."""
+        made = {}
+        for name, column, tensor in self._columns:
+            if tensor is None:
+                made[name] = _column(name, column.slice(start, stop - start), self._copy)
+            else:
+                made[name] = tensor[start:stop].clone() if self._copy else tensor[start:stop]
+        return made
+
+
+def cuts_lightly(schema: pa.Schema) -> bool:
+    """Whether batches of `Columns` are slices of tensors only."""
+    return all(_numeric(_leaf(kind)) for kind in schema.types)
+
+
+def _whole(column: Any) -> bool:
+    """Whether a column becomes one tensor for sure: an error over null must wait until the row's batch is due."""
+    leaf = _leaf(column.type)
+    return _numeric(leaf) and (pa.types.is_floating(leaf) or not _holds_null(column))
+
+
+def _holds_null(column: Any) -> bool:
+    while pa.types.is_fixed_size_list(column.type) and not column.null_count:
+        column = column.flatten()
+    return bool(column.null_count)
+
+
 def _column(name: str, column: Any, copy: bool) -> Any:
     kind = column.type
     if isinstance(column, pa.DictionaryArray):

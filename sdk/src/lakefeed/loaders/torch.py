@@ -6,22 +6,22 @@ what is here turns places into batches of tensors and counts how far an epoch ha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
-import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.loaders.collate import tensors
+from lakefeed.loaders.collate import Columns, cuts_lightly, tensors
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.state import LoaderState, PlanIdentity
 from lakefeed.loaders.world import Deal, World
-from lakefeed.run.feed import Feed, Range
+from lakefeed.plan import Step
+from lakefeed.run.feed import Part, Range
 from lakefeed.run.prefetch import background
 from lakefeed.run.rebatch import joined
 
@@ -90,7 +90,9 @@ class TorchLoader(DataLoader[Any]):
         turn = self._turn = object()
         self._position, self._begin = begin, 0
         self._steps.aim(epoch, begin)
-        batches = super().__iter__()
+        # Without processes or pinning torch's own iterator would only add its overhead to each batch.
+        plain = not (self.num_workers or self.pin_memory)
+        batches = map(self.collate_fn, self._steps) if plain else super().__iter__()
         made_here = self._steps.opened()
         try:
             for step, batch in enumerate(batches):
@@ -197,21 +199,63 @@ class Steps(IterableDataset[Any]):
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         epoch, begin = self._aim.tolist()
-        made = background(self._batches(epoch, begin, first, every), self._prefetch)
+        made = self._batches(epoch, begin, first, every)
         if worker is None:
             self._opened = made
         return made
 
-    def _batches(self, epoch: int, begin: int, first: int, every: int) -> Iterator[Any]:
+    def _batches(self, epoch: int, begin: int, first: int, every: int) -> Generator[Any]:
         feed = self._epochs.feed(epoch)
         shift, stop = self._epochs.places(epoch)
         mine = _Mine(self._batching.deal(stop - shift, begin), first, every, shift)
-        with closing(_whole(feed, mine)) as whole:
-            for batch in whole:
-                for step in self._epochs.late:
-                    batch = step.apply(batch, 0)
-                made = tensors(batch, copy=feed.lends)
-                yield made if self._batching.batch_size else {name: column[0] for name, column in made.items()}
+        if not mine.steps:
+            return
+        parts = feed.parts(mine.places(mine.steps[0])[0], mine.within)
+        cut = _Cut(self._epochs.late, feed.lends)
+        stops = (mine.places(step)[1] for step in mine.steps)
+        # What costs is done ahead: gathering always, making batches only where it takes more than a few slices.
+        light = not self._epochs.late and cuts_lightly(feed.pieces.schema)
+        if light:
+            ahead = cut.batches(background(parts, 0 if feed.prompt else self._prefetch), stops)
+        else:
+            ahead = background(cut.batches(parts, stops), self._prefetch)
+        with closing(ahead):
+            for batch in ahead:
+                yield batch if self._batching.batch_size else {name: column[0] for name, column in batch.items()}
+
+
+_Rows: TypeAlias = tuple[Part, int, int]
+"""The rows ``[start, stop)`` of a part."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """Makes batches of parts. ``late``: steps that wait for a batch."""
+
+    late: Sequence[Step]
+    copy: bool
+
+    def batches(self, parts: Generator[Part], stops: Iterator[int]) -> Generator[dict[str, Any]]:
+        """The rows up to each of the places ``stops``, after the late steps, as tensors."""
+        due: int | None = next(stops)
+        held: list[_Rows] = []
+        with closing(parts):
+            for part in parts:
+                columns = None if self.late else Columns(part.rows, copy=self.copy)
+                for (start, stop), row in part.ranges:
+                    if stop != due or held or columns is None:
+                        held.append((part, row, row + stop - start))
+                    if stop == due:
+                        yield self._joined(held) if held or columns is None else columns.batch(row, row + stop - start)
+                        held, due = [], next(stops, None)
+                        if due is None:
+                            return
+
+    def _joined(self, held: Sequence[_Rows]) -> dict[str, Any]:
+        batch = joined([part.rows.slice(start, stop - start) for part, start, stop in held])
+        for step in self.late:
+            batch = step.apply(batch, 0)
+        return tensors(batch, copy=self.copy)
 
 
 @dataclass(frozen=True)
@@ -246,23 +290,6 @@ class _Mine:
         passed = (low - self.shift - self.deal.begin) // a_step
         # The last two steps may be of another size, so look from a little before.
         return max(passed // self.every - 2, 0)
-
-
-def _whole(feed: Feed, mine: _Mine) -> Generator[pa.RecordBatch]:
-    """The rows of every step of this worker, each as one batch."""
-    if not mine.steps:
-        return
-    stops = (mine.places(step)[1] for step in mine.steps)
-    due: int | None = next(stops)
-    held: list[pa.RecordBatch] = []
-    with closing(feed.batches(mine.places(mine.steps[0])[0], mine.within)) as parts:
-        for (_, stop), part in parts:
-            held.append(part)
-            if stop == due:
-                yield joined(held)
-                held, due = [], next(stops, None)
-                if due is None:
-                    return
 
 
 def _unchanged(batch: Any) -> Any:

@@ -88,11 +88,10 @@ class Deal:
     def end(self, step: int) -> int:
         """The first place after step ``step`` (of all ranks)."""
         full, tail = self._tail
-        return (
-            self.begin
-            + min(step + 1, full) * self.batch_size * self.world.world_size
-            + sum(tail[: max(step + 1 - full, 0)])
-        )
+        a_step = self.batch_size * self.world.world_size
+        if step < full:
+            return self.begin + (step + 1) * a_step
+        return self.begin + full * a_step + sum(tail[: step + 1 - full])
 
     def range(self, step: int) -> tuple[int, int]:
         """The places ``[start, stop)`` that this rank has at step ``step``."""

@@ -19,7 +19,9 @@ from lakefeed.ops.scan import Scan
 from lakefeed.ops.shuffle import Shuffle
 from lakefeed.ops.slice import Slice
 from lakefeed.ops.split import SplitByKey, SplitByPlace
+from lakefeed.ops.stride import Stride
 from lakefeed.ops.take import Take
+from lakefeed.ops.with_column import WithColumn
 
 __all__ = [
     "Batch",
@@ -42,5 +44,7 @@ __all__ = [
     "Slice",
     "SplitByKey",
     "SplitByPlace",
+    "Stride",
     "Take",
+    "WithColumn",
 ]

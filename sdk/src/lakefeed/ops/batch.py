@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ class Batch(Node):
         return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return replace(self), wanted
+        # Without any column there would be no rows to hold.
+        return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         held: list[pa.RecordBatch] = []
@@ -45,7 +46,7 @@ class Batch(Node):
         lists = []
         for field, column in zip(self.schema, flat.columns, strict=True):
             chunk = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-            lists.append(pa.ListArray.from_arrays(offsets, chunk, type=field.type))
+            lists.append(pa.ListArray.from_arrays(offsets, chunk, type=field.type))  # type: ignore[call-overload]  # older stubs
         return pa.RecordBatch.from_arrays(lists, schema=self.schema)
 
     def describe(self) -> str:

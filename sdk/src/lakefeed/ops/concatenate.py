@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import pyarrow as pa
 
@@ -14,14 +13,12 @@ from lakefeed.plan import Input, Node
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Concatenate(Node):
-    """All rows of the first input, then all of the second, …"""
+    """All rows of the first input, then all of the second, and so on."""
 
     inputs: tuple[Node, ...]
     fill: bool = False
     columns: tuple[str, ...] | None = None
     """Only these: inputs that do not narrow themselves may bring more."""
-
-    keeps_order: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         return common_schema("concatenate", [kept(node.schema, self.columns) for node in self.inputs], self.fill)

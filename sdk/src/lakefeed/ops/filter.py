@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, evaluate, roots, text
+from lakefeed.expr import Expr, evaluate, paths, roots, text
 from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
 
@@ -19,6 +19,9 @@ class Filter(Step):
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema
+
+    def fields_read(self) -> frozenset[tuple[str | int, ...]]:
+        return paths(self.predicate)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted | roots(self.predicate)

@@ -23,7 +23,7 @@ _SQL = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "full ou
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Join(Node):
-    """``left`` joined with ``right`` on ``keys``, each key once; a name that both sides have gets `SUFFIX` on the right.
+    """``left`` joined with ``right`` on ``keys``, each key once; a name on both sides gets `SUFFIX` on the right.
 
     Rows come in the order of the left side, and for one left row in that of the right side; right rows without a
     partner come last. Null keys have no partner.

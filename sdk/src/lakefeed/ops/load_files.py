@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed.media import column_type, load_column, loaded_type
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
+
+PORTION_ROWS = 256
+"""Rows whose files are loaded at a time, at most: the first ones must not wait for thousands."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,8 +27,10 @@ class LoadFiles(Step):
     workers: int
     on_error: Literal["raise", "null"]
     timeout: float
+    max_inflight_bytes: int = 256_000_000
 
     keeps_row_count: ClassVar[bool] = True
+    portioned: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         modes = dict(self.modes)
@@ -54,8 +62,27 @@ class LoadFiles(Step):
             )
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema)
 
+    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Runs of rows whose files take ``max_inflight_bytes`` together, as far as the records tell, or one row."""
+        sizes = sum(_sizes(batch.column(name)) for name, _ in self.modes)
+        start, held = 0, 0
+        for row, size in enumerate(np.broadcast_to(sizes, batch.num_rows).tolist()):
+            if row > start and (held + size > self.max_inflight_bytes or row - start >= PORTION_ROWS):
+                yield batch.slice(start, row - start)
+                start, held = row, 0
+            held += size
+        yield batch.slice(start)
+
     def identity(self) -> dict[str, object]:
         return {"modes": self.modes, "on_error": self.on_error}
 
     def describe(self) -> str:
         return f"LoadFiles {', '.join(f'{name}={mode}' for name, mode in self.modes)}"
+
+
+def _sizes(column: pa.Array[Any]) -> npt.NDArray[np.int64]:
+    """Bytes of each cell's file, 0 where the record does not tell."""
+    if not isinstance(column, pa.StructArray) or "size" not in column.type.names:
+        return np.zeros(len(column), np.int64)
+    sizes: npt.NDArray[np.int64] = column.field("size").fill_null(0).to_numpy(zero_copy_only=False)
+    return sizes

@@ -12,6 +12,7 @@ from lakefeed._typing import RowFn
 from lakefeed.errors import TransformError, listed
 from lakefeed.ops.rows import handle_rows, stored
 from lakefeed.plan import Step, name_of
+from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore
 
 
@@ -51,7 +52,7 @@ class Map(Step):
     def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
         values = [stored(row[field.name]) for row in rows]
         try:
-            column: pa.Array[Any] = pa.array(values, field.type)
+            column = exact_array(values, field.type)
         except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
             raise TransformError(
                 f"map function {name_of(self.fn)} gave values in column {field.name!r} that do not fit {field.type} "

@@ -30,6 +30,9 @@ class Project(Step):
         schema = self.child.schema
         return pa.schema([schema.field(name) for name in self.columns])
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         columns = tuple(name for name in self.columns if name in wanted)
         return replace(self, columns=columns), frozenset(columns)

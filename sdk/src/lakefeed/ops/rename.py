@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rename(Step):
-    """Columns by their new names; ``names`` are (old, new) pairs."""
+    """Columns by their new names; ``names`` are (old, new) pairs, of which those count whose old column is there."""
 
     names: tuple[tuple[str, str], ...]
 
     keeps_row_count: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
-        old, new = self.child.schema, dict(self.names)
-        missing = [name for name in new if name not in old.names]
-        if missing:
-            raise ColumnNotFoundError.of(missing, old.names)
-        fields = [field.with_name(new.get(field.name, field.name)) for field in old]
+        new = dict(self.names)
+        fields = [field.with_name(new.get(field.name, field.name)) for field in self.child.schema]
         names = [field.name for field in fields]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -33,8 +30,7 @@ class Rename(Step):
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         back = {new: old for old, new in self.names}
-        below = frozenset(back.get(name, name) for name in wanted)
-        return replace(self, names=tuple(pair for pair in self.names if pair[0] in below)), below
+        return self, frozenset(back.get(name, name) for name in wanted)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         new = dict(self.names)

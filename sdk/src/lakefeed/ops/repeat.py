@@ -20,6 +20,9 @@ class Repeat(Node):
     def output_schema(self) -> pa.Schema:
         return self.child.schema
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted
 

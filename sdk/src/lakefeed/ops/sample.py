@@ -30,8 +30,12 @@ class Sample(Node):
     def output_schema(self) -> pa.Schema:
         return self.child.schema
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return self, wanted
+        # Without any column there would be no rows to hold.
+        return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         held: list[pa.RecordBatch] = []

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.plan import Input, Node, Pushdown, Source
+from lakefeed.plan import Input, Node, Pushdown, Source, projected
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,11 +21,7 @@ class Scan(Node):
     keeps_order: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
-        columns = self.pushdown.columns
-        if columns is None:
-            return self.source.schema
-        schema = self.source.schema
-        return pa.schema([field for field in schema if field.name in columns])
+        return projected(self.source.schema, self.pushdown)
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         for fragment in self.source.fragments(self.pushdown):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from lakefeed.plan import Input, Node
+from lakefeed.plan.walk import transform
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,6 +23,9 @@ class Shuffle(Node):
     def output_schema(self) -> pa.Schema:
         return self.child.schema
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted
 
@@ -35,3 +39,8 @@ class Shuffle(Node):
     def describe(self) -> str:
         reach = "global" if self.window is None else f"window={self.window}"
         return f"Shuffle seed={self.seed}{f' epoch={self.epoch}' if self.epoch else ''} {reach}"
+
+
+def with_epoch(plan: Node, epoch: int) -> Node:
+    """The plan with all its shuffles in this epoch."""
+    return transform(plan, lambda node: replace(node, epoch=epoch) if isinstance(node, Shuffle) else node)

@@ -22,6 +22,9 @@ class Slice(Step):
     def output_schema(self) -> pa.Schema:
         return self.child.schema
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted
 

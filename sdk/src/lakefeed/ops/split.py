@@ -40,6 +40,9 @@ class SplitByKey(Step):
         _check_key_type(schema.field(self.key))
         return schema
 
+    def fields_read(self) -> tuple[tuple[str]]:
+        return ((self.key,),)
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted | {self.key}
 
@@ -71,6 +74,9 @@ class SplitByPlace(Step):
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema
+
+    def fields_read(self) -> tuple[()]:
+        return ()
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         return self, wanted

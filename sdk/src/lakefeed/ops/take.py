@@ -21,8 +21,12 @@ class Take(Node):
     def output_schema(self) -> pa.Schema:
         return self.child.schema
 
+    def fields_read(self) -> tuple[()]:
+        return ()
+
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return self, wanted
+        # Without any column there would be no rows to hold.
+        return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         return inputs[0].at(np.asarray(self.places, np.int64))

@@ -3,7 +3,7 @@
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.node import Input, Node, Step
-from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut
+from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut, projected
 
 __all__ = [
     "RESIDENT",
@@ -17,4 +17,5 @@ __all__ = [
     "explain",
     "fingerprint",
     "name_of",
+    "projected",
 ]

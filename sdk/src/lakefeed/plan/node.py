@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
@@ -91,6 +91,13 @@ class Node:
         narrowed, below = self.narrow(wanted)
         return narrowed, (below,)
 
+    def fields_read(self) -> Iterable[tuple[str | int, ...]] | None:
+        """For a unary node whose columns come out as they went in: the paths of those that it looks at itself.
+
+        None: the node does more with its columns, so all of each may be needed.
+        """
+        return None
+
     def passes_filter(self, columns: frozenset[str]) -> bool:
         """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node.
 
@@ -139,6 +146,13 @@ class Step(Node):
     """The result may depend on where the batches were cut."""
     runs_user_code: ClassVar[bool] = False
     """Calls a function that may not expect several threads, so it is called from the consumer's thread only."""
+
+    portioned: ClassVar[bool] = False
+    """What it makes of a batch may be much larger than the batch, so it is given a portion at a time."""
+
+    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in the portions that it wants to be given (of a step that is ``portioned``)."""
+        yield batch
 
     @property
     def row_local(self) -> bool:

@@ -36,7 +36,7 @@ _PIECES, _BLOCKS, _ROWS = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Part:
+class Pick:
     """Rows of one piece: their places in it, in the order wanted."""
 
     piece: int
@@ -64,18 +64,19 @@ class Span:
     rows: Indices | None = None
     """For a shuffled span: the row within that piece."""
 
-    def parts(self, places: Indices) -> tuple[list[Part], Indices]:
-        """For a shuffled span: the parts that hold these places of the epoch, and how to arrange them when joined."""
+    def picks(self, places: Indices) -> tuple[list[Pick], Indices]:
+        """For a shuffled span: what to take for these places of the epoch, and how to arrange them when joined."""
         assert self.pieces is not None, "an unshuffled span is a slice of its piece"
         assert self.rows is not None
         pieces, rows = self.pieces[places - self.start], self.rows[places - self.start]
-        by_piece = np.argsort(pieces, kind="stable")
+        few = int(pieces.max(initial=0)) <= np.iinfo(np.int16).max
+        by_piece = np.argsort(pieces.astype(np.int16) if few else pieces, kind="stable")  # 16 bits: a radix sort
         ordered = pieces[by_piece]
         edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
-        parts = [Part(int(ordered[low]), rows[by_piece[low:high]]) for low, high in pairwise(edges) if low < high]
+        picks = [Pick(int(ordered[low]), rows[by_piece[low:high]]) for low, high in pairwise(edges) if low < high]
         arrange = np.empty(len(by_piece), np.int64)
         arrange[by_piece] = np.arange(len(by_piece))
-        return parts, arrange
+        return picks, arrange
 
 
 class Order(Protocol):
@@ -180,10 +181,12 @@ class Shuffled:
         total = pool.stop - pool.start
         for number in range(skip, -(-total // self.window)):
             low, high = number * self.window, min((number + 1) * self.window, total)
-            places = np.arange(low, high)[permutation(high - low, self.seed, _ROWS, index, number)]
-            block = np.searchsorted(ends, places, side="right")
-            rows = begins[block] + places - (ends[block] - lengths[block])
-            yield Span(pool.start + low, pool.start + high, pool, *self._located(pieces[block], rows))
+            first, last = np.searchsorted(ends, (low, high - 1), side="right").tolist()
+            edges = np.clip(ends[first : last + 1], low, high)
+            block = np.repeat(np.arange(first, last + 1), np.diff(edges, prepend=low))
+            rows = np.arange(low, high) + (begins - (ends - lengths))[block]
+            mixed = permutation(high - low, self.seed, _ROWS, index, number)
+            yield Span(pool.start + low, pool.start + high, pool, *self._located(pieces[block][mixed], rows[mixed]))
 
     def _located(self, pieces: Indices, rows: Indices) -> tuple[Indices, Indices]:
         """The places as rows of real pieces."""

@@ -17,7 +17,9 @@ RESIDENT = 0
 class Pushdown:
     """What a source is told of the plan above it.
 
-    ``columns``: deliver only these, in the source's own order (None: all). ``rows``: deliver only the places
+    ``columns``: deliver only these, in the source's own order (None: all). ``fields``: of a struct
+    column that stands at the head of some of these paths, deliver only the fields that the paths lead to (of sources
+    that are `nested`). ``rows``: deliver only the places
     ``[start, stop)`` of the source's row order (stop None: to the end). ``predicate``: may be used to leave out
     fragments in which no row can match; it is a hint, the exact filter stands above the scan. ``rows`` counts before
     ``predicate`` prunes.
@@ -26,12 +28,15 @@ class Pushdown:
     columns: tuple[str, ...] | None = None
     predicate: Expr | None = None
     rows: tuple[int, int | None] | None = None
+    fields: tuple[tuple[str, ...], ...] = ()
 
     def describe(self) -> str:
         """The parts that are set, for ``explain()``."""
         parts = []
         if self.columns is not None:
             parts.append(f"columns=[{', '.join(self.columns)}]")
+        if self.fields:
+            parts.append(f"fields=[{', '.join(map('.'.join, self.fields))}]")
         if self.predicate is not None:
             parts.append(f"predicate={text(self.predicate)}")
         if self.rows is not None:
@@ -77,6 +82,10 @@ class Source(Protocol):
     def ranged(self) -> bool:
         """Whether `Pushdown.rows` is obeyed (fragments know their row counts)."""
 
+    @property
+    def nested(self) -> bool:
+        """Whether `Pushdown.fields` is obeyed."""
+
     def count(self) -> int | None:
         """The exact number of rows, if known without reading data."""
 
@@ -106,3 +115,18 @@ def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> I
         place += length
         if low < high:
             yield fragment if (low, high) == (0, length) else replace(fragment, start=low, stop=high)
+
+
+def projected(schema: pa.Schema, pushdown: Pushdown) -> pa.Schema:
+    """The schema that a source of ``schema`` delivers under the pushdown."""
+    columns = schema.names if pushdown.columns is None else pushdown.columns
+    return pa.schema([_with_fields(field, pushdown.fields) for field in schema if field.name in columns])
+
+
+def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa.Field[Any]:
+    """The field with only what the paths that begin with its name lead to; as it is where one of them ends at it."""
+    deeper = tuple(path[1:] for path in paths if path[0] == field.name)
+    if not deeper or () in deeper or not isinstance(field.type, pa.StructType):
+        return field
+    names = {path[0] for path in deeper}
+    return field.with_type(pa.struct([_with_fields(inner, deeper) for inner in field.type if inner.name in names]))

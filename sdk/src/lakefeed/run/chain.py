@@ -26,6 +26,12 @@ def run_chain(
     Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped.
     """
     places = list(offsets) if offsets is not None else [0] * len(steps)
+    heavy = next((index for index, step in enumerate(steps) if step.portioned), 0)
+    if heavy:
+        batches = run_chain(steps[:heavy], batches, places[:heavy])
+        steps, places = steps[heavy:], places[heavy:]
+    if steps and steps[0].portioned:
+        batches = _portions(steps[0], batches)
     source = iter(batches)
     try:
         while not any(step.exhausted(place) for step, place in zip(steps, places, strict=True)):
@@ -43,3 +49,9 @@ def run_chain(
     finally:
         if isinstance(source, Generator):
             source.close()
+
+
+def _portions(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+    for batch in batches:
+        if batch.num_rows:
+            yield from step.portions(batch)

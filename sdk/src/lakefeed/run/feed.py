@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +33,14 @@ def everything(start: int, stop: int) -> Iterable[Range]:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Rows at hand together, and which of them belong to which places: ``(range of places, row of its first)``."""
+
+    rows: pa.RecordBatch
+    ranges: tuple[tuple[Range, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Feed:
     """The rows of ``pieces`` in ``order``."""
 
@@ -43,8 +53,20 @@ class Feed:
         """Whether the batches may share memory with the source (a caller's table, a read-only map)."""
         return self.pieces.resident and isinstance(self.order, InOrder)
 
+    @property
+    def prompt(self) -> bool:
+        """Whether a part costs its caller nothing: it is a piece as it stands, made ahead in threads."""
+        return isinstance(self.order, InOrder) and not any(step.runs_user_code for step in self.pieces.steps)
+
     def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
-        """The rows of every wanted range of places from ``start`` on, in order, with the range.
+        """The rows of every wanted range of places from ``start`` on, in order, with the range. See `parts`."""
+        with closing(self.parts(start, wanted)) as parts:
+            for part in parts:
+                for (low, high), row in part.ranges:
+                    yield (low, high), part.rows.slice(row, high - low)
+
+    def parts(self, start: int = 0, wanted: Wanted = everything) -> Generator[Part]:
+        """The rows of every wanted range of places from ``start`` on, in order, many ranges at a time.
 
         ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart, not empty),
         so that a rank gathers its own rows only, and decodes no piece of which it needs none. A wide range may come in
@@ -53,27 +75,23 @@ class Feed:
         with _Pools(self, start, wanted) as pools:
             for span in self.order.spans(start):
                 ranges = list(wanted(max(span.start, start), span.stop))
-                if ranges:
-                    pools.turn(span.pool)
-                    parts = self._standing if span.rows is None else self._mixed
-                    yield from parts(pools, span, ranges)
+                if not ranges:
+                    continue
+                pools.turn(span.pool)
+                if span.rows is None:
+                    piece = pools.piece(span.pool.pieces[0])
+                    yield Part(piece, tuple(((low, high), low - span.start) for low, high in ranges))
+                else:
+                    yield from self._mixed(pools, span, ranges)
 
-    def _standing(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[tuple[Range, pa.RecordBatch]]:
-        piece = pools.piece(span.pool.pieces[0])
-        for low, high in ranges:
-            yield (low, high), piece.slice(low - span.start, high - low)
-
-    def _mixed(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[tuple[Range, pa.RecordBatch]]:
-        # One gather for many ranges, then slices of it: a gather for each would touch every piece again.
+    def _mixed(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[Part]:
+        # One gather for many ranges: a gather for each would touch every piece again.
         for together in _cut(ranges, pools.gather_rows):
             places = np.concatenate([np.arange(low, high) for low, high in together])
-            parts, arrange = span.parts(places)
-            taken = [pools.piece(part.piece).take(part.rows) for part in parts]
-            rows = joined(taken).take(arrange)
-            place = 0
-            for low, high in together:
-                yield (low, high), rows.slice(place, high - low)
-                place += high - low
+            picks, arrange = span.picks(places)
+            rows = joined([pools.piece(pick.piece).take(pick.rows) for pick in picks]).take(arrange)
+            starts = accumulate((high - low for low, high in together), initial=0)
+            yield Part(rows, tuple(zip(together, starts, strict=False)))
 
 
 def _cut(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:

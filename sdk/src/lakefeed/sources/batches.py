@@ -44,6 +44,10 @@ class BatchesSource:
     def ranged(self) -> bool:
         return False
 
+    @property
+    def nested(self) -> bool:
+        return False
+
     def count(self) -> None:
         return None
 

@@ -53,6 +53,10 @@ class FilesSource:
     def ranged(self) -> bool:
         return self._format.counted
 
+    @property
+    def nested(self) -> bool:
+        return False
+
     def count(self) -> int | None:
         if not self._format.counted:
             return None

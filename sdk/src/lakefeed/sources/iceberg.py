@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import FileScanTask, Table
 
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.files import DataFileRef, data_files
@@ -25,8 +25,9 @@ from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_sc
 from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
 from lakefeed.expr import Expr, rename, roots, to_iceberg
-from lakefeed.formats.parquet import ParquetFile
-from lakefeed.plan import Fragment, Pushdown, cut
+from lakefeed.formats.base import FilePart
+from lakefeed.formats.parquet import ParquetFile, within
+from lakefeed.plan import Fragment, Pushdown, cut, projected
 from lakefeed.sql import Rows, without
 
 FIELD_ID = b"PARQUET:field_id"
@@ -79,11 +80,14 @@ class IcebergSource:
         """The table's metadata; whatever it is now, the snapshot in it has not changed."""
         table = self.lake.table(self.name)
         if table.metadata.snapshot_by_id(self.version.snapshot_id) is None:
-            raise VersionNotFoundError(
-                f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
-                "the dataset was deleted and made again, or the version has expired"
-            )
+            raise self._gone()
         return table
+
+    def _gone(self) -> VersionNotFoundError:
+        return VersionNotFoundError(
+            f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
+            "the dataset was deleted, perhaps made again, or the version has expired"
+        )
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -126,7 +130,10 @@ class IcebergSource:
     @cached_property
     def files(self) -> tuple[DataFileRef, ...]:
         """The data files, in row order."""
-        return tuple(chain.from_iterable(delta.files for delta in self.deltas))
+        try:
+            return tuple(chain.from_iterable(delta.files for delta in self.deltas))
+        except FileNotFoundError as error:
+            raise self._gone() from error
 
     @cached_property
     def kept(self) -> dict[int, NDArray[np.int64]]:
@@ -146,6 +153,10 @@ class IcebergSource:
     @property
     def ranged(self) -> bool:
         return not any(file.has_deletes for file in self.files)
+
+    @property
+    def nested(self) -> bool:
+        return True
 
     def count(self) -> int | None:
         return sum(file.rows for file in self.files) if self.ranged and not self._compared else None
@@ -170,13 +181,16 @@ class IcebergSource:
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         path, group, index = fragment.key
-        schema = self.schema if pushdown.columns is None else self._projected(pushdown.columns)
-        if group == WHOLE_FILE:
-            batches: Iterable[pa.RecordBatch] = self._read_by_pyiceberg(path, schema)
-        elif self._compared and index in self.kept:
-            batches = self._read_kept(path, group, index, schema, fragment.start, fragment.stop)
-        else:
-            batches = self._read_group(path, group, schema, fragment.start, fragment.stop)
+        schema = projected(self.schema, pushdown)
+        kept = self.kept.get(index) if self._compared else None
+        start, stop = (fragment.start, fragment.stop) if kept is None else (0, None)
+        batches = (
+            within(self._read_by_pyiceberg(path, schema), start, stop)
+            if group == WHOLE_FILE
+            else self._read_group(path, group, schema, pushdown.fields, start, stop)
+        )
+        if kept is not None:
+            batches = _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
         return (cast(batch, schema) for batch in batches)
 
     def rows_of(
@@ -184,9 +198,8 @@ class IcebergSource:
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows of one file, in batches with the place of their first row; without groups that cannot match."""
         pushdown = Pushdown(columns)
-        starts = self._group_starts(file.path)
         for fragment in self._cut(0, file, predicate, 0, None):
-            place = int(starts[fragment.key[1]])
+            place = int(self._span(file.path, fragment.key[1])[0])
             for batch in self.read(fragment, pushdown):
                 yield place, batch
                 place += batch.num_rows
@@ -203,7 +216,9 @@ class IcebergSource:
             return f"{head}, rows of {len(self.files)} files less those of {len(others)} others)"
         read = list(self._touched(pushdown))
         rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for _, file, start, stop in read)
-        return f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows)"
+        return (
+            f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows)"
+        )
 
     def matching(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
         """The files in which a row may match, with their indices."""
@@ -215,15 +230,16 @@ class IcebergSource:
     def _cut(
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
+        whole = None if (start, stop) == (0, None) else (start, stop)
         if file.has_deletes:
             yield Fragment((file.path, WHOLE_FILE, index), None, file.size)
-            return
-        if self._compared and index in self.kept:
-            fragments = self._kept_fragments(index, file)
+        elif self._compared and index in self.kept:
+            yield from cut(self._kept_fragments(index, file), whole)
+        elif self._structs_changed(file.path):
+            yield from cut([Fragment((file.path, WHOLE_FILE, index), file.rows, file.size)], whole)
         else:
             groups = self._file(file.path).groups(self._in_file(file.path, predicate))
-            fragments = (Fragment((file.path, part.key, index), part.rows, part.size) for part in groups)
-        yield from cut(fragments, None if (start, stop) == (0, None) else (start, stop))
+            yield from cut((Fragment((file.path, part.key, index), part.rows, part.size) for part in groups), whole)
 
     def _in_file(self, path: str, predicate: Expr | None) -> Expr | None:
         """The predicate with the names that its columns have in the file."""
@@ -251,30 +267,25 @@ class IcebergSource:
         return Rows(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
 
     def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
-        starts, kept = self._group_starts(file.path), self.kept[index]
-        for part in self._file(file.path).groups(None):
-            low, high = np.searchsorted(kept, starts[part.key : part.key + 2])
-            if low < high:
-                yield Fragment((file.path, part.key, index), int(high - low), part.size)
+        whole = [FilePart(WHOLE_FILE, file.rows, file.size)]
+        for part in whole if self._structs_changed(file.path) else self._file(file.path).groups(None):
+            rows = len(self._kept_in(file.path, part.key, self.kept[index]))
+            if rows:
+                yield Fragment((file.path, part.key, index), rows, part.size)
 
-    def _read_kept(
-        self, path: str, group: int, index: int, schema: pa.Schema, start: int, stop: int | None
-    ) -> Iterator[pa.RecordBatch]:
-        begin, end = self._group_starts(path)[group : group + 2]
-        kept = self.kept[index]
-        wanted = (kept[(kept >= begin) & (kept < end)] - begin)[start:stop]
-        place = 0
-        for batch in self._read_group(path, group, schema, 0, None):
-            low, high = np.searchsorted(wanted, [place, place + batch.num_rows])
-            if low < high:
-                yield batch.take(pa.array(wanted[low:high] - place))
-            place += batch.num_rows
+    def _kept_in(self, path: str, group: int, kept: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of places in a file those in one row group, counted from its first row."""
+        begin, end = self._span(path, group)
+        low, high = np.searchsorted(kept, [begin, end])
+        return kept[low:high] - begin
 
-    def _group_starts(self, path: str) -> NDArray[np.int64]:
-        """The place of the first row of each row group, and at the end the number of rows."""
+    def _span(self, path: str, group: int) -> tuple[int, int]:
+        """The places of the first row of a row group and of the first one after it."""
         footer = self._file(path).footer()
-        rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-        return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
+        rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        if group == WHOLE_FILE:
+            return 0, sum(rows)
+        return sum(rows[:group]), sum(rows[: group + 1])
 
     # ------------------------------------------------------------------ one file
 
@@ -282,16 +293,21 @@ class IcebergSource:
         io = self.table.io
         return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
 
-    def _projected(self, columns: tuple[str, ...]) -> pa.Schema:
-        return pa.schema([field for field in self.schema if field.name in columns])
-
     def _read_group(
-        self, path: str, group: int, schema: pa.Schema, start: int, stop: int | None
+        self,
+        path: str,
+        group: int,
+        schema: pa.Schema,
+        fields: tuple[tuple[str, ...], ...],
+        start: int,
+        stop: int | None,
     ) -> Iterator[pa.RecordBatch]:
         file = self._file(path)
         names = self._names_in_file(file.footer(), schema)
-        present = [name for name in names if name is not None]
-        for batch in file.read(group, present, start, stop):
+        leaves = [
+            leaf for name, field in zip(names, schema, strict=True) for leaf in _leaves(file, name, field, fields)
+        ]
+        for batch in file.read(group, leaves, start, stop):
             columns = [
                 pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
                 for name, field in zip(names, schema, strict=True)
@@ -307,12 +323,79 @@ class IcebergSource:
         known = {field.name: field.field_id for field in self.iceberg.fields}
         return [ids.get(str(known[field.name]).encode()) for field in schema]
 
+    @cached_property
+    def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
+        from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
+
+        return fields_of_structs(schema_to_pyarrow(self.iceberg))
+
+    def _structs_changed(self, path: str) -> bool:
+        """Whether a struct had other fields, or fields of other names, when the file was written."""
+        if not any(self._structs.values()):
+            return False
+        in_file = fields_of_structs(self._file(path).footer().schema.to_arrow_schema())
+        return any(fields != self._structs.get(column, fields) for column, fields in in_file.items())
+
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        scan = self.table.scan(snapshot_id=self.version.snapshot_id)
-        tasks = [task for task in scan.plan_files() if task.file.file_path == path]
+        from pyiceberg.io.pyarrow import ArrowScan  # loads pandas
+
+        tasks = self._planned(path) if any(file.has_deletes for file in self.files) else [_task(path)]
         projected = Schema(*(field for field in self.iceberg.fields if field.name in schema.names))
         return ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
+
+    def _planned(self, path: str) -> list[FileScanTask]:
+        scan = self.table.scan(snapshot_id=self.version.snapshot_id)
+        return [task for task in scan.plan_files() if task.file.file_path == path]
 
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
         return {name: value for name, value in self.__dict__.items() if name != "table"}
+
+
+def _task(path: str) -> FileScanTask:
+    file = DataFile.from_args(content=DataFileContent.DATA, file_path=path, file_format=FileFormat.PARQUET)
+    return FileScanTask(file)
+
+
+def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """The rows at these places (sorted) of a stream."""
+    start = 0
+    for batch in batches:
+        low, high = np.searchsorted(places, [start, start + batch.num_rows])
+        if low < high:
+            yield batch.take(pa.array(places[low:high] - start))
+        start += batch.num_rows
+
+
+def fields_of_structs(schema: pa.Schema) -> dict[bytes, frozenset[tuple[bytes, str]]]:
+    """By the id of each column: the id and name of every field of a struct in it. Columns without ids are left out."""
+    found = {}
+    for column in schema:
+        fields, inside = set(), [column.type]
+        while inside:
+            kind = inside.pop()
+            children = [kind.field(place) for place in range(kind.num_fields)]
+            if pa.types.is_struct(kind):
+                fields |= {(_id_of(child), child.name) for child in children}
+            inside += [child.type for child in children]
+        if _id_of(column):
+            found[_id_of(column)] = frozenset(fields)
+    return found
+
+
+def _id_of(field: pa.Field[Any]) -> bytes:
+    return (field.metadata or {}).get(FIELD_ID, b"")
+
+
+def _leaves(
+    file: ParquetFile, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]
+) -> list[str]:
+    """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
+    if name is None:
+        return []
+    paths = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
+    schema = file.footer().schema
+    known = {schema.column(index).path for index in range(len(schema))} if paths else set()
+    there = all(any(leaf == path or leaf.startswith(f"{path}.") for leaf in known) for path in paths)
+    # A file that lacks one of the fields (it came later) is read for the whole column.
+    return paths if paths and there else [name]

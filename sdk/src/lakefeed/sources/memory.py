@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakefeed.errors import SchemaError, listed
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, cut
+from lakefeed.plan.arrays import exact_array
 
 FRAGMENT_ROWS = 8_192
 """As many as a spilled table has in a batch, so that a fragment of one is a view of the file."""
@@ -42,6 +43,10 @@ class MemorySource:
     @property
     def ranged(self) -> bool:
         return True
+
+    @property
+    def nested(self) -> bool:
+        return False
 
     def count(self) -> int:
         return self.table.num_rows
@@ -98,7 +103,7 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
     if schema is not None and schema.names != list(columns):
         _check_names("from_dict", list(columns), schema)
     with _fitting("from_dict"):
-        table = pa.table(dict(columns), schema=schema)
+        table = _table(columns, schema)
     return checked_nulls(table, "from_dict")
 
 
@@ -114,7 +119,7 @@ def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
         _check_names("from_pylist", [*names, *(name for name in schema.names if name not in names)], schema)
     columns = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
     with _fitting("from_pylist"):
-        table = pa.table(columns, schema=schema)
+        table = _table(columns, schema)
     return checked_nulls(table, "from_pylist")
 
 
@@ -131,6 +136,16 @@ def table_of_pandas(frame: Any) -> pa.Table:
     first = len(frame.columns)  # the levels of the index come after the columns
     levels = [first + level for level, name in enumerate(frame.index.names) if name is not None]
     return table.select([*range(first), *levels])
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema | None) -> pa.Table:
+    if schema is None:
+        return pa.table(dict(columns))
+    given = [
+        values.cast(field.type) if isinstance(values, pa.Array | pa.ChunkedArray) else exact_array(values, field.type)
+        for field, values in ((field, columns[field.name]) for field in schema)
+    ]
+    return pa.table(given, schema=schema)
 
 
 def checked_nulls(table: pa.Table, what: str) -> pa.Table:

@@ -106,7 +106,7 @@ def _check_node(node: Mapping[str, Any], known: Collection[str], tables: Collect
 
 
 def columns_named(parsed: Any) -> frozenset[str] | None:
-    """Every identifier that may be a column (lower case), or None where a star or a lambda over columns asks for all."""
+    """Every identifier that may be a column (lower case), or None where a star asks for all."""
     names: set[str] = set()
     for node in walk(parsed):
         if node.get("class") == "STAR" or node.get("type") in ("STAR", "COLUMNS"):

@@ -28,7 +28,7 @@ class Rows:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
-        return reader.__arrow_c_stream__(requested_schema)
+        return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
 
     def __arrow_c_schema__(self) -> object:
         return self.schema.__arrow_c_schema__()
@@ -43,7 +43,9 @@ def result_schema(settings: Settings, query: str, tables: Mapping[str, pa.Schema
     empty = {name: Rows(schema, lambda: iter(())) for name, schema in tables.items()}
     with connected(settings) as connection, _complaints(query):
         _register(connection, empty)
-        return connection.sql(f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT 0").to_arrow_table().schema
+        found = connection.sql(f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT 0").to_arrow_table()
+        schema: pa.Schema = found.schema
+        return schema
 
 
 def stream(

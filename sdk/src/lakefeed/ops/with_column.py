@@ -1,0 +1,48 @@
+"""WithColumn: one more column, or another in place of one, computed by an expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.expr import Expr, dtype, evaluate, roots, text
+from lakefeed.plan import Node, Step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WithColumn(Step):
+    """The rows with column ``name`` holding ``value``; a column of that name keeps its place."""
+
+    name: str
+    value: Expr
+    order: tuple[str, ...] = ()
+    """The order of the columns, where the one that is replaced is not read any more to tell its place."""
+
+    keeps_row_count: ClassVar[bool] = True
+
+    def output_schema(self) -> pa.Schema:
+        schema = self.child.schema
+        field = pa.field(self.name, dtype(self.value))
+        place = schema.get_field_index(self.name)
+        found = schema.append(field) if place < 0 else schema.set(place, field)
+        return pa.schema([found.field(name) for name in self.order if name in found.names]) if self.order else found
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        below = (wanted - {self.name}) | roots(self.value)
+        return replace(self, order=tuple(self.schema.names)), below
+
+    def passes_filter(self, columns: frozenset[str]) -> bool:
+        return self.name not in columns
+
+    def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns[self.name] = evaluate(self.value, batch)
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+    def identity(self) -> dict[str, object]:
+        return {"name": self.name, "value": self.value}
+
+    def describe(self) -> str:
+        return f"WithColumn {self.name} = {text(self.value)}"

@@ -1,0 +1,123 @@
+"""Settings: explicit > environment > file > default; what cannot work says so."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakefeed import Dataset, Settings
+from lakefeed.catalog.lake import Lake
+from lakefeed.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def toml(folder: Path, text: str, name: str = "lakefeed.toml") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = Settings.load().commit.retries
+    toml(folder, "[commit]\nretries = 1\nmin_wait = 0.25\n[read]\nthreads = 3")
+    assert Settings.load().commit.retries == 1 != default
+    monkeypatch.setenv("LAKEFEED__COMMIT__RETRIES", "2")
+    assert Settings.load().commit.retries == 2
+    explicit = Settings.load(**{"commit.retries": 5})
+    assert (explicit.commit.retries, explicit.commit.min_wait, explicit.read.threads) == (5, 0.25, 3)
+    assert explicit.commit.max_wait == Settings().commit.max_wait
+
+
+def test_where_the_file_is_looked_for(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml(home, "[read]\nthreads = 1")
+    assert Settings.load().read.threads == 1
+    toml(folder, "[read]\nthreads = 2")
+    assert Settings.load().read.threads == 2
+    monkeypatch.setenv("LAKEFEED_CONFIG", str(toml(folder, "[read]\nthreads = 3", "other.toml")))
+    assert Settings.load().read.threads == 3
+    monkeypatch.setenv("LAKEFEED_CONFIG", "none.toml")
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"commit.retries": -1}, r"commit\.retries"),
+        ({"commit.retries": "many"}, r"commit\.retries"),
+        ({"commit.tries": 1}, r"commit\.tries"),
+        ({"comit": {}}, "comit"),
+        ({"commit": 5}, "commit"),
+        ({"commit": 5, "commit.retries": 1}, r"commit\.retries"),
+        ({"read": {"threads": 0}}, r"read\.threads"),
+    ],
+)
+def test_explicit_settings_that_cannot_work(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Settings.load(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LAKEFEED__READ__THREADS", "many"),
+        ("LAKEFEED__READ__THREDS", "2"),
+        ("LAKEFEED__RAED__THREADS", "2"),
+        ("LAKEFEED__READ", "{not json"),
+    ],
+)
+def test_variables_that_cannot_work(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"(?i)read|raed"):
+        Settings.load()
+    with pytest.raises(ConfigError):
+        Dataset("t")
+
+
+@pytest.mark.parametrize("text", ["[read]\nthreads = 0", "[read]\nthreds = 1", "[raed]\nthreads = 1", "not toml"])
+def test_files_that_cannot_work(text: str, folder: Path) -> None:
+    toml(folder, text)
+    with pytest.raises(ConfigError):
+        Settings.load()
+
+
+def test_places_follow_from_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.load(home=tmp_path / "h", cache_dir=None)
+    assert settings.catalog_uri == f"sqlite:///{tmp_path}/h/catalog.db"
+    assert settings.warehouse == f"file://{tmp_path}/h/warehouse"
+    assert settings.blob_url == f"file://{tmp_path}/h/blobs"
+    assert settings.cache == tmp_path / "cache"
+    monkeypatch.delenv("LAKEFEED_CACHE_DIR")
+    assert settings.cache == tmp_path / "h" / "cache"
+    own = Settings.load(**{"catalog.uri": "sqlite:///x", "catalog.warehouse": "s3://w", "blobs.url": "s3://b"})
+    assert (own.catalog_uri, own.warehouse, own.blob_url) == ("sqlite:///x", "s3://w", "s3://b")
+
+
+def test_the_callers_mapping_stays_as_it_is() -> None:
+    commit = {"min_wait": 0.5}
+    assert Settings.load(**{"commit": commit, "commit.retries": 7}).commit.retries == 7
+    assert commit == {"min_wait": 0.5}
+
+
+def test_settings_are_values() -> None:
+    settings = Settings.load(**{"read.threads": 3})
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.home = Path("/")  # type: ignore[misc]
+
+
+def test_equal_settings_share_a_lake_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Lake.current()
+    assert Lake.current() is one
+    monkeypatch.setenv("LAKEFEED__READ__THREADS", "7")
+    assert Lake.current() is not one
