@@ -46,7 +46,7 @@ from lakefeed.plan.walk import FlatNode, flatten, rebuild
 from lakefeed.run import Local
 from lakefeed.run.changes import Changes, changes
 from lakefeed.run.count import count_rows, known_rows
-from lakefeed.run.edit import delete_rows, overwrite, upsert_into
+from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
 from lakefeed.run.export import collect
 from lakefeed.run.python import dict_batches, rows
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
@@ -80,7 +80,8 @@ class Dataset:
     Args:
         name: the dataset's name: ``photos``, or ``team.photos`` in another namespace.
         version: the version to read, for ever the same rows, or a tag (see `tag`); None: the newest.
-        as_of: read the version that was the newest at that time: a datetime with a time zone, or milliseconds since 1970.
+        as_of: read the version that was the newest at that time: a datetime with a time zone, or milliseconds since
+            1970.
 
     A version is read with the columns that it was written with; the newest rows come with the columns that the dataset
     has now, which `add_column` and its like change without making a version.
@@ -217,7 +218,7 @@ class Dataset:
         return changes(source, first, () if keys is None else arguments.keys(keys))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
-        """Names a version (None: this reference's), so that ``Dataset(name, version=tag)`` reads it. Returns its number.
+        """Names a version (None: this reference's) for ``Dataset(name, version=tag)``. Returns its number.
 
         Raises:
             TagExistsError: the tag stands for another version, and is not to ``move``.
@@ -802,9 +803,8 @@ class Dataset:
             >>> Dataset("regretted").restore(1).to_arrow()["x"].to_pylist()
             [1, 2]
         """
-        how = {"provenance": provenance, "idempotency_key": idempotency_key, "fence": fence}
-        arguments.writing("auto", True, **how)
-        written = catalog.restore(self._lake, self.name, arguments.restored(version), **how)
+        writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
+        written = restore(self._lake, self.name, arguments.restored(version), writing)
         return _made(Dataset, self._lake, None, self.name, written.version)
 
     def add_column(self, name: str, type: Any) -> pa.Schema:

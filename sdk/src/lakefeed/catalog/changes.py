@@ -38,7 +38,7 @@ class Delta:
 class SchemaChanges:
     """How the columns of two versions differ; a column is known by its field id, whatever it is called.
 
-    ``added`` and ``dropped``: name -> type; ``renamed``: old name -> new name; ``retyped``: new name -> (old, new type).
+    ``added`` and ``dropped``: name -> type; ``renamed``: old -> new name; ``retyped``: new name -> (old, new type).
     """
 
     added: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -156,7 +156,9 @@ def _exchanged(
         for manifest in snapshot.manifests(table.io)
         if manifest.content == ManifestContent.DATA and manifest.added_snapshot_id == snapshot.snapshot_id
     ]
-    new, moved, gone = [], [], []
+    new: list[DataFileRef] = []
+    moved: list[DataFileRef] = []
+    gone: list[DataFileRef] = []
     for manifest, entry in entries(table, own, removed=True):
         if entry.snapshot_id != snapshot.snapshot_id:
             continue

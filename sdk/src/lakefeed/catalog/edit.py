@@ -140,7 +140,7 @@ def restore(
     idempotency_key: str | None = None,
     fence: Fence | None = None,
 ) -> DatasetVersion:
-    """A new version whose rows, columns and their order are those of an old one (a number or a tag); no file is written.
+    """A new version whose rows, columns and their order are those of an old one; no data is written.
 
     Where the newest version is like it already, that one is returned.
 

@@ -106,12 +106,10 @@ def rename_column(lake: Lake, name: str, old: str, new: str) -> pa.Schema:
         if old == new:
             return columns
         columns.free(new)
+        declared = (kind.with_name(new) if key == old else kind for key, kind in columns.declared.items())
         return Columns(
             tuple(found.model_copy(update={"name": new}) if one is found else one for one in columns.fields),
-            {
-                new if key == old else key: kind.with_name(new) if key == old else kind
-                for key, kind in columns.declared.items()
-            },
+            {kind.name: kind for kind in declared},
             {new if key == old else key: media for key, media in columns.media.items()},
             columns.dropped_media,
         )

@@ -59,8 +59,8 @@ def data_files(
 ) -> tuple[DataFileRef, ...]:
     """The data files of a snapshot (the current one for ``None``) in total row order: (version, path).
 
-    With a filter (on ``schema``, None: that of the snapshot), those that may hold a matching row. The plan of a snapshot is kept, because a snapshot never
-    changes: later calls read nothing.
+    With a filter (on ``schema``, None: that of the snapshot), those that may hold a matching row. The plan of a
+    snapshot is kept, because a snapshot never changes: later calls read nothing.
 
     Raises:
         VersionNotFoundError: the table has no such snapshot.

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lakefeed.catalog.edit import Draft, edit
+from lakefeed.catalog.edit import restore as restore_version
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.catalog.fit import check_fits
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import DatasetVersion, resolve
+from lakefeed.catalog.versions import DatasetVersion, Pin, resolve
 from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
@@ -79,6 +79,11 @@ def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writin
     return edit(lake, name, revise, **_how(writing))
 
 
+def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:
+    """The version that is what an old one was."""
+    return restore_version(lake, name, version, **_how(writing))
+
+
 def newest(draft: Draft, name: str) -> IcebergSource:
     """The rows as they are now, under the columns that there are now."""
     table = draft.table
@@ -91,8 +96,8 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     columns = tuple(name for name in source.schema.names if name in roots(wanted))
     found = [np.empty(0, np.int64)]
     for place, batch in source.rows_of(file, columns, wanted):
-        true: Any = pc.fill_null(evaluate(wanted, batch), False)
-        found.append(np.flatnonzero(true.to_numpy(zero_copy_only=False)) + place)
+        true: Any = evaluate(wanted, batch)
+        found.append(np.flatnonzero(true.fill_null(False).to_numpy(zero_copy_only=False)) + place)
     return np.concatenate(found)
 
 

@@ -119,7 +119,10 @@ class Upsert:
 
     def _check_distinct(self, table: pa.Table) -> None:
         columns = self._key_columns
-        query = f"SELECT min(place) AS first, count(*) AS times FROM given GROUP BY {columns} HAVING count(*) > 1 ORDER BY 1"
+        query = (
+            f"SELECT min(place) AS first, count(*) AS times FROM given GROUP BY {columns} "
+            "HAVING count(*) > 1 ORDER BY 1"
+        )
         twice = pa.Table.from_batches(stream(self.settings, query, {"given": self._given(table)}, TWICE), TWICE)
         if twice.num_rows:
             shown = table.select(list(self.keys)).take(twice["first"].slice(0, SHOWN_KEYS)).to_pylist()
@@ -197,7 +200,8 @@ class Upsert:
         if self.rows.num_rows > KEYS_IN_A_FILTER or not _in_filters(declared.type):
             return None
         values = cast(joined(self.rows.select([self.keys[0]]).to_batches()), pa.schema([declared]))
-        literals = tuple(Literal(value, declared.type) for value in sorted(set(values.column(0).to_pylist())))
+        distinct: set[Any] = set(values.column(0).to_pylist())
+        literals = tuple(Literal(value, declared.type) for value in sorted(distinct))
         return In(Column((self.keys[0],), declared.type), literals)
 
     # ------------------------------------------------------------------ rows that differ
@@ -220,7 +224,7 @@ class Upsert:
         declared = pa.schema(fields)
         kept = storage_schema(declared)
         old = stored(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
-        given = self.rows.select(declared.names).take(pa.array(match.given))
+        given = self.rows.select(declared.names).take(match.given)
         new = stored(joined(given.to_batches()), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
@@ -252,10 +256,10 @@ class Upsert:
         for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
             stop = start + batch.num_rows
             here = np.flatnonzero(comes[start:stop])
-            taken = batch.take(pa.array(here))
+            taken = batch.take(here)
             if patch is not None and len(here):
                 at = row[start:stop][here]
-                indices = pa.array(at, mask=at < 0)
+                indices: Any = pa.array(at, mask=at < 0)
                 for name in missing:
                     taken = taken.append_column(patch.schema.field(name), patch.column(name).take(indices))
             start = stop
@@ -284,11 +288,11 @@ def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: 
     for place, batch in source.rows_of(file, columns):
         low, high = np.searchsorted(places, [place, place + batch.num_rows])
         if low < high:
-            taken.append(batch.take(pa.array(places[low:high] - place)))
+            taken.append(batch.take(places[low:high] - place))
     return joined(taken).select(list(columns))
 
 
-def _same(before: pa.Array[Any], after: pa.Array[Any]) -> NDArray[np.bool_]:
+def _same(before: Any, after: Any) -> NDArray[np.bool_]:
     """Which values are equal; null equals null, NaN equals NaN."""
     both_null: Any = pc.and_(before.is_null(), after.is_null())
     try:

@@ -146,7 +146,7 @@ class IcebergSource:
             first += len(delta.files)
         return found
 
-    @property
+    @cached_property
     def _compared(self) -> bool:
         return any(delta.less for delta in self.deltas)
 
@@ -363,7 +363,7 @@ def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iter
     for batch in batches:
         low, high = np.searchsorted(places, [start, start + batch.num_rows])
         if low < high:
-            yield batch.take(pa.array(places[low:high] - start))
+            yield batch.take(places[low:high] - start)
         start += batch.num_rows
 
 
