@@ -88,26 +88,26 @@ class Interleave(Node):
         """The chosen rows, and whether they are the last ones."""
         order: list[int] = []
         counts = [0] * len(drawn)
-        ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+        ended = False
         for choice in choices.tolist():
+            ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
             if ended:
                 break
-            source = drawn[choice]
-            if not source.reaches(counts[choice]):
-                if self.stopping == "first_exhausted":
-                    ended = True
-                elif self.stopping == "all_exhausted" and source.again(counts[choice]):
-                    pass
-                else:
-                    ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
-                    continue
-                if ended:
-                    break
-            order.append(choice)
-            counts[choice] += 1
-            if self.stopping != "first_exhausted" and not source.finished and not source.reaches(counts[choice]):
-                ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+            if self._has_next(drawn[choice], counts[choice]):
+                order.append(choice)
+                counts[choice] += 1
+            elif self.stopping == "first_exhausted":
+                ended = True
+                break
         return _arranged([each.pop(count) for each, count in zip(drawn, counts, strict=True)], order), ended
+
+    def _has_next(self, source: _Drawn, taken: int) -> bool:
+        if self.stopping == "first_exhausted":
+            return source.reaches(taken)
+        there = source.reaches(taken) or (self.stopping == "all_exhausted" and source.again(taken))
+        # Whether this one is its last counts at once, not only when one more is asked for.
+        source.reaches(taken + 1)
+        return there
 
     def identity(self) -> dict[str, object]:
         return {
