@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,6 +17,7 @@ from lakefeed.formats import FORMATS
 
 TABLE = pa.table({"x": [1, 2, None, 4], "y": ["a", None, "c", "d"], "z": [0.5, 1.5, 2.5, None]})
 WRITERS: dict[str, Callable[[Path], object]] = {
+    "arrow": lambda path: feather.write_feather(TABLE, path, chunksize=3),
     "csv": lambda path: pacsv.write_csv(TABLE, path),
     "jsonl": lambda path: path.write_text("\n".join(map(json.dumps, TABLE.to_pylist()))),
     "parquet": lambda path: pq.write_table(TABLE, path, row_group_size=3),

@@ -74,6 +74,19 @@ class ReadSettings(_Section):
     prefetch_bytes: int = Field(default=256 * MIB, ge=1)
 
 
+class FileSettings(_Section):
+    """Files that are read by URL: how hard a read tries again, what it waits for (seconds), and what fsspec is told.
+
+    ``options`` by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``.
+    """
+
+    retries: int = Field(default=5, ge=0)
+    min_wait: float = Field(default=0.2, ge=0)
+    max_wait: float = Field(default=10.0, ge=0)
+    timeout: float = Field(default=60.0, gt=0)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
 class SqlSettings(_Section):
     """Queries and joins: bytes of memory before they spill to local disk."""
 
@@ -103,6 +116,7 @@ class Settings(BaseSettings):
     commit: CommitSettings = CommitSettings()
     write: WriteSettings = WriteSettings()
     read: ReadSettings = ReadSettings()
+    files: FileSettings = FileSettings()
     sql: SqlSettings = SqlSettings()
 
     @classmethod

@@ -282,14 +282,30 @@ class Dataset:
         return _made(Dataset, Lake.current(), Scan(BatchesSource(factory, arguments.schema(schema))))
 
     @classmethod
-    def from_file(cls, location: str | Sequence[str]) -> Dataset:
-        """Files by path, glob or URL, streamed: ``.csv``, ``.jsonl`` (``.json`` lines), ``.parquet``, also compressed.
+    def from_file(
+        cls, location: str | Sequence[str], schema: pa.Schema | None = None, format: str | None = None
+    ) -> Dataset:
+        """Files by path, glob or URL, streamed: CSV, JSON lines, Parquet and Arrow, also compressed and in archives.
+
+        Only their beginning is read now; of several remote text files, that of the first.
+
+        Args:
+            location: one or several of: a path; a URL (``https://``, ``s3://``, ``memory://``, …); a chain that leads
+                into an archive or a compressed file: ``zip://folder/*.csv::https://host/data.zip``,
+                ``tar://rows.jsonl::data.tar.gz``, ``gzip://rows.jsonl::https://host/download``. Members of an archive
+                come in the order in which it has them.
+            schema: the columns and types to read, where the beginning of the files tells them wrong. Other columns are
+                left out; a key that a JSON line lacks is null.
+            format: "csv", "jsonl", "parquet" or "arrow", where the suffix does not tell.
 
         Raises:
             MissingFileError: nothing is there.
-            FormatError: an unknown suffix, or a file that is not what its suffix says.
+            FileError: it cannot be read, after trying again what may pass.
+            FormatError: an unknown suffix, or a file that is not what its suffix says; with the line.
+            SchemaError: files that do not fit together; with the file.
         """
-        return _made(Dataset, Lake.current(), Scan(files(arguments.locations(location))))
+        declared = None if schema is None else arguments.schema(schema)
+        return _made(Dataset, Lake.current(), Scan(files(arguments.locations(location), declared, format)))
 
     # ------------------------------------------------------------------ reading
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from fsspec.utils import compressions
-
-from lakefeed.errors import FormatError, listed
-from lakefeed.formats.base import FilePart, Format, opened, stamp
+from lakefeed.errors import FormatError, InvalidArgumentError, listed
+from lakefeed.formats.arrow import Arrow
+from lakefeed.formats.base import FilePart, Format, Streamed, opened, stamp
 from lakefeed.formats.csv import Csv
 from lakefeed.formats.jsonl import JsonLines
 from lakefeed.formats.parquet import Parquet
+from lakefeed.storage.chains import COMPRESSIONS, parse_chain
 
-__all__ = ["FORMATS", "FilePart", "Format", "format_of", "opened", "stamp"]
+__all__ = ["FORMATS", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
-FORMATS: dict[str, Format] = {form.name: form for form in (Csv(), JsonLines(), Parquet())}
+FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonLines(), Parquet())}
 """Add a format: write its file, add it here."""
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        FormatError: there is none; the known ones are listed.
+    """
+    if name not in FORMATS:
+        raise FormatError(f"no format is called {name!r}; there are {listed(FORMATS)}")
+    return FORMATS[name]
 
 
 def format_of(url: str) -> Format:
@@ -26,14 +37,18 @@ def format_of(url: str) -> Format:
         >>> format_of("rows.csv.gz").name
         'csv'
     """
-    name = url.split("::")[0].rsplit("/", 1)[-1].lower()
-    if url.startswith(("http://", "https://")):
-        name = name.split("?")[0]
-    stem, _, last = name.rpartition(".")
-    if last in compressions:
+    name = parse_chain(url).name.lower()
+    stem, dot, last = name.rpartition(".")
+    if dot + last in COMPRESSIONS:
         name = stem
     for form in FORMATS.values():
         if name.endswith(form.suffixes):
             return form
+    if name.endswith((".zip", ".tar", ".tgz")):
+        kind = "zip" if name.endswith(".zip") else "tar"
+        raise InvalidArgumentError(f"{url!r} is an archive; say what is wanted of it, such as '{kind}://*.csv::{url}'")
     known = sorted(suffix for form in FORMATS.values() for suffix in form.suffixes)
-    raise FormatError(f"no format is known for {url!r}; the known suffixes are {listed(known, most=50)}")
+    raise FormatError(
+        f"no format is known for {url!r}; the known suffixes are {listed(known, most=50)}. "
+        f"format= names it where the suffix does not: {listed(FORMATS)}"
+    )

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import fsspec
 import pyarrow as pa
 
-from lakefeed.errors import FileError, FormatError, MissingFileError
+from lakefeed.errors import FormatError, SchemaError, listed
 from lakefeed.expr import Expr
+from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.steady import asked, open_steady, reaching, stamp_of
+from lakefeed.storage.streams import Stream, opened_stream, streams
+
+__all__ = ["ADVICE", "FilePart", "Format", "Streamed", "lines", "opened", "reaching", "reading", "require_columns", "stamp"]
+
+ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
+LINES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -27,50 +36,130 @@ class FilePart:
 
 
 class Format(Protocol):
-    """One file format. Stateless; `read` may be called from several threads."""
+    """One file format. Stateless; its functions may be called from several threads. Most are `Streamed`."""
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     counted: ClassVar[bool]
-    """Whether parts know their row counts."""
+    """Whether parts know their row counts, of files that are `addressable`."""
+
+    def addressable(self, url: str) -> bool:
+        """Whether any part of this file can be read by itself."""
 
     def schema(self, url: str) -> pa.Schema:
         """The schema, without reading the whole file."""
+
+    def check(self, url: str, schema: pa.Schema) -> None:
+        """Raises if the file cannot give the columns of ``schema``, as far as its beginning tells."""
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
         """The parts in row order; those in which no row can match may be left out."""
 
     def read(
-        self, url: str, part: FilePart, schema: pa.Schema, columns: Sequence[str] | None, start: int, stop: int | None
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        exact: bool = True,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows ``[start, stop)`` of a part, streamed, as ``columns`` of ``schema``."""
+        """The rows ``[start, stop)`` of a part, streamed, as ``columns`` of ``schema``.
+
+        ``exact``: a column of the file that ``schema`` lacks is an error, as far as it is seen; else it is left out.
+        """
 
 
-def opened(url: str, compression: str | None = "infer") -> Any:
-    """The file open for reading bytes, decompressed by its suffix.
+class Streamed:
+    """A format that reads a file from front to back. A new one says its names, ``head`` and ``rows``.
+
+    Files in archives and behind compressions come for free.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    counted: ClassVar[bool] = False
+    kind: ClassVar[str] = ""
+    """What messages call it, if not by its name."""
+
+    def head(self, stream: Stream) -> pa.Schema:
+        """The schema of an open file, of which it should read no more than the beginning."""
+        raise NotImplementedError(type(self).__name__)
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of an open file; see `Format.read`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def addressable(self, url: str) -> bool:
+        return False
+
+    def schema(self, url: str) -> pa.Schema:
+        return self.first_head(url)
+
+    def check(self, url: str, schema: pa.Schema) -> None:
+        with closing(self.all_rows(url, schema, None, exact=False)) as batches:
+            next(batches, None)
+
+    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
+        yield FilePart(0, None)
+
+    def read(
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        exact: bool = True,
+    ) -> Iterator[pa.RecordBatch]:
+        return self.all_rows(url, schema, columns, exact=exact)
+
+    def first_head(self, url: str) -> pa.Schema:
+        """The schema of the (first) file."""
+        with closing(streams(url)) as found:
+            stream = next(found)
+            with reading(stream.url, self.kind or self.name, ADVICE):
+                return self.head(stream)
+
+    def all_rows(
+        self, url: str, schema: pa.Schema, columns: Sequence[str] | None, *, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of every file that the URL leads to."""
+        with closing(streams(url)) as found:
+            for stream in found:
+                with reading(stream.url, self.kind or self.name, ADVICE):
+                    yield from self.rows(stream, schema, columns, exact)
+
+
+@contextmanager
+def opened(url: str, compression: str | None = "infer") -> Iterator[Any]:
+    """The file open for reading bytes: (the first one) that a URL leads to, or with ``compression=None`` the bytes there.
 
     Raises:
         MissingFileError: it is not there, or a folder.
         FileError: it may not be read.
     """
-    with reaching(url):
-        return fsspec.open(url, "rb", compression=compression).open()
+    with opened_stream(url) if compression == "infer" else closing(open_steady(url)) as file:
+        yield file
 
 
-@contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Errors of getting at a file as ours."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {url!r}") from error
-    except IsADirectoryError as error:
-        raise MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}") from error
-    except PermissionError as error:
-        raise FileError(f"{url!r} may not be read: {error}") from error
+def require_columns(url: str, found: pa.Schema, wanted: pa.Schema) -> None:
+    """Raises SchemaError where a file lacks columns that it must have."""
+    missing = [name for name in wanted.names if name not in found.names]
+    if missing:
+        raise SchemaError(f"{url!r} has no columns {listed(missing)}; it has {listed(found.names)}")
 
 
-BROKEN = (pa.ArrowException, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, UnicodeDecodeError)
+BROKEN = (
+    pa.ArrowException, EOFError, UnicodeDecodeError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @contextmanager
@@ -79,17 +168,25 @@ def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
-        raise FormatError(f"{url!r} cannot be read as {form}: {error}{advice}") from error
+        hint = advice if isinstance(error, pa.ArrowInvalid) else ""
+        raise FormatError(f"{url!r} cannot be read as {form}: {error}{hint}") from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
         # So Arrow says that the bytes inside a file make no sense.
-        raise FormatError(f"{url!r} cannot be read as {form}: {error}{advice}") from error
+        raise FormatError(f"{url!r} cannot be read as {form}: {error}") from error
 
 
 def stamp(url: str) -> tuple[Any, ...]:
     """What tells that a file is still the same one: its size and its modification time or entity tag."""
-    fs, path = fsspec.core.url_to_fs(url)
-    with reaching(url):
-        info = fs.info(path)
-    return info.get("size"), info.get("mtime") or info.get("ETag") or info.get("LastModified")
+    return stamp_of(asked(parse_chain(url).base, lambda fs, path: fs.info(path)))
+
+
+def lines(file: Any) -> Iterator[bytes]:
+    """The lines of an open file."""
+    rest = b""
+    while piece := file.read(LINES_BYTES):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -13,29 +13,59 @@ import pyarrow.parquet as pq
 from fsspec.core import split_protocol
 
 from lakefeed.expr import Bounds, Expr, can_match, paths
-from lakefeed.formats.base import FilePart, opened, reaching, reading, stamp
+from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
+from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.streams import Stream, spooled
 
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
+BATCH_ROWS = 65_536
 
 
-class Parquet:
-    """``.parquet`` files."""
+class Parquet(Streamed):
+    """``.parquet`` files. One in an archive is copied to local disk while it is read."""
 
     name: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
     counted: ClassVar[bool] = True
 
+    def addressable(self, url: str) -> bool:
+        return parse_chain(url).plain
+
     def schema(self, url: str) -> pa.Schema:
-        return _file(url).footer().schema.to_arrow_schema()
+        return _file(url).footer().schema.to_arrow_schema() if self.addressable(url) else super().schema(url)
+
+    def check(self, url: str, schema: pa.Schema) -> None:
+        require_columns(url, self.schema(url), schema)
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
-        return _file(url).groups(predicate)
+        return _file(url).groups(predicate) if self.addressable(url) else super().parts(url, predicate)
 
     def read(
-        self, url: str, part: FilePart, schema: pa.Schema, columns: Sequence[str] | None, start: int, stop: int | None
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        exact: bool = True,
     ) -> Iterator[pa.RecordBatch]:
+        if part.rows is None:
+            return super().read(url, part, schema, columns, start, stop, exact=exact)
         return _file(url).read(part.key, columns, start, stop)
+
+    def head(self, stream: Stream) -> pa.Schema:
+        with spooled(stream.file) as copy, pq.ParquetFile(copy) as file:
+            return file.schema_arrow
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        names = None if columns is None else list(columns)
+        with spooled(stream.file) as copy, pq.ParquetFile(copy) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
 def _file(url: str) -> ParquetFile:
@@ -125,20 +155,41 @@ def within(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> I
 
 def bounds(metadata: pq.FileMetaData, group: int, predicate: Expr) -> dict[tuple[str, ...], Bounds]:
     """The statistics of the columns that the predicate reads, as far as the file has them."""
-    wanted = {".".join(map(str, path)): path for path in paths(predicate)}
+    wanted = {path for path in paths(predicate) if all(isinstance(step, str) for step in path)}
     info = metadata.row_group(group)
-    shown = [info.column(index).path_in_schema for index in range(info.num_columns)]
+    leaves = _leaves(metadata.schema.to_arrow_schema())
     found: dict[tuple[str, ...], Bounds] = {}
-    for index in range(info.num_columns):
-        path = wanted.get(shown[index])
-        if path is None or shown.count(shown[index]) > 1:  # the column "a.b" and the field b of a look the same
+    for index in range(info.num_columns if len(leaves) == info.num_columns else 0):
+        path = leaves[index]
+        if path is None or path not in wanted:
             continue
         column = info.column(index)
         if column.is_stats_set and column.statistics is not None:
-            found[tuple(map(str, path))] = _bounds(column.statistics, info.num_rows)
+            found[path] = _bounds(column.statistics, info.num_rows)
+    return found
+
+
+def _leaves(fields: Iterable[pa.Field[Any]], above: tuple[str, ...] = ()) -> list[tuple[str, ...] | None]:
+    """The path of each column that is stored, in the order in which they are; None for what lies inside lists and maps.
+
+    Names alone do not tell: a column "a.b" and the field b of a struct a are both stored as "a.b".
+    """
+    found: list[tuple[str, ...] | None] = []
+    for field in fields:
+        kind = field.type
+        inner = [kind.field(place) for place in range(kind.num_fields)]
+        if not inner or isinstance(kind, pa.DictionaryType):
+            found.append((*above, field.name))
+        elif isinstance(kind, pa.StructType):
+            found += _leaves(inner, (*above, field.name))
+        else:
+            found += [None] * len(_leaves(inner))
     return found
 
 
 def _bounds(statistics: pq.Statistics, rows: int) -> Bounds:
-    low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
+    try:
+        low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
+    except (pa.ArrowException, ArithmeticError, ImportError, ValueError):
+        low = high = None  # no Python value can be made of it: nanoseconds without pandas, years beyond 9999
     return Bounds(low, high, statistics.null_count, rows)

@@ -1,64 +1,90 @@
-"""Rows of files in a known format: local paths and fsspec URLs."""
+"""Rows of files in a known format: local paths and fsspec URLs, in archives and behind compressions too."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
-from lakefeed.formats import FORMATS, FilePart, Format, format_of, stamp
-from lakefeed.plan import Fragment, Pushdown, cut
+from lakefeed.formats import FORMATS, FilePart, Format, format_named, format_of, stamp
+from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
 
 FIELD_ID = b"PARQUET:field_id"
 
 
 @dataclass(frozen=True)
 class FilesSource:
-    """Files of one format and one schema, in the order given."""
+    """Files of one format and one schema, in the order given.
+
+    ``declared``: the columns and types to read, instead of those that the files show; others are left out.
+    """
 
     urls: tuple[str, ...]
     format_name: str
+    declared: pa.Schema | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns of the first file, in types that hold what all of them have."""
-        schemas = [self._format.schema(url) for url in self.urls]
-        first = schemas[0]
+        if self.declared is not None:
+            for url in self._looked_at:
+                self._format.check(url, self.declared)
+            return self.declared
+        schemas = {url: _plain(self._format.schema(url)) for url in self._looked_at}
+        first = schemas[self.urls[0]]
         twice = sorted({name for name in first.names if first.names.count(name) > 1})
         if twice or not first.names:
             raise SchemaError(f"{self.urls[0]!r} needs columns of different names; more than once: {listed(twice)}")
-        for url, other in zip(self.urls, schemas, strict=True):
-            if sorted(other.names) != sorted(first.names):
-                raise SchemaError(
-                    f"{url!r} has columns {listed(other.names)} where {self.urls[0]!r} has {listed(first.names)}; "
-                    "files read together must have the same columns"
-                )
+        return reduce(self._joined, schemas.items(), first)
+
+    @property
+    def _looked_at(self) -> tuple[str, ...]:
+        """The files that are opened for their schema: all of them, where that reads little and from near."""
+        near = [url for url in self.urls if self._format.counted or _protocol(url) in NEVER_BUSY]
+        return tuple(dict.fromkeys([self.urls[0], *near]))
+
+    def _joined(self, schema: pa.Schema, more: tuple[str, pa.Schema]) -> pa.Schema:
+        url, other = more
+        if sorted(other.names) != sorted(schema.names):
+            raise SchemaError(
+                f"{url!r} has columns {listed(other.names)} where {self.urls[0]!r} has {listed(schema.names)}; "
+                "files read together must have the same columns"
+            )
+        return pa.schema([self._wider(field, other.field(field.name), url) for field in schema])
+
+    def _wider(self, field: pa.Field[Any], other: pa.Field[Any], url: str) -> pa.Field[Any]:
         try:
-            return pa.unify_schemas([_plain(schema) for schema in schemas], promote_options="permissive")
-        except pa.ArrowTypeError as error:
-            raise TypeMismatchError(f"the files do not fit together, read them one by one: {error}") from error
+            return pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive").field(0)
+        except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise TypeMismatchError(
+                f"column {field.name!r} is {other.type} in {url!r} and {field.type} in the files before it; these do "
+                "not fit together: read them one by one, or give from_file(…, schema=…)"
+            ) from error
 
     @property
     def identity(self) -> str:
         stamps = [(url, *stamp(url)) for url in self.urls]
-        return f"{self.format_name}:{stamps}"
+        types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
+        return f"{self.format_name}:{stamps}{types}"
 
-    @property
+    @cached_property
     def ranged(self) -> bool:
-        return self._format.counted
+        return self._format.counted and all(self._format.addressable(url) for url in self.urls)
 
     @property
     def nested(self) -> bool:
         return False
 
     def count(self) -> int | None:
-        if not self._format.counted:
+        if not self.ranged:
             return None
         return sum(part.rows or 0 for url in self.urls for part in self._format.parts(url, None))
 
@@ -73,10 +99,11 @@ class FilesSource:
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         url, part = fragment.key
         assert isinstance(part, FilePart)
-        columns = None if pushdown.columns is None else list(pushdown.columns)
-        schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
-        for batch in self._format.read(url, part, self.schema, columns, fragment.start, fragment.stop):
-            yield _fitted(batch, schema, url)
+        exact, schema = self.declared is None, projected(self.schema, pushdown)
+        columns = None if exact and pushdown.columns is None else schema.names
+        batches = self._format.read(url, part, self.schema, columns, fragment.start, fragment.stop, exact=exact)
+        for batch in batches:
+            yield _fitted(batch, schema, url, all_of_it=columns is None)
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
@@ -87,41 +114,61 @@ class FilesSource:
         return FORMATS[self.format_name]
 
 
-def files(locations: str | Sequence[str]) -> FilesSource:
+def files(locations: str | Sequence[str], schema: pa.Schema | None = None, form: str | None = None) -> FilesSource:
     """The files at these paths, globs or URLs.
+
+    Args:
+        locations: one or several.
+        schema: the columns and types to read, instead of those that the files show.
+        form: the name of their format, instead of what the suffix says.
 
     Raises:
         MissingFileError: nothing is there.
-        FormatError: a suffix that no format has.
-        InvalidArgumentError: no location, or files of several formats.
+        FormatError: a suffix that no format has, or no format of that name.
+        InvalidArgumentError: no location, files of several formats, or a chain that leads nowhere.
     """
     given = [locations] if isinstance(locations, str) else list(locations)
     if not given:
         raise InvalidArgumentError("from_file needs at least one path")
-    urls = tuple(url for location in given for url in _expand(str(location)))
-    names = {format_of(url).name for url in urls}
+    known = None if form is None else format_named(form).name
+    urls = tuple(url for location in given for url in _expand(str(location), known))
+    names = {known or format_of(url).name for url in urls}
     if len(names) > 1:
         raise InvalidArgumentError(
             f"from_file got files of several formats, {listed(sorted(names))}; read them one at a time"
         )
-    return FilesSource(urls, names.pop())
+    return FilesSource(urls, names.pop(), schema)
 
 
-def _expand(location: str) -> list[str]:
-    protocol, _ = split_protocol(location)
-    if protocol in ("http", "https"):
-        format_of(location)
+def _expand(location: str, form: str | None) -> list[str]:
+    chain = parse_chain(location)
+    inside = location.removesuffix(chain.base)
+    protocol, _ = split_protocol(chain.base)
+    if not chain.base:
+        raise InvalidArgumentError(f"{location!r} ends in '::' and so leads nowhere")
+    if protocol in WEB:
+        _ = form or format_of(location)
         return [location]  # whether it is there shows when it is read; a second request would only ask it twice
-    fs, path = fsspec.core.url_to_fs(location)
-    if glob.has_magic(location) and not fs.exists(path):
-        found = [name for name in sorted(fs.glob(path)) if not fs.isdir(name)]
+    there = asked(chain.base, lambda fs, path: fs.exists(path))
+    if glob.has_magic(chain.base) and not there:
+        found = asked(chain.base, lambda fs, path: _matching(fs, path, bool(protocol)))
         if not found:
             raise MissingFileError(f"no file matches {location!r}")
-        return [fs.unstrip_protocol(name) if protocol else name for name in found]
-    format_of(location)
-    if not fs.exists(path):
-        raise MissingFileError(f"there is no file {location!r}")
+        return [f"{inside}{name}" for name in found]
+    _ = form or format_of(location)
+    if not there:
+        raise MissingFileError(f"there is no file {chain.base!r}")
     return [location]
+
+
+def _matching(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
+    names = [name for name in sorted(fs.glob(pattern)) if not fs.isdir(name)]
+    return [fs.unstrip_protocol(name) for name in names] if with_protocol else names
+
+
+def _protocol(url: str) -> str | None:
+    protocol: str | None = split_protocol(parse_chain(url).base)[0]
+    return protocol
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
@@ -135,13 +182,25 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str) -> pa.RecordBatch:
-    columns = [batch.column(name) for name in schema.names]
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bool) -> pa.RecordBatch:
+    names = batch.schema.names
+    if any(name not in names for name in schema.names) or (all_of_it and len(names) > len(schema)):
+        raise SchemaError(
+            f"{url!r} has columns {listed(names)} where {listed(schema.names)} were to be read; files read together "
+            "must have the same columns"
+        )
+    columns = [_cast(batch.column(field.name), field, url) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any]:
     try:
-        fitted = [
-            column if column.type.equals(field.type) else column.cast(field.type)
-            for column, field in zip(columns, schema, strict=True)
-        ]
+        fitted = column if column.type.equals(field.type) else column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise FormatError(f"{url!r} has values that do not fit the other files' types: {error}") from error
-    return pa.RecordBatch.from_arrays(fitted, schema=schema)
+        raise FormatError(
+            f"{url!r}: column {field.name!r} has values that do not fit the type {field.type}: {error}. "
+            "from_file(…, schema=…) says which types to read"
+        ) from error
+    if fitted.null_count and not field.nullable:
+        raise FormatError(f"{url!r}: column {field.name!r} holds nulls, which the schema says it does not")
+    return fitted

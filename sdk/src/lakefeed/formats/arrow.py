@@ -1,0 +1,168 @@
+"""Arrow IPC files (also called Feather): parts are record batches, read one at a time.
+
+The streaming variant, which has no table of contents, is read from front to back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from lakefeed.errors import FormatError
+from lakefeed.expr import Expr
+from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
+from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.steady import is_local
+from lakefeed.storage.streams import Stream
+
+MAGIC = b"ARROW1"
+OLD_FEATHER = b"FEA1"
+FILES_CACHED = 4096
+
+
+class Arrow(Streamed):
+    """``.arrow``, ``.ipc`` and ``.feather`` files, of both variants."""
+
+    name: ClassVar[str] = "arrow"
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".ipc", ".feather")
+    counted: ClassVar[bool] = True
+
+    def addressable(self, url: str) -> bool:
+        return parse_chain(url).plain and _index(url) is not None
+
+    def schema(self, url: str) -> pa.Schema:
+        if not self.addressable(url):
+            return super().schema(url)
+        with _opened(url, None) as file:
+            return file.schema
+
+    def head(self, stream: Stream) -> pa.Schema:
+        with _stream(stream) as reader:
+            return reader.schema
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        with _stream(stream) as reader:
+            for batch in reader:
+                yield batch if columns is None else batch.select([name for name in columns if name in batch.schema.names])
+
+    def check(self, url: str, schema: pa.Schema) -> None:
+        require_columns(url, self.schema(url), schema)
+
+    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
+        if not self.addressable(url):
+            return super().parts(url, predicate)
+        rows, size = _index(url) or ((), 0)
+        each = size // max(len(rows), 1)
+        return (FilePart(place, count, each) for place, count in enumerate(rows))
+
+    def read(
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        exact: bool = True,
+    ) -> Iterator[pa.RecordBatch]:
+        if part.rows is None:
+            yield from super().read(url, part, schema, columns, start, stop, exact=exact)
+            return
+        with _opened(url, columns) as file:
+            batch = file.get_batch(part.key)
+            yield batch.slice(start, None if stop is None else stop - start)
+
+
+_known: dict[tuple[str, object], tuple[tuple[int, ...], int] | None] = {}
+_keeping = Lock()
+
+
+def _index(url: str) -> tuple[tuple[int, ...], int] | None:
+    """The rows of each batch of a file, and its bytes; None for the variant that has no table of contents."""
+    key = (url, stamp(url))
+    if key not in _known:
+        found = _counted(url)
+        with _keeping:
+            _known[key] = found
+            while len(_known) > FILES_CACHED:
+                _known.pop(next(iter(_known)))
+    return _known[key]
+
+
+def _counted(url: str) -> tuple[tuple[int, ...], int] | None:
+    with opened(url, None) as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            return None
+    # The number of rows stands in each batch's own header; one column is read with it.
+    with _opened(url, 0) as file:
+        rows = tuple(file.get_batch(place).num_rows for place in range(file.num_record_batches))
+    return rows, int(stamp(url)[0] or 0)
+
+
+@contextmanager
+def _opened(url: str, columns: Sequence[str] | int | None) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    """The file, of which only some columns (or the one at a place) are read."""
+    with reaching(url), reading(url, Arrow.name), _source(url) as source:
+        with pa.ipc.open_file(source) as whole:
+            names = whole.schema.names
+            if columns is None or not names:
+                yield whole
+                return
+        source.seek(0)
+        fields = [columns] if isinstance(columns, int) else [names.index(name) for name in columns if name in names]
+        with pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields)) as some:
+            yield some
+
+
+@contextmanager
+def _source(url: str) -> Iterator[Any]:
+    if is_local(url):
+        with opened(url, None) as file, pa.memory_map(file.name) as mapped:
+            yield mapped
+    else:
+        with opened(url, None) as file:
+            yield file
+
+
+@contextmanager
+def _stream(stream: Stream) -> Iterator[Any]:
+    """The batches of an open file of either variant."""
+    source = _Peeked(stream.file)
+    begin = source.peek(len(MAGIC) + 2)
+    if begin.startswith(OLD_FEATHER):
+        raise FormatError(f"{stream.url!r} is of the first version of Feather, which is out of use; write it again")
+    if begin.startswith(MAGIC):
+        source.read(len(MAGIC) + 2)  # what follows is a stream, and then the table of contents
+    with pa.ipc.open_stream(source) as reader:
+        yield reader
+
+
+class _Peeked:
+    """A file of which the beginning can be looked at."""
+
+    closed = False
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._ahead = b""
+
+    def peek(self, size: int) -> bytes:
+        self._ahead += self._file.read(size - len(self._ahead))
+        return self._ahead
+
+    def read(self, size: int) -> bytes:
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        return taken + self._file.read(size - len(taken)) if len(taken) < size else taken
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,119 @@
+"""Chained URLs: a file inside an archive, or behind a compression, that lies at another URL."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fsspec.utils import glob_translate
+
+from lakefeed.errors import InvalidArgumentError, listed
+
+ARCHIVES = frozenset({"zip", "tar"})
+COMPRESSIONS = {
+    ".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd", ".lz4": "lz4",
+}  # fmt: skip
+LINKS = ARCHIVES | frozenset(COMPRESSIONS.values())
+
+_LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_MAGIC = re.compile(r"[*?[]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step into a file: ``kind`` of `LINKS`, and what there is to be had: a member, or a pattern of members."""
+
+    kind: str
+    path: str
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a pattern."""
+        return self.kind in ARCHIVES and bool(_MAGIC.search(self.path))
+
+    def matches(self, member: str) -> bool:
+        """Whether a member of an archive is asked for; a name is a name first."""
+        return member == self.path or (self.many and re.match(glob_translate(self.path), member) is not None)
+
+    def __str__(self) -> str:
+        return f"{self.kind}://{self.path}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A URL taken apart: ``base`` lies somewhere, and ``links`` lead into it, the first of them from the base."""
+
+    base: str
+    links: tuple[Link, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the file that is read at the end is called."""
+        stem = next((link.path for link in reversed(self.links) if link.path), None)
+        if stem is None:
+            stem = without_query(self.base)
+            for _ in self.links:
+                stem = stem.removesuffix(_suffix(stem))
+        return stem.rsplit("/", 1)[-1]
+
+    @property
+    def compression(self) -> str | None:
+        """How the file that is read at the end is compressed, by its name; a link that unpacks it has done so."""
+        unpacked = bool(self.links) and self.links[-1].kind not in ARCHIVES
+        return None if unpacked else COMPRESSIONS.get(_suffix(self.name.lower()))
+
+    @property
+    def plain(self) -> bool:
+        """Whether the bytes at ``base`` are the file itself, so that any part of it can be read."""
+        return not self.links and self.compression is None
+
+    @property
+    def many(self) -> bool:
+        """Whether it may lead to several files."""
+        return any(link.many for link in self.links)
+
+
+def parse_chain(url: str) -> Chain:
+    """The URL taken apart.
+
+    Raises:
+        InvalidArgumentError: a link that leads nowhere, or out of its archive.
+
+    Example:
+        >>> parse_chain("zip://a/b.json::https://host/x.zip")
+        Chain(base='https://host/x.zip', links=(Link(kind='zip', path='a/b.json'),))
+    """
+    *outer, base = url.split("::")
+    found = [_LINK.fullmatch(part) for part in outer]
+    if not outer or None in found:  # no chain: "::" may stand in a file's name
+        return Chain(url)
+    return Chain(base, tuple(_link(match[1].lower(), match[2], url) for match in reversed(found) if match))
+
+
+def _link(kind: str, path: str, url: str) -> Link:
+    if kind not in LINKS:
+        raise InvalidArgumentError(
+            f"{url!r}: {kind!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
+        )
+    if kind in ARCHIVES and not path:
+        raise InvalidArgumentError(f"{url!r} names no member of the archive, such as {kind}://folder/*.csv::…")
+    if kind in ARCHIVES and leads_out(path):
+        raise InvalidArgumentError(f"{url!r}: {path!r} leads out of the archive; members have relative names without '..'")
+    return Link(kind, path)
+
+
+def leads_out(member: str) -> bool:
+    """Whether a member's name is absolute or climbs."""
+    absolute = member.startswith(("/", "\\")) or _DRIVE.match(member) is not None
+    return absolute or ".." in re.split(r"[/\\]", member)
+
+
+def without_query(url: str) -> str:
+    """A URL of the web without its query."""
+    return re.split(r"[?#]", url, maxsplit=1)[0] if url.startswith(("http://", "https://")) else url
+
+
+def _suffix(name: str) -> str:
+    stem, dot, last = name.rpartition(".")
+    return dot + last if stem and "/" not in last else ""

@@ -1,0 +1,332 @@
+"""Files at URLs, read steadily: what fails for a moment is tried again."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.core import split_protocol
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from lakefeed.config import FileSettings, Settings
+from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ANY_BYTES = 1 << 20
+LOCAL = (None, "file", "local")
+NEVER_BUSY = (*LOCAL, "memory")
+WEB = ("http", "https")
+EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+
+MISSING_STATUS = frozenset({404, 410})
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT_ERRNO = frozenset(
+    {errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH,
+     errno.ENETUNREACH, errno.EPIPE, errno.ETIMEDOUT}
+)  # fmt: skip
+# By name: their libraries are optional.
+TRANSIENT_CLASSES = frozenset(
+    {"ClientConnectionError", "ClientPayloadError", "ConnectTimeoutError", "EndpointConnectionError",
+     "IncompleteRead", "IncompleteReadError", "ReadTimeoutError", "ResponseStreamingError"}
+)  # fmt: skip
+
+
+def is_local(url: str) -> bool:
+    """Whether it is on this machine's disks."""
+    return split_protocol(url)[0] in LOCAL
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL, configured, and the path in it.
+
+    Raises:
+        MissingDependencyError: its library is not installed.
+        FileError: there is no such file system.
+    """
+    protocol = split_protocol(url)[0]
+    try:
+        return fsspec.core.url_to_fs(url, **({} if protocol in NEVER_BUSY else _options(str(protocol))))
+    except ImportError as error:
+        extra = EXTRAS.get(str(protocol))
+        advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
+        raise MissingDependencyError(f"{url!r} needs another library{advice}: {error}") from error
+    except ValueError as error:
+        raise FileError(f"{url!r} cannot be opened: {error}") from error
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    files = Settings.load().files
+    options = dict(files.options.get(protocol, {}))
+    if protocol in WEB and "client_kwargs" not in options:
+        from aiohttp import ClientTimeout
+
+        # By default all of a download must end within minutes, however it goes.
+        options["client_kwargs"] = {
+            "timeout": ClientTimeout(total=None, sock_connect=files.timeout, sock_read=files.timeout),
+            "headers": {"Accept-Encoding": "identity"},  # places count the bytes of the file
+        }
+    return options
+
+
+def asked(url: str, question: Callable[[Any, str], T]) -> T:
+    """The file system's answer to a question about a URL.
+
+    Raises:
+        MissingFileError, FileError: there is nothing, or no answer, after trying again.
+    """
+    if split_protocol(url)[0] not in NEVER_BUSY:
+        return tried(url, lambda: question(*filesystem(url)))
+    with reaching(url):
+        return question(*filesystem(url))
+
+
+def open_steady(url: str) -> Any:
+    """The bytes at a URL, open for reading; reading goes on where it was after an error that passes.
+
+    Raises:
+        MissingFileError: it is not there, or a folder.
+        FileError: it may not be read.
+    """
+    if split_protocol(url)[0] not in NEVER_BUSY:
+        return SteadyFile(url)
+    with reaching(url):
+        fs, path = filesystem(url)
+        return fs.open(path, "rb")
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Errors of getting at a file as ours."""
+    try:
+        yield
+    except LakefeedError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingFileError(f"there is no file {url!r}") from error
+    except IsADirectoryError as error:
+        raise MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}") from error
+    except PermissionError as error:
+        raise FileError(f"{url!r} may not be read: {error}") from error
+
+
+class SteadyFile(io.RawIOBase):
+    """A remote file. A read gives all that was asked for, and survives what passes. Not for several threads.
+
+    What a server only gives from front to back is copied to local disk once somebody wants it in another order.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._settings = Settings.load().files
+        self._place = 0
+        self._size: int | None = None
+        self._stamp: tuple[Any, ...] | None = None
+        self._ranges = True
+        self._file: Any = None
+        self._copy: Any = None
+        tried(url, self._opened, self._drop, self._settings)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END and self._size is None:
+            self._copied()
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size or 0}[whence]
+        place = max(start + offset, 0)
+        if place != self._place:
+            if not self._ranges:
+                self._copied()
+            self._place = place
+            (self._copy or self._opened()).seek(place)
+        return place
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = size if size is not None and size >= 0 else None
+        pieces = []
+        while left is None or left > 0:
+            ask = ANY_BYTES if left is None else left
+            piece = tried(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
+            if not piece:
+                break
+            pieces.append(piece)
+            left = None if left is None else left - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._drop()
+            if self._copy is not None:
+                self._copy.close()
+        super().close()
+
+    def _some(self, size: int) -> bytes:
+        try:
+            piece: bytes = (self._copy or self._opened()).read(size)
+        except ValueError as error:
+            if "range requests" not in str(error):
+                raise
+            self._drop()
+            self._ranges = False
+            piece = self._opened().read(size)
+        self._place += len(piece)
+        return piece
+
+    def _opened(self) -> Any:
+        """The file as it is open, or opened again at the place where reading was."""
+        if self._file is None:
+            fs, path = filesystem(self._url)
+            file = fs.open(path, "rb", **({} if self._ranges else {"block_size": 0}))
+            stamp = stamp_of({"size": file.size, **(getattr(file, "details", None) or {})})
+            if self._ranges and self._stamp not in (None, stamp):
+                file.close()
+                raise FileError(f"{self._url!r} changed while it was read; read it again")
+            self._file, self._stamp, self._size = file, stamp, file.size
+            self._ranges = file.size is not None
+            self._go_to(self._place)
+        return self._file
+
+    def _go_to(self, place: int) -> None:
+        if self._ranges:
+            self._file.seek(place)
+            return
+        while place > 0:
+            skipped = self._file.read(min(place, ANY_BYTES))
+            if not skipped:
+                raise FileError(f"{self._url!r} became shorter while it was read; read it again")
+            place -= len(skipped)
+
+    def _copied(self) -> None:
+        place, self._place = self._place, 0
+        self._drop()
+        whole = tempfile.TemporaryFile(prefix="lakefeed-")  # noqa: SIM115  # closed with this file
+        while piece := self.read(ANY_BYTES):
+            whole.write(piece)
+        self._copy, self._size, self._place = whole, whole.tell(), place
+        whole.seek(place)
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def stamp_of(info: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells that a file is still the same one: its size and its modification time or entity tag."""
+    times = ("mtime", "ETag", "LastModified", "Last-Modified", "last_modified")
+    return info.get("size"), next((info[key] for key in times if info.get(key)), None)
+
+
+def tried(
+    url: str, work: Callable[[], T], between: Callable[[], None] | None = None, settings: FileSettings | None = None
+) -> T:
+    """What ``work`` gives, tried again after what passes, with ``between`` called before.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileError: anything else that the file system raises; for what passes, after the last try.
+    """
+    chosen = settings or Settings.load().files
+
+    def again(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.info("reading %s again after try %d: %s", url, state.attempt_number, error)
+        if between is not None:
+            between()
+
+    attempts = Retrying(
+        stop=stop_after_attempt(chosen.retries + 1),
+        wait=_Wait(chosen),
+        retry=retry_if_exception(passes),
+        before_sleep=again,
+        reraise=True,
+    )
+    try:
+        return attempts(work)
+    except LakefeedError:
+        raise
+    except Exception as error:
+        raise _explained(url, error, chosen.retries + 1 if passes(error) else 1) from error
+
+
+class _Wait(wait_exponential):
+    """Longer each time, and no shorter than the server asks for."""
+
+    def __init__(self, settings: FileSettings) -> None:
+        super().__init__(multiplier=settings.min_wait, max=settings.max_wait)
+        self._most = settings.max_wait
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        wanted = max((_seconds(link) for link in _causes(error)), default=0.0)
+        return max(super().__call__(retry_state), min(wanted, self._most))
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    for link in _causes(error):
+        status = _status(link)
+        if status is not None:
+            return status in TRANSIENT_STATUS
+        if isinstance(link, LakefeedError):
+            return False
+        if isinstance(link, TimeoutError | ConnectionError) or getattr(link, "errno", None) in TRANSIENT_ERRNO:
+            return True
+        if TRANSIENT_CLASSES & {kind.__name__ for kind in type(link).__mro__}:
+            return True
+    return False
+
+
+def _explained(url: str, error: Exception, tries: int) -> FileError:
+    *_, root = causes = list(_causes(error))
+    statuses = {status for link in causes if (status := _status(link)) is not None}
+    if isinstance(error, IsADirectoryError):
+        return MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}")
+    if statuses & MISSING_STATUS or (isinstance(error, FileNotFoundError) and not statuses and tries == 1):
+        return MissingFileError(f"there is no file {url!r}")
+    after = f" after {tries} tries" if tries > 1 else ""
+    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {root}"
+    return FileError(f"{url!r} cannot be read{after}: {reason}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: fsspec hides the answer of a server behind "not found"."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of the answer that an error tells of, where it is one of HTTP."""
+    response = getattr(error, "response", None)
+    found = getattr(error, "status", None) or getattr(response, "status_code", None)
+    if isinstance(response, dict):  # botocore
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return found if isinstance(found, int) else None
+
+
+def _seconds(error: BaseException) -> float:
+    """What the server asked to wait."""
+    asked_for = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
+    return float(asked_for) if asked_for.isdecimal() else 0.0

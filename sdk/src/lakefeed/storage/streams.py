@@ -1,0 +1,180 @@
+"""Files open for reading, through compressions and archives; an archive is gone through once, whatever is wanted of it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
+from lakefeed.storage.chains import Link, leads_out, parse_chain
+from lakefeed.storage.steady import open_steady
+
+DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
+    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zstd": lambda file: pa.CompressedInputStream(file, "zstd"),
+    "lz4": lambda file: pa.CompressedInputStream(file, "lz4"),
+}
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A file that is open: ``url`` leads to it alone; ``file`` is read once, from front to back."""
+
+    url: str
+    file: Any
+
+
+def streams(url: str) -> Generator[Stream]:
+    """The files that a URL leads to, one after the other; those of an archive in the order in which it has them.
+
+    Each is open until the next one is asked for.
+
+    Raises:
+        MissingFileError: there is none.
+        FormatError: an archive is broken, or the name of a member leads out of it.
+        FileError: the bytes cannot be had.
+    """
+    chain = parse_chain(url)
+    with closing(open_steady(chain.base)) as file:
+        if chain.compression is None or chain.links:
+            yield from _through(chain.links, file, chain.base)
+        else:
+            with closing(DECOMPRESSORS[chain.compression](file)) as plain:
+                yield Stream(url, plain)
+
+
+@contextmanager
+def opened_stream(url: str) -> Iterator[Any]:
+    """The (first) file that a URL leads to."""
+    with closing(streams(url)) as found:
+        yield next(found).file
+
+
+def _through(links: tuple[Link, ...], file: Any, url: str) -> Iterator[Stream]:
+    if not links:
+        yield Stream(url, file)
+        return
+    link, *deeper = links
+    if link.kind in DECOMPRESSORS:
+        with closing(DECOMPRESSORS[link.kind](file)) as plain:
+            yield from _through(tuple(deeper), plain, f"{link}::{url}")
+        return
+    for name, member in _members(link, file, url):
+        inner = f"{link.kind}://{name}::{url}"
+        compression = None if deeper else parse_chain(inner).compression
+        if compression is None:
+            yield from _through(tuple(deeper), member, inner)
+        else:
+            with closing(DECOMPRESSORS[compression](member)) as plain:
+                yield Stream(inner, plain)
+
+
+def _members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
+    """The members that a link asks for, each open until the next one."""
+    seen, found = [], 0
+    with _sound(link.kind, url):
+        for name, opener in (_zipped if link.kind == "zip" else _tarred)(file, url):
+            seen.append(name)
+            if not link.matches(name):
+                continue
+            if leads_out(name):
+                raise FormatError(f"the archive {url!r} has a member {name!r}, which leads out of it; it is not read")
+            found += 1
+            with closing(opener()) as member:
+                yield name, member
+            if not link.many:
+                return
+    if not found:
+        raise MissingFileError(_none_of(link, url, seen))
+
+
+def _none_of(link: Link, url: str, seen: list[str]) -> str:
+    near = get_close_matches(link.path, seen, n=3)
+    hint = f" Did you mean {listed(near)}?" if near else ""
+    what = "no member matches" if link.many else "there is no member"
+    return f"{what} {link.path!r} in the archive {url!r}; it has {listed(seen)}.{hint}"
+
+
+@contextmanager
+def _sound(kind: str, url: str) -> Iterator[None]:
+    """Errors of a broken archive as ours."""
+    try:
+        yield
+    except LakefeedError:
+        raise
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
+        raise FormatError(f"{url!r} cannot be read as a {kind} archive: {error}") from error
+    except RuntimeError as error:  # so zipfile says that a password is needed
+        raise FormatError(f"{url!r} cannot be read: {error}") from error
+
+
+def _zipped(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    with _seekable(file) as whole, zipfile.ZipFile(whole) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield _name(info.filename), partial(archive.open, info)
+
+
+def _tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    with _unpacked(file, url) as plain, tarfile.open(fileobj=plain, mode="r|*") as archive:
+        for info in archive:
+            if info.isreg():
+                yield _name(info.name), partial(archive.extractfile, info)
+            archive.members = []  # it would keep a record of each
+
+
+@contextmanager
+def _unpacked(file: Any, url: str) -> Iterator[Any]:
+    """A tar as `tarfile` takes it: it knows gzip, bzip2 and xz itself."""
+    packed = parse_chain(url).compression
+    if packed in ("zstd", "lz4"):
+        with closing(DECOMPRESSORS[packed](file)) as plain:
+            yield plain
+    else:
+        yield file
+
+
+def _name(member: str) -> str:
+    return member.removeprefix("./")
+
+
+@contextmanager
+def _seekable(file: Any) -> Iterator[Any]:
+    """The file, or a nameless local copy of one that can only be read from front to back."""
+    if file.seekable():
+        yield file
+        return
+    with spooled(file) as copy:
+        yield copy
+
+
+@contextmanager
+def spooled(file: Any) -> Iterator[Any]:
+    """A nameless local copy of what is left of a file."""
+    with tempfile.TemporaryFile(prefix="lakefeed-") as copy:
+        shutil.copyfileobj(file, copy, COPY_BYTES)
+        copy.seek(0)
+        yield copy
+
+
+def check_url(url: str) -> None:
+    """Raises InvalidArgumentError where a URL cannot lead to files."""
+    if not parse_chain(url).base:
+        raise InvalidArgumentError(f"{url!r} ends in '::' and so leads nowhere")
