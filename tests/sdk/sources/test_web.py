@@ -127,7 +127,7 @@ def test_s12_what_passes_is_tried_again(
 
 def test_s12_a_stream_goes_on_where_it_was(web: Web) -> None:
     web.ranges = False
-    url = web.put("r.csv", CSV * 1)
+    url = web.put("r.csv", CSV)
     dataset = Dataset.from_file(url)
     web.faults = [resets]
     assert dataset.to_arrow().to_pylist() == ROWS
@@ -165,7 +165,7 @@ def test_s12_no_server(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_s12_a_file_that_changes_while_it_is_read(web: Web) -> None:
     """What was read before and after would not fit together."""
-    first, second = (b"x\n" + b"%d\n" % n * 12_000_000 for n in (1, 2))
+    first, second = (b"x\n" + b"%d\n" % n * 24_000_000 for n in (1, 2))
     url = web.put("r.csv", first)
     batches = Dataset.from_file(url).batches(format="arrow")
     next(batches)
@@ -176,8 +176,8 @@ def test_s12_a_file_that_changes_while_it_is_read(web: Web) -> None:
 
 
 def test_s01_the_first_row_needs_a_few_source_batches(web: Web) -> None:
-    content = LINES * 40_000
-    assert len(content) > 50_000_000
+    content = LINES * 50_000
+    assert len(content) > 60_000_000
     url = web.put("big.jsonl", content)
     dataset = Dataset.from_file(url)
     assert web.sent < 20_000_000

@@ -17,13 +17,14 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, SchemaError, listed
 from lakefeed.expr import Expr
 from lakefeed.storage.chains import parse_chain
-from lakefeed.storage.steady import asked, open_steady, reaching, stamp_of
+from lakefeed.storage.steady import PART_AHEAD_BYTES, asked, open_steady, reaching, stamp_of
 from lakefeed.storage.streams import Stream, opened_stream, streams
 
-__all__ = ["ADVICE", "FilePart", "Format", "Streamed", "lines", "opened", "reaching", "reading", "require_columns", "stamp"]
+__all__ = ["ADVICE", "FilePart", "Format", "Paced", "Streamed", "lines", "opened", "reaching", "reading", "require_columns", "stamp"]
 
 ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 LINES_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def opened(url: str, compression: str | None = "infer") -> Iterator[Any]:
         MissingFileError: it is not there, or a folder.
         FileError: it may not be read.
     """
-    with opened_stream(url) if compression == "infer" else closing(open_steady(url)) as file:
+    with opened_stream(url) if compression == "infer" else closing(open_steady(url, PART_AHEAD_BYTES)) as file:
         yield file
 
 
@@ -190,3 +191,45 @@ def lines(file: Any) -> Iterator[bytes]:
         yield from whole
     if rest:
         yield rest
+
+
+class Paced:
+    """A text file for Arrow's readers: first a large block, then small ones that end with a line.
+
+    They read 32 blocks ahead, whatever the size, and take types from the first one; a line must lie in two of them.
+
+    Args:
+        file: an open file.
+        quoted: lines may break within double quotes.
+    """
+
+    closed = False
+
+    def __init__(self, file: Any, *, quoted: bool) -> None:
+        self._file = file
+        self._quoted = quoted
+        self._rest = b""
+        self._wanted: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """The next block, of ``size`` bytes at most."""
+        wanted, self._wanted = min(self._wanted or size, size), PIECE_BYTES
+        block = self._rest
+        while True:
+            more = self._file.read(max(wanted - len(block), 1))
+            block += more
+            end = len(block) if not more else block.rfind(b"\n") + 1
+            if self._quoted and block.count(b'"', 0, end) % 2:
+                end = 0
+            if end or not more or len(block) >= size:
+                break
+            wanted = min(len(block) + PIECE_BYTES, size)
+        end = end or len(block)
+        self._rest = block[end:]
+        return block[:end]
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True

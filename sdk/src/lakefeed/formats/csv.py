@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from lakefeed.errors import FormatError, SchemaError, listed
-from lakefeed.formats.base import ADVICE, Streamed, opened
+from lakefeed.formats.base import ADVICE, Paced, Streamed, opened
 from lakefeed.storage.streams import Stream
 
 BLOCK_BYTES = 8 << 20
@@ -137,7 +137,7 @@ def _open(
         quoted_strings_can_be_null=False,
     )
     return pacsv.open_csv(
-        file,
+        Paced(file, quoted=True),
         read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
         convert_options=convert,
         parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.base import ADVICE, Streamed, lines, opened
+from lakefeed.formats.base import ADVICE, Paced, Streamed, lines, opened
 from lakefeed.storage.streams import Stream
 
 BLOCK_BYTES = 8 << 20
@@ -118,4 +118,5 @@ class _Place:
 
 
 def _open(file: Any, parse: Any) -> Any:
-    return pajson.open_json(file, read_options=pajson.ReadOptions(block_size=BLOCK_BYTES), parse_options=parse)
+    options = pajson.ReadOptions(block_size=BLOCK_BYTES)
+    return pajson.open_json(Paced(file, quoted=False), read_options=options, parse_options=parse)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ANY_BYTES = 1 << 20
+STREAM_AHEAD_BYTES = 4 << 20
+PART_AHEAD_BYTES = 256 << 10
 LOCAL = (None, "file", "local")
 NEVER_BUSY = (*LOCAL, "memory")
 WEB = ("http", "https")
@@ -89,15 +91,17 @@ def asked(url: str, question: Callable[[Any, str], T]) -> T:
         return question(*filesystem(url))
 
 
-def open_steady(url: str) -> Any:
+def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES) -> Any:
     """The bytes at a URL, open for reading; reading goes on where it was after an error that passes.
+
+    ``ahead``: bytes to fetch beyond what is asked for, of a file that is far away.
 
     Raises:
         MissingFileError: it is not there, or a folder.
         FileError: it may not be read.
     """
     if split_protocol(url)[0] not in NEVER_BUSY:
-        return SteadyFile(url)
+        return SteadyFile(url, ahead)
     with reaching(url):
         fs, path = filesystem(url)
         return fs.open(path, "rb")
@@ -124,9 +128,10 @@ class SteadyFile(io.RawIOBase):
     What a server only gives from front to back is copied to local disk once somebody wants it in another order.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ahead: int) -> None:
         super().__init__()
         self._url = url
+        self._ahead = ahead
         self._settings = Settings.load().files
         self._place = 0
         self._size: int | None = None
@@ -196,16 +201,28 @@ class SteadyFile(io.RawIOBase):
     def _opened(self) -> Any:
         """The file as it is open, or opened again at the place where reading was."""
         if self._file is None:
-            fs, path = filesystem(self._url)
-            file = fs.open(path, "rb", **({} if self._ranges else {"block_size": 0}))
-            stamp = stamp_of({"size": file.size, **(getattr(file, "details", None) or {})})
-            if self._ranges and self._stamp not in (None, stamp):
+            file, info = self._reached()
+            stamp = stamp_of(info)
+            if self._stamp not in (None, stamp):
                 file.close()
                 raise FileError(f"{self._url!r} changed while it was read; read it again")
-            self._file, self._stamp, self._size = file, stamp, file.size
-            self._ranges = file.size is not None
+            self._file, self._stamp = file, stamp
+            self._size = self._size if file.size is None else file.size
+            self._ranges = self._ranges and file.size is not None
             self._go_to(self._place)
         return self._file
+
+    def _reached(self) -> tuple[Any, dict[str, Any]]:
+        """The file, open at its beginning, and what its file system knows of it."""
+        fs, path = filesystem(self._url)
+        if split_protocol(self._url)[0] not in WEB:
+            file = fs.open(path, "rb", block_size=self._ahead, cache_type="readahead")
+            return file, getattr(file, "details", None) or {}
+        info = fs.info(path)
+        if not info["size"] or not info.get("partial", True):
+            self._ranges = False
+        ahead = self._ahead if self._ranges else 0
+        return fs.open(path, "rb", size=info["size"], block_size=ahead, cache_type="readahead"), info
 
     def _go_to(self, place: int) -> None:
         if self._ranges:
@@ -218,6 +235,9 @@ class SteadyFile(io.RawIOBase):
             place -= len(skipped)
 
     def _copied(self) -> None:
+        """Goes on with a local copy, in which any place can be read."""
+        if self._copy is not None:
+            return
         place, self._place = self._place, 0
         self._drop()
         whole = tempfile.TemporaryFile(prefix="lakefeed-")  # noqa: SIM115  # closed with this file

@@ -158,7 +158,11 @@ def _name(member: str) -> str:
 @contextmanager
 def _seekable(file: Any) -> Iterator[Any]:
     """The file, or a nameless local copy of one that can only be read from front to back."""
-    if file.seekable():
+    try:
+        seekable = file.seekable()
+    except AttributeError:  # so a member of a tar that is streamed
+        seekable = False
+    if seekable:
         yield file
         return
     with spooled(file) as copy:
