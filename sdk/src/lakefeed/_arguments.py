@@ -7,7 +7,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ from lakefeed.media import column_type, default_mode, normalize_types, typed_sch
 from lakefeed.ops import LoadFiles as LoadFilesNode
 from lakefeed.ops import Slice, SplitByKey, SplitByPlace, Stride
 from lakefeed.ops.split import Side
-from lakefeed.plan import Node
+from lakefeed.plan import Node, Source
 from lakefeed.run import Local
 from lakefeed.run.count import known_rows
 from lakefeed.run.save import Writing
@@ -387,13 +388,39 @@ def writing(
     return Writing(copy_files, stats, provenance, idempotency_key, fence)
 
 
-def with_pandas(collect: Callable[[], pa.Table]) -> pa.Table:
-    """The table, if pandas is there to take it."""
+def tensors(table: pa.Table) -> dict[str, Any]:
+    """The columns as tensors, if PyTorch is there."""
+    with _torch("to_tensors"):
+        from lakefeed.loaders.whole import table_tensors
+    return table_tensors(table)
+
+
+def torch_source(given: Any, of: pa.Schema | None) -> Source:
+    """The rows of a PyTorch dataset."""
+    if of is None:
+        raise SchemaError("from_torch needs schema=, such as pa.schema({'image': pa.list_(pa.float32(), 784), …})")
+    with _torch("from_torch"):
+        from lakefeed.sources import torch as sources
+    return sources.torch_source(given, schema(of))
+
+
+@contextmanager
+def _torch(what: str) -> Iterator[None]:
     try:
-        import pandas  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise MissingDependencyError("to_pandas needs pandas: pip install 'lakefeed[pandas]'") from error
-    return collect()
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(f"{what} needs PyTorch: pip install 'lakefeed[torch]'") from error
+
+
+def polars_table(given: Any) -> pa.Table:
+    """The Arrow table of a polars frame."""
+    if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
+        advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
+        raise TypeMismatchError(f"from_polars takes a polars DataFrame, not a {type(given).__name__}{advice}")
+    made: pa.Table = given.to_arrow()
+    return made
 
 
 def torch_loader(
@@ -414,12 +441,8 @@ def torch_loader(
         )
     whole(options["num_workers"], "num_workers")
     whole(prefetch_batches, "prefetch_batches")
-    try:
+    with _torch("to_torch"):
         from lakefeed.loaders.torch import Batching, TorchLoader
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingDependencyError("to_torch needs PyTorch: pip install 'lakefeed[torch]'") from error
     from lakefeed.loaders.epochs import Epochs
     from lakefeed.loaders.world import World
 

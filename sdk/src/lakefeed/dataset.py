@@ -47,19 +47,23 @@ from lakefeed.run import Local
 from lakefeed.run.changes import Changes, changes
 from lakefeed.run.count import count_rows, known_rows
 from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
-from lakefeed.run.export import collect
+from lakefeed.run.export import collect, to_duckdb, to_pandas, to_polars
 from lakefeed.run.python import dict_batches, rows
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, columns_text, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.files import files
+from lakefeed.sources.huggingface import as_dataset, hugging_face, with_types
 from lakefeed.sources.iceberg import IcebergSource, Since
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
 if TYPE_CHECKING:
     import datetime as dt
 
+    import datasets
+    import duckdb
     import pandas as pd
+    import polars as pl
     from pyiceberg.table import Table
 
     from lakefeed.loaders.torch import TorchLoader
@@ -270,6 +274,49 @@ class Dataset:
         return cls.from_arrow(table_of_pandas(frame))
 
     @classmethod
+    def from_polars(cls, frame: pl.DataFrame) -> Dataset:
+        """A polars DataFrame; nothing is copied but categories."""
+        return cls.from_arrow(arguments.polars_table(frame))
+
+    @classmethod
+    def from_huggingface(
+        cls, name_or_dataset: Any, split: str | None = None, streaming: bool = True, **load_options: Any
+    ) -> Dataset:
+        """A dataset of the Hugging Face hub by its name, or a ``datasets.Dataset`` or ``IterableDataset``.
+
+        Images become an image column; class labels are integers whose names the field's metadata keeps; audio, video
+        and what else `datasets` has stay its records.
+
+        Args:
+            name_or_dataset: "imdb", a folder, a format ("json" with ``data_files=``), or the object.
+            split: "train", "test[:10%]", …; None: the only one there is.
+            streaming: by name: read while iterating, with nothing downloaded before.
+            load_options: go to ``datasets.load_dataset``: ``name`` (the configuration), ``data_files``, ``revision``, …
+
+        Raises:
+            MissingDependencyError: install ``lakefeed[huggingface]``.
+            MissingFileError, FileError: there is no such dataset, or no way to it.
+            InvalidArgumentError: no such split; those that exist are listed.
+        """
+        return _made(Dataset, Lake.current(), Scan(hugging_face(name_or_dataset, split, streaming, load_options)))
+
+    @classmethod
+    def from_torch(cls, dataset: Any, schema: pa.Schema | None = None) -> Dataset:
+        """A PyTorch dataset, map-style or iterable.
+
+        The parts of a sample that is a tuple are the schema's columns, in order; a dict goes by name; anything else is
+        the only column. Tensors and arrays of one shape fit nested fixed-size lists.
+
+        Example:
+            >>> import torch
+            >>> pairs = torch.utils.data.TensorDataset(torch.eye(2), torch.tensor([7, 8]))
+            >>> schema = pa.schema({"x": pa.list_(pa.float32(), 2), "y": pa.int64()})
+            >>> Dataset.from_torch(pairs, schema=schema).to_arrow().to_pylist()[1]
+            {'x': [0.0, 1.0], 'y': 8}
+        """
+        return _made(Dataset, Lake.current(), Scan(arguments.torch_source(dataset, schema)))
+
+    @classmethod
     def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
         """What ``factory()`` yields, called anew for each pass, so that the dataset can be read again.
 
@@ -350,8 +397,51 @@ class Dataset:
         return self.collect()
 
     def to_pandas(self) -> pd.DataFrame:
-        """All rows as a DataFrame."""
-        return arguments.with_pandas(self.collect).to_pandas()
+        """All rows as a DataFrame.
+
+        Integers and booleans with nulls among them get pandas' nullable types (``Int64``, ``boolean``), so that no
+        value turns into a float.
+        """
+        return to_pandas(self.collect())
+
+    def to_polars(self) -> pl.DataFrame:
+        """All rows as a polars DataFrame, over the memory of the Arrow table."""
+        return to_polars(self.collect())
+
+    def to_tensors(self, load_files: LoadFiles = "auto") -> dict[str, Any]:
+        """All rows as PyTorch tensors, by column; text, bytes and structs as lists.
+
+        What becomes of which type, and of nulls, is as in `to_torch` (see :mod:`lakefeed.loaders.collate`): fixed-size
+        lists are 2-d tensors; null is NaN in float columns, and an error in integer columns, whatever the rows. Numbers
+        share the memory of the rows where they can: clone a tensor before writing to it.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1.0, None], "name": ["a", "b"]}).to_tensors()
+            {'x': tensor([1., nan], dtype=torch.float64), 'name': ['a', 'b']}
+        """
+        return arguments.tensors(self.load_files(load_files).collect())
+
+    def to_huggingface(self, load_files: LoadFiles = "auto") -> datasets.Dataset:
+        """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
+
+        Raises:
+            MissingDependencyError: install ``lakefeed[huggingface]``.
+            UnsupportedError: a column of a type that `datasets` does not have.
+        """
+        return as_dataset(with_types(self.load_files(load_files).collect(), self.schema))
+
+    def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
+        """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
+
+        Args:
+            table_name: what SQL on the same connection calls it.
+            connection: where to; None: a new one in memory.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2, 3]}).to_duckdb().aggregate("sum(x) AS total").fetchall()
+            [(6,)]
+        """
+        return to_duckdb(self._runner, self._plan, table_name, connection)
 
     def to_torch(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import json
@@ -11,15 +12,19 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from tests.sdk.sources.loopback import Web, answers, hangs, resets, serves, serving
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, MissingFileError, SchemaError
+from tests.sdk.sources.loopback import Web, answers, hangs, resets, serves, serving
 
 pytest.importorskip("aiohttp")
 
@@ -115,9 +120,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.parquet", "r.csv.xz"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_s12_what_passes_is_tried_again(
-    web: Web, fault: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_s12_what_passes_is_tried_again(web: Web, fault: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__TIMEOUT", "0.3")
     url = web.put(name, FILES[name])
     for before in range(3):
@@ -306,7 +309,9 @@ def test_s13_an_archive_in_an_archive_and_a_named_compression(web: Web) -> None:
     assert read(f"gzip://r.csv::{url}") == ROWS
     assert Dataset.from_file(f"gzip://::{url}", format="csv").count() == 50
     assert read(f"gzip://::{web.put('r.csv.gz', gzip.compress(CSV))}") == ROWS
-    assert read(f"tar://r.csv::gzip://x.tar::{web.put('blob', gzip.compress(archive_of('tar', {'r.csv': CSV})))}") == ROWS
+    assert (
+        read(f"tar://r.csv::gzip://x.tar::{web.put('blob', gzip.compress(archive_of('tar', {'r.csv': CSV})))}") == ROWS
+    )
 
 
 def test_s13_a_tar_is_streamed_once_for_all_members(web: Web) -> None:
@@ -411,7 +416,9 @@ def test_seed_chained_urls(web: Web) -> None:
     url = web.put("data/aqa_v1.0.zip", archive_of("zip", {"combined/train.json": train}))
     rows = Dataset.from_file(f"zip://combined/train.json::{url}")
     assert next(iter(rows))["data"][0]["title"] == "Brain"
-    mkqa = b'{"query": "how long did it take the twin towers to be built", "answers": {"en": [{"type": "number_wi"}]}}\n'
+    mkqa = (
+        b'{"query": "how long did it take the twin towers to be built", "answers": {"en": [{"type": "number_wi"}]}}\n'
+    )
     url2 = web.put("dataset/mkqa.jsonl.gz", gzip.compress(mkqa))
     assert next(iter(Dataset.from_file(f"gzip://mkqa.jsonl::{url2}")))["query"].startswith("how long")
 
@@ -421,3 +428,57 @@ def test_seed_join_into_an_archive(web: Web) -> None:
     url = web.put("aqa.zip", archive_of("zip", {"combined/train.json": LINES}))
     path = "/".join(["combined", "train.json"])
     assert read(f"zip://{path}::{url}") == ROWS
+
+
+# ------------------------------------------------------------------------------------------------ other stores
+
+
+class Shelf(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store that wants a key, is busy at times, and gives files that are read in parts, as S3's library does."""
+
+    protocol = "shelf"
+    busy = 0
+    cachable = False
+
+    def __init__(self, key: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.key = key
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if self.key != "secret":
+            raise PermissionError("wrong key")
+        return ShelfFile(self, path, mode, **options)
+
+
+class ShelfFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        if Shelf.busy:
+            Shelf.busy -= 1
+            raise OSError(errno.EBUSY, "Slow Down")
+        content: bytes = self.fs.store[self.path].getvalue()[start:end]
+        return content
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.csv.xz", "r.parquet", "r.arrow"])
+def test_s12_stores_by_configuration_are_read_steadily(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    fsspec.filesystem("memory").pipe_file(f"/bucket/{name}", FILES[name])
+    monkeypatch.setenv("LAKEFEED__FILES__MIN_WAIT", "0")
+    with pytest.raises(FileError, match="wrong key"):
+        Dataset.from_file(f"shelf://bucket/{name}")
+    monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps({"shelf": {"key": "secret"}}))
+    for busy in (0, 1, 4):
+        Shelf.busy = busy
+        assert read(f"shelf://bucket/{name}") == ROWS
+    assert read(f"shelf://bucket/{name[:2]}{name[2:].replace('x', '?')}") == ROWS
+    with pytest.raises(MissingFileError, match=r"shelf://bucket/none\.csv"):
+        Dataset.from_file("shelf://bucket/none.csv")
+    Shelf.busy = 99
+    with pytest.raises(FileError, match="after 6 tries: OSError.*Slow Down"):
+        read(f"shelf://bucket/{name}")
+    Shelf.busy = 0
+
+
+def test_s12_no_such_kind_of_url() -> None:
+    with pytest.raises(FileError, match="nosuch"):
+        Dataset.from_file("nosuch://place/r.csv")

@@ -38,18 +38,22 @@ class Arrow(Streamed):
         if not self.addressable(url):
             return super().schema(url)
         with _opened(url, None) as file:
-            return file.schema
+            schema: pa.Schema = file.schema
+            return schema
 
     def head(self, stream: Stream) -> pa.Schema:
         with _stream(stream) as reader:
-            return reader.schema
+            schema: pa.Schema = reader.schema
+            return schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
         with _stream(stream) as reader:
             for batch in reader:
-                yield batch if columns is None else batch.select([name for name in columns if name in batch.schema.names])
+                yield (
+                    batch if columns is None else batch.select([name for name in columns if name in batch.schema.names])
+                )
 
     def check(self, url: str, schema: pa.Schema) -> None:
         require_columns(url, self.schema(url), schema)
@@ -134,7 +138,7 @@ def _source(url: str) -> Iterator[Any]:
 @contextmanager
 def _stream(stream: Stream) -> Iterator[Any]:
     """The batches of an open file of either variant."""
-    source = _Peeked(stream.file)
+    source: Any = _Peeked(stream.file)
     begin = source.peek(len(MAGIC) + 2)
     if begin.startswith(OLD_FEATHER):
         raise FormatError(f"{stream.url!r} is of the first version of Feather, which is out of use; write it again")

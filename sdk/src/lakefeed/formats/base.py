@@ -7,7 +7,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -20,7 +20,19 @@ from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import PART_AHEAD_BYTES, asked, open_steady, reaching, stamp_of
 from lakefeed.storage.streams import Stream, opened_stream, streams
 
-__all__ = ["ADVICE", "FilePart", "Format", "Paced", "Streamed", "lines", "opened", "reaching", "reading", "require_columns", "stamp"]
+__all__ = [
+    "ADVICE",
+    "FilePart",
+    "Format",
+    "Paced",
+    "Streamed",
+    "lines",
+    "opened",
+    "reaching",
+    "reading",
+    "require_columns",
+    "stamp",
+]
 
 ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 LINES_BYTES = 1 << 20
@@ -130,7 +142,7 @@ class Streamed:
 
     def all_rows(
         self, url: str, schema: pa.Schema, columns: Sequence[str] | None, *, exact: bool
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch]:
         """The rows of every file that the URL leads to."""
         with closing(streams(url)) as found:
             for stream in found:
@@ -140,7 +152,7 @@ class Streamed:
 
 @contextmanager
 def opened(url: str, compression: str | None = "infer") -> Iterator[Any]:
-    """The file open for reading bytes: (the first one) that a URL leads to, or with ``compression=None`` the bytes there.
+    """The (first) file that a URL leads to, open for reading; with ``compression=None`` the bytes at the URL itself.
 
     Raises:
         MissingFileError: it is not there, or a folder.
@@ -208,7 +220,7 @@ class Paced:
     def __init__(self, file: Any, *, quoted: bool) -> None:
         self._file = file
         self._quoted = quoted
-        self._rest = b""
+        self._rest: bytes = b""
         self._wanted: int | None = None
 
     def read(self, size: int) -> bytes:
@@ -216,7 +228,7 @@ class Paced:
         wanted, self._wanted = min(self._wanted or size, size), PIECE_BYTES
         block = self._rest
         while True:
-            more = self._file.read(max(wanted - len(block), 1))
+            more: bytes = self._file.read(max(wanted - len(block), 1))
             block += more
             end = len(block) if not more else block.rfind(b"\n") + 1
             if self._quoted and block.count(b'"', 0, end) % 2:

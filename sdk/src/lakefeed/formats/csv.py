@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -62,7 +62,7 @@ class _Ragged:
 
     found: pacsv.InvalidRow | None = None
 
-    def __call__(self, row: pacsv.InvalidRow) -> str:
+    def __call__(self, row: pacsv.InvalidRow) -> Literal["skip", "error"]:
         self.found = self.found or row
         return "error"
 
@@ -136,8 +136,9 @@ def _open(
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
+    paced: Any = Paced(file, quoted=True)
     return pacsv.open_csv(
-        Paced(file, quoted=True),
+        paced,
         read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
         convert_options=convert,
         parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),

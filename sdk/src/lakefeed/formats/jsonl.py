@@ -36,9 +36,7 @@ class JsonLines(Streamed):
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
-        parse = pajson.ParseOptions(
-            explicit_schema=schema, unexpected_field_behavior="error" if exact else "ignore"
-        )
+        parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error" if exact else "ignore")
         place = _Place(stream.url, parse)
         with place.located():
             try:
@@ -119,4 +117,5 @@ class _Place:
 
 def _open(file: Any, parse: Any) -> Any:
     options = pajson.ReadOptions(block_size=BLOCK_BYTES)
-    return pajson.open_json(Paced(file, quoted=False), read_options=options, parse_options=parse)
+    paced: Any = Paced(file, quoted=False)
+    return pajson.open_json(paced, read_options=options, parse_options=parse)

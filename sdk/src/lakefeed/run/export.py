@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed.errors import BudgetExceededError
+from lakefeed.errors import BudgetExceededError, InvalidArgumentError, MissingDependencyError
+from lakefeed.ops import Scan
+from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.run.local import Local
+from lakefeed.sources.memory import MemorySource
+from lakefeed.sql import Rows
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import polars as pl
 
 MIB = 1 << 20
 LARGE_RESULT_BYTES = 1 << 30
+NULLABLE = {
+    "bool": "boolean",
+    **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""pandas' types that can hold null, by Arrow's."""
 
 
 class LargeResultWarning(UserWarning):
@@ -24,6 +39,9 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
     Raises:
         BudgetExceededError: as soon as the rows take more than ``max_bytes``.
     """
+    resident = _resident(plan)
+    if resident is not None and (max_bytes is None or resident.nbytes <= max_bytes):
+        return resident  # nothing is put into memory that was not there
     batches, held = [], 0
     for batch in runner.batches(plan):
         before, held = held, held + batch.nbytes
@@ -41,3 +59,58 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
             )
         batches.append(batch)
     return pa.Table.from_batches(batches, plan.schema)
+
+
+def _resident(plan: Node) -> pa.Table | None:
+    """The rows of a plan that only looks at a table in memory, without a copy."""
+    scan = optimize(plan)
+    if not isinstance(scan, Scan) or not isinstance(scan.source, MemorySource):
+        return None
+    table, (start, stop) = scan.source.table, scan.pushdown.rows or (0, None)
+    return table.select(scan.schema.names).slice(start, None if stop is None else stop - start)
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """A DataFrame. Integers and booleans among which are nulls get pandas' nullable types, and so stay what they are.
+
+    Raises:
+        MissingDependencyError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingDependencyError("to_pandas needs pandas: pip install 'lakefeed[pandas]'") from error
+    frame = table.to_pandas()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if column.null_count and str(field.type) in NULLABLE:
+            mapped: dict[Any, Any] = {field.type: pd.api.types.pandas_dtype(NULLABLE[str(field.type)])}
+            frame[field.name] = column.to_pandas(types_mapper=mapped.get)
+    return frame
+
+
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """A polars DataFrame over the same memory.
+
+    Raises:
+        MissingDependencyError: polars is not installed.
+    """
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise MissingDependencyError("to_polars needs polars: pip install 'lakefeed[polars]'") from error
+    frame = pl.from_arrow(table.replace_schema_metadata())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def to_duckdb(runner: Local, plan: Node, name: Any, connection: Any) -> duckdb.DuckDBPyRelation:
+    """A relation that reads the plan anew, streamed, each time that it is run."""
+    import duckdb
+
+    if not isinstance(name, str) or not name:
+        raise InvalidArgumentError(f"table_name={name!r}: give the name of a view to be made")
+    if connection is not None and not isinstance(connection, duckdb.DuckDBPyConnection):
+        raise InvalidArgumentError(f"connection={connection!r:.80}: give a DuckDB connection, or None for a new one")
+    chosen = duckdb.connect() if connection is None else connection
+    chosen.register(name, Rows(plan.schema, lambda: runner.batches(plan)))
+    return chosen.table(name)

@@ -99,7 +99,9 @@ def _link(kind: str, path: str, url: str) -> Link:
     if kind in ARCHIVES and not path:
         raise InvalidArgumentError(f"{url!r} names no member of the archive, such as {kind}://folder/*.csv::…")
     if kind in ARCHIVES and leads_out(path):
-        raise InvalidArgumentError(f"{url!r}: {path!r} leads out of the archive; members have relative names without '..'")
+        raise InvalidArgumentError(
+            f"{url!r}: {path!r} leads out of the archive; members have relative names without '..'"
+        )
     return Link(kind, path)
 
 

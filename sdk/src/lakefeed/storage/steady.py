@@ -56,13 +56,15 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     protocol = split_protocol(url)[0]
     try:
-        return fsspec.core.url_to_fs(url, **({} if protocol in NEVER_BUSY else _options(str(protocol))))
+        options = {} if protocol in NEVER_BUSY else _options(str(protocol))
+        fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = EXTRAS.get(str(protocol))
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
         raise MissingDependencyError(f"{url!r} needs another library{advice}: {error}") from error
     except ValueError as error:
         raise FileError(f"{url!r} cannot be opened: {error}") from error
+    return fs, path
 
 
 def _options(protocol: str) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""Files open for reading, through compressions and archives; an archive is gone through once, whatever is wanted of it.
-"""
+"""Files open for reading, through compressions and archives; an archive is gone through once for all its members."""
 
 from __future__ import annotations
 
@@ -137,7 +136,7 @@ def _tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         for info in archive:
             if info.isreg():
                 yield _name(info.name), partial(archive.extractfile, info)
-            archive.members = []  # it would keep a record of each
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps a record of each
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+"""A whole result as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.loaders.collate import tensors
+
+MAX_OFFSET = (1 << 31) - 1
+
+
+def table_tensors(table: pa.Table) -> dict[str, Any]:
+    """The columns as `lakefeed.loaders.collate` makes them; numbers that lie in one piece are not copied."""
+    arrays = [_whole(column) for column in table.columns]
+    return tensors(pa.RecordBatch.from_arrays(arrays, schema=_schema(table, arrays)), copy=False)
+
+
+def _whole(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if column.nbytes > MAX_OFFSET and (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
+        column = column.cast(pa.large_string() if pa.types.is_string(column.type) else pa.large_binary())
+    whole: Any = column.combine_chunks()
+    return whole  # type: ignore[return-value]  # an array, as offsets are large enough
+
+
+def _schema(table: pa.Table, arrays: list[pa.Array[Any]]) -> pa.Schema:
+    return pa.schema([field.with_type(array.type) for field, array in zip(table.schema, arrays, strict=True)])

@@ -1,0 +1,282 @@
+"""Hugging Face datasets, on the hub or here, and rows as one of them (the extra ``huggingface``).
+
+Images become an image column of their bytes. Class labels stay integers, and the field's metadata keeps their names
+(`NAMES_KEY`, JSON). Other files (audio, video, PDF) stay the records that `datasets` stores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed.errors import (
+    FileError,
+    FormatError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    MissingFileError,
+    UnsupportedError,
+    listed,
+)
+from lakefeed.media import TYPE_KEY, column_type
+from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan.fingerprint import digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+NAMES_KEY = b"lakefeed.names"
+FRAGMENT_BYTES = 32 << 20
+FRAGMENT_ROWS = 8_192
+STREAM_ROWS = 256
+"""Asked for at a time: the first row waits for that many."""
+
+STORAGE_DEPTH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class HuggingFaceSource:
+    """The rows of a ``datasets.Dataset`` or, streamed, of a ``datasets.IterableDataset``."""
+
+    dataset: Dataset | IterableDataset
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The features as Arrow types."""
+        features = self.dataset.features
+        return pa.schema([_field(field, features[field.name]) for field in features.arrow_schema])
+
+    @cached_property
+    def identity(self) -> str:
+        if self.ranged:
+            return f"huggingface:{self.dataset._fingerprint}"
+        return f"huggingface:{digest(_recipe(self.dataset))}"
+
+    @property
+    def ranged(self) -> bool:
+        return hasattr(self.dataset, "num_rows")
+
+    @property
+    def nested(self) -> bool:
+        return False
+
+    def count(self) -> int | None:
+        return len(self.dataset) if self.ranged else None
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        total = self.count()
+        if total is None:
+            yield Fragment("all", None)
+            return
+        row_bytes = max(self.dataset.data.nbytes // max(self.dataset.data.num_rows, 1), 1)
+        step = min(max(FRAGMENT_BYTES // row_bytes, 1), FRAGMENT_ROWS)
+        lengths = ((start, min(step, total - start)) for start in range(0, total, step))
+        yield from cut((Fragment(start, rows, rows * row_bytes) for start, rows in lengths), pushdown.rows)
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        schema = projected(self.schema, pushdown)
+        some: Any = self.dataset.select_columns(schema.names).with_format("arrow")
+        with _reading():
+            if fragment.rows is None:
+                tables = some.iter(batch_size=STREAM_ROWS)
+            else:
+                start = fragment.key + fragment.start
+                tables = iter([some[start : start + (fragment.length or 0)]])
+            for table in tables:
+                for batch in table.to_batches():
+                    yield _fitted(batch, schema, self.dataset.features)
+
+    def describe(self, pushdown: Pushdown) -> str:
+        name = getattr(self.dataset.info, "builder_name", None) or type(self.dataset).__name__
+        rows = self.count()
+        return f"huggingface {name}{'' if rows is None else f' ({rows} rows)'}"
+
+
+def hugging_face(given: Any, split: str | None, streaming: bool, options: Mapping[str, Any]) -> HuggingFaceSource:
+    """The source for a name on the hub (or a folder, or a format such as "json"), or for a dataset in hand.
+
+    Raises:
+        MissingDependencyError: `datasets` is not installed.
+        MissingFileError, FileError: there is no such dataset, or it cannot be reached.
+        InvalidArgumentError: no such split or configuration.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependencyError("from_huggingface needs datasets: pip install 'lakefeed[huggingface]'") from error
+    if isinstance(given, str | os.PathLike):
+        with _reading(), _choosing():
+            given = datasets.load_dataset(os.fspath(given), split=split, streaming=streaming, **options)
+    elif options:
+        raise InvalidArgumentError(f"{listed(options)} are for loading by name, and this is a dataset already")
+    elif split is not None and not isinstance(given, Mapping):
+        raise InvalidArgumentError(f"split={split!r}: the dataset given is one split already")
+    dataset = _one_split(given, split)
+    if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        raise InvalidArgumentError(
+            f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, not a {type(given).__name__}"
+        )
+    if dataset.features is None:
+        # Reads the first rows. A stream that functions made has no other way to know its columns.
+        with _reading():
+            dataset = dataset._resolve_features()
+    if not dataset.features:
+        raise InvalidArgumentError("the dataset has no columns")
+    return HuggingFaceSource(dataset)
+
+
+def as_dataset(table: pa.Table) -> Dataset:
+    """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
+
+    Raises:
+        MissingDependencyError: `datasets` is not installed.
+        UnsupportedError: a type that `datasets` does not have.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependencyError("to_huggingface needs datasets: pip install 'lakefeed[huggingface]'") from error
+    features, columns = {}, []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        features[field.name], made = _feature(field, column)
+        columns.append(made)
+    plain = pa.table(columns, names=table.column_names)
+    info = datasets.DatasetInfo(features=datasets.Features(features))
+    return datasets.Dataset(datasets.table.InMemoryTable(plain), info=info)
+
+
+def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table, whose files may have been loaded since, with what ``schema`` says of its columns."""
+    fields = []
+    for field in table.schema:
+        metadata: dict[bytes | str, bytes | str] = {**(schema.field(field.name).metadata or {})}
+        fields.append(field.with_metadata(metadata))
+    return table.cast(pa.schema(fields))
+
+
+def _feature(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, pa.ChunkedArray[Any]]:
+    import datasets
+
+    names = (field.metadata or {}).get(NAMES_KEY)
+    if names is not None and pa.types.is_integer(field.type):
+        return datasets.ClassLabel(names=json.loads(names)), column.cast(pa.int64())
+    if column_type(field) == "image" and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)):
+        feature = datasets.Image()
+        return feature, pa.chunked_array([_images(chunk) for chunk in column.chunks], feature.pa_type)
+    if isinstance(field.type, pa.DictionaryType):
+        return _feature(field.with_type(field.type.value_type), column.cast(field.type.value_type))
+    try:
+        found = datasets.Features.from_arrow_schema(pa.schema([field.remove_metadata()]))[field.name]
+    except ValueError as error:
+        raise UnsupportedError(f"column {field.name!r}: datasets has no type for {field.type}: {error}") from error
+    return found, column
+
+
+def _images(chunk: pa.Array[Any]) -> pa.StructArray:
+    content = chunk.cast(pa.binary())
+    fields: list[pa.Field[Any]] = [pa.field("bytes", pa.binary()), pa.field("path", pa.string())]
+    return pa.StructArray.from_arrays([content, pa.nulls(len(chunk), pa.string())], fields=fields, mask=chunk.is_null())
+
+
+def _one_split(given: Any, split: str | None) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    if split is None and len(given) == 1:
+        return next(iter(given.values()))
+    if split not in given:
+        raise InvalidArgumentError(f"split={split!r}: choose one of {listed(given)}")
+    return given[split]
+
+
+def _field(field: pa.Field[Any], feature: Any) -> pa.Field[Any]:
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return pa.field(field.name, pa.large_binary(), metadata={TYPE_KEY: b"image"})
+    if isinstance(feature, datasets.ClassLabel):
+        return field.with_metadata({NAMES_KEY: json.dumps(feature.names).encode()})
+    if isinstance(field.type, pa.BaseExtensionType):
+        shape: tuple[Any, ...] = getattr(feature, "shape", None) or (None,)
+        storage = field.type.storage_type
+        return pa.field(field.name, storage if None in shape else _vector(shape, storage))
+    return field
+
+
+def _vector(shape: tuple[int, ...], kind: pa.DataType) -> pa.DataType:
+    """Lists within lists as vectors of that shape."""
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    for size in reversed(shape):
+        kind = pa.list_(kind, size)
+    return kind
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.RecordBatch:
+    columns = []
+    for field in schema:
+        column: Any = batch.column(field.name)
+        try:
+            if column_type(field) == "image":
+                column = _contents(column, features[field.name])
+            elif isinstance(column, pa.ExtensionArray):
+                column = column.storage
+            columns.append(column if column.type.equals(field.type) else column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise FormatError(f"the dataset's column {field.name!r} does not fit {field.type}: {error}") from error
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _contents(column: Any, feature: Any) -> pa.Array[Any]:
+    """The bytes of images, those that are only named read from where they are."""
+    storage = feature.cast_storage(column)
+    contents: pa.Array[Any] = storage.flatten()[storage.type.get_field_index("bytes")]
+    if contents.null_count > storage.null_count:
+        embedded = feature.embed_storage(storage)
+        contents = embedded.flatten()[embedded.type.get_field_index("bytes")]
+    return contents
+
+
+def _recipe(value: Any, depth: int = 0) -> Any:
+    """What a stream is made from, as far as it can be told: files, functions, arguments, shuffles."""
+    fingerprint = getattr(value, "_fingerprint", None)
+    if fingerprint is not None:
+        return fingerprint
+    if depth > STORAGE_DEPTH:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return {str(key): _recipe(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_recipe(item, depth + 1) for item in value]
+    if type(value).__module__.startswith("datasets.") and hasattr(value, "__dict__"):
+        parts = {name: item for name, item in vars(value).items() if "state" not in name and not name.endswith("cache")}
+        return [type(value).__name__, _recipe(parts, depth + 1)]
+    return value
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Errors of the hub and of files as ours."""
+    try:
+        yield
+    except FileError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingFileError(f"from_huggingface: {error}") from error
+    except (ConnectionError, TimeoutError) as error:
+        raise FileError(f"from_huggingface: the hub cannot be reached: {error}") from error
+
+
+@contextmanager
+def _choosing() -> Iterator[None]:
+    """Complaints about the split or the configuration as ours."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidArgumentError(f"from_huggingface: {error}") from error

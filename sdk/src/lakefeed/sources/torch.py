@@ -1,0 +1,195 @@
+"""PyTorch datasets, of both kinds: samples become rows of a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import IterableDataset
+
+from lakefeed.errors import InvalidArgumentError, TransformError, listed
+from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan.arrays import exact_array
+from lakefeed.plan.fingerprint import digest
+
+FRAGMENT_ROWS = 256
+DEPTH = 6
+
+
+@dataclass(frozen=True, eq=False)
+class TorchSource:
+    """The samples of a dataset: a map-style one is read by index, an iterable one is begun anew for each pass.
+
+    A sample is a tuple (its parts are the columns, in the schema's order), a mapping (by name) or one value.
+    """
+
+    dataset: Any
+    declared: pa.Schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.declared
+
+    @cached_property
+    def identity(self) -> str:
+        return f"torch:{digest([type(self.dataset).__qualname__, _content(self.dataset), self.count()])}"
+
+    @property
+    def ranged(self) -> bool:
+        return not isinstance(self.dataset, IterableDataset) and hasattr(self.dataset, "__len__")
+
+    @property
+    def nested(self) -> bool:
+        return False
+
+    def count(self) -> int | None:
+        return len(self.dataset) if self.ranged else None
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        total = self.count()
+        if total is None:
+            yield Fragment("all", None)
+            return
+        starts = range(0, total, FRAGMENT_ROWS)
+        yield from cut((Fragment(start, min(FRAGMENT_ROWS, total - start)) for start in starts), pushdown.rows)
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        schema = projected(self.declared, pushdown)
+        if fragment.rows is None:
+            yield from self._streamed(schema)
+            return
+        start = fragment.key + fragment.start
+        with _one_at_a_time:  # nobody promised that a dataset takes several threads
+            rows = [self.dataset[place] for place in range(start, start + (fragment.length or 0))]
+        yield self._batch(rows, schema, start)
+
+    def describe(self, pushdown: Pushdown) -> str:
+        rows = self.count()
+        return f"torch {type(self.dataset).__name__}{'' if rows is None else f' ({rows} rows)'}"
+
+    def _streamed(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        first, samples = 0, iter(self.dataset)
+        while rows := list(islice(samples, FRAGMENT_ROWS)):
+            self.__dict__["_gave_rows"] = True
+            yield self._batch(rows, schema, first)
+            first += len(rows)
+        if not first and samples is self.dataset and "_gave_rows" in self.__dict__:
+            raise TransformError(
+                f"from_torch: {type(self.dataset).__name__} is its own iterator and empty after one pass; let its "
+                "__iter__ begin anew each time"
+            )
+
+    def _batch(self, samples: Sequence[Any], schema: pa.Schema, first: int) -> pa.RecordBatch:
+        rows = [self._cells(sample, first + place) for place, sample in enumerate(samples)]
+        columns = []
+        for column in schema:
+            cells = [row[column.name] for row in rows]
+            try:
+                made = _column(cells, column.type)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise TransformError(
+                    f"from_torch: samples {first} to {first + len(rows) - 1} give values in column {column.name!r} "
+                    f"that do not fit {column.type}: {error}"
+                ) from error
+            if made.null_count and not column.nullable:
+                raise TransformError(
+                    f"from_torch: column {column.name!r} holds None, which the schema says it does not"
+                )
+            columns.append(made)
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _cells(self, sample: Any, place: int) -> Mapping[str, Any]:
+        names = self.declared.names
+        if isinstance(sample, Mapping):
+            missing = [name for name in names if name not in sample]
+            extra = [name for name in sample if name not in names]
+            if missing or extra:
+                raise TransformError(
+                    f"from_torch: sample {place} has keys {listed(sample)}; the schema has {listed(names)}"
+                )
+            return sample
+        parts = sample if isinstance(sample, tuple | list) else (sample,)
+        if len(parts) != len(names):
+            raise TransformError(
+                f"from_torch: sample {place} has {len(parts)} parts; the schema has {len(names)} columns, "
+                f"{listed(names)}"
+            )
+        return dict(zip(names, parts, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dataset": self.dataset, "declared": self.declared}
+
+
+_one_at_a_time = Lock()
+
+
+def torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
+    """The source.
+
+    Raises:
+        InvalidArgumentError: it is no dataset.
+    """
+    by_place = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if not by_place and not isinstance(dataset, IterableDataset):
+        raise InvalidArgumentError(
+            f"from_torch takes a dataset with __len__ and __getitem__, or an IterableDataset, not a "
+            f"{type(dataset).__name__}"
+        )
+    return TorchSource(dataset, schema)
+
+
+def _column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    plain = [_plain(cell) for cell in cells]
+    shape = _shape(kind)
+    if shape and plain and all(isinstance(cell, np.ndarray) and cell.shape == shape for cell in plain):
+        return _vectors(np.stack(plain), kind)
+    return exact_array([cell.tolist() if isinstance(cell, np.ndarray | np.generic) else cell for cell in plain], kind)
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, torch.Tensor):
+        kept = cell.detach().cpu()
+        # NumPy has no bfloat16.
+        return (kept.float() if kept.dtype is torch.bfloat16 else kept).numpy()
+    return cell
+
+
+def _vectors(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
+    """An array of n-d values as nested fixed-size lists, without a Python value each."""
+    kinds = [kind]
+    while pa.types.is_fixed_size_list(kinds[-1]):
+        kinds.append(kinds[-1].value_type)
+    made: pa.Array[Any] = pa.array(stacked.reshape(-1)).cast(kinds[-1])
+    for outer in reversed(kinds[:-1]):
+        made = pa.FixedSizeListArray.from_arrays(made, type=outer)  # type: ignore[call-overload]  # stubs are older
+    return made
+
+
+def _shape(kind: pa.DataType) -> tuple[int, ...]:
+    sizes = []
+    while pa.types.is_fixed_size_list(kind):
+        sizes.append(kind.list_size)
+        kind = kind.value_type
+    return tuple(sizes)
+
+
+def _content(value: Any, depth: int = 0) -> Any:
+    """What a dataset holds, as far as it can be told, for its identity."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy() if value.dtype is not torch.bfloat16 else repr(value)
+    if depth > DEPTH:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return {str(key): _content(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple) and len(value) <= FRAGMENT_ROWS:
+        return [_content(item, depth + 1) for item in value]
+    if hasattr(value, "__getitem__") and hasattr(value, "__dict__"):
+        return [type(value).__qualname__, _content(vars(value), depth + 1)]
+    return value
