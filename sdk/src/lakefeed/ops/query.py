@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 
 from lakefeed.config import Settings
 from lakefeed.plan import Input, Node
-from lakefeed.sql import Rows, checked, columns_named, result_schema, stream
+from lakefeed.sql import Rows, Understood, stream, understand
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,16 +24,14 @@ class Query(Node):
     seed: int | None = None
 
     @cached_property
-    def parsed(self) -> Any:
-        return checked(self.settings, self.query, self.names)
+    def understood(self) -> Understood:
+        return understand(self.query, {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)})
 
     def output_schema(self) -> pa.Schema:
-        _ = self.parsed
-        schemas = {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)}
-        return result_schema(self.settings, self.query, schemas)
+        return self.understood.schema
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
-        named = columns_named(self.parsed)
+        named = self.understood.columns
         if named is None:
             return self, (None,) * len(self.inputs)
         return self, tuple(

@@ -1,7 +1,5 @@
 """Queries in a locked-down, in-memory DuckDB that sees only the rows it is given."""
 
-from lakefeed.sql.check import checked, columns_named
-from lakefeed.sql.difference import partners, without
-from lakefeed.sql.engine import Rows, result_schema, stream
+from lakefeed.sql.engine import Rows, Understood, stream, understand
 
-__all__ = ["Rows", "checked", "columns_named", "partners", "result_schema", "stream", "without"]
+__all__ = ["Rows", "Understood", "stream", "understand"]

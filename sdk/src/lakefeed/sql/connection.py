@@ -6,57 +6,63 @@ query without ORDER BY gives its rows in the same order whenever it is run again
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakefeed.config import Settings
+from lakefeed.storage.private import private_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+MIB = 1 << 20
 LOCKS = (
+    "SET TimeZone = 'UTC'",  # not the machine's
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+OPTIONS: dict[str, Any] = {
+    "threads": 1,
+    "preserve_insertion_order": True,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "python_enable_replacements": False,
+}
+NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
+PARSING_BYTES = 64 * MIB
 
 
 @contextmanager
-def connected(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
-    """A locked connection; gone with its temporary files afterwards."""
+def running(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
+    """A locked connection that may spill to disk; gone with its temporary files afterwards."""
+    with private_folder(settings.cache / "spill", "sql-") as folder:
+        limits = {"temp_directory": str(folder), "memory_limit": f"{settings.sql.memory_bytes // MIB}MiB"}
+        with _locked(limits, LOCKS, seed) as connection:
+            yield connection
+
+
+@contextmanager
+def parsing() -> Iterator[DuckDBPyConnection]:
+    """A locked connection without a disk, for finding out what a query says."""
+    limits = {"temp_directory": "", "memory_limit": f"{PARSING_BYTES // MIB}MiB"}
+    with _locked(limits, (NO_FILES, *LOCKS), 0) as connection:
+        yield connection
+
+
+@contextmanager
+def _locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | None) -> Iterator[DuckDBPyConnection]:
     import duckdb
 
-    place = settings.cache / "spill"
-    place.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(prefix="sql-", dir=place))
+    connection = duckdb.connect(":memory:", config={**OPTIONS, **limits})
     try:
-        connection = duckdb.connect(":memory:", config=_options(settings, private))
-        try:
-            if seed is not None:
-                connection.execute("SELECT setseed(?)", [_unit(seed)])
-            for lock in LOCKS:
-                connection.execute(lock)
-            yield connection
-        finally:
-            connection.close()
+        connection.execute("SELECT setseed(?)", [_unit(seed or 0)])
+        for lock in locks:
+            connection.execute(lock)
+        yield connection
     finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
-def _options(settings: Settings, private: Path) -> dict[str, Any]:
-    return {
-        "temp_directory": str(private),
-        "memory_limit": f"{settings.sql.memory_bytes // (1 << 20)}MiB",
-        "threads": 1,
-        "preserve_insertion_order": True,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,
-    }
+        connection.close()
 
 
 def _unit(seed: int) -> float:

@@ -1,22 +1,26 @@
-"""Runs checked queries: out of core, streamed, and the same result every time."""
+"""Runs queries: checked first, out of core, streamed, and the same result every time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed.config import Settings
-from lakefeed.errors import ExpressionError
-from lakefeed.sql.connection import connected
+from lakefeed.errors import BudgetExceededError, ExpressionError, FileError
+from lakefeed.sql.check import columns_named, parse_query
+from lakefeed.sql.connection import parsing, running
+from lakefeed.sql.results import delivered, result_schema
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH_ROWS = 8_192
+KEPT_QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -25,49 +29,98 @@ class Rows:
 
     schema: pa.Schema
     batches: Callable[[], Iterator[pa.RecordBatch]]
+    _failures: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
-        return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
+        reader = pa.RecordBatchReader.from_batches(self.schema, self._noting_failures())
+        return reader.__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
         return self.schema.__arrow_c_schema__()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the batches; DuckDB would only hand on its text."""
+        return self._failures[0] if self._failures else None
 
-def result_schema(settings: Settings, query: str, tables: Mapping[str, pa.Schema]) -> pa.Schema:
-    """The schema of a query's result, without running it.
+    def _noting_failures(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self.batches()
+        except Exception as failure:
+            self._failures.append(failure)
+            raise
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a query says: its result's schema, and the columns that it names (lower case; None: it may mean any)."""
+
+    schema: pa.Schema
+    columns: frozenset[str] | None
+
+
+def understand(query: str, tables: Mapping[str, pa.Schema]) -> Understood:
+    """What a query over ``tables`` says, found without running it.
 
     Raises:
-        ExpressionError: DuckDB's complaint about columns, types or syntax.
+        ExpressionError: it is no single SELECT over these tables, or DuckDB complains about columns, types or syntax.
+        UnsupportedError: it reaches for files, settings, the session or the clock.
     """
-    empty = {name: Rows(schema, lambda: iter(())) for name, schema in tables.items()}
-    with connected(settings) as connection, _complaints(query):
-        _register(connection, empty)
-        found = connection.sql(f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT 0").to_arrow_table()
-        schema: pa.Schema = found.schema
-        return schema
+    if not isinstance(query, str):
+        raise ExpressionError(f"a query is text, not {type(query).__name__}")
+    return _understood(query, tuple((name, schema.serialize().to_pybytes()) for name, schema in tables.items()))
+
+
+@lru_cache(KEPT_QUERIES)
+def _understood(query: str, serialized: tuple[tuple[str, bytes], ...]) -> Understood:
+    tables = {name: pa.ipc.read_schema(pa.py_buffer(schema)) for name, schema in serialized}
+    with parsing() as connection, complaints(query):
+        parsed = parse_query(connection, query, {name: schema.names for name, schema in tables.items()})
+        _register(connection, {name: Rows(schema, lambda: iter(())) for name, schema in tables.items()})
+        return Understood(result_schema(connection.sql(query), tables), columns_named(parsed, tables))
 
 
 def stream(
     settings: Settings, query: str, tables: Mapping[str, Rows], schema: pa.Schema, seed: int | None = None
 ) -> Generator[pa.RecordBatch]:
-    """The rows of a query that has been checked, streamed; beyond the memory limit DuckDB spills to local disk."""
-    with connected(settings, seed) as connection, _complaints(query):
+    """The rows of a query that is understood (or our own), streamed; beyond the memory limit DuckDB spills to disk.
+
+    Raises:
+        ExpressionError: DuckDB cannot work a value out.
+        BudgetExceededError: it needs more memory than ``settings.sql.memory_bytes`` even with spilling.
+    """
+    with running(settings, seed) as connection, complaints(query, tables):
         _register(connection, tables)
         for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
-            yield batch if batch.schema.equals(schema, check_metadata=True) else batch.cast(schema)
+            yield delivered(batch, schema)
 
 
-def _register(connection: DuckDBPyConnection, tables: Mapping[str, Rows]) -> None:
+def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:
     for name, rows in tables.items():
         connection.register(name, rows)
 
 
 @contextmanager
-def _complaints(query: str) -> Iterator[None]:
+def complaints(query: str, tables: Mapping[str, Rows] | None = None) -> Iterator[None]:
+    """DuckDB's errors as ours; an error of the rows below as it was."""
     import duckdb
 
     try:
         yield
-    except duckdb.Error as error:
-        raise ExpressionError(f"this query cannot be run: {error}\n  {query}") from error
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        for rows in (tables or {}).values():
+            if rows.failure is not None:
+                raise rows.failure from None
+        raise _translated(error, query) from error
+
+
+def _translated(error: Exception, query: str) -> Exception:
+    import duckdb
+
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
+        return BudgetExceededError(
+            f"this query needs more memory than LAKEFEED__SQL__MEMORY_BYTES allows, or more disk: {error}\n  {query}"
+        )
+    if isinstance(error, duckdb.IOException):
+        return FileError(f"this query cannot write what does not fit into memory: {error}\n  {query}")
+    return ExpressionError(f"this query cannot be run: {error}\n  {query}")

@@ -1,0 +1,47 @@
+"""Folders of one process: gone when it is done with them, or when another process finds that it died."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOCK_SUFFIX = ".lock"
+
+
+@contextmanager
+def private_folder(place: Path, prefix: str) -> Iterator[Path]:
+    """A new, empty folder under ``place`` that nobody else may read; removed on exit, unless it was moved away.
+
+    A process that was killed leaves its folder behind, but no longer holds the lock beside it: the next call with this
+    prefix removes it.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    _sweep(place, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    lock = folder.with_name(folder.name + LOCK_SUFFIX)
+    descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _sweep(place: Path, prefix: str) -> None:
+    """Removes the folders of processes that died."""
+    for lock in place.glob(f"{prefix}*{LOCK_SUFFIX}"):
+        with suppress(OSError):  # its owner is alive, or just removed it
+            descriptor = os.open(lock, os.O_WRONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK_SUFFIX)), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
