@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from lakefeed.config import Settings
 from lakefeed.errors import BudgetExceededError, ExpressionError, FileError
+from lakefeed.sql.carry import carried_schema, recast
 from lakefeed.sql.check import columns_named, parse_query
 from lakefeed.sql.connection import parsing, running
-from lakefeed.sql.results import delivered, result_schema
+from lakefeed.sql.results import result_schema
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,11 +33,11 @@ class Rows:
     _failures: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self.schema, self._noting_failures())
+        reader = pa.RecordBatchReader.from_batches(carried_schema(self.schema), self._noting_failures())
         return reader.__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
-        return self.schema.__arrow_c_schema__()
+        return carried_schema(self.schema).__arrow_c_schema__()
 
     @property
     def failure(self) -> BaseException | None:
@@ -44,8 +45,10 @@ class Rows:
         return self._failures[0] if self._failures else None
 
     def _noting_failures(self) -> Iterator[pa.RecordBatch]:
+        schema = carried_schema(self.schema)
         try:
-            yield from self.batches()
+            for batch in self.batches():
+                yield recast(batch, schema)
         except Exception as failure:
             self._failures.append(failure)
             raise
@@ -92,7 +95,7 @@ def stream(
     with running(settings, seed) as connection, complaints(query, tables):
         _register(connection, tables)
         for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
-            yield delivered(batch, schema)
+            yield recast(batch, schema)
 
 
 def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:

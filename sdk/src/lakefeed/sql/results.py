@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed.errors import ExpressionError
 from lakefeed.media import column_type
 
 if TYPE_CHECKING:
@@ -27,28 +26,6 @@ def result_schema(relation: DuckDBPyRelation, tables: Mapping[str, pa.Schema]) -
     whole = [field.with_type(pa.int64()) if str(kind) in HUGE else field for field, kind in fields]
     files = {field.name: field for schema in tables.values() for field in schema if column_type(field)}
     return pa.schema([_marked(field, files.get(field.name)) for field in whole])
-
-
-def delivered(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as ``schema`` has it.
-
-    Raises:
-        ExpressionError: a whole number that does not fit.
-    """
-    if batch.schema.equals(schema, check_metadata=True):
-        return batch
-    columns = [_cast(column, field) for column, field in zip(batch.columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    try:
-        return column if column.type == field.type else column.cast(field.type)
-    except pa.ArrowInvalid as error:
-        raise ExpressionError(
-            f"column {field.name!r} of this query holds a value that {field.type} cannot: {error}. Cast it in the "
-            "query, to DOUBLE or DECIMAL(38, 0)"
-        ) from error
 
 
 def _marked(field: pa.Field[Any], given: pa.Field[Any] | None) -> pa.Field[Any]:

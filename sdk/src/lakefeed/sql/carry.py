@@ -1,0 +1,92 @@
+"""Arrow columns on their way into DuckDB and back: types that it lacks travel as others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import types
+
+from lakefeed.errors import ExpressionError, TypeMismatchError
+
+
+def carried_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that DuckDB is given: half floats as floats, durations as whole numbers of their unit."""
+    return pa.schema([field.with_type(carried(field.type)) for field in schema])
+
+
+def carried(kind: pa.DataType) -> pa.DataType:
+    """The type as which a column travels."""
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_duration(kind):
+        return pa.int64()
+    if types.is_dictionary(kind):
+        return carried(kind.value_type)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(carried(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(carried(kind.key_type), carried(kind.item_type))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(carried(kind.value_type)))
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(carried(kind.value_type)))
+    return kind
+
+
+def require_carried(schema: pa.Schema, what: str) -> None:
+    """Raises TypeMismatchError for a column that cannot travel."""
+    for field in schema:
+        if any(test(inner) for inner in _inner(field.type) for test in _STRANGERS):
+            raise TypeMismatchError(
+                f"{what} cannot carry column {field.name!r}, which is {field.type}; map it to another type first"
+            )
+
+
+def recast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch as ``schema`` has it.
+
+    Raises:
+        ExpressionError: a value that does not fit.
+    """
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = [_cast(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+    if column.type == field.type:
+        return column
+    try:
+        if types.is_dictionary(field.type) and not types.is_dictionary(column.type):
+            column = column.cast(field.type.value_type).dictionary_encode()
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ExpressionError(
+            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it in the query, to DOUBLE or "
+            "DECIMAL(38, 0)"
+        ) from error
+
+
+def _inner(kind: pa.DataType) -> list[pa.DataType]:
+    """The type and those inside it."""
+    found, index = [kind], 0
+    while index < len(found):
+        each = found[index]
+        index += 1
+        if types.is_dictionary(each):
+            found.append(each.value_type)
+        elif types.is_nested(each) and not types.is_run_end_encoded(each):
+            found.extend(each.field(place).type for place in range(each.num_fields))
+    return found
+
+
+_STRANGERS = (
+    types.is_decimal256,
+    types.is_run_end_encoded,
+    types.is_union,
+    lambda kind: isinstance(kind, pa.BaseExtensionType),
+)
