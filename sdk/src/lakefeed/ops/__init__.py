@@ -18,6 +18,7 @@ from lakefeed.ops.sample import Sample
 from lakefeed.ops.scan import Scan
 from lakefeed.ops.shuffle import Shuffle
 from lakefeed.ops.slice import Slice
+from lakefeed.ops.sort import Sort
 from lakefeed.ops.split import SplitByKey, SplitByPlace
 from lakefeed.ops.stride import Stride
 from lakefeed.ops.take import Take
@@ -42,6 +43,7 @@ __all__ = [
     "Scan",
     "Shuffle",
     "Slice",
+    "Sort",
     "SplitByKey",
     "SplitByPlace",
     "Stride",

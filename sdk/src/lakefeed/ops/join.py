@@ -8,16 +8,17 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from lakefeed._rng import Indices
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.plan import Input, Node
-from lakefeed.sql import Rows, require_carried, stream
+from lakefeed.sql import carried, cast, joined_places, require_carried
 
 JoinType: TypeAlias = Literal["inner", "left outer", "right outer", "full outer"]
 JOIN_TYPES: tuple[JoinType, ...] = get_args(JoinType)
 SUFFIX = "_right"
-PLACE = "place"
 _SQL = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "full outer": "FULL"}
 
 
@@ -29,8 +30,9 @@ class Join(Node):
     partner come last, in their order. Null keys have no partner; NaN is equal to NaN. Whole numbers may be keys of
     different widths; the wider one comes out.
 
-    The order costs a sort by the places of both rows. Without it the order would follow from what happens to fit into
-    memory, and rows would differ from one machine to the next.
+    DuckDB is given the keys and finds which rows belong together, out of core; the rows are then taken by place. So
+    columns other than the keys may be of any type and come out as they went in, and only places are sorted. 16 bytes a
+    row of the result are held in memory.
     """
 
     left: Node
@@ -70,9 +72,7 @@ class Join(Node):
             left, right = self.left.schema.field(key).type, self.right.schema.field(key).type
             if left != right and not _comparable(left, right):
                 raise TypeMismatchError(f"join key {key!r} is {left} on the left and {right} on the right; cast one")
-
-        for side, schema in (("left", self.left.schema), ("right", self.right.schema)):
-            require_carried(schema, f"the {side} side of a join")
+            require_carried(pa.schema([self.left.schema.field(key), self.right.schema.field(key)]), "the key of a join")
 
     def _key(self, field: pa.Field[Any]) -> pa.Field[Any]:
         """The key as it comes out: the type of both sides, or the wider one."""
@@ -89,31 +89,32 @@ class Join(Node):
         return self, (left | frozenset(self.keys), right | frozenset(self.keys))
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        left, right = (
-            Rows(node.schema.append(pa.field(self._place, pa.int64())), _placed(given.batches, self._place))
-            for node, given in zip((self.left, self.right), inputs, strict=True)
+        left, right = (given.kept() for given in inputs)
+        pairs = joined_places(
+            self.settings, _SQL[self.kind], self._keys_of(self.left, left), self._keys_of(self.right, right)
         )
-        return stream(self.settings, self._sql(), {"l": left, "r": right}, self.schema)
+        lefts, rights = _together(pairs)
+        for ours, theirs in _side_by_side(left.at(lefts, gaps=True), right.at(rights, gaps=True)):
+            yield self._row(ours, theirs)
 
-    def _sql(self) -> str:
-        columns = []
-        rest = iter(self.schema.names[len(self.left.schema) :])
-        for name in self.left.schema.names:
-            quoted = _quoted(name)
-            columns.append(f"coalesce(l.{quoted}, r.{quoted}) AS {quoted}" if name in self.keys else f"l.{quoted}")
-        columns += [
-            f"r.{_quoted(name)} AS {_quoted(next(rest))}" for name in self.right.schema.names if name not in self.keys
+    def _keys_of(self, node: Node, given: Input) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+        return pa.schema([node.schema.field(key) for key in self.keys]), lambda: given.batches(self.keys)
+
+    def _row(self, ours: pa.RecordBatch, theirs: pa.RecordBatch) -> pa.RecordBatch:
+        rest = [column for name, column in zip(theirs.schema.names, theirs.columns, strict=True) if name not in self.keys]
+        columns = [
+            self._one_key(self.schema.field(name), column, theirs.column(name)) if name in self.keys else column
+            for name, column in zip(ours.schema.names, ours.columns, strict=True)
         ]
-        on = " AND ".join(f"l.{_quoted(key)} = r.{_quoted(key)}" for key in self.keys)
-        return (
-            f"SELECT {', '.join(columns)} FROM l {_SQL[self.kind]} JOIN r ON {on} "
-            f"ORDER BY l.{_quoted(self._place)} NULLS LAST, r.{_quoted(self._place)} NULLS LAST"
-        )
+        return pa.RecordBatch.from_arrays([*columns, *rest], schema=self.schema)
 
-    @property
-    def _place(self) -> str:
-        """The column by which the result is ordered; no side has one of that name."""
-        return max((PLACE, *self.left.schema.names, *self.right.schema.names), key=len) + "_"
+    def _one_key(self, field: pa.Field[Any], ours: pa.Array[Any], theirs: pa.Array[Any]) -> pa.Array[Any]:
+        """The key of either side: both have it, or one."""
+        if self.kind in ("inner", "left outer"):
+            return cast(ours, field)
+        values = field.with_type(carried(field.type))
+        ours, theirs = cast(ours, values), cast(theirs, values)
+        return cast(pc.if_else(ours.is_valid(), ours, theirs), field)
 
     def identity(self) -> dict[str, object]:
         return {"keys": self.keys, "kind": self.kind}
@@ -122,17 +123,25 @@ class Join(Node):
         return f"Join {self.kind} on {', '.join(self.keys)}"
 
 
-def _placed(batches: Callable[[], Iterator[pa.RecordBatch]], name: str) -> Callable[[], Iterator[pa.RecordBatch]]:
-    """The batches with the place of each row as a column."""
+def _together(pairs: Iterator[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    found = list(pairs) or [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    lefts, rights = zip(*found, strict=True)
+    return np.concatenate(lefts), np.concatenate(rights)
 
-    def with_places() -> Iterator[pa.RecordBatch]:
-        place = 0
-        for batch in batches():
-            places = pa.array(np.arange(place, place + batch.num_rows))
-            place += batch.num_rows
-            yield batch.append_column(name, places)
 
-    return with_places
+def _side_by_side(
+    left: Iterator[pa.RecordBatch], right: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The rows of two streams of one length, in batches of equal length; both are cut where either is."""
+    theirs = next(right, None)
+    for ours in left:
+        while ours.num_rows:
+            assert theirs is not None, "two streams of one length"
+            rows = min(ours.num_rows, theirs.num_rows)
+            yield ours.slice(0, rows), theirs.slice(0, rows)
+            ours, theirs = ours.slice(rows), theirs.slice(rows)
+            if not theirs.num_rows:
+                theirs = next(right, None)
 
 
 def _wider(left: pa.DataType, right: pa.DataType) -> pa.DataType:
@@ -150,7 +159,3 @@ def _comparable(left: pa.DataType, right: pa.DataType) -> bool:
         lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind),
     )
     return any(family(left) and family(right) for family in families)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

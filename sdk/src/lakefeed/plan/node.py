@@ -16,11 +16,14 @@ from lakefeed._rng import Indices
 class Input(Protocol):
     """What a node may ask of the rows below it while it runs."""
 
-    def at(self, places: Indices) -> Iterator[pa.RecordBatch]:
-        """The rows at these places, in that order."""
+    def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
+        """The rows at these places, in that order; with ``gaps``, place -1 gives a row of nulls."""
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in order, streamed."""
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows in order, streamed; only these columns."""
+
+    def kept(self) -> Input:
+        """The same rows for reading more than once: on local disk if it takes more than reading to make them."""
 
     def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
         """The rows in the order of :func:`lakefeed.plan.order.order`."""

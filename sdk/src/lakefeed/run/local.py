@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.ops import Scan
+from lakefeed.ops import FileColumns, LoadFiles, Project, Scan
 from lakefeed.optimize import optimize
-from lakefeed.plan import Fragment, Node
-from lakefeed.plan.order import order
+from lakefeed.plan import Fragment, Node, Step
+from lakefeed.plan.order import Shuffled, order
 from lakefeed.run.chain import peel, run_chain
 from lakefeed.run.feed import Feed
-from lakefeed.run.pick import rows_at
+from lakefeed.run.pick import Picker, places_in
 from lakefeed.run.pieces import Pieces, pieces_of
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import rebatch
@@ -54,15 +55,45 @@ class Local:
         """
         found = pieces_of(plan, self.settings.read)
         if found is None or (resident and not found.resident):
-            table = spill(self.stream(plan), plan.schema, self.settings.cache / "spill")
-            found = pieces_of(Scan(MemorySource(table)), self.settings.read)
-            assert found is not None
+            return self._spilled(self.stream(plan), plan.schema)
         return found
 
     def feed(self, plan: Node, seed: int | None, window: int | None) -> Feed:
         """The rows of an optimized plan in a shuffled (or, without a seed, their own) order."""
-        pieces = self.pieces(plan, resident=seed is not None and window is None)
-        return Feed(pieces, order(pieces.lengths, pieces.sizes, seed, window), self.settings.read)
+        return self.ordered(self.pieces(plan, resident=seed is not None and window is None), seed, window)
+
+    def ordered(self, pieces: Pieces, seed: int | None, window: int | None) -> Feed:
+        """The pieces in a shuffled (or, without a seed, their own) order.
+
+        A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
+        from there row by row.
+        """
+        chosen = order(pieces.lengths, pieces.sizes, seed, window)
+        if window is None and pieces.mapped > self.settings.sql.memory_bytes and isinstance(chosen, Shuffled):
+            pieces = self._spilled(self._picker(pieces).rows(places_in(pieces, chosen)), pieces.schema)
+            chosen = order(pieces.lengths, pieces.sizes, None, None)
+        return Feed(pieces, chosen, self.settings.read)
+
+    def picked(self, plan: Node, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
+        """The rows of an optimized plan at these places, in that order."""
+        return self._picker(self.pieces(plan), gaps=gaps).rows(places)
+
+    def spilled(self, plan: Node) -> pa.Table:
+        """The rows of an optimized plan as a table on local disk."""
+        return spill(self.stream(plan), plan.schema, self._disk)
+
+    def _picker(self, pieces: Pieces, *, gaps: bool = False) -> Picker:
+        return Picker(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
+
+    def _spilled(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Pieces:
+        table = spill(batches, schema, self._disk)
+        found = pieces_of(Scan(MemorySource(table)), self.settings.read)
+        assert found is not None
+        return replace(found, mapped=table.nbytes)
+
+    @property
+    def _disk(self) -> Path:
+        return self.settings.cache / "spill"
 
     def _scan(self, scan: Scan) -> Generator[pa.RecordBatch]:
         source, pushdown = scan.source, scan.pushdown
@@ -86,11 +117,23 @@ class _Running:
     runner: Local
     plan: Node
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        return self.runner.stream(self.plan)
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        plan = self.plan if columns is None else optimize(Project(self.plan, tuple(columns)))
+        return self.runner.stream(plan)
 
-    def at(self, places: Indices) -> Iterator[pa.RecordBatch]:
-        yield from rows_at(self.runner.pieces(self.plan), places)
+    def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
+        return self.runner.picked(self.plan, places, gaps=gaps)
+
+    def kept(self) -> _Running:
+        steps, base = peel(self.plan)
+        if isinstance(base, Scan) and base.source.ranged and not any(map(_laborious, steps)):
+            return self
+        return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan))))
 
     def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())
+
+
+def _laborious(step: Step) -> bool:
+    """Whether doing the step twice costs more than keeping its rows, or may give other rows."""
+    return step.runs_user_code or isinstance(step, LoadFiles | FileColumns)

@@ -1,38 +1,211 @@
-"""Rows by their places."""
+"""Rows by their places, in any order, in bounded memory.
+
+Places that ascend are read through once. Others are gathered where the rows, or what is wanted of them, fit into the
+budget. What does not is *rearranged* on disk: rows are read in runs that fit, each run is written in the order wanted
+and cut at the same places as all others, and what lies between two cuts is put together from all runs. So everything
+is read and written once, in large parts.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import RowIndexError
+from lakefeed.plan.order import Shuffled
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
 
+MIB = 1 << 20
+GATHER_BYTES = 16 * MIB
+NO_ROW = -1
+"""A place that stands for a row of nulls."""
 
-def rows_at(pieces: Pieces, places: Indices) -> Iterator[pa.RecordBatch]:
-    """The rows at ``places``, in that order, as often as named; reads the pieces that hold one of them, once.
 
-    Raises:
-        RowIndexError: a place before the first or after the last row.
-    """
-    ends = np.cumsum(pieces.lengths, dtype=np.int64)
-    rows = int(ends[-1]) if len(ends) else 0
-    outside = places[(places < 0) | (places >= rows)]
-    if len(outside):
-        raise RowIndexError(f"there is no row {int(outside[0])}: places run from 0 to {rows - 1}")
-    if not len(places):
-        return
-    piece_of = np.searchsorted(ends, places, side="right")
-    by_piece = np.argsort(piece_of, kind="stable")
-    taken = []
-    for piece in np.unique(piece_of).tolist():
-        mine = by_piece[piece_of[by_piece] == piece]
-        whole = joined(list(pieces.batches(piece)))
-        taken.append(whole.take(places[mine] - (ends[piece] - pieces.lengths[piece])))
-    arrange = np.empty(len(places), np.int64)
-    arrange[by_piece] = np.arange(len(places))
-    yield joined(taken).take(arrange)
+@dataclass(frozen=True, eq=False)
+class Picker:
+    """Takes rows from ``pieces``, holding about ``budget`` bytes of them; what is larger goes through ``directory``."""
+
+    pieces: Pieces
+    budget: int
+    directory: Path
+    gaps: bool = False
+
+    def rows(self, places: Indices) -> Iterator[pa.RecordBatch]:
+        """The rows at ``places``, in that order, as often as named; with ``gaps``, `NO_ROW` gives a row of nulls.
+
+        Raises:
+            RowIndexError: a place before the first or after the last row.
+        """
+        ends = np.cumsum(self.pieces.lengths, dtype=np.int64)
+        total = int(ends[-1]) if len(ends) else 0
+        outside = places[(places < (NO_ROW if self.gaps else 0)) | (places >= total)]
+        if len(outside):
+            raise RowIndexError(f"there is no row {int(outside[0])}: places run from 0 to {total - 1}")
+        if not len(places):
+            return
+        taken = places[places != NO_ROW]
+        if np.all(taken[1:] >= taken[:-1]):
+            yield from self._ascending(places, ends)
+        elif self._cheap() or len(places) * self._row_bytes <= self.budget:
+            yield from self._gathered(places, ends)
+        else:
+            yield from self._rearranged(places, ends)
+
+    def _ascending(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        piece_of = np.where(places == NO_ROW, NO_ROW, np.searchsorted(ends, places, side="right"))
+        edges = np.flatnonzero(np.diff(piece_of)) + 1
+        held, batch = NO_ROW, self._nulls(0)
+        for mine, which in zip(np.split(places, edges), piece_of[np.concatenate([[0], edges])].tolist(), strict=True):
+            if which == NO_ROW:
+                yield self._nulls(len(mine))
+                continue
+            if which != held:
+                held, batch = which, self._piece(which)
+            yield batch.take(mine - (ends[which] - self.pieces.lengths[which]))
+
+    def _gathered(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        """Everything wanted at once, or a part after the other where reading again costs nothing."""
+        step = max(GATHER_BYTES // self._row_bytes, 1) if self.pieces.resident else len(places)
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            piece_of = np.searchsorted(ends, some, side="right")
+            by_piece = np.argsort(np.where(some == NO_ROW, NO_ROW, piece_of), kind="stable")
+            yield joined(list(self._ascending(some[by_piece], ends))).take(_inverse(by_piece))
+
+    def _rearranged(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        wanted = np.argsort(places, kind="stable").astype(_narrow(len(places)))
+        sources = places[wanted]
+        part = self.budget // 4
+        rows = max(part // self._row_bytes, 1)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.directory) as file:
+            runs = _Runs(file, len(places), rows)
+            first = int(np.searchsorted(sources, 0))
+            if first:
+                runs.add(wanted[:first], self._nulls(1).take(np.zeros(first, np.int64)))
+            for begin, end, batch in self._read(sources, ends, part):
+                local = sources[begin:end] - batch.start
+                for low in range(begin, end, rows):
+                    some = local[low - begin : low - begin + rows]
+                    runs.add(wanted[low : low + len(some)], batch.rows.take(some.astype(np.int64)))
+            yield from runs.arranged()
+
+    def _read(self, sources: Indices, ends: Indices, part: int) -> Iterator[tuple[int, int, _Stretch]]:
+        """Stretches of consecutive rows of about ``part`` bytes, with the range of ``sources`` that lies in each."""
+        held: list[pa.RecordBatch] = []
+        size = start = place = 0
+        for piece, end in enumerate(ends.tolist()):
+            low, high = np.searchsorted(sources, (place, end)).tolist()
+            if low < high or held:
+                batch = self._piece(piece) if self.pieces.lengths[piece] else None
+                if batch is not None:
+                    held.append(batch)
+                    size += batch.nbytes
+            else:
+                start = end
+            place = end
+            if held and size >= part:
+                yield (*np.searchsorted(sources, (start, place)).tolist(), _Stretch(start, joined(held)))
+                held, size, start = [], 0, place
+        if held:
+            yield (*np.searchsorted(sources, (start, place)).tolist(), _Stretch(start, joined(held)))
+
+    def _piece(self, index: int) -> pa.RecordBatch:
+        batch = joined(list(self.pieces.batches(index)))
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema) if self.gaps else batch
+
+    def _nulls(self, rows: int) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in self._schema], schema=self._schema)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        schema = self.pieces.schema
+        return pa.schema([field.with_nullable(True) for field in schema]) if self.gaps else schema
+
+    def _cheap(self) -> bool:
+        """Whether any order of reading is cheap: the rows are in memory, or mapped and fit into it."""
+        return self.pieces.resident and self.pieces.mapped <= self.budget
+
+    @cached_property
+    def _row_bytes(self) -> int:
+        """What a row takes, about: of the fragments' sizes, or of the first rows."""
+        size, rows = sum(self.pieces.sizes), sum(self.pieces.lengths)
+        if not size:
+            some = next(index for index, length in enumerate(self.pieces.lengths) if length)
+            batch = self._piece(some)
+            size, rows = batch.nbytes, batch.num_rows
+        return max(size // max(rows, 1), 1)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Consecutive rows, from the place ``start`` on."""
+
+    start: int
+    rows: pa.RecordBatch
+
+
+@dataclass
+class _Runs:
+    """Rows on disk, a run after the other, each in the order wanted and cut every ``step`` places of the result."""
+
+    file: BinaryIO
+    total: int
+    step: int
+    _cuts: list[list[tuple[int, int, Indices]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._cuts = [[] for _ in range(-(-self.total // self.step))]
+
+    def add(self, places: Indices, rows: pa.RecordBatch) -> None:
+        """Writes one run: ``rows`` belong at ``places`` of the result."""
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows.take(order)
+        numbers = places // self.step
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        for low, high in zip(edges, edges[1:], strict=False):
+            begin = self.file.tell()
+            with pa.ipc.new_stream(self.file, rows.schema) as writer:
+                writer.write_batch(rows.slice(low, high - low))
+            self._cuts[int(numbers[low])].append((begin, self.file.tell() - begin, places[low:high]))
+
+    def arranged(self) -> Iterator[pa.RecordBatch]:
+        """All rows, in the order wanted."""
+        for cuts in self._cuts:
+            batches = []
+            for begin, length, _ in cuts:
+                self.file.seek(begin)
+                batches += pa.ipc.open_stream(self.file.read(length))
+            places = np.concatenate([places for *_, places in cuts])
+            yield joined(batches).take(np.argsort(places))
+
+
+def places_in(pieces: Pieces, order: Shuffled) -> Indices:
+    """Where the row of each place of an epoch stands among the rows of the pieces."""
+    starts = np.cumsum([0, *pieces.lengths])
+    found = [np.empty(0, np.int64)]
+    for span in order.spans():
+        assert span.pieces is not None, "a shuffled span"
+        assert span.rows is not None
+        found.append(starts[span.pieces] + span.rows)
+    return np.concatenate(found)
+
+
+def _inverse(order: Indices) -> Indices:
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.arange(len(order))
+    return inverse
+
+
+def _narrow(count: int) -> type[np.uint32 | np.int64]:
+    """Half the memory for the numbers below ``count``, as long as they fit."""
+    return np.uint32 if count < 1 << 32 else np.int64

@@ -37,6 +37,8 @@ class Pieces:
     scan: Scan
     steps: tuple[Step, ...]
     items: tuple[Piece, ...]
+    mapped: int = 0
+    """Bytes of the file that they are mapped from; where that does not fit into memory, a random order is slow."""
 
     @property
     def schema(self) -> pa.Schema:

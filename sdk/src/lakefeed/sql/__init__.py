@@ -1,6 +1,17 @@
 """Queries in a locked-down, in-memory DuckDB that sees only the rows it is given."""
 
-from lakefeed.sql.carry import require_carried
+from lakefeed.sql.carry import carried, cast, require_carried
 from lakefeed.sql.engine import Rows, Understood, stream, understand
+from lakefeed.sql.places import joined_places, sorted_places
 
-__all__ = ["Rows", "Understood", "require_carried", "stream", "understand"]
+__all__ = [
+    "Rows",
+    "Understood",
+    "carried",
+    "cast",
+    "joined_places",
+    "require_carried",
+    "sorted_places",
+    "stream",
+    "understand",
+]

@@ -46,18 +46,19 @@ def require_carried(schema: pa.Schema, what: str) -> None:
 
 
 def recast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as ``schema`` has it.
+    """The batch as ``schema`` has it; raises as `cast`."""
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = [cast(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+    """The column as ``field`` has it.
 
     Raises:
         ExpressionError: a value that does not fit.
     """
-    if batch.schema.equals(schema, check_metadata=True):
-        return batch
-    columns = [_cast(column, field) for column, field in zip(batch.columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     if column.type == field.type:
         return column
     try:

@@ -1,0 +1,65 @@
+"""Which rows belong where: DuckDB is given keys and places, and gives places. The rows themselves never pass it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed._rng import Indices
+from lakefeed.config import Settings
+from lakefeed.sql.engine import Rows, stream
+
+Batches: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
+PLACE = "p"
+NOWHERE = -1
+
+
+def sorted_places(
+    settings: Settings, schema: pa.Schema, batches: Batches, descending: Sequence[bool]
+) -> Iterator[Indices]:
+    """The places of the rows in the order of their columns, the first column first; ties as they stand; nulls last."""
+    directions = ", ".join(
+        f"k{index} {'DESC' if down else 'ASC'} NULLS LAST" for index, down in enumerate(descending)
+    )
+    query = f"SELECT {PLACE} FROM l ORDER BY {directions}, {PLACE}"
+    for batch in stream(settings, query, {"l": _keys(schema, batches)}, pa.schema({PLACE: pa.int64()})):
+        yield _numbers(batch, PLACE)
+
+
+def joined_places(
+    settings: Settings, kind: str, left: tuple[pa.Schema, Batches], right: tuple[pa.Schema, Batches]
+) -> Iterator[tuple[Indices, Indices]]:
+    """The places of the rows that a join puts side by side, `NOWHERE` where one has no partner.
+
+    In the order of the left rows, then of the right ones; rows without a left partner come last.
+    """
+    on = " AND ".join(f"l.k{index} = r.k{index}" for index in range(len(left[0])))
+    query = (
+        f"SELECT l.{PLACE} AS l, r.{PLACE} AS r FROM l {kind} JOIN r ON {on} ORDER BY l.{PLACE} NULLS LAST, r.{PLACE}"
+    )
+    tables = {"l": _keys(*left), "r": _keys(*right)}
+    for batch in stream(settings, query, tables, pa.schema({"l": pa.int64(), "r": pa.int64()})):
+        yield _numbers(batch, "l"), _numbers(batch, "r")
+
+
+def _keys(schema: pa.Schema, batches: Batches) -> Rows:
+    """The columns as ``k0``, ``k1``, … and the place of each row."""
+    fields = [pa.field(f"k{index}", field.type) for index, field in enumerate(schema)]
+    numbered = pa.schema([*fields, pa.field(PLACE, pa.int64())])
+
+    def with_places() -> Iterator[pa.RecordBatch]:
+        place = 0
+        for batch in batches():
+            columns = [batch.column(name) for name in schema.names]
+            places = pa.array(np.arange(place, place + batch.num_rows))
+            place += batch.num_rows
+            yield pa.RecordBatch.from_arrays([*columns, places], schema=numbered)
+
+    return Rows(numbered, with_places)
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> Indices:
+    return np.asarray(batch.column(name).fill_null(NOWHERE), dtype=np.int64)
