@@ -291,6 +291,17 @@ def tables(plan: Node, table_name: Any, others: Any) -> tuple[tuple[str, ...], t
     return tuple(plans), tuple(plans.values())
 
 
+def sort_keys(by: Any, descending: Any) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Columns to sort by, and for each whether the largest comes first."""
+    names = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, Sequence) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidArgumentError(f"sort takes a column name or a list of them, not {by!r:.80}")
+    given = (descending,) * len(names) if isinstance(descending, bool) else descending
+    if not isinstance(given, Sequence) or not all(isinstance(down, bool) for down in given):
+        raise InvalidArgumentError(f"sort(descending={descending!r:.80}): give True or False, or one for each column")
+    return tuple(map(str, names)), tuple(given)
+
+
 def batches(size: int | None, form: str) -> None:
     """Raises unless the arguments of ``batches`` make sense."""
     if size is not None and (not _is_whole(size) or size < 1):

@@ -35,6 +35,7 @@ from lakefeed.ops import (
     Scan,
     Shuffle,
     Slice,
+    Sort,
     Take,
     WithColumn,
 )
@@ -675,6 +676,26 @@ class Dataset:
         if self._node is not None:
             self._node = with_epoch(self._node, turned)
         return self
+
+    def sort(self, by: str | Sequence[str], descending: bool | Sequence[bool] = False) -> Dataset:
+        """The rows by one or several columns, the first column first; out of core.
+
+        Rows that are equal in them stay in order. Nulls come last in either direction, NaN is above every number, text
+        goes by its code points.
+
+        Args:
+            by: a column, or several.
+            descending: the largest first: for all columns, or one value for each.
+
+        Raises:
+            ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: at the call.
+
+        Example:
+            >>> Dataset.from_dict({"x": [2, None, 3]}).sort("x", descending=True).to_arrow()["x"].to_pylist()
+            [3, 2, None]
+        """
+        keys = arguments.sort_keys(by, descending)
+        return self._derive(Sort(self._plan, *keys, self._lake.settings))
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakefeed import Dataset
+from lakefeed.config import Settings
+from lakefeed.errors import RowIndexError
+from lakefeed.ops import Scan
+from lakefeed.plan.order import Shuffled, order
+from lakefeed.run import Local
+from lakefeed.run.pick import NO_ROW, Picker, places_in
+from lakefeed.run.pieces import Pieces, pieces_of
+from lakefeed.sources.memory import MemorySource
+
+ROWS = 20_000
+TABLE = pa.table(
+    {
+        "x": np.arange(ROWS),
+        "text": [f"row {number}" for number in range(ROWS)],
+        "kind": pa.array(["red", "green", "blue", None] * (ROWS // 4)).dictionary_encode(),
+        "list": pa.array([[number] * (number % 3) for number in range(ROWS)], pa.list_(pa.int16())),
+    }
+)
+
+
+def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Pieces:
+    found = pieces_of(Scan(MemorySource(table)), Settings().read)
+    assert found is not None
+    return Pieces(found.scan, found.steps, found.items, mapped)
+
+
+def picked(where: Path, places: list[int] | np.ndarray, *, budget: int, gaps: bool = False) -> pa.Table:
+    picker = Picker(pieces(mapped=1 << 40), budget, where, gaps)
+    batches = list(picker.rows(np.asarray(places, np.int64)))
+    return pa.Table.from_batches(batches, batches[0].schema if batches else TABLE.schema)
+
+
+@pytest.mark.parametrize("budget", [1 << 40, 100_000, 2_000])
+@pytest.mark.parametrize("count", [1, 17, ROWS, 3 * ROWS])
+def test_m33_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, count: int) -> None:
+    places = np.random.default_rng(count).integers(0, ROWS, count)
+    assert picked(tmp_path, places, budget=budget).to_pydict() == TABLE.take(places).to_pydict()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", [1 << 40, 20_000])
+def test_gaps_are_rows_of_nulls(tmp_path: Path, budget: int) -> None:
+    places = np.random.default_rng(0).integers(NO_ROW, ROWS, ROWS)
+    places[::7] = NO_ROW
+    expected = TABLE.take(pa.array(places, mask=places == NO_ROW))
+    assert picked(tmp_path, places, budget=budget, gaps=True).to_pydict() == expected.to_pydict()
+    assert picked(tmp_path, [NO_ROW] * 3, budget=budget, gaps=True)["x"].to_pylist() == [None] * 3
+
+
+@given(st.lists(st.integers(NO_ROW, 60), max_size=80), st.sampled_from([1, 500, 5_000, 1 << 30]))
+def test_any_places_under_any_budget(places: list[int], budget: int) -> None:
+    small = TABLE.slice(0, 61)
+    wanted = np.asarray(places, np.int64)
+    with tempfile.TemporaryDirectory() as folder:
+        picker = Picker(pieces(small, mapped=1 << 40), budget, Path(folder), gaps=True)
+        found = [row for batch in picker.rows(wanted) for row in batch.to_pylist()]
+    assert found == small.take(pa.array(wanted, mask=wanted == NO_ROW)).to_pylist()
+
+
+def test_places_outside_are_errors(tmp_path: Path) -> None:
+    for places in ([ROWS], [-1], [0, -2]):
+        with pytest.raises(RowIndexError, match="from 0 to"):
+            picked(tmp_path, places, budget=1)
+    with pytest.raises(RowIndexError):
+        picked(tmp_path, [-2], budget=1, gaps=True)
+
+
+def wide(rows: int) -> Dataset:
+    def batches():  # type: ignore[no-untyped-def]
+        for start in range(0, rows, 10_000):
+            numbers = np.arange(start, start + 10_000)
+            yield pa.record_batch({"x": numbers, "text": [f"{number:0300d}" for number in numbers.tolist()]})
+
+    return Dataset.from_batches(batches, schema=pa.schema({"x": pa.int64(), "text": pa.string()}))
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_m30_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, seed: int) -> None:
+    plan = wide(200_000)._plan
+    small, large = (Local(Settings.load(**{"sql.memory_bytes": size << 20})) for size in (32, 4_096))
+    feeds = [runner.feed(plan, seed, None) for runner in (large, small)]
+    assert isinstance(feeds[0].order, Shuffled)
+    assert not isinstance(feeds[1].order, Shuffled)
+    expected, found = (
+        np.concatenate([batch["x"].to_numpy() for _, batch in feed.batches()]) for feed in feeds
+    )
+    assert np.array_equal(expected, found)
+    for start in (0, 1, 99_999, 199_999):
+        _, first = next(iter(feeds[1].batches(start)))
+        assert first["x"][0].as_py() == expected[start]
+    assert list((tmp_path / "cache" / "spill").iterdir()) == []
+
+
+def test_m30_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None:
+    runner = Local(Settings.load(**{"sql.memory_bytes": 32 << 20}))
+    plan = wide(400_000)._plan  # 120 MB
+    runner.feed(plan, 1, None)
+    before = pa.total_allocated_bytes()
+    peak = 0
+    picker = Picker(runner.pieces(plan), 32 << 20, tmp_path)
+    chosen = order(picker.pieces.lengths, picker.pieces.sizes, 1, None)
+    assert isinstance(chosen, Shuffled)
+    for _ in picker.rows(places_in(picker.pieces, chosen)):
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert peak < 40 << 20
