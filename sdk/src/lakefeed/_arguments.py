@@ -302,6 +302,17 @@ def sort_keys(by: Any, descending: Any) -> tuple[tuple[str, ...], tuple[bool, ..
     return tuple(map(str, names)), tuple(given)
 
 
+def caching(path: Any, load_files: Any, overwrite: Any) -> dict[str, bool]:
+    """The switches of ``cache``."""
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise InvalidArgumentError(f"cache(path={path!r:.80}): give the path of a folder, or None")
+    if not isinstance(load_files, bool) or not isinstance(overwrite, bool):
+        raise InvalidArgumentError(f"cache(load_files={load_files!r}, overwrite={overwrite!r}): they are True or False")
+    if overwrite and path is None:
+        raise InvalidArgumentError("cache(overwrite=True) is for path=: the mirror of a snapshot never gets stale")
+    return {"load_files": load_files, "overwrite": overwrite}
+
+
 def batches(size: int | None, form: str) -> None:
     """Raises unless the arguments of ``batches`` make sense."""
     if size is not None and (not _is_whole(size) or size < 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ import lakefeed._arguments as arguments
 from lakefeed import catalog
 from lakefeed._rng import fresh_seed
 from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
+from lakefeed.caching import cached
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import update_properties
 from lakefeed.catalog.lake import Lake
@@ -734,6 +736,35 @@ class Dataset:
             self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
         )
         return self if node is None else self._derive(node)
+
+    def cache(
+        self, path: str | os.PathLike[str] | None = None, load_files: bool = True, *, overwrite: bool = False
+    ) -> Dataset:
+        """The rows from local disk: fast, shared by all processes of the machine, and there when the lake is not.
+
+        Without ``path`` the snapshots that are read are mirrored under ``$LAKEFEED_CACHE_DIR/datasets``, with the
+        columns that are needed; what was derived from them runs again over the mirror, in the same order. A new version
+        gets a new mirror. ``Dataset("photos").cache()`` finds the newest mirror also when the lake cannot be reached.
+
+        With ``path`` all rows are kept there, and later calls take them from there whatever the source and the
+        functions are by then; a log line says when the source has moved on.
+
+        Args:
+            path: a folder of its own for the rows.
+            load_files: keep the stored files of file columns locally too.
+            overwrite: make what is at ``path`` anew.
+
+        Raises:
+            InvalidArgumentError: at ``path`` are the rows of a plan with other operations, arguments, columns or types.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("numbers")
+            >>> Dataset("numbers").cache().filter("x > 1").count()
+            2
+        """
+        name = self._name if type(self) is Dataset else None
+        flags = arguments.caching(path, load_files, overwrite)
+        return self._derive(cached(self._lake, name, self._version, lambda: self._plan, path, **flags))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""

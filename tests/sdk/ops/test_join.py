@@ -79,7 +79,8 @@ def expected(left: pa.Table, right: pa.Table, keys: Sequence[str], kind: JoinTyp
     if kind in ("right outer", "full outer"):
         for place, row in enumerate(theirs):
             if place not in partnered:
-                rows.append(dict.fromkeys(left.schema.names) | {extra.get(n, n) if n not in keys else n: c for n, c in row.items()})
+                named = {name if name in keys else extra[name]: cell for name, cell in row.items()}
+                rows.append(dict.fromkeys(left.schema.names) | named)
     return rows
 
 

@@ -101,11 +101,11 @@ def test_what_is_larger_than_the_budget_is_sorted_on_disk(tmp_path: Path, monkey
 @given(st.lists(st.tuples(st.one_of(st.none(), st.integers(-2, 2)), st.one_of(st.none(), st.text("ab", max_size=2)))),
        st.tuples(st.booleans(), st.booleans()))  # fmt: skip
 def test_any_rows(rows: list[tuple[int | None, str | None]], down: tuple[bool, bool]) -> None:
-    table = pa.table({"a": pa.array([a for a, _ in rows], pa.int64()), "b": pa.array([b for _, b in rows], pa.string())})
-    table = table.append_column("n", pa.array(range(len(rows)), pa.int64()))
+    schema = pa.schema({"a": pa.int64(), "b": pa.string(), "n": pa.int64()})
+    table = pa.Table.from_pylist([{"a": a, "b": b, "n": n} for n, (a, b) in enumerate(rows)], schema)
     expected = table.to_pylist()
     for name, reverse in (("b", down[1]), ("a", down[0])):
         present = [row for row in expected if row[name] is not None]
         missing = [row for row in expected if row[name] is None]
-        expected = sorted(present, key=lambda row: row[name], reverse=reverse) + missing  # noqa: B023
+        expected = sorted(present, key=lambda row: row[name], reverse=reverse) + missing
     assert Dataset.from_arrow(table).sort(["a", "b"], descending=list(down)).to_arrow().to_pylist() == expected

@@ -93,9 +93,7 @@ def test_m30_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Pat
     feeds = [runner.feed(plan, seed, None) for runner in (large, small)]
     assert isinstance(feeds[0].order, Shuffled)
     assert not isinstance(feeds[1].order, Shuffled)
-    expected, found = (
-        np.concatenate([batch["x"].to_numpy() for _, batch in feed.batches()]) for feed in feeds
-    )
+    expected, found = (np.concatenate([batch["x"].to_numpy() for _, batch in feed.batches()]) for feed in feeds)
     assert np.array_equal(expected, found)
     for start in (0, 1, 99_999, 199_999):
         _, first = next(iter(feeds[1].batches(start)))

@@ -98,7 +98,7 @@ RELATIONS = (
     "'*.csv'",
     "'s3://bucket/x.parquet'",
     "'http://127.0.0.1:9/x.csv'",
-    "[\"CANARY_PATH\"]",
+    '["CANARY_PATH"]',
     "information_schema.tables",
     "pg_catalog.pg_class",
     "pg_class",

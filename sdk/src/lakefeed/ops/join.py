@@ -24,7 +24,9 @@ _SQL = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "full ou
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Join(Node):
-    """``left`` joined with ``right`` on ``keys``, each key once; a name on both sides gets `SUFFIX` on the right.
+    """``left`` joined with ``right`` on ``keys``, each key once.
+
+    A name that both sides have gets `SUFFIX` on the right.
 
     Rows come in the order of the left side, and for one left row in that of the right side; right rows without a
     partner come last, in their order. Null keys have no partner; NaN is equal to NaN. Whole numbers may be keys of
@@ -101,7 +103,7 @@ class Join(Node):
         return pa.schema([node.schema.field(key) for key in self.keys]), lambda: given.batches(self.keys)
 
     def _row(self, ours: pa.RecordBatch, theirs: pa.RecordBatch) -> pa.RecordBatch:
-        rest = [column for name, column in zip(theirs.schema.names, theirs.columns, strict=True) if name not in self.keys]
+        rest = [theirs.column(name) for name in theirs.schema.names if name not in self.keys]
         columns = [
             self._one_key(self.schema.field(name), column, theirs.column(name)) if name in self.keys else column
             for name, column in zip(ours.schema.names, ours.columns, strict=True)

@@ -12,10 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
@@ -26,6 +28,8 @@ from lakefeed.run.rebatch import joined
 
 MIB = 1 << 20
 GATHER_BYTES = 16 * MIB
+Places: TypeAlias = npt.NDArray[np.integer[Any]]
+
 NO_ROW = -1
 """A place that stands for a row of nulls."""
 
@@ -82,7 +86,7 @@ class Picker:
             yield joined(list(self._ascending(some[by_piece], ends))).take(_inverse(by_piece))
 
     def _rearranged(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        wanted = np.argsort(places, kind="stable").astype(_narrow(len(places)))
+        wanted: Places = np.argsort(places, kind="stable").astype(_narrow(len(places)))
         sources = places[wanted]
         part = self.budget // 4
         rows = max(part // self._row_bytes, 1)
@@ -161,27 +165,27 @@ class _Runs:
     file: BinaryIO
     total: int
     step: int
-    _cuts: list[list[tuple[int, int, Indices]]] = field(default_factory=list)
+    _cuts: list[list[tuple[int, int, Places]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._cuts = [[] for _ in range(-(-self.total // self.step))]
 
-    def add(self, places: Indices, rows: pa.RecordBatch) -> None:
+    def add(self, places: Places, rows: pa.RecordBatch) -> None:
         """Writes one run: ``rows`` belong at ``places`` of the result."""
         order = np.argsort(places, kind="stable")
         places, rows = places[order], rows.take(order)
         numbers = places // self.step
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             begin = self.file.tell()
-            with pa.ipc.new_stream(self.file, rows.schema) as writer:
+            with pa.ipc.new_stream(self.file, rows.schema) as writer:  # type: ignore[arg-type]  # it is a file
                 writer.write_batch(rows.slice(low, high - low))
             self._cuts[int(numbers[low])].append((begin, self.file.tell() - begin, places[low:high]))
 
     def arranged(self) -> Iterator[pa.RecordBatch]:
         """All rows, in the order wanted."""
         for cuts in self._cuts:
-            batches = []
+            batches: list[pa.RecordBatch] = []
             for begin, length, _ in cuts:
                 self.file.seek(begin)
                 batches += pa.ipc.open_stream(self.file.read(length))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
-import pyarrow as pa
 from tqdm import tqdm
 
 
-def tracked(batches: Iterable[pa.RecordBatch], what: str, total: int | None = None) -> Iterator[pa.RecordBatch]:
+class Rows(Protocol):
+    """Some rows; a batch, say."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+
+SomeRows = TypeVar("SomeRows", bound=Rows)
+
+
+def tracked(batches: Iterable[SomeRows], what: str, total: int | None = None) -> Iterator[SomeRows]:
     """The batches, with their rows shown as they go by."""
     with tqdm(desc=what, total=total, unit=" rows", unit_scale=True, disable=None) as bar:
         for batch in batches:

@@ -21,7 +21,7 @@ def carried(kind: pa.DataType) -> pa.DataType:
         return pa.float32()
     if types.is_duration(kind):
         return pa.int64()
-    if types.is_dictionary(kind):
+    if isinstance(kind, pa.DictionaryType):
         return carried(kind.value_type)
     if types.is_struct(kind):
         return pa.struct([field.with_type(carried(field.type)) for field in kind])
@@ -67,8 +67,7 @@ def cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ExpressionError(
-            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it in the query, to DOUBLE or "
-            "DECIMAL(38, 0)"
+            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it to DOUBLE or DECIMAL(38, 0)"
         ) from error
 
 

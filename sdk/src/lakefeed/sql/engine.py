@@ -34,7 +34,7 @@ class Rows:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         reader = pa.RecordBatchReader.from_batches(carried_schema(self.schema), self._noting_failures())
-        return reader.__arrow_c_stream__(requested_schema)
+        return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
 
     def __arrow_c_schema__(self) -> object:
         return carried_schema(self.schema).__arrow_c_schema__()

@@ -1,13 +1,18 @@
 """The functions that a query may call, each looked at: none reads files, settings, the session or the clock.
 
 A list of what is allowed, since a list of what is not has a hole with every new version of DuckDB. The same rows in
-give the same rows out for all of them; ``random`` and ``uuid`` follow the query's seed. Functions whose arguments are queries
-(``query``, ``json_serialize_plan``) read what these name, so they are not among them.
+give the same rows out for all of them; ``random`` and ``uuid`` follow the query's seed. Functions whose arguments are
+queries (``query``, ``json_serialize_plan``) read what these name, so they are not among them.
 """
 
 from __future__ import annotations
 
-SCALARS = frozenset(
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SCALARS = _names(
     """
     abs acos acosh add aggregate alias apply array_aggr array_aggregate array_append array_apply array_cat
     array_concat array_contains array_cosine_distance array_cosine_similarity array_cross_product array_distance
@@ -58,9 +63,9 @@ SCALARS = frozenset(
     unpivot_list upper url_decode url_encode uuid_extract_timestamp uuid_extract_version variant_array_length
     variant_contains variant_exists variant_extract variant_extract_string variant_group_array variant_keys
     variant_type variant_typeof wavg week weekday weekofyear weighted_avg xor year yearweek
-    """.split()
+    """
 )
-AGGREGATES = frozenset(
+AGGREGATES = _names(
     """
     any_value approx_count_distinct approx_quantile approx_top_k arbitrary arg_max arg_max_null arg_max_nulls_last
     arg_min arg_min_null arg_min_nulls_last argmax argmin array_agg avg bit_and bit_or bit_xor bitstring_agg bool_and
@@ -69,25 +74,25 @@ AGGREGATES = frozenset(
     median min min_by mode product quantile quantile_cont quantile_disc regr_avgx regr_avgy regr_count regr_intercept
     regr_r2 regr_slope regr_sxx regr_sxy regr_syy sem skewness stddev stddev_pop stddev_samp string_agg sum
     sum_no_overflow sumkahan var_pop var_samp variance
-    """.split()
+    """
 )
-WINDOWS = frozenset(
+WINDOWS = _names(
     """
     cume_dist dense_rank fill first_value lag last_value lead nth_value ntile percent_rank rank rank_dense row_number
-    """.split()
+    """
 )
-OPERATORS = frozenset(
+OPERATORS = _names(
     """
     != !__postfix !~~ !~~* % & && * ** + - ->> / // < <-> << <= <=> <@ = > >= >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~
-    """.split()
+    """
 )
 SPECIAL = frozenset({"gen_random_uuid", "unlist", "unnest", "uuid", "uuidv4"})
 """What rolls dice, by the seed, and what the parser knows besides the catalog of functions."""
 
 CALLABLE = SCALARS | AGGREGATES | WINDOWS | OPERATORS | SPECIAL
 
-TABLE_FUNCTIONS = frozenset(
+TABLE_FUNCTIONS = _names(
     """
     generate_series generate_subscripts json_each json_tree range regexp_split_to_table repeat repeat_row unnest
-    """.split()
+    """
 )

@@ -21,9 +21,7 @@ def sorted_places(
     settings: Settings, schema: pa.Schema, batches: Batches, descending: Sequence[bool]
 ) -> Iterator[Indices]:
     """The places of the rows in the order of their columns, the first column first; ties as they stand; nulls last."""
-    directions = ", ".join(
-        f"k{index} {'DESC' if down else 'ASC'} NULLS LAST" for index, down in enumerate(descending)
-    )
+    directions = ", ".join(f"k{index} {'DESC' if down else 'ASC'} NULLS LAST" for index, down in enumerate(descending))
     query = f"SELECT {PLACE} FROM l ORDER BY {directions}, {PLACE}"
     for batch in stream(settings, query, {"l": _keys(schema, batches)}, pa.schema({PLACE: pa.int64()})):
         yield _numbers(batch, PLACE)

@@ -32,4 +32,4 @@ def _marked(field: pa.Field[Any], given: pa.Field[Any] | None) -> pa.Field[Any]:
     """The field as the file column ``given``, if it holds such records."""
     if given is None or not pa.types.is_struct(field.type) or field.type.names != given.type.names:
         return field
-    return field.with_type(given.type).with_metadata(given.metadata)
+    return given.with_nullable(field.nullable)

@@ -106,8 +106,13 @@ class BlobStore:
         """
         if not self._is_local:
             return self._read_cached(checked(sha256), suffix)
-        with self._open(checked(sha256)) as stream:
-            data = stream.read()
+        try:
+            with self._open(checked(sha256)) as stream:
+                data = stream.read()
+        except MissingFileError:
+            if self._cache.find(sha256, suffix) is None:
+                raise
+            return self._read_cached(sha256, suffix)  # the store is gone, what was kept is not
         require(sha256, sha256_bytes(data), self.locate(sha256))
         return data
 

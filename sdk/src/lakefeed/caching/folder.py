@@ -1,0 +1,141 @@
+"""A folder that holds all rows or none, whoever is killed, shared by the processes of a machine.
+
+``manifest.json`` appears by one rename, after the rows that it names are on disk; without it there is nothing here.
+One process writes at a time; what one that was killed left behind is removed by the next that writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakefeed.errors import FileError, UnsupportedError
+from lakefeed.storage.atomic import sync_directories, sync_file
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LOCK = "lock"
+COMPRESSION: Literal["zstd"] = "zstd"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are read at once: what is written, and what it counts as (`Fragment.size`; None: as written)."""
+
+    rows: pa.Table
+    size: int | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self.rows.num_rows
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete folder says of itself."""
+
+    file: str
+    schema: pa.Schema
+    columns: frozenset[str]
+    parts: tuple[tuple[int, int], ...]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One kept result."""
+
+    path: Path
+
+    def manifest(self) -> Manifest | None:
+        """What is here; None if nothing is, or not all of it."""
+        try:
+            written = json.loads((self.path / MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        if written.get("format") != FORMAT or not (self.path / written["file"]).is_file():
+            return None
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(written["schema"])))
+        parts = tuple((rows, size) for rows, size in written["parts"])
+        return Manifest(written["file"], schema, frozenset(written["columns"]), parts, written["facts"])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """This process alone writes here; others wait."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise FileError(f"cannot keep rows in {str(self.path)!r}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def write(
+        self, schema: pa.Schema, columns: Iterable[str], groups: Callable[[], Iterable[Group]], facts: dict[str, Any]
+    ) -> Manifest:
+        """Keeps the rows of ``groups``; to be called while `locked`. A failure leaves what was here before."""
+        file = f"rows-{uuid.uuid4().hex}.parquet"
+        narrow = pa.schema([field for field in schema if field.name in set(columns)])
+        try:
+            parts = self._write_rows(self.path / file, narrow, groups())
+            written = {
+                "format": FORMAT,
+                "file": file,
+                "columns": narrow.names,
+                "parts": parts,
+                "facts": facts,
+                "schema": base64.b64encode(schema.serialize().to_pybytes()).decode(),
+            }
+            self._publish(json.dumps(written))
+        except BaseException:
+            (self.path / file).unlink(missing_ok=True)
+            raise
+        self._sweep(file)
+        return Manifest(file, schema, frozenset(narrow.names), tuple(parts), facts)
+
+    def _write_rows(self, path: Path, schema: pa.Schema, groups: Iterable[Group]) -> list[tuple[int, int]]:
+        parts: list[tuple[int, int]] = []
+        sizes: list[int | None] = []
+        with path.open("wb") as sink:
+            try:
+                with pq.ParquetWriter(sink, schema, compression=COMPRESSION) as writer:
+                    for group in groups:
+                        if group.rows.num_rows:
+                            writer.write_table(group.rows, row_group_size=group.rows.num_rows)
+                            sizes.append(group.size)
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                raise UnsupportedError(f"these rows cannot be kept as Parquet; leave out columns: {error}") from error
+            sync_file(sink)
+        footer = pq.read_metadata(path)
+        for index, size in enumerate(sizes):
+            written = footer.row_group(index)
+            parts.append((written.num_rows, written.total_byte_size if size is None else size))
+        return parts
+
+    def _publish(self, text: str) -> None:
+        temporary = self.path / f"{MANIFEST}.new"
+        with temporary.open("wb") as sink:
+            sink.write(text.encode())
+            sync_file(sink)
+        sync_directories([self.path])
+        temporary.replace(self.path / MANIFEST)
+        sync_directories([self.path, self.path.parent])
+
+    def _sweep(self, file: str) -> None:
+        for path in self.path.glob("rows-*.parquet"):
+            if path.name != file:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,185 @@
+"""Snapshots of datasets on local disk: ``<cache>/datasets/<name>/<snapshot id>/<columns>/``.
+
+A snapshot never changes, so its mirror needs no invalidation: a newer snapshot has a mirror of its own. A mirror is
+found without the catalog, by the name and the version that it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.caching.files import fetch_files
+from lakefeed.caching.folder import Folder, Group, Manifest
+from lakefeed.catalog.lake import Lake
+from lakefeed.config import Settings
+from lakefeed.errors import DatasetNotFoundError, VersionNotFoundError
+from lakefeed.ops import Scan
+from lakefeed.optimize import optimize
+from lakefeed.plan import Fragment, Node, Pushdown
+from lakefeed.plan.walk import nodes, transform
+from lakefeed.run.prefetch import read_ahead
+from lakefeed.run.progress import tracked
+from lakefeed.sources.iceberg import IcebergSource
+from lakefeed.sources.mirror import MirrorSource
+
+logger = logging.getLogger(__name__)
+
+EVERYTHING = "all"
+DIGEST_CHARS = 16
+
+
+def mirrored(lake: Lake, plan: Node, *, load_files: bool) -> Node:
+    """The plan with every snapshot that it reads mirrored; what stands above is run again as before."""
+    needed = _needed(plan)
+    mirrors = {
+        source.identity: _mirror(lake, source, columns, load_files=load_files) for source, columns in needed.values()
+    }
+
+    def replaced(node: Node) -> Node:
+        if isinstance(node, Scan) and isinstance(node.source, IcebergSource):
+            return Scan(mirrors[node.source.identity], node.pushdown)
+        return node
+
+    return transform(plan, replaced)
+
+
+def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[[], Node], *, load_files: bool) -> Node:
+    """As `mirrored` for a dataset by its name; where the catalog cannot tell, by the mirrors that there are.
+
+    Raises:
+        DatasetNotFoundError, VersionNotFoundError: it is neither in the lake nor mirrored.
+    """
+    try:
+        found = plan()
+    except _unreachable() as error:
+        kept = _newest(lake.settings, name, version)
+        if kept is None:
+            raise
+        folder, manifest = kept
+        logger.warning(
+            "%s cannot be looked up (%s): its local mirror of version %s is used",
+            name,
+            type(error).__name__,
+            manifest.facts["version"],
+        )
+        source = _source(folder, manifest)
+        if load_files:
+            fetch_files(source, lake.blobs, lake.settings)
+        return Scan(source)
+    return mirrored(lake, found, load_files=load_files)
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What a catalog raises that is gone, or cannot be reached."""
+    from pyiceberg.exceptions import RESTError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return DatasetNotFoundError, VersionNotFoundError, OSError, RESTError, SQLAlchemyError
+
+
+def _needed(plan: Node) -> dict[str, tuple[IcebergSource, frozenset[str]]]:
+    """The snapshots that a plan reads, each with the columns of it that are needed."""
+    needed: dict[str, tuple[IcebergSource, frozenset[str]]] = {}
+    for node in nodes(optimize(plan)):
+        if isinstance(node, Scan) and isinstance(node.source, IcebergSource):
+            source = node.source
+            _, before = needed.get(source.identity, (source, frozenset()))
+            needed[source.identity] = (source, before | frozenset(node.schema.names))
+    return needed
+
+
+def _mirror(lake: Lake, source: IcebergSource, columns: frozenset[str], *, load_files: bool) -> MirrorSource:
+    place = _place(lake.settings, source)
+    found = _with_columns(place, columns)
+    if found is None:
+        folder = Folder(place / _columns_key(columns, source.schema))
+        with folder.locked():
+            # Another process may have been faster.
+            manifest = folder.manifest() or folder.write(
+                source.schema, columns, lambda: _groups(source, columns, lake.settings), _facts(lake.settings, source)
+            )
+        found = (folder, manifest)
+    mirror = _source(*found)
+    if load_files:
+        fetch_files(mirror, lake.blobs, lake.settings)
+    return mirror
+
+
+def _place(settings: Settings, source: IcebergSource) -> Path:
+    since = "" if source.since is None else f"+since-v{source.since.version or 0}"
+    return settings.cache / "datasets" / source.name / f"{source.version.snapshot_id}{since}"
+
+
+def _columns_key(columns: frozenset[str], schema: pa.Schema) -> str:
+    if columns >= set(schema.names):
+        return EVERYTHING
+    return hashlib.sha256("\0".join(sorted(columns)).encode()).hexdigest()[:DIGEST_CHARS]
+
+
+def _with_columns(place: Path, columns: frozenset[str]) -> tuple[Folder, Manifest] | None:
+    """A mirror that has the columns, and perhaps more."""
+    for path in sorted(place.glob("*/")):
+        manifest = Folder(path).manifest()
+        if manifest is not None and manifest.columns >= columns:
+            return Folder(path), manifest
+    return None
+
+
+def _newest(settings: Settings, name: str, version: int | None) -> tuple[Folder, Manifest] | None:
+    """The mirror of all columns of this dataset of this lake: of the version, or of the newest that there is."""
+    best: tuple[Folder, Manifest] | None = None
+    for path in sorted((settings.cache / "datasets" / name).glob(f"*/{EVERYTHING}/")):
+        manifest = Folder(path).manifest()
+        if manifest is None or manifest.facts["catalog"] != _catalog(settings) or manifest.facts["since"] is not None:
+            continue
+        held = manifest.facts["version"]
+        if held == version or (version is None and (best is None or held > best[1].facts["version"])):
+            best = (Folder(path), manifest)
+    return best
+
+
+def _facts(settings: Settings, source: IcebergSource) -> dict[str, Any]:
+    return {
+        "catalog": _catalog(settings),
+        "version": source.version.version,
+        "since": None if source.since is None else source.since.version or 0,
+        # Rows that only PyIceberg can read have no fragments there, hence another order here.
+        "identity": source.identity if source.ranged else f"{source.identity}+mirror",
+        "origin": f"{source.name}{'' if source.since is None else f'+since-v{source.since.version or 0}'}",
+    }
+
+
+def _catalog(settings: Settings) -> str:
+    return f"{settings.catalog_uri}#{settings.catalog.namespace}"
+
+
+def _source(folder: Folder, manifest: Manifest) -> MirrorSource:
+    return MirrorSource(
+        folder.path / manifest.file,
+        manifest.schema,
+        manifest.columns,
+        manifest.facts["identity"],
+        manifest.facts["origin"],
+        manifest.parts,
+    )
+
+
+def _groups(source: IcebergSource, columns: frozenset[str], settings: Settings) -> Iterator[Group]:
+    names = tuple(name for name in source.schema.names if name in columns)
+    pushdown = Pushdown(columns=names)
+    schema = pa.schema([source.schema.field(name) for name in names])
+
+    def read(fragment: Fragment) -> Group:
+        rows = pa.Table.from_batches(list(source.read(fragment, pushdown)), schema)
+        return Group(rows, None if fragment.rows is None else fragment.size)
+
+    ahead = read_ahead(source.fragments(pushdown), read, settings.read, lambda fragment: fragment.size)
+    with closing(ahead):
+        yield from tracked(ahead, f"cache {source.name}", source.count())
