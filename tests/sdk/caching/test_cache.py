@@ -173,7 +173,8 @@ BIG = """
             numbers = np.arange(start, start + 20_000)
             yield pa.record_batch({"x": numbers, "text": [f"{n:060d}" for n in numbers.tolist()]})
 
-    Dataset.from_batches(batches, schema=pa.schema({"x": pa.int64(), "text": pa.string()})).save("big", column_types=None)
+    schema = pa.schema({"x": pa.int64(), "text": pa.string()})
+    Dataset.from_batches(batches, schema=schema).save("big", column_types=None)
 """
 
 

@@ -22,7 +22,8 @@ def carried(kind: pa.DataType) -> pa.DataType:
     if types.is_duration(kind):
         return pa.int64()
     if isinstance(kind, pa.DictionaryType):
-        return carried(kind.value_type)
+        value: pa.DataType = kind.value_type
+        return carried(value)
     if types.is_struct(kind):
         return pa.struct([field.with_type(carried(field.type)) for field in kind])
     if types.is_map(kind):
@@ -67,7 +68,7 @@ def cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ExpressionError(
-            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it to DOUBLE or DECIMAL(38, 0)"
+            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it to DOUBLE or DECIMAL(38)"
         ) from error
 
 
