@@ -762,9 +762,10 @@ class Dataset:
             >>> Dataset("numbers").cache().filter("x > 1").count()
             2
         """
-        name = self._name if type(self) is Dataset else None
+        number = self._version if isinstance(self._version, int) else None
+        name = self._name if type(self) is Dataset and number == self._version else None
         flags = arguments.caching(path, load_files, overwrite)
-        return self._derive(cached(self._lake, name, self._version, lambda: self._plan, path, **flags))
+        return self._derive(cached(self._lake, name, number, lambda: self._plan, path, **flags))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""

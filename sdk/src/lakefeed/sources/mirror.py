@@ -34,6 +34,10 @@ class MirrorSource:
     def ranged(self) -> bool:
         return True
 
+    @property
+    def nested(self) -> bool:
+        return False
+
     def count(self) -> int:
         return sum(rows for rows, _ in self.parts)
 

@@ -1,6 +1,7 @@
 """Queries in a locked-down, in-memory DuckDB that sees only the rows it is given."""
 
 from lakefeed.sql.carry import carried, cast, require_carried
+from lakefeed.sql.difference import partners, without
 from lakefeed.sql.engine import Rows, Understood, stream, understand
 from lakefeed.sql.places import joined_places, sorted_places
 
@@ -10,8 +11,10 @@ __all__ = [
     "carried",
     "cast",
     "joined_places",
+    "partners",
     "require_carried",
     "sorted_places",
     "stream",
     "understand",
+    "without",
 ]
