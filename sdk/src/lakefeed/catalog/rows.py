@@ -62,7 +62,7 @@ def rewrite_without(
     location = _beside(table, file.path)
     sizes = lake.settings.write.model_copy(update={"file_bytes": sys.maxsize})  # one file for one file
     target = replace(_target(table, declared, "", sizes), place=lambda _: location)
-    (written,) = write_files(target, _stored_batches(_without(batches, places), declared, target.schema))
+    (written,) = write_files(target, _without(_stored_batches(batches, declared, target.schema), places))
     ours.wrote([written])
     return written
 

@@ -74,9 +74,9 @@ class Contents:
         """Iceberg's name for it; one that ``replaces`` leaves the rows what they were."""
         if self.replaces:
             return Operation.REPLACE
-        if not self.removed:
-            return Operation.APPEND
-        return Operation.OVERWRITE if self.added or self.carried else Operation.DELETE
+        if self.carried or (self.added and self.removed):
+            return Operation.OVERWRITE
+        return Operation.DELETE if self.removed else Operation.APPEND
 
     @property
     def files(self) -> tuple[DataFile, ...]:

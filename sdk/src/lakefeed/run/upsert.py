@@ -27,6 +27,7 @@ from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.expr import Column, Expr, In, Literal
 from lakefeed.plan import Node
+from lakefeed.plan.taking import taken, taken_values
 from lakefeed.run.local import Local
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import spill
@@ -125,7 +126,7 @@ class Upsert:
         )
         twice = pa.Table.from_batches(stream(self.settings, query, {"given": self._given(table)}, TWICE), TWICE)
         if twice.num_rows:
-            shown = table.select(list(self.keys)).take(twice["first"].slice(0, SHOWN_KEYS)).to_pylist()
+            shown = self._given_at(twice["first"].slice(0, SHOWN_KEYS).to_numpy(), self.keys, table).to_pylist()
             keys = ", ".join(str(key) for key in shown)
             more = "" if twice.num_rows <= SHOWN_KEYS else f" and {twice.num_rows - SHOWN_KEYS} more"
             raise DuplicateKeyError(
@@ -159,6 +160,19 @@ class Upsert:
 
     def _stored_keys(self, batch: pa.RecordBatch) -> list[pa.Array[Any]]:
         return stored(batch, self._declared_keys, storage_schema(self._declared_keys)).columns
+
+    def _given_at(self, places: Places, columns: tuple[str, ...], table: pa.Table | None = None) -> pa.RecordBatch:
+        """The rows of the input (at least one) at these places, in that order."""
+        order = np.argsort(places, kind="stable")
+        found, start = [], 0
+        for batch in (self.rows if table is None else table).select(list(columns)).to_batches():
+            low, high = np.searchsorted(places[order], [start, start + batch.num_rows])
+            if low < high:
+                found.append(taken(batch, places[order][low:high] - start))
+            start += batch.num_rows
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return taken(joined(found), back)
 
     # ------------------------------------------------------------------ rows of equal keys
 
@@ -224,8 +238,7 @@ class Upsert:
         declared = pa.schema(fields)
         kept = storage_schema(declared)
         old = stored(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
-        given = self.rows.select(declared.names).take(match.given)
-        new = stored(joined(given.to_batches()), declared, kept)
+        new = stored(self._given_at(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
             differs |= ~_same(before, after)
@@ -256,14 +269,14 @@ class Upsert:
         for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
             stop = start + batch.num_rows
             here = np.flatnonzero(comes[start:stop])
-            taken = batch.take(here)
+            coming = taken(batch, here)
             if patch is not None and len(here):
                 at = row[start:stop][here]
                 indices: Any = pa.array(at, mask=at < 0)
                 for name in missing:
-                    taken = taken.append_column(patch.schema.field(name), patch.column(name).take(indices))
+                    coming = coming.append_column(patch.schema.field(name), taken_values(patch.column(name), indices))
             start = stop
-            yield taken
+            yield coming
 
     def _values_kept(
         self, source: IcebergSource | None, changed: dict[str, Match], missing: tuple[str, ...]
@@ -284,12 +297,12 @@ class Upsert:
 
 def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
     """The rows of a file at these places (sorted, at least one), in the order of ``columns``."""
-    taken = []
+    found = []
     for place, batch in source.rows_of(file, columns):
         low, high = np.searchsorted(places, [place, place + batch.num_rows])
         if low < high:
-            taken.append(batch.take(places[low:high] - place))
-    return joined(taken).select(list(columns))
+            found.append(taken(batch, places[low:high] - place))
+    return joined(found).select(list(columns))
 
 
 def _same(before: Any, after: Any) -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ from lakefeed.expr import Expr, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
 from lakefeed.formats.parquet import ParquetFile, within
 from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan.taking import taken
 from lakefeed.sql import Rows, without
 
 FIELD_ID = b"PARQUET:field_id"
@@ -363,7 +364,7 @@ def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iter
     for batch in batches:
         low, high = np.searchsorted(places, [start, start + batch.num_rows])
         if low < high:
-            yield batch.take(places[low:high] - start)
+            yield taken(batch, places[low:high] - start)
         start += batch.num_rows
 
 
