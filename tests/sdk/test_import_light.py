@@ -9,20 +9,8 @@ from types import ModuleType
 
 import lakefeed
 
-HEAVY = {
-    "torch",
-    "pandas",
-    "datasets",
-    "duckdb",
-    "polars",
-    "dagster",
-    "PIL",
-    "scipy",
-    "sklearn",
-    "s3fs",
-    "hypothesis",
-    "pytest",
-}
+HEAVY = {"torch", "pandas", "duckdb", "dagster", "PIL", "scipy", "sklearn", "s3fs", "hypothesis", "pytest"}
+HEAVY |= {"datasets", "polars"}
 LIST_MODULES = "import json, sys, lakefeed; json.dump(sorted(sys.modules), sys.stdout)"
 
 

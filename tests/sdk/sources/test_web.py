@@ -444,7 +444,13 @@ class Shelf(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
         super().__init__(**options)
         self.key = key
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("shelf://").strip("/")
+
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode != "rb":
+            return super()._open(path, mode, **options)
         if self.key != "secret":
             raise PermissionError("wrong key")
         return ShelfFile(self, path, mode, **options)
@@ -462,7 +468,8 @@ class ShelfFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no ty
 @pytest.mark.parametrize("name", ["r.jsonl", "r.csv.xz", "r.parquet", "r.arrow"])
 def test_s12_stores_by_configuration_are_read_steadily(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("shelf", Shelf, clobber=True)
-    fsspec.filesystem("memory").pipe_file(f"/bucket/{name}", FILES[name])
+    Shelf.store, Shelf.pseudo_dirs = {}, [""]
+    Shelf(key="secret").pipe_file(f"/bucket/{name}", FILES[name])
     monkeypatch.setenv("LAKEFEED__FILES__MIN_WAIT", "0")
     with pytest.raises(FileError, match="wrong key"):
         Dataset.from_file(f"shelf://bucket/{name}")
@@ -474,7 +481,7 @@ def test_s12_stores_by_configuration_are_read_steadily(name: str, monkeypatch: p
     with pytest.raises(MissingFileError, match=r"shelf://bucket/none\.csv"):
         Dataset.from_file("shelf://bucket/none.csv")
     Shelf.busy = 99
-    with pytest.raises(FileError, match="after 6 tries: OSError.*Slow Down"):
+    with pytest.raises(FileError, match=r"after 6 tries: OSError.*Slow Down"):
         read(f"shelf://bucket/{name}")
     Shelf.busy = 0
 

@@ -7,9 +7,10 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -24,11 +25,11 @@ __all__ = [
     "ADVICE",
     "FilePart",
     "Format",
-    "Paced",
     "Streamed",
     "lines",
     "opened",
     "reaching",
+    "reader_of",
     "reading",
     "require_columns",
     "stamp",
@@ -37,6 +38,7 @@ __all__ = [
 ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 LINES_BYTES = 1 << 20
 PIECE_BYTES = 256 << 10
+STOP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,8 @@ class Paced:
     closed = False
 
     def __init__(self, file: Any, *, quoted: bool) -> None:
+        self._stopped = False
+        self._ended = Event()
         self._file = file
         self._quoted = quoted
         self._rest: bytes = b""
@@ -225,6 +229,12 @@ class Paced:
 
     def read(self, size: int) -> bytes:
         """The next block, of ``size`` bytes at most."""
+        block = b"" if self._stopped else self._next(size)
+        if not block:
+            self._ended.set()
+        return block
+
+    def _next(self, size: int) -> bytes:
         wanted, self._wanted = min(self._wanted or size, size), PIECE_BYTES
         block = self._rest
         while True:
@@ -240,8 +250,38 @@ class Paced:
         self._rest = block[end:]
         return block[:end]
 
+    def stop(self) -> None:
+        """Nothing more is read."""
+        self._stopped = True
+
+    def join(self) -> None:
+        """Waits a little until the reader has seen the end."""
+        self._ended.wait(STOP_SECONDS)
+
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
         self.closed = True
+
+
+@contextmanager
+def reader_of(file: Any, open_reader: Callable[[Any], Any], *, quoted: bool = False) -> Iterator[Any]:
+    """Arrow's streaming reader of a text file.
+
+    It reads on in a thread of Arrow, which must not come back to Python once the process is about to end. So what was
+    read ahead is passed by before this is left.
+    """
+    paced = Paced(file, quoted=quoted)
+    try:
+        with open_reader(paced) as reader:
+            try:
+                yield reader
+            finally:
+                paced.stop()
+                with suppress(StopIteration, pa.ArrowException, OSError):
+                    while True:
+                        reader.read_next_batch()
+    finally:
+        paced.stop()
+        paced.join()

@@ -7,13 +7,14 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from lakefeed.errors import FormatError, SchemaError, listed
-from lakefeed.formats.base import ADVICE, Paced, Streamed, opened
+from lakefeed.formats.base import ADVICE, Streamed, opened, reader_of
 from lakefeed.storage.streams import Stream
 
 BLOCK_BYTES = 8 << 20
@@ -34,27 +35,21 @@ class Csv(Streamed):
     def head(self, stream: Stream) -> pa.Schema:
         ragged = _Ragged()
         with _located(stream.url, ragged), _open(stream.file, None, None, ragged) as reader:
-            return reader.schema
+            schema: pa.Schema = reader.schema
+            return schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
         wanted = list(columns) if columns is not None else None if exact else schema.names
         ragged = _Ragged()
-        with _located(stream.url, ragged):
-            try:
-                reader = _open(stream.file, schema, wanted, ragged)
-            except pa.ArrowInvalid as error:
-                if exact or EMPTY not in str(error):
-                    raise
-                return  # the types were given, so a file without any bytes leaves nothing unknown
-            with reader:
-                if wanted is None and sorted(reader.schema.names) != sorted(schema.names):
-                    raise SchemaError(
-                        f"{stream.url!r} has columns {listed(reader.schema.names)}, not {listed(schema.names)}; files "
-                        "read together must have the same columns"
-                    )
-                yield from reader
+        with _located(stream.url, ragged, may_be_empty=not exact), _open(stream.file, schema, wanted, ragged) as reader:
+            if wanted is None and sorted(reader.schema.names) != sorted(schema.names):
+                raise SchemaError(
+                    f"{stream.url!r} has columns {listed(reader.schema.names)}, not {listed(schema.names)}; files "
+                    "read together must have the same columns"
+                )
+            yield from reader
 
 
 class _Ragged:
@@ -68,8 +63,11 @@ class _Ragged:
 
 
 @contextmanager
-def _located(url: str, ragged: _Ragged) -> Iterator[None]:
-    """Adds the line at which a file is broken to the complaint."""
+def _located(url: str, ragged: _Ragged, *, may_be_empty: bool = False) -> Iterator[None]:
+    """Adds the line at which a file is broken to the complaint.
+
+    ``may_be_empty``: a file without any bytes is none, as its types are known.
+    """
     try:
         yield
     except pa.ArrowKeyError as error:
@@ -77,6 +75,8 @@ def _located(url: str, ragged: _Ragged) -> Iterator[None]:
             header = next(csv.reader(_text(file)), [])
         raise SchemaError(f"{url!r} has columns {listed(header)}: {error.args[0]}") from error
     except pa.ArrowInvalid as error:
+        if may_be_empty and EMPTY in str(error):
+            return
         bad = _BAD_VALUE.search(str(error))
         if ragged.found is not None:
             row = ragged.found
@@ -127,19 +127,17 @@ class _Raw(io.RawIOBase):
         return len(piece)
 
 
-def _open(
-    file: Any, schema: pa.Schema | None, columns: Sequence[str] | None, ragged: _Ragged
-) -> pacsv.CSVStreamingReader:
+def _open(file: Any, schema: pa.Schema | None, columns: Sequence[str] | None, ragged: _Ragged) -> Any:
     convert = pacsv.ConvertOptions(
         column_types=None if schema is None else {field.name: field.type for field in schema},
         include_columns=None if columns is None else list(columns),
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    paced: Any = Paced(file, quoted=True)
-    return pacsv.open_csv(
-        paced,
+    opener = partial(
+        pacsv.open_csv,
         read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
         convert_options=convert,
         parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),
     )
+    return reader_of(file, opener, quoted=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.base import ADVICE, Paced, Streamed, lines, opened
+from lakefeed.formats.base import ADVICE, Streamed, lines, opened, reader_of
 from lakefeed.storage.streams import Stream
 
 BLOCK_BYTES = 8 << 20
@@ -38,17 +39,10 @@ class JsonLines(Streamed):
     ) -> Iterator[pa.RecordBatch]:
         parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error" if exact else "ignore")
         place = _Place(stream.url, parse)
-        with place.located():
-            try:
-                reader = _open(stream.file, parse)
-            except pa.ArrowInvalid as error:
-                if exact or EMPTY not in str(error):
-                    raise
-                return  # the types were given, so a file without any bytes leaves nothing unknown
-            with reader:
-                for batch in reader:
-                    yield batch if columns is None else batch.select(list(columns))
-                    place.rows += batch.num_rows
+        with place.located(may_be_empty=not exact), _open(stream.file, parse) as reader:
+            for batch in reader:
+                yield batch if columns is None else batch.select(list(columns))
+                place.rows += batch.num_rows
 
 
 class _Place:
@@ -60,11 +54,16 @@ class _Place:
         self.rows = 0
 
     @contextmanager
-    def located(self) -> Iterator[None]:
-        """Adds the line to the complaint."""
+    def located(self, *, may_be_empty: bool = False) -> Iterator[None]:
+        """Adds the line to the complaint.
+
+        ``may_be_empty``: a file without any bytes is none, as its types are known.
+        """
         try:
             yield
         except pa.ArrowInvalid as error:
+            if may_be_empty and EMPTY in str(error):
+                return
             found = self._find()
             if found is None:
                 raise
@@ -117,5 +116,4 @@ class _Place:
 
 def _open(file: Any, parse: Any) -> Any:
     options = pajson.ReadOptions(block_size=BLOCK_BYTES)
-    paced: Any = Paced(file, quoted=False)
-    return pajson.open_json(paced, read_options=options, parse_options=parse)
+    return reader_of(file, partial(pajson.open_json, read_options=options, parse_options=parse))

@@ -19,11 +19,13 @@ def table_tensors(table: pa.Table) -> dict[str, Any]:
 
 def _whole(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     if column.num_chunks == 1:
-        return column.chunk(0)
+        (only,) = column.chunks
+        return only
     if column.nbytes > MAX_OFFSET and (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
         column = column.cast(pa.large_string() if pa.types.is_string(column.type) else pa.large_binary())
     whole: Any = column.combine_chunks()
-    return whole  # type: ignore[return-value]  # an array, as offsets are large enough
+    assert isinstance(whole, pa.Array), "offsets are large enough"
+    return whole
 
 
 def _schema(table: pa.Table, arrays: list[pa.Array[Any]]) -> pa.Schema:

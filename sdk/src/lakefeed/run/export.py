@@ -40,8 +40,8 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
         BudgetExceededError: as soon as the rows take more than ``max_bytes``.
     """
     resident = _resident(plan)
-    if resident is not None and (max_bytes is None or resident.nbytes <= max_bytes):
-        return resident  # nothing is put into memory that was not there
+    if resident is not None and resident.nbytes <= (LARGE_RESULT_BYTES if max_bytes is None else max_bytes):
+        return resident
     batches, held = [], 0
     for batch in runner.batches(plan):
         before, held = held, held + batch.nbytes

@@ -156,7 +156,7 @@ def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table, whose files may have been loaded since, with what ``schema`` says of its columns."""
     fields = []
     for field in table.schema:
-        metadata: dict[bytes | str, bytes | str] = {**(schema.field(field.name).metadata or {})}
+        metadata: Any = schema.field(field.name).metadata or {}
         fields.append(field.with_metadata(metadata))
     return table.cast(pa.schema(fields))
 
