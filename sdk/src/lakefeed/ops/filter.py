@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -16,21 +17,34 @@ class Filter(Step):
     """Rows for which ``predicate`` is true; null counts as not true, as in SQL."""
 
     predicate: Expr
+    keep: tuple[str, ...] | None = None
+    """The columns that come out (None: all): what only the predicate reads is not copied."""
+
+    vectorized: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
-        return self.child.schema
+        schema = self.child.schema
+        return schema if self.keep is None else pa.schema([schema.field(name) for name in self.keep])
 
     def fields_read(self) -> frozenset[tuple[str | int, ...]]:
         return paths(self.predicate)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return self, wanted | roots(self.predicate)
+        read = roots(self.predicate)
+        # Rows without any column could not be filtered.
+        keep = tuple(name for name in self.schema.names if name in (wanted or read))
+        return replace(self, keep=keep), wanted | read
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         return True
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        return kept(batch, evaluate(self.predicate, batch))
+        mask = evaluate(self.predicate, batch)
+        return kept(batch if self.keep is None else batch.select(list(self.keep)), mask)
+
+    def identity(self) -> dict[str, object]:
+        """The predicate alone: columns that nobody asks for change no result."""
+        return {"predicate": self.predicate}
 
     def describe(self) -> str:
         return f"Filter {text(self.predicate)}"

@@ -18,6 +18,7 @@ class Project(Step):
     columns: tuple[str, ...]
 
     keeps_row_count: ClassVar[bool] = True
+    vectorized: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         names = self.child.schema.names

@@ -18,6 +18,7 @@ class Rename(Step):
     names: tuple[tuple[str, str], ...]
 
     keeps_row_count: ClassVar[bool] = True
+    vectorized: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         new = dict(self.names)

@@ -39,6 +39,8 @@ def stored(cell: Any) -> Any:
 
 def kept(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
     """The rows for which the mask is true; null is not."""
+    if mask.true_count == len(mask):
+        return batch
     try:
         return batch.filter(mask, null_selection_behavior="drop")
     except pa.ArrowNotImplementedError:

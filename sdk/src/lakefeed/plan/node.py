@@ -150,6 +150,9 @@ class Step(Node):
     runs_user_code: ClassVar[bool] = False
     """Calls a function that may not expect several threads, so it is called from the consumer's thread only."""
 
+    vectorized: ClassVar[bool] = False
+    """Nothing but Arrow kernels on a row's own columns: best done in the thread that decodes."""
+
     portioned: ClassVar[bool] = False
     """What it makes of a batch may be much larger than the batch, so it is given a portion at a time."""
 

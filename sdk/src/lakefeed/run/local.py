@@ -43,10 +43,10 @@ class Local:
     def stream(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan that is optimized already."""
         steps, base = peel(plan)
-        batches = (
-            self._scan(base) if isinstance(base, Scan) else base.execute([_Running(self, c) for c in base.children])
-        )
-        return run_chain(steps, batches)
+        if not isinstance(base, Scan):
+            return run_chain(steps, base.execute([_Running(self, child) for child in base.children]))
+        early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
+        return run_chain(steps[early:], self._scan(base, steps[:early]))
 
     def pieces(self, plan: Node, *, resident: bool = False) -> Pieces:
         """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.
@@ -95,14 +95,15 @@ class Local:
     def _disk(self) -> Path:
         return self.settings.cache / "spill"
 
-    def _scan(self, scan: Scan) -> Generator[pa.RecordBatch]:
+    def _scan(self, scan: Scan, steps: Sequence[Step]) -> Generator[pa.RecordBatch]:
+        """The rows of a source after ``steps``, which are done where the fragments are decoded."""
         source, pushdown = scan.source, scan.pushdown
         if not source.ranged:
-            yield from scan.execute([])
+            yield from run_chain(steps, scan.execute([]))
             return
 
         def read(fragment: Fragment) -> list[pa.RecordBatch]:
-            return list(source.read(fragment, pushdown))
+            return list(run_chain(steps, source.read(fragment, pushdown)))
 
         ahead = read_ahead(source.fragments(pushdown), read, self.settings.read, lambda fragment: fragment.size)
         with closing(ahead):

@@ -41,7 +41,7 @@ def read_ahead(
                     following = next(upcoming, None)
                 future, cost = waiting.popleft()
                 result = future.result()
-                allowed = min(allowed * 2, threads + 1)
+                allowed = min(allowed * 2, 2 * threads + 1)
                 yield result
                 held -= cost
                 del result

@@ -1,0 +1,108 @@
+"""Filter and projection of a saved table against pyarrow.dataset and DuckDB doing the same on its Parquet files.
+
+    python sdk/benchmarks/filter.py [rows]
+
+All run in one process and take turns; the ratio of each round counts, so that a machine whose speed drifts does not
+decide. Each counts the rows and adds up a column, so that nobody is spared from decoding.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from lakefeed import Dataset
+from lakefeed.catalog.files import data_files
+from lakefeed.catalog.lake import Lake
+
+ROWS = 4_000_000
+CHUNK = 100_000
+ROUNDS = 5
+PYARROW_GOAL = 0.9
+DUCKDB_GOAL = 1.2
+QUERIES = {
+    "1 in 10, two columns of five": ("label < 100", pc.field("label") < 100),
+    "1 in 1,000": ("label = 7", pc.field("label") == 7),
+    "everything": ("score >= 0", pc.field("score") >= 0),
+    "a range of ids (pruned)": ("id >= 1000000 and id < 1100000", (pc.field("id") >= 1000000) & (pc.field("id") < 1100000)),
+    "text": ("text = 'row 77' or text = 'row 78'", pc.field("text").isin(["row 77", "row 78"])),
+}
+Result = tuple[int, float]
+
+
+def chunks(rows: int) -> Iterator[pa.RecordBatch]:
+    """Ids, two numbers, a short text and a small vector a row."""
+    random = np.random.default_rng(0)
+    for start in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - start)
+        vector = pa.FixedSizeListArray.from_arrays(random.random(count * 8, dtype=np.float32), 8)
+        columns = {
+            "id": np.arange(start, start + count),
+            "label": random.integers(0, 1000, count, dtype=np.int32),
+            "score": random.random(count),
+            "text": [f"row {number % 5000}" for number in range(count)],
+            "vector": vector,
+        }
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def added(batches: Iterator[pa.RecordBatch]) -> Result:
+    rows, total = 0, 0.0
+    for batch in batches:
+        if batch.num_rows:
+            rows += batch.num_rows
+            total += pc.sum(batch["score"]).as_py()
+    return rows, round(total, 3)
+
+
+def contestants(paths: list[str], text: str, expression: pc.Expression) -> dict[str, Callable[[], Result]]:
+    files = pads.dataset(paths)
+    connection = duckdb.connect(":memory:")
+    query = f"SELECT id, score FROM read_parquet({paths}) WHERE {text}"
+    return {
+        "lakefeed": lambda: added(Dataset("rows").filter(text).select(["id", "score"]).batches(format="arrow")),
+        "pyarrow": lambda: added(files.to_batches(columns=["id", "score"], filter=expression)),
+        "duckdb": lambda: added(iter(connection.sql(query).to_arrow_reader(65_536))),
+    }
+
+
+def seconds(work: Callable[[], Result], expected: Result) -> float:
+    began = time.perf_counter()
+    assert work() == expected
+    return time.perf_counter() - began
+
+
+def main(rows: int) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LAKEFEED_HOME"] = home
+        schema = next(chunks(1)).schema
+        Dataset.from_batches(lambda: chunks(rows), schema=schema).save("rows", column_types=None)
+        lake = Lake.current()
+        paths = [file.path.removeprefix("file://") for file in data_files(lake, lake.table("rows"))]
+        print(f"{rows:,} rows in {len(paths)} files; median of {ROUNDS} rounds")
+        for name, (text, expression) in QUERIES.items():
+            sides = contestants(paths, text, expression)
+            expected = next(iter({side() for side in sides.values()}))
+            rounds = [{side: seconds(work, expected) for side, work in sides.items()} for _ in range(ROUNDS)]
+            medians = {side: statistics.median(one[side] for one in rounds) for side in sides}
+            to_pyarrow = statistics.median(one["pyarrow"] / one["lakefeed"] for one in rounds)
+            to_duckdb = statistics.median(one["lakefeed"] / one["duckdb"] for one in rounds)
+            print(f"  {name}: {text}")
+            print("    " + "   ".join(f"{side} {1000 * took:6.1f} ms" for side, took in medians.items()))
+            print(f"    {to_pyarrow:.2f}x the speed of pyarrow.dataset (goal {PYARROW_GOAL}), ", end="")
+            print(f"{to_duckdb:.2f}x the time of DuckDB (goal at most {DUCKDB_GOAL})")
+        lake.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
