@@ -34,7 +34,10 @@ QUERIES = {
     "1 in 10, two columns of five": ("label < 100", pc.field("label") < 100),
     "1 in 1,000": ("label = 7", pc.field("label") == 7),
     "everything": ("score >= 0", pc.field("score") >= 0),
-    "a range of ids (pruned)": ("id >= 1000000 and id < 1100000", (pc.field("id") >= 1000000) & (pc.field("id") < 1100000)),
+    "a range of ids (pruned)": (
+        "id >= 1000000 and id < 1100000",
+        (pc.field("id") >= 1000000) & (pc.field("id") < 1100000),
+    ),
     "text": ("text = 'row 77' or text = 'row 78'", pc.field("text").isin(["row 77", "row 78"])),
 }
 Result = tuple[int, float]

@@ -34,6 +34,7 @@ from lakefeed.ops import (
     Scan,
     Shuffle,
     Slice,
+    Sort,
     SplitByKey,
     SplitByPlace,
     Stride,
@@ -116,6 +117,7 @@ MAKERS: dict[type[Node], Callable[[Node, Path], Node]] = {
     Project: lambda child, _: Project(child, ("r", "x")),
     Shuffle: lambda child, _: Shuffle(child, 7, 5),
     Slice: lambda child, _: Slice(child, 7, 41),
+    Sort: lambda child, _: Sort(child, ("d", "x"), (True, False), settings()),
     SplitByKey: lambda child, _: SplitByKey(child, "d", 3, 0.4, "train"),
     SplitByPlace: lambda child, _: SplitByPlace(child, ROWS, 3, 0.4, "test"),
 }

@@ -23,6 +23,7 @@ from lakefeed.errors import (
     InvalidArgumentError,
     InvalidNameError,
     SchemaError,
+    TagNotFoundError,
     TransformError,
     TypeMismatchError,
     UnsavedDatasetError,
@@ -71,7 +72,7 @@ def saved_elsewhere(name: Any) -> object:
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])
 def test_bad_versions(version: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="versions are"):
+    with pytest.raises(InvalidArgumentError, match="cannot be a tag" if version == "1" else "versions are"):
         Dataset("t", version=version)
 
 
@@ -197,7 +198,7 @@ def test_it_keeps_its_range_while_the_dataset_grows() -> None:
         ((0, None), InvalidArgumentError),
         ((None, 0), InvalidArgumentError),
         (("1", None), InvalidArgumentError),
-        ((None, "x"), InvalidArgumentError),
+        ((None, "x"), TagNotFoundError),
     ],
 )
 def test_bad_ranges_say_so_at_the_call(given: tuple[Any, Any], error: type[Exception]) -> None:

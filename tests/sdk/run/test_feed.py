@@ -32,6 +32,7 @@ class Counting:
     schema = SCHEMA
     identity = "counting"
     ranged = True
+    nested = False
 
     def count(self) -> int:
         return sum(self.lengths)

@@ -340,7 +340,11 @@ class IcebergSource:
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         from pyiceberg.io.pyarrow import ArrowScan  # loads pandas
 
-        tasks = self._planned(path) if any(file.has_deletes for file in self.files) else [_task(path)]
+        tasks = (
+            self._planned(path)
+            if any(file.has_deletes for file in self.files)
+            else [_task(path, self.table.metadata.default_spec_id)]
+        )
         projected = Schema(*(field for field in self.iceberg.fields if field.name in schema.names))
         return ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
 
@@ -353,8 +357,9 @@ class IcebergSource:
         return {name: value for name, value in self.__dict__.items() if name != "table"}
 
 
-def _task(path: str) -> FileScanTask:
+def _task(path: str, spec_id: int) -> FileScanTask:
     file = DataFile.from_args(content=DataFileContent.DATA, file_path=path, file_format=FileFormat.PARQUET)
+    file.spec_id = spec_id
     return FileScanTask(file)
 
 

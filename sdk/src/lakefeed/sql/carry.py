@@ -29,7 +29,8 @@ def carried(kind: pa.DataType) -> pa.DataType:
     if types.is_map(kind):
         return pa.map_(carried(kind.key_type), carried(kind.item_type))
     if types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
+        same_size: pa.DataType = pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
+        return same_size
     if types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(carried(kind.value_type)))
     if types.is_list(kind):
