@@ -106,4 +106,5 @@ def main(rows: int, memory_mib: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]) if len(sys.argv) > 2 else (int((sys.argv + [str(ROWS)])[1]), MEMORY_MIB))
+    given = [int(argument) for argument in sys.argv[1:3]]
+    main(*given, *(ROWS, MEMORY_MIB)[len(given) :])
