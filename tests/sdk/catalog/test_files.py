@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -153,3 +154,22 @@ def test_an_expired_beginning_is_the_oldest_version_kept(lake: Lake) -> None:
         lake.table("t").maintenance.expire_snapshots().by_id(oldest).commit()
     assert added(lake, None, None) == [2, 3, 4]
     assert added(lake, 3, None) == [4]
+
+
+def test_rows_of_an_append_that_lost_first_are_those_of_its_own_version(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(lake, 2)
+    kind = type(lake.catalog)
+    honest = kind.commit_table
+
+    def commit(*args: Any) -> Any:
+        monkeypatch.setattr(kind, "commit_table", honest)
+        add(lake, 7)
+        return honest(*args)
+
+    monkeypatch.setattr(kind, "commit_table", commit)
+    add(lake, 9)
+    assert [file.sequence for file in data_files(lake, lake.table("t"))] == [2, 3, 4]
+    assert (added(lake, 2, 3), added(lake, 3, 4)) == ([7], [9])
+    assert rows(data_files(lake, lake.table("t"))) == [2, 7, 9]

@@ -35,7 +35,7 @@ from pyiceberg.types import (
     NestedField,
 )
 
-from lakefeed.catalog.fit import fits
+from lakefeed.catalog.fit import check_round_trip, fits
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.landing import settle, unchanged
 from lakefeed.catalog.properties import COLUMN_TYPES, DROPPED_COLUMN_TYPES
@@ -46,6 +46,7 @@ from lakefeed.catalog.schema import (
     iceberg_schema,
     media_of,
     normalized_schema,
+    storage_schema,
 )
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
 
@@ -78,7 +79,9 @@ def add_column(lake: Lake, name: str, column: pa.Field[Any]) -> pa.Schema:
         SchemaError: there is a column of that name.
         TypeMismatchError: the type cannot be kept.
     """
-    (declared,) = normalized_schema(pa.schema([column.with_nullable(True)]))
+    added = normalized_schema(pa.schema([column.with_nullable(True)]))
+    check_round_trip(added, storage_schema(added))
+    (declared,) = added
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
         columns.free(declared.name)
@@ -151,6 +154,7 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
         found, declared = columns[column], columns.declared[column]
         (wider,) = normalized_schema(pa.schema([declared.with_type(kind)]))
+        check_round_trip(pa.schema([wider]), storage_schema(pa.schema([wider])))
         if wider.type == declared.type:
             return columns
         (stored,) = iceberg_schema(pa.schema([wider])).fields

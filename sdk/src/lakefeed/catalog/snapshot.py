@@ -7,6 +7,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -141,7 +142,9 @@ class Change:
         removed: list[DataFile] = []
         carried = self._carried(metadata, parent, removed)
         sequence_number = metadata.next_sequence_number()
-        manifest_list = self._write_list(metadata, parent, sequence_number, [*self._added, *carried])
+        # The writer of the list puts the sequence number into what it is given, and the next attempt has another one.
+        manifests = [*deepcopy(self._added), *carried]
+        manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
         sync_files([*self._kept, *self._of_attempt])
         schema_id = self.contents.schema_id
         return Snapshot(
