@@ -161,7 +161,11 @@ def test_jsonl_a_type_that_changes_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet", "x.arrow"])
-@pytest.mark.parametrize("content", [b"\x1f\x8b broken", gzip.compress(b"x\n1\n" * 100)[:-12], b"x\n1\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\x1f\x8b broken", gzip.compress(b"x\n1\n" * 100)[:-12], b"x\n1\n"],
+    ids=["no gzip inside", "cut short", "plain"],
+)
 def test_bad_gzip(name: str, content: bytes) -> None:
     with pytest.raises(FormatError, match=rf"{name}\.gz"):
         Dataset.from_file(written(f"{name}.gz", content)).count()

@@ -390,6 +390,7 @@ def test_s13_chains_that_lead_nowhere(url: str) -> None:
         ("gzip://a.csv::", CSV),
         ("gzip://a.csv::", gzip.compress(CSV)[:-9]),
     ],
+    ids=["no zip", "cut zip", "no tar", "cut tar", "empty tar", "no gzip", "cut gzip"],
 )
 def test_s13_broken_archives_say_so(web: Web, url: str, content: bytes) -> None:
     with pytest.raises(FormatError, match="cannot be read as"):
