@@ -39,7 +39,7 @@ def stored(cell: Any) -> Any:
 
 def kept(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
     """The rows for which the mask is true; null is not."""
-    if mask.true_count == len(mask):  # type: ignore[attr-defined]  # of a BooleanArray
+    if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
         return batch
     try:
         return batch.filter(mask, null_selection_behavior="drop")

@@ -22,15 +22,14 @@ def carried(kind: pa.DataType) -> pa.DataType:
     if types.is_duration(kind):
         return pa.int64()
     if isinstance(kind, pa.DictionaryType):
-        value: pa.DataType = kind.value_type
-        return carried(value)
+        return carried(kind.value_type)
     if types.is_struct(kind):
         return pa.struct([field.with_type(carried(field.type)) for field in kind])
     if types.is_map(kind):
         return pa.map_(carried(kind.key_type), carried(kind.item_type))
     if types.is_fixed_size_list(kind):
-        same_size: pa.DataType = pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
-        return same_size
+        fixed: pa.DataType = pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
+        return fixed
     if types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(carried(kind.value_type)))
     if types.is_list(kind):
