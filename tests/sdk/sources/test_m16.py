@@ -43,7 +43,7 @@ def test_m16_the_factory_is_called_again_for_every_pass(kind: str) -> None:
 
 
 def test_m16_what_is_empty_after_one_pass_is_refused_with_advice() -> None:
-    with pytest.raises(InvalidArgumentError, match="from_batches needs a function.*lambda"):
+    with pytest.raises(InvalidArgumentError, match=r"from_batches needs a function.*lambda"):
         Dataset.from_batches(generated(), schema=SCHEMA)  # type: ignore[arg-type]
     once = generated()
     dataset = Dataset.from_batches(lambda: once, schema=SCHEMA)
