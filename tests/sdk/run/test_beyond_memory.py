@@ -13,7 +13,6 @@ PROGRAM = """
     import resource, sys, threading, time
     import numpy as np, pyarrow as pa
     from lakefeed import Dataset
-    from lakefeed.ops import Join, Query
 
     what, rows = sys.argv[1], int(sys.argv[2])
     text = "x" * 450
@@ -23,14 +22,15 @@ PROGRAM = """
             for start in range(0, rows, 20_000):
                 numbers = np.arange(start, start + 20_000)
                 keys = numbers * step % rows
-                yield pa.record_batch({"key": keys, name: numbers, "text": [f"{key:09d}{text}" for key in keys.tolist()]})
+                texts = [f"{key:09d}{text}" for key in keys.tolist()]
+                yield pa.record_batch({"key": keys, name: numbers, "text": texts})
         schema = pa.schema({"key": pa.int64(), name: pa.int64(), "text": pa.string()})
         return Dataset.from_batches(batches, schema=schema)
 
     left, right = side("a", 7), side("b", 3)
     made = {
-        "join": lambda: left._derive(Join(left._plan, right._plan, ("key",), "inner", left._lake.settings)),
-        "aggregation": lambda: left._derive(Query("SELECT text, max(a) AS a FROM d GROUP BY text", ("d",), (left._plan,), left._lake.settings)),
+        "join": lambda: left.join(right, ["key"]),
+        "aggregation": lambda: left.sql("SELECT text, max(a) AS a FROM data GROUP BY text"),
         "sort": lambda: left.sort("key"),
         "shuffle": lambda: left.shuffle(seed=1),
     }[what]()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 LOCKS = (
     "SET TimeZone = 'UTC'",  # not the machine's
+    "SET enable_progress_bar = false",  # it would write to the standard output
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )

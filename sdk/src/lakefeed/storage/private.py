@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,16 +22,27 @@ def private_folder(place: Path, prefix: str) -> Iterator[Path]:
     """
     place.mkdir(parents=True, exist_ok=True)
     _sweep(place, prefix)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-    lock = folder.with_name(folder.name + LOCK_SUFFIX)
-    descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600)
+    lock, descriptor = _own_lock(place, prefix)
+    folder = lock.with_name(lock.name.removesuffix(LOCK_SUFFIX))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.mkdir(0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _own_lock(place: Path, prefix: str) -> tuple[Path, int]:
+    """A new file that this process holds locked, and its descriptor."""
+    while True:
+        lock = place / f"{prefix}{uuid.uuid4().hex}{LOCK_SUFFIX}"
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return lock, descriptor
+        os.close(descriptor)  # swept away before it was locked
 
 
 def _sweep(place: Path, prefix: str) -> None:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lakefeed.storage.private import private_folder
+
+
+def test_a_folder_of_its_own_that_goes(tmp_path: Path) -> None:
+    with private_folder(tmp_path, "a-") as one, private_folder(tmp_path, "a-") as other:
+        assert one != other
+        (one / "file").write_text("x")
+        assert one.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), private_folder(tmp_path, "a-"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = f"""
+import pathlib, time
+from lakefeed.storage.private import private_folder
+with private_folder(pathlib.Path({str(tmp_path)!r}), "a-") as folder:
+    (folder / "file").write_text("x")
+    print("here", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with private_folder(tmp_path, "a-"):
+        assert len(list(tmp_path.rglob("file"))) == 1  # its owner lives
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert len(list(tmp_path.rglob("file"))) == 1
+    with private_folder(tmp_path, "b-"):
+        assert len(list(tmp_path.rglob("file"))) == 1  # another's
+    with private_folder(tmp_path, "a-"):
+        assert list(tmp_path.rglob("file")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_at_once_do_not_sweep_one_another(tmp_path: Path) -> None:
+    def work(number: int) -> bool:
+        with private_folder(tmp_path, "a-") as folder:
+            (folder / "file").write_text(str(number))
+            return (folder / "file").read_text() == str(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(400)))
+    assert list(tmp_path.iterdir()) == []
