@@ -16,7 +16,6 @@ from functools import cached_property
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, Step
-from lakefeed.plan.order import order
 from lakefeed.plan.walk import nodes, transform
 from lakefeed.run import Local
 from lakefeed.run.chain import peel
@@ -82,7 +81,7 @@ class Epochs:
         """The rows of one epoch."""
         shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
         seed, window = (shuffle.seed + shuffle.epoch + epoch, shuffle.window) if shuffle else (None, None)
-        return Feed(pieces, order(pieces.lengths, pieces.sizes, seed, window), self.runner.settings.read)
+        return self.runner.ordered(pieces, seed, window)
 
     @cached_property
     def _stable(self) -> bool:

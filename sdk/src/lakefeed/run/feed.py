@@ -17,6 +17,7 @@ from lakefeed.config import ReadSettings
 from lakefeed.errors import TransformError
 from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.pieces import Pieces
+from lakefeed.run.prefetch import end
 from lakefeed.run.rebatch import joined
 
 MIB = 1 << 20
@@ -192,4 +193,4 @@ class _Pools:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        end(self._threads)

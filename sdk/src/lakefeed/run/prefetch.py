@@ -14,6 +14,8 @@ from lakefeed.config import ReadSettings
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+GRACE_SECONDS = 2.0
+
 
 def read_ahead(
     tasks: Iterable[Task], work: Callable[[Task], Result], settings: ReadSettings, size: Callable[[Task], int]
@@ -29,25 +31,24 @@ def read_ahead(
     threads, budget = settings.threads, settings.prefetch_bytes
     held, allowed = 0, 1
     following: Task | None = next(upcoming, None)
-    with ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-ahead") as pool:
-        try:
-            while following is not None or waiting:
-                while following is not None and len(waiting) < allowed:
-                    cost = size(following)
-                    if waiting and held + cost > budget:
-                        break
-                    waiting.append((pool.submit(work, following), cost))
-                    held += cost
-                    following = next(upcoming, None)
-                future, cost = waiting.popleft()
-                result = future.result()
-                allowed = min(allowed * 2, 2 * threads + 1)
-                yield result
-                held -= cost
-                del result
-        finally:
-            for future, _ in waiting:
-                future.cancel()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-ahead")
+    try:
+        while following is not None or waiting:
+            while following is not None and len(waiting) < allowed:
+                cost = size(following)
+                if waiting and held + cost > budget:
+                    break
+                waiting.append((pool.submit(work, following), cost))
+                held += cost
+                following = next(upcoming, None)
+            future, cost = waiting.popleft()
+            result = future.result()
+            allowed = min(allowed * 2, 2 * threads + 1)
+            yield result
+            held -= cost
+            del result
+    finally:
+        end(pool)
 
 
 def background(items: Iterator[Result], depth: int) -> Generator[Result]:
@@ -89,5 +90,21 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     finally:
         unwanted.set()
         room.release()
-        if thread is not current_thread():  # a collected iterator may be closed by the very thread that it owns
-            thread.join()
+        _await([thread])
+
+
+def end(pool: ThreadPoolExecutor) -> None:
+    """Cancels what a pool has not begun, and waits for what it has."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    _await(list(pool._threads))
+
+
+def _await(threads: Iterable[Thread]) -> None:
+    """Waits for threads that are about to end; for a bounded time, since who waits may be what they wait for.
+
+    An iterator that nobody closed is closed by the garbage collector: perhaps in one of its own threads, perhaps in
+    the middle of `threading`, whose lock an ending thread needs.
+    """
+    for thread in threads:
+        if thread is not current_thread():
+            thread.join(GRACE_SECONDS)
