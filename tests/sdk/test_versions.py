@@ -292,7 +292,7 @@ def test_tags_do_not_move_silently(photos: Dataset) -> None:
     photos.untag("old")
     with pytest.raises(TagNotFoundError, match="the tags are 'stable'"):
         Dataset("photos", version="old").count()
-    with pytest.raises(InvalidNameError):
+    with pytest.raises(InvalidArgumentError, match="or tags"):
         Dataset("photos", version="v3")
     assert pickle.loads(pickle.dumps(stable)).version == start + 1
 

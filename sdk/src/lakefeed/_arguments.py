@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes, LoadFiles
 from lakefeed.catalog.action import Fence, Provenance
-from lakefeed.catalog.tags import check_tag
+from lakefeed.catalog.tags import is_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import (
     ColumnNotFoundError,
@@ -53,8 +53,8 @@ def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> 
                 f"version={given!r} and as_of={as_of!r} both say which version is meant: give one"
             )
         return AsOf(moment(as_of))
-    if isinstance(given, str):
-        return check_tag(given)
+    if isinstance(given, str) and is_tag(given):
+        return given
     if given is not None and (not _is_whole(given) or given < 1):
         raise InvalidArgumentError(
             f"version={given!r}: versions are the whole numbers 1, 2, 3, … or tags; None is the newest"

@@ -24,13 +24,23 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 LIKE_A_VERSION = re.compile(r"v\d+")
 
 
-def check_tag(name: object) -> str:
+def is_tag(name: object) -> bool:
+    """Whether it can be the name of a tag."""
+    return (
+        isinstance(name, str)
+        and NAME.fullmatch(name) is not None
+        and LIKE_A_VERSION.fullmatch(name) is None
+        and name != MAIN_BRANCH
+    )
+
+
+def check_tag(name: str) -> str:
     """A tag's name.
 
     Raises:
         InvalidNameError: it breaks the naming rule, or reads like a version.
     """
-    if not isinstance(name, str) or not NAME.fullmatch(name) or name == MAIN_BRANCH or LIKE_A_VERSION.fullmatch(name):
+    if not is_tag(name):
         raise InvalidNameError(
             f"{name!r} cannot be a tag: use 1 to 63 of letters, digits, '.', '_' and '-', starting with a letter, but "
             f"neither {MAIN_BRANCH!r} nor what reads like a version, such as 'v3'"
