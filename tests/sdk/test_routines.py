@@ -294,3 +294,16 @@ def test_three_racing_processes_write_every_version_once() -> None:
     assert [process.wait(90) for process in racing] == [0, 0, 0]
     assert output() == list(range(12))
     assert [result.rows_out for result in history(DOUBLE)] == [1] * 12
+
+
+def test_edits_of_the_source_bring_only_what_is_new() -> None:
+    add(1, 2, 3)
+    run_routine(DOUBLE)
+    Dataset("numbers").delete_rows("x = 2")
+    Dataset("numbers").restore(1)
+    Dataset.from_dict({"x": [3, 4]}).upsert_into("numbers", keys="x")
+    Dataset("numbers").sql("SELECT x + 1 AS x FROM data ORDER BY x").overwrite("numbers")
+    assert [version.version for version in pending(DOUBLE).versions] == [4, 5]
+    list(run_versions(DOUBLE))
+    assert output() == [1, 2, 3, 4, 5]
+    assert pending(DOUBLE) is None

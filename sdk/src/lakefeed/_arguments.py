@@ -55,7 +55,7 @@ def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> 
         return AsOf(moment(as_of))
     if isinstance(given, str) and is_tag(given):
         return given
-    if given is not None and (not _is_whole(given) or given < 1):
+    if given is not None and (isinstance(given, str) or not _is_whole(given) or given < 1):
         raise InvalidArgumentError(
             f"version={given!r}: versions are the whole numbers 1, 2, 3, … or tags; None is the newest"
         )
