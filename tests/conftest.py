@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,20 @@ settings.register_profile(
 # HYPOTHESIS_PROFILE=thorough pytest tests/properties: new examples every time, and many of them.
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=2_000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# What Dagster warns of by itself; the SDK's tests also run where there is no Dagster.
+OF_DAGSTER = (
+    # A run over a range of versions needs it; pinned, so it changes only when we look.
+    "ignore:Parameter `backfill_policy` of function `asset` is currently in beta:dagster.BetaWarning",
+    # For a resource that has no fields.
+    "ignore:The `__fields__` attribute is deprecated:pydantic.warnings.PydanticDeprecatedSince20",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in OF_DAGSTER if find_spec("dagster") else ():
+        config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -72,7 +72,7 @@ def saved_elsewhere(name: Any) -> object:
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])
 def test_bad_versions(version: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="cannot be a tag" if version == "1" else "versions are"):
+    with pytest.raises(InvalidArgumentError, match="versions are"):
         Dataset("t", version=version)
 
 
