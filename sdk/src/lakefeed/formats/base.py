@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import lzma
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from threading import Event
 from typing import Any, ClassVar, Protocol
 
@@ -48,6 +51,9 @@ class FilePart:
     key: int
     rows: int | None
     size: int = 0
+
+
+SETTLE_SECONDS = 0.1
 
 
 class Format(Protocol):
@@ -265,6 +271,12 @@ class Paced:
         self.closed = True
 
 
+@cache
+def _settle_at_exit() -> None:
+    """Arrow's thread lets go of a Python file a moment after its end; in a process that is gone by then it aborts."""
+    atexit.register(time.sleep, SETTLE_SECONDS)
+
+
 @contextmanager
 def reader_of(file: Any, open_reader: Callable[[Any], Any], *, quoted: bool = False) -> Iterator[Any]:
     """Arrow's streaming reader of a text file.
@@ -272,6 +284,7 @@ def reader_of(file: Any, open_reader: Callable[[Any], Any], *, quoted: bool = Fa
     It reads on in a thread of Arrow, which must not come back to Python once the process is about to end. So what was
     read ahead is passed by before this is left.
     """
+    _settle_at_exit()
     paced = Paced(file, quoted=quoted)
     try:
         with open_reader(paced) as reader:
