@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -59,12 +59,17 @@ class CommitSettings(_Section):
 
 
 class WriteSettings(_Section):
-    """Sizes of what is written: rows a row group, bytes (decoded, estimated) a row group and a file."""
+    """Sizes of what is written: rows a row group, bytes (decoded, estimated) a row group and a file.
+
+    ``encodings``: "fast" for what decodes fastest; "basic" for readers that know only plain values and dictionaries,
+    such as the vectorized one of Iceberg for Spark before 2026.
+    """
 
     row_group_rows: int = Field(default=65_536, ge=1)
     row_group_bytes: int = Field(default=32 * MIB, ge=1)
     file_bytes: int = Field(default=256 * MIB, ge=1)
     compression: str = "zstd"
+    encodings: Literal["fast", "basic"] = "fast"
 
 
 class ReadSettings(_Section):

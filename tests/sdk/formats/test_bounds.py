@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.expr import parse
-from lakefeed.formats.parquet import Parquet, bounds
+from lakefeed.expr import parse, paths
+from lakefeed.formats.footer import Footer
+from lakefeed.formats.parquet import Parquet
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(table: pa.Table, text: str, group: int = 0) -> dict[tuple[str, ...], Any]:
     pq.write_table(table, "x.parquet", row_group_size=2)
-    return bounds(pq.read_metadata("x.parquet"), group, parse(text, table.schema))
+    footer = Footer(pq.read_metadata("x.parquet"))
+    asked = {path: footer.bounds(path) for path in paths(parse(text, table.schema))}  # type: ignore[arg-type]
+    return {path: bounds[group] for path, bounds in asked.items() if bounds is not None}
 
 
 def test_a_column_and_a_field_of_the_same_dotted_name() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
 from lakefeed.catalog.durable import sync_files, sync_folder
+from lakefeed.catalog.encodings import DICTIONARY, encodings
 from lakefeed.config import WriteSettings
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataF
     try:
         for group in row_groups(batches, target.sizes):
             if open_file is None:
-                open_file = _OpenFile(target, len(written))
+                open_file = _OpenFile(target, len(written), group)
             open_file.write(group)
             if open_file.decoded_bytes >= target.sizes.file_bytes:
                 written.append(open_file.finish())
@@ -122,8 +124,10 @@ class _Group:
 class _OpenFile:
     """One Parquet file being written."""
 
-    def __init__(self, target: Target, index: int) -> None:
+    def __init__(self, target: Target, index: int, first: pa.Table) -> None:
+        """``first``: the row group by which the encodings are chosen."""
         self._target = target
+        encoded = _encoded(first) if target.sizes.encodings == "fast" else {}
         self._location = target.place(f"{target.prefix}-{index:05d}.parquet")
         self._output = target.io.new_output(self._location)
         self._footer: list[pq.FileMetaData] = []
@@ -135,6 +139,7 @@ class _OpenFile:
             compression=target.sizes.compression,  # type: ignore[arg-type]  # any codec that pyarrow knows
             store_decimal_as_integer=True,
             metadata_collector=self._footer,
+            **encoded,
         )
 
     def write(self, group: pa.Table) -> None:
@@ -178,3 +183,12 @@ class _OpenFile:
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+
+
+def _encoded(first: pa.Table) -> dict[str, Any]:
+    """The writer's arguments for the encodings."""
+    chosen = encodings(first)
+    return {
+        "use_dictionary": [path for path, encoding in chosen.items() if encoding == DICTIONARY],
+        "column_encoding": {path: encoding for path, encoding in chosen.items() if encoding != DICTIONARY},
+    }

@@ -21,7 +21,7 @@ from lakefeed.expr.nodes import (
     roots,
 )
 from lakefeed.expr.parse import parse, parse_value
-from lakefeed.expr.prune import Bounds, can_match
+from lakefeed.expr.prune import Bounds, can_match, hull
 from lakefeed.expr.render import text
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
@@ -46,6 +46,7 @@ __all__ = [
     "conjuncts",
     "dtype",
     "evaluate",
+    "hull",
     "parse",
     "parse_value",
     "paths",

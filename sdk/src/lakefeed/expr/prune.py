@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias, assert_never
@@ -59,6 +59,38 @@ class Bounds:
     @property
     def only_nulls(self) -> bool:
         return self.rows is not None and self.null_count is not None and self.null_count >= self.rows
+
+
+def hull(parts: Sequence[Bounds]) -> Bounds:
+    """What is known of the rows of all parts together.
+
+    Example:
+        >>> hull([Bounds(1, 3, 0, 10), Bounds(2, 7, 1, 10)])
+        Bounds(min=1, max=7, null_count=1, rows=20)
+    """
+    nulls, rows = [part.null_count for part in parts], [part.rows for part in parts]
+    spans = [(part.min, part.max) for part in parts if not part.only_nulls]
+    low, high = _around(spans)
+    return Bounds(low, high, _total(nulls), _total(rows))
+
+
+def _around(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    # Bounds that contradict themselves (NaN among them) tell nothing, nor does what they are joined with.
+    try:
+        if not spans or not all(low <= high for low, high in spans):
+            return None, None
+        low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    except TypeError:
+        return None, None
+    if isinstance(high, str | bytes):
+        # One that is cut reaches further than one that goes on from there.
+        high = min((end for _, end in spans if high.startswith(end)), key=len)
+    return low, high
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 @dataclass(frozen=True)

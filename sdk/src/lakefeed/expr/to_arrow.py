@@ -16,7 +16,7 @@ What a filter means, here and in the SQL of `to_sql`:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import reduce
 from typing import Any, assert_never
 
@@ -41,6 +41,7 @@ from lakefeed.expr.nodes import (
     Not,
     Or,
     dtype,
+    roots,
 )
 from lakefeed.expr.types import NS_MAX, kernel_type, last_in_ns, narrows
 
@@ -84,8 +85,29 @@ def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
         >>> evaluate(parse("x > 1", batch.schema), batch).to_pylist()
         [False, True, None]
     """
-    found: pa.Array[Any] = _array(_value(expr, batch), batch)
+    coded = any(isinstance(column.type, pa.DictionaryType) for column in batch.schema)
+    found: pa.Array[Any] = _array(_of_dictionaries(expr, batch) if coded else _value(expr, batch), batch)
     return found
+
+
+def _of_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
+    """The value, where a condition on a single dictionary is decided once for each of its values."""
+    match expr:
+        case And():
+            return reduce(pc.and_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
+        case Or():
+            return reduce(pc.or_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
+        case Not():
+            return pc.invert(_of_dictionaries(expr.term, batch))
+    names = roots(expr)
+    column = batch.column(*names) if len(names) == 1 and names <= set(batch.schema.names) else None
+    if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) >= len(column):
+        return _value(expr, batch)
+    # The last of the values is that of a null.
+    values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
+    found = _array(_value(expr, pa.RecordBatch.from_arrays([values], names=list(names))), values)
+    places = column.indices.cast(pa.int64()) if column.null_count else column.indices
+    return found.take(places.fill_null(len(column.dictionary)))
 
 
 def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
@@ -115,11 +137,11 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             assert_never(expr)
 
 
-def _array(value: Any, batch: pa.RecordBatch) -> Any:
+def _array(value: Any, rows: Sized) -> Any:
     if not isinstance(value, pa.Scalar):
         return value
     constant: Any = value
-    return pa.repeat(constant, batch.num_rows)
+    return pa.repeat(constant, len(rows))
 
 
 def _cast(value: Any, to: pa.DataType) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import split_protocol
 
-from lakefeed.expr import Bounds, Expr, can_match, paths
+from lakefeed.expr import Expr
 from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
+from lakefeed.formats.footer import Footer
+from lakefeed.formats.where import Where, filtered
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.streams import Stream, spooled
 
@@ -33,13 +35,13 @@ class Parquet(Streamed):
         return parse_chain(url).plain
 
     def schema(self, url: str) -> pa.Schema:
-        return _file(url).footer().schema.to_arrow_schema() if self.addressable(url) else super().schema(url)
+        return _file(url).footer().schema if self.addressable(url) else super().schema(url)
 
     def check(self, url: str, schema: pa.Schema) -> None:
         require_columns(url, self.schema(url), schema)
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
-        return _file(url).groups(predicate) if self.addressable(url) else super().parts(url, predicate)
+        return _file(url).footer().groups(predicate) if self.addressable(url) else super().parts(url, predicate)
 
     def read(
         self,
@@ -80,7 +82,7 @@ class ParquetFile:
     opener: Callable[[str], Any]
     immutable: bool = False
 
-    def footer(self) -> pq.FileMetaData:
+    def footer(self) -> Footer:
         """The footer, kept for the next call as long as the file is the same one.
 
         Raises:
@@ -90,7 +92,7 @@ class ParquetFile:
         key = (self.url, None if self.immutable else stamp(self.url))
         found = _footers.get(key)
         if found is None:
-            found = self._read_footer()
+            found = Footer(self._read_footer())
             with _keeping:
                 _footers[key] = found
                 while len(_footers) > FOOTERS_CACHED:
@@ -101,37 +103,70 @@ class ParquetFile:
         with reaching(self.url), reading(self.url, "parquet"), self.opener(self.url) as file:
             return pq.read_metadata(file)
 
-    def groups(self, predicate: Expr | None) -> Iterator[FilePart]:
-        """The row groups in which a row may match."""
-        metadata = self.footer()
-        for group in range(metadata.num_row_groups):
-            if predicate is None or can_match(predicate, bounds(metadata, group, predicate)):
-                info = metadata.row_group(group)
-                yield FilePart(group, info.num_rows, info.total_byte_size)
+    def read(
+        self,
+        group: int,
+        columns: Sequence[str] | None,
+        start: int = 0,
+        stop: int | None = None,
+        where: Where | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there.
 
-    def read(self, group: int, columns: Sequence[str] | None, start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
-        """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there."""
-        metadata, names = self.footer(), None if columns is None else list(columns)
-        with reaching(self.url), reading(self.url, "parquet"), self._opened(metadata) as file:
-            if stop is None or stop >= metadata.row_group(group).num_rows:
+        Args:
+            group: its number.
+            columns: names, or dotted paths of fields; None for all.
+            start: the first row.
+            stop: the one after the last; None for the end.
+            where: only the rows that it keeps; what it does not look at is decoded only if it keeps one. Its text may
+                come as dictionaries.
+        """
+        footer, names = self.footer(), None if columns is None else list(columns)
+        whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
+        with reaching(self.url), reading(self.url, "parquet"):
+            if where is not None and whole and not start:
+                yield from self._kept(footer, group, names, where)
+                return
+            batches = self._ranged(footer, group, names, start, None if whole else stop)
+            yield from batches if where is None else map(where.kept, batches)
+
+    def _ranged(
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        with self._opened(footer) as file:
+            if stop is None:
                 table = file.read_row_group(group, columns=names, use_threads=False)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
                 yield from within(rows, start, stop)
 
+    def _kept(self, footer: Footer, group: int, names: list[str] | None, where: Where) -> Iterator[pa.RecordBatch]:
+        asked = footer.schema.names if names is None else names
+        first, rest = where.steps(footer, group, asked)
+        with self._opened(footer, where.dictionaries(footer, group)) as file:
+            table = file.read_row_group(group, columns=first, use_threads=False)
+            mask = where.mask(table)
+            if mask is None:
+                return
+            if rest:
+                others = file.read_row_group(group, columns=rest, use_threads=False)
+                names = [*table.column_names, *others.column_names]
+                table = pa.Table.from_arrays([*table.columns, *others.columns], names)
+            yield from filtered(table, mask)
+
     @contextmanager
-    def _opened(self, metadata: pq.FileMetaData) -> Iterator[pq.ParquetFile]:
-        local = _local_path(self.url)
+    def _opened(self, footer: Footer, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        local, options = _local_path(self.url), {"metadata": footer.metadata, "read_dictionary": dictionaries}
         if local is not None:
-            with pq.ParquetFile(local, metadata=metadata, memory_map=True) as file:
+            with pq.ParquetFile(local, memory_map=True, **options) as file:
                 yield file
         else:
-            with self.opener(self.url) as source, pq.ParquetFile(source, metadata=metadata, pre_buffer=True) as file:
+            with self.opener(self.url) as source, pq.ParquetFile(source, pre_buffer=True, **options) as file:
                 yield file
 
 
-_footers: dict[tuple[str, object], pq.FileMetaData] = {}
+_footers: dict[tuple[str, object], Footer] = {}
 _keeping = Lock()
 
 
@@ -151,45 +186,3 @@ def within(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> I
             yield batch.slice(low, high - low)
         if stop is not None and place >= stop:
             return
-
-
-def bounds(metadata: pq.FileMetaData, group: int, predicate: Expr) -> dict[tuple[str, ...], Bounds]:
-    """The statistics of the columns that the predicate reads, as far as the file has them."""
-    wanted = {path for path in paths(predicate) if all(isinstance(step, str) for step in path)}
-    info = metadata.row_group(group)
-    leaves = _leaves(metadata.schema.to_arrow_schema())
-    found: dict[tuple[str, ...], Bounds] = {}
-    for index in range(info.num_columns if len(leaves) == info.num_columns else 0):
-        path = leaves[index]
-        if path is None or path not in wanted:
-            continue
-        column = info.column(index)
-        if column.is_stats_set and column.statistics is not None:
-            found[path] = _bounds(column.statistics, info.num_rows)
-    return found
-
-
-def _leaves(fields: Iterable[pa.Field[Any]], above: tuple[str, ...] = ()) -> list[tuple[str, ...] | None]:
-    """The path of each column that is stored, in the order in which they are; None for what lies inside lists and maps.
-
-    Names alone do not tell: a column "a.b" and the field b of a struct a are both stored as "a.b".
-    """
-    found: list[tuple[str, ...] | None] = []
-    for field in fields:
-        kind = field.type
-        inner = [kind.field(place) for place in range(kind.num_fields)]
-        if not inner or isinstance(kind, pa.DictionaryType):
-            found.append((*above, field.name))
-        elif isinstance(kind, pa.StructType):
-            found += _leaves(inner, (*above, field.name))
-        else:
-            found += [None] * len(_leaves(inner))
-    return found
-
-
-def _bounds(statistics: pq.Statistics, rows: int) -> Bounds:
-    try:
-        low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
-    except (pa.ArrowException, ArithmeticError, ImportError, ValueError):
-        low = high = None  # no Python value can be made of it: nanoseconds without pandas, years beyond 9999
-    return Bounds(low, high, statistics.null_count, rows)

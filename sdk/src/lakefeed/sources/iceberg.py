@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -24,14 +23,15 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
-from lakefeed.expr import Expr, rename, roots, to_iceberg
+from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
+from lakefeed.formats.footer import FIELD_ID, Footer
 from lakefeed.formats.parquet import ParquetFile, within
+from lakefeed.formats.where import Odds, Where
 from lakefeed.plan import Fragment, Pushdown, cut, projected
 from lakefeed.plan.taking import taken
 from lakefeed.sql import Rows, without
 
-FIELD_ID = b"PARQUET:field_id"
 WHOLE_FILE = -1
 
 
@@ -188,7 +188,7 @@ class IcebergSource:
         batches = (
             within(self._read_by_pyiceberg(path, schema), start, stop)
             if group == WHOLE_FILE
-            else self._read_group(path, group, schema, pushdown.fields, start, stop)
+            else self._read_group(path, group, schema, pushdown, start, stop, all_rows=kept is not None)
         )
         if kept is not None:
             batches = _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
@@ -239,7 +239,7 @@ class IcebergSource:
         elif self._structs_changed(file.path):
             yield from cut([Fragment((file.path, WHOLE_FILE, index), file.rows, file.size)], whole)
         else:
-            groups = self._file(file.path).groups(self._in_file(file.path, predicate))
+            groups = self._file(file.path).footer().groups(self._in_file(file.path, predicate))
             yield from cut((Fragment((file.path, part.key, index), part.rows, part.size) for part in groups), whole)
 
     def _in_file(self, path: str, predicate: Expr | None) -> Expr | None:
@@ -269,7 +269,7 @@ class IcebergSource:
 
     def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
         whole = [FilePart(WHOLE_FILE, file.rows, file.size)]
-        for part in whole if self._structs_changed(file.path) else self._file(file.path).groups(None):
+        for part in whole if self._structs_changed(file.path) else self._file(file.path).footer().groups(None):
             rows = len(self._kept_in(file.path, part.key, self.kept[index]))
             if rows:
                 yield Fragment((file.path, part.key, index), rows, part.size)
@@ -282,7 +282,7 @@ class IcebergSource:
 
     def _span(self, path: str, group: int) -> tuple[int, int]:
         """The places of the first row of a row group and of the first one after it."""
-        footer = self._file(path).footer()
+        footer = self._file(path).footer().metadata
         rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
         if group == WHOLE_FILE:
             return 0, sum(rows)
@@ -299,30 +299,57 @@ class IcebergSource:
         path: str,
         group: int,
         schema: pa.Schema,
-        fields: tuple[tuple[str, ...], ...],
+        pushdown: Pushdown,
         start: int,
         stop: int | None,
+        *,
+        all_rows: bool,
     ) -> Iterator[pa.RecordBatch]:
         file = self._file(path)
-        names = self._names_in_file(file.footer(), schema)
+        footer = file.footer()
+        names = self._names_in_file(footer, schema)
         leaves = [
-            leaf for name, field in zip(names, schema, strict=True) for leaf in _leaves(file, name, field, fields)
+            leaf
+            for name, field in zip(names, schema, strict=True)
+            for leaf in _leaves(footer, name, field, pushdown.fields)
         ]
-        for batch in file.read(group, leaves, start, stop):
-            columns = [
-                pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
-                for name, field in zip(names, schema, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(columns, names=schema.names)
+        where = None if all_rows else self._where(footer, names, schema, pushdown.predicate)
+        for batch in file.read(group, leaves, start, stop, where):
+            yield _renamed(batch, names, schema)
 
-    def _names_in_file(self, footer: pq.FileMetaData, schema: pa.Schema) -> list[str | None]:
+    def _where(
+        self, footer: Footer, names: list[str | None], schema: pa.Schema, predicate: Expr | None
+    ) -> Where | None:
+        """The predicate for the rows of a file; the filter above the scan finds only rows that it keeps."""
+        if predicate is None:
+            return None
+        read = roots(predicate)
+        mine = [(name, field) for name, field in zip(names, schema, strict=True) if field.name in read]
+        in_file = [name for name, _ in mine]
+        declared = pa.schema([field for _, field in mine])
+
+        def test(batch: pa.RecordBatch) -> pa.Array[Any]:
+            found = _renamed(batch, in_file, declared)
+            return evaluate(predicate, cast(found, _with_dictionaries(declared, found)))
+
+        texts = (name for name, field in mine if name is not None and _is_text(field) and _is_text(footer.schema.field(name)))
+        odds = self._odds.setdefault(predicate, Odds())
+        return Where(frozenset(name for name in in_file if name is not None), test, frozenset(texts), odds)
+
+    @cached_property
+    def _odds(self) -> dict[Expr, Odds]:
+        return {}
+
+    def _names_in_file(self, footer: Footer, schema: pa.Schema) -> list[str | None]:
         """The file's name for each column: the one that carries its field id (names change, ids do not)."""
-        in_file = footer.schema.to_arrow_schema()
-        ids = {(field.metadata or {}).get(FIELD_ID): field.name for field in in_file}
+        ids = footer.names_by_id
         if ids.keys() == {None}:  # written without ids and added later: names decide
-            return [field.name if field.name in in_file.names else None for field in schema]
-        known = {field.name: field.field_id for field in self.iceberg.fields}
-        return [ids.get(str(known[field.name]).encode()) for field in schema]
+            return [field.name if field.name in footer.schema.names else None for field in schema]
+        return [ids.get(self._ids[field.name]) for field in schema]
+
+    @cached_property
+    def _ids(self) -> dict[str, bytes]:
+        return {field.name: str(field.field_id).encode() for field in self.iceberg.fields}
 
     @cached_property
     def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
@@ -334,7 +361,7 @@ class IcebergSource:
         """Whether a struct had other fields, or fields of other names, when the file was written."""
         if not any(self._structs.values()):
             return False
-        in_file = fields_of_structs(self._file(path).footer().schema.to_arrow_schema())
+        in_file = fields_of_structs(self._file(path).footer().schema)
         return any(fields != self._structs.get(column, fields) for column, fields in in_file.items())
 
     def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -354,7 +381,7 @@ class IcebergSource:
 
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
-        return {name: value for name, value in self.__dict__.items() if name != "table"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("table", "_odds")}
 
 
 def _task(path: str, spec_id: int) -> FileScanTask:
@@ -393,15 +420,35 @@ def _id_of(field: pa.Field[Any]) -> bytes:
     return (field.metadata or {}).get(FIELD_ID, b"")
 
 
+def _renamed(batch: pa.RecordBatch, names: list[str | None], schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of these names as those of the schema; null where the name is None."""
+    columns = [
+        pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
+        for name, field in zip(names, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+
+def _is_text(field: pa.Field[Any]) -> bool:
+    return pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+
+
+def _with_dictionaries(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Schema:
+    """The schema with dictionaries where texts came as such: a condition on them is faster than on their values."""
+    if not any(isinstance(kind, pa.DictionaryType) for kind in batch.schema.types):
+        return schema
+    given = zip(schema, batch.schema.types, strict=True)
+    return pa.schema(
+        [field.with_type(kind) if _is_text(field) and pa.types.is_dictionary(kind) else field for field, kind in given]
+    )
+
+
 def _leaves(
-    file: ParquetFile, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]
+    footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]
 ) -> list[str]:
     """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
     if name is None:
         return []
     paths = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
-    schema = file.footer().schema
-    known = {schema.column(index).path for index in range(len(schema))} if paths else set()
-    there = all(any(leaf == path or leaf.startswith(f"{path}.") for leaf in known) for path in paths)
     # A file that lacks one of the fields (it came later) is read for the whole column.
-    return paths if paths and there else [name]
+    return paths if paths and all(path in footer.stored for path in paths) else [name]

@@ -43,7 +43,7 @@ class MirrorSource:
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         hint = pushdown.predicate if pushdown.rows is None else None
-        found = (Fragment(part.key, *self.parts[part.key]) for part in self._file.groups(hint))
+        found = (Fragment(part.key, *self.parts[part.key]) for part in self._file.footer().groups(hint))
         return cut(found, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
