@@ -236,3 +236,27 @@ def test_no_rows_and_no_columns() -> None:
 def test_five_thousand_terms() -> None:
     written = " or ".join(f"x == {number}" for number in range(0, 10_000, 2))
     assert run(written, x=[4, 5, 9_998, None]) == [True, False, True, None]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "s == 'a'",
+        "s != 'a' and x > 1",
+        "not (s < 'b') or x is null",
+        "s is null",
+        "s is not null",
+        "s in ('a', null)",
+        "s like '%b%'",
+        "s == 'b' or s is null",
+        "s < t",
+        "true or s == 'a'",
+    ],
+)
+def test_dictionaries_are_their_values(written: str) -> None:
+    values = ["a", None, "b", "abc", "a", None, "b", "b"] * 40
+    texts, other, x = pa.array(values), pa.array(values[::-1]), pa.array([1, None, 3, 4, 5, 6, 7, 8] * 40)
+    plain = run(written, s=texts, t=other, x=x)
+    assert run(written, s=texts.dictionary_encode(), t=other, x=x) == plain
+    narrow = pa.DictionaryArray.from_arrays(pa.array([0, None, 1, 2] * 80, pa.int8()), pa.array(["a", "b", None]))
+    assert run(written, s=narrow, t=texts, x=x) == run(written, s=narrow.dictionary_decode(), t=texts, x=x)

@@ -51,10 +51,10 @@ class Reads:
 def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
     seen, read, footer = Reads(), ParquetFile.read, ParquetFile._read_footer
 
-    def counted(self: ParquetFile, group: int, columns: Any, start: int, stop: Any, *where: Any) -> Iterator[pa.RecordBatch]:
+    def counted(self: ParquetFile, group: int, columns: Any, *more: Any) -> Iterator[pa.RecordBatch]:
         seen.groups.append((self.url, group))
         seen.columns.add(tuple(columns))
-        for batch in read(self, group, columns, start, stop, *where):
+        for batch in read(self, group, columns, *more):
             seen.rows += batch.num_rows
             yield batch
 

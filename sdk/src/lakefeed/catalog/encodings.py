@@ -1,7 +1,8 @@
 """How the columns of a data file are encoded: in what decodes fastest, which mostly is the smallest too.
 
 Values that repeat are kept once, in a dictionary. Of the others, integers are kept as differences and the bytes of
-floats apart by their place in the number; compression finds little in them otherwise.
+floats apart by their place in the number; compression finds little in them otherwise. Columns that compression makes
+hardly smaller are not compressed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 DICTIONARY = "RLE_DICTIONARY"
 PLAIN = "PLAIN"
@@ -21,6 +23,44 @@ SAMPLE_VALUES = 65_536
 REPEATS = 4
 """Times that a value must occur on average for a dictionary to pay."""
 INT64_DIGITS = 18
+TRIED_ROWS = 16_384
+TRIED_BYTES = 4 << 20
+FEW_ROWS = 4096
+"""Of fewer rows little can be told."""
+SAVES = 0.1
+"""Share of a column that compression must save, for the time that it takes."""
+MATTERS = 0.01
+"""Share of the whole that it must save."""
+
+
+def options(rows: pa.Table, compression: str) -> dict[str, Any]:
+    """The arguments of a Parquet writer for a file that begins with ``rows``."""
+    chosen = encodings(rows)
+    found: dict[str, Any] = {
+        "use_dictionary": [path for path, encoding in chosen.items() if encoding == DICTIONARY],
+        "column_encoding": {path: encoding for path, encoding in chosen.items() if encoding != DICTIONARY},
+        "compression": compression,
+        "store_decimal_as_integer": True,
+    }
+    if rows.num_rows >= FEW_ROWS and compression.lower() != "none":
+        found["compression"] = _compressions(rows, found)
+    return found
+
+
+def _compressions(rows: pa.Table, given: dict[str, Any]) -> dict[str, str]:
+    """The compression of each stored column, found by writing some rows."""
+    some = rows.slice(0, min(TRIED_ROWS, max(TRIED_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)))
+    tried: list[pq.FileMetaData] = []
+    pq.write_table(some, pa.BufferOutputStream(), write_statistics=False, metadata_collector=tried, **given)
+    group = tried[0].row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    matters = MATTERS * sum(column.total_compressed_size for column in columns)
+
+    def pays(column: pq.ColumnChunkMetaData) -> bool:
+        size = column.total_uncompressed_size
+        return bool(size - column.total_compressed_size >= max(SAVES * size, matters))
+
+    return {column.path_in_schema: given["compression"] if pays(column) else "none" for column in columns}
 
 
 def encodings(rows: pa.Table) -> dict[str, str]:
@@ -34,10 +74,7 @@ def encodings(rows: pa.Table) -> dict[str, str]:
     for field in rows.schema:
         chunks = (_leaves(chunk, field.name) for chunk in rows[field.name].chunks)
         for leaf in zip(*chunks, strict=True):
-            path = leaf[0][0]
-            chosen = _encoding(pa.chunked_array([values for _, values in leaf]))
-            # A column "a.b" and the field b of a struct a go by one name.
-            found[path] = chosen if found.get(path, chosen) == chosen else DICTIONARY
+            found[leaf[0][0]] = _encoding(pa.chunked_array([values for _, values in leaf]))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
 from lakefeed.catalog.durable import sync_files, sync_folder
-from lakefeed.catalog.encodings import DICTIONARY, encodings
+from lakefeed.catalog.encodings import options
 from lakefeed.config import WriteSettings
 
 logger = logging.getLogger(__name__)
@@ -127,7 +126,9 @@ class _OpenFile:
     def __init__(self, target: Target, index: int, first: pa.Table) -> None:
         """``first``: the row group by which the encodings are chosen."""
         self._target = target
-        encoded = _encoded(first) if target.sizes.encodings == "fast" else {}
+        sizes = target.sizes
+        basic = {"compression": sizes.compression, "store_decimal_as_integer": True}
+        chosen = options(first, sizes.compression) if sizes.encodings == "fast" else basic
         self._location = target.place(f"{target.prefix}-{index:05d}.parquet")
         self._output = target.io.new_output(self._location)
         self._footer: list[pq.FileMetaData] = []
@@ -136,10 +137,8 @@ class _OpenFile:
         self._writer = pq.ParquetWriter(
             self._stream,  # type: ignore[arg-type]  # PyIceberg's protocol of what is a pyarrow stream here
             target.schema,
-            compression=target.sizes.compression,  # type: ignore[arg-type]  # any codec that pyarrow knows
-            store_decimal_as_integer=True,
             metadata_collector=self._footer,
-            **encoded,
+            **chosen,
         )
 
     def write(self, group: pa.Table) -> None:
@@ -183,12 +182,3 @@ class _OpenFile:
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
-
-
-def _encoded(first: pa.Table) -> dict[str, Any]:
-    """The writer's arguments for the encodings."""
-    chosen = encodings(first)
-    return {
-        "use_dictionary": [path for path, encoding in chosen.items() if encoding == DICTIONARY],
-        "column_encoding": {path: encoding for path, encoding in chosen.items() if encoding != DICTIONARY},
-    }

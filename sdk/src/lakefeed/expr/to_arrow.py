@@ -16,7 +16,7 @@ What a filter means, here and in the SQL of `to_sql`:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, assert_never
 
@@ -91,7 +91,13 @@ def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
 
 
 def _of_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
-    """The value, where a condition on a single dictionary is decided once for each of its values."""
+    """The value, where what reads a single dictionary is computed once for each of its values."""
+    names = roots(expr)
+    if len(names) == 1 and names <= set(batch.schema.names):
+        column = batch.column(*names)
+        if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) >= len(column):
+            return _value(expr, batch)
+        return _of_dictionary(expr, str(*names), column)
     match expr:
         case And():
             return reduce(pc.and_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
@@ -99,15 +105,20 @@ def _of_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
             return reduce(pc.or_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
         case Not():
             return pc.invert(_of_dictionaries(expr.term, batch))
-    names = roots(expr)
-    column = batch.column(*names) if len(names) == 1 and names <= set(batch.schema.names) else None
-    if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) >= len(column):
-        return _value(expr, batch)
-    # The last of the values is that of a null.
-    values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
-    found = _array(_value(expr, pa.RecordBatch.from_arrays([values], names=list(names))), values)
-    places = column.indices.cast(pa.int64()) if column.null_count else column.indices
-    return found.take(places.fill_null(len(column.dictionary)))
+        case _:
+            return _value(expr, batch)
+
+
+def _of_dictionary(expr: Expr, name: str, column: pa.DictionaryArray[Any, Any]) -> Any:
+    values, places = column.dictionary, column.indices
+    if column.null_count:
+        # One more value stands for the nulls.
+        places = places.cast(pa.int64()).fill_null(len(values))
+        values = pa.concat_arrays([values, pa.nulls(1, values.type)])
+    found = _array(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
+    if not pa.types.is_boolean(found.type):
+        return found.take(places)
+    return found.cast(pa.int8()).take(places).cast(pa.bool_())  # which is faster than to take single bits
 
 
 def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
@@ -137,7 +148,7 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             assert_never(expr)
 
 
-def _array(value: Any, rows: Sized) -> Any:
+def _array(value: Any, rows: pa.RecordBatch | pa.Array[Any]) -> Any:
     if not isinstance(value, pa.Scalar):
         return value
     constant: Any = value

@@ -25,7 +25,7 @@ class Footer:
     """A footer with what was made of it, so that reading one file again and again makes it once. Thread-safe."""
 
     metadata: pq.FileMetaData
-    _levels: dict[tuple[str | int, ...], list[list[Bounds]]] = field(default_factory=dict, repr=False)
+    _levels: dict[Path, list[list[Bounds]]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -61,7 +61,8 @@ class Footer:
 
     def _matching(self, predicate: Expr) -> Iterator[int]:
         """The row groups in which a row may match, found from the largest blocks of them down."""
-        levels = {path: found for path in paths(predicate) if (found := self._bounds_of(path))}
+        named = [path for path in map(_names, paths(predicate)) if path]
+        levels = {path: found for path in named if (found := self._bounds_of(path))}
         sizes = [len(level) for level in next(iter(levels.values()), [range(self.metadata.num_row_groups)])]
         answers: dict[tuple[Bounds, ...], bool] = {}
         waiting = [(len(sizes) - 1, place) for place in reversed(range(sizes[-1]))]
@@ -79,14 +80,14 @@ class Footer:
             else:
                 yield place
 
-    def _bounds_of(self, path: tuple[str | int, ...]) -> list[list[Bounds]]:
+    def _bounds_of(self, path: Path) -> list[list[Bounds]]:
         """The bounds of every row group, then of every block of them, of blocks of blocks, …, and of all together."""
         found = self._levels.get(path)
         if found is None:
             found = self._levels[path] = self._read_bounds(path)
         return found
 
-    def _read_bounds(self, path: tuple[str | int, ...]) -> list[list[Bounds]]:
+    def _read_bounds(self, path: Path) -> list[list[Bounds]]:
         if path not in self._leaves:
             return []
         index = self._leaves.index(path)
@@ -101,6 +102,12 @@ class Footer:
     def _leaves(self) -> list[Path | None]:
         found = _leaves(self.schema)
         return found if len(found) == self.metadata.num_columns else []
+
+
+def _names(path: tuple[str | int, ...]) -> Path | None:
+    """The path where it leads through structs only."""
+    names = tuple(step for step in path if isinstance(step, str))
+    return names if names == path else None
 
 
 def _leaves(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | None]:

@@ -156,14 +156,13 @@ class ParquetFile:
             yield from filtered(table, mask)
 
     @contextmanager
-    def _opened(self, footer: Footer, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
-        local, options = _local_path(self.url), {"metadata": footer.metadata, "read_dictionary": dictionaries}
-        if local is not None:
-            with pq.ParquetFile(local, memory_map=True, **options) as file:
-                yield file
-        else:
-            with self.opener(self.url) as source, pq.ParquetFile(source, pre_buffer=True, **options) as file:
-                yield file
+    def _opened(self, footer: Footer, dictionaries: list[str] | None = None) -> Iterator[pq.ParquetFile]:
+        local = _local_path(self.url)
+        # Not mapped into memory: to map a file anew for each row group takes longer than to copy what is read of it.
+        with self.opener(self.url) if local is None else pa.OSFile(local, "r") as source:
+            yield pq.ParquetFile(
+                source, metadata=footer.metadata, read_dictionary=dictionaries, pre_buffer=local is None
+            )
 
 
 _footers: dict[tuple[str, object], Footer] = {}

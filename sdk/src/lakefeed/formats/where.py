@@ -68,8 +68,8 @@ class Where:
     def mask(self, table: pa.Table) -> pa.Array[Any] | None:
         """Which rows of a row group are wanted; None for none of them."""
         masks = [self.test(batch) for batch in table.to_batches()]
-        found = masks[0] if len(masks) == 1 else pa.concat_arrays(masks) if masks else pa.array([], pa.bool_())
-        hits = found.true_count  # type: ignore[attr-defined]  # an array of bool has it
+        found: Any = masks[0] if len(masks) == 1 else pa.concat_arrays([*masks, pa.array([], pa.bool_())])
+        hits = found.true_count
         self.odds.note(hits)
         return found if hits else None
 

@@ -21,8 +21,8 @@ class Pushdown:
     column that stands at the head of some of these paths, deliver only the fields that the paths lead to (of sources
     that are `nested`). ``rows``: deliver only the places
     ``[start, stop)`` of the source's row order (stop None: to the end). ``predicate``: may be used to leave out
-    fragments in which no row can match; it is a hint, the exact filter stands above the scan. ``rows`` counts before
-    ``predicate`` prunes.
+    fragments in which no row can match, and rows that do not; it is a hint, the exact filter stands right above the
+    scan. ``rows`` counts before ``predicate`` prunes.
     """
 
     columns: tuple[str, ...] | None = None

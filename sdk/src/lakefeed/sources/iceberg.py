@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -33,6 +33,8 @@ from lakefeed.plan.taking import taken
 from lakefeed.sql import Rows, without
 
 WHOLE_FILE = -1
+LOCAL = ("table", "_odds", "_last_layout")
+"""What a source is not pickled with."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class Since:
 
     version: int | None
     what: Literal["added", "removed", "gained", "lost"] = "added"
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """How the rows of a file are read: what of it, and as what."""
+
+    schema: pa.Schema
+    names: list[str | None]
+    leaves: list[str]
+    where: Where | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +194,17 @@ class IcebergSource:
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         path, group, index = fragment.key
-        schema = projected(self.schema, pushdown)
         kept = self.kept.get(index) if self._compared else None
         start, stop = (fragment.start, fragment.stop) if kept is None else (0, None)
-        batches = (
-            within(self._read_by_pyiceberg(path, schema), start, stop)
-            if group == WHOLE_FILE
-            else self._read_group(path, group, schema, pushdown, start, stop, all_rows=kept is not None)
-        )
+        if group == WHOLE_FILE:
+            schema = projected(self.schema, pushdown)
+            batches = within(self._read_by_pyiceberg(path, schema), start, stop)
+        else:
+            layout = self._layout(path, pushdown)
+            schema = layout.schema
+            where = layout.where if kept is None else None
+            batches = self._file(path).read(group, layout.leaves, start, stop, where)
+            batches = (_renamed(batch, layout.names, schema) for batch in batches)
         if kept is not None:
             batches = _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
         return (cast(batch, schema) for batch in batches)
@@ -294,28 +309,22 @@ class IcebergSource:
         io = self.table.io
         return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
 
-    def _read_group(
-        self,
-        path: str,
-        group: int,
-        schema: pa.Schema,
-        pushdown: Pushdown,
-        start: int,
-        stop: int | None,
-        *,
-        all_rows: bool,
-    ) -> Iterator[pa.RecordBatch]:
-        file = self._file(path)
-        footer = file.footer()
+    def _layout(self, path: str, pushdown: Pushdown) -> _Layout:
+        """How a file is read; of the last one it is known, because its row groups are read one after the other."""
+        last = self.__dict__.get("_last_layout")
+        if last is not None and last[0] == path and last[1] is pushdown:
+            found: _Layout = last[2]
+            return found
+        schema, footer = projected(self.schema, pushdown), self._file(path).footer()
         names = self._names_in_file(footer, schema)
         leaves = [
             leaf
             for name, field in zip(names, schema, strict=True)
             for leaf in _leaves(footer, name, field, pushdown.fields)
         ]
-        where = None if all_rows else self._where(footer, names, schema, pushdown.predicate)
-        for batch in file.read(group, leaves, start, stop, where):
-            yield _renamed(batch, names, schema)
+        found = _Layout(schema, names, leaves, self._where(footer, names, schema, pushdown.predicate))
+        self.__dict__["_last_layout"] = (path, pushdown, found)
+        return found
 
     def _where(
         self, footer: Footer, names: list[str | None], schema: pa.Schema, predicate: Expr | None
@@ -332,9 +341,10 @@ class IcebergSource:
             found = _renamed(batch, in_file, declared)
             return evaluate(predicate, cast(found, _with_dictionaries(declared, found)))
 
-        texts = (name for name, field in mine if name is not None and _is_text(field) and _is_text(footer.schema.field(name)))
+        there = [(name, field) for name, field in mine if name is not None]
+        texts = (name for name, field in there if _is_text(field) and _is_text(footer.schema.field(name)))
         odds = self._odds.setdefault(predicate, Odds())
-        return Where(frozenset(name for name in in_file if name is not None), test, frozenset(texts), odds)
+        return Where(frozenset(name for name, _ in there), test, frozenset(texts), odds)
 
     @cached_property
     def _odds(self) -> dict[Expr, Odds]:
@@ -381,7 +391,7 @@ class IcebergSource:
 
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
-        return {name: value for name, value in self.__dict__.items() if name not in ("table", "_odds")}
+        return {name: value for name, value in self.__dict__.items() if name not in LOCAL}
 
 
 def _task(path: str, spec_id: int) -> FileScanTask:
@@ -420,12 +430,17 @@ def _id_of(field: pa.Field[Any]) -> bytes:
     return (field.metadata or {}).get(FIELD_ID, b"")
 
 
-def _renamed(batch: pa.RecordBatch, names: list[str | None], schema: pa.Schema) -> pa.RecordBatch:
+def _renamed(batch: pa.RecordBatch, names: Sequence[str | None], schema: pa.Schema) -> pa.RecordBatch:
     """The columns of these names as those of the schema; null where the name is None."""
+    given = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns = [
-        pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
+        pa.nulls(batch.num_rows, field.type) if name is None else given[name]
         for name, field in zip(names, schema, strict=True)
     ]
+    # A schema that says what they are spares the cast, which would look into each.
+    fit = all(field.nullable and column.type == field.type for column, field in zip(columns, schema, strict=True))
+    if fit and not any(pa.types.is_nested(kind) for kind in schema.types):
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
     return pa.RecordBatch.from_arrays(columns, names=schema.names)
 
 
@@ -443,9 +458,7 @@ def _with_dictionaries(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Schema:
     )
 
 
-def _leaves(
-    footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]
-) -> list[str]:
+def _leaves(footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]) -> list[str]:
     """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
     if name is None:
         return []
