@@ -12,6 +12,7 @@ from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
 from lakefeed.media.infer import infer
 from lakefeed.media.load import load_column
+from lakefeed.media.probes import Probes
 from lakefeed.media.records import handles
 from lakefeed.media.registry import MEDIA, media_type
 from lakefeed.media.store import store_column
@@ -23,6 +24,7 @@ __all__ = [
     "Handle",
     "Image",
     "MediaType",
+    "Probes",
     "column_type",
     "default_mode",
     "handles",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import html
 import io
-import struct
-import zlib
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
-from lakefeed.media.base import MediaType, Stats
+from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
+from lakefeed.media.base import MediaType
 from lakefeed.media.handles import Handle
+from lakefeed.media.probing.image import BROKEN, formats, pillow, probe, reason
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -53,11 +51,6 @@ _MAGIC = (
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic"}
 _BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins plain words
 
-# Pillow also reads formats that run other programs (EPS) or that nobody trains on: not from a table's bytes.
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
-_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-_PIECE_BYTES = 1 << 16
-
 _PIXELS_AS_THEY_ARE = frozenset({"L", "LA", "RGB", "RGBA"})
 _PIXELS_CONVERTED = {
     "1": "L",
@@ -70,23 +63,6 @@ _PIXELS_CONVERTED = {
     "YCbCr": "RGB",
     "HSV": "RGB",
 }
-
-# Whatever a decoder raises on bytes that were made to break it.
-_BROKEN = (
-    OSError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    SyntaxError,
-    RuntimeError,
-    MemoryError,
-    Warning,  # Pillow warns of suspicious files; some programs turn warnings into errors
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -114,12 +90,12 @@ class Image(Handle):
             FileError: the file cannot be read.
         """
         content = io.BytesIO(self.bytes())
-        pillow = _pillow()
+        library = pillow()
         try:
-            image: PIL.Image.Image = pillow.open(content, formats=_formats())
+            image: PIL.Image.Image = library.open(content, formats=formats())
             image.load()
-        except (*_BROKEN, pillow.DecompressionBombError) as error:
-            raise FormatError(f"{self!r} cannot be decoded: {_reason(error)}") from error
+        except (*BROKEN, library.DecompressionBombError) as error:
+            raise FormatError(f"{self!r} cannot be decoded: {reason(error)}") from error
         return image
 
     def numpy(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -179,56 +155,6 @@ def sniff(head: bytes) -> str | None:
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
         return "image/bmp"
     return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
-
-
-def probe(stream: BinaryIO) -> Stats:
-    """Width and height of the image in ``stream``, from its header; an image whose end is missing counts as broken.
-
-    Raises:
-        FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
-        MissingDependencyError: Pillow is not installed.
-    """
-    pillow = _pillow()
-    try:
-        image = pillow.open(stream, formats=_formats())
-        size, format_name = image.size, image.format
-    except (*_BROKEN, pillow.DecompressionBombError) as error:
-        raise FormatError(_reason(error)) from error
-    # The header has been read, and with it any thumbnail that has an end mark of its own.
-    mark = _END_MARKS.get(format_name)
-    if mark is not None and not _contains(stream, mark):
-        raise FormatError(f"the {format_name} is cut short")
-    return {"width": size[0], "height": size[1]}
-
-
-def _contains(stream: BinaryIO, mark: bytes) -> bool:
-    tail = b""
-    while piece := stream.read(_PIECE_BYTES):
-        if mark in tail + piece:
-            return True
-        tail = piece[-len(mark) :]
-    return False
-
-
-def _reason(error: BaseException) -> str:
-    # Pillow names the stream object, whose address would make every message differ.
-    text = str(error) or type(error).__name__
-    return "it is no image that Pillow reads" if "cannot identify" in text else text
-
-
-@cache
-def _pillow() -> Any:
-    try:
-        import PIL.Image
-    except ImportError as error:
-        raise MissingDependencyError("images need Pillow: pip install 'lakefeed[media]'") from error
-    PIL.Image.init()
-    return PIL.Image
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    return tuple(name for name in _FORMATS if name in _pillow().OPEN)
 
 
 IMAGE = MediaType(

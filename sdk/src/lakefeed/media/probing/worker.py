@@ -1,0 +1,130 @@
+"""The program of a probing process, run as a file: it answers the requests that come through its standard input.
+
+Standard input is a socket. A request is a line of JSON (what to call, and per source its path or the length of its
+content) and then the contents; the answer is a line of JSON a source, in order. What comes back is read as JSON because
+a file that took over this process must not take over the one that asked.
+
+This process may be killed at any file. It limits itself, so that it ends even if nobody is left to end it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+IDLE_SECONDS = 5.0
+"""How often an idle process looks whether the one that asks is still there."""
+
+OPEN_FILES = 64
+REASON_CHARACTERS = 300
+PACKAGE = "lakefeed"
+
+
+def main(memory_bytes: int, paths: list[str]) -> None:
+    """Answers requests until the other side is gone."""
+    parent = os.getppid()
+    sys.path[:] = paths
+    _limit(memory_bytes)
+    _light_packages()
+    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rwb") as channel:
+        while _asked(connection, parent) and (line := channel.readline()):
+            request = json.loads(line)
+            contents = [None if isinstance(given, str) else channel.read(given) for given in request["sources"]]
+            for given, content in zip(request["sources"], contents, strict=True):
+                answer = _answer(request, given, content)
+                channel.write(json.dumps(answer).encode() + b"\n")
+                channel.flush()
+
+
+def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[str, Any]:
+    _allow(request["timeout"])
+    try:
+        probe = _function(*request["probe"])
+        with _opened(given) if content is None else io.BytesIO(content) as stream:
+            return {"stats": dict(probe(stream))}
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises on bytes that were made to break it
+        problem = (str(error) or type(error).__name__)[:REASON_CHARACTERS]
+        missing = type(error).__name__ == "MissingDependencyError"
+        return {"problem": problem, "missing": missing, "memory": isinstance(error, MemoryError)}
+    finally:
+        _allow(0)
+
+
+def _function(module: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
+    if not module.startswith(f"{PACKAGE}."):
+        _whole_packages()
+    found: Callable[[BinaryIO], dict[str, Any]] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _opened(path: str) -> BinaryIO:
+    """The file, which is a regular one: a pipe or device could keep us waiting for ever."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError("it is no regular file")
+    return os.fdopen(number, "rb", 1 << 16)
+
+
+def _limit(memory_bytes: int) -> None:
+    """No more memory than that, no file written, no core dump, few files open."""
+    for what, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+    ):
+        hard = resource.getrlimit(what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with contextlib.suppress(ValueError):  # macOS knows no limit of the address space
+            resource.setrlimit(what, (most, hard))
+
+
+def _allow(seconds: float) -> None:
+    """The process is killed after so many seconds, by the clock or of computing; 0 for no end."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # unhandled, SIGALRM ends the process even within a C library
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most = int(used.ru_utime + used.ru_stime + seconds) + 2 if seconds else hard
+    resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _light_packages() -> None:
+    """``lakefeed`` and ``lakefeed.media`` without what they import: a start of 50 ms in place of one second."""
+    media = Path(__file__).parents[1]
+    for name, folder in ((PACKAGE, media.parent), (f"{PACKAGE}.media", media)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+
+
+def _whole_packages() -> None:
+    """A probe from elsewhere may import all of lakefeed."""
+    if not hasattr(sys.modules.get(PACKAGE), "__all__"):
+        for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
+            del sys.modules[name]
+
+
+def _asked(connection: socket.socket, parent: int) -> bool:
+    """True once there is a request; False if the one that asks has died and left its socket to a child."""
+    while not select.select([connection], [], [], IDLE_SECONDS)[0]:
+        if os.getppid() != parent:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import lakefeed
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.media import MEDIA, File, MediaType
+from lakefeed.media.probes import CHUNK_FILES, Probes
+from lakefeed.media.probing import process
+from tests.sdk.media import misbehaving
+from tests.sdk.media.pictures import HEIGHT, HOSTILE, WIDTH, encoded, write
+
+SIZE = {"width": WIDTH, "height": HEIGHT}
+
+
+@pytest.fixture(autouse=True)
+def odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = (pa.field("length", pa.float64()),)
+    monkeypatch.setitem(MEDIA, "odd", MediaType("odd", File, stat_fields=fields, probe=misbehaving.probe))
+
+
+@pytest.fixture
+def probes() -> Iterator[Probes]:
+    with Probes(workers=1, timeout=1.0) as pool:
+        yield pool
+
+
+def ask(probes: Probes, *commands: str) -> list[float | None]:
+    return [stats.get("length") for stats in probes.submit("odd", [text.encode() for text in commands]).result()]
+
+
+def alive(number: float) -> bool:
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_paths_and_contents_in_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "b\u00fcld.png")
+    with Probes() as probes:
+        found = probes.submit("image", [path, encoded("JPEG"), b"nothing", memoryview(encoded())]).result()
+    assert found == [SIZE, SIZE, {}, SIZE]
+    assert (probes.failures, probes.reasons) == (1, ["a content of 7 bytes: it is no image that Pillow reads"])
+
+
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    write(Path(name))
+    with Probes() as probes:
+        assert probes.submit("image", [name]).result() == [SIZE]
+
+
+def test_hostile_images_give_nothing_and_do_no_harm() -> None:
+    with Probes(workers=1) as probes:
+        assert probes.submit("image", [*HOSTILE.values(), encoded()]).result() == [{}] * len(HOSTILE) + [SIZE]
+    assert probes.failures == len(HOSTILE)
+    assert len(probes.reasons) == 10
+
+
+@pytest.mark.parametrize(
+    "command", ["crash", "exit", "hang", "spin", "swallow 2000000000", "write out.bin", "nonsense"]
+)
+def test_what_one_file_does_is_not_felt_by_the_others(probes: Probes, command: str) -> None:
+    assert ask(probes, "length 1", command, "length 2") == [1, None, 2]
+    assert probes.failures == 1
+    assert not Path("out.bin").exists() or not Path("out.bin").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("crash", "ended the process (signal SIGSEGV)"),
+        ("exit", "ended the process (status 3)"),
+        ("hang", "takes too long"),
+        ("spin", "takes too long"),
+        ("swallow 2000000000", "more memory than is allowed"),
+        ("nonsense", "unknown command 'nonsense'"),
+    ],
+)
+def test_the_reason_is_told(probes: Probes, command: str, reason: str) -> None:
+    ask(probes, command)
+    assert reason in probes.reasons[0]
+
+
+def test_many_files_that_hang_are_given_ever_less_time() -> None:
+    with Probes(workers=1, timeout=4.0) as probes:
+        assert ask(probes, *["hang"] * 3, "length 1") == [None, None, None, 1]
+        assert probes._timeout == 1.0
+
+
+def test_a_process_is_reused_and_replaced(probes: Probes) -> None:
+    first, second = ask(probes, "process", "process")
+    assert first == second == ask(probes, "process")[0] != os.getpid()
+    assert ask(probes, "crash", "process")[1] != first
+
+
+def test_more_files_than_a_process_gets_at_a_time() -> None:
+    commands = [f"length {number}" for number in range(3 * CHUNK_FILES + 5)]
+    with Probes(workers=2) as probes:
+        assert ask(probes, *commands) == list(range(len(commands)))
+        assert len({*ask(probes, *["process"] * len(commands))}) <= 2
+
+
+def test_a_long_content_does_not_need_the_memory_of_a_process(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SPILLED_BYTES", 10)
+    assert ask(probes, "length 1234567") == [1234567]
+
+
+def test_a_process_knows_no_secrets_of_ours(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    assert ask(probes, "environment AWS_SECRET_ACCESS_KEY") == [0]
+
+
+def test_a_probe_from_elsewhere_may_import_all_of_lakefeed() -> None:
+    with Probes(workers=1) as probes:
+        assert probes.submit("image", [encoded()]).result() == [SIZE]
+        assert ask(probes, "lakefeed") == [len(lakefeed.__all__)]
+        assert probes.submit("image", [encoded()]).result() == [SIZE]
+
+
+@pytest.mark.parametrize("command", ["length nan", "length inf", "length -1", "answer text"])
+def test_numbers_that_no_file_has_are_null(probes: Probes, command: str) -> None:
+    assert ask(probes, command) == [None]
+
+
+def test_a_number_beyond_the_column_is_null(monkeypatch: pytest.MonkeyPatch, probes: Probes) -> None:
+    narrow = MediaType("odd", File, stat_fields=(pa.field("length", pa.int32()),), probe=misbehaving.probe)
+    monkeypatch.setitem(MEDIA, "odd", narrow)
+    assert ask(probes, "length 2147483647", "length 2147483648") == [2147483647, None]
+
+
+def test_files_of_any_kind_have_no_statistics(probes: Probes) -> None:
+    assert probes.submit("file", ["nosuch", b""]).result() == [{}, {}]
+    assert probes.submit("image", []).result() == []
+    assert probes.failures == 0
+
+
+def test_one_line_in_the_log_counts_the_failures(caplog: pytest.LogCaptureFixture) -> None:
+    with Probes(workers=1) as probes:
+        probes.submit("image", [b"one", b"two"])
+    (record,) = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "lakefeed.media.probes")
+    assert record.getMessage() == (
+        "2 files have no statistics; the first is a content of 3 bytes: it is no image that Pillow reads"
+    )
+
+
+def test_nothing_runs_afterwards() -> None:
+    threads = threading.active_count()
+    with Probes(workers=2) as probes:
+        (number,) = ask(probes, "process")
+        assert number is not None
+        assert alive(number)
+    assert not alive(number)
+    assert threading.active_count() == threads
+
+
+def test_nothing_runs_after_an_exception() -> None:
+    probes = Probes(workers=1)
+    (number,) = ask(probes, "process")
+    waiting = [probes.submit("odd", [b"hang"]) for _ in range(3)]
+    with pytest.raises(KeyboardInterrupt), probes:
+        raise KeyboardInterrupt
+    assert number is not None
+    assert not alive(number)
+    assert all(future.done() for future in waiting)
+
+
+def test_nothing_runs_after_we_were_killed() -> None:
+    program = """
+import sys, time
+from lakefeed.media.probes import Probes
+import tests.sdk.media.test_probes as here, tests.sdk.media.misbehaving as m, pyarrow as pa
+from lakefeed.media import MEDIA, File, MediaType
+MEDIA["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=m.probe)
+probes = Probes(workers=1)
+print(int(here.ask(probes, "process")[0]), flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    ) as ours:
+        assert ours.stdout is not None
+        number = int(ours.stdout.readline())
+        ours.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        if not alive(number):
+            return
+        threading.Event().wait(0.05)
+    pytest.fail("the process outlived the one that asked it")
+
+
+def test_arguments_are_checked() -> None:
+    for wrong in ({"workers": 0}, {"timeout": 0}, {"memory_bytes": 0}):
+        with pytest.raises(InvalidArgumentError, match="above 0"):
+            Probes(**wrong)  # type: ignore[arg-type]
+    with Probes() as probes, pytest.raises(InvalidArgumentError, match="'nosuch' is no media type"):
+        probes.submit("nosuch", [])
+
+
+def test_a_pool_stays_where_it_is() -> None:
+    with Probes() as probes, pytest.raises(TypeError):
+        pickle.dumps(probes)
