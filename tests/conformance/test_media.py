@@ -113,5 +113,7 @@ def test_an_unknown_type_is_an_error_everywhere(store: BlobStore) -> None:
         lambda: handles(pa.nulls(1), "nosuch", store),
         lambda: store_column(pa.nulls(1), "nosuch", store, copy="auto", stats=True, column_name="x"),
     ):
-        with pytest.raises(LakefeedError, match="'nosuch' is no media type; there are 'file', 'image'"):
+        with pytest.raises(
+            LakefeedError, match="'nosuch' is no media type; there are 'file', 'image', 'video', 'audio', '3d'"
+        ):
             use()

@@ -9,21 +9,26 @@ from lakefeed.combine import concatenate, interleave
 from lakefeed.config import Settings
 from lakefeed.dataset import AddedRows, Dataset, RemovedRows
 from lakefeed.loaders.world import World
-from lakefeed.media import File, Image
+from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
 from lakefeed.run.changes import Changes
 
 __all__ = [
+    "MCAP",
+    "RRD",
     "AddedRows",
+    "Audio",
     "Changes",
     "Dataset",
     "DatasetVersion",
     "Fence",
     "File",
     "Image",
+    "Model3D",
     "Provenance",
     "RemovedRows",
     "SchemaChanges",
     "Settings",
+    "Video",
     "World",
     "concatenate",
     "errors",

@@ -5,6 +5,7 @@ A file column is a struct column whose field metadata has ``lakefeed.type``. ``M
 
 from __future__ import annotations
 
+from lakefeed.media.audio import Audio
 from lakefeed.media.base import TYPE_KEY, MediaType
 from lakefeed.media.columns import column_type, default_mode, loaded_type, normalize_types, typed_schema
 from lakefeed.media.file import File
@@ -12,19 +13,28 @@ from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
 from lakefeed.media.infer import infer
 from lakefeed.media.load import load_column
+from lakefeed.media.mcap import MCAP
+from lakefeed.media.model3d import Model3D
 from lakefeed.media.probes import Probes
 from lakefeed.media.records import handles
 from lakefeed.media.registry import MEDIA, media_type
+from lakefeed.media.rrd import RRD
 from lakefeed.media.store import store_column
+from lakefeed.media.video import Video
 
 __all__ = [
+    "MCAP",
     "MEDIA",
+    "RRD",
     "TYPE_KEY",
+    "Audio",
     "File",
     "Handle",
     "Image",
     "MediaType",
+    "Model3D",
     "Probes",
+    "Video",
     "column_type",
     "default_mode",
     "handles",

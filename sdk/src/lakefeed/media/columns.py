@@ -132,8 +132,10 @@ def _type_name(column: str, given: Any) -> str:
         return given.name
     if isinstance(given, type) and issubclass(given, Handle):
         given = getattr(given, "media", None)
-    if isinstance(given, str) and given.lower() in MEDIA:
-        return given.lower()
+    if isinstance(given, str):
+        names = {media.handle.__name__.lower(): name for name, media in MEDIA.items()} | {name: name for name in MEDIA}
+        if given.lower() in names:
+            return names[given.lower()]
     raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {listed(MEDIA)}")
 
 

@@ -102,6 +102,11 @@ class Handle:
         """The URL of the bytes: of the blob if there is one, else ``url``."""
         return self.store.locate(self.sha256) if self.sha256 is not None and self.store is not None else self.url
 
+    @property
+    def length(self) -> int | None:
+        """Its bytes, as far as their number is known."""
+        return len(self.data) if self.data is not None else self.size
+
     def record(self) -> dict[str, Any]:
         """The cell as it stands in the table.
 
@@ -114,8 +119,12 @@ class Handle:
     def _facts(self) -> list[str]:
         digest = f"sha256={self.sha256[:12]}…" if self.sha256 is not None else None
         shown_name = shown(self.filename or self.url or "") if self.filename or self.url else None
-        size = len(self.data) if self.data is not None else self.size
-        return [fact for fact in (shown_name, self.content_type, _human(size), digest) if fact is not None]
+        facts = (shown_name, *self._details(), self.content_type, human_size(self.length), digest)
+        return [fact for fact in facts if fact is not None]
+
+    def _details(self) -> list[str]:
+        """What only this type knows of itself, such as ``"640x480"``."""
+        return []
 
     def _reference(self) -> str:
         if self.url is not None:
@@ -132,10 +141,14 @@ class Handle:
         return f"{type(self).__name__}({', '.join(self._facts())})"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        return self._html_facts()
+
+    def _html_facts(self, problem: Exception | None = None) -> str:
+        reason = f" <small>{html.escape(str(problem))}</small>" if problem is not None else ""
+        return f"<code>{html.escape(repr(self))}</code>{reason}"
 
 
-def _human(size: int | None) -> str | None:
+def human_size(size: int | None) -> str | None:
     if size is None:
         return None
     power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS) - 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,11 +13,10 @@ from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
 from lakefeed.media.base import MediaType
 from lakefeed.media.handles import Handle
 from lakefeed.media.probing.image import BROKEN, formats, pillow, probe, reason
+from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
     import PIL.Image
-
-THUMBNAIL_PIXELS = 128
 
 _CONTENT_TYPES = {
     ".apng": "image/apng",
@@ -118,27 +115,14 @@ class Image(Handle):
             raise UnsupportedError(f"{self!r} has pixels of mode {image.mode!r}, which do not fit uint8; use pil()")
         return np.array(image.convert(wanted))
 
-    def _facts(self) -> list[str]:
-        name, *others = Handle._facts(self) or [""]
-        pixels = [f"{self.width}x{self.height}"] if self.width is not None else []
-        return [fact for fact in (name, *pixels, *others) if fact]
+    def _details(self) -> list[str]:
+        return [f"{self.width}x{self.height}"] if self.width is not None else []
 
     def _repr_html_(self) -> str:
         try:
-            source = self._thumbnail()
+            return thumbnail_html(self.pil(), repr(self))
         except (LakefeedError, OSError, ValueError) as error:
-            return f"<code>{html.escape(repr(self))}</code> <small>{html.escape(str(error))}</small>"
-        label = html.escape(repr(self), quote=True)
-        return f'<img src="{source}" alt="{label}" title="{label}">'
-
-    def _thumbnail(self) -> str:
-        image = self.pil()
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        if image.mode not in {"L", "LA", "RGB", "RGBA", "P", "1"}:
-            image = image.convert("RGB")
-        small = io.BytesIO()
-        image.save(small, "PNG")
-        return f"data:image/png;base64,{base64.b64encode(small.getvalue()).decode()}"
+            return self._html_facts(error)
 
 
 def sniff(head: bytes) -> str | None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.media.audio import AUDIO
 from lakefeed.media.base import MediaType
 from lakefeed.media.file import FILE
 from lakefeed.media.image import IMAGE
+from lakefeed.media.mcap import MCAP_FILE
+from lakefeed.media.model3d import MODEL_3D
+from lakefeed.media.rrd import RRD_FILE
+from lakefeed.media.video import VIDEO
 
-MEDIA: dict[str, MediaType] = {media.name: media for media in (FILE, IMAGE)}
+MEDIA: dict[str, MediaType] = {
+    media.name: media
+    for media in (
+        FILE,
+        IMAGE,
+        VIDEO,
+        AUDIO,
+        MODEL_3D,
+        MCAP_FILE,
+        RRD_FILE,
+    )
+}
 
 
 def media_type(name: str) -> MediaType:

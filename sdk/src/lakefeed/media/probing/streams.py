@@ -1,0 +1,138 @@
+"""Video and audio files, through PyAV, which is imported when the first one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cache
+from typing import Any, BinaryIO
+
+from lakefeed.errors import FormatError, MissingDependencyError
+
+# Containers only: playlists (HLS, DASH, concat) would make a file open others, here and on the network.
+_DEMUXERS = (
+    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "h264", "hevc", "ivf", "matroska", "mov",
+    "mp3", "mpeg", "mpegts", "mpegvideo", "ogg", "w64", "wav",
+)  # fmt: skip
+_OPTIONS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "none"}
+_ATTACHED_PICTURE = 0x400  # the cover of an album is no video
+
+_NO_TIMES = frozenset({"mpeg", "mpegvideo", "aac", "h264", "hevc"})  # where libav guesses the length from the bit rate
+
+COUNTED_BYTES = 64 << 20
+"""In a file up to this length the frames are counted if its header does not tell their number."""
+
+
+@contextmanager
+def opened(stream: BinaryIO) -> Iterator[Any]:
+    """The container in ``stream``, a ``av.container.InputContainer``; everything libav complains of as FormatError.
+
+    Raises:
+        FormatError: it is broken, or no container that is read.
+        MissingDependencyError: PyAV is not installed.
+    """
+    library = pyav()
+    try:
+        with library.open(stream, metadata_errors="replace", options=_OPTIONS) as container:
+            yield container
+    except (library.FFmpegError, ArithmeticError, LookupError, ValueError, MemoryError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(_reason(error)) from error
+
+
+@cache
+def pyav() -> Any:
+    """The module av.
+
+    Raises:
+        MissingDependencyError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingDependencyError("video and audio need PyAV: pip install 'lakefeed[media]'") from error
+    return av
+
+
+def first_stream(container: Any, kind: str) -> Any:
+    """The first video or audio stream.
+
+    Raises:
+        FormatError: there is none.
+    """
+    for stream in container.streams:
+        if stream.type == kind and not int(stream.disposition) & _ATTACHED_PICTURE:
+            return stream
+    raise FormatError(f"there is no {kind} in it")
+
+
+def probe_video(stream: BinaryIO) -> Mapping[str, int | float | None]:
+    """What the header says of the first video stream. Nothing is decoded.
+
+    ``num_frames`` is what the container says; where it says nothing (Matroska, WebM, MPEG), the packets are counted,
+    unless the file is long, whose number stays unknown.
+
+    Raises:
+        FormatError: it is broken or has no video.
+        MissingDependencyError: PyAV is not installed.
+    """
+    with opened(stream) as container:
+        video = first_stream(container, "video")
+        width, height = video.codec_context.width, video.codec_context.height
+        if not (width and height):
+            raise FormatError("the video has no size")
+        rate = video.average_rate or video.guessed_rate
+        frames, seconds = video.frames, _seconds(container, video)
+        if not frames:
+            frames = len(_packets(container, video))
+            if container.format.name in _NO_TIMES and frames and rate:
+                seconds = float(frames / rate)
+        return {
+            "duration_seconds": seconds,
+            "width": width,
+            "height": height,
+            "fps": float(rate) if rate else None,
+            "num_frames": frames or None,
+        }
+
+
+def probe_audio(stream: BinaryIO) -> Mapping[str, int | float | None]:
+    """What the header says of the first audio stream. Nothing is decoded.
+
+    Raises:
+        FormatError: it is broken or has no audio.
+        MissingDependencyError: PyAV is not installed.
+    """
+    with opened(stream) as container:
+        audio = first_stream(container, "audio")
+        if not audio.codec_context.sample_rate:
+            raise FormatError("the audio has no sample rate")
+        seconds = _seconds(container, audio)
+        if container.format.name in _NO_TIMES:
+            packets = _packets(container, audio)
+            seconds = float(sum(packet.duration or 0 for packet in packets) * audio.time_base) if packets else seconds
+        return {
+            "duration_seconds": seconds,
+            "sample_rate": audio.codec_context.sample_rate,
+            "channels": audio.codec_context.channels or None,
+        }
+
+
+def _seconds(container: Any, stream: Any) -> float | None:
+    """Of the stream; of the whole file where only that is known."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return float(Fraction(container.duration, pyav().time_base)) if container.duration is not None else None
+
+
+def _packets(container: Any, stream: Any) -> list[Any]:
+    """Those that are shown or heard; none if the file is long."""
+    if not 0 < container.size <= COUNTED_BYTES:
+        return []
+    return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

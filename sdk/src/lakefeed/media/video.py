@@ -1,0 +1,220 @@
+"""Videos, through PyAV (the extra ``media``), which is imported when the first one is opened."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, dropwhile, islice
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
+from lakefeed.media.base import MediaType
+from lakefeed.media.handles import Handle
+from lakefeed.media.probing.image import pillow
+from lakefeed.media.probing.streams import first_stream, opened, probe_video
+from lakefeed.media.thumbnails import thumbnail_html
+
+Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+# No .ts and .mts: in most folders they are TypeScript.
+_CONTENT_TYPES = {
+    ".3g2": "video/3gpp2",
+    ".3gp": "video/3gpp",
+    ".avi": "video/x-msvideo",
+    ".flv": "video/x-flv",
+    ".m2ts": "video/mp2t",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".mpeg": "video/mpeg",
+    ".mpg": "video/mpeg",
+    ".ogv": "video/ogg",
+    ".webm": "video/webm",
+    ".wmv": "video/x-ms-wmv",
+}
+_MAGIC = (
+    (b"FLV\x01", "video/x-flv"),
+    (b"\x00\x00\x01\xba", "video/mpeg"),
+    (b"\x00\x00\x01\xb3", "video/mpeg"),
+    (b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel", "video/x-ms-wmv"),
+)
+_EBML = b"\x1aE\xdf\xa3"
+_OTHER_BRANDS = (b"M4A", b"M4B", b"M4P", b"F4A", b"avi", b"hei", b"hev", b"mif", b"msf", b"jp2", b"jpx", b"jpm", b"crx")
+_OLD_QUICKTIME = frozenset({b"moov", b"mdat", b"wide"})
+
+LEAST_SEEK_FRAMES = 8
+"""So near the beginning it is cheaper to decode what lies before than to look for it."""
+
+MOST_PIXELS = 1 << 27
+"""In a frame, beyond which the file is taken for a bomb; 16K video has 2^27."""
+
+# Whose places in time are exact.
+_EXACT_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
+
+# Of these every packet becomes one frame. Others (VP8) have packets that show nothing, so that places in the file
+# do not tell how many frames lie before.
+_PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "dnxhd", "ffv1"})
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Video(Handle):
+    """A video. What could not be read of its statistics is None.
+
+    Attributes:
+        duration_seconds: of the first video stream.
+        width: in pixels as stored (no rotation).
+        height: in pixels as stored.
+        fps: frames a second, on average.
+        num_frames: None if the container does not tell and the file is too long to count.
+
+    Example:
+        >>> clip = Video("clip.mp4")  # doctest: +SKIP
+        >>> for frame in clip.frames(start=100, stop=200, step=10): ...  # doctest: +SKIP
+    """
+
+    media: ClassVar[str] = "video"
+
+    duration_seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    num_frames: int | None = None
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
+        """The decoded frames ``start``, ``start + step``, … before ``stop``, each uint8 (height, width, 3), RGB.
+
+        Frames are numbered as a player shows them, and the number is exact for every codec: where the file's index
+        allows it, decoding begins at the key frame before ``start``, else at the first frame. Frames beyond the end
+        are none. Each array is a copy and may be written to.
+
+        Args:
+            start: the first frame, from 0.
+            stop: the frame to end before; None for the last.
+            step: every how manieth.
+
+        Raises:
+            InvalidArgumentError: a negative ``start`` or ``stop``, or a ``step`` below 1.
+            FormatError: (while iterating) the file is broken, or has no video.
+            MissingDependencyError: (while iterating) PyAV is not installed.
+            FileError: (while iterating) the file cannot be read.
+        """
+        if start < 0 or (stop is not None and stop < 0) or step < 1:
+            raise InvalidArgumentError(
+                f"frames(start={start}, stop={stop}, step={step}): start and stop count from 0 and step is 1 or more"
+            )
+        return self._frames(start, stop, step)
+
+    def info(self) -> Mapping[str, int | float | None]:
+        """The statistics as the file itself tells them now: ``duration_seconds``, ``width``, ``fps``.
+
+        Raises: as ``frames``.
+        """
+        with self.open() as stream:
+            return probe_video(stream)
+
+    def _frames(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
+        if stop is not None and stop <= start:
+            return
+        with self.open() as stream, opened(stream) as container:
+            first, decoded = _decoded_from(container, start)
+            for frame in islice(decoded, start - first, None if stop is None else stop - first, step):
+                yield frame.to_ndarray(format="rgb24")
+
+    def _details(self) -> list[str]:
+        size = f"{self.width}x{self.height}" if self.width is not None else None
+        length = f"{self.duration_seconds:.4g} s" if self.duration_seconds is not None else None
+        rate = f"{self.fps:.4g} fps" if self.fps is not None else None
+        return [fact for fact in (size, length, rate) if fact is not None]
+
+    def _repr_html_(self) -> str:
+        try:
+            frame = next(self.frames(stop=1), None)
+            if frame is None:
+                raise FormatError("it has no frames")
+            return thumbnail_html(pillow().fromarray(frame), repr(self))
+        except (LakefeedError, OSError, ValueError) as error:
+            return self._html_facts(error)
+
+
+def sniff(head: bytes) -> str | None:
+    r"""The content type of the video that begins with ``head``; None if it is none.
+
+    Ogg, MP4 and WebM may hold audio only; their first bytes tell for Ogg, and for MP4 where its brand says so.
+
+    Example:
+        >>> sniff(b"\x00\x00\x00\x18ftypisom"), sniff(b"\x00\x00\x00\x18ftypM4A ")
+        ('video/mp4', None)
+    """
+    if head[4:8] == b"ftyp":
+        if head[8:11].startswith(_OTHER_BRANDS):
+            return None
+        return "video/quicktime" if head[8:10] == b"qt" else "video/mp4"
+    if head[4:8] in _OLD_QUICKTIME:
+        return "video/quicktime"
+    if head.startswith(_EBML):
+        return "video/webm" if b"webm" in head else "video/x-matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "video/x-msvideo"
+    if head[:4] == b"OggS" and (head[28:35] == b"\x80theora" or head[28:35] == b"fishead"):
+        return "video/ogg"
+    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+
+
+def _decoded_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
+    """Decoded frames in order, and the number of the first of them, which is ``start`` or before."""
+    stream = first_stream(container, "video")
+    if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
+        raise FormatError(f"frames of {stream.codec_context.width}x{stream.codec_context.height} are refused")
+    stream.thread_type = "AUTO"
+    exact = container.format.name in _EXACT_CONTAINERS and stream.codec_context.codec.name in _PACKET_IS_FRAME
+    found = _key_frame(container, stream, start) if exact and start >= LEAST_SEEK_FRAMES else None
+    if found is not None:
+        number, dts, pts = found
+        container.seek(dts, stream=stream)
+        # Frames that are shown before the key frame but stored behind it cannot be decoded from here.
+        decoded = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, container.decode(stream))
+        first = next(decoded, None)
+        if first is not None and first.pts == pts:
+            return number, chain([first], decoded)
+    if exact:
+        container.seek(stream.start_time or 0, stream=stream)
+    return 0, container.decode(stream)
+
+
+def _key_frame(container: Any, stream: Any, start: int) -> tuple[int, int, int] | None:
+    """The last key frame shown at or before frame ``start``: its number, dts and pts. None if it cannot be told.
+
+    Reads the packets of the whole file, but decodes none.
+    """
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    shown = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+    if len(set(shown)) < len(packets) or any(packet.dts is None for packet in packets):
+        return None
+    target = shown[min(start, len(shown) - 1)]
+    keys = [packet for packet in packets if packet.is_keyframe and packet.pts <= target]
+    if not keys:
+        return None
+    key = max(keys, key=lambda packet: packet.pts)
+    return bisect_right(shown, key.pts) - 1, key.dts, key.pts
+
+
+VIDEO = MediaType(
+    name="video",
+    handle=Video,
+    default_mode="path",
+    stat_fields=(
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("num_frames", pa.int64()),
+    ),
+    content_types=_CONTENT_TYPES,
+    sniff=sniff,
+    probe=probe_video,
+)
