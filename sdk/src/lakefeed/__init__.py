@@ -12,9 +12,7 @@ from lakefeed.loaders.world import World
 from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
 from lakefeed.run.changes import Changes
 
-__all__ = [
-    "MCAP",
-    "RRD",
+__all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "AddedRows",
     "Audio",
     "Changes",
@@ -23,8 +21,10 @@ __all__ = [
     "Fence",
     "File",
     "Image",
+    "MCAP",
     "Model3D",
     "Provenance",
+    "RRD",
     "RemovedRows",
     "SchemaChanges",
     "Settings",
