@@ -16,6 +16,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, MissingFileError
 from lakefeed.sources.huggingface import NAMES_KEY, HuggingFaceSource
+from tests.sdk.media.recorded import make_audio, make_video
 
 datasets = pytest.importorskip("datasets")
 pil = pytest.importorskip("PIL.Image")
@@ -226,3 +227,52 @@ def test_m27_to_huggingface_types() -> None:
     made = Dataset.from_arrow(table).to_huggingface()
     assert [made[n] for n in range(2)] == table.to_pylist()
     assert Dataset.from_dict({"x": []}, schema=pa.schema({"x": pa.int64()})).to_huggingface().num_rows == 0
+
+
+# ------------------------------------------------------------------------------------------------------- media
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Any:
+    """Contents in memory, one path, one null, of a sound and a video."""
+    sound, clip = make_audio(tmp_path / "a.wav"), make_video(tmp_path / "a.mp4", 5)
+    kinds = {"sound": datasets.Audio(), "clip": datasets.Video()}
+    columns = {
+        name: pa.array(
+            [{"bytes": Path(path).read_bytes(), "path": None}, {"bytes": None, "path": path}, None], kinds[name].pa_type
+        )
+        for name, path in (("sound", sound), ("clip", clip))
+    }
+    # Not from_dict, which wants torchcodec.
+    info = datasets.DatasetInfo(features=datasets.Features(kinds))
+    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns)), info=info)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_m17_sounds_and_videos_are_file_columns(media: Any, streamed: bool) -> None:
+    dataset = Dataset.from_huggingface(media.to_iterable_dataset() if streamed else media)
+    assert dataset.column_types == {"sound": "audio", "clip": "video"}
+    saved = dataset.save("clips")
+    rows = list(saved)
+    assert [row["sound"] and row["sound"].samples().shape for row in rows] == [(24_000, 1), (24_000, 1), None]
+    assert [row["clip"] and len(list(row["clip"].frames())) for row in rows] == [5, 5, None]
+    assert saved.filter("sound.sample_rate == 16000 and clip.num_frames == 5").count() == 2
+
+
+def test_m17_files_that_are_only_named_stay_where_they_are(tmp_path: Path) -> None:
+    clips = [make_video(tmp_path / f"{n}.mp4", 3) for n in range(2)]
+    features = datasets.Features({"clip": datasets.Video()})
+    given = datasets.Dataset.from_dict({"clip": [*clips, None]}, features=features)
+    dataset = Dataset.from_huggingface(given)
+    assert dataset.to_arrow()["clip"].to_pylist() == [*clips, None]
+    assert [row["clip"] and row["clip"].name for row in dataset] == ["0.mp4", "1.mp4", None]
+    assert dataset.save("clips").filter("clip.num_frames == 3").count() == 2
+
+
+def test_m27_sounds_and_videos_to_huggingface_and_back(media: Any) -> None:
+    made = Dataset.from_huggingface(media).save("clips").to_huggingface()
+    assert isinstance(made.features["sound"], datasets.Audio)
+    assert isinstance(made.features["clip"], datasets.Video)
+    again = Dataset.from_huggingface(made)
+    assert again.column_types == {"sound": "audio", "clip": "video"}
+    assert [row["sound"] and row["sound"].samples().shape for row in again] == [(24_000, 1), (24_000, 1), None]

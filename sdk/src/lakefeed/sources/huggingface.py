@@ -1,7 +1,8 @@
 """Hugging Face datasets, on the hub or here, and rows as one of them (the extra ``huggingface``).
 
-Images become an image column of their bytes. Class labels stay integers, and the field's metadata keeps their names
-(`NAMES_KEY`, JSON). Other files (audio, video, PDF) stay the records that `datasets` stores.
+Image, Audio, Video, Mesh, Pdf and Nifti become file columns of contents; sounds and videos of which a dataset in hand
+knows local paths only, of those paths. Class labels stay integers, and the field's metadata keeps their names
+(`NAMES_KEY`, JSON).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakefeed.errors import (
     FileError,
@@ -38,7 +40,15 @@ FRAGMENT_ROWS = 8_192
 STREAM_ROWS = 256
 """Asked for at a time: the first row waits for that many."""
 
+EMBED_ROWS = 8
+"""Files of which only the path is known are read so many at a time: they may be videos."""
+
 STORAGE_DEPTH = 8
+
+# By the names of their classes: an older `datasets` lacks some.
+_FILES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
+_LONG = frozenset({"Audio", "Video"})  # too long to hold in memory where a path will do
+_FEATURES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +61,7 @@ class HuggingFaceSource:
     def schema(self) -> pa.Schema:
         """The features as Arrow types."""
         features = self.dataset.features
-        return pa.schema([_field(field, features[field.name]) for field in features.arrow_schema])
+        return pa.schema([_field(field, features[field.name], self._named(field)) for field in features.arrow_schema])
 
     @cached_property
     def identity(self) -> str:
@@ -62,6 +72,15 @@ class HuggingFaceSource:
     @property
     def ranged(self) -> bool:
         return hasattr(self.dataset, "num_rows")
+
+    def _named(self, field: pa.Field[Any]) -> bool:
+        """True if the column is of sounds or videos that are all known by a local path, and none by its content."""
+        if not self.ranged or type(self.dataset.features[field.name]).__name__ not in _LONG:
+            return False
+        column = self.dataset.data.column(field.name)
+        contents, paths = (pc.struct_field(column, [field.type.get_field_index(name)]) for name in ("bytes", "path"))
+        remote = pc.any(pc.match_substring(paths, "://")).as_py()
+        return bool(contents.null_count == len(column) and paths.null_count < len(column) and not remote)
 
     @property
     def nested(self) -> bool:
@@ -133,7 +152,7 @@ def hugging_face(given: Any, split: str | None, streaming: bool, options: Mappin
 
 
 def as_dataset(table: pa.Table) -> Dataset:
-    """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
+    """The rows as a ``datasets.Dataset`` in memory: loaded files as Image, Audio, …, named integers as ClassLabel.
 
     Raises:
         MissingDependencyError: `datasets` is not installed.
@@ -167,9 +186,9 @@ def _feature(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, p
     names = (field.metadata or {}).get(NAMES_KEY)
     if names is not None and pa.types.is_integer(field.type):
         return datasets.ClassLabel(names=json.loads(names)), column.cast(pa.int64())
-    if column_type(field) == "image" and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)):
-        feature = datasets.Image()
-        return feature, pa.chunked_array([_images(chunk) for chunk in column.chunks], feature.pa_type)
+    feature = _file_feature(field)
+    if feature is not None:
+        return feature, pa.chunked_array([_files(chunk) for chunk in column.chunks], feature.pa_type)
     if isinstance(field.type, pa.DictionaryType):
         return _feature(field.with_type(field.type.value_type), column.cast(field.type.value_type))
     try:
@@ -179,10 +198,23 @@ def _feature(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, p
     return found, column
 
 
-def _images(chunk: pa.Array[Any]) -> pa.StructArray:
-    content = chunk.cast(pa.binary())
+def _file_feature(field: pa.Field[Any]) -> Any:
+    """What `datasets` has for a column of loaded files; None for other columns, and for files of other types."""
+    import datasets
+
+    loaded = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_string(field.type)
+    name = _FEATURES.get(column_type(field) or "")
+    kind = getattr(datasets, name, None) if name is not None and loaded else None
+    return kind() if kind is not None else None
+
+
+def _files(chunk: pa.Array[Any]) -> pa.StructArray:
+    contents, paths = pa.nulls(len(chunk), pa.binary()), pa.nulls(len(chunk), pa.string())
+    arrays: list[pa.Array[Any]] = (
+        [contents, chunk] if pa.types.is_string(chunk.type) else [chunk.cast(pa.binary()), paths]
+    )
     fields: list[pa.Field[Any]] = [pa.field("bytes", pa.binary()), pa.field("path", pa.string())]
-    return pa.StructArray.from_arrays([content, pa.nulls(len(chunk), pa.string())], fields=fields, mask=chunk.is_null())
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=chunk.is_null())
 
 
 def _one_split(given: Any, split: str | None) -> Any:
@@ -195,11 +227,12 @@ def _one_split(given: Any, split: str | None) -> Any:
     return given[split]
 
 
-def _field(field: pa.Field[Any], feature: Any) -> pa.Field[Any]:
+def _field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[Any]:
     import datasets
 
-    if isinstance(feature, datasets.Image):
-        return pa.field(field.name, pa.large_binary(), metadata={TYPE_KEY: b"image"})
+    media = _FILES.get(type(feature).__name__)
+    if media is not None:
+        return pa.field(field.name, pa.string() if named else pa.large_binary(), metadata={TYPE_KEY: media.encode()})
     if isinstance(feature, datasets.ClassLabel):
         return field.with_metadata({NAMES_KEY: json.dumps(feature.names).encode()})
     if isinstance(field.type, pa.BaseExtensionType):
@@ -223,8 +256,8 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.Recor
     for field in schema:
         column: Any = batch.column(field.name)
         try:
-            if column_type(field) == "image":
-                column = _contents(column, features[field.name])
+            if column_type(field) is not None:
+                column = _content(column, features[field.name], named=pa.types.is_string(field.type))
             elif isinstance(column, pa.ExtensionArray):
                 column = column.storage
             columns.append(column if column.type.equals(field.type) else column.cast(field.type))
@@ -233,14 +266,21 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.Recor
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _contents(column: Any, feature: Any) -> pa.Array[Any]:
-    """The bytes of images, those that are only named read from where they are."""
+def _content(column: Any, feature: Any, *, named: bool) -> pa.Array[Any]:
+    """The bytes of files, those that are only named read from where they are; or their paths."""
     storage = feature.cast_storage(column)
-    contents: pa.Array[Any] = storage.flatten()[storage.type.get_field_index("bytes")]
-    if contents.null_count > storage.null_count:
-        embedded = feature.embed_storage(storage)
-        contents = embedded.flatten()[embedded.type.get_field_index("bytes")]
-    return contents
+    if named:
+        return _part(storage, "path")
+    contents = _part(storage, "bytes")
+    if contents.null_count == storage.null_count:
+        return contents
+    pieces = [storage.slice(start, EMBED_ROWS) for start in range(0, len(storage), EMBED_ROWS)]
+    return pa.concat_arrays([_part(feature.embed_storage(piece), "bytes").cast(pa.large_binary()) for piece in pieces])
+
+
+def _part(storage: Any, name: str) -> pa.Array[Any]:
+    found: pa.Array[Any] = storage.flatten()[storage.type.get_field_index(name)]
+    return found
 
 
 def _recipe(value: Any, depth: int = 0) -> Any:
