@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
-from lakefeed import Dataset, Image
+from lakefeed import Dataset, Image, Video
 from lakefeed.catalog import DatasetVersion, Lake, list_versions, resolve
+from lakefeed.errors import FormatError, LakefeedError
 
 PREVIEW_ROWS = 8
 THUMBNAILS = 16
@@ -173,24 +175,24 @@ def _preview(rows: Iterable[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, Image):
+    if isinstance(value, Image | Video):
         return _thumbnail(value)
     text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
 
 
 def _thumbnails(found: Profile) -> dict[str, str]:
-    """For each image column the first images, side by side."""
-    columns = [field.name for field in found.schema if _type_text(field) == "image"]
+    """For each column of images or videos the first of them, side by side."""
+    columns = [field.name for field in found.schema if _type_text(field) in {"image", "video"}]
     images = {name: [row[name] for row in found.first_rows[:THUMBNAILS] if row[name] is not None] for name in columns}
     return {name: " ".join(map(_thumbnail, cells)) for name, cells in images.items() if cells}
 
 
-def _thumbnail(image: Image) -> str:
-    """The image, scaled to fit, in Markdown. One that cannot be had is the business of the check."""
+def _thumbnail(cell: Image | Video) -> str:
+    """The image, or the video's first frame, scaled to fit, in Markdown. What cannot be had is the check's business."""
     try:
-        picture = image.pil().convert("RGB")
-    except OSError as error:  # missing, changed, or no image: lakefeed's errors and Pillow's are OSErrors
+        picture = _picture(cell)
+    except (LakefeedError, OSError) as error:  # missing, changed, broken, or no library to read it
         return f"({type(error).__name__})"
     scale = THUMBNAIL_PIXELS / max(picture.size)
     # Whole pixels of a tiny image stay visible: no smoothing when it is enlarged.
@@ -198,6 +200,14 @@ def _thumbnail(image: Image) -> str:
     sink = io.BytesIO()
     shown.save(sink, format="PNG")
     return f"![](data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()})"
+
+
+def _picture(cell: Image | Video) -> PIL.Image.Image:
+    if isinstance(cell, Image):
+        return cell.pil().convert("RGB")
+    for frame in cell.frames(stop=1):
+        return PIL.Image.fromarray(frame)
+    raise FormatError(f"{cell!r} has no frames")
 
 
 def _previous(name: str, version: int) -> int | None:

@@ -26,6 +26,7 @@ from dataset_assets.partitions import dataset_key, ingest_key, key_of, routine_k
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.routines import Routine, history, pending, run_routine
+from tests.sdk.media.recorded import make_video
 
 pytestmark = pytest.mark.usefixtures("lake")
 COPY = Routine("copy", lambda rows: rows, "photos", "copies")
@@ -111,6 +112,17 @@ def test_images_show_as_thumbnails(instance: DagsterInstance, tmp_path: Path) ->
     facts = reported(instance, dataset_key("photos"))["v1"]
     assert facts["thumbnails_image"].startswith("![](data:image/png;base64,")
     assert "data:image/png;base64," in facts["preview"]
+
+
+def test_videos_show_their_first_frame(instance: DagsterInstance, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    write(1, clip=[make_video(tmp_path / "clip.mp4", 3)])
+    write(1, clip=[str(tmp_path / "broken.mp4")])
+    run(instance, dataset_key("photos"), 1)
+    run(instance, dataset_key("photos"), 2)
+    facts = reported(instance, dataset_key("photos"))
+    assert facts["v1"]["thumbnails_clip"].startswith("![](data:image/png;base64,")
+    assert facts["v2"]["thumbnails_clip"] == "(FormatError)"
 
 
 def test_a_version_may_be_materialized_again(instance: DagsterInstance) -> None:

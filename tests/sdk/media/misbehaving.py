@@ -40,4 +40,6 @@ def probe(stream: BinaryIO) -> Mapping[str, Any]:
             import lakefeed
 
             return {"length": float(len(lakefeed.__all__))}
-    raise ValueError(f"unknown command {command!r}")
+    from lakefeed.errors import FormatError
+
+    raise FormatError(f"unknown command {command!r}")
