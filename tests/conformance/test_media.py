@@ -325,10 +325,9 @@ def test_a_type_is_one_value_in_the_registry(monkeypatch: pytest.MonkeyPatch, tm
     )
     monkeypatch.setitem(MEDIA, "smell", kind)
     (tmp_path / "rose.nose").write_bytes(b"length 3")
-    (tmp_path / "bad.nose").write_bytes(b"nonsense")
-    saved = Dataset.from_dict({"f": [str(tmp_path / "rose.nose"), str(tmp_path / "bad.nose")]}).save("smells")
+    saved = Dataset.from_dict({"f": [str(tmp_path / "rose.nose"), None]}).save("smells")
     assert saved.column_types == {"f": "smell"}
-    assert [row["f"].length for row in saved.rows()] == [3.0, None]
+    assert [row["f"] and row["f"].length for row in saved.rows()] == [3.0, None]
     assert saved.filter("f.length > 2").load_files().to_arrow()["f"][0].as_py().endswith(".nose")
     assert infer(pa.table({"f": [b"length 3"]})) == {"f": "smell"}
 

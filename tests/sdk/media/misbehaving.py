@@ -40,6 +40,4 @@ def probe(stream: BinaryIO) -> Mapping[str, Any]:
             import lakefeed
 
             return {"length": float(len(lakefeed.__all__))}
-    from lakefeed.errors import FormatError
-
-    raise FormatError(f"unknown command {command!r}")
+    raise ValueError(f"unknown command {command!r}")

@@ -179,30 +179,30 @@ def test_nothing_runs_after_an_exception() -> None:
     assert all(future.done() for future in waiting)
 
 
-def test_nothing_runs_after_we_were_killed() -> None:
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_runs_after_we_were_killed(kind: signal.Signals) -> None:
+    """In a script as people write them, which a start by multiprocessing would run again."""
     program = """
-import sys, time
-from lakefeed.media.probes import Probes
-import tests.sdk.media.test_probes as here, tests.sdk.media.misbehaving as m, pyarrow as pa
+import pyarrow as pa
 from lakefeed.media import MEDIA, File, MediaType
-MEDIA["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=m.probe)
-probes = Probes(workers=1)
-print(int(here.ask(probes, "process")[0]), flush=True)
-time.sleep(600)
+from lakefeed.media.probes import Probes
+from tests.sdk.media import misbehaving
+MEDIA["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=misbehaving.probe)
+with Probes(workers=1) as probes:
+    print(int(probes.submit("odd", [b"process"]).result()[0]["length"]), flush=True)
+    probes.submit("odd", [b"hang"]).result()
 """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as ours:
         assert ours.stdout is not None
         number = int(ours.stdout.readline())
-        ours.send_signal(signal.SIGKILL)
-    for _ in range(200):
+        ours.send_signal(kind)
+    for _ in range(400):
         if not alive(number):
             return
-        threading.Event().wait(0.05)
+        threading.Event().wait(0.1)
     pytest.fail("the process outlived the one that asked it")
 
 

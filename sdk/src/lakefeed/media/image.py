@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
 from lakefeed.media.base import MediaType
 from lakefeed.media.handles import Handle
-from lakefeed.media.probing.image import BROKEN, formats, pillow, probe, reason
+from lakefeed.media.probing.image import BROKEN, opened, pillow, probe, reason
 from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
@@ -87,11 +87,10 @@ class Image(Handle):
             FileError: the file cannot be read.
         """
         content = io.BytesIO(self.bytes())
-        library = pillow()
         try:
-            image: PIL.Image.Image = library.open(content, formats=formats())
+            image: PIL.Image.Image = opened(content)
             image.load()
-        except (*BROKEN, library.DecompressionBombError) as error:
+        except (*BROKEN, pillow().DecompressionBombError) as error:
             raise FormatError(f"{self!r} cannot be decoded: {reason(error)}") from error
         return image
 

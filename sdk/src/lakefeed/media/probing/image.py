@@ -11,7 +11,14 @@ from typing import Any, BinaryIO
 from lakefeed.errors import FormatError, MissingDependencyError
 
 # Pillow also reads formats that run other programs (EPS) or that nobody trains on: not from a table's bytes.
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+_COMMON_FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "BMP",
+    "PPM",
+)  # which Pillow has at hand; for the others it imports fifty modules
+_OTHER_FORMATS = ("TIFF", "WEBP", "AVIF", "JPEG2000")
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
 _PIECE_BYTES = 1 << 16
 
@@ -40,17 +47,31 @@ def probe(stream: BinaryIO) -> Mapping[str, int]:
         FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
         MissingDependencyError: Pillow is not installed.
     """
-    library = pillow()
-    try:
-        image = library.open(stream, formats=formats())
-        size, format_name = image.size, image.format
-    except (*BROKEN, library.DecompressionBombError) as error:
-        raise FormatError(reason(error)) from error
+    image = opened(stream)
+    size, format_name = image.size, image.format
     # The header has been read, and with it any thumbnail that has an end mark of its own.
     mark = _END_MARKS.get(format_name)
     if mark is not None and not _contains(stream, mark):
         raise FormatError(f"the {format_name} is cut short")
     return {"width": size[0], "height": size[1]}
+
+
+def opened(stream: BinaryIO) -> Any:
+    """The image in ``stream``, a ``PIL.Image.Image`` of which the header has been read.
+
+    Raises:
+        FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
+        MissingDependencyError: Pillow is not installed.
+    """
+    library = pillow()
+    try:
+        try:
+            return library.open(stream, formats=_COMMON_FORMATS)
+        except library.UnidentifiedImageError:
+            library.init()
+            return library.open(stream, formats=[name for name in _OTHER_FORMATS if name in library.OPEN])
+    except (*BROKEN, library.DecompressionBombError) as error:
+        raise FormatError(reason(error)) from error
 
 
 @cache
@@ -64,14 +85,10 @@ def pillow() -> Any:
         import PIL.Image
     except ImportError as error:
         raise MissingDependencyError("images need Pillow: pip install 'lakefeed[media]'") from error
-    PIL.Image.init()
     return PIL.Image
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """The formats that are read, as far as this Pillow has them."""
-    return tuple(name for name in _FORMATS if name in pillow().OPEN)
+load = pillow
 
 
 def reason(error: BaseException) -> str:

@@ -71,6 +71,7 @@ class Process:
                 raise
         self._socket = ours
         self._received = b""
+        self._loaded: set[Probe] = set()
         self.asked = 0
         """Files so far."""
 
@@ -81,13 +82,14 @@ class Process:
             ProcessEndedError: at the next source it crashed, took more than ``timeout`` seconds or wanted too much
                 memory.
         """
-        first_wait = timeout + (0 if self.asked else START_SECONDS)
+        first_wait = timeout + (0 if probe in self._loaded else START_SECONDS)
         with contextlib.ExitStack() as stack:
             given = [_handed_over(source, stack) for source in sources]
             self._send(probe, given, timeout, first_wait)
             for number in range(len(given)):
                 answer = self._answer((timeout if number else first_wait) + SLACK_SECONDS)
                 self.asked += 1
+                self._loaded.add(probe)
                 if answer.get("memory"):
                     raise ProcessEndedError("it needs more memory than is allowed")
                 yield answer

@@ -53,6 +53,11 @@ def probe_rrd(stream: BinaryIO) -> Mapping[str, float | None]:
     return {"duration_seconds": max(own or [seconds for _, seconds in spans], default=None)}
 
 
+def load() -> None:
+    """Imports what it takes, which is much."""
+    import pyarrow.compute  # noqa: F401
+
+
 def _footers(stream: BinaryIO) -> Iterator[bytes]:
     length = stream.seek(0, os.SEEK_END)
     if length < _TRAILER.size:

@@ -56,6 +56,9 @@ def pyav() -> Any:
     return av
 
 
+load = pyav
+
+
 def first_stream(container: Any, kind: str) -> Any:
     """The first video or audio stream.
 

@@ -10,6 +10,7 @@ This process may be killed at any file. It limits itself, so that it ends even i
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -44,15 +45,14 @@ def main(memory_bytes: int, paths: list[str]) -> None:
             request = json.loads(line)
             contents = [None if isinstance(given, str) else channel.read(given) for given in request["sources"]]
             for given, content in zip(request["sources"], contents, strict=True):
-                answer = _answer(request, given, content)
-                channel.write(json.dumps(answer).encode() + b"\n")
+                channel.write(json.dumps(_answer(request, given, content)).encode() + b"\n")
                 channel.flush()
 
 
 def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[str, Any]:
-    _allow(request["timeout"])
     try:
         probe = _function(*request["probe"])
+        _allow(request["timeout"])
         with _opened(given) if content is None else io.BytesIO(content) as stream:
             return {"stats": dict(probe(stream))}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on bytes that were made to break it
@@ -63,10 +63,14 @@ def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[
         _allow(0)
 
 
-def _function(module: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
-    if not module.startswith(f"{PACKAGE}."):
+@functools.cache
+def _function(module_name: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
+    """The probe, its library loaded."""
+    if not module_name.startswith(f"{PACKAGE}."):
         _whole_packages()
-    found: Callable[[BinaryIO], dict[str, Any]] = getattr(importlib.import_module(module), name)
+    module = importlib.import_module(module_name)
+    getattr(module, "load", lambda: None)()
+    found: Callable[[BinaryIO], dict[str, Any]] = getattr(module, name)
     return found
 
 
