@@ -10,7 +10,7 @@ from types import ModuleType
 import lakefeed
 
 HEAVY = {"torch", "pandas", "duckdb", "dagster", "PIL", "scipy", "sklearn", "s3fs", "hypothesis", "pytest"}
-HEAVY |= {"datasets", "polars"}
+HEAVY |= {"av", "datasets", "mcap", "polars"}
 LIST_MODULES = "import json, sys, lakefeed; json.dump(sorted(sys.modules), sys.stdout)"
 
 

@@ -4,13 +4,17 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lakefeed.errors import FileError, IntegrityError, UnsupportedError
-from lakefeed.media import File, Image, handles, store_column
+from lakefeed.errors import FileError, IntegrityError, MissingDependencyError, UnsupportedError
+from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video, handles, store_column
+from lakefeed.media.probing import image as probing_image
+from lakefeed.media.probing import streams
 from lakefeed.storage import BlobStore
 from lakefeed.storage.hashing import sha256_bytes
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
@@ -117,3 +121,30 @@ def test_a_digest_beside_a_url_is_checked(tmp_path: Path) -> None:
 def test_importing_media_does_not_import_pillow() -> None:
     script = "import sys, lakefeed.media; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("library", "loaded", "decode"),
+    [
+        ("PIL.Image", probing_image.pillow, lambda: Image(data=encoded()).pil()),
+        ("av", streams.pyav, lambda: next(Video(data=b"x").frames())),
+        ("av", streams.pyav, lambda: Audio(data=b"x").samples()),
+        ("av", streams.pyav, lambda: Audio(data=b"x").info()),
+    ],
+)
+def test_decoding_without_the_library_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, library: str, loaded: Any, decode: Callable[[], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    loaded.cache_clear()
+    try:
+        with pytest.raises(MissingDependencyError, match=r"pip install 'lakefeed\[media\]'"):
+            decode()
+    finally:
+        loaded.cache_clear()
+
+
+def test_a_page_cannot_be_written_into() -> None:
+    for kind in (File, Image, Video, Audio, Model3D, MCAP, RRD):
+        shown = kind(data=b"<script>", filename="<script>alert(1)</script>", content_type="<script>")._repr_html_()
+        assert "<script>" not in shown
