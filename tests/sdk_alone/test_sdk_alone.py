@@ -46,7 +46,7 @@ def test_the_bare_sdk_works(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_tests_of_the_sdk_pass(python: Path) -> None:
-    _pip_install(python, "pandas", "pillow", *TEST_TOOLS)
+    _pip_install(python, "av", "mcap", "pandas", "pillow", *TEST_TOOLS)
     quick = ["-m", "not slow and not soak and not live", "-p", "no:cacheprovider", "-q", "-x"]
     _run([python, "-m", "pytest", "tests/sdk", *quick], cwd=ROOT)
 
