@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakefeed import Audio, Video
+from lakefeed.errors import FormatError
 from lakefeed.media import MEDIA
 from lakefeed.media.probes import Probes
 from lakefeed.media.probing import mcap as mcap_probing
@@ -195,6 +198,22 @@ def test_a_long_file_without_a_count_is_not_counted(
     monkeypatch.setattr(streams, "COUNTED_BYTES", 100)
     assert streams.probe_video(io.BytesIO(whole["video"][1]))["num_frames"] is None
     assert streams.probe_video(io.BytesIO(whole["video"][0]))["num_frames"] == 12
+
+
+def test_an_unknown_codec(probes: Probes, whole: dict[str, list[bytes]]) -> None:
+    content = whole["video"][0].replace(b"avc1", b"zzzz")
+    assert probes.submit("video", [content]).result() == [{}]
+    with pytest.raises(FormatError, match="codec of its video is not known"):
+        next(Video(data=content).frames())
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_decoding_what_is_damaged_raises_one_kind_of_error(whole: dict[str, list[bytes]], data: st.DataObject) -> None:
+    with contextlib.suppress(FormatError):
+        list(Video(data=data.draw(_damaged(data.draw(st.sampled_from(whole["video"]))))).frames(9))
+    with contextlib.suppress(FormatError):
+        Audio(data=data.draw(_damaged(data.draw(st.sampled_from(whole["audio"]))))).samples(0.1, sample_rate=8_000)
 
 
 @st.composite

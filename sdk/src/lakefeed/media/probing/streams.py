@@ -67,10 +67,12 @@ def first_stream(container: Any, kind: str) -> Any:
     """The first video or audio stream.
 
     Raises:
-        FormatError: there is none.
+        FormatError: there is none, or one in a codec that libav does not know.
     """
     for stream in container.streams:
         if stream.type == kind and not int(stream.disposition) & _ATTACHED_PICTURE:
+            if stream.codec_context is None:
+                raise FormatError(f"the codec of its {kind} is not known")
             return stream
     raise FormatError(f"there is no {kind} in it")
 
