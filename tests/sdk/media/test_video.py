@@ -12,7 +12,8 @@ import pytest
 from lakefeed import Video
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError
 from lakefeed.media import video
-from lakefeed.media.probing.streams import probe_video
+from lakefeed.media.probing.streams import probe_audio, probe_video
+from tests.sdk.media.pictures import encoded
 from tests.sdk.media.recorded import make_audio, make_video, number, picture
 
 FRAMES = 60
@@ -138,7 +139,15 @@ def test_a_playlist_opens_no_other_file(short: Video) -> None:
 
 
 def test_the_cover_of_a_song_is_no_video() -> None:
-    assert video.sniff(b"ID3\x04") is None
+    sound = io.BytesIO()
+    make_audio(sound, codec="libmp3lame", format_name="mp3")
+    picture = b"\0image/png\0\x03\0" + encoded()
+    frame = b"APIC" + len(picture).to_bytes(4, "big") + b"\0\0" + picture
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    song = b"ID3\x03\0\0" + size + frame + sound.getvalue()
+    assert probe_audio(io.BytesIO(song))["duration_seconds"] == 1.5
+    with pytest.raises(FormatError, match="no video in it"):
+        probe_video(io.BytesIO(song))
 
 
 def test_repr_and_notebook(short: Video) -> None:
