@@ -19,7 +19,7 @@ class RRD(Handle):
     """A recording of Rerun; give ``path()`` to Rerun's library or viewer.
 
     Attributes:
-        duration_seconds: of its longest time line; None if the file has no index (before Rerun 0.28, or never closed).
+        duration_seconds: of its longest time line; None if the file has no index (old, or never closed).
 
     Example:
         >>> RRD("run.rrd", duration_seconds=12.5)

@@ -38,7 +38,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def probe_rrd(stream: BinaryIO) -> Mapping[str, float | None]:
     """The seconds of the longest of the recording's own time lines; else of ``log_time``, when it was written down.
 
-    None if the file has no index (before Rerun 0.28, or never closed) or no time line.
+    None if the file has no index (an old one, or one that was never closed) or no time line.
 
     Raises:
         FormatError: it is broken or no recording.
