@@ -9,8 +9,8 @@ from lakefeed._rng import fresh_seed
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset import Dataset, _made
 from lakefeed.ops import Concatenate, Interleave
-from lakefeed.ops.interleave import Stopping
 from lakefeed.plan import Node
+from lakefeed.plan.interleaved import Stopping
 
 
 def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:

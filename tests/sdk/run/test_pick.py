@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ TABLE = pa.table(
 def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Pieces:
     found = pieces_of(Scan(MemorySource(table)), Settings().read)
     assert found is not None
-    return Pieces(found.scan, found.steps, found.items, mapped)
+    return replace(found, mapped=mapped)
 
 
 def picked(where: Path, places: list[int] | np.ndarray, *, budget: int, gaps: bool = False) -> pa.Table:

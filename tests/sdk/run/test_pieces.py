@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, concatenate, interleave
 from lakefeed.config import ReadSettings
 from lakefeed.optimize import optimize
+from lakefeed.run import mixed
 from lakefeed.run.pieces import Pieces, pieces_of
 
 X = pa.schema({"x": pa.int64()})
@@ -25,7 +26,12 @@ def data(tmp_path: Path) -> Dataset:
 
 
 def pieces(data: Dataset) -> Pieces | None:
-    return pieces_of(optimize(data._plan), ReadSettings())
+    return pieces_of(optimize(data._plan), ReadSettings(), data._runner.spilled)
+
+
+@pytest.fixture
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed, "STRETCH_BYTES", 300)
 
 
 def thirds(row: dict[str, int]) -> bool:
@@ -53,9 +59,26 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
     "map": lambda data: data.map(lambda row: {"x": row["x"] + 1}, schema=X).filter("x > 7").slice(1, 50),
     "map_batches": lambda data: data.select(["x"]).map_batches(doubled, schema=X).filter("x % 2 = 0").slice(2, 80),
     "constant": lambda data: data.select(["even"]).filter("1 = 1").filter("not even"),
+    "concatenated": lambda data: concatenate([data.filter(thirds), data.slice(20, 60).filter("even")]).slice(5, 40),
+    "filter above": lambda data: concatenate([data.filter("even"), data.slice(20, 60)]).filter(thirds).slice(2, 30),
+    "filled": lambda data: concatenate([data.select(["x"]), data], fill=True).filter("even is null or even"),
+    "concatenated twice": lambda data: concatenate([concatenate([data.head(9), data]).skip(3), data.filter(thirds)]),
+    "repeated": lambda data: data.filter(thirds).repeat(3).slice(10, 90),
+    "no times": lambda data: data.repeat(2).head(0),
+    "in turn": lambda data: interleave([data, data.filter(thirds)], stopping_strategy="all_exhausted").slice(3, 150),
+    "by chance": lambda data: interleave([data.skip(9), data.filter("even")], [0.3, 0.7], seed=1).filter(thirds),
+    "interleaved, one mapped": lambda data: interleave(
+        [data.select(["x"]).map(lambda row: {"x": -row["x"]}, schema=X), data.select(["x"])]
+    ),
+    "an interleave in another": lambda data: interleave(
+        [data, interleave([data, data.head(7)], stopping_strategy="all_exhausted_without_replacement")], [0.5, 0.5], 4
+    ),
+    "a sorted one among them": lambda data: concatenate([data.head(5), data.sort("x", descending=True)]),
+    "a shuffled one among them": lambda data: interleave([data.shuffle(3), data]),
 }
 
 
+@pytest.mark.usefixtures("short_stretches")
 @pytest.mark.parametrize("name", PLANS)
 def test_pieces_are_the_rows_of_the_plan_and_their_counts(data: Dataset, name: str) -> None:
     wanted = PLANS[name](data)
@@ -105,3 +128,69 @@ def test_only_rows_in_memory_are_resident(data: Dataset) -> None:
     assert in_memory.resident
     assert in_files is not None
     assert not in_files.resident
+
+
+class Reads:
+    """The rows of files that were decoded."""
+
+    def __init__(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows = 0
+        source = type(optimize(data._plan).source)  # type: ignore[attr-defined]
+        original = source.read
+
+        def counted(source: object, fragment: object, pushdown: object) -> object:
+            for batch in original(source, fragment, pushdown):
+                self.rows += batch.num_rows
+                yield batch
+
+        monkeypatch.setattr(source, "read", counted)
+
+
+COMBINED: dict[str, Callable[[Dataset], Dataset]] = {
+    "concatenated": lambda data: concatenate([data, data.skip(4)]),
+    "in turn": lambda data: interleave([data, data]),
+    "by chance": lambda data: interleave([data, data], [0.5, 0.5], 1, "all_exhausted_without_replacement"),
+    "nested": lambda data: concatenate([interleave([data, data]), data.repeat(3)]),
+    "repeated": lambda data: data.repeat(9),
+}
+
+
+@pytest.mark.usefixtures("short_stretches")
+@pytest.mark.parametrize("name", COMBINED)
+def test_s16_a_place_near_the_end_costs_what_it_takes(
+    data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Combined inputs are not run into a file, and what lies before the place is not decoded."""
+    monkeypatch.setattr("lakefeed.run.local.spill", None)
+    made = COMBINED[name](data)
+    expected = [row["x"] for row in made.rows()]
+    reads = Reads(data, monkeypatch)
+    feed = made._runner.feed(optimize(made._plan), None, None)
+    assert reads.rows == 0, "what is known is not counted"
+    start = len(expected) - 3
+    found = [value for _, batch in feed.batches(start) for value in batch["x"].to_pylist()]
+    assert found[-3:] == expected[-3:]
+    assert reads.rows <= 60, f"of {len(expected)} rows"
+
+
+@pytest.mark.usefixtures("short_stretches")
+@pytest.mark.parametrize("name", COMBINED)
+def test_s16_in_order_every_piece_is_decoded_about_once(
+    data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = COMBINED[name](data)
+    feed = made._runner.feed(optimize(made._plan), None, None)
+    reads = Reads(data, monkeypatch)
+    rows = sum(batch.num_rows for _, batch in feed.batches())
+    assert rows <= reads.rows <= 3 * rows, "pieces on an edge of a stretch are decoded for both sides of it"
+
+
+def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = concatenate([data.select(["x"]), data.select(["x"]).sort("x").head(30)])
+    reads = Reads(data, monkeypatch)
+    found = pieces(made)
+    assert found is not None
+    assert 0 < found.mapped < 1000
+    assert found.shared, "rows of a map must not be written to"
+    assert not found.resident
+    assert reads.rows <= 2 * 100, "keys, and rows, of what is sorted"

@@ -2,6 +2,7 @@
 
 from lakefeed.ops.batch import Batch
 from lakefeed.ops.concatenate import Concatenate
+from lakefeed.ops.conform import Conform
 from lakefeed.ops.file_columns import FileColumns
 from lakefeed.ops.filter import Filter
 from lakefeed.ops.filter_rows import FilterRows
@@ -27,6 +28,7 @@ from lakefeed.ops.with_column import WithColumn
 __all__ = [
     "Batch",
     "Concatenate",
+    "Conform",
     "FileColumns",
     "Filter",
     "FilterRows",

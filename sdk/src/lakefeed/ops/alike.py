@@ -42,6 +42,8 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The batch with the columns of ``schema`` in its order, null where it has none."""
     if batch.schema.equals(schema, check_metadata=True):
         return batch
+    if not schema.names:
+        return batch.select([])  # which keeps the number of rows
     columns = [
         batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
         for field in schema

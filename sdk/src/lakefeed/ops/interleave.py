@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
 
-from lakefeed._rng import Indices, words
+from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.ops.alike import common_schema, conformed, kept
 from lakefeed.plan import Input, Node
-
-Stopping: TypeAlias = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
-STOPPING: tuple[Stopping, ...] = get_args(Stopping)
-CHUNK = 8_192
-_INTERLEAVE = 12
-_TWO_TO_64 = float(2**64)
+from lakefeed.plan.interleaved import STOPPING, Draws, Interleaved, Stopping
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,10 +56,10 @@ class Interleave(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         drawn = [_Drawn(given, self.schema) for given in inputs]
-        never = [chance == 0 for chance in self.probabilities] if self.probabilities else [False] * len(drawn)
+        never = [not ever for ever in self._draws.drawn]
         try:
-            for choices in self._choices():
-                rows, last = self._take(drawn, never, choices)
+            for number in count():
+                rows, last = self._take(drawn, never, self._draws.chunk(number))
                 if rows is not None:
                     yield rows
                 if last:
@@ -73,16 +68,13 @@ class Interleave(Node):
             for each in drawn:
                 each.close()
 
-    def _choices(self) -> Iterator[Indices]:
-        """The input of each next row, chunk by chunk, without end."""
-        place = 0
-        edges = np.cumsum(self.probabilities)[:-1] if self.probabilities is not None else None
-        while True:
-            if edges is None:
-                yield np.arange(place, place + CHUNK) % len(self.inputs)
-            else:
-                yield np.searchsorted(edges, words(CHUNK, self.seed, _INTERLEAVE, place) / _TWO_TO_64, side="right")
-            place += CHUNK
+    def order(self, lengths: Sequence[int]) -> Interleaved:
+        """Which row of which input comes when, if the inputs have so many rows."""
+        return Interleaved(tuple(lengths), self._draws, self.stopping)
+
+    @property
+    def _draws(self) -> Draws:
+        return Draws(len(self.inputs), self.probabilities, self.seed)
 
     def _take(self, drawn: list[_Drawn], never: list[bool], choices: Indices) -> tuple[pa.RecordBatch | None, bool]:
         """The chosen rows, and whether they are the last ones."""

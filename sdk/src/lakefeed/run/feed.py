@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.config import ReadSettings
-from lakefeed.errors import TransformError
 from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.prefetch import end
@@ -52,12 +51,12 @@ class Feed:
     @property
     def lends(self) -> bool:
         """Whether the batches may share memory with the source (a caller's table, a read-only map)."""
-        return self.pieces.resident and isinstance(self.order, InOrder)
+        return self.pieces.shared and isinstance(self.order, InOrder)
 
     @property
     def prompt(self) -> bool:
         """Whether a part costs its caller nothing: it is a piece as it stands, made ahead in threads."""
-        return isinstance(self.order, InOrder) and not any(step.runs_user_code for step in self.pieces.steps)
+        return isinstance(self.order, InOrder) and not self.pieces.runs_user_code
 
     def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range. See `parts`."""
@@ -119,7 +118,7 @@ class _Pools:
         self._sizes = feed.pieces.sizes
         self._settings = feed.settings
         self._threads = ThreadPoolExecutor(feed.settings.threads, thread_name_prefix="lakefeed-feed")
-        self._threaded = not any(step.runs_user_code for step in feed.pieces.steps)
+        self._threaded = not feed.pieces.runs_user_code
         self._upcoming = (
             pool
             for pool in feed.order.upcoming(start)
@@ -181,13 +180,7 @@ class _Pools:
         batches = self._under_way.pop(index).result()
         if not self._threaded:
             batches = list(self._pieces.stepped(index, batches))
-        rows, expected = sum(batch.num_rows for batch in batches), self._pieces.items[index].rows
-        if rows != expected:
-            raise TransformError(
-                f"a part of the data gave {expected} rows when they were counted and {rows} now: a source changed "
-                "while it was read, or a filter or map_batches function does not give the same rows every time"
-            )
-        return joined(batches)
+        return self._pieces.items[index].whole(batches)
 
     def __enter__(self) -> _Pools:
         return self

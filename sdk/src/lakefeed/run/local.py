@@ -53,7 +53,7 @@ class Local:
 
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
         """
-        found = pieces_of(plan, self.settings.read)
+        found = pieces_of(plan, self.settings.read, None if resident else self.spilled)
         if found is None or (resident and not found.resident):
             return self._spilled(self.stream(plan), plan.schema)
         return found

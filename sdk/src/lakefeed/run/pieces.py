@@ -1,138 +1,213 @@
-"""A plan as pieces: rows that can be addressed by place, fragment by fragment.
+"""A plan as pieces: rows that can be addressed by place, piece by piece.
 
-A plan of steps over a scan is addressable as it stands, once it is known how many rows each fragment gives after the
-steps. That is arithmetic as long as the steps keep row counts or are positional; rows that a filter keeps are counted
-by running it (over the columns that it reads) once.
+    Scan           its fragments
+    Step           the pieces below, seen through the step
+    Concatenate    the pieces of one input after those of the other
+    Repeat         the pieces below, as often
+    Interleave     stretches of what the pieces below give in turn
+
+How many rows each piece has is arithmetic as long as steps keep row counts or are positional; rows that a filter keeps
+are counted by running it (over the columns that it reads) once. Inputs of a combination that only running can tell
+apart (a CSV file, a join) are run into a table on disk, and that is read in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
 from lakefeed.config import ReadSettings
-from lakefeed.ops import Project, Scan
+from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.columns import prune_columns
-from lakefeed.plan import Fragment, Node, Step
-from lakefeed.run.chain import peel, run_chain
+from lakefeed.plan import RESIDENT, Node, Step
+from lakefeed.run.chain import peel
+from lakefeed.run.mixed import Mixed
+from lakefeed.run.piece import Piece, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A fragment seen through the steps: where its rows stand in each step's input, and how many come out."""
-
-    fragment: Fragment
-    offsets: tuple[int, ...]
-    rows: int
+from lakefeed.sources.memory import MemorySource
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The rows of a plan of steps over a scan, addressable by (piece, row)."""
+    """The rows of a plan, addressable by (piece, row)."""
 
-    scan: Scan
-    steps: tuple[Step, ...]
+    schema: pa.Schema
     items: tuple[Piece, ...]
     mapped: int = 0
-    """Bytes of the file that they are mapped from; where that does not fit into memory, a random order is slow."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.steps[-1].schema if self.steps else self.scan.schema
+    """Bytes of the files that they are mapped from; where that does not fit into memory, a random order is slow."""
 
     @property
     def lengths(self) -> list[int]:
         return [piece.rows for piece in self.items]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
-        return [piece.fragment.size for piece in self.items]
+        return [piece.size for piece in self.items]
 
     @property
     def resident(self) -> bool:
         """Whether every piece is in memory (or mapped), so that any order of reading is cheap."""
         return not any(self.sizes)
 
-    def raw(self, index: int) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece as the source has them, before the steps."""
-        return self.scan.source.read(self.items[index].fragment, self.scan.pushdown)
+    @property
+    def shared(self) -> bool:
+        """Whether some piece may share memory with its source (a caller's table, a read-only map)."""
+        return RESIDENT in self.sizes
 
-    def stepped(self, index: int, raw: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece, in order, made of its raw rows."""
-        return run_chain(self.steps, raw, self.items[index].offsets)
+    @cached_property
+    def runs_user_code(self) -> bool:
+        """Whether some piece calls functions that may not expect several threads."""
+        return any(piece.runs_user_code for piece in self.items)
+
+    def raw(self, index: int) -> Iterator[Any]:
+        """What takes reading for the rows of one piece; from any thread."""
+        return self.items[index].reading.raw()
+
+    def stepped(self, index: int, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        """The rows of one piece, in order, made of what was read."""
+        return self.items[index].stepped(raw)
 
     def batches(self, index: int) -> Iterator[pa.RecordBatch]:
         """The rows of one piece, in order."""
         return self.stepped(index, self.raw(index))
 
 
-def pieces_of(plan: Node, settings: ReadSettings) -> Pieces | None:
-    """The optimized plan as pieces, or None where only running it tells which rows it has."""
-    steps, base = peel(plan)
-    if not isinstance(base, Scan):
-        return None
-    fragments = []
-    for fragment in base.source.fragments(base.pushdown):
+def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.Table] | None = None) -> Pieces | None:
+    """The optimized plan as pieces, or None where only running it tells which rows it has.
+
+    ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
+    """
+    walk = _parted(plan)
+    done: list[list[_Run]] = [[] for _ in walk]
+    mapped = 0
+    for index, (node, children) in reversed(list(enumerate(walk))):
+        steps, base = peel(node)
+        found = _below(base, [done[child] for child in children], settings)
+        if found is None or (index and any(step.portioned for step in steps)):
+            if spilled is None or not index:
+                return None
+            table = spilled(node)
+            mapped += table.nbytes
+            steps, found = (), _scanned(Scan(MemorySource(table)))
+            assert found is not None, "a table knows its rows"
+        for step in steps:
+            _add(found, step, settings)
+        done[index] = found
+    _count(done[0], settings)
+    return Pieces(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
+
+
+def _parted(plan: Node) -> list[tuple[Node, list[int]]]:
+    """The plan and every input of a combination in it, with the places of those right below; parents come first."""
+    walk: list[tuple[Node, list[int]]] = [(plan, [])]
+    for node, places in walk:
+        _, base = peel(node)
+        for child in base.children if isinstance(base, Concatenate | Repeat | Interleave) else ():
+            places.append(len(walk))
+            walk.append((child, []))
+    return walk
+
+
+@dataclass
+class _Run:
+    """Pieces over one base that are seen through the same steps, while these are being added."""
+
+    plan: Node
+    """The last step, which stands on the others and the base."""
+    readings: list[Reading]
+    lengths: list[int]
+    offsets: list[tuple[int, ...]] = field(default_factory=list)
+    counted: bool = True
+    """Whether ``lengths`` are what comes out; else some filter has yet to be run."""
+
+    def __post_init__(self) -> None:
+        self.offsets = self.offsets or [()] * len(self.readings)
+
+    def pieces(self) -> list[Piece]:
+        steps, _ = peel(self.plan)
+        known = zip(self.readings, self.offsets, self.lengths, strict=True)
+        return [Piece(reading, steps, offsets, length) for reading, offsets, length in known]
+
+
+def _below(base: Node, inputs: list[list[_Run]], settings: ReadSettings) -> list[_Run] | None:
+    """The runs of what a plan's steps stand on; None where its rows cannot be addressed."""
+    match base:
+        case Scan():
+            return _scanned(base)
+        case Concatenate():
+            runs = [run for runs in inputs for run in runs]
+            for run in runs:
+                if not run.plan.schema.equals(base.schema, check_metadata=True):
+                    _add([run], Conform(base, base.schema), settings)
+            return runs
+        case Repeat():
+            _count(inputs[0], settings)
+            return [replace(run) for _ in range(base.times) for run in inputs[0]]
+        case Interleave():
+            for runs in inputs:
+                _count(runs, settings)
+            mixed = Mixed.of(base, [[piece for run in runs for piece in run.pieces()] for runs in inputs])
+            stretches = list(mixed.stretches())
+            return [_Run(base, list(stretches), [stretch.stop - stretch.start for stretch in stretches])]
+    return None
+
+
+def _scanned(scan: Scan) -> list[_Run] | None:
+    readings: list[Reading] = []
+    lengths = []
+    for fragment in scan.source.fragments(scan.pushdown):
         if fragment.length is None:
             return None
-        fragments.append(fragment)
-    lengths = [fragment.length or 0 for fragment in fragments]
-    offsets: list[list[int]] = [[] for _ in fragments]
-    for place, step in enumerate(steps):
-        starts = _starts(lengths)
-        for mine, start in zip(offsets, starts, strict=True):
-            mine.append(start)
+        readings.append(Stored(scan, fragment))
+        lengths.append(fragment.length)
+    return [_Run(scan, readings, lengths)]
+
+
+def _add(runs: list[_Run], step: Step, settings: ReadSettings) -> None:
+    """Puts a step on all the runs, which are its input one after the other."""
+    if step.positional:
+        _count(runs, settings)
+    start = 0
+    for run in runs:
+        run.plan = step.over((run.plan,))
+        starts = _starts(run.lengths, start)
+        start += sum(run.lengths)
+        run.offsets = [(*mine, place) for mine, place in zip(run.offsets, starts, strict=True)]
         if step.positional:
-            lengths = [step.kept(start, length) for start, length in zip(starts, lengths, strict=True)]
-        elif not step.keeps_row_count and _is_last_uncounted(steps, place):
-            lengths = _counted(base, steps[: place + 1], fragments, offsets, settings)
-        # Other counts stay stale here: no positional step looks at them before they are counted.
-    items = tuple(
-        Piece(fragment, tuple(mine), length) for fragment, mine, length in zip(fragments, offsets, lengths, strict=True)
-    )
-    return Pieces(base, steps, items)
+            run.lengths = [step.kept(place, length) for place, length in zip(starts, run.lengths, strict=True)]
+        elif not step.keeps_row_count:
+            run.counted = False
 
 
-def _is_last_uncounted(steps: Sequence[Step], place: int) -> bool:
-    """Whether the counts must be known now: a positional step comes next among those that change counts, or none."""
-    for step in steps[place + 1 :]:
-        if step.positional:
-            return True
-        if not step.keeps_row_count:
-            return False
-    return True
-
-
-def _starts(lengths: Sequence[int]) -> list[int]:
-    starts, place = [], 0
+def _starts(lengths: Sequence[int], place: int) -> list[int]:
+    starts = []
     for length in lengths:
         starts.append(place)
         place += length
     return starts
 
 
-def _counted(
-    scan: Scan,
-    steps: Sequence[Step],
-    fragments: Sequence[Fragment],
-    offsets: Sequence[Sequence[int]],
-    settings: ReadSettings,
-) -> list[int]:
-    """Rows that each fragment gives after the steps, found by running them over the columns that they read."""
-    chain, base = peel(prune_columns(Project(steps[-1], ())))
-    assert isinstance(base, Scan)
-    source, pushdown = base.source, base.pushdown
+def _count(runs: Iterable[_Run], settings: ReadSettings) -> None:
+    for run in runs:
+        if not run.counted:
+            run.lengths, run.counted = _counted(run, settings), True
 
-    def read(index: int) -> list[pa.RecordBatch]:
-        return list(source.read(fragments[index], pushdown))
 
+def _counted(run: _Run, settings: ReadSettings) -> list[int]:
+    """Rows that each piece gives after the steps, found by running them over the columns that they read."""
+    steps, base = peel(prune_columns(Project(run.plan, ())))
+    readings = run.readings
+    if isinstance(base, Scan):
+        readings = [Stored(base, each.fragment) for each in run.readings if isinstance(each, Stored)]
     counts = []
-    with closing(read_ahead(range(len(fragments)), read, settings, lambda index: fragments[index].size)) as ahead:
-        for index, batches in enumerate(ahead):
-            places = (*offsets[index][: len(steps)], 0)
-            counts.append(sum(batch.num_rows for batch in run_chain(chain, batches, places)))
+    with closing(read_ahead(readings, lambda each: list(each.raw()), settings, lambda each: each.size)) as ahead:
+        for reading, offsets, raw in zip(readings, run.offsets, ahead, strict=True):
+            chain = steps if isinstance(base, Scan) else peel(run.plan)[0]
+            places = (*offsets, *(0 for _ in range(len(chain) - len(offsets))))
+            counts.append(sum(batch.num_rows for batch in Piece(reading, chain, places, 0).stepped(raw)))
     return counts
