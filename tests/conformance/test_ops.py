@@ -18,6 +18,7 @@ from lakefeed.media import typed_schema
 from lakefeed.ops import (
     Batch,
     Concatenate,
+    Conform,
     FileColumns,
     Filter,
     FilterRows,
@@ -90,6 +91,9 @@ def settings() -> Settings:
 MAKERS: dict[type[Node], Callable[[Node, Path], Node]] = {
     Batch: lambda child, _: Batch(child, 7),
     Concatenate: lambda child, _: Concatenate((child, Slice(child, 50, None)), False),
+    Conform: lambda child, _: Conform(
+        child, pa.schema([SCHEMA.field("r"), ("z", pa.int64()), *(SCHEMA.field(name) for name in "dfx")])
+    ),
     Interleave: lambda child, _: Interleave((child, Slice(child, 50, None)), (0.8, 0.2), 3, "all_exhausted"),
     Join: lambda child, _: Join(child, Project(Slice(child, 20, 40), ("x", "f")), ("x",), "full outer", settings()),
     Query: lambda child, _: Query("SELECT r, x FROM data WHERE x % 2 = 1", ("data",), (child,), settings()),

@@ -13,7 +13,7 @@ from lakefeed.plan import Node, Step
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Conform(Step):
-    """The columns of ``result`` in its order, null where the input has none: one of several inputs made like the rest."""
+    """The columns of ``result`` in its order, null where the input has none: one of several inputs made like all."""
 
     result: pa.Schema
 

@@ -8,8 +8,9 @@ is read and written once, in large parts.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -28,6 +29,9 @@ from lakefeed.run.rebatch import joined
 
 MIB = 1 << 20
 GATHER_BYTES = 16 * MIB
+PARTS_HELD = 5
+INDEX_BYTES = 24
+"""For each place that is wanted: itself, where it comes from, and where it goes."""
 Places: TypeAlias = npt.NDArray[np.integer[Any]]
 
 NO_ROW = -1
@@ -56,8 +60,7 @@ class Picker:
             raise RowIndexError(f"there is no row {int(outside[0])}: places run from 0 to {total - 1}")
         if not len(places):
             return
-        taken = places[places != NO_ROW]
-        if np.all(taken[1:] >= taken[:-1]):
+        if self._ascend(places):
             yield from self._ascending(places, ends)
         elif self._cheap() or len(places) * self._row_bytes <= self.budget:
             yield from self._gathered(places, ends)
@@ -76,6 +79,10 @@ class Picker:
                 held, batch = which, self._piece(which)
             yield batch.take(mine - (ends[which] - self.pieces.lengths[which]))
 
+    def _ascend(self, places: Indices) -> bool:
+        taken = places[places != NO_ROW] if self.gaps else places
+        return bool(np.all(taken[1:] >= taken[:-1]))
+
     def _gathered(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
         """Everything wanted at once, or a part after the other where reading again costs nothing."""
         step = max(GATHER_BYTES // self._row_bytes, 1) if self.pieces.resident else len(places)
@@ -86,42 +93,46 @@ class Picker:
             yield joined(list(self._ascending(some[by_piece], ends))).take(_inverse(by_piece))
 
     def _rearranged(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        wanted: Places = np.argsort(places, kind="stable").astype(_narrow(len(places)))
-        sources = places[wanted]
-        part = self.budget // 4
+        order = np.argsort(places, kind="stable")
+        edges = np.searchsorted(places, [0, *ends], sorter=order).tolist()
+        wanted: Places = order.astype(_narrow(len(places)))
+        del order
+        # What is at hand at once: a part, rows taken of it, the rows before those, and numbers for each place.
+        part = max(self.budget - INDEX_BYTES * len(places), self.budget // 2) // PARTS_HELD
         rows = max(part // self._row_bytes, 1)
         self.directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.directory) as file:
             runs = _Runs(file, len(places), rows)
-            first = int(np.searchsorted(sources, 0))
-            if first:
-                runs.add(wanted[:first], self._nulls(1).take(np.zeros(first, np.int64)))
-            for begin, end, batch in self._read(sources, ends, part):
-                local = sources[begin:end] - batch.start
-                for low in range(begin, end, rows):
-                    some = local[low - begin : low - begin + rows]
-                    runs.add(wanted[low : low + len(some)], batch.rows.take(some.astype(np.int64)))
+            if edges[0]:
+                runs.add(wanted[: edges[0]], self._nulls(1), np.zeros(edges[0], np.int64))
+            for stretch in self._read(edges, ends, part):
+                for low in range(stretch.begin, stretch.end, rows):
+                    some = wanted[low : min(low + rows, stretch.end)]
+                    runs.add(some, stretch.rows, places[some] - stretch.start)
+                del stretch
+                _release()
             yield from runs.arranged()
 
-    def _read(self, sources: Indices, ends: Indices, part: int) -> Iterator[tuple[int, int, _Stretch]]:
-        """Stretches of consecutive rows of about ``part`` bytes, with the range of ``sources`` that lies in each."""
+    def _read(self, edges: list[int], ends: Indices, part: int) -> Iterator[_Stretch]:
+        """Stretches of consecutive rows of about ``part`` bytes; ``edges``: how many are wanted before each piece."""
         held: list[pa.RecordBatch] = []
-        size = start = place = 0
+        size = start = place = begin = 0
+        begin = edges[0]
         for piece, end in enumerate(ends.tolist()):
-            low, high = np.searchsorted(sources, (place, end)).tolist()
-            if low < high or held:
-                batch = self._piece(piece) if self.pieces.lengths[piece] else None
-                if batch is not None:
-                    held.append(batch)
-                    size += batch.nbytes
-            else:
+            low, high = edges[piece], edges[piece + 1]
+            if low == high and not held:
                 start = end
+            elif self.pieces.lengths[piece]:
+                held.append(self._piece(piece))
+                size += held[-1].nbytes
             place = end
             if held and size >= part:
-                yield (*np.searchsorted(sources, (start, place)).tolist(), _Stretch(start, joined(held)))
-                held, size, start = [], 0, place
+                whole, held = joined(held), []
+                yield _Stretch(start, begin, high, whole)
+                del whole
+                size, start, begin = 0, place, high
         if held:
-            yield (*np.searchsorted(sources, (start, place)).tolist(), _Stretch(start, joined(held)))
+            yield _Stretch(start, begin, edges[-1], joined(held))
 
     def _piece(self, index: int) -> pa.RecordBatch:
         batch = joined(list(self.pieces.batches(index)))
@@ -142,7 +153,7 @@ class Picker:
     @cached_property
     def _row_bytes(self) -> int:
         """What a row takes, about: of the fragments' sizes, or of the first rows."""
-        size, rows = sum(self.pieces.sizes), sum(self.pieces.lengths)
+        size, rows = sum(self.pieces.sizes) + self.pieces.mapped, sum(self.pieces.lengths)
         if not size:
             some = next(index for index, length in enumerate(self.pieces.lengths) if length)
             batch = self._piece(some)
@@ -152,9 +163,11 @@ class Picker:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Consecutive rows, from the place ``start`` on."""
+    """Consecutive rows from the place ``start`` on; of what is wanted, in the order of rows, it has ``[begin, end)``."""
 
     start: int
+    begin: int
+    end: int
     rows: pa.RecordBatch
 
 
@@ -170,27 +183,37 @@ class _Runs:
     def __post_init__(self) -> None:
         self._cuts = [[] for _ in range(-(-self.total // self.step))]
 
-    def add(self, places: Places, rows: pa.RecordBatch) -> None:
-        """Writes one run: ``rows`` belong at ``places`` of the result."""
+    def add(self, places: Places, rows: pa.RecordBatch, which: Places) -> None:
+        """Writes one run: of ``rows`` those that ``which`` names belong at ``places`` of the result."""
         order = np.argsort(places, kind="stable")
-        places, rows = places[order], rows.take(order)
+        places, taken = places[order], rows.take(which[order].astype(np.int64))
         numbers = places // self.step
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         for low, high in pairwise(edges):
             begin = self.file.tell()
             with pa.ipc.new_stream(self.file, rows.schema) as writer:  # type: ignore[arg-type]  # it is a file
-                writer.write_batch(rows.slice(low, high - low))
+                writer.write_batch(taken.slice(low, high - low))
             self._cuts[int(numbers[low])].append((begin, self.file.tell() - begin, places[low:high]))
 
     def arranged(self) -> Iterator[pa.RecordBatch]:
         """All rows, in the order wanted."""
+        self.file.flush()
+        mapped = pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
         for cuts in self._cuts:
-            batches: list[pa.RecordBatch] = []
-            for begin, length, _ in cuts:
-                self.file.seek(begin)
-                batches += pa.ipc.open_stream(self.file.read(length))
             places = np.concatenate([places for *_, places in cuts])
-            yield joined(batches).take(np.argsort(places))
+            yield self._together(mapped, cuts).take(np.argsort(places))
+            _release()
+
+    def _together(self, mapped: pa.Buffer, cuts: Sequence[tuple[int, int, Places]]) -> pa.RecordBatch:
+        batches: list[pa.RecordBatch] = []
+        for begin, length, _ in cuts:
+            batches += pa.ipc.open_stream(mapped.slice(begin, length))
+        return joined(batches)
+
+
+def _release() -> None:
+    """Gives memory that Arrow has freed back to the system, instead of keeping it for later."""
+    pa.default_memory_pool().release_unused()
 
 
 def places_in(pieces: Pieces, order: Shuffled) -> Indices:

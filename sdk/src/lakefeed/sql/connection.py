@@ -33,13 +33,14 @@ OPTIONS: dict[str, Any] = {
 }
 NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
 PARSING_BYTES = 64 * MIB
+UNCOUNTED_BYTES = 64 * MIB
 
 
 @contextmanager
 def running(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
     """A locked connection that may spill to disk; gone with its temporary files afterwards."""
     with private_folder(settings.cache / "spill", "sql-") as folder:
-        limits = {"temp_directory": str(folder), "memory_limit": f"{settings.sql.memory_bytes // MIB}MiB"}
+        limits = {"temp_directory": str(folder), "memory_limit": f"{_limit(settings.sql.memory_bytes) // MIB}MiB"}
         with _locked(limits, LOCKS, seed) as connection:
             yield connection
 
@@ -64,6 +65,11 @@ def _locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | None) ->
         yield connection
     finally:
         connection.close()
+
+
+def _limit(budget: int) -> int:
+    """What DuckDB may count so that with what it does not count (measured: 90 MiB and 6 %) it keeps to the budget."""
+    return max(budget * 3 // 4 - UNCOUNTED_BYTES, budget // 2)
 
 
 def _unit(seed: int) -> float:
