@@ -163,7 +163,7 @@ class Picker:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Consecutive rows from the place ``start`` on; of what is wanted, in the order of rows, it has ``[begin, end)``."""
+    """Consecutive rows from place ``start`` on; of what is wanted, in the order of rows, it has ``[begin, end)``."""
 
     start: int
     begin: int
