@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 
 import pytest
@@ -21,6 +22,21 @@ def test_public_name_has_a_docstring(name: str) -> None:
 def test_public_methods_have_docstrings(name: str) -> None:
     members = {key: value for key, value in vars(getattr(lakefeed, name)).items() if _is_method(key, value)}
     assert [key for key, value in members.items() if not inspect.getdoc(value)] == []
+
+
+def test_the_class_that_people_use_stays_a_facade() -> None:
+    """Its methods build nodes or call what does the work, in five lines or fewer."""
+    (tree,) = ast.parse(inspect.getsource(lakefeed.Dataset)).body
+    assert isinstance(tree, ast.ClassDef)
+    methods = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    docstrings = sum(_lines(node.body[0]) for node in (tree, *methods) if ast.get_docstring(node) is not None)
+    assert _lines(tree) - docstrings < 450
+    long = {node.name for node in methods if len(node.body) - (ast.get_docstring(node) is not None) > 5}
+    assert long == set()
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
 
 
 def _is_method(name: str, value: object) -> bool:

@@ -226,7 +226,7 @@ def test_a_rolled_back_commit_is_not_in_the_range(lake: Any) -> None:
     second = add(2)
     add(3)
     with lake.table("t").manage_snapshots() as snapshots:
-        snapshots.rollback_to_snapshot(second._resolved().snapshot_id)
+        snapshots.rollback_to_snapshot(second._reference.resolved().snapshot_id)
     add(4)
     assert [version.version for version in Dataset("t").list_versions()] == [4, 2, 1]
     assert xs(Dataset("t").added_since(1)) == xs(Dataset("t").slice(1)) == [2, 4]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from lakefeed._rng import fresh_seed
 from lakefeed._typing import ColumnTypes, LoadFiles
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.tags import is_tag
@@ -24,11 +25,13 @@ from lakefeed.errors import (
     RowIndexError,
     SchemaError,
     TypeMismatchError,
+    UnsavedDatasetError,
     listed,
 )
+from lakefeed.expr import parse
 from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
+from lakefeed.ops import Filter, FilterRows, Slice, SplitByKey, SplitByPlace, Stride
 from lakefeed.ops import LoadFiles as LoadFilesNode
-from lakefeed.ops import Slice, SplitByKey, SplitByPlace, Stride
 from lakefeed.ops.split import Side
 from lakefeed.plan import Node, Source
 from lakefeed.run import Local
@@ -136,6 +139,11 @@ def seed(given: int) -> int:
     if not _is_whole(given) or not -MAX_SEED <= given < MAX_SEED:
         raise InvalidArgumentError(f"seed={given!r}: a seed is a whole number of 64 bits")
     return int(given)
+
+
+def chosen_seed(given: int | None) -> int:
+    """A seed, or where none is given one that is drawn now."""
+    return fresh_seed() if given is None else seed(given)
 
 
 def window(given: int) -> int:
@@ -391,6 +399,28 @@ def text(given: Any, what: str) -> str:
     if not isinstance(given, str):
         raise InvalidArgumentError(f"{what}={given!r:.80}: give text")
     return given
+
+
+def saved(name: str | None) -> str:
+    """The name of a dataset that must have one."""
+    if name is None:
+        raise UnsavedDatasetError(
+            "this dataset is derived from others or was never saved, so it has no name, version or description; "
+            "save(name) gives it one, or ask the dataset that it was made from"
+        )
+    return name
+
+
+def versions(start: int | str | None, stop: int | str | None) -> tuple[Pin | None, Pin | None]:
+    """Both ends of a range of versions."""
+    return version(start), version(stop)
+
+
+def filtered(plan: Node, predicate: Any, store: BlobStore) -> Node:
+    """The rows for which an expression, or a function, is true."""
+    if isinstance(predicate, str):
+        return Filter(plan, parse(predicate, plan.schema))
+    return FilterRows(plan, function(predicate, "filter"), store)
 
 
 def writing(

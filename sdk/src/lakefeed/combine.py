@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lakefeed import _arguments as arguments
-from lakefeed._rng import fresh_seed
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset import Dataset, _made
 from lakefeed.ops import Concatenate, Interleave
@@ -59,8 +58,7 @@ def interleave(
     """
     plans = arguments.combined(datasets, "interleave")
     chances = None if probabilities is None else arguments.chances(probabilities)
-    chosen = fresh_seed() if seed is None else arguments.seed(seed)
-    return _derived(Interleave(plans, chances, chosen, stopping_strategy, fill))
+    return _derived(Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, fill))
 
 
 def _derived(node: Node) -> Dataset:

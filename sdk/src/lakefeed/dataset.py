@@ -10,7 +10,6 @@ import pyarrow as pa
 
 import lakefeed._arguments as arguments
 from lakefeed import catalog
-from lakefeed._rng import fresh_seed
 from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
 from lakefeed.caching import cached
 from lakefeed.catalog.action import Fence, Provenance
@@ -18,14 +17,11 @@ from lakefeed.catalog.commit import update_properties
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions, resolve, versions_between
-from lakefeed.errors import LakefeedError, UnsavedDatasetError
-from lakefeed.expr import parse, parse_value
+from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions
+from lakefeed.expr import parse_value
 from lakefeed.ops import (
     Batch,
     FileColumns,
-    Filter,
-    FilterRows,
     Join,
     Map,
     MapBatches,
@@ -48,16 +44,17 @@ from lakefeed.plan import Node, explain
 from lakefeed.plan.walk import FlatNode, flatten, rebuild
 from lakefeed.run import Local
 from lakefeed.run.changes import Changes, changes
-from lakefeed.run.count import count_rows, known_rows
+from lakefeed.run.count import count_rows, known_rows, length
 from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
 from lakefeed.run.export import collect, to_duckdb, to_pandas, to_polars
 from lakefeed.run.python import dict_batches, rows
+from lakefeed.run.reference import Reference
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
-from lakefeed.run.show import PREVIEW_ROWS, columns_text, preview
+from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.files import files
 from lakefeed.sources.huggingface import as_dataset, hugging_face, with_types
-from lakefeed.sources.iceberg import IcebergSource, Since
+from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
 if TYPE_CHECKING:
@@ -67,7 +64,6 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
-    from pyiceberg.table import Table
 
     from lakefeed.loaders.torch import TorchLoader
 
@@ -118,17 +114,12 @@ class Dataset:
         Raises:
             UnsavedDatasetError: it is derived, or was never saved.
         """
-        if self._name is None:
-            raise UnsavedDatasetError(
-                "this dataset is derived from others or was never saved, so it has no name, version or description; "
-                "save(name) gives it one, or ask the dataset that it was made from"
-            )
-        return self._name
+        return arguments.saved(self._name)
 
     @property
     def version(self) -> int:
         """The version that is read now (the newest one where none was pinned)."""
-        return self._resolved().version
+        return self._reference.resolved().version
 
     @property
     def schema(self) -> pa.Schema:
@@ -138,7 +129,7 @@ class Dataset:
     @property
     def description(self) -> str | None:
         """The text that was given with ``save`` or ``update``."""
-        return self._lake.table(self.name).properties.get(DESCRIPTION)
+        return self._reference.table().properties.get(DESCRIPTION)
 
     @property
     def column_types(self) -> dict[str, str]:
@@ -148,19 +139,11 @@ class Dataset:
     @property
     def metadata(self) -> dict[str, Any]:
         """Name, description, schema, column types, properties and versions, as the catalog has them."""
-        table = self._lake.table(self.name)
-        return {
-            "name": self.name,
-            "description": table.properties.get(DESCRIPTION),
-            "schema": declared_schema(table),
-            "column_types": typed_columns(declared_schema(table)),
-            "properties": dict(table.properties),
-            "snapshots": list_versions(table),
-        }
+        return self._reference.metadata()
 
     def list_versions(self) -> list[DatasetVersion]:
         """Every version, newest first, with who wrote it and how many rows it added."""
-        return list_versions(self._lake.table(self.name))
+        return list_versions(self._reference.table())
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """The rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
@@ -221,7 +204,7 @@ class Dataset:
             >>> report.added, report.removed, report.changed
             (1, 0, 1)
         """
-        source, first = self._range("gained", from_version, to_version)
+        source, first = self._reference.since("gained", *arguments.versions(from_version, to_version))
         return changes(source, first, () if keys is None else arguments.keys(keys))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
@@ -252,7 +235,7 @@ class Dataset:
 
     def tags(self) -> dict[str, int]:
         """The tags and the versions that they stand for."""
-        return catalog.tags(self._lake.table(self.name))
+        return catalog.tags(self._reference.table())
 
     # ------------------------------------------------------------------ making one
 
@@ -371,10 +354,7 @@ class Dataset:
         return rows(self._batches(load_files), self._store_for(load_files))
 
     def batches(
-        self,
-        size: int | None = None,
-        format: Literal["dict", "arrow"] = "dict",
-        load_files: LoadFiles = "auto",
+        self, size: int | None = None, format: Literal["dict", "arrow"] = "dict", load_files: LoadFiles = "auto"
     ) -> Iterator[Any]:
         """Batches, streamed: dicts of lists, or ``pyarrow.RecordBatch`` with ``format="arrow"``.
 
@@ -505,10 +485,7 @@ class Dataset:
         Raises:
             TypeError: it is not; `count` finds out.
         """
-        known = known_rows(self._plan)
-        if known is None:
-            raise TypeError("the number of rows is not known before they are read; count() reads them")
-        return known
+        return length(self._plan)
 
     def __bool__(self) -> bool:
         return True
@@ -536,10 +513,7 @@ class Dataset:
             >>> Dataset.from_dict({"x": [1, 2, None]}).filter("x >= 2").count()
             1
         """
-        plan = self._plan
-        if isinstance(predicate, str):
-            return self._derive(Filter(plan, parse(predicate, plan.schema)))
-        return self._derive(FilterRows(plan, arguments.function(predicate, "filter"), self._lake.blobs))
+        return self._derive(arguments.filtered(self._plan, predicate, self._lake.blobs))
 
     def head(self, n: int = 5) -> Dataset:
         """The first ``n`` rows (fewer if there are fewer)."""
@@ -568,8 +542,7 @@ class Dataset:
             n: how many.
             seed: None: one is drawn now and stays with the returned dataset.
         """
-        chosen = fresh_seed() if seed is None else arguments.seed(seed)
-        return self._derive(Sample(self._plan, arguments.whole(n, "sample"), chosen))
+        return self._derive(Sample(self._plan, arguments.whole(n, "sample"), arguments.chosen_seed(seed)))
 
     def shard(self, index: int, count: int) -> Dataset:
         """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
@@ -666,7 +639,7 @@ class Dataset:
             global_: a fair shuffle of all rows; the rows are put on local disk for it unless they are in memory.
             window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
         """
-        chosen, rows = fresh_seed() if seed is None else arguments.seed(seed), arguments.window(window)
+        chosen, rows = arguments.chosen_seed(seed), arguments.window(window)
         return self._derive(Shuffle(self._plan, chosen, None if global_ else rows))
 
     def set_epoch(self, epoch: int) -> Dataset:
@@ -696,8 +669,7 @@ class Dataset:
             >>> Dataset.from_dict({"x": [2, None, 3]}).sort("x", descending=True).to_arrow()["x"].to_pylist()
             [3, 2, None]
         """
-        keys = arguments.sort_keys(by, descending)
-        return self._derive(Sort(self._plan, *keys, self._lake.settings))
+        return self._derive(Sort(self._plan, *arguments.sort_keys(by, descending), self._lake.settings))
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
@@ -809,8 +781,7 @@ class Dataset:
             DatasetExistsError, SchemaError, MissingFileError: nothing is written.
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
-        written = save(self._lake, self._plan, name, description, column_types, writing)
-        return _made(Dataset, self._lake, None, name, written.version)
+        return self._written(name, save(self._lake, self._plan, name, description, column_types, writing))
 
     def append_to(
         self,
@@ -833,8 +804,7 @@ class Dataset:
             DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        written = append_to(self._lake, self._plan, name, writing)
-        return _made(Dataset, self._lake, None, name, written.version)
+        return self._written(name, append_to(self._lake, self._plan, name, writing))
 
     def overwrite(
         self,
@@ -864,8 +834,7 @@ class Dataset:
             [1, 2, 3]
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        written = overwrite(self._lake, self._plan, name, writing)
-        return _made(Dataset, self._lake, None, name, written.version)
+        return self._written(name, overwrite(self._lake, self._plan, name, writing))
 
     def upsert_into(
         self,
@@ -906,8 +875,7 @@ class Dataset:
             {'id': [1, 2, 3], 'x': [10, 21, 30]}
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        written = upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing)
-        return _made(Dataset, self._lake, None, name, written.version)
+        return self._written(name, upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing))
 
     def delete_rows(
         self,
@@ -934,8 +902,8 @@ class Dataset:
             [1, 2]
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        written = delete_rows(self._lake, self.name, arguments.text(predicate, "predicate"), writing)
-        return _made(Dataset, self._lake, None, self.name, written.version)
+        wanted = arguments.text(predicate, "predicate")
+        return self._written(self.name, delete_rows(self._lake, self.name, wanted, writing))
 
     def restore(
         self,
@@ -963,8 +931,7 @@ class Dataset:
             [1, 2]
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        written = restore(self._lake, self.name, arguments.restored(version), writing)
-        return _made(Dataset, self._lake, None, self.name, written.version)
+        return self._written(self.name, restore(self._lake, self.name, arguments.restored(version), writing))
 
     def add_column(self, name: str, type: Any) -> pa.Schema:
         """A new column at the end, null in the rows that there are: an Arrow type, or a file type such as ``"image"``.
@@ -1009,9 +976,8 @@ class Dataset:
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
-        changes = arguments.metadata_changes(
-            declared_schema(self._lake.table(self.name)), description, column_types, DESCRIPTION, COLUMN_TYPES
-        )
+        columns = declared_schema(self._reference.table())
+        changes = arguments.metadata_changes(columns, description, column_types, DESCRIPTION, COLUMN_TYPES)
         update_properties(self._lake, self.name, changes)
         return self.metadata
 
@@ -1040,14 +1006,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Name, version, rows and columns, as far as they can be had; never an error."""
-        called = f"{type(self).__name__}({'' if self._name is None else repr(self._name)}"
-        try:
-            plan = self._plan
-            pin = "" if self._name is None else f", version={self._resolved().version}"
-            rows = known_rows(plan)
-        except LakefeedError:
-            return called + ("" if self._version is None else f", version={self._version}") + ")"
-        return f"{called}{pin}): {'?' if rows is None else rows} rows, {columns_text(plan.schema)}"
+        return line(type(self).__name__, self._name, self._version, lambda: (self._plan, self._name and self.version))
 
     def _repr_html_(self) -> str:
         """A preview of the first rows, for notebooks."""
@@ -1057,46 +1016,26 @@ class Dataset:
 
     @property
     def _plan(self) -> Node:
-        if self._node is not None:
-            return self._node
-        table = self._lake.table(self.name)
-        scan = Scan(self._source(table, resolve(table, self._version)))
-        if isinstance(self._version, int):  # a tag may move
-            self._node = scan
-        return scan
+        if self._node is None and isinstance(self._version, int):  # a tag may move
+            self._node = self._reference.scan()
+        return self._reference.scan() if self._node is None else self._node
 
-    def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
-        # The newest rows come with the columns of now, a version with its own.
-        columns = table.metadata.current_schema_id if self._version is None else None
-        return IcebergSource.of(self._lake, self.name, table, version, since, columns)
-
-    def _range(
-        self, what: Literal["added", "removed", "gained"], from_version: int | str | None, to_version: int | str | None
-    ) -> tuple[IcebergSource, int | None]:
-        table = self._lake.table(self.name)
-        start, stop = arguments.version(from_version), arguments.version(to_version)
-        first = None if start is None else resolve(table, start).version
-        last = resolve(table, self._version if stop is None else stop)
-        versions_between(table, first, last.version)
-        reference = self if stop is None else _made(Dataset, self._lake, None, self.name, last.version)
-        return reference._source(table, last, Since(first, what)), first
+    @property
+    def _reference(self) -> Reference:
+        return Reference(self._lake, self.name, self._version)
 
     def _since(
-        self,
-        kind: type[AnyAddedRows],
-        what: Literal["added", "removed"],
-        from_version: int | str | None,
-        to_version: int | str | None,
+        self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
     ) -> AnyAddedRows:
-        source, _ = self._range(what, from_version, to_version)
+        source, _ = self._reference.since(what, *arguments.versions(*given))
         return _made(kind, self._lake, Scan(source), self.name, source.version.version)
+
+    def _written(self, name: str, written: DatasetVersion) -> Dataset:
+        return _made(Dataset, self._lake, None, name, written.version)
 
     @property
     def _runner(self) -> Local:
         return Local(self._lake.settings)
-
-    def _resolved(self) -> DatasetVersion:
-        return resolve(self._lake.table(self.name), self._version)
 
     def _derive(self, node: Node) -> Dataset:
         return _made(Dataset, self._lake, node)

@@ -138,7 +138,7 @@ def test_batches_stop_reading_when_the_caller_stops(many: Dataset, reads: Reads)
 def test_explain_shows_what_is_read(many: Dataset) -> None:
     lines = many.filter("x >= 234 and x < 236").select(["y"]).explain().splitlines()
     assert [line.strip().split(" ")[0] for line in lines] == ["Project", "Filter", "Scan"]
-    assert f"many v6 (snapshot {many._resolved().snapshot_id}, 1 of 6 files, 100 of 600 rows)" in lines[2]
+    assert f"many v6 (snapshot {many._reference.resolved().snapshot_id}, 1 of 6 files, 100 of 600 rows)" in lines[2]
     assert "columns=[x, y] predicate=" in lines[2]
     assert "1 of 6 files, 5 of 600 rows" in many.head(5).explain()
 

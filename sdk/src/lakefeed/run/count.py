@@ -23,6 +23,18 @@ def known_rows(plan: Node) -> int | None:
     return rows
 
 
+def length(plan: Node) -> int:
+    """The exact number of rows, if it is known without reading data.
+
+    Raises:
+        TypeError: it is not, as ``len()`` has it.
+    """
+    known = known_rows(plan)
+    if known is None:
+        raise TypeError("the number of rows is not known before they are read; count() reads them")
+    return known
+
+
 def _base_rows(base: Node) -> int | None:
     if not isinstance(base, Scan):
         return None

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.versions import Pin
+from lakefeed.errors import LakefeedError
 from lakefeed.media import Handle
+from lakefeed.plan import Node
+from lakefeed.run.count import known_rows
 
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 20
 CELL_CHARS = 80
 STYLE = "text-align:left;vertical-align:top;padding:2px 8px"
+
+
+def line(kind: str, name: str | None, pin: Pin | None, known: Callable[[], tuple[Node, int | str | None]]) -> str:
+    """A dataset's class, name, version, rows and columns, as far as they can be had; never an error.
+
+    ``known``: its plan, and its version if it has one.
+    """
+    called = f"{kind}({'' if name is None else repr(name)}"
+    try:
+        plan, version = known()
+        rows = known_rows(plan)
+    except LakefeedError:
+        return called + ("" if pin is None else f", version={pin}") + ")"
+    which = "" if name is None else f", version={version}"
+    return f"{called}{which}): {'?' if rows is None else rows} rows, {columns_text(plan.schema)}"
 
 
 def columns_text(schema: pa.Schema, most: int = 6) -> str:
