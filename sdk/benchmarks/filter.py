@@ -10,25 +10,20 @@ told apart. All use as many threads as there are cores.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+from _rows import NAME, saved
 
 from lakefeed import Dataset
-from lakefeed.catalog.files import data_files
-from lakefeed.catalog.lake import Lake
 
 ROWS = 4_000_000
-CHUNK = 100_000
 ROUNDS = 5
 PYARROW_GOAL = 0.9
 DUCKDB_GOAL = 1.2
@@ -45,22 +40,6 @@ QUERIES = {
 Result = tuple[int, float]
 
 
-def chunks(rows: int) -> Iterator[pa.RecordBatch]:
-    """Ids, two numbers, a short text and a small vector a row."""
-    random = np.random.default_rng(0)
-    for start in range(0, rows, CHUNK):
-        count = min(CHUNK, rows - start)
-        vector = pa.FixedSizeListArray.from_arrays(random.random(count * 8, dtype=np.float32), 8)
-        columns = {
-            "id": np.arange(start, start + count),
-            "label": random.integers(0, 1000, count, dtype=np.int32),
-            "score": random.random(count),
-            "text": [f"row {number % 5000}" for number in range(count)],
-            "vector": vector,
-        }
-        yield pa.RecordBatch.from_pydict(columns)
-
-
 def added(batches: Iterator[pa.RecordBatch]) -> Result:
     rows, total = 0, 0.0
     for batch in batches:
@@ -74,7 +53,7 @@ def contestants(paths: list[str], text: str, expression: pc.Expression) -> dict[
     files = pads.dataset(paths)
     connection = duckdb.connect(":memory:")
     query = f"SELECT id, score FROM read_parquet({paths}) WHERE {text}"
-    version = Dataset("rows", version=1)
+    version = Dataset(NAME, version=1)
     return {
         "lakefeed": lambda: added(version.filter(text).select(["id", "score"]).batches(format="arrow")),
         "pyarrow": lambda: added(files.to_batches(columns=["id", "score"], filter=expression)),
@@ -89,12 +68,7 @@ def seconds(work: Callable[[], Result], expected: Result) -> float:
 
 
 def main(rows: int) -> None:
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["LAKEFEED_HOME"] = home
-        schema = next(chunks(1)).schema
-        Dataset.from_batches(lambda: chunks(rows), schema=schema).save("rows", column_types=None)
-        lake = Lake.current()
-        paths = [file.path.removeprefix("file://") for file in data_files(lake, lake.table("rows"))]
+    with saved(rows) as paths:
         print(f"{rows:,} rows in {len(paths)} files; median of {ROUNDS} rounds")
         for name, (text, expression) in QUERIES.items():
             sides = contestants(paths, text, expression)
@@ -107,7 +81,6 @@ def main(rows: int) -> None:
             print("    " + "   ".join(f"{side} {1000 * took:6.1f} ms" for side, took in medians.items()))
             print(f"    {to_pyarrow:.2f}x the speed of pyarrow.dataset (goal {PYARROW_GOAL}), ", end="")
             print(f"{to_duckdb:.2f}x the time of DuckDB (goal at most {DUCKDB_GOAL})")
-        lake.close()
 
 
 if __name__ == "__main__":
