@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -179,10 +182,39 @@ def test_s16_in_order_every_piece_is_decoded_about_once(
     data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = COMBINED[name](data)
-    feed = made._runner.feed(optimize(made._plan), None, None)
+    feed = replace(made._runner.feed(optimize(made._plan), None, None), settings=ReadSettings(threads=1))
     reads = Reads(data, monkeypatch)
     rows = sum(batch.num_rows for _, batch in feed.batches())
-    assert rows <= reads.rows <= 3 * rows, "pieces on an edge of a stretch are decoded for both sides of it"
+    assert rows <= reads.rows <= rows + 50, "stretches share the pieces on their edges"
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_functions_see_the_rows_of_an_interleaved_input_once(data: Dataset) -> None:
+    seen: list[int] = []
+
+    def noted(row: dict[str, int]) -> dict[str, int]:
+        seen.append(row["x"])
+        return {"x": row["x"]}
+
+    x = data.select(["x"])
+    made = interleave([x.map(noted, schema=X), x, x])
+    feed = made._runner.feed(optimize(made._plan), None, None)
+    assert sum(batch.num_rows for _, batch in feed.batches()) == 300
+    assert sorted(seen) == list(range(100))
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
+    made = interleave([interleave([data, data]), data])
+    feed = made._runner.feed(optimize(made._plan), None, None)
+    with closing(feed.batches()) as batches:
+        next(batches)
+    (stretch, *_) = [item.reading for item in feed.pieces.items]
+    assert isinstance(stretch, mixed.Stretch)
+    inner = stretch.mixed.inputs[0][0].reading
+    assert isinstance(inner, mixed.Stretch)
+    assert not any(kept.rows._made or kept.raw._made for part in (stretch, inner) for kept in part.mixed.kept)
+    assert pickle.loads(pickle.dumps(stretch)).mixed.kept[0].rows._made == {}
 
 
 def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +226,18 @@ def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monke
     assert found.shared, "rows of a map must not be written to"
     assert not found.resident
     assert reads.rows <= 2 * 100, "keys, and rows, of what is sorted"
+
+
+def test_m03_the_number_of_combined_rows_is_known(data: Dataset) -> None:
+    assert len(concatenate([data, data.head(7)]).repeat(3).shuffle(1).skip(1)) == 3 * 107 - 1
+    with pytest.raises(TypeError, match="not known"):
+        len(concatenate([data, data.filter("even")]))
+
+
+def test_a_plan_of_many_combinations_is_no_deep_recursion(data: Dataset) -> None:
+    made = one = Dataset.from_dict({"x": [1, 2]})
+    for _ in range(1500):
+        made = concatenate([made, one])
+    found = pieces(made)
+    assert found is not None
+    assert sum(found.lengths) == len(made) == 3002

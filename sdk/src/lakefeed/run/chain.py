@@ -18,6 +18,20 @@ def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
     return tuple(reversed(steps)), plan
 
 
+def parted(plan: Node, through: tuple[type[Node], ...]) -> list[tuple[Node, list[int]]]:
+    """The plan and the inputs of the nodes ``through`` that its steps lead to, each with the places of those below it.
+
+    Parents come before their inputs.
+    """
+    walk: list[tuple[Node, list[int]]] = [(plan, [])]
+    for node, places in walk:
+        _, base = peel(node)
+        for child in base.children if isinstance(base, through) else ():
+            places.append(len(walk))
+            walk.append((child, []))
+    return walk
+
+
 def run_chain(
     steps: Sequence[Step], batches: Iterable[pa.RecordBatch], offsets: Sequence[int] | None = None
 ) -> Generator[pa.RecordBatch]:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from lakefeed.ops import Project, Scan, Shuffle
+from lakefeed.ops import Concatenate, Project, Repeat, Scan, Shuffle
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
-from lakefeed.run.chain import peel
+from lakefeed.run.chain import parted, peel
 from lakefeed.run.local import Local
 
 
 def known_rows(plan: Node) -> int | None:
     """The exact number of rows if it is known without reading data, else None."""
-    steps, base = peel(plan)
-    while isinstance(base, Shuffle):
-        below, base = peel(base.child)
-        steps = below + steps
-    if not all(step.positional or step.keeps_row_count for step in steps):
-        return None
-    rows = _base_rows(base)
-    for step in steps:
-        rows = step.kept(0, rows) if step.positional and rows is not None else rows
-    return rows
+    walk = parted(plan, (Shuffle, Concatenate, Repeat))
+    found: list[int | None] = [None] * len(walk)
+    for index, (node, inputs) in reversed(list(enumerate(walk))):
+        steps, base = peel(node)
+        rows = _base_rows(base, [found[each] for each in inputs])
+        for step in steps:
+            if rows is not None and not step.keeps_row_count:
+                rows = step.kept(0, rows) if step.positional else None
+        found[index] = rows
+    return found[0]
 
 
 def length(plan: Node) -> int:
@@ -35,13 +35,20 @@ def length(plan: Node) -> int:
     return known
 
 
-def _base_rows(base: Node) -> int | None:
-    if not isinstance(base, Scan):
+def _base_rows(base: Node, inputs: list[int | None]) -> int | None:
+    if isinstance(base, Scan):
+        return _scanned_rows(base)
+    known = [rows for rows in inputs if rows is not None]
+    if not inputs or len(known) < len(inputs):
         return None
-    rows = base.source.count()
-    if rows is None or base.pushdown.rows is None:
+    return sum(known) * (base.times if isinstance(base, Repeat) else 1)
+
+
+def _scanned_rows(scan: Scan) -> int | None:
+    rows = scan.source.count()
+    if rows is None or scan.pushdown.rows is None:
         return rows
-    start, stop = base.pushdown.rows
+    start, stop = scan.pushdown.rows
     return max((rows if stop is None else min(stop, rows)) - start, 0)
 
 

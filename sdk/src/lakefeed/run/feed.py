@@ -187,3 +187,4 @@ class _Pools:
 
     def __exit__(self, *_: object) -> None:
         end(self._threads)
+        self._pieces.forget()

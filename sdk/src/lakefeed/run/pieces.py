@@ -25,8 +25,8 @@ from lakefeed.config import ReadSettings
 from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.columns import prune_columns
 from lakefeed.plan import RESIDENT, Node, Step
-from lakefeed.run.chain import peel
-from lakefeed.run.mixed import Mixed
+from lakefeed.run.chain import parted, peel
+from lakefeed.run.mixed import Mixed, forget
 from lakefeed.run.piece import Piece, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.sources.memory import MemorySource
@@ -76,13 +76,17 @@ class Pieces:
         """The rows of one piece, in order."""
         return self.stepped(index, self.raw(index))
 
+    def forget(self) -> None:
+        """Lets go of what is kept for pieces to come; who reads on has it read again."""
+        forget(self.items)
+
 
 def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.Table] | None = None) -> Pieces | None:
     """The optimized plan as pieces, or None where only running it tells which rows it has.
 
     ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
     """
-    walk = _parted(plan)
+    walk = parted(plan, (Concatenate, Repeat, Interleave))
     done: list[list[_Run]] = [[] for _ in walk]
     mapped = 0
     for index, (node, children) in reversed(list(enumerate(walk))):
@@ -100,17 +104,6 @@ def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.T
         done[index] = found
     _count(done[0], settings)
     return Pieces(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
-
-
-def _parted(plan: Node) -> list[tuple[Node, list[int]]]:
-    """The plan and every input of a combination in it, with the places of those right below; parents come first."""
-    walk: list[tuple[Node, list[int]]] = [(plan, [])]
-    for node, places in walk:
-        _, base = peel(node)
-        for child in base.children if isinstance(base, Concatenate | Repeat | Interleave) else ():
-            places.append(len(walk))
-            walk.append((child, []))
-    return walk
 
 
 @dataclass
