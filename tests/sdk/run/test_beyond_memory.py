@@ -93,7 +93,7 @@ def peak_mib(what: str, rows: int, memory_mib: int, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("what", ["join", "aggregation", "sort", "shuffle"])
 def test_three_times_the_budget(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 MB a side under 100 MB (and what Python, Arrow and DuckDB take anyway)."""
-    assert peak_mib(what, 640_000, 100, tmp_path, monkeypatch) < 550
+    assert peak_mib(what, 640_000, 100, tmp_path, monkeypatch) < 300
 
 
 @pytest.mark.soak

@@ -22,8 +22,8 @@ from lakefeed.run.rebatch import joined
 Made = TypeVar("Made")
 
 MIB = 1 << 20
-STRETCH_BYTES = 64 * MIB
-"""About as much as a stretch holds."""
+STRETCH_BYTES = 32 * MIB
+"""About as much as a stretch holds: several to a pool of a shuffle, which would else leave order in."""
 HELD_PIECES = 2
 """Of each input, for the stretches that come next."""
 
