@@ -26,8 +26,6 @@ from lakefeed.storage.streams import Stream, opened_stream, streams
 
 __all__ = [
     "ADVICE",
-    "BLOCK_BYTES",
-    "SHOWN_CHARS",
     "FilePart",
     "Format",
     "Streamed",
@@ -40,10 +38,6 @@ __all__ = [
     "stamp",
 ]
 
-BLOCK_BYTES = 8 << 20
-"""What text is parsed at a time, and looked at for types; no line may be longer."""
-SHOWN_CHARS = 80
-"""Of a value or line in a message."""
 ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 LINES_BYTES = 1 << 20
 PIECE_BYTES = 256 << 10

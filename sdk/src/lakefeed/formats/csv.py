@@ -14,9 +14,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from lakefeed.errors import FormatError, SchemaError, listed
-from lakefeed.formats.base import ADVICE, BLOCK_BYTES, SHOWN_CHARS, Streamed, opened, reader_of
+from lakefeed.formats.base import ADVICE, Streamed, opened, reader_of
 from lakefeed.storage.streams import Stream
 
+BLOCK_BYTES = 8 << 20
+"""What is parsed at a time, and looked at for types; no line may be longer."""
+
+SHOWN_CHARS = 80
 EMPTY = "Empty CSV file"
 
 _BAD_VALUE = re.compile(r"In CSV column #(\d+): .*invalid value '(.*)'", re.DOTALL)

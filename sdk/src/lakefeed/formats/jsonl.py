@@ -12,9 +12,13 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.base import ADVICE, BLOCK_BYTES, SHOWN_CHARS, Streamed, lines, opened, reader_of
+from lakefeed.formats.base import ADVICE, Streamed, lines, opened, reader_of
 from lakefeed.storage.streams import Stream
 
+BLOCK_BYTES = 8 << 20
+"""What is parsed at a time, and looked at for types; no line may be longer."""
+
+SHOWN_CHARS = 80
 EMPTY = "Empty JSON"
 
 
