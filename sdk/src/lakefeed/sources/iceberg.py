@@ -23,7 +23,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
-from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
+from lakefeed.expr import Expr, evaluate, paths, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
 from lakefeed.formats.footer import FIELD_ID, Footer
 from lakefeed.formats.parquet import ParquetFile, within
@@ -330,8 +330,8 @@ class IcebergSource:
         self, footer: Footer, names: list[str | None], schema: pa.Schema, predicate: Expr | None
     ) -> Where | None:
         """The predicate for the rows of a file; the filter above the scan finds only rows that it keeps."""
-        if predicate is None:
-            return None
+        if predicate is None or not all(_leads(schema, path) for path in paths(predicate)):
+            return None  # a hint on what is not read
         read = roots(predicate)
         mine = [(name, field) for name, field in zip(names, schema, strict=True) if field.name in read]
         in_file = [name for name, _ in mine]
@@ -444,6 +444,18 @@ def _renamed(batch: pa.RecordBatch, names: Sequence[str | None], schema: pa.Sche
     return pa.RecordBatch.from_arrays(columns, names=schema.names)
 
 
+def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
+    """Whether a column, or field of a struct column, is there."""
+    inner: Any = pa.struct(list(schema))
+    for step in path:
+        if isinstance(inner, pa.StructType):
+            place = inner.get_field_index(str(step))
+            if place < 0:
+                return False
+            inner = inner.field(place).type
+    return True
+
+
 def _is_text(field: pa.Field[Any]) -> bool:
     return pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
 
@@ -462,6 +474,6 @@ def _leaves(footer: Footer, name: str | None, field: pa.Field[Any], fields: tupl
     """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
     if name is None:
         return []
-    paths = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
+    wanted = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
     # A file that lacks one of the fields (it came later) is read for the whole column.
-    return paths if paths and all(path in footer.stored for path in paths) else [name]
+    return wanted if wanted and all(path in footer.stored for path in wanted) else [name]
