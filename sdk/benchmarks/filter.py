@@ -67,6 +67,12 @@ def seconds(work: Callable[[], Result], expected: Result) -> float:
     return time.perf_counter() - began
 
 
+def opening() -> float:
+    began = time.perf_counter()
+    assert Dataset(NAME).version == 1
+    return time.perf_counter() - began
+
+
 def main(rows: int) -> None:
     with saved(rows) as paths:
         print(f"{rows:,} rows in {len(paths)} files; median of {ROUNDS} rounds")
@@ -81,6 +87,8 @@ def main(rows: int) -> None:
             print("    " + "   ".join(f"{side} {1000 * took:6.1f} ms" for side, took in medians.items()))
             print(f"    {to_pyarrow:.2f}x the speed of pyarrow.dataset (goal {PYARROW_GOAL}), ", end="")
             print(f"{to_duckdb:.2f}x the time of DuckDB (goal at most {DUCKDB_GOAL})")
+        opened = statistics.median(opening() for _ in range(ROUNDS))
+        print(f"  opening the newest version: {1000 * opened:.1f} ms")
 
 
 if __name__ == "__main__":
