@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lakefeed.storage.blobs import Blob, BlobStore
+from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.saving import Blob, Packing, Saving
 
-__all__ = ["Blob", "BlobStore"]
+__all__ = ["Blob", "BlobStore", "Packing", "Saving"]

@@ -6,37 +6,19 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
 from lakefeed.storage.cache import BlobCache, require
 from lakefeed.storage.hashing import checked, sha256_bytes
 from lakefeed.storage.local import LocalBlobs
+from lakefeed.storage.packed import Alone, PackedBlobs
 from lakefeed.storage.remote import RemoteBlobs
+from lakefeed.storage.saving import Blob, Packing, Saving, Step, nothing
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
-
-
-class Blob(NamedTuple):
-    """The name (SHA-256, lower-case hex) and the size in bytes of stored content."""
-
-    sha256: str
-    size: int
-
-
-class Backend(Protocol):
-    """Where a store keeps its blobs. Safe between threads and processes; picklable; ``put`` is idempotent.
-
-    A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
-    """
-
-    def locate(self, sha256: str) -> str: ...
-    def size(self, sha256: str) -> int | None: ...
-    def open(self, sha256: str) -> AbstractContextManager[BinaryIO]: ...
-    def put(self, source: BinaryIO) -> tuple[str, int]: ...
-    def sync(self, digests: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +41,7 @@ class BlobStore:
     url: str
     cache_dir: Path
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    packing: Packing = field(default_factory=Packing)
 
     def put_file(self, path: str | os.PathLike[str], *, sync: bool = True) -> Blob:
         """The name of the file's bytes, which are stored now if they were not; read in pieces.
@@ -84,6 +67,19 @@ class BlobStore:
                 self._backend.sync([blob.sha256])
         return blob
 
+    def saving(self, at: Step = nothing) -> Saving:
+        """A context in which many files are put at once: small ones in packs, safe from the collector of garbage.
+
+        Example:
+            >>> from pathlib import Path
+            >>> with BlobStore("blobs", Path("cache")).saving() as saving:
+            ...     blob = saving.put(b"abc")
+            ...     saving.flush()
+            >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
+            b'abc'
+        """
+        return Saving(self._backend, self.cache_dir, self.packing, at)
+
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs put with ``sync=False`` durable."""
         with _reasons(f"cannot write to the blob store {self.url!r}"):
@@ -94,7 +90,7 @@ class BlobStore:
         return self._backend.size(checked(sha256)) is not None
 
     def locate(self, sha256: str) -> str:
-        """The URL of the blob."""
+        """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
         return self._backend.locate(checked(sha256))
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
@@ -171,11 +167,15 @@ class BlobStore:
         return BlobCache(self.cache_dir)
 
     @cached_property
-    def _backend(self) -> Backend:
+    def _backend(self) -> PackedBlobs:
         if "::" in self.url:
             raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
         root = local_path(self.url)
-        return RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
+        alone: Alone = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
+        return PackedBlobs(alone, self.cache_dir)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from lakefeed.storage.atomic import aside, publish, sync_directories, sync_file
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
+from lakefeed.storage.objects import LocalObjects, blob_key
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,18 @@ class LocalBlobs:
     """``<root>/sha256/ab/cdef…``, complete files only; what is being written lies in ``<root>/tmp``."""
 
     root: Path
+    near: ClassVar[bool] = True
 
-    def locate(self, sha256: str) -> str:
-        return self.path(sha256).as_uri()
+    @property
+    def objects(self) -> LocalObjects:
+        """What else is in the store."""
+        return LocalObjects(self.root)
+
+    def key(self, sha256: str) -> str:
+        return blob_key(sha256)
 
     def path(self, sha256: str) -> Path:
-        return self.root.joinpath("sha256", sha256[:2], sha256[2:])
+        return self.root / blob_key(sha256)
 
     def size(self, sha256: str) -> int | None:
         try:

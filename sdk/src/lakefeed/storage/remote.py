@@ -6,12 +6,13 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, cast
 
 import fsspec
 
 from lakefeed.errors import ConfigError, FileError, LakefeedError, MissingDependencyError
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
+from lakefeed.storage.objects import RemoteObjects, blob_key
 from lakefeed.storage.urls import scheme
 
 
@@ -22,20 +23,29 @@ class RemoteBlobs:
     url: str
     options: Mapping[str, Any] = field(repr=False)
 
-    def locate(self, sha256: str) -> str:
-        return f"{self.url.rstrip('/')}/sha256/{sha256[:2]}/{sha256[2:]}"
+    near: ClassVar[bool] = False
+
+    @property
+    def objects(self) -> RemoteObjects:
+        """What else is in the store."""
+        return RemoteObjects(self)
+
+    def key(self, sha256: str) -> str:
+        return blob_key(sha256)
+
+    def _url(self, sha256: str) -> str:
+        return self.objects.url(blob_key(sha256))
 
     def size(self, sha256: str) -> int | None:
         try:
-            with self._answering():
-                return int(self._filesystem().info(self.locate(sha256))["size"])
+            with self.answering():
+                return int(self.filesystem().info(self._url(sha256))["size"])
         except FileNotFoundError:
             return None
 
-    @contextmanager
-    def open(self, sha256: str) -> Iterator[BinaryIO]:
-        with self._answering(), self._filesystem().open(self.locate(sha256), "rb") as stream:
-            yield stream
+    def open(self, sha256: str) -> BinaryIO:
+        with self.answering():
+            return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
     def put(self, source: BinaryIO) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
@@ -43,7 +53,7 @@ class RemoteBlobs:
         digest, size = sha256_stream(source)
         if self.size(digest) != size:
             source.seek(start)
-            with self._answering():
+            with self.answering():
                 self._upload(source, digest, size)
         return digest, size
 
@@ -54,9 +64,9 @@ class RemoteBlobs:
         if size < CHUNK_BYTES:
             copy = io.BytesIO()
             _same(expected, sha256_stream(source, into=copy.write)[0])
-            self._filesystem().pipe_file(self.locate(expected), copy.getvalue())
+            self.filesystem().pipe_file(self._url(expected), copy.getvalue())
             return
-        with self._filesystem().open(self.locate(expected), "wb", autocommit=False) as target:
+        with self.filesystem().open(self._url(expected), "wb", autocommit=False) as target:
             digest, _ = sha256_stream(source, into=target.write)
         if digest != expected:
             target.discard()
@@ -64,7 +74,7 @@ class RemoteBlobs:
         target.commit()
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         """What the library of the store raises for a host that is down has no base class of ours or of Python's."""
         try:
             yield
@@ -73,7 +83,7 @@ class RemoteBlobs:
         except Exception as error:
             raise FileError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
 
-    def _filesystem(self) -> Any:
+    def filesystem(self) -> Any:
         # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
         protocol = scheme(self.url)
         try:

@@ -1,0 +1,244 @@
+"""Many contents on their way into a store: small ones in packs, each once, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
+
+from lakefeed.storage.atomic import aside
+from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes
+from lakefeed.storage.leases import Sign, doomed, lease, require_alive
+from lakefeed.storage.objects import LocalObjects
+from lakefeed.storage.packed import PackedBlobs
+from lakefeed.storage.packs import MOST_ENTRIES, PackWriter, new_pack
+from lakefeed.storage.private import private_folder
+
+MIB = 1 << 20
+FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
+UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
+SCRATCH = "uploads"
+
+Step: TypeAlias = Callable[[str], object]
+"""Called with the name of each point at which another process may come in between: tests stop there."""
+
+
+def nothing(step: str) -> None:
+    """Does nothing."""
+
+
+class Blob(NamedTuple):
+    """The name (SHA-256, lower-case hex) and the size in bytes of stored content."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Contents of less than ``below`` bytes go into packs of about ``bytes`` bytes."""
+
+    below: int = MIB
+    bytes: int = 128 * MIB
+
+
+class Saving:
+    """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
+
+    What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
+    what was not flushed is dropped; the packs that were complete stay as garbage, since others may rely on them by now.
+
+    ``known``, ``add`` and ``flush`` are for one thread; ``put_alone`` may be called from several.
+    """
+
+    def __init__(self, store: PackedBlobs, cache_dir: Path, packing: Packing, at: Step = nothing) -> None:
+        self._store = store
+        self._packing = packing
+        self._cache_dir = cache_dir
+        self._at = at
+        self._stack = ExitStack()
+        self._lease: Sign | None = None
+        self._doomed: Collection[str] = frozenset()
+        self._pack: _Pack | None = None
+        self._complete: list[tuple[_Pack, Future[None]]] = []
+        self._alone: set[str] = set()
+        self.bytes_added = 0
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._lease = lease(self._store.objects)
+            self._stack.callback(self._lease.end)
+            self._at("leased")
+            # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
+            self._doomed = doomed(self._store.objects, self._lease.modified)
+            self._store.index.refresh()
+            self._at("looked")
+            self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
+            self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
+            self._stack.callback(self._uploads.shutdown)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self._pack is not None:
+                self._pack.drop()
+            for pack, task in self._complete:
+                if not task.cancel():
+                    task.exception()
+                pack.drop()
+
+    @property
+    def packing(self) -> Packing:
+        """What goes into packs."""
+        return self._packing
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is only needed during this save; it goes with it."""
+        return self._scratch
+
+    def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
+        found = set(self._store.index.find_all(digests, self._doomed))
+        packs = [pack for pack, _ in self._complete] + ([self._pack] if self._pack is not None else [])
+        found |= {digest for digest in digests if any(digest in pack.writer for pack in packs)}
+        if self._store.alone.near:
+            found |= {digest for digest in digests if digest not in found and self._stands_alone(digest.hex())}
+        return found
+
+    def known_alone(self, sha256: str) -> bool:
+        """Whether a content that is large need not be added."""
+        return self._stands_alone(sha256) or bytes.fromhex(sha256) in self.known([bytes.fromhex(sha256)])
+
+    def add(self, digest: bytes, data: bytes) -> None:
+        """Adds a small content that is not known under its raw SHA-256."""
+        pack = self._pack = self._pack or self._new_pack()
+        if digest in pack.writer:
+            return
+        pack.writer.add(digest, data)
+        self.bytes_added += len(data)
+        if pack.unsynced >= FLUSH_BYTES:
+            pack.sync(self._uploads)
+        if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MOST_ENTRIES:
+            self._complete_pack()
+
+    def put(self, data: bytes) -> Blob:
+        """Adds a content, unless it is known."""
+        digest = bytes.fromhex(sha256_bytes(data))
+        if digest not in self.known([digest]):
+            if len(data) < self._packing.below:
+                self.add(digest, data)
+            else:
+                self.put_alone(io.BytesIO(data))
+        return Blob(digest.hex(), len(data))
+
+    def put_alone(self, source: BinaryIO) -> Blob:
+        """Stores what is left in ``source`` (seekable) as a blob of its own; safe between threads."""
+        start = source.tell()
+        if self._doomed:
+            return self._put_beside(source)
+        blob = Blob(*self._store.alone.put(source))
+        self._alone.add(blob.sha256)
+        self.bytes_added += source.tell() - start
+        return blob
+
+    def flush(self) -> None:
+        """Returns once everything that was added is durable and can be read by everybody.
+
+        Raises:
+            FileError: the store cannot be written to, or may have taken this process for dead.
+        """
+        if self._pack is not None:
+            self._complete_pack()
+        self._settle(0)
+        self._store.alone.sync(self._alone)
+        self._alone.clear()
+        self.require_alive()
+        self._at("flushed")
+
+    def require_alive(self) -> None:
+        """Raises FileError where the lease may be over; to be asked right before a commit."""
+        if self._lease is not None:
+            require_alive(self._lease)
+
+    def _stands_alone(self, sha256: str) -> bool:
+        return self._store.alone.key(sha256) not in self._doomed and self._store.alone.size(sha256) is not None
+
+    def _put_beside(self, source: BinaryIO) -> Blob:
+        """As ``put_alone``, where the blob's own name may be deleted at any moment: in a pack of its own."""
+        pack = self._new_pack()
+        try:
+            digest, size = pack.writer.add_pieces(iter(lambda: source.read(CHUNK_BYTES), b""))
+            if not self.known_alone(digest.hex()):
+                pack.writer.finish()
+                pack.upload()
+        finally:
+            pack.drop()
+        return Blob(digest.hex(), size)
+
+    def _new_pack(self) -> _Pack:
+        objects = self._store.objects
+        local = isinstance(objects, LocalObjects)
+        return _Pack(self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self._scratch, local)
+
+    def _complete_pack(self) -> None:
+        pack, self._pack = self._pack, None
+        assert pack is not None
+        self._settle(UPLOADS - 1)
+        pack.writer.finish()
+        self._complete.append((pack, self._uploads.submit(pack.upload)))
+
+    def _settle(self, most: int) -> None:
+        """Waits until at most so many packs are on their way."""
+        while len(self._complete) > most:
+            pack, task = self._complete[0]
+            task.result()
+            self._complete.pop(0)
+            pack.drop()
+
+
+class _Pack:
+    """A pack on its way: a local file, then an object."""
+
+    def __init__(self, store: PackedBlobs, folder: Path, local: bool) -> None:
+        self._store = store
+        self._local = local
+        self._stack = ExitStack()
+        self._path, stream = self._stack.enter_context(aside(folder))
+        self.writer = PackWriter(stream)
+        self._synced = 0
+        self._syncing: Future[None] | None = None
+
+    @property
+    def unsynced(self) -> int:
+        """Bytes that no write to the disk was asked for yet."""
+        return self.writer.size - self._synced if self._local else 0
+
+    def sync(self, threads: ThreadPoolExecutor) -> None:
+        """Has what is there so far written to the disk, unless that goes on already."""
+        if self._syncing is not None and not self._syncing.done():
+            return
+        self.writer.stream.flush()
+        self._synced = self.writer.size
+        self._syncing = threads.submit(os.fdatasync, self.writer.stream.fileno())
+
+    def upload(self) -> None:
+        key = new_pack()
+        self._store.objects.upload(key, self._path)
+        contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
+        self._store.index.add(self._store.objects.info(key), contents)
+
+    def drop(self) -> None:
+        """Closes the local file and removes it, if it is still there."""
+        if self._syncing is not None and not self._syncing.cancel():
+            self._syncing.exception()
+        self._stack.close()

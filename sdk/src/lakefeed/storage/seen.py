@@ -1,0 +1,91 @@
+"""Local files whose contents are known already: a file that did not change is not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lakefeed.storage.sqlite import Database
+
+SCRIPT = """
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, status BLOB NOT NULL, sha256 BLOB NOT NULL, head BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (
+    sha256 BLOB NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL, PRIMARY KEY (sha256, kind)
+) WITHOUT ROWID;
+"""
+LAYOUT = 1
+RACY_NS = 2_000_000_000
+"""A file that was written to so shortly before it was read may be written to again within one tick of its clock."""
+
+_STATUS = struct.Struct("<qqqQQ")
+
+
+class Seen(NamedTuple):
+    """What a file held: its raw SHA-256, and its first bytes."""
+
+    sha256: bytes
+    head: bytes
+
+
+class SeenFiles:
+    """Contents by path, size, times, inode and device of the file; facts (JSON) by content and kind.
+
+    Kept under the cache folder, shared by all processes of a machine; may be deleted at any time.
+    """
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._database = Database(cache_dir / "seen", LAYOUT, SCRIPT)
+
+    def find(self, files: Sequence[tuple[str, os.stat_result]]) -> list[Seen | None]:
+        """What each of the files holds, if it has not changed since it was seen."""
+        keys = [_key(path) for path, _ in files]
+        rows = self._database.look_up("SELECT path, status, sha256, head FROM files WHERE path IN", keys)
+        known = {key: (status, Seen(sha256, head)) for key, status, sha256, head in rows}
+        found: list[Seen | None] = []
+        for key, (_, status) in zip(keys, files, strict=True):
+            then, seen = known.get(key, (b"", None))
+            found.append(seen if then == _identity(status) else None)
+        return found
+
+    def add(self, files: Iterable[tuple[str, os.stat_result, int, Seen]]) -> None:
+        """Notes files with their status and the time (ns) before they were read; one just written to is left out."""
+        rows = [
+            (_key(path), _identity(status), seen.sha256, seen.head)
+            for path, status, read_ns, seen in files
+            if read_ns - status.st_mtime_ns > RACY_NS
+        ]
+        if rows:
+            self._insert("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+
+    def facts(self, kind: str, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        """What is known of contents."""
+        query = "SELECT sha256, facts FROM facts WHERE kind = '{}' AND sha256 IN".format(kind.replace("'", "''"))
+        return {digest: json.loads(facts) for digest, facts in self._database.look_up(query, digests)}
+
+    def add_facts(self, kind: str, facts: Mapping[bytes, Mapping[str, Any]]) -> None:
+        """Notes what a content of that raw SHA-256 is."""
+        rows = [(digest, kind, json.dumps(found)) for digest, found in facts.items()]
+        if rows:
+            self._insert("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+
+    def _insert(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(query, rows)
+
+        self._database.write(work)
+
+
+def _key(path: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
+
+
+def _identity(status: os.stat_result) -> bytes:
+    return _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
