@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits, fence_value, resolve
+from lakefeed.catalog import DatasetVersion, Fence, Lake, Provenance, cast, check_fits, fence_value, resolve
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, FenceError, FileError, MissingFileError, SchemaError
 
@@ -132,9 +132,17 @@ def _commit(
     source: FolderSource, files: Sequence[Landed], ledger: Sequence[Landed], pointer: str | None, provenance: Provenance
 ) -> IngestResult:
     lake = Lake.current()
-    recorded = lake.blobs.put_bytes(_to_parquet([*ledger, *files]))
-    fence = Fence(source.fence, expected=pointer, value=f"{BLOB}{recorded.sha256}")
-    rows = _rows(source, files)
+    with lake.blobs.saving() as saving:
+        recorded = saving.put_alone(io.BytesIO(_to_parquet([*ledger, *files])))
+        saving.flush()
+        fence = Fence(source.fence, expected=pointer, value=f"{BLOB}{recorded.sha256}")
+        version = _written(source, _rows(source, files), fence, provenance)
+    logger.info("ingest %s: %d files -> %s v%d", source.name, len(files), source.into, version.version)
+    return IngestResult(tuple(file.path for file in files), version.added_records, version.version)
+
+
+def _written(source: FolderSource, rows: Dataset, fence: Fence, provenance: Provenance) -> DatasetVersion:
+    lake = Lake.current()
     if lake.exists(source.into):
         written = rows.append_to(source.into, provenance=provenance, fence=fence)
     else:
@@ -145,9 +153,7 @@ def _commit(
             provenance=provenance,
             fence=fence,
         )
-    version = resolve(lake.table(source.into), written.version)
-    logger.info("ingest %s: %d files -> %s v%d", source.name, len(files), source.into, version.version)
-    return IngestResult(tuple(file.path for file in files), version.added_records, version.version)
+    return resolve(lake.table(source.into), written.version)
 
 
 def _arrivals(source: FolderSource, ledger: Sequence[Landed]) -> Arrivals:

@@ -49,7 +49,7 @@ from lakefeed.catalog.schema import (
     normalized_schema,
     storage_schema,
 )
-from lakefeed.catalog.snapshot import FORMAT_VERSION, Change, Contents
+from lakefeed.catalog.snapshot import FORMAT_VERSION, Change, Contents, Guard
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import ColumnNotFoundError, DatasetExistsError, InvalidArgumentError
 
@@ -66,10 +66,12 @@ def create(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
+    guard: Guard | None = None,
 ) -> DatasetVersion:
     """Version 1 of a new dataset; an empty input makes it too. A failure leaves no table and no file.
 
-    ``column_types`` names the file columns (``None``: those marked in the schema).
+    ``column_types`` names the file columns (``None``: those marked in the schema). ``guard`` is called right before the
+    commit; what it raises ends the action.
 
     Raises:
         DatasetExistsError: the name is taken, also where another process took it meanwhile.
@@ -84,7 +86,7 @@ def create(
     own = _own_properties(declared, description, column_types)
     check_round_trip(declared, storage_schema(declared))
     staged = _staged(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
-    ours = Change(staged, action.facts(), new_table=True)
+    ours = Change(staged, action.facts(), new_table=True, guard=guard)
     with ours.landing():
         ours.contents = Contents(write_rows(lake, staged, declared, ours, batches))
         snapshot = ours.attempt(staged.metadata)
@@ -102,6 +104,7 @@ def append(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
+    guard: Guard | None = None,
 ) -> DatasetVersion:
     """The version that adds the rows of ``batches``; without rows and fence, the newest version as it is.
 
@@ -123,7 +126,7 @@ def append(
     check_writable(table)
     declared = declared_schema(table)
     check_fits(schema, declared)
-    ours = Change(table, action.facts())
+    ours = Change(table, action.facts(), guard=guard)
     with ours.landing():
         ours.contents = Contents(write_rows(lake, table, declared, ours, batches))
         if not ours.contents.added and fence is None and table.current_snapshot() is not None:

@@ -29,7 +29,7 @@ from lakefeed.catalog.landing import land
 from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.rows import check_writable, rewrite_without, write_rows
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.snapshot import Carried, Change, Contents
+from lakefeed.catalog.snapshot import Carried, Change, Contents, Guard
 from lakefeed.catalog.versions import DatasetVersion, Pin, find
 from lakefeed.errors import UnsupportedError
 
@@ -103,6 +103,7 @@ def edit(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
+    guard: Guard | None = None,
 ) -> DatasetVersion:
     """The version that an edit makes; where it changes nothing and there is no fence, the newest version as it is.
 
@@ -115,7 +116,7 @@ def edit(
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = Change(table, action.facts())
+    ours = Change(table, action.facts(), guard=guard)
     written: dict[Hashable, tuple[DataFile, ...]] = {}
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
@@ -139,6 +140,7 @@ def restore(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
+    guard: Guard | None = None,
 ) -> DatasetVersion:
     """A new version whose rows, columns and their order are those of an old one; no data is written.
 
@@ -151,7 +153,7 @@ def restore(
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = Change(table, action.facts())
+    ours = Change(table, action.facts(), guard=guard)
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         old = find(current, version)

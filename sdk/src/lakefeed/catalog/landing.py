@@ -67,6 +67,8 @@ def submit(
     updates: tuple[TableUpdate, ...],
 ) -> bool:
     """Whether the commit landed; False where another writer was faster."""
+    if ours.guard is not None:
+        ours.guard()
     ours.outcome = Outcome.UNKNOWN
     try:
         lake.catalog.commit_table(table, requirements, updates)

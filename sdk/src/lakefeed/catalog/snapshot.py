@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.manifest import (
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 2
 MERGE_AT = 32
+
+
+Guard: TypeAlias = Callable[[], None]
 
 
 class Outcome(Enum):
@@ -90,13 +93,17 @@ class Change:
 
     The snapshot id is the same in every attempt, and so is the manifest of its files while the contents are; the
     manifest list, which names the files of the others too, is written again when another writer was faster.
-    ``new_table`` says that the whole location of the table is the action's own.
+    ``new_table`` says that the whole location of the table is the action's own. ``guard`` is called right before each
+    commit; what it raises ends the action.
     """
 
-    def __init__(self, table: Table, facts: Mapping[str, str], new_table: bool = False) -> None:
+    def __init__(
+        self, table: Table, facts: Mapping[str, str], new_table: bool = False, guard: Guard | None = None
+    ) -> None:
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
         self.contents = Contents()
+        self.guard = guard
         self.outcome = Outcome.NOT_LANDED
         self._io: FileIO = table.io
         self._place = table.location_provider().new_metadata_location

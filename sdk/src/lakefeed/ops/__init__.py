@@ -21,6 +21,7 @@ from lakefeed.ops.shuffle import Shuffle
 from lakefeed.ops.slice import Slice
 from lakefeed.ops.sort import Sort
 from lakefeed.ops.split import SplitByKey, SplitByPlace
+from lakefeed.ops.store_files import StoreFiles
 from lakefeed.ops.stride import Stride
 from lakefeed.ops.take import Take
 from lakefeed.ops.with_column import WithColumn
@@ -48,6 +49,7 @@ __all__ = [
     "Sort",
     "SplitByKey",
     "SplitByPlace",
+    "StoreFiles",
     "Stride",
     "Take",
     "WithColumn",

@@ -26,6 +26,7 @@ from lakefeed.plan.walk import nodes
 from lakefeed.run.local import Local
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import Upsert
+from lakefeed.run.work import Work, at_work
 from lakefeed.sources.iceberg import IcebergSource
 
 
@@ -40,7 +41,8 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         for _, file in source.matching(wanted):
             draft.drop(file, _matching(source, file, wanted), partial(source.whole, file))
 
-    return edit(lake, name, revise, **_how(writing))
+    with at_work(lake) as guard:
+        return edit(lake, name, revise, **_how(writing), guard=guard)
 
 
 def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
@@ -49,12 +51,15 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
     """
-    typed = typed_for(lake, plan, name, writing)
-    check_fits(typed.schema, declared_schema(lake.table(name)))
-    read = _versions_read(lake, plan, name)
+    with typed_for(lake, plan, name, writing) as work:
+        return _overwrite(lake, work, _versions_read(lake, plan, name), name, writing)
+
+
+def _overwrite(lake: Lake, work: Work, read: set[int], name: str, writing: Writing) -> DatasetVersion:
+    check_fits(work.plan.schema, declared_schema(lake.table(name)))
 
     def rows() -> Iterator[pa.RecordBatch]:
-        with closing(Local(lake.settings).batches(typed)) as batches:
+        with closing(Local(lake.settings).batches(work.plan)) as batches:
             yield from batches
 
     def revise(draft: Draft) -> None:
@@ -64,24 +69,25 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
         draft.add("rows", rows)
 
     # Some of the rows may have been there before: readers of what was added compare.
-    return edit(lake, name, revise, told=False, **_how(writing))
+    return edit(lake, name, revise, told=False, **_how(writing), guard=work.guard)
 
 
 def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
     """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
-    typed = typed_for(lake, plan, name, writing)
-    upsert = Upsert.of(lake.settings, typed, keys, declared_schema(lake.table(name)))
+    with typed_for(lake, plan, name, writing) as (typed, guard):
+        upsert = Upsert.of(lake.settings, typed, keys, declared_schema(lake.table(name)))
 
-    def revise(draft: Draft) -> None:
-        source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
-        upsert.apply(draft, source)
+        def revise(draft: Draft) -> None:
+            source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
+            upsert.apply(draft, source)
 
-    return edit(lake, name, revise, **_how(writing))
+        return edit(lake, name, revise, **_how(writing), guard=guard)
 
 
 def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:
     """The version that is what an old one was."""
-    return restore_version(lake, name, version, **_how(writing))
+    with at_work(lake) as guard:
+        return restore_version(lake, name, version, **_how(writing), guard=guard)
 
 
 def newest(draft: Draft, name: str) -> IcebergSource:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -16,6 +17,23 @@ class Rows(Protocol):
 
 
 SomeRows = TypeVar("SomeRows", bound=Rows)
+
+
+@contextmanager
+def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
+    """What to call with the number of units that are done; they are shown once there is one."""
+    bar: tqdm[Any] | None = None
+
+    def update(done: int) -> None:
+        nonlocal bar
+        bar = bar if bar is not None else tqdm(desc=what, unit=unit, unit_scale=True, disable=None)
+        bar.update(done)
+
+    try:
+        yield update
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def tracked(batches: Iterable[SomeRows], what: str, total: int | None = None) -> Iterator[SomeRows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError
 from lakefeed.media import column_type, infer, normalize_types
-from lakefeed.media.store import CopyFiles
-from lakefeed.ops import FileColumns, Shuffle, Slice
+from lakefeed.media.sources import CopyFiles
+from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
 from lakefeed.plan.walk import transform
 from lakefeed.run.count import known_rows
 from lakefeed.run.local import Local
 from lakefeed.run.progress import tracked
+from lakefeed.run.work import Work, with_files
 
 SAMPLE_ROWS = 100
 
@@ -47,8 +48,10 @@ def save(
         raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
     runner = Local(lake.settings)
     types = {**typed_columns(plan.schema), **choose_types(runner, plan, column_types)}
-    typed = with_files(lake, plan, types, writing)
-    with closing(runner.batches(typed)) as batches:
+    with (
+        with_files(lake, plan, types, writing.copy_files, writing.stats, name) as (typed, guard),
+        closing(runner.batches(typed)) as batches,
+    ):
         return create(
             lake,
             name,
@@ -58,13 +61,16 @@ def save(
             provenance=writing.provenance,
             idempotency_key=writing.idempotency_key,
             fence=writing.fence,
+            guard=guard,
         )
 
 
 def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
     """The plan's rows appended to a dataset as its next version."""
-    typed = typed_for(lake, plan, name, writing)
-    with closing(Local(lake.settings).batches(typed)) as batches:
+    with (
+        typed_for(lake, plan, name, writing) as (typed, guard),
+        closing(Local(lake.settings).batches(typed)) as batches,
+    ):
         return append(
             lake,
             name,
@@ -73,14 +79,15 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
             provenance=writing.provenance,
             idempotency_key=writing.idempotency_key,
             fence=writing.fence,
+            guard=guard,
         )
 
 
-def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> Node:
-    """The plan with the file columns that the dataset ``name`` has."""
+def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> AbstractContextManager[Work]:
+    """The plan with the file columns that the dataset ``name`` has, to be written in a block."""
     target = typed_columns(declared_schema(lake.table(name)))
     types = {column: media for column, media in target.items() if column in plan.schema.names}
-    return with_files(lake, plan, normalize_types(types, plan.schema), writing)
+    return with_files(lake, plan, normalize_types(types, plan.schema), writing.copy_files, writing.stats, name)
 
 
 def typed_columns(schema: pa.Schema) -> dict[str, str]:
@@ -114,10 +121,3 @@ def _may_hold_files(field: pa.Field[Any]) -> bool:
     textual = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     return column_type(field) is None and any(test(kind) for test in (*textual, *binary))
-
-
-def with_files(lake: Lake, plan: Node, types: dict[str, str], writing: Writing) -> Node:
-    """The plan with its file columns stored as ``copy_files`` says."""
-    if not types:
-        return plan
-    return FileColumns(plan, tuple(sorted(types.items())), lake.blobs, writing.copy_files, writing.stats)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
 from lakefeed.storage.cache import BlobCache, require
 from lakefeed.storage.hashing import checked, sha256_bytes
+from lakefeed.storage.leases import lease, require_alive
 from lakefeed.storage.local import LocalBlobs
 from lakefeed.storage.packed import Alone, PackedBlobs
+from lakefeed.storage.reasons import reasons
 from lakefeed.storage.remote import RemoteBlobs
 from lakefeed.storage.saving import Blob, Packing, Saving, Step, nothing
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
@@ -61,7 +63,7 @@ class BlobStore:
 
     def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
         """As ``put_file``, for what is left in an open, seekable stream."""
-        with _reasons(f"cannot write to the blob store {self.url!r}"):
+        with reasons(f"cannot write to the blob store {self.url!r}"):
             blob = Blob(*self._backend.put(source))
             if sync:
                 self._backend.sync([blob.sha256])
@@ -78,11 +80,24 @@ class BlobStore:
             >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
             b'abc'
         """
-        return Saving(self._backend, self.cache_dir, self.packing, at)
+        return Saving(self._backend, self.url, self.cache_dir, self.packing, at)
+
+    @contextmanager
+    def working(self) -> Iterator[Callable[[], None]]:
+        """A context in which files are written beside the store, such as those of tables, that nothing names yet.
+
+        A lease is written only if it takes longer than a minute: no collector takes files that are younger. Yields what
+        to call right before the commit; it raises FileError where a collector may have taken this process for dead.
+        """
+        sign = lease(self._backend.objects, at_once=False)
+        try:
+            yield partial(require_alive, sign)
+        finally:
+            sign.end()
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs put with ``sync=False`` durable."""
-        with _reasons(f"cannot write to the blob store {self.url!r}"):
+        with reasons(f"cannot write to the blob store {self.url!r}"):
             self._backend.sync(digests)
 
     def has(self, sha256: str) -> bool:
@@ -156,7 +171,7 @@ class BlobStore:
             raise FileError(f"cannot read from the blob store {self.url!r}: {error}") from error
 
     def _caching(self) -> AbstractContextManager[None]:
-        return _reasons(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
+        return reasons(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
 
     @property
     def _is_local(self) -> bool:
@@ -185,14 +200,3 @@ def _opened(path: Path) -> BinaryIO:
         raise MissingFileError(f"there is no file {str(path)!r}") from error
     except OSError as error:
         raise FileError(f"cannot read {str(path)!r}: {error.strerror}") from error
-
-
-@contextmanager
-def _reasons(what: str) -> Iterator[None]:
-    """System errors as ours, with what was being done."""
-    try:
-        yield
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{what}: {error.strerror or error}") from error

@@ -48,11 +48,15 @@ class Sign:
     key: str
     content: dict[str, object] = field(default_factory=dict)
     _written: float = field(default=0.0, init=False)
+    _is_there: bool = field(default=False, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def begin(self) -> Self:
-        self.renew()
+    def begin(self, at_once: bool = True) -> Self:
+        """Writes it, or with ``at_once=False`` once a minute has passed, and from then on every minute."""
+        self._written = now()
+        if at_once:
+            self.renew()
         threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True).start()
         return self
 
@@ -62,6 +66,7 @@ class Sign:
             if self._ended.is_set():
                 return
             began = now()
+            self._is_there = True
             self.objects.write(self.key, json.dumps(self.content).encode())
             self._written = began
 
@@ -79,6 +84,8 @@ class Sign:
         """Takes it back."""
         self._ended.set()
         with self._lock:
+            if not self._is_there:
+                return
             try:
                 self.objects.delete(self.key)
             except OSError as error:
@@ -92,13 +99,13 @@ class Sign:
                 logger.warning("could not renew %s: %s", self.objects.url(self.key), error)
 
 
-def lease(objects: Objects) -> Sign:
-    """Says that this process is about to rely on what the store holds.
+def lease(objects: Objects, at_once: bool = True) -> Sign:
+    """Says that this process is about to rely on what the store holds; see `Sign.begin`.
 
     Raises:
         FileError: the store cannot be written to.
     """
-    return _sign(objects, LEASES, {"host": platform.node(), "pid": os.getpid()}).begin()
+    return _sign(objects, LEASES, {"host": platform.node(), "pid": os.getpid()}).begin(at_once)
 
 
 def doom_list(objects: Objects) -> Sign:

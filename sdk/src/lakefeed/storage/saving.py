@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from lakefeed.storage.objects import LocalObjects
 from lakefeed.storage.packed import PackedBlobs
 from lakefeed.storage.packs import MOST_ENTRIES, PackWriter, new_pack
 from lakefeed.storage.private import private_folder
+from lakefeed.storage.reasons import reasons
 
 MIB = 1 << 20
 FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
@@ -57,8 +58,9 @@ class Saving:
     ``known``, ``add`` and ``flush`` are for one thread; ``put_alone`` may be called from several.
     """
 
-    def __init__(self, store: PackedBlobs, cache_dir: Path, packing: Packing, at: Step = nothing) -> None:
+    def __init__(self, store: PackedBlobs, url: str, cache_dir: Path, packing: Packing, at: Step = nothing) -> None:
         self._store = store
+        self._what = f"cannot write to the blob store {url!r}"
         self._packing = packing
         self._cache_dir = cache_dir
         self._at = at
@@ -71,7 +73,7 @@ class Saving:
         self.bytes_added = 0
 
     def __enter__(self) -> Self:
-        with self._stack:
+        with self._stack, reasons(self._what):
             self._lease = lease(self._store.objects)
             self._stack.callback(self._lease.end)
             self._at("leased")
@@ -119,8 +121,24 @@ class Saving:
         """Whether a content that is large need not be added."""
         return self._stands_alone(sha256) or bytes.fromhex(sha256) in self.known([bytes.fromhex(sha256)])
 
+    def keep(self, digests: Collection[bytes]) -> None:
+        """Makes sure of contents that are named without being added: those about to be deleted are stored again."""
+        if not self._doomed:
+            return
+        found = self._store.index.find_all(list(digests))
+        sure = self._store.index.find_all(list(digests), self._doomed)
+        for digest in digests:
+            in_danger = digest in found or self._store.alone.key(digest.hex()) in self._doomed
+            if digest not in sure and in_danger and not self._stands_alone(digest.hex()):
+                with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
+                    self._put_beside(stream)
+
     def add(self, digest: bytes, data: bytes) -> None:
         """Adds a small content that is not known under its raw SHA-256."""
+        with reasons(self._what):
+            self._add(digest, data)
+
+    def _add(self, digest: bytes, data: bytes) -> None:
         pack = self._pack = self._pack or self._new_pack()
         if digest in pack.writer:
             return
@@ -157,16 +175,17 @@ class Saving:
         Raises:
             FileError: the store cannot be written to, or may have taken this process for dead.
         """
-        if self._pack is not None:
-            self._complete_pack()
-        self._settle(0)
-        self._store.alone.sync(self._alone)
+        with reasons(self._what):
+            if self._pack is not None:
+                self._complete_pack()
+            self._settle(0)
+            self._store.alone.sync(self._alone)
         self._alone.clear()
         self.require_alive()
         self._at("flushed")
 
     def require_alive(self) -> None:
-        """Raises FileError where the lease may be over; to be asked right before a commit."""
+        """Raises FileError where the lease may be over; to be called right before a commit."""
         if self._lease is not None:
             require_alive(self._lease)
 

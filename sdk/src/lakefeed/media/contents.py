@@ -1,0 +1,238 @@
+"""Contents of sources on their way into the store: looked at, read and hashed by threads, each stored once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self, cast
+
+import pyarrow as pa
+
+from lakefeed.errors import FileError, UnsupportedError
+from lakefeed.media.base import HEAD_BYTES
+from lakefeed.media.sources import Source, Stored
+from lakefeed.storage.fetch import open_reference
+from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.saving import Saving
+from lakefeed.storage.seen import Seen, SeenFiles
+
+WORKERS = 8
+CHUNK_FILES = 64  # taken by a thread at a time: small files cost less than handing them over
+CHUNK_BYTES = 4 << 20
+CHUNKS_AHEAD = 12  # so about 50 MB wait at most to be packed
+
+Progress = Callable[[int], object]
+
+
+class Read(NamedTuple):
+    """A content that was read; ``data`` is None where it is in the store already."""
+
+    stored: Stored
+    data: bytes | pa.Buffer | None
+    seen: tuple[str, os.stat_result, int, Seen] | None = None
+
+
+class _StoreError(Exception):
+    """It was the store that failed, not the source."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass
+class Contents:
+    """Puts sources into a store. A context manager; for one thread."""
+
+    saving: Saving
+    seen: SeenFiles
+    progress: Progress = lambda size: None
+    _threads: ThreadPoolExecutor = field(init=False)
+
+    def __enter__(self) -> Self:
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="lakefeed-files")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def put(self, sources: Sequence[Source]) -> list[Stored]:
+        """What each source holds; all of it is in the store once that is flushed.
+
+        Every local file is looked at before the first one is read.
+
+        Raises:
+            MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
+        """
+        status = [_status(source) for source in sources]
+        stored = self._unchanged(sources, status)
+        left = [place for place, found in enumerate(stored) if found is None]
+        for place, found in zip(left, self._read([sources[place] for place in left], status, left), strict=True):
+            stored[place] = found
+        return cast("list[Stored]", stored)
+
+    def _unchanged(self, sources: Sequence[Source], status: Sequence[os.stat_result | None]) -> list[Stored | None]:
+        """Those whose contents are known and stored, so that they need not be read."""
+        stored: list[Stored | None] = [None] * len(sources)
+        local = [(place, _absolute(source.path)) for place, source in enumerate(sources) if source.path is not None]
+        found = self.seen.find([(path, cast(os.stat_result, status[place])) for place, path in local])
+        hits = [(place, path, hit) for (place, path), hit in zip(local, found, strict=True) if hit is not None]
+        known = self.saving.known([hit.sha256 for _, _, hit in hits])
+        for place, path, hit in hits:
+            size = cast(os.stat_result, status[place]).st_size
+            if hit.sha256 in known or (size >= self.saving.packing.below and self.saving.known_alone(hit.sha256.hex())):
+                stored[place] = Stored(hit.sha256, size, hit.head, path)
+                self.progress(size)
+        return stored
+
+    def _read(
+        self, sources: Sequence[Source], status: Sequence[os.stat_result | None], places: Sequence[int]
+    ) -> Iterator[Stored]:
+        sizes = [_size(source, status[place]) for source, place in zip(sources, places, strict=True)]
+        chunks = _chunks(sources, sizes)
+        waiting: deque[Future[list[Read]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(self._threads.submit(self._read_chunk, chunk))
+                if len(waiting) > CHUNKS_AHEAD:
+                    yield from self._added(waiting.popleft().result())
+            while waiting:
+                yield from self._added(waiting.popleft().result())
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _added(self, chunk: list[Read]) -> Iterator[Stored]:
+        """Stores what was read and is new."""
+        fresh = [read for read in chunk if read.data is not None]
+        known = self.saving.known([read.stored.sha256 for read in fresh])
+        for read in fresh:
+            if read.stored.sha256 not in known:
+                self.saving.add(read.stored.sha256, cast(bytes, read.data))
+        self.seen.add(read.seen for read in chunk if read.seen is not None)
+        self.progress(sum(read.stored.size for read in chunk))
+        return (read.stored for read in chunk)
+
+    def _read_chunk(self, sources: Sequence[Source]) -> list[Read]:
+        return [self._read_one(source) for source in sources]
+
+    def _read_one(self, source: Source) -> Read:
+        try:
+            if source.data is not None:
+                return self._from_memory(source.data)
+            if source.path is not None:
+                return self._from_file(source.path)
+            return self._from_elsewhere(source)
+        except _StoreError as error:
+            raise source.failed("store", error.reason) from error.reason
+        except FileNotFoundError as error:  # gone since it was looked at, or remote
+            raise source.missing() from error
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{source.place}: {error}") from error
+        except OSError as error:
+            raise source.failed("read", error) from error
+
+    def _from_memory(self, data: pa.Buffer) -> Read:
+        head = data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes()
+        if data.size >= self.saving.packing.below:
+            return Read(self._alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
+        digest = bytes.fromhex(sha256_bytes(cast(bytes, data)))
+        return Read(Stored(digest, data.size, head, data), data)
+
+    def _from_file(self, name: str) -> Read:
+        path = _absolute(name)
+        with Path(path).open("rb", buffering=0) as stream:
+            read_ns, before = time.time_ns(), os.fstat(stream.fileno())
+            if before.st_size < self.saving.packing.below:
+                data = stream.readall()
+                stored = Stored(bytes.fromhex(sha256_bytes(data)), len(data), data[:HEAD_BYTES], path)
+            else:
+                data, head = None, stream.read(HEAD_BYTES) or b""
+                stream.seek(0)
+                stored = self._alone(cast(BinaryIO, stream), head, path)
+            steady = _same(before, os.fstat(stream.fileno()))
+        seen = (path, before, read_ns, Seen(stored.sha256, stored.head)) if steady else None
+        return Read(stored, data, seen)
+
+    def _from_elsewhere(self, source: Source) -> Read:
+        """A remote file: in memory if it is small, else through a local copy."""
+        below = self.saving.packing.below
+        with open_reference(source.text or "") as stream:
+            data = stream.read(below)
+            while len(data) < below and (more := stream.read(below - len(data))):
+                data += more
+            if len(data) < below:
+                return Read(Stored(bytes.fromhex(sha256_bytes(data)), len(data), data[:HEAD_BYTES], data), data)
+            copy = self.saving.scratch / uuid.uuid4().hex
+            with copy.open("w+b") as target:
+                target.write(data)
+                shutil.copyfileobj(stream, target, CHUNK_BYTES)
+                target.seek(0)
+                return Read(self._alone(target, data[:HEAD_BYTES], str(copy)), None)
+
+    def _alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> Stored:
+        try:
+            blob = self.saving.put_alone(stream)
+        except OSError as error:
+            raise _StoreError(error) from error
+        return Stored(bytes.fromhex(blob.sha256), blob.size, head, probe)
+
+
+def _status(source: Source) -> os.stat_result | None:
+    """The status of a local file.
+
+    Raises:
+        MissingFileError: it is not there.
+        FileError: it is no regular file, or may not be looked at.
+    """
+    if source.path is None:
+        return None
+    try:
+        status = os.stat(source.path)  # noqa: PTH116 - for many thousands a Path costs more than the call
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the path
+        raise source.missing() from error
+    except OSError as error:
+        raise source.failed("read", error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{source.place}: {source.name} is no regular file")
+    return status
+
+
+def _absolute(path: str | None) -> str:
+    return path if path and path[0] == "/" else str(Path(path or "").absolute())
+
+
+def _size(source: Source, status: os.stat_result | None) -> int:
+    if source.data is not None:
+        return source.data.size
+    return status.st_size if status is not None else CHUNK_BYTES  # each remote file on its own
+
+
+def _chunks(sources: Sequence[Source], sizes: Sequence[int]) -> Iterator[list[Source]]:
+    chunk: list[Source] = []
+    held = 0
+    for source, size in zip(sources, sizes, strict=True):
+        if chunk and (len(chunk) == CHUNK_FILES or held + size > CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(source)
+        held += size
+    if chunk:
+        yield chunk
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size, after.st_mtime_ns, after.st_ctime_ns,
+    )  # fmt: skip
