@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -21,14 +22,14 @@ from lakefeed.errors import FileError, UnsupportedError
 from lakefeed.media.base import HEAD_BYTES
 from lakefeed.media.sources import Source, Stored
 from lakefeed.storage.fetch import open_reference
-from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.saving import Saving
 from lakefeed.storage.seen import Seen, SeenFiles
 
-WORKERS = 8
-CHUNK_FILES = 64  # taken by a thread at a time: small files cost less than handing them over
+READERS = 4  # of local files: more only wait for one another
+FETCHERS = 16  # of remote files, which keep one waiting
+CHUNK_FILES = 256  # taken by a thread at a time: small files cost less than handing them over
 CHUNK_BYTES = 4 << 20
-CHUNKS_AHEAD = 12  # so about 50 MB wait at most to be packed
+AHEAD = 2  # chunks for each thread that may wait, read, to be packed
 
 Progress = Callable[[int], object]
 
@@ -56,16 +57,20 @@ class Contents:
     saving: Saving
     seen: SeenFiles
     progress: Progress = lambda size: None
-    _threads: ThreadPoolExecutor = field(init=False)
+    _readers: ThreadPoolExecutor = field(init=False)
+    _fetchers: ThreadPoolExecutor = field(init=False)
 
     def __enter__(self) -> Self:
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="lakefeed-files")
+        readers = min(READERS, os.cpu_count() or 1)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="lakefeed-files")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="lakefeed-files")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
+        self._fetchers.shutdown(cancel_futures=True)
 
     def put(self, sources: Sequence[Source]) -> list[Stored]:
         """What each source holds; all of it is in the store once that is flushed.
@@ -104,8 +109,10 @@ class Contents:
         waiting: deque[Future[list[Read]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(self._threads.submit(self._read_chunk, chunk))
-                if len(waiting) > CHUNKS_AHEAD:
+                remote = chunk[0].path is None and chunk[0].data is None
+                threads = self._fetchers if remote else self._readers
+                waiting.append(threads.submit(self._read_chunk, chunk))
+                if len(waiting) > AHEAD * (FETCHERS if remote else READERS):
                     yield from self._added(waiting.popleft().result())
             while waiting:
                 yield from self._added(waiting.popleft().result())
@@ -117,9 +124,8 @@ class Contents:
         """Stores what was read and is new."""
         fresh = [read for read in chunk if read.data is not None]
         known = self.saving.known([read.stored.sha256 for read in fresh])
-        for read in fresh:
-            if read.stored.sha256 not in known:
-                self.saving.add(read.stored.sha256, cast(bytes, read.data))
+        new = {read.stored.sha256: cast(bytes, read.data) for read in fresh if read.stored.sha256 not in known}
+        self.saving.add(new)
         self.seen.add(read.seen for read in chunk if read.seen is not None)
         self.progress(sum(read.stored.size for read in chunk))
         return (read.stored for read in chunk)
@@ -147,21 +153,26 @@ class Contents:
         head = data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes()
         if data.size >= self.saving.packing.below:
             return Read(self._alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
-        digest = bytes.fromhex(sha256_bytes(cast(bytes, data)))
+        digest = hashlib.sha256(cast(bytes, data)).digest()
         return Read(Stored(digest, data.size, head, data), data)
 
     def _from_file(self, name: str) -> Read:
         path = _absolute(name)
-        with Path(path).open("rb", buffering=0) as stream:
-            read_ns, before = time.time_ns(), os.fstat(stream.fileno())
+        # Not open(): for many thousands of small files that costs as much as reading them.
+        descriptor, data = os.open(path, os.O_RDONLY), None
+        try:
+            read_ns, before = time.time_ns(), os.fstat(descriptor)
             if before.st_size < self.saving.packing.below:
-                data = stream.readall()
-                stored = Stored(bytes.fromhex(sha256_bytes(data)), len(data), data[:HEAD_BYTES], path)
+                data = _read_all(descriptor, before.st_size)
+                stored = Stored(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], path)
             else:
-                data, head = None, stream.read(HEAD_BYTES) or b""
-                stream.seek(0)
-                stored = self._alone(cast(BinaryIO, stream), head, path)
-            steady = _same(before, os.fstat(stream.fileno()))
+                with open(descriptor, "rb", buffering=0, closefd=False) as stream:
+                    head = stream.read(HEAD_BYTES) or b""
+                    stream.seek(0)
+                    stored = self._alone(cast(BinaryIO, stream), head, path)
+            steady = _same(before, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
         seen = (path, before, read_ns, Seen(stored.sha256, stored.head)) if steady else None
         return Read(stored, data, seen)
 
@@ -173,7 +184,7 @@ class Contents:
             while len(data) < below and (more := stream.read(below - len(data))):
                 data += more
             if len(data) < below:
-                return Read(Stored(bytes.fromhex(sha256_bytes(data)), len(data), data[:HEAD_BYTES], data), data)
+                return Read(Stored(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], data), data)
             copy = self.saving.scratch / uuid.uuid4().hex
             with copy.open("w+b") as target:
                 target.write(data)
@@ -207,6 +218,13 @@ def _status(source: Source) -> os.stat_result | None:
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{source.place}: {source.name} is no regular file")
     return status
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    data = os.read(descriptor, size + 1)
+    while len(data) != size and (more := os.read(descriptor, CHUNK_BYTES)):  # it grew, or came in parts
+        data += more
+    return data
 
 
 def _absolute(path: str | None) -> str:

@@ -59,10 +59,13 @@ class PackWriter:
         """Where what was added lies: (offset, length) by raw digest."""
         return self._entries
 
-    def add(self, digest: bytes, data: bytes) -> None:
-        """Adds a content under its raw SHA-256."""
-        self._entries[digest] = (self.size, len(data))
-        self._write(data)
+    def add(self, contents: Mapping[bytes, bytes]) -> None:
+        """Adds contents under their raw SHA-256."""
+        place = self.size
+        for digest, data in contents.items():
+            self._entries[digest] = (place, len(data))
+            place += len(data)
+        self._write(b"".join(contents.values()))
 
     def add_pieces(self, pieces: Iterator[bytes]) -> tuple[bytes, int]:
         """Adds one content in pieces; its raw SHA-256 and size."""

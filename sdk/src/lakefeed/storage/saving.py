@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias
 from lakefeed.storage.atomic import aside
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes
 from lakefeed.storage.leases import Sign, doomed, lease, require_alive
-from lakefeed.storage.objects import LocalObjects
+from lakefeed.storage.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.packed import PackedBlobs
 from lakefeed.storage.packs import MOST_ENTRIES, PackWriter, new_pack
 from lakefeed.storage.private import private_folder
@@ -70,6 +70,7 @@ class Saving:
         self._pack: _Pack | None = None
         self._complete: list[tuple[_Pack, Future[None]]] = []
         self._alone: set[str] = set()
+        self._shards: dict[str, set[str]] = {}
         self.bytes_added = 0
 
     def __enter__(self) -> Self:
@@ -114,7 +115,7 @@ class Saving:
         packs = [pack for pack, _ in self._complete] + ([self._pack] if self._pack is not None else [])
         found |= {digest for digest in digests if any(digest in pack.writer for pack in packs)}
         if self._store.alone.near:
-            found |= {digest for digest in digests if digest not in found and self._stands_alone(digest.hex())}
+            found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
         return found
 
     def known_alone(self, sha256: str) -> bool:
@@ -133,17 +134,16 @@ class Saving:
                 with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
                     self._put_beside(stream)
 
-    def add(self, digest: bytes, data: bytes) -> None:
-        """Adds a small content that is not known under its raw SHA-256."""
-        with reasons(self._what):
-            self._add(digest, data)
+    def add(self, contents: Mapping[bytes, bytes]) -> None:
+        """Adds some small contents that are not known, by raw SHA-256."""
+        if contents:
+            with reasons(self._what):
+                self._add(contents)
 
-    def _add(self, digest: bytes, data: bytes) -> None:
+    def _add(self, contents: Mapping[bytes, bytes]) -> None:
         pack = self._pack = self._pack or self._new_pack()
-        if digest in pack.writer:
-            return
-        pack.writer.add(digest, data)
-        self.bytes_added += len(data)
+        pack.writer.add(contents)
+        self.bytes_added += sum(map(len, contents.values()))
         if pack.unsynced >= FLUSH_BYTES:
             pack.sync(self._uploads)
         if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MOST_ENTRIES:
@@ -154,7 +154,7 @@ class Saving:
         digest = bytes.fromhex(sha256_bytes(data))
         if digest not in self.known([digest]):
             if len(data) < self._packing.below:
-                self.add(digest, data)
+                self.add({digest: data})
             else:
                 self.put_alone(io.BytesIO(data))
         return Blob(digest.hex(), len(data))
@@ -188,6 +188,14 @@ class Saving:
         """Raises FileError where the lease may be over; to be called right before a commit."""
         if self._lease is not None:
             require_alive(self._lease)
+
+    def _stood_alone(self, sha256: str) -> bool:
+        """As ``_stands_alone``, by a look at the whole folder that is taken once."""
+        shard = sha256[:2]
+        if shard not in self._shards:
+            listed = self._store.objects.list(f"{BLOBS}/{shard}")
+            self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._doomed}
+        return sha256 in self._shards[shard]
 
     def _stands_alone(self, sha256: str) -> bool:
         return self._store.alone.key(sha256) not in self._doomed and self._store.alone.size(sha256) is not None
