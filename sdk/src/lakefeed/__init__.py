@@ -8,6 +8,7 @@ from lakefeed.client import get_dataset, list_datasets
 from lakefeed.combine import concatenate, interleave
 from lakefeed.config import Settings
 from lakefeed.dataset import AddedRows, Dataset, RemovedRows
+from lakefeed.garbage import GarbageReport, collect_garbage
 from lakefeed.loaders.world import World
 from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
 from lakefeed.run.changes import Changes
@@ -20,6 +21,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "DatasetVersion",
     "Fence",
     "File",
+    "GarbageReport",
     "Image",
     "MCAP",
     "Model3D",
@@ -30,6 +32,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "Settings",
     "Video",
     "World",
+    "collect_garbage",
     "concatenate",
     "errors",
     "get_dataset",

@@ -44,9 +44,14 @@ class CatalogSettings(_Section):
 
 
 class BlobSettings(_Section):
-    """The content-addressed store; ``options`` go to fsspec as they are."""
+    """The content-addressed store; ``options`` go to fsspec as they are.
+
+    Contents of less than ``pack_below_bytes`` are kept together, in packs of about ``pack_bytes``.
+    """
 
     url: str | None = None
+    pack_below_bytes: int = Field(default=MIB, ge=0)
+    pack_bytes: int = Field(default=128 * MIB, ge=MIB)
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -91,9 +91,11 @@ class Lake:
         with self._lock:
             if self._blobs is None:
                 from lakefeed.storage.blobs import BlobStore
+                from lakefeed.storage.saving import Packing
 
                 settings = self.settings
-                self._blobs = BlobStore(settings.blob_url, settings.cache, settings.blobs.options)
+                packing = Packing(settings.blobs.pack_below_bytes, settings.blobs.pack_bytes)
+                self._blobs = BlobStore(settings.blob_url, settings.cache, settings.blobs.options, packing)
             return self._blobs
 
     def identifier(self, name: str) -> tuple[str, str]:

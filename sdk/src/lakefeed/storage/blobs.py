@@ -64,9 +64,9 @@ class BlobStore:
     def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
         """As ``put_file``, for what is left in an open, seekable stream."""
         with reasons(f"cannot write to the blob store {self.url!r}"):
-            blob = Blob(*self._backend.put(source))
+            blob = Blob(*self.backend.put(source))
             if sync:
-                self._backend.sync([blob.sha256])
+                self.backend.sync([blob.sha256])
         return blob
 
     def saving(self, at: Step = nothing) -> Saving:
@@ -80,7 +80,7 @@ class BlobStore:
             >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
             b'abc'
         """
-        return Saving(self._backend, self.url, self.cache_dir, self.packing, at)
+        return Saving(self.backend, self.url, self.cache_dir, self.packing, at)
 
     @contextmanager
     def working(self) -> Iterator[Callable[[], None]]:
@@ -89,7 +89,7 @@ class BlobStore:
         A lease is written only if it takes longer than a minute: no collector takes files that are younger. Yields what
         to call right before the commit; it raises FileError where a collector may have taken this process for dead.
         """
-        sign = lease(self._backend.objects, at_once=False)
+        sign = lease(self.backend.objects, at_once=False)
         try:
             yield partial(require_alive, sign)
         finally:
@@ -98,15 +98,15 @@ class BlobStore:
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs put with ``sync=False`` durable."""
         with reasons(f"cannot write to the blob store {self.url!r}"):
-            self._backend.sync(digests)
+            self.backend.sync(digests)
 
     def has(self, sha256: str) -> bool:
         """Whether the store holds the blob (its bytes are verified when they are read)."""
-        return self._backend.size(checked(sha256)) is not None
+        return self.backend.size(checked(sha256)) is not None
 
     def locate(self, sha256: str) -> str:
         """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
-        return self._backend.locate(checked(sha256))
+        return self.backend.locate(checked(sha256))
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
         """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.
@@ -161,7 +161,7 @@ class BlobStore:
     @contextmanager
     def _open(self, sha256: str) -> Iterator[BinaryIO]:
         try:
-            with self._backend.open(sha256) as stream:
+            with self.backend.open(sha256) as stream:
                 yield stream
         except FileError:
             raise
@@ -182,7 +182,8 @@ class BlobStore:
         return BlobCache(self.cache_dir)
 
     @cached_property
-    def _backend(self) -> PackedBlobs:
+    def backend(self) -> PackedBlobs:
+        """What the store consists of."""
         if "::" in self.url:
             raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
         root = local_path(self.url)

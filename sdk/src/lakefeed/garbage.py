@@ -1,0 +1,256 @@
+"""Files that no version needs any more, removed: what deleted datasets and killed or failed saves leave behind."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyiceberg.io import load_file_io
+
+from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.live import Live, Marker
+from lakefeed.errors import InvalidArgumentError, UnsupportedError
+from lakefeed.storage.collector import (
+    Held,
+    Inventory,
+    alone_at_work,
+    begin,
+    doom,
+    leftovers,
+    spared,
+    sweep,
+    wait_for_savers,
+)
+from lakefeed.storage.leases import LEASES, Sign, remove_dead
+from lakefeed.storage.objects import ObjectInfo
+from lakefeed.storage.packs import is_pack
+from lakefeed.storage.saving import Step, nothing
+
+logger = logging.getLogger(__name__)
+
+GRACE = dt.timedelta(hours=24)
+LEAST_GRACE = dt.timedelta(hours=1)
+"""Files of tables and half-written files are never taken younger: a lease of who writes them may come a minute late."""
+PATIENCE = dt.timedelta(minutes=10)
+LISTED_AT_MOST = 1_000
+OF_A_TABLE = re.compile(r"[^/]+/[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|metadata)/[^/]+")
+
+
+@dataclass(frozen=True)
+class GarbageReport:
+    """What a collection found, and, unless it was a dry run, removed.
+
+    Attributes:
+        dry_run: nothing was removed.
+        blobs: stored contents that stand alone.
+        packs: packs of small contents.
+        table_files: data and metadata files of tables that no version names.
+        unfinished: files that killed processes were writing.
+        bytes: of all these.
+        locations: of the first thousand.
+        postponed: why nothing was removed, or not everything; None if all was.
+        files_read: data files that had to be read; those of earlier collections are known.
+    """
+
+    dry_run: bool
+    blobs: int = 0
+    packs: int = 0
+    table_files: int = 0
+    unfinished: int = 0
+    bytes: int = 0
+    locations: tuple[str, ...] = field(default=(), repr=False)
+    postponed: str | None = None
+    files_read: int = 0
+
+
+def collect_garbage(
+    dry_run: bool = True, grace: dt.timedelta = GRACE, *, patience: dt.timedelta = PATIENCE
+) -> GarbageReport:
+    """Finds, and with ``dry_run=False`` removes, files that no version of any dataset refers to.
+
+    Safe while others read and write: see docs/storage.md. The blob store must belong to this lake alone.
+
+    Args:
+        dry_run: only look.
+        grace: what was written more recently stays.
+        patience: how long to wait for saves that began before it was said what is to go; if they take longer, nothing
+            is removed, and the report says so.
+
+    Raises:
+        FileError: a file of a table, or the store, cannot be read. Nothing was removed.
+        InvalidArgumentError: a negative time.
+
+    Example:
+        >>> collect_garbage().bytes
+        0
+    """
+    if grace < dt.timedelta(0) or patience < dt.timedelta(0):
+        raise InvalidArgumentError(f"grace is {grace} and patience {patience}; neither can be negative")
+    return collect(Lake.current(), dry_run, grace, patience)
+
+
+def collect(
+    lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: Step = nothing
+) -> GarbageReport:
+    """As `collect_garbage`; ``at`` is called with the name of each point at which others may come in between."""
+    marker = Marker(lake)
+    if dry_run:
+        found = _find(lake, marker, grace, time.time())
+        return found.report(True, marker)
+    store = lake.blobs.backend
+    sign = begin(store)
+    try:
+        at("begun")
+        if not alone_at_work(store, sign):
+            return GarbageReport(False, postponed="another collector is at work")
+        return _collected(lake, marker, grace, patience, sign, at)
+    finally:
+        sign.end()
+
+
+@dataclass
+class _Found:
+    """What can go, and what was live when that was found."""
+
+    lake: Lake
+    live: Live
+    objects: list[Held]
+    files: list[ObjectInfo]
+    unfinished: list[ObjectInfo]
+
+    def report(self, dry_run: bool, marker: Marker) -> GarbageReport:
+        objects = [held.info for held in self.objects]
+        everything = [*objects, *self.files, *self.unfinished]
+        place = self.lake.blobs.backend.objects
+        urls = [place.url(info.key) for info in (*objects, *self.unfinished)] + [info.key for info in self.files]
+        return GarbageReport(
+            dry_run,
+            blobs=sum(not is_pack(info.key) for info in objects),
+            packs=sum(is_pack(info.key) for info in objects),
+            table_files=len(self.files),
+            unfinished=len(self.unfinished),
+            bytes=sum(info.size for info in everything),
+            locations=tuple(urls[:LISTED_AT_MOST]),
+            files_read=marker.files_read,
+        )
+
+
+def _collected(
+    lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Sign, at: Step
+) -> GarbageReport:
+    store = lake.blobs.backend
+    found = _find(lake, marker, grace, sign.modified)
+    at("marked")
+    doom(sign, found.objects)
+    at("doomed")
+    if savers := wait_for_savers(store, sign, patience.total_seconds(), lambda: at("waiting")):
+        return GarbageReport(
+            False, postponed=f"{savers} saves were still at work after {patience}", files_read=marker.files_read
+        )
+    at("waited")
+    now = marker.mark()
+    at("marked again")
+    gone = replace(
+        found,
+        objects=sweep(store, sign, spared(store, found.objects, found.live.digests, now.digests), at),
+        files=_remove(lake, found.files, now, sign),
+        unfinished=_dropped(lake, found.unfinished, sign),
+    )
+    store.index.refresh()
+    remove_dead(store.objects, LEASES, sign.modified)
+    report = gone.report(False, marker)
+    logger.info("collected %d bytes of garbage: %s", report.bytes, report)
+    return report if sign.alive else replace(report, postponed="the collector lost contact with the store")
+
+
+def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Found:
+    """What can go, judged by the clock of the store, which showed ``since``."""
+    live = marker.mark()
+    store, least = lake.blobs.backend, max(grace, LEAST_GRACE)
+    inventory = Inventory.of(store, live.digests)
+    return _Found(
+        lake,
+        live,
+        inventory.unneeded(lambda info: since - info.modified < grace.total_seconds()),
+        _orphans(lake, live, since - least.total_seconds()),
+        list(leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
+    )
+
+
+def _table_files(lake: Lake) -> Iterator[ObjectInfo]:
+    """The files in the folders that lakefeed has made for tables, whether these tables are still there or not."""
+    warehouse = lake.settings.warehouse.rstrip("/")
+    place, filesystem = _filesystem(lake)
+    for info in filesystem.get_file_info(FileSelector(place, allow_not_found=True, recursive=True)):
+        below = info.path[len(place) :].strip("/")
+        if info.type == FileType.File and OF_A_TABLE.fullmatch(below):
+            yield ObjectInfo(f"{warehouse}/{below}", info.size or 0, (info.mtime_ns or 0) / 1e9)
+
+
+def _filesystem(lake: Lake) -> tuple[str, FileSystem]:
+    """Where the warehouse is, and what it is read with."""
+    from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
+
+    warehouse = lake.settings.warehouse.rstrip("/")
+    io = load_file_io({**lake.catalog.properties}, warehouse)
+    if not isinstance(io, PyArrowFileIO):
+        raise UnsupportedError(
+            f"the warehouse {warehouse!r} is read with {type(io).__name__}, which cannot list files; garbage is found "
+            "where PyIceberg's PyArrowFileIO reads it"
+        )
+    scheme, host, path = PyArrowFileIO.parse_location(warehouse, io.properties)
+    return path.rstrip("/"), io.fs_by_scheme(scheme, host)
+
+
+def _orphans(lake: Lake, live: Live, before: float) -> list[ObjectInfo]:
+    named = {_tail(path) for path in live.files}
+    return [info for info in _table_files(lake) if info.modified <= before and _tail(info.key) not in named]
+
+
+def _tail(location: str) -> str:
+    """A file's location below the warehouse: the folder of a table is unique, how the rest is spelt is not."""
+    return "/".join(location.rsplit("/", 4)[-4:])
+
+
+def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[ObjectInfo]:
+    """Removes files of tables; those that are gone."""
+    named = {_tail(path) for path in now.files}
+    place, filesystem = _filesystem(lake)
+    gone = []
+    for info in files:
+        if _tail(info.key) in named:
+            continue
+        if not sign.alive:
+            break
+        with suppress(FileNotFoundError):
+            filesystem.delete_file(f"{place}/{_tail(info.key)}")
+        _remove_empty(local_path(info.key))
+        gone.append(info)
+    return gone
+
+
+def _remove_empty(path: Path | None) -> None:
+    """Removes the folders of a file that was the last in them, up to that of the table."""
+    for folder in list(path.parents)[:2] if path is not None else ():
+        try:
+            folder.rmdir()
+        except OSError:  # it is not empty, or gone already
+            return
+
+
+def _dropped(lake: Lake, files: list[ObjectInfo], sign: Sign) -> list[ObjectInfo]:
+    """Removes what killed processes were writing; those that are gone."""
+    gone = []
+    for info in files:
+        if sign.alive:
+            lake.blobs.backend.objects.delete(info.key)
+            gone.append(info)
+    return gone
