@@ -1,0 +1,222 @@
+"""A save that meets contents which a collector is about to delete: every order of their steps."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.catalog import create
+from lakefeed.catalog.lake import Lake
+from lakefeed.config import Settings
+from lakefeed.garbage import GarbageReport, collect
+from lakefeed.media.store import Storing
+from lakefeed.ops import Scan, StoreFiles
+from lakefeed.run.local import Local
+from lakefeed.sources.memory import MemorySource
+from lakefeed.storage.leases import LIFE_SECONDS
+from lakefeed.storage.seen import SeenFiles
+from tests.sdk.media.pictures import write
+from tests.sdk.test_garbage import age, collected, contents, files_of, save
+
+SMALL, LARGE = b"small", b"l" * (2 << 20)
+OF_A_SAVE = ["leased", "looked", "flushed"]
+OF_A_COLLECTION = ["begun", "marked", "doomed", "waiting", "waited", "marked again", "packs/", "sha256/"]
+SECONDS = 30
+
+
+class Stop:
+    """A hook that stops its thread the first time it comes to a step, until it may go on."""
+
+    def __init__(self, step: str | None = None) -> None:
+        self.step = step
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, step: str) -> None:
+        if self.step is not None and step.startswith(self.step) and not self.reached.is_set():
+            self.reached.set()
+            assert self.go.wait(SECONDS)
+
+
+def another_machine(tmp_path: Path) -> Lake:
+    """The same lake, seen from a machine with a cache of its own."""
+    return Lake(Settings.load(cache_dir=tmp_path / f"cache-{time.time_ns()}"))
+
+
+def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
+    """Saves the contents of the dataset that was deleted, as ``Dataset.save`` does."""
+    lake = another_machine(tmp_path)
+    rows = pa.table({"file": [write(tmp_path / "again" / "s.bin", SMALL), write(tmp_path / "again" / "l.bin", LARGE)]})
+    with lake.blobs.saving(at) as saving:
+        plan = StoreFiles(Scan(MemorySource(rows)), Storing({"file": "file"}, saving, SeenFiles(lake.settings.cache)))
+        with closing(Local(lake.settings).batches(plan)) as batches:
+            create(lake, "again", plan.schema, batches, guard=saving.require_alive)
+    lake.close()
+
+
+def collect_now(tmp_path: Path, at: Callable[[str], object]) -> GarbageReport:
+    lake = another_machine(tmp_path)
+    try:
+        return collect(lake, False, dt.timedelta(0), dt.timedelta(seconds=SECONDS), at)
+    finally:
+        lake.close()
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> None:
+    """A lake with a pack and a large blob that no version names any more."""
+    save("gone", tmp_path, SMALL, LARGE)
+    Dataset("gone").delete()
+
+
+@pytest.mark.usefixtures("doomed")
+@pytest.mark.parametrize("of_save", OF_A_SAVE)
+@pytest.mark.parametrize("of_collection", OF_A_COLLECTION)
+@pytest.mark.parametrize("first", ["save", "collection"])
+def test_gc_race(first: str, of_save: str, of_collection: str, tmp_path: Path) -> None:
+    """One goes as far as its step, then the other as far as its own, then both to their end."""
+    saver, collector = Stop(of_save), Stop(of_collection)
+
+    def collecting(step: str) -> None:
+        if step == "waiting":  # for this save, which must not wait for the collection in turn
+            saver.go.set()
+        collector(step)
+
+    with ThreadPoolExecutor(2) as threads:
+        if first == "save":
+            saving = threads.submit(save_again, tmp_path, saver)
+            assert saver.reached.wait(SECONDS)
+            collection = threads.submit(collect_now, tmp_path, collecting)
+            _wait(collector.reached, collection)
+            saver.go.set()
+            saving.result(SECONDS) if of_collection != "waiting" else None
+            collector.go.set()
+        else:
+            collection = threads.submit(collect_now, tmp_path, collecting)
+            _wait(collector.reached, collection)
+            saving = threads.submit(save_again, tmp_path, saver)
+            _wait(saver.reached, saving)
+            collector.go.set()
+            collection.result(SECONDS)
+            saver.go.set()
+        saving.result(SECONDS)
+        report = collection.result(SECONDS)
+    assert report.postponed is None
+    assert contents("again") == [SMALL, LARGE]
+    assert collected().postponed is None
+    assert contents("again") == [SMALL, LARGE]
+
+
+def _wait(reached: threading.Event, task: object) -> None:
+    """Until the step is reached, or the task has ended without it."""
+    ends = time.monotonic() + SECONDS
+    while not reached.wait(0.01) and not task.done():  # type: ignore[attr-defined]
+        assert time.monotonic() < ends
+
+
+@pytest.mark.usefixtures("doomed")
+def test_gc_does_nothing_where_a_save_takes_too_long(home: Path, tmp_path: Path) -> None:
+    before = files_of(home)
+    with Lake.current().blobs.saving():
+        assert collected().postponed == "1 saves were still at work after 0:00:00"
+    assert files_of(home) == before
+    assert collected().packs == 1
+
+
+@pytest.mark.usefixtures("doomed")
+def test_gc_one_at_a_time(tmp_path: Path) -> None:
+    reports: list[GarbageReport] = []
+
+    def other(step: str) -> None:
+        if step == "doomed":
+            reports.append(collect_now(tmp_path, lambda step: None))
+
+    assert collect_now(tmp_path, other).packs == 1
+    assert reports[0].postponed == "another collector is at work"
+
+
+@pytest.mark.usefixtures("doomed")
+def test_gc_records_that_are_copied_from_a_dataset_that_goes(home: Path, tmp_path: Path) -> None:
+    """The rows name contents that are not added, and the table they come from is deleted meanwhile."""
+    source = save("source", tmp_path, b"other small", b"m" * (2 << 20))
+    rows = source.to_arrow()
+    Dataset("source").delete()
+
+    def copying(step: str) -> None:
+        if step == "marked again":
+            Dataset.from_arrow(rows).save("copy")
+
+    assert collect_now(tmp_path, copying).packs == 2
+    assert contents("copy") == [b"other small", b"m" * (2 << 20)]
+
+
+KILLED = """
+import datetime as dt, os, signal, sys
+from lakefeed import Dataset
+from lakefeed.catalog.lake import Lake
+from lakefeed.garbage import collect
+what, step = sys.argv[1], sys.argv[2]
+
+def at(now):
+    if now.startswith(step):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if what == "collect":
+    collect(Lake.current(), False, dt.timedelta(0), dt.timedelta(0), at)
+else:
+    with Lake.current().blobs.saving(at) as saving:
+        saving.add({bytes(32): b"not its digest, and never read"})
+        saving.put(b"k" * (2 << 20))
+        saving.flush()
+        at("committing")
+"""
+
+
+def killed(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", ["looked", "committing"])
+def test_gc_a_killed_save_leaves_garbage_until_its_lease_ends(step: str, home: Path, tmp_path: Path) -> None:
+    save("kept", tmp_path, b"a")
+    killed("save", step)
+    assert collected().postponed == "1 saves were still at work after 0:00:00"
+    then = time.time() - LIFE_SECONDS - 1
+    for lease in (home / "blobs" / "leases").iterdir():
+        os.utime(lease, (then, then))
+    report = collected()
+    assert (report.postponed, report.packs, report.blobs) == (None, *((1, 1) if step == "committing" else (0, 0)))
+    assert not [key for key in files_of(home) if key.startswith(("blobs/leases", "blobs/doomed"))]
+    assert contents("kept") == [b"a"]
+
+
+@pytest.mark.usefixtures("doomed")
+@pytest.mark.parametrize("step", OF_A_COLLECTION)
+def test_gc_a_killed_collection_is_finished_by_the_next(step: str, home: Path, tmp_path: Path) -> None:
+    save("kept", tmp_path, b"a", LARGE + b"kept")
+    if step == "waiting":
+        return  # nobody to wait for
+    killed("collect", step)
+    assert contents("kept") == [b"a", LARGE + b"kept"]
+    save_again(tmp_path, lambda step: None)  # under the list that the killed one left
+    assert contents("again") == [SMALL, LARGE]
+    assert collected().postponed == "another collector is at work"
+    age(home, hours=LIFE_SECONDS / 3600 + 0.01)
+    assert collected().postponed is None
+    assert contents("kept") == [b"a", LARGE + b"kept"]
+    assert contents("again") == [SMALL, LARGE]
+    assert collected().bytes == 0
+    assert not [key for key in files_of(home) if key.startswith(("blobs/leases", "blobs/doomed"))]
