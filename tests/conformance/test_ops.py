@@ -38,6 +38,7 @@ from lakefeed.ops import (
     Sort,
     SplitByKey,
     SplitByPlace,
+    StoreFiles,
     Stride,
     Take,
     WithColumn,
@@ -129,7 +130,7 @@ OPS = [op for op in MAKERS if op is not LoadFiles]
 
 
 def test_every_operation_is_here() -> None:
-    assert set(MAKERS) | {Scan} == {getattr(ops, name) for name in ops.__all__}
+    assert set(MAKERS) | {Scan, StoreFiles} == {getattr(ops, name) for name in ops.__all__}
     assert all(inspect.getdoc(op) for op in MAKERS)
 
 
