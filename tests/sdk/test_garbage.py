@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, MissingFileError
 from lakefeed.storage.packs import is_pack
 from tests.sdk.media.pictures import write
+from tests.sdk.s3 import new_bucket, s3_server
 
 NOW = dt.timedelta(0)
 
@@ -139,6 +142,24 @@ def test_gc_a_failed_save_leaves_nothing_but_whole_packs(home: Path, tmp_path: P
         Dataset.from_dict({"file": paths}).save("one", column_types={"file": "file"})
     assert not files_of(home)
     assert not files_of(home, "warehouse")
+
+
+@pytest.mark.parametrize("kind", ["memory", "s3"])
+def test_gc_in_an_object_store(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() if kind == "s3" else nullcontext({}) as options:
+        url = f"{new_bucket(options, tmp_path.name[-20:].replace('_', '-'))}" if kind == "s3" else "memory://gc-test"
+        monkeypatch.setenv("LAKEFEED__BLOBS__URL", f"{url}/blobs")
+        monkeypatch.setenv("LAKEFEED__BLOBS__OPTIONS", json.dumps(options))
+        save("kept", tmp_path, b"a", b"x" * (2 << 20))
+        save("gone", tmp_path, b"b", b"y" * (2 << 20))
+        Dataset("gone").delete()
+        assert collect_garbage().bytes == 0
+        assert collect_garbage(grace=NOW).bytes > 2 << 20
+        report = collected()
+        assert (report.packs, report.blobs, report.postponed) == (1, 1, None)
+        assert contents("kept") == [b"a", b"x" * (2 << 20)]
+        objects = Lake.current().blobs.backend.objects
+        assert [len(list(objects.list(folder))) for folder in ("packs", "sha256", "leases", "doomed")] == [1, 1, 0, 0]
 
 
 def test_gc_bad_arguments() -> None:
