@@ -2,8 +2,8 @@
 
     python sdk/benchmarks/media_save.py [files] [bytes]
 
-The baseline reads every file, hashes it with SHA-256 and writes it to one file, which is synced at the end as a save is;
-it is taken before and after, in the same run.
+The baseline reads every file, hashes it with SHA-256 and writes it to one file, which is synced at the end as a save
+is; it is taken before and after, in the same run.
 """
 
 from __future__ import annotations

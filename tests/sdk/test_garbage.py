@@ -11,7 +11,7 @@ import pytest
 
 from lakefeed import Dataset, GarbageReport, collect_garbage
 from lakefeed.catalog.lake import Lake
-from lakefeed.errors import InvalidArgumentError, MissingFileError
+from lakefeed.errors import InvalidArgumentError, MissingFileError, UnsupportedError
 from lakefeed.storage.packs import is_pack
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
@@ -140,7 +140,7 @@ def test_gc_a_failed_save_leaves_nothing_but_whole_packs(home: Path, tmp_path: P
     paths = [write(tmp_path / "a.bin", b"a"), str(tmp_path / "missing.bin")]
     with pytest.raises(MissingFileError, match=r"column 'file', row 1: .*missing\.bin"):
         Dataset.from_dict({"file": paths}).save("one", column_types={"file": "file"})
-    assert not files_of(home)
+    assert [name.split("/")[1] for name in files_of(home)] == ["lakes"]
     assert not files_of(home, "warehouse")
 
 
@@ -160,6 +160,17 @@ def test_gc_in_an_object_store(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         assert contents("kept") == [b"a", b"x" * (2 << 20)]
         objects = Lake.current().blobs.backend.objects
         assert [len(list(objects.list(folder))) for folder in ("packs", "sha256", "leases", "doomed")] == [1, 1, 0, 0]
+
+
+def test_gc_a_store_that_two_lakes_share_is_left_alone(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED__BLOBS__URL", str(tmp_path / "shared"))
+    save("one", tmp_path, b"a")
+    monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "another"))
+    save("two", tmp_path, b"b")
+    with pytest.raises(UnsupportedError, match=r"also belongs to .*the sql catalog sqlite:///.*/home/catalog.db"):
+        collect_garbage()
 
 
 def test_gc_bad_arguments() -> None:

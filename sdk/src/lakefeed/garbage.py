@@ -17,7 +17,7 @@ from pyiceberg.io import load_file_io
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.live import Live, Marker
-from lakefeed.errors import InvalidArgumentError, UnsupportedError
+from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
 from lakefeed.storage.collector import (
     Held,
     Inventory,
@@ -29,7 +29,7 @@ from lakefeed.storage.collector import (
     sweep,
     wait_for_savers,
 )
-from lakefeed.storage.leases import LEASES, Sign, remove_dead
+from lakefeed.storage.leases import LEASES, Sign, other_lakes, remove_dead
 from lakefeed.storage.objects import ObjectInfo
 from lakefeed.storage.packs import is_pack
 from lakefeed.storage.saving import Step, nothing
@@ -86,6 +86,7 @@ def collect_garbage(
 
     Raises:
         FileError: a file of a table, or the store, cannot be read. Nothing was removed.
+        UnsupportedError: another lake has saved into the same blob store.
         InvalidArgumentError: a negative time.
 
     Example:
@@ -101,6 +102,11 @@ def collect(
     lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: Step = nothing
 ) -> GarbageReport:
     """As `collect_garbage`; ``at`` is called with the name of each point at which others may come in between."""
+    if others := other_lakes(lake.blobs.backend.objects, lake.blobs.lake):
+        raise UnsupportedError(
+            f"the blob store {lake.blobs.url!r} also belongs to {listed(others)}, whose blobs cannot be told from "
+            "garbage. Give each lake a store of its own; remove the mark of one that is no more"
+        )
     marker = Marker(lake)
     if dry_run:
         found = _find(lake, marker, grace, time.time())

@@ -95,7 +95,9 @@ class Lake:
 
                 settings = self.settings
                 packing = Packing(settings.blobs.pack_below_bytes, settings.blobs.pack_bytes)
-                self._blobs = BlobStore(settings.blob_url, settings.cache, settings.blobs.options, packing)
+                self._blobs = BlobStore(
+                    settings.blob_url, settings.cache, settings.blobs.options, packing, _told_apart(settings)
+                )
             return self._blobs
 
     def identifier(self, name: str) -> tuple[str, str]:
@@ -224,6 +226,12 @@ def _connect(settings: Settings) -> Catalog:
         catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)
     _ensure_namespace(catalog, settings.catalog.namespace)
     return catalog
+
+
+def _told_apart(settings: Settings) -> str:
+    """What tells the catalog from all others, without a password."""
+    uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
+    return f"the {settings.catalog.type} catalog {uri}, warehouse {settings.warehouse}"
 
 
 def _check_location(warehouse: str) -> None:

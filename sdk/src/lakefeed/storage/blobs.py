@@ -28,7 +28,8 @@ class BlobStore:
     """Blobs at ``url`` (a local path, or any URL of fsspec), with verified local copies under ``cache_dir``.
 
     Cheap to make: nothing is read, written or connected to before the first call. Picklable, safe between threads,
-    processes and forks. ``options`` go to fsspec as they are.
+    processes and forks. ``options`` go to fsspec as they are. ``lake`` says whose store
+    it is, so that nobody else takes what is in it for garbage.
 
     Example:
         >>> from pathlib import Path
@@ -44,6 +45,7 @@ class BlobStore:
     cache_dir: Path
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     packing: Packing = field(default_factory=Packing)
+    lake: str = field(default="", repr=False)
 
     def put_file(self, path: str | os.PathLike[str], *, sync: bool = True) -> Blob:
         """The name of the file's bytes, which are stored now if they were not; read in pieces.
@@ -80,7 +82,7 @@ class BlobStore:
             >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
             b'abc'
         """
-        return Saving(self.backend, self.url, self.cache_dir, self.packing, at)
+        return Saving(self.backend, self.url, self.lake, self.cache_dir, self.packing, at)
 
     @contextmanager
     def working(self) -> Iterator[Callable[[], None]]:

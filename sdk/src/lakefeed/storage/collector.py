@@ -1,4 +1,4 @@
-"""Which objects of a store nobody needs, and the protocol by which they are deleted; docs/decisions/0009-garbage.md."""
+"""Which objects of a store nobody needs, and the protocol by which they are deleted; docs/decisions/0011-garbage.md."""
 
 from __future__ import annotations
 

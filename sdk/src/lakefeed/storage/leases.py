@@ -1,11 +1,12 @@
 """Who is at work in a store: leases of those who save, and the list of what a collector is about to delete.
 
 A store has no locks. What makes deleting safe is that each side says what it does *before* it looks at what the other
-side does; docs/decisions/0009-garbage.md goes through the interleavings.
+side does; docs/decisions/0011-garbage.md goes through the interleavings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 LEASES: Final = "leases"
 DOOMED: Final = "doomed"
+LAKES: Final = "lakes"
 
 LIFE_SECONDS: Final = 600.0
 """A sign of life that is older, by the store's clock, is that of a process that died."""
@@ -106,6 +108,33 @@ def lease(objects: Objects, at_once: bool = True) -> Sign:
         FileError: the store cannot be written to.
     """
     return _sign(objects, LEASES, {"host": platform.node(), "pid": os.getpid()}).begin(at_once)
+
+
+def mark_lake(objects: Objects, lake: str) -> None:
+    """Leaves the mark of a lake that saves into this store; ``lake`` tells it from others."""
+    if not lake:
+        return
+    key = _mark(lake)
+    if objects.url(key) in _marked:
+        return
+    try:
+        objects.info(key)
+    except FileNotFoundError:
+        objects.write(key, json.dumps({"lake": lake}).encode())
+    _marked.add(objects.url(key))
+
+
+def other_lakes(objects: Objects, lake: str) -> list[str]:
+    """The other lakes that have saved into this store, and where their marks are."""
+    others = [mark.key for mark in objects.list(LAKES) if mark.key != _mark(lake)]
+    return [f"{json.loads(objects.read(key))['lake']} ({objects.url(key)})" for key in others]
+
+
+def _mark(lake: str) -> str:
+    return f"{LAKES}/{hashlib.sha256(lake.encode()).hexdigest()[:16]}.json"
+
+
+_marked: set[str] = set()
 
 
 def doom_list(objects: Objects) -> Sign:

@@ -55,21 +55,21 @@ class PackIndex:
         """Where the content of that raw SHA-256 lies, as far as is known here."""
         return next(iter(self.find_all([digest]).values()), None)
 
-    def find_all(self, digests: Sequence[bytes], avoid: Collection[str] = ()) -> dict[bytes, Place]:
-        """As ``find``, for many at once; packs to ``avoid`` do not count."""
+    def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, Place]:
+        """As ``find``, for many at once; in some packs ``only``."""
         rows = self._database.look_up(
             "SELECT sha256, key, start, length FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN", digests
         )
-        return {digest: Place(key, start, length) for digest, key, start, length in rows if key not in avoid}
+        return {digest: Place(key, start, length) for digest, key, start, length in rows if only is None or key in only}
 
-    def refresh(self, seen: int | None = None) -> None:
-        """Reads the ends of packs that are new, forgets those that are gone.
+    def refresh(self, seen: int | None = None) -> frozenset[str]:
+        """Reads the ends of packs that are new, forgets those that are gone; the keys of those that are there.
 
         With ``seen``: does nothing where another thread has done so since that number was taken.
         """
         with self._refreshing:
             if seen is not None and seen != self._seen:
-                return
+                return frozenset()
             listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack(info.key)}
             known = set(self.packs())
             for key in listed.keys() - known:
@@ -77,6 +77,7 @@ class PackIndex:
             if gone := known - listed.keys():
                 self._forget(gone)
             self._seen += 1
+            return frozenset(listed)
 
     def packs(self) -> dict[str, int]:
         """The packs that are known, and their sizes."""

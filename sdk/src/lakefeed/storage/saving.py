@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
 from lakefeed.storage.atomic import aside
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes
-from lakefeed.storage.leases import Sign, doomed, lease, require_alive
+from lakefeed.storage.leases import Sign, doomed, lease, mark_lake, require_alive
 from lakefeed.storage.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.packed import PackedBlobs
 from lakefeed.storage.packs import MOST_ENTRIES, PackWriter, new_pack
@@ -58,15 +58,19 @@ class Saving:
     ``known``, ``add`` and ``flush`` are for one thread; ``put_alone`` may be called from several.
     """
 
-    def __init__(self, store: PackedBlobs, url: str, cache_dir: Path, packing: Packing, at: Step = nothing) -> None:
+    def __init__(
+        self, store: PackedBlobs, url: str, lake: str, cache_dir: Path, packing: Packing, at: Step = nothing
+    ) -> None:
         self._store = store
         self._what = f"cannot write to the blob store {url!r}"
+        self._lake = lake
         self._packing = packing
         self._cache_dir = cache_dir
         self._at = at
         self._stack = ExitStack()
         self._lease: Sign | None = None
-        self._doomed: Collection[str] = frozenset()
+        self._doomed: frozenset[str] = frozenset()
+        self._trusted: set[str] = set()
         self._pack: _Pack | None = None
         self._complete: list[tuple[_Pack, Future[None]]] = []
         self._alone: set[str] = set()
@@ -80,7 +84,9 @@ class Saving:
             self._at("leased")
             # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
             self._doomed = doomed(self._store.objects, self._lease.modified)
-            self._store.index.refresh()
+            # Of the index, which others write to as well, only packs count that were there after all that.
+            self._trusted = set(self._store.index.refresh() - self._doomed)
+            mark_lake(self._store.objects, self._lake)
             self._at("looked")
             self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
@@ -111,7 +117,7 @@ class Saving:
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
-        found = set(self._store.index.find_all(digests, self._doomed))
+        found = set(self._store.index.find_all(digests, self._trusted))
         packs = [pack for pack, _ in self._complete] + ([self._pack] if self._pack is not None else [])
         found |= {digest for digest in digests if any(digest in pack.writer for pack in packs)}
         if self._store.alone.near:
@@ -127,7 +133,7 @@ class Saving:
         if not self._doomed:
             return
         found = self._store.index.find_all(list(digests))
-        sure = self._store.index.find_all(list(digests), self._doomed)
+        sure = self._store.index.find_all(list(digests), self._trusted)
         for digest in digests:
             in_danger = digest in found or self._store.alone.key(digest.hex()) in self._doomed
             if digest not in sure and in_danger and not self._stands_alone(digest.hex()):
@@ -207,7 +213,7 @@ class Saving:
             digest, size = pack.writer.add_pieces(iter(lambda: source.read(CHUNK_BYTES), b""))
             if not self.known_alone(digest.hex()):
                 pack.writer.finish()
-                pack.upload()
+                self._upload(pack)
         finally:
             pack.drop()
         return Blob(digest.hex(), size)
@@ -222,7 +228,10 @@ class Saving:
         assert pack is not None
         self._settle(UPLOADS - 1)
         pack.writer.finish()
-        self._complete.append((pack, self._uploads.submit(pack.upload)))
+        self._complete.append((pack, self._uploads.submit(self._upload, pack)))
+
+    def _upload(self, pack: _Pack) -> None:
+        self._trusted.add(pack.upload())
 
     def _settle(self, most: int) -> None:
         """Waits until at most so many packs are on their way."""
@@ -258,11 +267,13 @@ class _Pack:
         self._synced = self.writer.size
         self._syncing = threads.submit(os.fdatasync, self.writer.stream.fileno())
 
-    def upload(self) -> None:
+    def upload(self) -> str:
+        """Makes it an object of the store; its key."""
         key = new_pack()
         self._store.objects.upload(key, self._path)
         contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
         self._store.index.add(self._store.objects.info(key), contents)
+        return key
 
     def drop(self) -> None:
         """Closes the local file and removes it, if it is still there."""
