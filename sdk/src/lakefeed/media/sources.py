@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -23,8 +22,7 @@ CopyFiles: TypeAlias = Literal["auto"] | bool
 Record: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One content to be stored: the row that first names it, and its path, its URL (``text``) or its bytes."""
 
     column: str
@@ -96,19 +94,21 @@ class FileColumn:
 
     def finished(self, stored: Sequence[Stored], stats: Sequence[Record]) -> pa.StructArray:
         """The records, given what became of each of ``sources``."""
-        records = [
-            self._record(source, *outcome, found)
-            for source, outcome, found in zip(self.sources, stored, stats, strict=True)
-        ]
+        if not (self._named or is_bytes(self._cells.type)) and isinstance(self._cells, pa.StructArray):
+            return self._cells
+        records = self._stored_records(stored, stats)
         if is_bytes(self._cells.type):
-            following = iter(records)
-            valid = self._cells.is_valid().to_pylist()
-            return from_records([next(following) if is_there else None for is_there in valid], self.kind)
-        by_text: dict[str | None, Record | None] = {
-            source.text: {"url": _reference(source)} for source in self._named if not self._is_copied(source)
-        }
-        by_text |= {source.text: record for source, record in zip(self.sources, records, strict=True)}
-        return self._merged([by_text.get(text) for text in self._texts])
+            return _spread(records, _following(self._cells.is_valid().to_pylist()))
+        references = [source for source in self._named if not self._is_copied(source)]
+        if references:
+            records = pa.concat_arrays([records, from_records([{"url": _reference(s)} for s in references], self.kind)])
+        places = {source.text: place for place, source in enumerate((*self.sources, *references))}
+        found = _spread(records, [None if text is None else places[text] for text in self._texts])
+        if isinstance(self._cells, pa.StructArray):
+            cells: pa.Array[Any] = self._cells
+            merged = [_over(*pair) for pair in zip(cells.to_pylist(), _values(found), strict=True)]
+            return from_records(merged, self.kind)
+        return found
 
     def _is_copied(self, source: Source) -> bool:
         return self._copy is True or (self._copy == "auto" and source.path is not None)
@@ -119,27 +119,45 @@ class FileColumn:
             return cast("list[str | None]", pc.if_else(sha256.is_null(), url, None).to_pylist())
         return [] if is_bytes(self._cells.type) else self._cells.to_pylist()
 
-    def _merged(self, records: list[Record | None]) -> pa.StructArray:
-        """The records; over those that were there, where the column holds records."""
-        if not isinstance(self._cells, pa.StructArray):
-            return from_records(records, self.kind)
-        if not any(records):
-            return self._cells
-        cells: pa.Array[Any] = self._cells
-        return from_records([_over(*pair) for pair in zip(cells.to_pylist(), records, strict=True)], self.kind)
-
-    def _record(
-        self, source: Source, sha256: bytes, size: int, head: bytes, probe: str | bytes | pa.Buffer, stats: Record
-    ) -> Record:
-        filename = _file_name(source.text) if source.text is not None else None
-        return {
-            "url": source.text if source.path is None else None,
-            "sha256": sha256.hex(),
-            "size": size,
-            "content_type": self.kind.sniff(head) or _claimed(self.kind, _endings(filename or "")),
-            "filename": filename,
-            **stats,
+    def _stored_records(self, stored: Sequence[Stored], stats: Sequence[Record]) -> pa.StructArray:
+        """The records of what was stored, made column by column: there may be many."""
+        names = [None if source.text is None else _file_name(source.text) for source in self.sources]
+        sniff, kind = self.kind.sniff, self.kind
+        columns: dict[str, list[Any]] = {
+            "url": [source.text if source.path is None else None for source in self.sources],
+            "sha256": [content.sha256.hex() for content in stored],
+            "size": [content.size for content in stored],
+            "content_type": [
+                sniff(content.head) or _claimed(kind, _endings(name or ""))
+                for content, name in zip(stored, names, strict=True)
+            ],
+            "filename": names,
         }
+        known = any(stats)
+        columns |= {field.name: [found.get(field.name) for found in stats] for field in kind.stat_fields if known}
+        arrays = [
+            pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(stored), field.type)
+            for field in kind.struct
+        ]
+        return pa.StructArray.from_arrays(arrays, fields=list(kind.struct))
+
+
+def _spread(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructArray:
+    """The record of each place, null for None."""
+    if len(places) == len(records) and all(place == row for row, place in enumerate(places)):
+        return records
+    spread = records.take(pa.array(places, pa.int64()))
+    assert isinstance(spread, pa.StructArray), "records"
+    return spread
+
+
+def _following(valid: Sequence[Any]) -> list[int | None]:
+    places = iter(range(len(valid)))
+    return [next(places) if is_there else None for is_there in valid]
+
+
+def _values(records: pa.Array[Any]) -> list[Any]:
+    return records.to_pylist()
 
 
 def _contents(cells: pa.Array[Any], name: str, first_row: int) -> Iterator[Source]:

@@ -118,8 +118,8 @@ class Saving:
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
         found = set(self._store.index.find_all(digests, self._trusted))
-        packs = [pack for pack, _ in self._complete] + ([self._pack] if self._pack is not None else [])
-        found |= {digest for digest in digests if any(digest in pack.writer for pack in packs)}
+        for pack in [*(pack for pack, _ in self._complete), *([self._pack] if self._pack is not None else [])]:
+            found |= pack.writer.contents.keys() & set(digests)
         if self._store.alone.near:
             found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
         return found

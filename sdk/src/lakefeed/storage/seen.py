@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -46,7 +45,7 @@ class SeenFiles:
 
     def find(self, files: Sequence[tuple[str, os.stat_result]]) -> list[Seen | None]:
         """What each of the files holds, if it has not changed since it was seen."""
-        keys = [_key(path) for path, _ in files]
+        keys = [os.fsencode(path) for path, _ in files]
         rows = self._database.look_up("SELECT path, status, sha256, head FROM files WHERE path IN", keys)
         known = {key: (status, Seen(sha256, head)) for key, status, sha256, head in rows}
         found: list[Seen | None] = []
@@ -58,7 +57,7 @@ class SeenFiles:
     def add(self, files: Iterable[tuple[str, os.stat_result, int, Seen]]) -> None:
         """Notes files with their status and the time (ns) before they were read; one just written to is left out."""
         rows = [
-            (_key(path), _identity(status), seen.sha256, seen.head)
+            (os.fsencode(path), _identity(status), seen.sha256, seen.head)
             for path, status, read_ns, seen in files
             if read_ns - status.st_mtime_ns > RACY_NS
         ]
@@ -81,10 +80,6 @@ class SeenFiles:
             connection.executemany(query, rows)
 
         self._database.write(work)
-
-
-def _key(path: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
 
 
 def _identity(status: os.stat_result) -> bytes:
