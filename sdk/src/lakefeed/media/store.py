@@ -155,12 +155,15 @@ def store_column(
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The rows in batches that are worth the trouble, and not too large to be held a few at a time."""
     small: list[pa.RecordBatch] = []
+    rows = size = 0
     for batch in batches:
         for start in range(0, batch.num_rows, GROUP_ROWS):
-            small.append(batch.slice(start, GROUP_ROWS))
-            if sum(part.num_rows for part in small) >= GROUP_ROWS or sum(part.nbytes for part in small) >= GROUP_BYTES:
+            part = batch.slice(start, GROUP_ROWS)
+            small.append(part)
+            rows, size = rows + part.num_rows, size + part.nbytes
+            if rows >= GROUP_ROWS or size >= GROUP_BYTES:
                 yield _joined(small)
-                small = []
+                small, rows, size = [], 0, 0
     if small:
         yield _joined(small)
 

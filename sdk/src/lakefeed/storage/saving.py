@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
@@ -74,6 +75,8 @@ class Saving:
         self._pack: _Pack | None = None
         self._complete: list[tuple[_Pack, Future[None]]] = []
         self._alone: set[str] = set()
+        self._scratch: Path | None = None
+        self._lock = Lock()
         self._shards: dict[str, set[str]] = {}
         self.bytes_added = 0
 
@@ -88,7 +91,6 @@ class Saving:
             self._trusted = set(self._store.index.refresh() - self._doomed)
             mark_lake(self._store.objects, self._lake)
             self._at("looked")
-            self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
             self._stack.callback(self._uploads.shutdown)
             self._stack = self._stack.pop_all()
@@ -112,8 +114,11 @@ class Saving:
 
     @property
     def scratch(self) -> Path:
-        """A folder for what is only needed during this save; it goes with it."""
-        return self._scratch
+        """A folder for what is only needed during this save; it goes with it. Made when it is first asked for."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
+            return self._scratch
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
@@ -221,7 +226,7 @@ class Saving:
     def _new_pack(self) -> _Pack:
         objects = self._store.objects
         local = isinstance(objects, LocalObjects)
-        return _Pack(self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self._scratch, local)
+        return _Pack(self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self.scratch, local)
 
     def _complete_pack(self) -> None:
         pack, self._pack = self._pack, None
@@ -240,6 +245,9 @@ class Saving:
             task.result()
             self._complete.pop(0)
             pack.drop()
+
+
+_sync = getattr(os, "fdatasync", os.fsync)  # not everywhere
 
 
 class _Pack:
@@ -265,7 +273,7 @@ class _Pack:
             return
         self.writer.stream.flush()
         self._synced = self.writer.size
-        self._syncing = threads.submit(os.fdatasync, self.writer.stream.fileno())
+        self._syncing = threads.submit(_sync, self.writer.stream.fileno())
 
     def upload(self) -> str:
         """Makes it an object of the store; its key."""
