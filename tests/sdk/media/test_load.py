@@ -12,14 +12,16 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
 from lakefeed.media import load_column, store_column
-from lakefeed.storage import BlobStore
+from lakefeed.storage import BlobStore, Packing
 from lakefeed.storage.hashing import sha256_bytes
 from tests.sdk.media.pictures import encoded, write
+
+ALONE = Packing(below=0)  # a blob is a file that a test can harm
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> BlobStore:
-    return BlobStore(str(tmp_path / "blobs"), tmp_path / "cache")
+    return BlobStore(str(tmp_path / "blobs"), tmp_path / "cache", packing=ALONE)
 
 
 def load(column: pa.Array, mode: str, store: BlobStore, **options: Any) -> list[Any]:
@@ -110,7 +112,7 @@ class SlowFileSystem(MemoryFileSystem):
 
 def test_a_fetch_that_hangs_is_given_up(tmp_path: Path) -> None:
     fsspec.register_implementation("slowmemory", SlowFileSystem, clobber=True)
-    store = BlobStore(f"slowmemory://{tmp_path.name}", tmp_path / "cache")
+    store = BlobStore(f"slowmemory://{tmp_path.name}", tmp_path / "cache", packing=ALONE)
     column = saved(store, [write(tmp_path / f"{text}.png", text.encode()) for text in ("quick", "slow", "last")])
     try:
         begun = time.monotonic()
