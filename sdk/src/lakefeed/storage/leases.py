@@ -50,6 +50,7 @@ class Sign:
     key: str
     content: dict[str, object] = field(default_factory=dict)
     _written: float = field(default=0.0, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
     _is_there: bool = field(default=False, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -59,7 +60,8 @@ class Sign:
         self._written = now()
         if at_once:
             self.renew()
-        threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True).start()
+        self._thread = threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True)
+        self._thread.start()
         return self
 
     def renew(self) -> None:
@@ -85,6 +87,8 @@ class Sign:
     def end(self) -> None:
         """Takes it back."""
         self._ended.set()
+        if self._thread is not None:
+            self._thread.join(BEAT_SECONDS)  # a thread that is left over disturbs the end of the process
         with self._lock:
             if not self._is_there:
                 return
