@@ -2,7 +2,8 @@
 
 ``lakefeed.toml`` is looked for in ``$LAKEFEED_CONFIG``, the working directory, then ``$LAKEFEED_HOME``.
 ``$LAKEFEED_HOME`` (default ``~/.lakefeed``) holds the embedded catalog, warehouse and blobs;
-``$LAKEFEED_CACHE_DIR`` (default ``$LAKEFEED_HOME/cache``) holds what may be deleted at any time.
+``$LAKEFEED_CACHE_DIR`` (default ``$LAKEFEED_HOME/cache``) holds what may be deleted at any time;
+``$LAKEFEED_CACHE_BYTES`` (default 100 GiB) bounds the copies of files in it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from lakefeed.errors import ConfigError, listed
 ENV_PREFIX = "LAKEFEED__"
 CONFIG_FILE = "lakefeed.toml"
 MIB = 1 << 20
+GIB = 1 << 30
+CACHE_BYTES = 100 * GIB
 
 
 class _Section(BaseModel):
@@ -87,13 +90,17 @@ class ReadSettings(_Section):
 class FileSettings(_Section):
     """Files that are read by URL: how hard a read tries again, what it waits for (seconds), and what fsspec is told.
 
-    ``options`` by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``.
+    ``options`` by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``. Files of rows: a local copy of what
+    a URL refers to is used for ``fresh`` seconds without asking the server whether it has changed; hosts that match
+    one of ``deny_hosts`` (``"*.internal"``) are not asked at all.
     """
 
     retries: int = Field(default=5, ge=0)
     min_wait: float = Field(default=0.2, ge=0)
     max_wait: float = Field(default=10.0, ge=0)
     timeout: float = Field(default=60.0, gt=0)
+    fresh: float = Field(default=300.0, ge=0)
+    deny_hosts: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -121,6 +128,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: _home())
     cache_dir: Path | None = None
+    cache_bytes: int | None = Field(default=None, ge=0)
     catalog: CatalogSettings = CatalogSettings()
     blobs: BlobSettings = BlobSettings()
     commit: CommitSettings = CommitSettings()
@@ -180,6 +188,20 @@ class Settings(BaseSettings):
         """The folder of what may be deleted at any time."""
         found = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
         return Path(found).expanduser().absolute() if found else self.home.absolute() / "cache"
+
+    @property
+    def cache_limit(self) -> int:
+        """Bytes that copies of files may take in the cache."""
+        given = self.cache_bytes if self.cache_bytes is not None else _whole("LAKEFEED_CACHE_BYTES")
+        return CACHE_BYTES if given is None else given
+
+
+def _whole(name: str) -> int | None:
+    """A number of bytes from the environment."""
+    given = os.environ.get(name, "").strip()
+    if given and not given.isdecimal():
+        raise ConfigError(f"{name}={given!r} is no number of bytes, such as {100 * GIB}")
+    return int(given) if given else None
 
 
 def _home() -> Path:

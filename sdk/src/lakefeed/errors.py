@@ -20,7 +20,8 @@
     ├── TransformError             (ValueError)         a user function returned what it must not
     ├── FileError                  (OSError)            a referenced file cannot be used
     │   ├── MissingFileError       (FileNotFoundError)  it is not there
-    │   └── IntegrityError                              its bytes are not those recorded
+    │   ├── IntegrityError                              its bytes are not those recorded
+    │   └── RefusedTargetError                          it lies where no request may go
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
     │   └── FenceError                                  another run has already moved the fence
@@ -135,6 +136,10 @@ class MissingFileError(FileError, FileNotFoundError):
 
 class IntegrityError(FileError):
     """A file's bytes are not those that were recorded."""
+
+
+class RefusedTargetError(FileError):
+    """A URL leads where no request may go: link-local addresses, denied hosts, another scheme than it names."""
 
 
 class CommitError(LakefeedError, RuntimeError):

@@ -250,13 +250,13 @@ def test_files_are_loaded_for_the_rows_of_a_rank_only(
     files = Dataset.from_dict({"x": list(range(20)), "f": [str(path) for path in paths]})
     saved = files.save("files", column_types={"f": "file"})
     loaded: list[int] = []
-    original = load_files.load_column
+    original = load_files.LoadAhead.start
 
-    def counting(column: Any, *rest: Any, **options: Any) -> Any:
-        loaded.append(len(column))
-        return original(column, *rest, **options)
+    def counting(ahead: load_files.LoadAhead, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+        loaded.append(batch.num_rows)
+        return original(ahead, batch)
 
-    monkeypatch.setattr(load_files, "load_column", counting)
+    monkeypatch.setattr(load_files.LoadAhead, "start", counting)
     loader = saved.shuffle(1).to_torch(batch_size=5, rank=0, world_size=2, load_files="bytes")
     batches = list(loader)
     assert loaded == [5, 5]

@@ -107,8 +107,10 @@ def test_handles_without_a_store(tmp_path: Path) -> None:
         Image().bytes()
     with pytest.raises(FileError, match=r"use bytes\(\)"):
         Image(data=encoded()).path()
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(FileError, match=r"use bytes\(\)"):
         Image("https://host/cat.png").path()
+    with pytest.raises(UnsupportedError):
+        Image("ftp://host/cat.png").bytes()
 
 
 def test_a_digest_beside_a_url_is_checked(tmp_path: Path) -> None:

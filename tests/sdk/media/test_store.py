@@ -109,8 +109,8 @@ def test_copy_true_copies_what_can_be_fetched(store: BlobStore, tmp_path: Path) 
 
 
 def test_copy_true_refuses_what_cannot_be_fetched(store: BlobStore) -> None:
-    with pytest.raises(UnsupportedError, match=r"column 'img', row 11: cannot fetch 's3://b/cat\.png'"):
-        stored([None, "s3://b/cat.png"], store, copy=True, first_row=10)
+    with pytest.raises(UnsupportedError, match=r"column 'img', row 11: cannot fetch 'ftp://b/cat\.png'"):
+        stored([None, "ftp://b/cat.png"], store, copy=True, first_row=10)
 
 
 def test_copy_false_touches_nothing(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
-"""A chain of steps gives heavy steps a portion at a time."""
+"""A chain of steps begins ahead with what is waited for, a portion at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
 from lakefeed.ops import load_files
+from lakefeed.run.chain import peel, run_chain, run_whole
 
 
 @pytest.fixture
@@ -19,32 +22,61 @@ def files(tmp_path: Path) -> Dataset:
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many files were loaded at a time."""
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files were begun with together."""
     counts: list[int] = []
-    real = load_files.load_column
+    real = load_files.LoadAhead.start
 
-    def counting(column: object, *given: object, **more: object) -> object:
-        counts.append(len(column))  # type: ignore[arg-type]
-        return real(column, *given, **more)  # type: ignore[arg-type]
+    def counting(ahead: load_files.LoadAhead, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+        counts.append(batch.num_rows)
+        return real(ahead, batch)
 
-    monkeypatch.setattr(load_files, "load_column", counting)
+    monkeypatch.setattr(load_files.LoadAhead, "start", counting)
     return counts
 
 
-def test_files_are_loaded_within_the_bytes_allowed(files: Dataset, loaded: list[int]) -> None:
-    rows = list(files.load_files("bytes", max_inflight_bytes=350))
-    assert [row["f"] for row in rows] == [bytes([n]) * 100 for n in range(20)]
-    assert loaded == [3] * 6 + [2]
+def contents(dataset: Dataset) -> list[bytes]:
+    return [row["f"] for row in dataset]
 
 
-def test_one_larger_file_passes_alone(files: Dataset, loaded: list[int]) -> None:
-    assert files.load_files("bytes", max_inflight_bytes=10).count() == 20
-    assert len(list(files.load_files("bytes", max_inflight_bytes=10).batches())) == 20
-    assert set(loaded) == {1}
+def test_portions_take_a_part_of_the_bytes_allowed(files: Dataset, begun: list[int]) -> None:
+    assert contents(files.load_files("bytes", max_inflight_bytes=2_500)) == [bytes([n]) * 100 for n in range(20)]
+    assert begun == [3] * 6 + [2]
 
 
-def test_the_first_rows_do_not_wait_for_all(files: Dataset, loaded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_larger_file_passes_alone(files: Dataset, begun: list[int]) -> None:
+    assert contents(files.load_files("bytes", max_inflight_bytes=10)) == [bytes([n]) * 100 for n in range(20)]
+    assert set(begun) == {1}
+
+
+def test_the_first_rows_do_not_wait_for_all(files: Dataset, begun: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_files, "PORTION_ROWS", 4)
     first = next(iter(files.load_files("bytes").filter(lambda row: row["n"] >= 0)))
-    assert (first["n"], loaded) == (0, [4])
+    assert first["n"] == 0
+    assert sum(begun) <= 12
+
+
+def test_files_of_the_batches_to_come_are_begun_with(files: Dataset, begun: list[int]) -> None:
+    steps, _ = peel(files.load_files("bytes")._plan)
+    batches = run_whole(steps, iter(files.to_arrow().to_batches(max_chunksize=4)))
+    first = next(batches)
+    assert first["f"].to_pylist() == [bytes([n]) * 100 for n in range(4)]
+    assert begun == [4] * 5  # as many as fit into the first portion of a stream
+    assert [batch.num_rows for batch in batches] == [4] * 4
+
+
+def test_a_chain_that_is_closed_closes_what_it_draws_from(files: Dataset) -> None:
+    ended = []
+
+    def drawn() -> Generator[pa.RecordBatch]:
+        try:
+            yield from files.to_arrow().to_batches(max_chunksize=2)
+        finally:
+            ended.append(True)
+
+    steps, _ = peel(files.load_files("bytes")._plan)
+    for run in (run_chain, run_whole):
+        batches = run(steps, drawn())
+        next(batches)
+        batches.close()
+    assert ended == [True, True]

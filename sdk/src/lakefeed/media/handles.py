@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 from lakefeed.errors import FileError
 from lakefeed.storage.blobs import BlobStore
-from lakefeed.storage.cache import require
-from lakefeed.storage.fetch import open_reference, shown
+from lakefeed.storage.cache import BlobCache, require
+from lakefeed.storage.fetch import Fetch, shown
 from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.urls import file_name, local_path, suffix
 
@@ -54,14 +54,14 @@ class Handle:
         Raises:
             MissingFileError: the file is not there.
             IntegrityError: its bytes are not those that were saved.
-            UnsupportedError: it lies behind a URL that this version cannot fetch.
+            RefusedTargetError: it lies where no request may go.
+            UnsupportedError: it lies behind a URL of a kind that is not fetched.
         """
         if self.data is not None:
             return self.data
         if self.sha256 is not None and self.store is not None:
             return self.store.read(self.sha256, self.suffix)
-        with open_reference(self._reference()) as stream:
-            content = stream.read()
+        content = self._fetch().read(self._reference(), self.suffix)
         if self.sha256 is not None:
             require(self.sha256, sha256_bytes(content), shown(self._reference()))
         return content
@@ -73,12 +73,12 @@ class Handle:
         """
         if self.data is None and self.sha256 is not None and self.store is not None:
             return self.store.local_path(self.sha256, self.suffix)
-        local = local_path(self.url) if self.url is not None and self.data is None else None
-        if local is None:
-            content = self.bytes()
-            return self._needed_store().cached_bytes(content, self.suffix)
-        with open_reference(self._reference()):  # the same errors as for bytes
-            return local.absolute()
+        if self.data is not None:
+            return self._needed_store().cached_bytes(self.data, self.suffix)
+        reference = self._reference()
+        if local_path(reference) is None:
+            self._needed_store()
+        return self._fetch().path(reference, self.suffix)
 
     def open(self) -> BinaryIO:
         """The content as an open, seekable binary file.
@@ -131,6 +131,9 @@ class Handle:
             return self.url
         reason = "it is not bound to a blob store" if self.sha256 is not None else "it has neither url nor sha256"
         raise FileError(f"{self!r} cannot be read: {reason}. Read the row through a Dataset")
+
+    def _fetch(self) -> Fetch:
+        return Fetch(BlobCache(self.store.cache_dir) if self.store is not None else None)
 
     def _needed_store(self) -> BlobStore:
         if self.store is None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from lakefeed.media import column_type, load_column, loaded_type
+from lakefeed.media import column_type, loaded_type
+from lakefeed.media.load import Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 
-PORTION_ROWS = 256
-"""Rows whose files are loaded at a time, at most: the first ones must not wait for thousands."""
+PORTION_ROWS = 32
+"""Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
+PORTION_SHARE = 8
+"""A portion takes this part of the bytes allowed, at most: its files are held until all of them are there."""
+AHEAD_ROWS = 256
+"""Rows whose files are being loaded or wait for their turn, at most (or three batches)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +34,7 @@ class LoadFiles(Step):
     max_inflight_bytes: int = 256_000_000
 
     keeps_row_count: ClassVar[bool] = True
-    portioned: ClassVar[bool] = True
+    works_ahead: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         modes = dict(self.modes)
@@ -49,29 +53,11 @@ class LoadFiles(Step):
         return columns.isdisjoint(name for name, _ in self.modes)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        for name, mode in self.modes:
-            columns[name] = load_column(
-                columns[name],
-                column_type(self.child.schema.field(name)) or "file",
-                mode,
-                self.store,
-                workers=self.workers,
-                on_error=self.on_error,
-                timeout=self.timeout,
-            )
-        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema)
+        with closing(self.ahead()) as ahead:
+            return ahead.start(batch)()
 
-    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Runs of rows whose files take ``max_inflight_bytes`` together, as far as the records tell, or one row."""
-        sizes = sum(_sizes(batch.column(name)) for name, _ in self.modes)
-        start, held = 0, 0
-        for row, size in enumerate(np.broadcast_to(sizes, batch.num_rows).tolist()):
-            if row > start and (held + size > self.max_inflight_bytes or row - start >= PORTION_ROWS):
-                yield batch.slice(start, row - start)
-                start, held = row, 0
-            held += size
-        yield batch.slice(start)
+    def ahead(self) -> LoadAhead:
+        return LoadAhead(self)
 
     def identity(self) -> dict[str, object]:
         return {"modes": self.modes, "on_error": self.on_error}
@@ -80,9 +66,54 @@ class LoadFiles(Step):
         return f"LoadFiles {', '.join(f'{name}={mode}' for name, mode in self.modes)}"
 
 
-def _sizes(column: pa.Array[Any]) -> npt.NDArray[np.int64]:
-    """Bytes of each cell's file, 0 where the record does not tell."""
-    if not isinstance(column, pa.StructArray) or "size" not in column.type.names:
-        return np.zeros(len(column), np.int64)
-    sizes: npt.NDArray[np.int64] = column.field("size").fill_null(0).to_numpy(zero_copy_only=False)
-    return sizes
+class LoadAhead:
+    """Loads the files of one run through the rows; see `lakefeed.plan.Ahead`."""
+
+    def __init__(self, step: LoadFiles) -> None:
+        self._step = step
+        self._loads = Loads(step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes)
+        self._columns = [
+            (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
+        ]
+        self._begun = 0
+        self._done = 0
+
+    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        start = 0
+        while start < batch.num_rows:
+            # Sizes are learnt on the way, so each portion is cut by what is known when it is begun.
+            rows = self._fitting(batch.slice(start, PORTION_ROWS))
+            yield batch.slice(start, rows)
+            start += rows
+
+    def room(self, rows: int) -> bool:
+        ahead = self._begun - self._done
+        # As many rows again as were wanted: who takes few does not cause many to be fetched.
+        return not ahead or (
+            self._begun + rows <= 2 * max(self._done, rows) + PORTION_ROWS and ahead + rows <= max(AHEAD_ROWS, 3 * rows)
+        )
+
+    def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+        begun = {name: self._loads.begin(batch.column(name), media, mode) for name, media, mode in self._columns}
+        self._begun += batch.num_rows
+
+        def finish() -> pa.RecordBatch:
+            self._done += batch.num_rows
+            loaded = dict(zip(begun, self._loads.finish(list(begun.values())), strict=True))
+            arrays = [loaded.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+            return pa.RecordBatch.from_arrays(arrays, schema=self._step.schema)
+
+        return finish
+
+    def close(self) -> None:
+        self._loads.close()
+
+    def _fitting(self, batch: pa.RecordBatch) -> int:
+        """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
+        sizes = [self._loads.sizes(batch.column(name), media, mode) for name, media, mode in self._columns]
+        most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0
+        for row, cells in enumerate(zip(*sizes, strict=True)):
+            held += sum(cells)
+            if row and held > most:
+                return row
+        return batch.num_rows

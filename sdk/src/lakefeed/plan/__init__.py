@@ -2,11 +2,12 @@
 
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
-from lakefeed.plan.node import Input, Node, Step
+from lakefeed.plan.node import Ahead, Input, Node, Step
 from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut, projected
 
 __all__ = [
     "RESIDENT",
+    "Ahead",
     "Fragment",
     "Input",
     "Node",

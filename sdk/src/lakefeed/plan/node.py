@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
@@ -132,6 +132,37 @@ class Node:
         return self.describe()
 
 
+class Ahead(Protocol):
+    """What a step does ahead of its use, within bounds on what is held. For one thread.
+
+    ``run/chain.py`` drives it. A loader, whose batches have their own size, uses `lakefeed.run.chain.run_whole`, or::
+
+        with closing(step.ahead()) as ahead:
+            waiting = deque()
+            for batch in batches:
+                while waiting and not ahead.room(batch.num_rows):
+                    yield waiting.popleft()()
+                waiting.append(ahead.start(batch))
+            while waiting:
+                yield waiting.popleft()()
+    """
+
+    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in portions small enough to be held together; one with no rows has none."""
+
+    def room(self, rows: int) -> bool:
+        """Whether to begin with so many more rows before those begun are asked for. True where none are begun."""
+
+    def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+        """Begins the work on a batch, without waiting. What is returned waits for it and gives what `apply` would.
+
+        It is called once, in the order of the starts. The result counts as held until the next one is asked for.
+        """
+
+    def close(self) -> None:
+        """Ends what was begun and not asked for."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Step(Node):
     """A unary node that works batch by batch, so that a run of them is one flat loop over each fragment.
@@ -153,12 +184,12 @@ class Step(Node):
     vectorized: ClassVar[bool] = False
     """Nothing but Arrow kernels on a row's own columns: best done in the thread that decodes."""
 
-    portioned: ClassVar[bool] = False
-    """What it makes of a batch may be much larger than the batch, so it is given a portion at a time."""
+    works_ahead: ClassVar[bool] = False
+    """`ahead` does better than `apply`: what the step does is waited for rather than computed."""
 
-    def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch in the portions that it wants to be given (of a step that is ``portioned``)."""
-        yield batch
+    def ahead(self) -> Ahead:
+        """The step's work for one run through its input rows, begun before it is needed (if it ``works_ahead``)."""
+        raise NotImplementedError(type(self).__name__)
 
     @property
     def row_local(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import pyarrow as pa
 
@@ -37,15 +39,14 @@ def run_chain(
 ) -> Generator[pa.RecordBatch]:
     """The batches after every step; ``offsets``: the place of the first row in each step's input (default 0).
 
-    Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped.
+    Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped. What works ahead
+    is given its rows in portions, ahead of their use.
     """
     places = list(offsets) if offsets is not None else [0] * len(steps)
-    heavy = next((index for index, step in enumerate(steps) if step.portioned), 0)
-    if heavy:
-        batches = run_chain(steps[:heavy], batches, places[:heavy])
-        steps, places = steps[heavy:], places[heavy:]
-    if steps and steps[0].portioned:
-        batches = _portions(steps[0], batches)
+    last = next((index for index in reversed(range(len(steps))) if steps[index].works_ahead), None)
+    if last is not None:
+        batches = _ahead(steps[last], run_chain(steps[:last], batches, places[:last]), whole=False)
+        steps, places = steps[last + 1 :], places[last + 1 :]
     source = iter(batches)
     try:
         while not any(step.exhausted(place) for step, place in zip(steps, places, strict=True)):
@@ -65,7 +66,35 @@ def run_chain(
             source.close()
 
 
-def _portions(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-    for batch in batches:
-        if batch.num_rows:
-            yield from step.portions(batch)
+def run_whole(steps: Sequence[Step], batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+    """Each batch after every step, one for one and none of them cut: for row-local steps that keep row counts.
+
+    What works ahead (`load_files`) has begun with the batches to come when one is given out, so batches are drawn
+    before they are needed: as many rows again as were given out, or at least one batch.
+    """
+    for step in steps:
+        batches = _ahead(step, batches, whole=True) if step.works_ahead else _applied(step, batches)
+    with _closing(batches):
+        yield from batches
+
+
+def _applied(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+    with _closing(batches):
+        for batch in batches:
+            yield step.apply(batch, 0)
+
+
+def _ahead(step: Step, batches: Iterable[pa.RecordBatch], *, whole: bool) -> Generator[pa.RecordBatch]:
+    waiting: deque[Callable[[], pa.RecordBatch]] = deque()
+    with _closing(batches), closing(step.ahead()) as ahead:
+        for batch in batches:
+            for portion in (batch,) if whole else ahead.portions(batch):
+                while waiting and not ahead.room(portion.num_rows):
+                    yield waiting.popleft()()
+                waiting.append(ahead.start(portion))
+        while waiting:
+            yield waiting.popleft()()
+
+
+def _closing(batches: Iterable[pa.RecordBatch]) -> AbstractContextManager[object]:
+    return closing(batches) if isinstance(batches, Generator) else nullcontext()

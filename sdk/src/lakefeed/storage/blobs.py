@@ -150,10 +150,13 @@ class BlobStore:
             return found or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
 
     def _read_cached(self, sha256: str, suffix: str) -> bytes:
-        data = self.local_path(sha256, suffix).read_bytes()
-        if sha256_bytes(data) != sha256:
-            self._cache.drop(sha256, suffix)
-            data = self._fill(sha256, suffix).read_bytes()
+        found = self._cache.read(sha256, suffix)
+        if found is not None and sha256_bytes(found) == sha256:
+            return found
+        with self._open(sha256) as stream:
+            data = stream.read()
+        require(sha256, sha256_bytes(data), self.locate(sha256))
+        self._cache.keep(data, suffix, sha256)  # as far as there is room
         return data
 
     def _fill(self, sha256: str, suffix: str) -> Path:

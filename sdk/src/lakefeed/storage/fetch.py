@@ -2,48 +2,324 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 import fsspec
 
-from lakefeed.errors import FileError, MissingFileError, UnsupportedError, listed
-from lakefeed.storage.urls import local_path, scheme
+from lakefeed.config import FileSettings, Settings
+from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError, UnsupportedError, listed
+from lakefeed.storage.cache import SPARE_BYTES, BlobCache
+from lakefeed.storage.copies import Copies, Known
+from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.room import FULL
+from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
+from lakefeed.storage.urls import local_path, scheme, shown
+
+__all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "shown"]
 
 # Closed on purpose: fsspec also opens archives, chained and code-like URLs, which a table must not choose.
-FETCHED_SCHEMES = ("file", "memory")
+OBJECTS = ("s3", "s3a", "gs", "gcs")
+FETCHED_SCHEMES = ("file", *WEB, *OBJECTS, "memory")
+
+IN_MEMORY_BYTES = 8 << 20
+VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+STAMP = "stamp"
+
+T = TypeVar("T")
+Got = TypeVar("Got", covariant=True)
+
+
+class Progress:
+    """What a fetch tells whoever waits for it; by default nobody does."""
+
+    def claim(self, size: int) -> None:
+        """The file has so many bytes, which are about to be read into memory. May wait until there is room."""
+
+    def alive(self, seconds: float) -> None:
+        """It is under way, and will be heard of again within so many seconds."""
+
+
+NOBODY = Progress()
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """How references are fetched: ``settings.timeout`` seconds a request, copies in ``cache`` (None: no copies).
+
+    A request fails if its server does not answer, or does not send a megabyte (or what is left), within ``timeout``
+    seconds. What passes is tried again. Safe between threads, processes and forks.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("a.txt").write_bytes(b"abc")
+        >>> Fetch().read("a.txt")
+        b'abc'
+    """
+
+    cache: BlobCache | None = None
+    settings: FileSettings = field(default_factory=lambda: Settings.load().files)
+
+    def read(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> bytes:
+        """The bytes that a path or URL refers to; those of a URL also become a copy with the extension ``suffix``.
+
+        Raises:
+            MissingFileError: it is not there.
+            RefusedTargetError: it lies where no request may go.
+            UnsupportedError: URLs of that scheme are not fetched.
+            FileError: it cannot be read, also not after trying again.
+        """
+        path = local_path(text)
+        if path is not None or scheme(text) == "memory":
+            with open_reference(text) as stream:
+                return stream.read()
+        _require_fetched(text)
+        return self._through_copies(text, _Bytes(self.cache, suffix, progress))
+
+    def path(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> Path:
+        """A local file with those bytes: the very file of a path, a read-only copy of a URL.
+
+        Raises: as `read`; also FileError where there is no room for a copy.
+        """
+        path = local_path(text)
+        if path is not None:
+            with open_reference(text):  # the same errors as for bytes
+                return path.absolute()
+        if self.cache is None:
+            raise FileError(f"there is no cache to keep a local copy of {shown(text)} in; read its bytes")
+        if scheme(text) == "memory":
+            data = self.read(text)
+            return self.cache.fill(sha256_bytes(data), suffix, io.BytesIO(data), shown(text))
+        _require_fetched(text)
+        return self._through_copies(text, _File(self.cache, suffix, progress))
+
+    def spooled(self, url: str) -> BinaryIO:
+        """What is at a remote URL, open for reading, in memory or a nameless file. Raises: as `read`."""
+
+        def ask() -> BinaryIO:
+            with ExitStack() as stack:
+                whole = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lakefeed-"))
+                with self._answer(url, None, NOBODY) as answer:
+                    assert answer is not None, "nothing was known"
+                    for piece in answer.pieces:
+                        whole.write(piece)
+                whole.seek(0)
+                stack.pop_all()
+            return cast(BinaryIO, whole)
+
+        return self._tried(url, ask, NOBODY)
+
+    def known_size(self, text: str) -> int | None:
+        """The size of the copy that there is of a URL, as far as this process knows."""
+        found = self._copies.known(text) if self._copies is not None and local_path(text) is None else None
+        return None if found is None else found.size
+
+    @cached_property
+    def _copies(self) -> Copies | None:
+        return None if self.cache is None else Copies(self.cache)
+
+    def _through_copies(self, url: str, taker: _Taker[T]) -> T:
+        copies = self._copies
+        if copies is None:
+            return self._asked(url, taker, None)
+        found = self._fresh(copies.known(url), taker)
+        if found is not None:
+            return found
+        with copies.alone(url):
+            known = copies.reread(url)
+            found = self._fresh(known, taker)  # another process may have been faster
+            return found if found is not None else self._asked(url, taker, known)
+
+    def _fresh(self, known: Known | None, taker: _Taker[T]) -> T | None:
+        return taker.copied(known) if known is not None and known.is_fresh(self.settings.fresh) else None
+
+    def _asked(self, url: str, taker: _Taker[T], known: Known | None) -> T:
+        """What the server has now; the copy, if that is still the same."""
+
+        def ask() -> T:
+            held = None if known is None or not known.validators else taker.copied(known)
+            with self._answer(url, None if held is None else known, taker.progress) as answer:
+                if answer is None:
+                    assert known is not None, "only what is known can be unchanged"
+                    self._confirm(url, known)
+                    return cast(T, held)
+                result, sha256, size = taker.taken(answer)
+                if self._copies is not None:
+                    self._copies.learn(url, sha256, size, answer.validators)
+                return result
+
+        return self._tried(url, ask, taker.progress)
+
+    def _confirm(self, url: str, known: Known) -> None:
+        if self._copies is not None:
+            self._copies.confirm(url, known)
+
+    def _tried(self, url: str, ask: Callable[[], T], progress: Progress) -> T:
+        settings = self.settings
+        progress.alive(settings.timeout)
+        return tried(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
+
+    @contextmanager
+    def _answer(self, url: str, known: Known | None, progress: Progress) -> Iterator[_Answer | None]:
+        """The file as it is now; None if it is still what is ``known``."""
+        answers = self._answer_of_web if scheme(url) in WEB else self._answer_of_objects
+        with answers(url, known) as answer:
+            if answer is not None:
+                answer = answer.watched(progress, self.settings.timeout)
+            yield answer
+
+    @contextmanager
+    def _answer_of_web(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
+        get = _web(url)
+        asked = {} if known is None else known.validators
+        with get(url, self.settings.timeout, self.settings.deny_hosts, asked) as answer:
+            if answer.unchanged:
+                yield None
+                return
+            given = {VALIDATORS[name]: answer.headers[name] for name in VALIDATORS if answer.headers.get(name)}
+            yield _Answer(answer.size, given, answer.pieces)
+
+    @contextmanager
+    def _answer_of_objects(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
+        fs, path = filesystem(url)
+        info = fs.info(path)
+        if info.get("type") == "directory":
+            raise IsADirectoryError(path)
+        stamp = repr(stamp_of(info))
+        if known is not None and known.validators.get(STAMP) == stamp:
+            yield None
+            return
+        size = info.get("size")
+        if size is not None and size <= IN_MEMORY_BYTES:
+            yield _Answer(size, {STAMP: stamp}, iter([fs.cat_file(path)]))
+            return
+        with fs.open(path, "rb", block_size=IN_MEMORY_BYTES) as stream:
+            yield _Answer(size, {STAMP: stamp}, iter(lambda: stream.read(IN_MEMORY_BYTES), b""))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The bytes that are coming, their number where it is known, and how to ask later whether they are still these."""
+
+    size: int | None
+    validators: Mapping[str, str]
+    pieces: Iterable[bytes]
+
+    def watched(self, progress: Progress, seconds: float) -> _Answer:
+        """Raises ConnectionError where the bytes end early."""
+
+        def pieces() -> Iterator[bytes]:
+            read = 0
+            for piece in self.pieces:
+                progress.alive(seconds)
+                read += len(piece)
+                yield piece
+            if self.size is not None and read != self.size:
+                raise ConnectionError(f"{read} bytes came instead of {self.size}")
+
+        return _Answer(self.size, self.validators, pieces())
+
+
+class _Taker(Protocol[Got]):
+    """What becomes of the bytes of a URL."""
+
+    progress: Progress
+
+    def copied(self, known: Known) -> Got | None:
+        """What it is made of the copy that there is; None if that is gone, or damaged."""
+
+    def taken(self, answer: _Answer) -> tuple[Got, str, int]:
+        """What it is made of an answer, with the digest and the size of the bytes, which are kept."""
+
+
+@dataclass
+class _Bytes:
+    """Bytes in memory; the copy is for later, and does without where there is no room for it."""
+
+    cache: BlobCache | None
+    suffix: str
+    progress: Progress
+
+    def copied(self, known: Known) -> bytes | None:
+        if self.cache is None:
+            return None
+        self.progress.claim(known.size)
+        return self.cache.read(known.sha256, self.suffix)
+
+    def taken(self, answer: _Answer) -> tuple[bytes, str, int]:
+        if answer.size is not None:
+            self.progress.claim(answer.size)
+        pieces, held = [], 0
+        for piece in answer.pieces:
+            pieces.append(piece)
+            held += len(piece)
+            if answer.size is None:
+                self.progress.claim(held)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        sha256 = sha256_bytes(data)
+        if self.cache is not None:
+            self.cache.keep(data, self.suffix, sha256)
+        return data, sha256, held
+
+
+@dataclass
+class _File:
+    """A local file."""
+
+    cache: BlobCache
+    suffix: str
+    progress: Progress
+
+    def copied(self, known: Known) -> Path | None:
+        return self.cache.find(known.sha256, self.suffix)
+
+    def taken(self, answer: _Answer) -> tuple[Path, str, int]:
+        digest, size = hashlib.sha256(), 0
+        with _room_for(self.cache, answer.size), self.cache.new() as copy:
+            for piece in answer.pieces:
+                digest.update(piece)
+                copy.write(piece)
+                size += len(piece)
+            return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
 
 
 def open_reference(text: str) -> BinaryIO:
-    """The open file that a path or URL refers to.
+    """The open file, seekable, that a path or URL refers to.
 
     Raises:
         MissingFileError: it is not there.
-        UnsupportedError: this version cannot fetch URLs of that scheme.
+        UnsupportedError: URLs of that scheme are not fetched.
         FileError: it cannot be opened.
 
     Example:
-        >>> open_reference("https://host/cat.jpg")
+        >>> open_reference("ftp://host/cat.jpg")
         Traceback (most recent call last):
-        lakefeed.errors.UnsupportedError: cannot fetch 'https://host/cat.jpg': this version reads 'file', 'memory' and \
-local paths. Download the file and save its path instead
+        lakefeed.errors.UnsupportedError: cannot fetch 'ftp://host/cat.jpg': 'file', 'http', 'https', 's3', 's3a', \
+'gs', 'gcs', 'memory' and local paths are read. Download the file and save its path instead
     """
     path = local_path(text)
     try:
-        return _open_local(path) if path is not None else _open_remote(text)
-    except FileError:
+        if path is not None:
+            return _open_local(path)
+        if scheme(text) == "memory":
+            return cast(BinaryIO, fsspec.filesystem("memory").open(text, "rb"))
+        _require_fetched(text)
+        return Fetch().spooled(text)
+    except LakefeedError:
         raise
     except FileNotFoundError as error:
         where = f" (looked in {Path.cwd()})" if path is not None and not path.is_absolute() else ""
         raise MissingFileError(f"there is no file {shown(text)}{where}") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise FileError(f"cannot open {shown(text)}: {error}") from error
-
-
-def shown(text: str, most: int = 200) -> str:
-    """``text`` quoted, and cut if it is long: a column may hold anything."""
-    return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def _open_local(path: Path) -> BinaryIO:
@@ -53,11 +329,37 @@ def _open_local(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _open_remote(text: str) -> BinaryIO:
-    protocol = scheme(text)
-    if protocol not in FETCHED_SCHEMES:
+def _require_fetched(text: str) -> None:
+    if scheme(text) not in FETCHED_SCHEMES:
         raise UnsupportedError(
-            f"cannot fetch {shown(text)}: this version reads {listed(FETCHED_SCHEMES)} and local paths. "
+            f"cannot fetch {shown(text)}: {listed(FETCHED_SCHEMES)} and local paths are read. "
             "Download the file and save its path instead"
         )
-    return cast(BinaryIO, fsspec.filesystem(protocol).open(text, "rb"))
+
+
+def _web(url: str) -> Any:
+    """How the web is asked; imported on first use."""
+    try:
+        from lakefeed.storage import web
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{shown(url)} needs another library (pip install 'lakefeed[http]'): {error}"
+        ) from error
+    return web.get
+
+
+@contextmanager
+def _room_for(cache: BlobCache, size: int | None) -> Iterator[None]:
+    """A full disk makes room, and is reported; who asks again may succeed."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileError) or error.errno not in FULL:
+            raise
+        went = cache.room.trim((size or 0) + SPARE_BYTES)
+        if went:
+            raise ConnectionError("the disk was full; room was made") from error
+        raise FileError(
+            f"there is no room in the cache {str(cache.directory)!r}: {error.strerror}. Free some of the disk, set "
+            "LAKEFEED_CACHE_DIR to another one, or load the files as bytes"
+        ) from error

@@ -8,6 +8,9 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from random import uniform
 from typing import Any, TypeVar
 
 import fsspec
@@ -16,6 +19,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError
+from lakefeed.storage.urls import redacted, shown
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +65,9 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = EXTRAS.get(str(protocol))
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
-        raise MissingDependencyError(f"{url!r} needs another library{advice}: {error}") from error
+        raise MissingDependencyError(f"{shown(url)} needs another library{advice}: {error}") from error
     except ValueError as error:
-        raise FileError(f"{url!r} cannot be opened: {error}") from error
+        raise FileError(f"{shown(url)} cannot be opened: {redacted(str(error))}") from error
     return fs, path
 
 
@@ -117,11 +121,11 @@ def reaching(url: str) -> Iterator[None]:
     except LakefeedError:
         raise
     except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {url!r}") from error
+        raise MissingFileError(f"there is no file {shown(url)}") from error
     except IsADirectoryError as error:
-        raise MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}") from error
+        raise _a_folder(url) from error
     except PermissionError as error:
-        raise FileError(f"{url!r} may not be read: {error}") from error
+        raise FileError(f"{shown(url)} may not be read: {redacted(str(error))}") from error
 
 
 class SteadyFile(io.RawIOBase):
@@ -207,7 +211,7 @@ class SteadyFile(io.RawIOBase):
             stamp = stamp_of(info)
             if self._stamp not in (None, stamp):
                 file.close()
-                raise FileError(f"{self._url!r} changed while it was read; read it again")
+                raise FileError(f"{shown(self._url)} changed while it was read; read it again")
             self._file, self._stamp = file, stamp
             self._size = self._size if file.size is None else file.size
             self._ranges = self._ranges and file.size is not None
@@ -233,7 +237,7 @@ class SteadyFile(io.RawIOBase):
         while place > 0:
             skipped = self._file.read(min(place, ANY_BYTES))
             if not skipped:
-                raise FileError(f"{self._url!r} became shorter while it was read; read it again")
+                raise FileError(f"{shown(self._url)} became shorter while it was read; read it again")
             place -= len(skipped)
 
     def _copied(self) -> None:
@@ -263,7 +267,7 @@ def stamp_of(info: dict[str, Any]) -> tuple[Any, ...]:
 def tried(
     url: str, work: Callable[[], T], between: Callable[[], None] | None = None, settings: FileSettings | None = None
 ) -> T:
-    """What ``work`` gives, tried again after what passes, with ``between`` called before.
+    """What ``work`` gives, tried again after what passes, with ``between`` called before the wait.
 
     Raises:
         MissingFileError: there is no such file.
@@ -273,7 +277,7 @@ def tried(
 
     def again(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.info("reading %s again after try %d: %s", url, state.attempt_number, error)
+        logger.info("reading %s again after try %d: %s", redacted(url), state.attempt_number, redacted(str(error)))
         if between is not None:
             between()
 
@@ -293,7 +297,7 @@ def tried(
 
 
 class _Wait(wait_exponential):
-    """Longer each time, and no shorter than the server asks for."""
+    """Longer each time, not the same for all who wait, and no shorter than the server asks for."""
 
     def __init__(self, settings: FileSettings) -> None:
         super().__init__(multiplier=settings.min_wait, max=settings.max_wait)
@@ -302,7 +306,7 @@ class _Wait(wait_exponential):
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
         wanted = max((_seconds(link) for link in _causes(error)), default=0.0)
-        return max(super().__call__(retry_state), min(wanted, self._most))
+        return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(wanted, self._most))
 
 
 def passes(error: BaseException) -> bool:
@@ -324,19 +328,23 @@ def _explained(url: str, error: Exception, tries: int) -> FileError:
     *_, root = causes = list(_causes(error))
     statuses = {status for link in causes if (status := _status(link)) is not None}
     if isinstance(error, IsADirectoryError):
-        return MissingFileError(f"{url!r} is a folder; name its files, such as {url.rstrip('/') + '/*'!r}")
+        return _a_folder(url)
     if statuses & MISSING_STATUS or (isinstance(error, FileNotFoundError) and not statuses and tries == 1):
-        return MissingFileError(f"there is no file {url!r}")
+        return MissingFileError(f"there is no file {shown(url)}")
     after = f" after {tries} tries" if tries > 1 else ""
-    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {root}"
-    return FileError(f"{url!r} cannot be read{after}: {reason}")
+    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {redacted(str(root))}"
+    return FileError(f"{shown(url)} cannot be read{after}: {reason}")
+
+
+def _a_folder(url: str) -> MissingFileError:
+    return MissingFileError(f"{shown(url)} is a folder; name its files, such as {shown(url.rstrip('/') + '/*')}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it came from: fsspec hides the answer of a server behind "not found"."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _status(error: BaseException) -> int | None:
@@ -349,6 +357,12 @@ def _status(error: BaseException) -> int | None:
 
 
 def _seconds(error: BaseException) -> float:
-    """What the server asked to wait."""
+    """What the server asked to wait: so many seconds, or until a date."""
     asked_for = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
-    return float(asked_for) if asked_for.isdecimal() else 0.0
+    if asked_for.isdecimal():
+        return float(asked_for)
+    try:
+        until = parsedate_to_datetime(asked_for)
+    except ValueError:
+        return 0.0
+    return max((until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

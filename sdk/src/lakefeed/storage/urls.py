@@ -13,6 +13,12 @@ _QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 _COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
+HIDDEN = "***"
+_USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#\s'\"]+)=([^&;#\s'\"]*)")
+_TELLING = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|session", re.IGNORECASE)
+_NUMBER = re.compile(r"\d{1,9}")
+
 
 def scheme(text: str) -> str:
     """The lower-case scheme of a URL; empty for a plain path.
@@ -66,3 +72,33 @@ def suffix(name: str) -> str:
     *_, before, last = ["", "", *PurePosixPath(name).suffixes]
     found = before + last if last.lower() in _COMPRESSED else last
     return found.lower() if _SUFFIX.fullmatch(found) else ""
+
+
+def redacted(text: str) -> str:
+    """``text`` with the credentials of every URL in it hidden: user and password, and what a query may sign with.
+
+    Of a query only short numbers are shown, as long as their name does not speak of secrets: signatures have too many
+    names to list them all. For messages, logs and metadata.
+
+    Example:
+        >>> redacted("cannot read https://me:word@host/a.jpg?id=17&X-Amz-Signature=a1b2")
+        'cannot read https://***@host/a.jpg?id=17&X-Amz-Signature=***'
+    """
+    return _PARAMETER.sub(_parameter, _USERINFO.sub(f"{HIDDEN}@", text))
+
+
+def shown(text: str, most: int = 200) -> str:
+    """``text`` quoted, without credentials, and cut if it is long: a column may hold anything.
+
+    Example:
+        >>> shown("s3://key:secret@bucket/a.jpg")
+        "'s3://***@bucket/a.jpg'"
+    """
+    text = redacted(text)
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def _parameter(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    plain = _NUMBER.fullmatch(value) and not _TELLING.search(name)
+    return f"{name}={value if plain else HIDDEN}"

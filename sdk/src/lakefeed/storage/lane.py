@@ -1,0 +1,186 @@
+"""Work done ahead by the shared threads: begun in order, bounded in what runs and in what is held."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from threading import Condition
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from lakefeed.errors import FileError
+from lakefeed.storage.fetch import Progress
+from lakefeed.storage.threads import shared
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SLACK_SECONDS = 1.0
+"""A request that ends by its own clock says better why."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """In place of a result: the error."""
+
+    error: BaseException
+
+
+class Job(Generic[Item]):
+    """A few items that one thread works through, one after the other. ``outcomes``: results, or `Failed`."""
+
+    def __init__(self, items: Sequence[Item], sizes: Sequence[int]) -> None:
+        self.items = items
+        self.sizes = sizes
+        self.cost = sum(sizes)
+        self.outcomes: list[Any] = []
+        self.begun = self.done = self.given_up = False
+        self.due = inf
+
+
+class Lane(Generic[Item, Result]):
+    """Jobs of one reader: at most ``workers`` run at a time; the begun take at most ``budget`` bytes until released.
+
+    What is held counts from the beginning of a job to its release, by its expected size until the real one is known.
+    The first unfinished job is always let through, so one that is larger than the budget passes alone. Jobs are to be
+    waited for in the order in which they were added, by one thread.
+    """
+
+    def __init__(self, work: Callable[[Item, Progress], Result], workers: int, budget: int, timeout: float) -> None:
+        self._work = work
+        self._workers = workers
+        self._budget = budget
+        self._timeout = timeout
+        self._changed = Condition()
+        self._waiting: deque[Job[Item]] = deque()
+        self._unfinished: deque[Job[Item]] = deque()
+        self._running = 0
+        self._held = 0
+        self._closed = False
+
+    def add(self, items: Sequence[Item], sizes: Sequence[int]) -> Job[Item]:
+        """Work on ``items`` (not none), whose results are expected to take ``sizes`` bytes."""
+        job = Job(items, sizes)
+        with self._changed:
+            self._waiting.append(job)
+            self._begin()
+        return job
+
+    def outcomes(self, job: Job[Item]) -> list[Any]:
+        """What became of the items: waits for it. An item that hangs becomes a FileError, and those behind it go on."""
+        found: list[Any] = []
+        while True:
+            with self._changed:
+                if not job.begun:
+                    self._waiting.remove(job)
+                    self._start(job)
+                while not job.done and job.due + SLACK_SECONDS > monotonic():
+                    self._changed.wait(None if job.due == inf else max(job.due + SLACK_SECONDS - monotonic(), 0))
+                found += job.outcomes
+                if job.done:
+                    return found
+                left = len(job.outcomes) + 1
+                self._give_up(job)
+            found.append(Failed(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
+            if left == len(job.items):
+                return found
+            rest = Job(job.items[left:], job.sizes[left:])
+            with self._changed:
+                job.cost -= rest.cost
+                self._held -= rest.cost
+                self._waiting.appendleft(rest)
+            job = rest
+
+    def release(self, job: Job[Item]) -> None:
+        """What came of the job is no longer held."""
+        with self._changed:
+            self._held -= job.cost
+            job.cost = 0
+            self._begin()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more is begun; what runs ends unheard."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def claim(self, job: Job[Item], more: int) -> None:
+        """A running job takes so many bytes more (or less): waits for room, unless it is the first."""
+        with self._changed:
+            if job.given_up or self._closed:
+                return
+            job.cost += more
+            self._held += more
+            if more < 0:
+                self._begin()
+                self._changed.notify_all()
+            while self._held > self._budget and self._unfinished[0] is not job and not self._closed:
+                job.due = inf
+                self._changed.wait()
+            job.due = monotonic() + self._timeout
+
+    def _begin(self) -> None:
+        while self._waiting and self._running < self._workers and not self._closed:
+            if self._held and self._held + self._waiting[0].cost > self._budget:
+                return
+            self._start(self._waiting.popleft())
+
+    def _start(self, job: Job[Item]) -> None:
+        job.begun = True
+        self._running += 1
+        self._held += job.cost
+        self._unfinished.append(job)
+        shared().submit(lambda: self._run(job))
+
+    def _run(self, job: Job[Item]) -> None:
+        for item, size in zip(job.items, job.sizes, strict=True):
+            if self._closed or job.given_up:
+                break
+            job.due = monotonic() + self._timeout
+            outcome: Any
+            try:
+                outcome = self._work(item, _Watched(self, job, size))
+            except BaseException as error:  # noqa: BLE001  # for whoever waits for it
+                outcome = Failed(error)
+            with self._changed:
+                if not job.given_up:
+                    job.outcomes.append(outcome)
+            del outcome
+        with self._changed:
+            if job.given_up:
+                shared().found()
+                return
+            job.done = True
+            self._finished(job)
+
+    def _give_up(self, job: Job[Item]) -> None:
+        job.given_up = True
+        shared().lost()
+        self._finished(job)
+
+    def _finished(self, job: Job[Item]) -> None:
+        self._running -= 1
+        self._unfinished.remove(job)
+        self._begin()
+        self._changed.notify_all()
+
+
+@dataclass
+class _Watched(Progress, Generic[Item]):
+    """One item under way."""
+
+    lane: Lane[Item, Any]
+    job: Job[Item]
+    size: int
+
+    def claim(self, size: int) -> None:
+        if size != self.size:
+            more, self.size = size - self.size, size
+            self.lane.claim(self.job, more)
+
+    def alive(self, seconds: float) -> None:
+        self.job.due = monotonic() + seconds

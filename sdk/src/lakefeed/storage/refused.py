@@ -1,0 +1,96 @@
+"""Where no request may go: addresses that give credentials to whoever asks from this machine, and denied hosts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from lakefeed.errors import RefusedTargetError
+
+NETWORKS = tuple(
+    map(
+        ip_network,
+        (
+            "169.254.0.0/16",  # link-local; 169.254.169.254 serves cloud metadata, 169.254.170.2 container credentials
+            "fe80::/10",
+            "fd00:ec2::254/128",  # the same in IPv6
+            "fd20:ce::254/128",
+            "100.100.100.200/32",
+            "192.0.0.192/32",
+            "168.63.129.16/32",
+        ),
+    )
+)
+HOSTS = ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.*.internal")
+EMBEDDING = (ip_network("64:ff9b::/96"), ip_network("::/96"))
+"""IPv6 networks whose last four bytes are an IPv4 address."""
+
+
+def check_host(host: str, denied: Sequence[str]) -> None:
+    """Raises RefusedTargetError where the name of the host says enough.
+
+    Example:
+        >>> check_host("files.example.com", ["*.example.com"])
+        Traceback (most recent call last):
+        lakefeed.errors.RefusedTargetError: requests to 'files.example.com' are refused: files.deny_hosts \
+has '*.example.com'
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    rule = next((rule for rule in denied if fnmatchcase(name, rule.rstrip(".").lower())), None)
+    if rule is not None:
+        raise RefusedTargetError(f"requests to {name!r} are refused: files.deny_hosts has {rule!r}")
+    if any(fnmatchcase(name, rule) for rule in HOSTS):
+        raise _metadata(name)
+    try:
+        check_address(name)
+    except ValueError:
+        return  # a name; the address that it leads to is looked at
+
+
+def check_address(address: str) -> None:
+    """Raises RefusedTargetError for an address of link-local networks and cloud metadata; ValueError for a name.
+
+    Example:
+        >>> check_address("::ffff:169.254.169.254")
+        Traceback (most recent call last):
+        lakefeed.errors.RefusedTargetError: requests to '::ffff:169.254.169.254' are refused: link-local \
+addresses serve credentials of the machine, not files
+    """
+    found = ip_address(address.partition("%")[0])
+    if any(form in network for form in _forms(found) for network in NETWORKS if form.version == network.version):
+        raise _metadata(address)
+
+
+def resolved(host: str, port: int, denied: Sequence[str]) -> list[str]:
+    """The addresses of a host, each allowed; to be connected to as they are, so that no second answer slips in.
+
+    Raises:
+        RefusedTargetError: one of them is refused.
+        OSError: the name cannot be resolved.
+    """
+    check_host(host, denied)
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        check_address(address)
+        check_host(address, denied)
+    return addresses
+
+
+def _forms(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """The address, and those that it stands for."""
+    forms = [address]
+    if isinstance(address, IPv6Address):
+        inner = [address.ipv4_mapped, address.sixtofour]
+        if any(address in network for network in EMBEDDING):
+            inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
+        forms += [form for form in inner if form is not None]
+    return forms
+
+
+def _metadata(target: str) -> RefusedTargetError:
+    return RefusedTargetError(
+        f"requests to {target!r} are refused: link-local addresses serve credentials of the machine, not files"
+    )

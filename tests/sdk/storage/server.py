@@ -1,0 +1,161 @@
+"""A web server on this machine: files with validators, keep-alive, and faults that are used up one a request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Fault = Callable[["Handler"], None]
+
+
+@dataclass
+class Site:
+    """What is served, and what was asked."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    always: dict[str, Fault] = field(default_factory=dict)
+    """By path: what every request to it meets."""
+    validators: bool = True
+    asked: Counter[str] = field(default_factory=Counter)
+    bodies: Counter[str] = field(default_factory=Counter)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    connections: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    latency: float = 0.0
+
+    def put(self, name: str, content: bytes) -> str:
+        self.files[f"/{name}"] = content
+        return f"{self.url}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    site: Site
+    lock = threading.Lock()
+
+    def setup(self) -> None:
+        super().setup()
+        with self.lock:
+            self.site.connections += 1
+
+    def do_GET(self) -> None:
+        path, site = self.path.split("?")[0], self.site
+        with self.lock:
+            site.asked[path] += 1
+            site.headers.append(dict(self.headers))
+            site.at_once += 1
+            site.most_at_once = max(site.most_at_once, site.at_once)
+            fault = site.always.get(path) or (site.faults.pop(0) if site.faults else None)
+        try:
+            time.sleep(site.latency)
+            (fault or Handler.serve)(self)
+        except OSError:  # the client has gone
+            self.close_connection = True
+        finally:
+            with self.lock:
+                site.at_once -= 1
+
+    @property
+    def content(self) -> bytes | None:
+        return self.site.files.get(self.path.split("?")[0])
+
+    def serve(self) -> None:
+        content = self.content
+        if content is None:
+            self.answer(404)
+            return
+        tag = f'"{hash(content)}"' if self.site.validators else None
+        if tag is not None and self.headers.get("If-None-Match") == tag:
+            self.send_response(304)
+            self.end_headers()
+            return
+        with self.lock:
+            self.site.bodies[self.path.split("?")[0]] += 1
+        self.answer(200, content, **({"ETag": tag} if tag else {}))
+
+    def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def answers(status: int, **headers: str) -> Fault:
+    return lambda handler: handler.answer(status, b"no", **headers)
+
+
+def redirects(target: str, status: int = 302) -> Fault:
+    return answers(status, Location=target)
+
+
+def short(handler: Handler) -> None:
+    """Promises more than it sends."""
+    content = handler.content or b""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    handler.close_connection = True
+
+
+def stalls(handler: Handler) -> None:
+    """Sends half, and then nothing for some seconds."""
+    content = handler.content or b""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    time.sleep(3)
+    handler.close_connection = True
+
+
+def drips(handler: Handler) -> None:
+    """Sends a byte of a header now and then: no single read of it takes long."""
+    for _ in range(60):
+        handler.wfile.write(b"H")
+        time.sleep(0.05)
+    handler.close_connection = True
+
+
+def chunked(content: bytes) -> Fault:
+    def fault(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for start in range(0, len(content), 1 << 18):
+            piece = content[start : start + (1 << 18)]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return fault
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    site = Site()
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # clients that hang up are expected
+    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
