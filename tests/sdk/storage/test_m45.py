@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -232,3 +233,37 @@ def test_m49_files_that_cannot_be_had_are_an_error(site: Site) -> None:
     dataset.cache()
     site.files.clear()
     assert [row["f"] for row in Dataset("web").cache().rows(load_files="bytes")] == [content(n) for n in range(5)]
+
+
+def test_m49_files_of_paths_are_there_when_they_are_gone(tmp_path: Path, home: Path) -> None:
+    paths = [tmp_path / f"{n}.bin" for n in range(5)]
+    for n, path in enumerate(paths):
+        path.write_bytes(content(n))
+    rows = {"f": [str(path) for path in paths]}
+    Dataset.from_dict(rows).save("paths", column_types={"f": "file"}, copy_files=False)
+    kept = Dataset("paths").cache()
+    assert [row["f"] for row in kept.rows(load_files="path")] == [str(path) for path in paths]
+    for path in paths:
+        path.unlink()
+    assert [row["f"] for row in kept.rows(load_files="bytes")] == [content(n) for n in range(5)]
+    copies = [Path(row["f"]) for row in kept.rows(load_files="path")]
+    assert [(copy.read_bytes(), copy.suffix) for copy in copies] == [(content(n), ".bin") for n in range(5)]
+
+
+@pytest.mark.slow
+def test_m49_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
+    saved(site, 300)
+    site.latency = 0.01
+    program = "from lakefeed import Dataset; print('go', flush=True); Dataset('web').cache()"
+    for asked in (20, 150):
+        killed = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert killed.stdout is not None
+        while site.asked.total() < asked and killed.poll() is None:
+            time.sleep(0.005)
+        killed.kill()
+        killed.wait()
+        killed.stdout.close()
+    Dataset("web").cache()
+    site.files.clear()
+    shutil.rmtree(home)
+    assert [row["f"] for row in Dataset("web").cache().rows(load_files="bytes")] == [content(n) for n in range(300)]

@@ -1,49 +1,75 @@
-"""The contents of file columns in the local cache of blobs, so that they are there when the store is not."""
+"""The contents of file columns in the local cache, pinned there, so that they are there when nothing else is."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakefeed.config import Settings
-from lakefeed.media import column_type, load_column
+from lakefeed.media import column_type
+from lakefeed.media.load import File, Loads, files
 from lakefeed.ops import Project, Scan
 from lakefeed.plan import Source
 from lakefeed.run import Local
 from lakefeed.storage import BlobStore
+from lakefeed.storage.cache import BlobCache
+from lakefeed.storage.pins import Pins
 
-WORKERS = 8
-FETCH_TIMEOUT = 300.0
-STRETCH_ROWS = 1_024
+WORKERS = 16
+FETCH_TIMEOUT = 60.0
+MAX_BYTES = 256 << 20
+STRETCH_ROWS = 256
+TRIES = 3
+"""A copy may be gone between its making and its pinning: somebody emptied the cache, or stopped this process."""
 
 
-def fetch_files(source: Source, store: BlobStore, settings: Settings) -> None:
-    """Copies every stored file that the rows of ``source`` refer to into the cache, unless it is there.
+def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Path) -> None:
+    """Copies every file that the rows of ``source`` refer to into the cache, unless it is there, and pins it.
 
-    What is only referenced by its URL stays where it is.
+    Args:
+        source: the rows.
+        store: where the blobs are.
+        settings: of the reading.
+        folder: where the pins are, see `lakefeed.storage.pins`.
 
     Raises:
-        MissingFileError, IntegrityError: the store lacks one, or it is damaged.
+        MissingFileError, IntegrityError, FileError: one cannot be had.
     """
     types = {field.name: media for field in source.schema if (media := column_type(field)) is not None}
-    scan = Scan(source)
     held = getattr(source, "columns", frozenset(source.schema.names))
     names = tuple(name for name in types if name in held)
     if not names:
         return
-    with closing(Local(settings).sized(Project(scan, names), STRETCH_ROWS)) as batches:
+    pins = Pins(BlobCache(store.cache_dir), folder)
+    with (
+        closing(Local(settings).sized(Project(Scan(source), names), STRETCH_ROWS)) as batches,
+        closing(Loads(store, WORKERS, "raise", FETCH_TIMEOUT, MAX_BYTES, fresh=0.0)) as loads,
+    ):
         for batch in batches:
             for name in names:
-                stored = _stored(batch.column(name))
-                load_column(
-                    stored, types[name], "path", store, workers=WORKERS, on_error="raise", timeout=FETCH_TIMEOUT
-                )
+                _keep(batch.column(name), types[name], loads, pins)
 
 
-def _stored(column: pa.Array[Any]) -> pa.Array[Any]:
-    """The cells that name a blob."""
-    assert isinstance(column, pa.StructArray), "a file column that is saved"
-    return column.filter(pc.and_(column.is_valid(), column.field("sha256").is_valid()))
+def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
+    for attempt in range(1, TRIES + 1):
+        loads.finish([loads.begin(column, media, "path")])
+        try:
+            for file in files(column, media):
+                _pin(file, pins)
+        except FileNotFoundError:
+            if attempt == TRIES:
+                raise
+        else:
+            return
+
+
+def _pin(file: File | None, pins: Pins) -> None:
+    if file is None:
+        return
+    if file.sha256 is not None:
+        pins.pin(file.sha256, file.suffix)
+    elif file.url is not None:
+        pins.pin_url(file.url, file.suffix)

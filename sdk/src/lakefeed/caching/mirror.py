@@ -71,7 +71,7 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
         )
         source = _source(folder, manifest)
         if load_files:
-            fetch_files(source, lake.blobs, lake.settings)
+            fetch_files(source, lake.blobs, lake.settings, _pins(folder))
         return Scan(source)
     return mirrored(lake, found, load_files=load_files)
 
@@ -108,8 +108,13 @@ def _mirror(lake: Lake, source: IcebergSource, columns: frozenset[str], *, load_
         found = (folder, manifest)
     mirror = _source(*found)
     if load_files:
-        fetch_files(mirror, lake.blobs, lake.settings)
+        fetch_files(mirror, lake.blobs, lake.settings, _pins(found[0]))
     return mirror
+
+
+def _pins(folder: Folder) -> Path:
+    """Where its files are pinned: they go when the mirror does."""
+    return folder.path / "files"
 
 
 def _place(settings: Settings, source: IcebergSource) -> Path:

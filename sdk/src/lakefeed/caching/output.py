@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +17,7 @@ from lakefeed.caching.files import fetch_files
 from lakefeed.caching.folder import Folder, Group, Manifest
 from lakefeed.caching.structure import identities, structure
 from lakefeed.catalog.lake import Lake
+from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
 from lakefeed.plan import Node
@@ -24,6 +27,8 @@ from lakefeed.run.rebatch import rebatch
 from lakefeed.sources.mirror import MirrorSource
 
 logger = logging.getLogger(__name__)
+
+DIGEST_CHARS = 16
 
 
 def kept_output(lake: Lake, plan: Node, path: str | os.PathLike[str], *, load_files: bool, overwrite: bool) -> Node:
@@ -38,11 +43,12 @@ def kept_output(lake: Lake, plan: Node, path: str | os.PathLike[str], *, load_fi
         manifest = None if overwrite else folder.manifest()
         if manifest is None:
             manifest = _write(folder, lake, plan)
+            shutil.rmtree(_pins(folder, lake.settings), ignore_errors=True)
         else:
             _check_same(folder, manifest, plan)
     source = _source(folder, manifest)
     if load_files:
-        fetch_files(source, lake.blobs, lake.settings)
+        fetch_files(source, lake.blobs, lake.settings, _pins(folder, lake.settings))
     return Scan(source)
 
 
@@ -56,6 +62,11 @@ def _write(folder: Folder, lake: Lake, plan: Node) -> Manifest:
 
     facts = {"structure": structure(plan), "sources": identities(plan), "identity": f"cache:{uuid.uuid4().hex}"}
     return folder.write(plan.schema, plan.schema.names, groups, facts)
+
+
+def _pins(folder: Folder, settings: Settings) -> Path:
+    """Where its files are pinned: in the file system of the cache, which may be another than that of the rows."""
+    return settings.cache / "pins" / hashlib.sha256(str(folder.path).encode()).hexdigest()[:DIGEST_CHARS]
 
 
 def _check_free(folder: Folder) -> None:

@@ -95,14 +95,25 @@ class Loads:
         on_error: ``"raise"``, or ``"null"`` for null in place of a file that cannot be had; `close` logs how many.
         timeout: seconds that a request may take, see `lakefeed.storage.fetch.Fetch`.
         max_bytes: bytes held.
+        fresh: seconds for which a copy is used without asking the server; default: as in the settings.
     """
 
-    def __init__(self, store: BlobStore, workers: int, on_error: OnError, timeout: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        workers: int,
+        on_error: OnError,
+        timeout: float,
+        max_bytes: int,
+        *,
+        fresh: float | None = None,
+    ) -> None:
         self._max_bytes = max_bytes
         self._workers = workers
         self._skips = on_error == "null"
         given = Settings.load().files
-        fetch = Fetch(BlobCache(store.cache_dir), given.model_copy(update={"timeout": timeout}))
+        update = {"timeout": timeout, "fresh": given.fresh if fresh is None else fresh}
+        fetch = Fetch(BlobCache(store.cache_dir), given.model_copy(update=update))
         self._fetch = fetch
         self._lane: Lane[tuple[File, Mode], Loaded] = Lane(Load(store, fetch), workers, max_bytes, timeout)
         self._recent: deque[int] = deque(maxlen=RECENT)

@@ -77,10 +77,8 @@ class Fetch:
             UnsupportedError: URLs of that scheme are not fetched.
             FileError: it cannot be read, also not after trying again.
         """
-        path = local_path(text)
-        if path is not None or scheme(text) == "memory":
-            with open_reference(text) as stream:
-                return stream.read()
+        if local_path(text) is not None or scheme(text) == "memory":
+            return self._near(text, _Bytes(self.cache, suffix, progress), _content)
         _require_fetched(text)
         return self._through_copies(text, _Bytes(self.cache, suffix, progress))
 
@@ -91,8 +89,8 @@ class Fetch:
         """
         path = local_path(text)
         if path is not None:
-            with open_reference(text):  # the same errors as for bytes
-                return path.absolute()
+            taker = None if self.cache is None else _File(self.cache, suffix, progress)
+            return self._near(text, taker, lambda _: path.absolute())
         if self.cache is None:
             raise FileError(f"there is no cache to keep a local copy of {shown(text)} in; read its bytes")
         if scheme(text) == "memory":
@@ -125,6 +123,18 @@ class Fetch:
     @cached_property
     def _copies(self) -> Copies | None:
         return None if self.cache is None else Copies(self.cache)
+
+    def _near(self, text: str, taker: _Taker[T] | None, made: Callable[[BinaryIO], T]) -> T:
+        """What is made of a file of this machine; where that is gone, of its copy, if a mirror keeps one."""
+        try:
+            with open_reference(text) as stream:  # for a path too: the same errors as for bytes
+                return made(stream)
+        except MissingFileError:
+            known = None if self._copies is None else self._copies.known(text)
+            found = taker.copied(known) if taker is not None and known is not None and known.pinned else None
+            if found is None:
+                raise
+            return found
 
     def _through_copies(self, url: str, taker: _Taker[T]) -> T:
         copies = self._copies
@@ -289,6 +299,10 @@ class _File:
                 copy.write(piece)
                 size += len(piece)
             return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
+
+
+def _content(stream: BinaryIO) -> bytes:
+    return stream.read()
 
 
 def open_reference(text: str) -> BinaryIO:

@@ -299,7 +299,8 @@ class _Guard:
         _guards[get_ident()] = self
         if not _needed.is_set():
             _needed.set()
-        _watchman()
+        if _watchman is None:
+            _start_watchman()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -313,11 +314,16 @@ _guards: dict[int, _Guard] = {}
 _needed = Event()
 
 
-@cache
-def _watchman() -> Thread:
-    thread = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
-    thread.start()
-    return thread
+_watchman: Thread | None = None
+_starting = Lock()
+
+
+def _start_watchman() -> None:
+    global _watchman
+    with _starting:
+        if _watchman is None:
+            _watchman = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
+            _watchman.start()
 
 
 def _watch() -> None:
@@ -335,11 +341,10 @@ def _watch() -> None:
 
 def _after_fork() -> None:
     """A child must not talk on its parent's connections, and has none of its threads."""
-    global _needed
-    _needed = Event()
+    global _needed, _watchman, _starting
+    _needed, _watchman, _starting = Event(), None, Lock()
     _guards.clear()
     _manager.cache_clear()
-    _watchman.cache_clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
