@@ -700,9 +700,9 @@ class Dataset:
                 mapping of columns to these, which is exact: other columns stay records.
             columns: only these columns.
             workers: threads that fetch.
-            max_inflight_bytes: bytes of files loaded at a time; one larger file passes alone.
-            on_error: "null" gives None for a file that cannot be had.
-            fetch_timeout: seconds a file may take.
+            max_inflight_bytes: bytes of files that are being loaded or wait to be taken; one larger file passes alone.
+            on_error: "null" gives None for a file that cannot be had; a warning says how many, and why.
+            fetch_timeout: seconds in which a server answers, and sends each megabyte (or what is left).
         """
         node = arguments.load_files(
             self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
@@ -723,7 +723,7 @@ class Dataset:
 
         Args:
             path: a folder of its own for the rows.
-            load_files: keep the stored files of file columns locally too.
+            load_files: keep the files of file columns locally too, those that lie at URLs or paths as well.
             overwrite: make what is at ``path`` anew.
 
         Raises:

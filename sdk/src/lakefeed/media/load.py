@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
+from time import perf_counter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -34,6 +35,9 @@ UNKNOWN_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
 """What a file takes in memory on its way to disk."""
 REASONS = 3
+SLOW_SECONDS = 1e-3
+SLOW_PORTIONS = 32
+"""Where opening a file takes so long (a cache that is far away), threads are asked for the next portions."""
 RECENT = 64
 """Files whose sizes say what is to be expected of the next."""
 
@@ -113,7 +117,9 @@ class Loads:
         self._skips = on_error == "null"
         given = Settings.load().files
         update = {"timeout": timeout, "fresh": given.fresh if fresh is None else fresh}
-        fetch = Fetch(BlobCache(store.cache_dir), given.model_copy(update=update))
+        self._cache = BlobCache(store.cache_dir)
+        self._patience = 0
+        fetch = Fetch(self._cache, given.model_copy(update=update))
         self._fetch = fetch
         self._lane: Lane[tuple[File, Mode], Loaded] = Lane(Load(store, fetch), workers, max_bytes, timeout)
         self._recent: deque[int] = deque(maxlen=RECENT)
@@ -122,14 +128,19 @@ class Loads:
         self._failed = 0
         self._reasons: list[str] = []
 
-    def sizes(self, column: pa.Array[Any], media: str, mode: str) -> list[int]:
-        """Bytes that the loaded cells will take, as far as that is known: what was largest so far, if not."""
-        return [self._cost(file, checked_mode(mode)) for file in files(column, media)]
+    def sizes(self, cells: Sequence[File | None], mode: Mode) -> list[int]:
+        """Bytes that the loaded cells will take, as far as that is known: what was largest of late, if not."""
+        return [self._cost(file, mode) for file in cells]
 
     def begin(self, column: pa.Array[Any], media: str, mode: str) -> Begun:
         """Begins to fetch the files of a column."""
-        chosen = checked_mode(mode)
-        cells = files(column, media)
+        return self.begin_files(files(column, media), checked_mode(mode))
+
+    def begin_files(self, cells: Sequence[File | None], chosen: Mode) -> Begun:
+        """As `begin`, for a column that was looked at before."""
+        ready = self._at_once(cells, chosen)
+        if ready is not None:
+            return Begun([], [self._lane.settled(ready.nbytes)], chosen, ready)
         wanted = [(file, chosen) for file in cells if file is not None]
         costs = [self._cost(file, chosen) for file, _ in wanted]
         step = min(max(len(wanted) // self._workers, 1), TOGETHER)
@@ -154,7 +165,46 @@ class Loads:
             )  # fmt: skip
         self._failed = 0
 
+    def _at_once(self, cells: Sequence[File | None], mode: Mode) -> pa.Array[Any] | None:
+        """The loaded column, if all of it is in the cache and in memory: threads would only make that slower."""
+        if self._patience < 0:
+            self._patience += 1
+            return None
+        begun = perf_counter()
+        copies = [self._copy(file) for file in cells]
+        if None in copies:
+            return None
+        found = self._read(copies, mode)
+        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
+            self._patience = -SLOW_PORTIONS
+        return found
+
+    def _copy(self, file: File | None) -> tuple[str, str, int] | Literal[False] | None:
+        """Digest, suffix and size of the copy that there should be of a file; False for null, None for no copy."""
+        if file is None:
+            return False
+        if file.sha256 is not None:
+            return None if file.size is None else (file.sha256, file.suffix, file.size)
+        known = self._fetch.known(file.url) if file.url is not None else None
+        if known is None or known.of_a_path or not known.is_fresh(self._fetch.settings.fresh):
+            return None
+        return known.sha256, file.suffix, known.size
+
+    def _read(self, copies: Sequence[Any], mode: Mode) -> pa.Array[Any] | None:
+        if mode == "path":
+            paths = [copy and self._cache.find(copy[0], copy[1]) for copy in copies]
+            return None if None in paths else pa.array([str(path) if path else None for path in paths], LOADED[mode])
+        sizes = [copy[2] if copy else 0 for copy in copies]
+        frame = Frame(sizes, [copy is not False for copy in copies])
+        views = zip(copies, frame.cells, strict=True)
+        if all(not copy or self._cache.read_into(copy[0], copy[1], view) for copy, view in views):
+            return frame.array()
+        return None
+
     def _array(self, column: Begun) -> pa.Array[Any]:
+        if column.ready is not None:
+            self._asked += len(column.ready)
+            return column.ready
         found: list[Loaded] = []
         for job in column.jobs:
             found += [self._checked(outcome) for outcome in self._lane.outcomes(job)]
@@ -184,7 +234,8 @@ class Loads:
             return len(file.data)
         size = file.size
         if size is None and file.url is not None and file.sha256 is None:
-            size = self._fetch.known_size(file.url)
+            known = self._fetch.known(file.url)
+            size = None if known is None else known.size
         expected = size if size is not None else self._expected
         return expected if mode == "bytes" else min(expected, PIECE_BYTES)
 
@@ -200,6 +251,7 @@ class Begun:
     there: Sequence[bool]
     jobs: Sequence[Job[tuple[File, Mode]]]
     mode: Mode
+    ready: pa.Array[Any] | None = None
 
 
 def load_column(
@@ -267,24 +319,39 @@ def _recorded(column: pa.StructArray) -> list[File | None]:
     parts = dict(zip(column.type.names, column.flatten(), strict=True))
     nothing = pa.nulls(len(column))
     url, sha256, size, name = (parts.get(key, nothing).to_pylist() for key in ("url", "sha256", "size", "filename"))
+    cells = zip(url, sha256, size, name, column.is_valid().to_pylist(), strict=True)
     return [
-        File(url[row], sha256[row], suffix(name[row] or file_name(url[row] or "")), size[row]) if valid else None
-        for row, valid in enumerate(column.is_valid().to_pylist())
+        File(url, sha256, suffix(name or file_name(url or "")), size) if valid else None
+        for url, sha256, size, name, valid in cells
     ]
 
 
 def binary(cells: list[Any]) -> pa.Array[Any]:
     """Contents as one column, each copied once and then let go of: ``pa.array`` copies them as its memory grows."""
-    sizes = np.fromiter((0 if cell is None else len(cell) for cell in cells), np.int64, len(cells))
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     if len(cells) == 1 and cells[0] is not None:
-        data = pa.py_buffer(cells[0])  # shared: a large file is not doubled
-    else:
-        data = pa.allocate_buffer(int(offsets[-1]))
-        target = memoryview(data).cast("B") if len(data) else memoryview(b"")
-        for row, (start, stop) in enumerate(pairwise(offsets.tolist())):
-            if stop > start:
-                target[start:stop] = cells[row]
-            cells[row] = cells[row] is not None
-    valid = pa.array([cell is not None and cell is not False for cell in cells]).buffers()[1]
-    return pa.Array.from_buffers(LOADED["bytes"], len(cells), [valid, pa.py_buffer(offsets.tobytes()), data])
+        [content] = cells  # shared: a large file is not doubled
+        offsets = pa.py_buffer(np.array([0, len(content)], np.int64).tobytes())
+        return pa.Array.from_buffers(LOADED["bytes"], 1, [None, offsets, pa.py_buffer(content)])
+    frame = Frame([0 if cell is None else len(cell) for cell in cells], [cell is not None for cell in cells])
+    for row, view in enumerate(frame.cells):
+        if len(view):
+            view[:] = cells[row]
+        cells[row] = None
+    return frame.array()
+
+
+class Frame:
+    """A column of contents in the making: ``cells`` are to be filled in."""
+
+    def __init__(self, sizes: Sequence[int], there: Sequence[bool]) -> None:
+        self._there = there
+        self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(sizes, np.int64))])
+        self._data = pa.allocate_buffer(int(self._offsets[-1]))
+        whole = memoryview(self._data).cast("B") if len(self._data) else memoryview(b"")
+        self.cells = [whole[start:stop] for start, stop in pairwise(self._offsets.tolist())]
+
+    def array(self) -> pa.Array[Any]:
+        self.cells = []
+        valid = pa.array(self._there, pa.bool_()).buffers()[1]
+        buffers = [valid, pa.py_buffer(self._offsets.tobytes()), self._data]
+        return pa.Array.from_buffers(LOADED["bytes"], len(self._there), buffers)

@@ -10,14 +10,15 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lakefeed.media import column_type, loaded_type
-from lakefeed.media.load import Loads
+from lakefeed.media.load import File, Loads, files
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 
-PORTION_ROWS = 32
+PORTION_ROWS = 64
 """Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
 PORTION_SHARE = 8
 """A portion takes this part of the bytes allowed, at most: its files are held until all of them are there."""
+FIRST_ROWS = 16
 AHEAD_ROWS = 256
 """Rows whose files are being loaded or wait for their turn, at most (or three batches)."""
 
@@ -75,6 +76,7 @@ class LoadAhead:
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]
+        self._looked_at: tuple[pa.RecordBatch | None, dict[str, list[File | None]]] = None, {}
         self._begun = 0
         self._done = 0
 
@@ -82,19 +84,23 @@ class LoadAhead:
         start = 0
         while start < batch.num_rows:
             # Sizes are learnt on the way, so each portion is cut by what is known when it is begun.
-            rows = self._fitting(batch.slice(start, PORTION_ROWS))
-            yield batch.slice(start, rows)
+            most = batch.slice(start, PORTION_ROWS)
+            cells = self._cells_of(most)
+            rows = self._fitting(cells, most.num_rows)
+            portion = most if rows == most.num_rows else most.slice(0, rows)
+            self._looked_at = portion, {name: column[:rows] for name, column in cells.items()}
+            yield portion
             start += rows
 
     def room(self, rows: int) -> bool:
         ahead = self._begun - self._done
         # As many rows again as were wanted: who takes few does not cause many to be fetched.
-        return not ahead or (
-            self._begun + rows <= 2 * max(self._done, rows) + PORTION_ROWS and ahead + rows <= max(AHEAD_ROWS, 3 * rows)
-        )
+        wanted = max(self._done, rows, FIRST_ROWS)
+        return not ahead or (self._begun + rows <= 2 * wanted and ahead + rows <= max(AHEAD_ROWS, 3 * rows))
 
     def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
-        begun = {name: self._loads.begin(batch.column(name), media, mode) for name, media, mode in self._columns}
+        cells = self._cells_of(batch)
+        begun = {name: self._loads.begin_files(cells[name], mode) for name, _, mode in self._columns}
         self._begun += batch.num_rows
 
         def finish() -> pa.RecordBatch:
@@ -108,12 +114,18 @@ class LoadAhead:
     def close(self) -> None:
         self._loads.close()
 
-    def _fitting(self, batch: pa.RecordBatch) -> int:
+    def _cells_of(self, batch: pa.RecordBatch) -> dict[str, list[File | None]]:
+        looked_at, cells = self._looked_at
+        if looked_at is batch:
+            return cells
+        return {name: files(batch.column(name), media) for name, media, _ in self._columns}
+
+    def _fitting(self, cells: dict[str, list[File | None]], rows: int) -> int:
         """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
-        sizes = [self._loads.sizes(batch.column(name), media, mode) for name, media, mode in self._columns]
+        sizes = [self._loads.sizes(cells[name], mode) for name, _, mode in self._columns]
         most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0
-        for row, cells in enumerate(zip(*sizes, strict=True)):
-            held += sum(cells)
+        for row, costs in enumerate(zip(*sizes, strict=True)):
+            held += sum(costs)
             if row and held > most:
                 return row
-        return batch.num_rows
+        return rows

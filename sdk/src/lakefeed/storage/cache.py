@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: no file is written then by chance
 SPARE_BYTES = 64 << 20
 """What is evicted beyond the size of a file for which a full disk has no room."""
+
+AT_ONCE = getattr(os, "RWF_NOWAIT", 0)
 
 T = TypeVar("T")
 
@@ -82,6 +85,21 @@ class BlobCache:
                 return None
             with open(found[0], "rb", closefd=False) as stream:  # a descriptor
                 return stream.read()
+
+    def read_into(self, sha256: str, suffix: str, target: memoryview) -> bool:
+        """Whether a sealed copy of just this size was read, without waiting for the disk: if it was in memory."""
+        try:
+            descriptor = os.open(self._place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            status = os.fstat(descriptor)
+            if not _is_sealed(status) or status.st_size != len(target):
+                return False
+            self.room.used(descriptor, status)
+            return not len(target) or _read_at_once(descriptor, target) == len(target)
+        finally:
+            os.close(descriptor)
 
     def fill(self, sha256: str, suffix: str, source: BinaryIO, origin: str) -> Path:
         """The path of a new copy of ``source``, which came from ``origin``.
@@ -184,6 +202,17 @@ def require(expected: str, found: str, origin: str) -> None:
     """Raises IntegrityError unless the two digests are one."""
     if found != expected:
         raise IntegrityError(f"{origin} holds other bytes than were saved: sha256 is {found}, recorded was {expected}")
+
+
+def _read_at_once(descriptor: int, target: memoryview) -> int:
+    try:
+        return os.preadv(descriptor, [target], 0, AT_ONCE)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return 0
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return os.preadv(descriptor, [target], 0)
 
 
 def _is_sealed(status: os.stat_result) -> bool:

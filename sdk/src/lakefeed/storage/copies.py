@@ -25,6 +25,8 @@ KNOWN_AT_MOST = 100_000
 PATIENCE_SECONDS = 600.0
 """Another process that fetches the same file is waited for; after this it is taken for stuck."""
 LONGEST_NAP_SECONDS = 0.1
+OF_A_PATH = {"path": ""}
+"""In place of validators: the copy is of a file of this machine, which goes before it while it is there."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,16 @@ class Known:
     checked: float
     pinned: bool = False
 
+    @property
+    def of_a_path(self) -> bool:
+        return "path" in self.validators
+
     def is_fresh(self, seconds: float) -> bool:
         """Whether the server need not be asked."""
         return self.pinned or 0 <= time() - self.checked < seconds
 
 
-_known: dict[tuple[Path, str], Known] = {}
+_known: dict[tuple[str, str], Known] = {}
 """What this process has read: a file of a few bytes costs as much as one of thousands."""
 
 
@@ -52,14 +58,18 @@ class Copies:
 
     cache: BlobCache
 
+    def remembered(self, url: str) -> Known | None:
+        """What this process knows of a URL."""
+        return _known.get((self._directory, url))
+
     def known(self, url: str) -> Known | None:
         """What was last known of a URL."""
-        found = _known.get((self.cache.directory, url))
+        found = self.remembered(url)
         return found if found is not None else self._read(url)
 
     def reread(self, url: str) -> Known | None:
         """As `known`, with what other processes wrote."""
-        _known.pop((self.cache.directory, url), None)
+        _known.pop((self._directory, url), None)
         return self._read(url)
 
     def learn(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
@@ -101,6 +111,10 @@ class Copies:
             os.close(descriptor)
 
     @cached_property
+    def _directory(self) -> str:
+        return str(self.cache.directory)
+
+    @cached_property
     def _locks(self) -> Path:
         return self.cache.directory / "locks"
 
@@ -126,7 +140,7 @@ class Copies:
     def _remember(self, url: str, known: Known) -> None:
         if len(_known) >= KNOWN_AT_MOST:
             _known.clear()
-        _known[self.cache.directory, url] = known
+        _known[self._directory, url] = known
 
 
 def _key(url: str) -> str:

@@ -115,10 +115,12 @@ class Fetch:
 
         return self._tried(url, ask, NOBODY)
 
-    def known_size(self, text: str) -> int | None:
-        """The size of the copy that there is of a URL, as far as this process knows."""
-        found = self._copies.known(text) if self._copies is not None and local_path(text) is None else None
-        return None if found is None else found.size
+    def known(self, text: str) -> Known | None:
+        """What is known of a URL, none of which need be so any more."""
+        if self._copies is None:
+            return None
+        found = self._copies.remembered(text)
+        return found if found is not None or local_path(text) is not None else self._copies.known(text)
 
     @cached_property
     def _copies(self) -> Copies | None:

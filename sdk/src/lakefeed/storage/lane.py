@@ -68,6 +68,14 @@ class Lane(Generic[Item, Result]):
             self._begin()
         return job
 
+    def settled(self, cost: int) -> Job[Item]:
+        """A job without items that holds so many bytes until it is released."""
+        job: Job[Item] = Job([], [cost])
+        job.begun = job.done = True
+        with self._changed:
+            self._held += cost
+        return job
+
     def outcomes(self, job: Job[Item]) -> list[Any]:
         """What became of the items: waits for it. An item that hangs becomes a FileError, and those behind it go on."""
         found: list[Any] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lakefeed.storage.atomic import with_directory
 from lakefeed.storage.cache import BlobCache
-from lakefeed.storage.copies import Copies, Known
+from lakefeed.storage.copies import OF_A_PATH, Copies, Known
 from lakefeed.storage.hashing import sha256_stream
 from lakefeed.storage.urls import local_path
 
@@ -54,8 +54,8 @@ class Pins:
             if self.cache.find(sha256, suffix) is None:
                 source.seek(0)
                 self.cache.fill(sha256, suffix, source, str(path))
-        copies.learn(url, sha256, size, {})
-        return Known(sha256, size, {}, 0.0)
+        copies.learn(url, sha256, size, OF_A_PATH)
+        return Known(sha256, size, OF_A_PATH, 0.0)
 
     def _link(self, place: Path, name: Path) -> None:
         target = self.folder / name

@@ -31,7 +31,7 @@ PART_AHEAD_BYTES = 256 << 10
 LOCAL = (None, "file", "local")
 NEVER_BUSY = (*LOCAL, "memory")
 WEB = ("http", "https")
-EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
 MISSING_STATUS = frozenset({404, 410})
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

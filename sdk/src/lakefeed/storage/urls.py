@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 LOCAL_SCHEMES = frozenset({"", "file", "local"})
@@ -54,12 +54,14 @@ def file_name(text: str) -> str:
         >>> file_name("https://host/a%20b/cat.JPG?token=1#top")
         'cat.JPG'
     """
-    path = local_path(text)
-    if path is not None:
-        return path.name
+    if scheme(text) in LOCAL_SCHEMES:
+        path = local_path(text)
+        return path.name if path is not None else ""
     # Not urlsplit: it raises on text that only looks like a URL.
     _, _, below_host = _QUERY.split(text, maxsplit=1)[0].partition("://")[2].partition("/")
-    return PurePosixPath(unquote(below_host)).name
+    # Not pathlib, which takes longer than reading a small file; this is done for every cell.
+    name = (unquote(below_host) if "%" in below_host else below_host).rstrip("/").rpartition("/")[2]
+    return name if name != "." else ""
 
 
 def suffix(name: str) -> str:
@@ -69,7 +71,8 @@ def suffix(name: str) -> str:
         >>> suffix("cat.JPG"), suffix("brain.nii.gz"), suffix("README")
         ('.jpg', '.nii.gz', '')
     """
-    *_, before, last = ["", "", *PurePosixPath(name).suffixes]
+    _, *endings = name.rpartition("/")[2].lstrip(".").split(".")
+    *_, before, last = ["", "", *(f".{ending}" for ending in endings)]
     found = before + last if last.lower() in _COMPRESSED else last
     return found.lower() if _SUFFIX.fullmatch(found) else ""
 
