@@ -17,6 +17,7 @@ from lakefeed.storage.threads import shared
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+LOOK_SECONDS = 1.0
 SLACK_SECONDS = 1.0
 """A request that ends by its own clock says better why."""
 
@@ -44,8 +45,8 @@ class Lane(Generic[Item, Result]):
     """Jobs of one reader: at most ``workers`` run at a time; the begun take at most ``budget`` bytes until released.
 
     What is held counts from the beginning of a job to its release, by its expected size until the real one is known.
-    The first unfinished job is always let through, so one that is larger than the budget passes alone. Jobs are to be
-    waited for in the order in which they were added, by one thread.
+    A job that is waited for is let through in any case, and so is one that is larger than the budget when nothing else
+    is held. Jobs are to be waited for in the order in which they were added, by one thread.
     """
 
     def __init__(self, work: Callable[[Item, Progress], Result], workers: int, budget: int, timeout: float) -> None:
@@ -55,7 +56,7 @@ class Lane(Generic[Item, Result]):
         self._timeout = timeout
         self._changed = Condition()
         self._waiting: deque[Job[Item]] = deque()
-        self._unfinished: deque[Job[Item]] = deque()
+        self._wanted: Job[Item] | None = None
         self._running = 0
         self._held = 0
         self._closed = False
@@ -79,27 +80,41 @@ class Lane(Generic[Item, Result]):
     def outcomes(self, job: Job[Item]) -> list[Any]:
         """What became of the items: waits for it. An item that hangs becomes a FileError, and those behind it go on."""
         found: list[Any] = []
+        whole = job
         while True:
             with self._changed:
                 if not job.begun:
                     self._waiting.remove(job)
                     self._start(job)
-                while not job.done and job.due + SLACK_SECONDS > monotonic():
-                    self._changed.wait(None if job.due == inf else max(job.due + SLACK_SECONDS - monotonic(), 0))
+                if not job.done:
+                    self._wanted = job
+                    self._changed.notify_all()  # it may have waited for room
+                while not job.done and (left := job.due + SLACK_SECONDS - monotonic()) > 0:
+                    self._changed.wait(min(left, LOOK_SECONDS))  # its time may have begun meanwhile
+                self._wanted = None
                 found += job.outcomes
                 if job.done:
+                    self._hand_over(job, whole)
                     return found
-                left = len(job.outcomes) + 1
-                self._give_up(job)
-            found.append(Failed(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
-            if left == len(job.items):
-                return found
-            rest = Job(job.items[left:], job.sizes[left:])
-            with self._changed:
-                job.cost -= rest.cost
-                self._held -= rest.cost
-                self._waiting.appendleft(rest)
-            job = rest
+                found.append(Failed(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
+                job = self._without_hung(job, whole)
+
+    def _without_hung(self, job: Job[Item], whole: Job[Item]) -> Job[Item]:
+        """Gives up on a job; a new one for what is behind the item that hangs."""
+        behind = len(job.outcomes) + 1
+        rest = Job(job.items[behind:], job.sizes[behind:])
+        job.cost -= rest.cost
+        self._held -= rest.cost
+        self._waiting.appendleft(rest)
+        self._give_up(job)
+        self._hand_over(job, whole)
+        return rest
+
+    def _hand_over(self, job: Job[Item], whole: Job[Item]) -> None:
+        """``whole`` is what will be released."""
+        if job is not whole:
+            whole.cost += job.cost
+            job.cost = 0
 
     def release(self, job: Job[Item]) -> None:
         """What came of the job is no longer held."""
@@ -116,20 +131,28 @@ class Lane(Generic[Item, Result]):
             self._waiting.clear()
             self._changed.notify_all()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def claim(self, job: Job[Item], more: int) -> None:
-        """A running job takes so many bytes more (or less): waits for room, unless it is the first."""
+        """A running job takes so many bytes more (or less): waits for room, unless it is the one that is waited for."""
         with self._changed:
-            if job.given_up or self._closed:
-                return
-            job.cost += more
-            self._held += more
+            while more > 0 and self._is_full(job, more):
+                job.due = inf
+                self._changed.wait()
+            if not job.given_up:
+                job.cost += more
+                self._held += more
+            job.due = monotonic() + self._timeout
             if more < 0:
                 self._begin()
                 self._changed.notify_all()
-            while self._held > self._budget and self._unfinished[0] is not job and not self._closed:
-                job.due = inf
-                self._changed.wait()
-            job.due = monotonic() + self._timeout
+
+    def _is_full(self, job: Job[Item], more: int) -> bool:
+        alone = self._held <= job.cost
+        through = alone or self._wanted is job or job.given_up or self._closed
+        return not through and self._held + more > self._budget
 
     def _begin(self) -> None:
         while self._waiting and self._running < self._workers and not self._closed:
@@ -141,7 +164,6 @@ class Lane(Generic[Item, Result]):
         job.begun = True
         self._running += 1
         self._held += job.cost
-        self._unfinished.append(job)
         shared().submit(lambda: self._run(job))
 
     def _run(self, job: Job[Item]) -> None:
@@ -172,7 +194,6 @@ class Lane(Generic[Item, Result]):
 
     def _finished(self, job: Job[Item]) -> None:
         self._running -= 1
-        self._unfinished.remove(job)
         self._begin()
         self._changed.notify_all()
 
@@ -191,4 +212,6 @@ class _Watched(Progress, Generic[Item]):
             self.lane.claim(self.job, more)
 
     def alive(self, seconds: float) -> None:
+        if self.lane.is_closed:
+            raise FileError("nobody waits for it any more")
         self.job.due = monotonic() + seconds
