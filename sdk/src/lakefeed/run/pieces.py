@@ -92,7 +92,7 @@ def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.T
     for index, (node, children) in reversed(list(enumerate(walk))):
         steps, base = peel(node)
         found = _below(base, [done[child] for child in children], settings)
-        if found is None or (index and any(step.portioned for step in steps)):
+        if found is None or (index and any(step.works_ahead for step in steps)):
             if spilled is None or not index:
                 return None
             table = spilled(node)
