@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from lakefeed.loaders.torch import TorchLoader
 
 SIDES: tuple[Side, Side] = ("train", "test")
-LOAD_MODES = ("auto", "bytes", "path", False)
+LOAD_MODES = ("auto", "bytes", "path")
 MAX_SEED = 2**63
+MAX_SECONDS = 366 * 24 * 3600
 
 
 def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
@@ -96,8 +97,7 @@ def restored(given: int | str) -> Pin:
 
 def column(name: str, kind: Any) -> pa.Field[Any]:
     """A column to add: of an Arrow type, or of a media type by name or class."""
-    if not text(name, "name"):
-        raise InvalidArgumentError("a column needs a name")
+    column_name(name, "name")
     if isinstance(kind, pa.DataType):
         return pa.field(name, kind)
     plain = pa.schema([(name, pa.string())])
@@ -168,10 +168,15 @@ def schema(given: pa.Schema) -> pa.Schema:
         raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
     twice = sorted(name for name, times in Counter(given.names).items() if times > 1)
     if not given.names:
-        raise SchemaError("a schema needs at least one column")
+        raise SchemaError("schema= needs at least one column")
     if twice:
-        raise SchemaError(f"column names must differ; {listed(twice)} occur more than once")
+        raise SchemaError(f"schema: column names must differ; {listed(twice)} occur more than once")
     return given
+
+
+def maybe_schema(given: Any) -> pa.Schema | None:
+    """A pyarrow schema with names that differ, or None."""
+    return None if given is None else schema(given)
 
 
 def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
@@ -195,17 +200,26 @@ def locations(given: Any) -> list[str]:
 
 def columns(given: Any) -> tuple[str, ...]:
     """Column names."""
-    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
-    if not all(isinstance(name, str) for name in names):
-        raise InvalidArgumentError(f"select takes a list of column names, not {given!r:.80}")
+    names = () if isinstance(given, str) else _names(given)
     if not names:
-        raise InvalidArgumentError("select needs at least one column")
-    return tuple(map(str, names))
+        raise InvalidArgumentError(f"select takes a list of at least one column name, not {given!r:.80}")
+    return names
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """The names in a list of them, or the only one; nothing where it is neither."""
+    named = (given,) if isinstance(given, str) else tuple(given) if _is_list(given) else ()
+    return named if all(isinstance(name, str) for name in named) else ()
+
+
+def _is_list(given: Any) -> bool:
+    """Whether it is several things, one after the other: not text, whose items are text again, nor a mapping."""
+    return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | pa.Schema | type)
 
 
 def indices(given: Any, rows: int | None) -> tuple[int, ...]:
     """Places of rows; checked against the number of rows where that is known."""
-    items = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else None
+    items = list(given) if _is_list(given) else None
     if items is None or not all(map(_is_whole, items)):
         raise InvalidArgumentError(f"take needs a list of whole numbers, not {given!r:.80}")
     places = tuple(int(item) for item in items)
@@ -218,34 +232,36 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
 
 def combined(given: Any, what: str) -> tuple[Node, ...]:
     """The plans of several datasets."""
-    datasets = list(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else []
-    if not datasets or not all(hasattr(each, "_plan") for each in datasets):
+    datasets = list(given) if _is_list(given) else []
+    if not datasets or not all(map(_is_dataset, datasets)):
         raise InvalidArgumentError(f"{what} takes a list of at least one Dataset, not {given!r:.80}")
     return tuple(each._plan for each in datasets)
 
 
+def _is_dataset(given: Any) -> bool:
+    return hasattr(given, "_plan") and not isinstance(given, type)
+
+
 def chances(given: Any) -> tuple[float, ...]:
     """Probabilities."""
-    if not isinstance(given, Iterable) or isinstance(given, str):
-        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
-    items = list(given)
+    items: list[Any] = list(given) if _is_list(given) else [None]
     if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
-        raise InvalidArgumentError(f"probabilities={items!r:.80}: give one number for each dataset")
+        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
     return tuple(map(float, items))
 
 
 def keys(given: Any) -> tuple[str, ...]:
     """Join keys."""
-    named = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
-    if not named or not all(isinstance(key, str) for key in named):
+    named = _names(given)
+    if not named:
         raise InvalidArgumentError(f"keys={given!r:.80}: give the name of a column, or a list of names")
     return named
 
 
 def other(given: Any, what: str) -> Node:
     """The plan of another dataset."""
-    if not hasattr(given, "_plan"):
-        raise InvalidArgumentError(f"{what} takes a Dataset, not {type(given).__name__}")
+    if not _is_dataset(given):
+        raise InvalidArgumentError(f"{what} takes a Dataset, not {given!r:.80}")
     plan: Node = given._plan
     return plan
 
@@ -263,13 +279,15 @@ def renames(plan: Node, given: Any) -> tuple[tuple[str, str], ...]:
 
 def remaining(plan: Node, dropped: Any) -> tuple[str, ...]:
     """The columns that are left when some are dropped."""
-    names = (dropped,) if isinstance(dropped, str) else tuple(dropped)
+    names = _names(dropped)
+    if not names and not (_is_list(dropped) and not list(dropped)):
+        raise InvalidArgumentError(f"drop takes a column name or a list of them, not {dropped!r:.80}")
     missing = [name for name in names if name not in plan.schema.names]
     if missing:
         raise ColumnNotFoundError.of(missing, plan.schema.names)
     left = tuple(name for name in plan.schema.names if name not in names)
     if not left:
-        raise InvalidArgumentError("drop would leave no column")
+        raise InvalidArgumentError(f"drop({list(names)!r:.80}) would leave no column")
     return left
 
 
@@ -289,10 +307,10 @@ def tables(plan: Node, table_name: Any, others: Any) -> tuple[tuple[str, ...], t
     named = isinstance(more, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in more)
     if not named or not isinstance(table_name, str) or not table_name.isidentifier():
         raise InvalidArgumentError(
-            f"table_name={table_name!r}, tables={list(more)!r}: a table needs a plain name; tables= is a mapping of "
-            "names to datasets"
+            f"table_name={table_name!r:.80}, tables={others!r:.80}: a table needs a plain name; tables= is a mapping "
+            "of names to datasets"
         )
-    plans = {table_name: plan, **{name: other(each, "sql") for name, each in more.items()}}
+    plans = {table_name: plan, **{name: other(each, f"sql(tables={name!r})") for name, each in more.items()}}
     folded = [name.lower() for name in plans]
     if len(set(folded)) < len(folded) or table_name in more:
         raise InvalidArgumentError(f"the tables {listed(plans)} need names that differ in more than case")
@@ -301,18 +319,18 @@ def tables(plan: Node, table_name: Any, others: Any) -> tuple[tuple[str, ...], t
 
 def sort_keys(by: Any, descending: Any) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     """Columns to sort by, and for each whether the largest comes first."""
-    names = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, Sequence) else (None,)
-    if not all(isinstance(name, str) for name in names):
+    names = () if isinstance(by, set | frozenset) else _names(by)
+    if not names:
         raise InvalidArgumentError(f"sort takes a column name or a list of them, not {by!r:.80}")
     given = (descending,) * len(names) if isinstance(descending, bool) else descending
     if not isinstance(given, Sequence) or not all(isinstance(down, bool) for down in given):
         raise InvalidArgumentError(f"sort(descending={descending!r:.80}): give True or False, or one for each column")
-    return tuple(map(str, names)), tuple(given)
+    return names, tuple(given)
 
 
 def caching(path: Any, load_files: Any, overwrite: Any) -> dict[str, bool]:
     """The switches of ``cache``."""
-    if path is not None and not isinstance(path, str | os.PathLike):
+    if path is not None and (not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path) or not os.fspath(path)):
         raise InvalidArgumentError(f"cache(path={path!r:.80}): give the path of a folder, or None")
     if not isinstance(load_files, bool) or not isinstance(overwrite, bool):
         raise InvalidArgumentError(f"cache(load_files={load_files!r}, overwrite={overwrite!r}): they are True or False")
@@ -321,11 +339,18 @@ def caching(path: Any, load_files: Any, overwrite: Any) -> dict[str, bool]:
     return {"load_files": load_files, "overwrite": overwrite}
 
 
-def batches(size: int | None, form: str) -> None:
+def batch(size: Any, drop_last: Any) -> tuple[int, bool]:
+    """How many rows become one, and whether the rest is dropped."""
+    if not _is_whole(size) or size < 1:
+        raise InvalidArgumentError(f"batch(size={size!r:.80}): give a number of rows from 1 on")
+    return int(size), flag(drop_last, "drop_last")
+
+
+def batches(size: int | None, form: Any) -> None:
     """Raises unless the arguments of ``batches`` make sense."""
     if size is not None and (not _is_whole(size) or size < 1):
         raise InvalidArgumentError(f"batches(size={size!r}): give a number of rows from 1 on, or None")
-    if form not in ("dict", "arrow"):
+    if not isinstance(form, str) or form not in ("dict", "arrow"):
         raise InvalidArgumentError(f'batches(format={form!r}): the formats are "dict" and "arrow"')
 
 
@@ -355,9 +380,10 @@ def load_files(
     """The node that loads file columns; None if there is nothing to load."""
     if on_error not in ("raise", "null"):
         raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
-    if not _is_whole(workers) or workers < 1 or not timeout > 0 or not max_bytes > 0:
-        given = f"workers={workers!r}, fetch_timeout={timeout!r}, max_inflight_bytes={max_bytes!r}"
-        raise InvalidArgumentError(f"{given}: all must be above 0")
+    seconds(timeout, "fetch_timeout")
+    for given, what in ((workers, "workers"), (max_bytes, "max_inflight_bytes")):
+        if not _is_whole(given) or given < 1:
+            raise InvalidArgumentError(f"{what}={given!r:.80}: give a whole number from 1 on")
     modes = _modes(plan.schema, to, only)
     return LoadFilesNode(plan, modes, store, workers, on_error, timeout, max_bytes) if modes else None
 
@@ -366,7 +392,11 @@ def _modes(
     given: pa.Schema, to: LoadFiles, only: Sequence[str] | None
 ) -> tuple[tuple[str, Literal["bytes", "path"]], ...]:
     media = {field.name: kind for field in given if (kind := column_type(field)) is not None}
+    if only is not None and (isinstance(only, str) or not (_names(only) or _is_list(only))):
+        raise InvalidArgumentError(f"columns={only!r:.80}: give a list of column names, or None for all file columns")
     named = list(to) if isinstance(to, Mapping) else list(only or [])
+    if not all(isinstance(name, str) for name in named):
+        raise InvalidArgumentError(f"load_files takes names of columns, not {listed(named)}")
     missing = [name for name in named if name not in given.names]
     if missing:
         raise ColumnNotFoundError.of(missing, given.names)
@@ -377,11 +407,15 @@ def _modes(
             "column of paths"
         )
     wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
-    wrong = [mode for mode in wanted.values() if mode not in LOAD_MODES]
-    if wrong or (not isinstance(to, Mapping) and to not in LOAD_MODES):
-        raise InvalidArgumentError(f'files load as "auto", "bytes", "path" or False, not {listed(wrong or [to])}')
+    wrong = {name: mode for name, mode in wanted.items() if not _is_mode(mode)}
+    if wrong or not (isinstance(to, Mapping) or _is_mode(to)):
+        raise InvalidArgumentError(f'files load as "auto", "bytes", "path" or False, not as {to!r:.80}')
     chosen = {name: default_mode(media[name]) if mode == "auto" else mode for name, mode in wanted.items()}
     return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))
+
+
+def _is_mode(given: Any) -> bool:
+    return given is False or (isinstance(given, str) and given in LOAD_MODES)
 
 
 def metadata_changes(
@@ -423,6 +457,21 @@ def filtered(plan: Node, predicate: Any, store: BlobStore) -> Node:
     return FilterRows(plan, function(predicate, "filter"), store)
 
 
+def column_name(given: Any, what: str) -> str:
+    """The name of a column that is to be made."""
+    if not text(given, what):
+        raise InvalidArgumentError(f"{what}={given!r}: a column needs a name")
+    return str(given)
+
+
+def seconds(given: Any, what: str) -> float:
+    """A time in seconds, above 0."""
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not number or not 0 < given <= MAX_SECONDS:
+        raise InvalidArgumentError(f"{what}={given!r:.80}: give seconds, above 0 and up to {MAX_SECONDS:,} (a year)")
+    return float(given)
+
+
 def writing(
     copy_files: Any, stats: Any, provenance: Any, idempotency_key: Any, fence: Any, description: Any = None
 ) -> Writing:
@@ -437,6 +486,10 @@ def writing(
     for given, what in ((idempotency_key, "idempotency_key"), (description, "description")):
         if given is not None:
             text(given, what)
+    if idempotency_key == "":
+        raise InvalidArgumentError(
+            "idempotency_key='': an empty key would be shared by all; give one of this action's own"
+        )
     return Writing(copy_files, stats, provenance, idempotency_key, fence)
 
 
@@ -491,6 +544,7 @@ def torch_loader(
         raise InvalidArgumentError(
             f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
         )
+    flag(drop_last, "drop_last")
     whole(options["num_workers"], "num_workers")
     whole(prefetch_batches, "prefetch_batches")
     with _torch("to_torch"):

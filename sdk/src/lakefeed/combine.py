@@ -27,7 +27,7 @@ def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
         >>> concatenate([one, two]).to_arrow()["x"].to_pylist()
         [1, 2]
     """
-    return _derived(Concatenate(arguments.combined(datasets, "concatenate"), fill))
+    return _derived(Concatenate(arguments.combined(datasets, "concatenate"), arguments.flag(fill, "fill")))
 
 
 def interleave(
@@ -58,7 +58,9 @@ def interleave(
     """
     plans = arguments.combined(datasets, "interleave")
     chances = None if probabilities is None else arguments.chances(probabilities)
-    return _derived(Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, fill))
+    return _derived(
+        Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, arguments.flag(fill, "fill"))
+    )
 
 
 def _derived(node: Node) -> Dataset:

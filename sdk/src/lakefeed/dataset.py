@@ -18,6 +18,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr import parse_value
 from lakefeed.ops import (
     Batch,
@@ -242,12 +243,12 @@ class Dataset:
     @classmethod
     def from_dict(cls, columns: Mapping[str, Sequence[Any]], schema: pa.Schema | None = None) -> Dataset:
         """Columns in memory, each a list (or Arrow or NumPy array) of one length."""
-        return cls.from_arrow(table_of_columns(columns, schema))
+        return cls.from_arrow(table_of_columns(columns, arguments.maybe_schema(schema)))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
         """Rows in memory, each a dict."""
-        return cls.from_arrow(table_of_rows(rows, schema))
+        return cls.from_arrow(table_of_rows(rows, arguments.maybe_schema(schema)))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
@@ -284,7 +285,8 @@ class Dataset:
             MissingFileError, FileError: there is no such dataset, or no way to it.
             InvalidArgumentError: no such split; those that exist are listed.
         """
-        return _made(Dataset, Lake.current(), Scan(hugging_face(name_or_dataset, split, streaming, load_options)))
+        streamed = arguments.flag(streaming, "streaming")
+        return _made(Dataset, Lake.current(), Scan(hugging_face(name_or_dataset, split, streamed, load_options)))
 
     @classmethod
     def from_torch(cls, dataset: Any, schema: pa.Schema | None = None) -> Dataset:
@@ -337,7 +339,7 @@ class Dataset:
             FormatError: an unknown suffix, or a file that is not what its suffix says; with the line.
             SchemaError: files that do not fit together; with the file.
         """
-        declared = None if schema is None else arguments.schema(schema)
+        declared = arguments.maybe_schema(schema)
         return _made(Dataset, Lake.current(), Scan(files(arguments.locations(location), declared, format)))
 
     # ------------------------------------------------------------------ reading
@@ -373,7 +375,7 @@ class Dataset:
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return collect(self._runner, self._plan, arguments.budget(max_bytes), warn)
+        return collect(self._runner, self._plan, arguments.budget(max_bytes), arguments.flag(warn, "warn"))
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -554,8 +556,7 @@ class Dataset:
 
     def batch(self, size: int, drop_last: bool = False) -> Dataset:
         """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
-        arguments.batches(size, "dict")
-        return self._derive(Batch(self._plan, size, drop_last))
+        return self._derive(Batch(self._plan, *arguments.batch(size, drop_last)))
 
     def drop(self, columns: str | Sequence[str]) -> Dataset:
         """All columns but these."""
@@ -572,7 +573,8 @@ class Dataset:
             >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
             [0.5, 1.0]
         """
-        return self._derive(WithColumn(self._plan, arguments.columns([name])[0], parse_value(value, self.schema)))
+        expression = parse_value(arguments.text(value, "value"), self.schema)
+        return self._derive(WithColumn(self._plan, arguments.column_name(name, "name"), expression))
 
     def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
         """Rows of both datasets side by side where the keys are equal; null keys have no partner.
@@ -640,7 +642,7 @@ class Dataset:
             window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
         """
         chosen, rows = arguments.chosen_seed(seed), arguments.window(window)
-        return self._derive(Shuffle(self._plan, chosen, None if global_ else rows))
+        return self._derive(Shuffle(self._plan, chosen, None if arguments.flag(global_, "global_") else rows))
 
     def set_epoch(self, epoch: int) -> Dataset:
         """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
@@ -956,7 +958,8 @@ class Dataset:
         Raises:
             ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
         """
-        return catalog.rename_column(self._lake, self.name, arguments.text(old, "old"), arguments.text(new, "new"))
+        names = arguments.text(old, "old"), arguments.column_name(new, "new")
+        return catalog.rename_column(self._lake, self.name, *names)
 
     def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
         """Without a column or several (all or none); older versions still have them. See `add_column`.
@@ -987,6 +990,8 @@ class Dataset:
         Raises:
             ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: nothing is changed.
         """
+        if column_types is None:
+            raise InvalidArgumentError("set_column_types(None): give a mapping of columns to types; {} is none")
         self.update(column_types=column_types)
 
     def delete(self) -> None:

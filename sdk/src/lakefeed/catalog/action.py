@@ -6,12 +6,13 @@ import functools
 import getpass
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from pyiceberg.table import Table
 
 from lakefeed.catalog.properties import CODE, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER
 from lakefeed.catalog.versions import DatasetVersion, ancestry, version_of
-from lakefeed.errors import FenceError
+from lakefeed.errors import FenceError, InvalidArgumentError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Provenance:
     user: str | None = None
     code: str | None = None
     message: str | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("run", "user", "code", "message"):
+            _require_text(getattr(self, what), f"Provenance({what}=", maybe=True)
 
     def facts(self) -> dict[str, str]:
         """The entries of the snapshot summary."""
@@ -39,6 +44,17 @@ class Fence:
     key: str
     expected: str | None
     value: str
+
+    def __post_init__(self) -> None:
+        _require_text(self.key or None, "Fence(key=")
+        _require_text(self.expected, "Fence(expected=", maybe=True)
+        _require_text(self.value, "Fence(value=")
+
+
+def _require_text(given: Any, what: str, *, maybe: bool = False) -> None:
+    """Raises unless it is text (or, ``maybe``, None): anything else would only fail once all rows are written."""
+    if not isinstance(given, str) and not (maybe and given is None):
+        raise InvalidArgumentError(f"{what}{given!r:.80}): give text{', or None' if maybe else ''}")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lakefeed.errors import FormatError, InvalidArgumentError, listed
 from lakefeed.formats.arrow import Arrow
 from lakefeed.formats.base import FilePart, Format, Streamed, opened, stamp
@@ -16,13 +18,13 @@ FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonL
 """Add a format: write its file, add it here."""
 
 
-def format_named(name: str) -> Format:
+def format_named(name: Any) -> Format:
     """The format of that name.
 
     Raises:
         FormatError: there is none; the known ones are listed.
     """
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise FormatError(f"no format is called {name!r}; there are {listed(FORMATS)}")
     return FORMATS[name]
 

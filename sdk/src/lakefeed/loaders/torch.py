@@ -122,7 +122,7 @@ class TorchLoader(DataLoader[Any]):
         Raises:
             InvalidArgumentError: a negative epoch.
         """
-        if not hasattr(epoch, "__index__") or epoch < 0:
+        if not hasattr(epoch, "__index__") or isinstance(epoch, bool) or epoch < 0:
             raise InvalidArgumentError(f"set_epoch({epoch!r}): an epoch is a whole number from 0 on")
         if epoch != self._epoch:
             self._go(int(epoch), 0)

@@ -25,7 +25,8 @@ class World:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        whole = hasattr(self.rank, "__index__") and hasattr(self.world_size, "__index__")
+        both = (self.rank, self.world_size)
+        whole = all(hasattr(given, "__index__") and not isinstance(given, bool) for given in both)
         if not whole or self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise InvalidArgumentError(
                 f"rank={self.rank!r}, world_size={self.world_size!r}: rank must be in range(world_size)"

@@ -29,7 +29,7 @@ def column_type(field: pa.Field[Any]) -> str | None:
     return name if name in MEDIA else None
 
 
-def normalize_types(mapping: Mapping[str, Any], schema: pa.Schema) -> dict[str, str]:
+def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
     """``column_types`` as names of media types, checked against the columns.
 
     Args:
@@ -45,6 +45,10 @@ def normalize_types(mapping: Mapping[str, Any], schema: pa.Schema) -> dict[str, 
         >>> normalize_types({"img": "Image"}, pa.schema({"img": pa.string()}))
         {'img': 'image'}
     """
+    if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
+        raise InvalidArgumentError(
+            f"column_types={mapping!r:.80}: give a mapping of columns to types, such as {{'photo': 'image'}}"
+        )
     missing = [name for name in mapping if name not in schema.names]
     if missing:
         raise ColumnNotFoundError.of(missing, schema.names)

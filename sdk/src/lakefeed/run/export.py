@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -42,23 +43,24 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
     resident = _resident(plan)
     if resident is not None and resident.nbytes <= (LARGE_RESULT_BYTES if max_bytes is None else max_bytes):
         return resident
-    batches, held = [], 0
-    for batch in runner.batches(plan):
-        before, held = held, held + batch.nbytes
-        if max_bytes is not None and held > max_bytes:
-            raise BudgetExceededError(
-                f"the result is larger than max_bytes={max_bytes:,}; select fewer columns or rows, stream it with "
-                "batches(), or allow more"
-            )
-        if warn and max_bytes is None and before <= LARGE_RESULT_BYTES < held:
-            warnings.warn(
-                f"collect() is putting over {LARGE_RESULT_BYTES // MIB} MiB into memory; stream with batches(), or "
-                "pass max_bytes or warn=False",
-                LargeResultWarning,
-                stacklevel=3,
-            )
-        batches.append(batch)
-    return pa.Table.from_batches(batches, plan.schema)
+    held, size = [], 0
+    with closing(runner.batches(plan)) as batches:
+        for batch in batches:
+            before, size = size, size + batch.nbytes
+            if max_bytes is not None and size > max_bytes:
+                raise BudgetExceededError(
+                    f"the result is larger than max_bytes={max_bytes:,}; select fewer columns or rows, stream it with "
+                    "batches(), or allow more"
+                )
+            if warn and max_bytes is None and before <= LARGE_RESULT_BYTES < size:
+                warnings.warn(
+                    f"collect() is putting over {LARGE_RESULT_BYTES // MIB} MiB into memory; stream with batches(), or "
+                    "pass max_bytes or warn=False",
+                    LargeResultWarning,
+                    stacklevel=3,
+                )
+            held.append(batch)
+    return pa.Table.from_batches(held, plan.schema)
 
 
 def _resident(plan: Node) -> pa.Table | None:

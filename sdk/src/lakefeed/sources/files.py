@@ -129,7 +129,7 @@ def files(locations: str | Sequence[str], schema: pa.Schema | None = None, form:
     """
     given = [locations] if isinstance(locations, str) else list(locations)
     if not given:
-        raise InvalidArgumentError("from_file needs at least one path")
+        raise InvalidArgumentError(f"from_file needs at least one path, not {locations!r}")
     known = None if form is None else format_named(form).name
     urls = tuple(url for location in given for url in _expand(str(location), known))
     names = {known or format_of(url).name for url in urls}

@@ -109,10 +109,10 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
 
 def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of rows given as dicts; a key that a row lacks is null there."""
-    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
-        raise SchemaError("from_pylist takes a list of dicts")
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not all(map(_is_row, rows)):
+        raise SchemaError(f"from_pylist takes rows as a list of dicts with text as keys, not {rows!r:.80}")
     if not rows and schema is None:
-        raise SchemaError("from_pylist needs rows, or a schema= where there are none")
+        raise SchemaError(f"from_pylist needs rows, or a schema= where there are none; rows={rows!r}")
     # In order of appearance. Arrow itself would look at the first row only.
     names = list(dict.fromkeys(name for row in rows for name in row))
     if schema is not None:
@@ -121,6 +121,10 @@ def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     with _fitting("from_pylist"):
         table = _table(columns, schema)
     return checked_nulls(table, "from_pylist")
+
+
+def _is_row(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
 
 
 def table_of_pandas(frame: Any) -> pa.Table:

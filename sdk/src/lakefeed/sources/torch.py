@@ -136,11 +136,12 @@ def torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
     Raises:
         InvalidArgumentError: it is no dataset.
     """
-    by_place = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    no_dataset = isinstance(dataset, str | bytes | Mapping | type | pa.Schema)
+    by_place = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not no_dataset
     if not by_place and not isinstance(dataset, IterableDataset):
         raise InvalidArgumentError(
             f"from_torch takes a dataset with __len__ and __getitem__, or an IterableDataset, not a "
-            f"{type(dataset).__name__}"
+            f"{type(dataset).__name__}: {dataset!r:.80}"
         )
     return TorchSource(dataset, schema)
 

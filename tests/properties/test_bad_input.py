@@ -1,0 +1,456 @@
+"""Bad input at every public call: a typed error at the call that names the culprit, and nothing is left behind.
+
+What is public is read from the package, so that a new method or argument without an entry here fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+import lakefeed
+from lakefeed import (
+    AddedRows,
+    Changes,
+    Dataset,
+    DatasetVersion,
+    Fence,
+    Provenance,
+    RemovedRows,
+    SchemaChanges,
+    Settings,
+    World,
+    concatenate,
+    errors,
+    get_dataset,
+    interleave,
+    list_datasets,
+)
+from lakefeed.errors import LakefeedError
+from lakefeed.loaders.torch import TorchLoader
+from lakefeed.media.handles import Handle
+
+SCHEMA = pa.schema({"a": pa.int64(), "s": pa.string(), "f": pa.float64()})
+ROWS = {"a": [1, 2, 3], "s": ["x", "y", None], "f": [0.5, None, math.inf]}
+TWICE = pa.schema([("a", pa.int64()), ("a", pa.string())])
+
+
+class Odd:
+    """Equal to nothing, of no use, and with a repr that is found again."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+# Of every type that callers mix up: for text, bytes; for whole numbers, booleans and floats; for a list, its only item.
+POOL: tuple[Any, ...] = (
+    None, True, -1, 7, 1.5, math.nan, -math.inf, 2**70, "text", "", b"bytes", [], [None], [b"a"], ["a", 7], {}, {7: 7},
+    {"a": None}, {"a"}, Odd(), [Odd()], len, Odd, pa.int64(), pa.schema({"a": pa.int64()}), Ellipsis, 1 + 2j,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument may be: what of the pool is good, and what else is bad."""
+
+    good: Callable[[Any], bool]
+    bad: tuple[Any, ...] = ()
+
+    def wrong(self) -> Iterator[Any]:
+        yield from (value for value in POOL if not self.good(value))
+        yield from self.bad
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_names(value: Any) -> bool:
+    return value == "a" or (isinstance(value, list | tuple | set) and value in (["a"], {"a"}))
+
+
+def one_of(*values: Any, bad: tuple[Any, ...] = ()) -> Kind:
+    return Kind(lambda value: any(value is one or (type(value) is type(one) and value == one) for one in values), bad)
+
+
+def optional(kind: Kind) -> Kind:
+    return Kind(lambda value: value is None or kind.good(value), kind.bad)
+
+
+BAD_NAMES = (
+    "Capital",
+    "1st",
+    "a" * 64,
+    "../up",
+    "a.b.c",
+    "new\nline",
+    "with space",
+    "ünï",
+    "a;drop table b",
+    ".a",
+    "a.",
+)
+WHOLE = Kind(lambda value: is_whole(value) and value >= 0, (-(2**70),))
+COUNT = Kind(lambda value: is_whole(value) and value >= 1, (0,))
+SEED = Kind(lambda value: value is None or (is_whole(value) and -(2**63) <= value < 2**63), (2**63, "42"))
+FLAG = Kind(lambda value: isinstance(value, bool), (0, 1, "true", "no"))
+TEXT = Kind(lambda value: isinstance(value, str))
+NEW_NAME = Kind(lambda value: value == "text", BAD_NAMES)
+THERE = Kind(lambda value: False, ("ther", "there2", *BAD_NAMES))
+FREE = Kind(lambda value: value == "text", ("there", *BAD_NAMES))
+VERSION = Kind(lambda value: value is None or (is_whole(value) and value == 1), (0, 99, "v1", "gone", "main"))
+LATER_VERSION = Kind(lambda value: value is None or value == "text" or COUNT.good(value), (0, "v1"))
+COLUMN = Kind(lambda value: value == "a", ("aa", "A", "a ", "nope"))
+COLUMNS = Kind(is_names, ("aa", ["a", "aa"], ["A"]))
+DROPPED = Kind(lambda value: value == [] or is_names(value), (*COLUMNS.bad, ["a", "s", "f", "img"]))
+LOADED = Kind(lambda value: value is None or value == [], ("img", ["imgg"], ["s"]))
+NAMES = Kind(lambda value: is_names(value) and value != "a", ("a", ["a", "aa"], ["A"], ["a", "a"]))
+TYPES = Kind(lambda value: value == {}, ({"aa": "image"}, {"s": "picture"}, {"s": Dataset}, {"a": "image"}, {"s": 1}))
+AUTO_TYPES = Kind(lambda value: value == {}, (*TYPES.bad, "image"))
+SCHEMAS = Kind(lambda value: isinstance(value, pa.Schema), (pa.schema([]), TWICE, {"a": pa.int64()}))
+LOAD = one_of(
+    "auto", "bytes", "path", False, {}, bad=("byte", True, 0, 1, {"s": "bytes"}, {"img": "byte"}, {"imgg": "path"})
+)
+FUNCTION = Kind(callable)
+SECONDS = Kind(lambda value: value == 7 or value == 1.5, (0, -0.5, math.inf, "30"))
+SPACE = Kind(lambda value: is_whole(value) and value >= 1, (0,))
+PROVENANCE = Kind(lambda value: value is None, ("me", {"run": "r"}, Provenance))
+FENCE = Kind(lambda value: value is None, ("key", ("key", None, "1"), Fence))
+FOLDER = Kind(lambda value: value is None or value == "text", ("nul\0byte",))
+
+# What an argument of that name is everywhere, if a call does not say otherwise.
+USUAL: dict[str, Kind] = {
+    "seed": SEED,
+    "schema": optional(SCHEMAS),
+    "provenance": PROVENANCE,
+    "fence": FENCE,
+    "idempotency_key": Kind(lambda value: value is None or value == "text"),
+    "copy_files": one_of("auto", True, False, bad=("all", 0, 1)),
+    "stats": FLAG,
+    "load_files": LOAD,
+    "drop_last": FLAG,
+    "from_version": VERSION,
+    "to_version": VERSION,
+    "version": VERSION,
+    "as_of": Kind(lambda value: value is None or (is_whole(value) and value >= 0), ("2024-01-01", 7.0)),
+    "description": optional(TEXT),
+    "fill": FLAG,
+    "warn": FLAG,
+    "overwrite": FLAG,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that is good, and what each of its arguments may be."""
+
+    what: Callable[..., Any]
+    good: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+    def kind(self, name: str) -> Kind | None:
+        return self.kinds.get(name) or USUAL.get(name)
+
+    def arguments(self) -> list[str]:
+        passed = inspect.signature(self.what).parameters.values()
+        return [one.name for one in passed if one.kind is not one.VAR_KEYWORD]
+
+
+def same(row: Any) -> Any:
+    return row
+
+
+def of(method: str, good: Mapping[str, Any] | None = None, /, **kinds: Kind) -> Call:
+    """A method of a saved dataset."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return getattr(subject(), method)(*args, **kwargs)
+
+    bound.__signature__ = inspect.signature(getattr(Dataset("there"), method))  # type: ignore[attr-defined]
+    return Call(bound, good or {}, kinds)
+
+
+def subject() -> Dataset:
+    return Dataset("there")
+
+
+def loader() -> Any:
+    return subject().to_torch(batch_size=2)
+
+
+WRITE = {"name": "text"}
+CHANGE = {"name": "there"}
+NOT_ROWS = Kind(lambda value: value == [], ({"a": [1]}, [1], [["a"]], [{"a": 1}, {"a": "x"}], [{7: 1}]))
+FRAME = Kind(lambda value: False, (pa.table({"a": [1]}), pl.DataFrame({"a": [1]})))
+POLARS = Kind(lambda value: False, (pa.table({"a": [1]}), pd.DataFrame({"a": [1]}), pl.LazyFrame({"a": [1]})))
+TABLE = Kind(lambda value: False, (pd.DataFrame({"a": [1]}), pa.array([1]), pa.table([[1], [2]], names=["a", "a"])))
+TABLES = Kind(lambda value: value is None or value == {}, ({"b": 1}, {"data": None}, {"a b": None}))
+DATASETS = Kind(lambda value: False, ([Dataset], [1], "there", ["there"]))
+OTHER = Kind(lambda value: False, ("there", Dataset, pa.table({"a": [1]})))
+LOCATIONS = Kind(
+    lambda value: False, ("gone.csv", "gone-*.csv", "x.unknown", ["gone.csv"], "ftp2://x/y.csv", "nul\0.csv")
+)
+EXPRESSION = Kind(lambda value: False, ("a >", "aa > 1", "a = 'x'", "s > 1", "a; drop", "(" * 500, "a > 1 or", "\0"))
+VALUE = Kind(lambda value: False, ("a +", "aa + 1", "s + 1", "\0"))
+QUERY = Kind(lambda value: False, ("SELEC 1", "SELECT * FROM gone", "SELECT aa FROM data", "DROP TABLE data", "\0"))
+INDICES = Kind(lambda value: value == [], ([-1], [3], [0.5], [True], ["0"], 1, [2**70]))
+FACTORY = Kind(callable, (iter([]), pa.table({"a": [1]})))
+CHANCES = Kind(
+    lambda value: value is None,
+    ([0.5], [0.5, 0.6], [-1, 2], [math.nan, 1], ["a", "b"], [True, False], [0, 0], [1e400, 1]),
+)
+SHARE = Kind(lambda value: False, (0, 1, 0.0, 1.0, "0.2"))
+RENAMES = Kind(lambda value: value == {}, ({"aa": "b"}, {"a": ""}, {"a": "s"}, {"a": b"b"}, [("a", "b")], "a"))
+SORTED = Kind(lambda value: is_names(value) and value != {"a"}, ("aa", ["a", "aa"], []))
+DESCENDING = Kind(lambda value: isinstance(value, bool), ([True, False], [1], "yes"))
+ARROW_TYPE = Kind(lambda value: value == pa.int64(), ("int64", pa.string, pa.schema({"a": pa.int64()})))
+ADDED_TYPE = Kind(lambda value: isinstance(value, pa.DataType), ("picture", Dataset, int))
+STATE = Kind(lambda value: False, ({"format": 1}, "{}", []))
+MAKES = {"fn": same, "schema": SCHEMA}
+
+CALLS: dict[str, Call] = {
+    "Dataset": Call(lambda name, *, version=None, as_of=None: Dataset(name, version=version, as_of=as_of),
+                    {"name": "there"}, {"name": NEW_NAME, "version": LATER_VERSION}),
+    "Dataset.added_since": of("added_since"),
+    "Dataset.removed_since": of("removed_since"),
+    "Dataset.changes": of("changes", keys=optional(COLUMNS)),
+    "Dataset.list_versions": of("list_versions"),
+    "Dataset.tag": of("tag", {"tag": "stable"}, tag=Kind(lambda value: value == "text", ("v3", "main", "a b", "1")),
+                      move=FLAG),
+    "Dataset.untag": of("untag", {"tag": "stable"}, tag=Kind(lambda value: False, ("stabel",))),
+    "Dataset.tags": of("tags"),
+    "Dataset.from_dict": Call(Dataset.from_dict, {"columns": ROWS}, {"columns": Kind(
+        lambda value: False, ({"a": [1], "b": [1, 2]}, {"a": 1}, {"a": [1, "x"]}, {"a": "text"}, [("a", [1])]))}),
+    "Dataset.from_pylist": Call(Dataset.from_pylist, {"rows": [{"a": 1}], "schema": pa.schema({"a": pa.int64()})},
+                                {"rows": NOT_ROWS}),
+    "Dataset.from_arrow": Call(Dataset.from_arrow, {"table": pa.table(ROWS)}, {"table": TABLE}),
+    "Dataset.from_pandas": Call(Dataset.from_pandas, {"frame": pd.DataFrame(ROWS)}, {"frame": FRAME}),
+    "Dataset.from_polars": Call(Dataset.from_polars, {"frame": pl.DataFrame({"a": [1]})}, {"frame": POLARS}),
+    "Dataset.from_huggingface": Call(
+        Dataset.from_huggingface, {"name_or_dataset": "./rows"},
+        {"name_or_dataset": Kind(lambda value: isinstance(value, str) or value == {}), "streaming": FLAG,
+         "split": Kind(lambda value: value is None or isinstance(value, str))}),
+    "Dataset.from_torch": Call(Dataset.from_torch, {"dataset": torch.utils.data.TensorDataset(torch.eye(2)),
+                                                    "schema": pa.schema({"x": pa.list_(pa.float32(), 2)})},
+                               {"dataset": Kind(lambda value: isinstance(value, list)), "schema": SCHEMAS}),
+    "Dataset.from_batches": Call(Dataset.from_batches, {"factory": list, "schema": SCHEMA},
+                                 {"factory": FACTORY, "schema": SCHEMAS}),
+    "Dataset.from_file": Call(Dataset.from_file, {"location": "rows.csv"},
+                              {"location": LOCATIONS, "format": one_of(None, "csv", bad=("xlsx", "CSV "))}),
+    "Dataset.rows": of("rows"),
+    "Dataset.batches": of("batches", size=optional(COUNT), format=one_of("dict", "arrow", bad=("numpy", "Arrow"))),
+    "Dataset.collect": of("collect", max_bytes=optional(Kind(lambda value: is_whole(value) and value > 100, (0, 1)))),
+    "Dataset.to_arrow": of("to_arrow"),
+    "Dataset.to_pandas": of("to_pandas"),
+    "Dataset.to_polars": of("to_polars"),
+    "Dataset.to_tensors": of("to_tensors"),
+    "Dataset.to_huggingface": of("to_huggingface"),
+    "Dataset.to_duckdb": of("to_duckdb", table_name=Kind(lambda value: value == "text"),
+                            connection=Kind(lambda value: value is None)),
+    "Dataset.to_torch": of(
+        "to_torch", batch_size=optional(COUNT), num_workers=WHOLE,
+        rank=Kind(lambda value: False, (1,)), world_size=COUNT, prefetch_batches=WHOLE, fetch_workers=COUNT,
+        fetch_timeout=SECONDS, max_inflight_bytes=SPACE),
+    "Dataset.count": of("count"),
+    "Dataset.select": of("select", {"columns": ["a"]}, columns=NAMES),
+    "Dataset.filter": of("filter", {"predicate": "a > 1"}, predicate=Kind(callable, EXPRESSION.bad)),
+    "Dataset.head": of("head", n=WHOLE),
+    "Dataset.slice": of("slice", {"start": 1}, start=WHOLE, stop=optional(Kind(lambda value: WHOLE.good(value), (0,)))),
+    "Dataset.skip": of("skip", {"n": 1}, n=WHOLE),
+    "Dataset.take": of("take", {"indices": [0]}, indices=INDICES),
+    "Dataset.sample": of("sample", {"n": 2}, n=WHOLE),
+    "Dataset.shard": of("shard", {"index": 0, "count": 2}, index=Kind(lambda value: False, (2,)), count=COUNT),
+    "Dataset.repeat": of("repeat", {"times": 2}, times=WHOLE),
+    "Dataset.batch": of("batch", {"size": 2}, size=COUNT),
+    "Dataset.drop": of("drop", {"columns": ["a"]}, columns=DROPPED),
+    "Dataset.rename": of("rename", {"names": {"a": "b"}}, names=RENAMES),
+    "Dataset.with_column": of("with_column", {"name": "b", "value": "a + 1"},
+                              name=Kind(lambda value: value == "text"), value=VALUE),
+    "Dataset.join": of("join", {"other": Dataset.from_dict({"a": [1]}), "keys": "a"}, other=OTHER, keys=COLUMNS,
+                       join_type=one_of("inner", bad=("left", "cross", "INNER ", "outer"))),
+    "Dataset.sql": of("sql", {"query": "SELECT * FROM data"}, query=QUERY, tables=TABLES,
+                      table_name=Kind(lambda value: False, ("a b", "1", "select * from"))),
+    "Dataset.query": of("query", {"query": "SELECT * FROM data"}, query=QUERY, tables=TABLES,
+                        table_name=Kind(lambda value: False, ("a b", "1"))),
+    "Dataset.map": of("map", MAKES, fn=FUNCTION, schema=SCHEMAS),
+    "Dataset.map_batches": of("map_batches", MAKES, fn=FUNCTION, schema=SCHEMAS),
+    "Dataset.shuffle": of("shuffle", global_=FLAG, window=COUNT),
+    "Dataset.set_epoch": of("set_epoch", {"epoch": 1}, epoch=WHOLE),
+    "Dataset.sort": of("sort", {"by": "a"}, by=SORTED, descending=DESCENDING),
+    "Dataset.train_test_split": of("train_test_split", test_size=SHARE, by=optional(COLUMN)),
+    "Dataset.load_files": of("load_files", to=LOAD, columns=LOADED,
+                             workers=COUNT, max_inflight_bytes=SPACE, on_error=one_of("raise", "null", bad=("ignore",)),
+                             fetch_timeout=SECONDS),
+    "Dataset.cache": of("cache", path=FOLDER, load_files=FLAG, overwrite=Kind(lambda value: value is False, (1, True))),
+    "Dataset.with_column_types": of("with_column_types", column_types=optional(AUTO_TYPES)),
+    "Dataset.save": of("save", WRITE, name=FREE, column_types=optional(AUTO_TYPES)),
+    "Dataset.append_to": of("append_to", CHANGE, name=THERE),
+    "Dataset.overwrite": of("overwrite", CHANGE, name=THERE),
+    "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=COLUMNS),
+    "Dataset.delete_rows": of("delete_rows", {"predicate": "a > 1"}, predicate=EXPRESSION),
+    "Dataset.restore": of("restore", {"version": 1}, version=Kind(lambda value: value == 1, (0, 99, "gone", "v1"))),
+    "Dataset.add_column": of("add_column", {"name": "b", "type": pa.int64()},
+                             name=Kind(lambda value: value == "text", ("a",)), type=ADDED_TYPE),
+    "Dataset.rename_column": of("rename_column", {"old": "a", "new": "b"}, old=COLUMN,
+                                new=Kind(lambda value: value == "text", ("s",))),
+    "Dataset.drop_column": of("drop_column", {"columns": "a"}, columns=COLUMNS),
+    "Dataset.widen_column": of("widen_column", {"name": "a", "type": pa.int64()}, name=COLUMN,
+                               type=Kind(ARROW_TYPE.good, (*ARROW_TYPE.bad, pa.int8(), pa.string()))),
+    "Dataset.update": of("update", column_types=optional(TYPES)),
+    "Dataset.set_column_types": of("set_column_types", {"column_types": {}}, column_types=TYPES),
+    "Dataset.delete": of("delete"),
+    "Dataset.exists": Call(Dataset.exists, {"name": "there"}, {"name": NEW_NAME}),
+    "Dataset.explain": of("explain"),
+    "World": Call(World, {}, {"rank": Kind(lambda value: False, (1,)), "world_size": COUNT}),
+    "World.from_environment": Call(World.from_environment),
+    "Provenance": Call(Provenance, {}, {name: optional(TEXT) for name in ("run", "user", "code", "message")}),
+    "Provenance.facts": Call(Provenance().facts),
+    "Fence": Call(Fence, {"key": "k", "expected": None, "value": "1"},
+                  {"key": Kind(lambda value: value == "text"), "expected": optional(TEXT), "value": TEXT}),
+    "concatenate": Call(concatenate, {"datasets": [Dataset.from_dict({"a": [1]})]}, {"datasets": DATASETS}),
+    "interleave": Call(interleave, {"datasets": [Dataset.from_dict({"a": [1]}), Dataset.from_dict({"a": [2]})]}, {
+        "datasets": DATASETS, "probabilities": CHANCES,
+        "stopping_strategy": one_of("first_exhausted", bad=("first", "ALL_EXHAUSTED"))}),
+    "get_dataset": Call(get_dataset, {"name": "there"}, {"name": THERE}),
+    "list_datasets": Call(list_datasets),
+    "Settings.load": Call(Settings.load),
+    "TorchLoader.set_epoch": Call(lambda epoch: loader().set_epoch(epoch), {"epoch": 1}, {"epoch": WHOLE}),
+    "TorchLoader.load_state_dict": Call(lambda state: loader().load_state_dict(state), {}, {"state": STATE}),
+    "TorchLoader.state_dict": Call(lambda: loader().state_dict()),
+}  # fmt: skip
+
+RESULTS = {DatasetVersion, Changes, SchemaChanges}
+"""Made by the library, only read by others."""
+
+
+def public() -> set[str]:
+    """Every public name that can be called."""
+    found = set()
+    for name in lakefeed.__all__:
+        value = getattr(lakefeed, name)
+        if not isinstance(value, type):
+            found |= {name} if callable(value) else set()
+        elif value not in RESULTS and not issubclass(value, Handle):
+            found |= {f"{name}.{method}" for method in methods(value)}
+            found |= {name} if dataclasses.is_dataclass(value) or value is Dataset else set()
+    return found | {f"TorchLoader.{method}" for method in methods(TorchLoader)}
+
+
+def methods(kind: type) -> set[str]:
+    """The public functions that a class itself defines."""
+    return {
+        name
+        for name, value in vars(kind).items()
+        if not name.startswith(("_", "settings_customise"))
+        and not isinstance(value, property)
+        and callable(getattr(kind, name))
+    }
+
+
+@pytest.fixture(autouse=True)
+def there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    for folder in (work, work / "rows", tmp_path / "tmp"):
+        folder.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (work / "rows.csv").write_text("a,s\n1,x\n")
+    (work / "rows/rows.csv").write_text("a,s\n1,x\n")
+    (work / "pic.bin").write_bytes(b"picture")
+    made = Dataset.from_dict({**ROWS, "img": ["pic.bin"] * 3}, schema=SCHEMA.append(pa.field("img", pa.string())))
+    made.save("there", column_types={"img": "file"})
+    subject().tag("stable")
+
+
+OF_PYICEBERG = "ThreadPoolExecutor"
+"""Its one pool of the process, for which it has no name."""
+
+
+def traces() -> tuple[Any, ...]:
+    """What a call could leave behind."""
+    folders = (Path(os.environ["LAKEFEED_HOME"]), Path(tempfile.gettempdir()), Path.cwd())
+    files = {str(path) for folder in folders for path in folder.rglob("*") if "catalog.db" not in path.name}
+    newest = [(one.name, one.version, str(one.schema), one.description, str(one.tags())) for one in list_datasets()]
+    ours = {thread.name for thread in threading.enumerate() if not thread.name.startswith(("Main", OF_PYICEBERG))}
+    return files, newest, ours
+
+
+def test_every_public_call_has_an_entry() -> None:
+    assert public() - CALLS.keys() == set(), "say in CALLS what the arguments of a new call may be"
+    assert CALLS.keys() - public() == set(), "gone, or no longer public"
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_every_argument_has_an_entry(name: str) -> None:
+    call = CALLS[name]
+    assert [one for one in call.arguments() if call.kind(one) is None] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name, call in CALLS.items() if call.arguments()))
+def test_bad_input(name: str) -> None:
+    call = CALLS[name]
+    before = traces()
+    found = []
+    for argument in call.arguments():
+        kind = call.kind(argument)
+        assert kind is not None
+        for value in kind.wrong():
+            complaint = complaint_of(partial(call.what, **{**call.good, argument: value}), argument, value)
+            found += [f"{name}({argument}={value!r:.60}): {complaint}"] if complaint else []
+        if traces() != before:
+            found.append(f"{name}({argument}=…) left something behind")
+            before = traces()
+    assert not found, "\n".join(found)
+
+
+SAID_OTHERWISE = {"predicate": "^", "value": "^", "query": "SELECT", "columns": "column"}
+"""How messages speak of an argument that they do not name: a caret is the place in a text."""
+
+
+def complaint_of(call: Callable[[], Any], argument: str, value: Any) -> str | None:
+    """What is wrong with how a bad value is refused."""
+    try:
+        call()
+    except LakefeedError as error:
+        if not isinstance(error, BUILTIN):
+            return f"{type(error).__name__} is no builtin's kind"
+        said = str(error)
+        return None if any(clue and clue in said for clue in clues(argument, value)) else f"what is wrong? {said}"
+    except Exception as error:  # noqa: BLE001  # any other is a finding
+        return f"{type(error).__name__}: {str(error)[:120]}"
+    return "no error"
+
+
+BUILTIN = (ValueError, TypeError, LookupError, OSError, NotImplementedError, MemoryError)
+
+
+def clues(argument: str, value: Any) -> list[str]:
+    """One of these a message must hold: the argument's name, or something of the value."""
+    parts = list(value) if isinstance(value, list | dict | set) else []
+    parts += value.names if isinstance(value, pa.Schema) else value.column_names if isinstance(value, pa.Table) else []
+    return [argument, SAID_OTHERWISE.get(argument, argument), repr(value)[:20], type(value).__name__, *map(str, parts)]
+
+
+def test_what_errors_there_are() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LakefeedError)]
+    assert all(len(kind.__mro__) > 4 for kind in kinds if kind is not LakefeedError)
+    assert issubclass(AddedRows, Dataset)
+    assert issubclass(RemovedRows, AddedRows)
