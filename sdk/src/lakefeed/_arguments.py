@@ -202,7 +202,7 @@ def columns(given: Any) -> tuple[str, ...]:
     """Column names."""
     names = () if isinstance(given, str) else _names(given)
     if not names:
-        raise InvalidArgumentError(f"select takes a list of at least one column name, not {given!r:.80}")
+        raise InvalidArgumentError(f"select takes a list of column names, at least one, not {given!r:.80}")
     return names
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import gzip
 import lzma
 import tarfile
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
-from threading import Event
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -32,7 +28,6 @@ __all__ = [
     "lines",
     "opened",
     "reaching",
-    "reader_of",
     "reading",
     "require_columns",
     "stamp",
@@ -40,8 +35,6 @@ __all__ = [
 
 ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 LINES_BYTES = 1 << 20
-PIECE_BYTES = 256 << 10
-STOP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,9 +44,6 @@ class FilePart:
     key: int
     rows: int | None
     size: int = 0
-
-
-SETTLE_SECONDS = 0.1
 
 
 class Format(Protocol):
@@ -211,90 +201,3 @@ def lines(file: Any) -> Iterator[bytes]:
         yield from whole
     if rest:
         yield rest
-
-
-class Paced:
-    """A text file for Arrow's readers: first a large block, then small ones that end with a line.
-
-    They read 32 blocks ahead, whatever the size, and take types from the first one; a line must lie in two of them.
-
-    Args:
-        file: an open file.
-        quoted: lines may break within double quotes.
-    """
-
-    closed = False
-
-    def __init__(self, file: Any, *, quoted: bool) -> None:
-        self._stopped = False
-        self._ended = Event()
-        self._file = file
-        self._quoted = quoted
-        self._rest: bytes = b""
-        self._wanted: int | None = None
-
-    def read(self, size: int) -> bytes:
-        """The next block, of ``size`` bytes at most."""
-        block = b"" if self._stopped else self._next(size)
-        if not block:
-            self._ended.set()
-        return block
-
-    def _next(self, size: int) -> bytes:
-        wanted, self._wanted = min(self._wanted or size, size), PIECE_BYTES
-        block = self._rest
-        while True:
-            more: bytes = self._file.read(max(wanted - len(block), 1))
-            block += more
-            end = len(block) if not more else block.rfind(b"\n") + 1
-            if self._quoted and block.count(b'"', 0, end) % 2:
-                end = 0
-            if end or not more or len(block) >= size:
-                break
-            wanted = min(len(block) + PIECE_BYTES, size)
-        end = end or len(block)
-        self._rest = block[end:]
-        return block[:end]
-
-    def stop(self) -> None:
-        """Nothing more is read."""
-        self._stopped = True
-
-    def join(self) -> None:
-        """Waits a little until the reader has seen the end."""
-        self._ended.wait(STOP_SECONDS)
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@cache
-def _settle_at_exit() -> None:
-    """Arrow's thread lets go of a Python file a moment after its end; in a process that is gone by then it aborts."""
-    atexit.register(time.sleep, SETTLE_SECONDS)
-
-
-@contextmanager
-def reader_of(file: Any, open_reader: Callable[[Any], Any], *, quoted: bool = False) -> Iterator[Any]:
-    """Arrow's streaming reader of a text file.
-
-    It reads on in a thread of Arrow, which must not come back to Python once the process is about to end. So what was
-    read ahead is passed by before this is left.
-    """
-    _settle_at_exit()
-    paced = Paced(file, quoted=quoted)
-    try:
-        with open_reader(paced) as reader:
-            try:
-                yield reader
-            finally:
-                paced.stop()
-                with suppress(StopIteration, pa.ArrowException, OSError):
-                    while True:
-                        reader.read_next_batch()
-    finally:
-        paced.stop()
-        paced.join()

@@ -7,22 +7,20 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from lakefeed.errors import FormatError, SchemaError, listed
-from lakefeed.formats.base import ADVICE, Streamed, opened, reader_of
+from lakefeed.formats.base import ADVICE, Streamed, opened
+from lakefeed.formats.text import blocks, first_block, header, in_memory
 from lakefeed.storage.streams import Stream
-
-BLOCK_BYTES = 8 << 20
-"""What is parsed at a time, and looked at for types; no line may be longer."""
 
 SHOWN_CHARS = 80
 EMPTY = "Empty CSV file"
 
+_RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 _BAD_VALUE = re.compile(r"In CSV column #(\d+): .*invalid value '(.*)'", re.DOTALL)
 
 
@@ -33,37 +31,38 @@ class Csv(Streamed):
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     def head(self, stream: Stream) -> pa.Schema:
-        ragged = _Ragged()
-        with _located(stream.url, ragged), _open(stream.file, None, None, ragged) as reader:
-            schema: pa.Schema = reader.schema
-            return schema
+        with _located(stream.url):
+            return _parsed(None, None, first_block(stream.file, quoted=True)).schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
         wanted = list(columns) if columns is not None else None if exact else schema.names
-        ragged = _Ragged()
-        with _located(stream.url, ragged, may_be_empty=not exact), _open(stream.file, schema, wanted, ragged) as reader:
-            if wanted is None and sorted(reader.schema.names) != sorted(schema.names):
-                raise SchemaError(
-                    f"{stream.url!r} has columns {listed(reader.schema.names)}, not {listed(schema.names)}; files "
-                    "read together must have the same columns"
-                )
-            yield from reader
+        with _located(stream.url, may_be_empty=not exact):
+            above = b""
+            for block in _blocks(stream.file):
+                table = _parsed(schema, wanted, above, block)
+                if wanted is None and sorted(table.schema.names) != sorted(schema.names):
+                    raise SchemaError(
+                        f"{stream.url!r} has columns {listed(table.schema.names)}, not {listed(schema.names)}; files "
+                        "read together must have the same columns"
+                    )
+                yield from table.to_batches()
+                above = above or header(block)
 
 
-class _Ragged:
-    """Notes the first line that has not as many cells as the header."""
-
-    found: pacsv.InvalidRow | None = None
-
-    def __call__(self, row: pacsv.InvalidRow) -> Literal["skip", "error"]:
-        self.found = self.found or row
-        return "error"
+def _blocks(file: Any) -> Iterator[bytes]:
+    """The blocks of a file; one of no bytes where it has none, of which Arrow complains."""
+    found = False
+    for block in blocks(file, quoted=True):
+        found = True
+        yield block
+    if not found:
+        yield b""
 
 
 @contextmanager
-def _located(url: str, ragged: _Ragged, *, may_be_empty: bool = False) -> Iterator[None]:
+def _located(url: str, *, may_be_empty: bool = False) -> Iterator[None]:
     """Adds the line at which a file is broken to the complaint.
 
     ``may_be_empty``: a file without any bytes is none, as its types are known.
@@ -77,13 +76,12 @@ def _located(url: str, ragged: _Ragged, *, may_be_empty: bool = False) -> Iterat
     except pa.ArrowInvalid as error:
         if may_be_empty and EMPTY in str(error):
             return
-        bad = _BAD_VALUE.search(str(error))
-        if ragged.found is not None:
-            row = ragged.found
-            line, _ = _find(url, lambda cells: bool(cells) and len(cells) != row.expected_columns)
+        bad, ragged = _BAD_VALUE.search(str(error)), _RAGGED.search(str(error))
+        if ragged is not None:
+            expected, there, text = int(ragged[1]), int(ragged[2]), ragged[3]
+            line, _ = _find(url, lambda cells: bool(cells) and len(cells) != expected)
             raise FormatError(
-                f"{url!r}{line}: {row.actual_columns} cells where the header has {row.expected_columns}: "
-                f"{row.text[:SHOWN_CHARS]!r}"
+                f"{url!r}{line}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}"
             ) from error
         if bad is None:
             raise
@@ -127,17 +125,18 @@ class _Raw(io.RawIOBase):
         return len(piece)
 
 
-def _open(file: Any, schema: pa.Schema | None, columns: Sequence[str] | None, ragged: _Ragged) -> Any:
+def _parsed(schema: pa.Schema | None, columns: Sequence[str] | None, *pieces: bytes) -> pa.Table:
+    """The rows of a header and whole lines."""
     convert = pacsv.ConvertOptions(
         column_types=None if schema is None else {field.name: field.type for field in schema},
         include_columns=None if columns is None else list(columns),
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    opener = partial(
-        pacsv.open_csv,
-        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+    return pacsv.read_csv(
+        in_memory(*pieces),
+        # At once: a boundary within could cut a line that is longer than half of it.
+        read_options=pacsv.ReadOptions(block_size=max(sum(map(len, pieces)), 1)),
         convert_options=convert,
-        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
     )
-    return reader_of(file, opener, quoted=True)

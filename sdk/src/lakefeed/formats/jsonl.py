@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.base import ADVICE, Streamed, lines, opened, reader_of
+from lakefeed.formats.base import ADVICE, Streamed, lines, opened
+from lakefeed.formats.text import BLOCK_BYTES, blocks, first_block, in_memory
 from lakefeed.storage.streams import Stream
-
-BLOCK_BYTES = 8 << 20
-"""What is parsed at a time, and looked at for types; no line may be longer."""
 
 SHOWN_CHARS = 80
 EMPTY = "Empty JSON"
@@ -30,19 +26,30 @@ class JsonLines(Streamed):
     kind: ClassVar[str] = "JSON lines (one object a line)"
 
     def head(self, stream: Stream) -> pa.Schema:
-        with _Place(stream.url, None).located(), _open(stream.file, None) as reader:
-            schema: pa.Schema = reader.schema
-            return schema
+        with _Place(stream.url, None).located():
+            return _parsed(first_block(stream.file), None).schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
         parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error" if exact else "ignore")
         place = _Place(stream.url, parse)
-        with place.located(may_be_empty=not exact), _open(stream.file, parse) as reader:
-            for batch in reader:
-                yield batch if columns is None else batch.select(list(columns))
-                place.rows += batch.num_rows
+        with place.located(may_be_empty=not exact):
+            for block in _blocks(stream.file):
+                table = _parsed(block, parse)
+                yield from (table if columns is None else table.select(list(columns))).to_batches()
+                place.rows += table.num_rows
+
+
+def _blocks(file: Any) -> Iterator[bytes]:
+    """The blocks of a file that hold rows; one of no bytes where none does, of which Arrow complains."""
+    found = False
+    for block in blocks(file):
+        if block.strip():
+            found = True
+            yield block
+    if not found:
+        yield b""
 
 
 class _Place:
@@ -106,14 +113,14 @@ class _Place:
 
     def _complaint(self, block: list[tuple[int, bytes]]) -> str | None:
         try:
-            with _open(io.BytesIO(b"\n".join(line for _, line in block)), self.parse) as reader:
-                for _ in reader:
-                    pass
+            _parsed(b"\n".join(line for _, line in block), self.parse)
         except pa.ArrowInvalid as error:
             return str(error)
         return None
 
 
-def _open(file: Any, parse: Any) -> Any:
-    options = pajson.ReadOptions(block_size=BLOCK_BYTES)
-    return reader_of(file, partial(pajson.open_json, read_options=options, parse_options=parse))
+def _parsed(block: bytes, parse: Any) -> pa.Table:
+    """The rows of whole lines."""
+    # At once: a boundary within could cut a line that is longer than half of it.
+    options = pajson.ReadOptions(block_size=max(len(block), 1))
+    return pajson.read_json(in_memory(block), read_options=options, parse_options=parse)
