@@ -75,9 +75,9 @@ def _end(block: bytes, *, quoted: bool) -> int:
     end = block.rfind(b"\n")
     odd = quoted and block.count(b'"', 0, max(end, 0)) % 2
     while odd and end >= 0:
-        before = block.rfind(b"\n", 0, end)
-        odd ^= block.count(b'"', max(before, 0), end) % 2
-        end = before
+        quote = block.rfind(b'"', 0, end)
+        end = block.rfind(b"\n", 0, quote)
+        odd = block.count(b'"', max(end, 0), quote) % 2  # so many besides that one lie between
     return end + 1
 
 
