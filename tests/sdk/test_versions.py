@@ -467,3 +467,28 @@ def test_a_killed_upsert_leaves_the_dataset_whole(after: float) -> None:
     check_whole("t")
     dataset_after = Dataset.from_dict({"id": [-1, 5000], "by": [9, 9]}).upsert_into("t", keys="id")
     assert len(dataset_after) == len(set(found) | {5000})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.delete(),
+        lambda rows: rows.update(description="x"),
+        lambda rows: rows.set_column_types({}),
+        lambda rows: rows.tag("stable"),
+        lambda rows: rows.untag("stable"),
+        lambda rows: rows.delete_rows("x > 0"),
+        lambda rows: rows.restore(1),
+        lambda rows: rows.add_column("y", pa.int64()),
+        lambda rows: rows.rename_column("x", "y"),
+        lambda rows: rows.drop_column("x"),
+        lambda rows: rows.widen_column("x", pa.int64()),
+    ],
+)
+def test_m04_rows_of_a_range_change_no_dataset(change: Any) -> None:
+    Dataset.from_dict({"x": [1], "z": [1]}).save("whole")
+    Dataset.from_dict({"x": [2], "z": [2]}).append_to("whole")
+    for rows in (Dataset("whole").added_since(1), Dataset("whole").removed_since(1)):
+        with pytest.raises(UnsavedDatasetError, match=r"Dataset\('whole'\)"):
+            change(rows)
+    assert (Dataset("whole").version, Dataset("whole").count(), Dataset("whole").tags()) == (2, 2, {})

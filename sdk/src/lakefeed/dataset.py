@@ -18,7 +18,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.errors import InvalidArgumentError, UnsavedDatasetError
 from lakefeed.expr import parse_value
 from lakefeed.ops import (
     Batch,
@@ -224,7 +224,7 @@ class Dataset:
             1
         """
         chosen = self._version if version is None else arguments.version(version)
-        return catalog.tag(self._lake, self.name, tag, chosen, arguments.flag(move, "move"))
+        return catalog.tag(self._lake, self._changed, tag, chosen, arguments.flag(move, "move"))
 
     def untag(self, tag: str) -> None:
         """Removes a tag; the version stays.
@@ -232,7 +232,7 @@ class Dataset:
         Raises:
             TagNotFoundError: with those that exist.
         """
-        catalog.untag(self._lake, self.name, tag)
+        catalog.untag(self._lake, self._changed, tag)
 
     def tags(self) -> dict[str, int]:
         """The tags and the versions that they stand for."""
@@ -905,7 +905,7 @@ class Dataset:
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
         wanted = arguments.text(predicate, "predicate")
-        return self._written(self.name, delete_rows(self._lake, self.name, wanted, writing))
+        return self._written(self.name, delete_rows(self._lake, self._changed, wanted, writing))
 
     def restore(
         self,
@@ -933,7 +933,7 @@ class Dataset:
             [1, 2]
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        return self._written(self.name, restore(self._lake, self.name, arguments.restored(version), writing))
+        return self._written(self.name, restore(self._lake, self._changed, arguments.restored(version), writing))
 
     def add_column(self, name: str, type: Any) -> pa.Schema:
         """A new column at the end, null in the rows that there are: an Arrow type, or a file type such as ``"image"``.
@@ -950,7 +950,7 @@ class Dataset:
             >>> Dataset("widening").to_arrow().to_pylist()
             [{'x': 1, 'score': None}]
         """
-        return catalog.add_column(self._lake, self.name, arguments.column(name, type))
+        return catalog.add_column(self._lake, self._changed, arguments.column(name, type))
 
     def rename_column(self, old: str, new: str) -> pa.Schema:
         """A column under another name; see `add_column`.
@@ -959,7 +959,7 @@ class Dataset:
             ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
         """
         names = arguments.text(old, "old"), arguments.column_name(new, "new")
-        return catalog.rename_column(self._lake, self.name, *names)
+        return catalog.rename_column(self._lake, self._changed, *names)
 
     def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
         """Without a column or several (all or none); older versions still have them. See `add_column`.
@@ -967,7 +967,7 @@ class Dataset:
         Raises:
             ColumnNotFoundError, SchemaError: there is no such column, or no other.
         """
-        return catalog.drop_columns(self._lake, self.name, arguments.keys(columns))
+        return catalog.drop_columns(self._lake, self._changed, arguments.keys(columns))
 
     def widen_column(self, name: str, type: pa.DataType) -> pa.Schema:
         """A column of a type that holds more, such as ``int64`` for ``int32``; see `add_column`.
@@ -975,13 +975,13 @@ class Dataset:
         Raises:
             ColumnNotFoundError, TypeMismatchError: there is no such column, or the type does not hold all it may hold.
         """
-        return catalog.widen_column(self._lake, self.name, arguments.text(name, "name"), arguments.data_type(type))
+        return catalog.widen_column(self._lake, self._changed, arguments.text(name, "name"), arguments.data_type(type))
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
-        columns = declared_schema(self._reference.table())
+        columns = declared_schema(self._lake.table(self._changed))
         changes = arguments.metadata_changes(columns, description, column_types, DESCRIPTION, COLUMN_TYPES)
-        update_properties(self._lake, self.name, changes)
+        update_properties(self._lake, self._changed, changes)
         return self.metadata
 
     def set_column_types(self, column_types: ColumnTypes) -> None:
@@ -996,7 +996,7 @@ class Dataset:
 
     def delete(self) -> None:
         """Removes the dataset and its versions; files in the blob store stay, others may use them."""
-        self._lake.drop(self.name)
+        self._lake.drop(self._changed)
 
     @staticmethod
     def exists(name: str) -> bool:
@@ -1028,6 +1028,11 @@ class Dataset:
     @property
     def _reference(self) -> Reference:
         return Reference(self._lake, self.name, self._version)
+
+    @property
+    def _changed(self) -> str:
+        """The name of the dataset that a change is about."""
+        return self.name
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
@@ -1069,6 +1074,13 @@ class AddedRows(Dataset):
         """The version that the rows came after."""
         source = self._node.source if isinstance(self._node, Scan) else None
         return source.since.version if isinstance(source, IcebergSource) and source.since else None
+
+    @property
+    def _changed(self) -> str:
+        raise UnsavedDatasetError(
+            f"these are some rows of {self._name!r}, read between two versions; to change or delete the dataset, "
+            f"use Dataset({self._name!r})"
+        )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """``pyarrow.RecordBatch``, streamed."""
