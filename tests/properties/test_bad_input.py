@@ -41,7 +41,7 @@ from lakefeed import (
     interleave,
     list_datasets,
 )
-from lakefeed.errors import LakefeedError
+from lakefeed.errors import InvalidArgumentError, LakefeedError
 from lakefeed.loaders.torch import TorchLoader
 from lakefeed.media.handles import Handle
 
@@ -447,6 +447,20 @@ def clues(argument: str, value: Any) -> list[str]:
     parts = list(value) if isinstance(value, list | dict | set) else []
     parts += value.names if isinstance(value, pa.Schema) else value.column_names if isinstance(value, pa.Table) else []
     return [argument, SAID_OTHERWISE.get(argument, argument), repr(value)[:20], type(value).__name__, *map(str, parts)]
+
+
+@pytest.mark.parametrize("options", [{"nonsense": 1}, {"collate_fn": 7}, {"in_order": False}, {"batch_sampler": []}])
+def test_what_torchs_loader_does_not_take(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=next(iter(options))):
+        subject().to_torch(batch_size=2, **options)
+
+
+@pytest.mark.parametrize("origin", [subject, lambda: Dataset.from_dict(ROWS)])
+def test_numbers_beyond_64_bits_are_past_the_end(origin: Callable[[], Dataset]) -> None:
+    rows, huge = origin(), 2**70
+    assert rows.head(huge).count() == rows.sample(huge).count() == rows.to_arrow().num_rows == 3
+    assert rows.skip(huge).to_arrow().num_rows == rows.slice(huge, huge + 1).count() == 0
+    assert [len(batch["a"]) for batch in rows.batches(huge)] == [3]
 
 
 def test_what_errors_there_are() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed import AddedRows, Dataset, Fence, Image, Provenance, get_dataset, list_datasets
+from lakefeed import AddedRows, Dataset, Fence, Image, Provenance, concatenate, get_dataset, list_datasets
 from lakefeed.errors import (
     BudgetExceededError,
     ColumnNotFoundError,
@@ -569,3 +569,13 @@ def test_shuffles_are_permutations_that_repeat() -> None:
     drawn = dataset.shuffle()
     assert xs(drawn) == xs(drawn) == xs(pickle.loads(pickle.dumps(drawn)))
     assert xs(drawn) != xs(dataset.shuffle())
+
+
+def test_m12_what_is_made_of_known_rows_is_known() -> None:
+    known = Dataset.from_dict({"x": [3, 1, 2]})
+    streamed = Dataset.from_batches(known.to_arrow().to_batches, schema=known.schema)
+    assert len(known.repeat(4)) == len(concatenate([known.repeat(3), known.sort("x")])) == 12
+    assert known.repeat(2**40).skip(1).count() == 3 * 2**40 - 1
+    for rows in (streamed.repeat(2), concatenate([known, streamed]), known.filter("x > 1").sort("x")):
+        with pytest.raises(TypeError, match="count"):
+            len(rows)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 SIDES: tuple[Side, Side] = ("train", "test")
 LOAD_MODES = ("auto", "bytes", "path")
 MAX_SEED = 2**63
+MAX_PLACE = 2**62
+"""Past the end of anything, and still a whole number of 64 bits when two of them are added."""
+
 MAX_SECONDS = 366 * 24 * 3600
 
 
@@ -131,7 +134,7 @@ def row_range(start: int, stop: int | None) -> tuple[int, int | None]:
     whole(start, "slice")
     if stop is not None and whole(stop, "slice") < start:
         raise InvalidArgumentError(f"slice({start}, {stop}): stop lies before start")
-    return int(start), None if stop is None else int(stop)
+    return min(int(start), MAX_PLACE), None if stop is None else min(int(stop), MAX_PLACE)
 
 
 def seed(given: int) -> int:
@@ -225,7 +228,7 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
     places = tuple(int(item) for item in items)
     outside = [place for place in places if place < 0 or (rows is not None and place >= rows)]
     if outside:
-        there = "places count from 0" if rows is None else f"places run from 0 to {rows - 1}"
+        there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
         raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
     return places
 

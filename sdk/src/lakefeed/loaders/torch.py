@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any, TypeAlias
 
 import torch
@@ -160,6 +161,11 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise InvalidArgumentError(
             f"to_torch does not take {listed(refused)}: the order comes from shuffle(), the size from batch_size"
         )
+    unknown = sorted(settings.keys() - signature(DataLoader.__init__).parameters.keys())
+    if unknown:
+        raise InvalidArgumentError(f"to_torch does not know {listed(unknown)}, nor does torch's DataLoader")
+    if not callable(settings["collate_fn"]):
+        raise InvalidArgumentError(f"collate_fn={settings['collate_fn']!r:.80}: give a function of a batch")
     if not settings.get("in_order", True):
         raise InvalidArgumentError("to_torch does not take in_order=False: a checkpoint counts batches in their order")
 

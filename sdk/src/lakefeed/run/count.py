@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakefeed.ops import Concatenate, Project, Repeat, Scan, Shuffle
+from lakefeed.ops import Concatenate, Project, Repeat, Scan, Shuffle, Sort
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.run.chain import parted, peel
@@ -11,7 +11,7 @@ from lakefeed.run.local import Local
 
 def known_rows(plan: Node) -> int | None:
     """The exact number of rows if it is known without reading data, else None."""
-    walk = parted(plan, (Shuffle, Concatenate, Repeat))
+    walk = parted(plan, (Shuffle, Sort, Concatenate, Repeat))
     found: list[int | None] = [None] * len(walk)
     for index, (node, inputs) in reversed(list(enumerate(walk))):
         steps, base = peel(node)

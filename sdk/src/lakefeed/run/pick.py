@@ -57,7 +57,7 @@ class Picker:
         total = int(ends[-1]) if len(ends) else 0
         outside = places[(places < (NO_ROW if self.gaps else 0)) | (places >= total)]
         if len(outside):
-            raise RowIndexError(f"there is no row {int(outside[0])}: places run from 0 to {total - 1}")
+            raise RowIndexError(f"there is no row {int(outside[0])}: there are {total} rows, and places count from 0")
         if not len(places):
             return
         if self._ascend(places):
