@@ -28,15 +28,17 @@ from lakefeed.errors import (
     UnsavedDatasetError,
     listed,
 )
-from lakefeed.expr import parse
+from lakefeed.expr import parse, parse_value
 from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
-from lakefeed.ops import Filter, FilterRows, Slice, SplitByKey, SplitByPlace, Stride
+from lakefeed.ops import Filter, FilterRows, Slice, SplitByKey, SplitByPlace, Stride, WithColumn
 from lakefeed.ops import LoadFiles as LoadFilesNode
 from lakefeed.ops.split import Side
 from lakefeed.plan import Node, Source
 from lakefeed.run import Local
 from lakefeed.run.count import known_rows
 from lakefeed.run.save import Writing
+from lakefeed.sources.files import FilesSource
+from lakefeed.sources.files import files as files_source
 from lakefeed.sources.memory import checked_nulls
 from lakefeed.storage import BlobStore
 
@@ -190,6 +192,11 @@ def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
         raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
     schema(given.schema)
     return checked_nulls(given, "from_arrow")
+
+
+def files(location: Any, of: pa.Schema | None, form: Any) -> FilesSource:
+    """The files at paths, globs or URLs."""
+    return files_source(locations(location), maybe_schema(of), form)
 
 
 def locations(given: Any) -> list[str]:
@@ -458,6 +465,23 @@ def filtered(plan: Node, predicate: Any, store: BlobStore) -> Node:
     if isinstance(predicate, str):
         return Filter(plan, parse(predicate, plan.schema))
     return FilterRows(plan, function(predicate, "filter"), store)
+
+
+def renaming(old: Any, new: Any) -> tuple[str, str]:
+    """What a column is called, and what it is to be called."""
+    return text(old, "old"), column_name(new, "new")
+
+
+def with_column(plan: Node, name: Any, value: Any) -> Node:
+    """One more column, computed by an expression."""
+    return WithColumn(plan, column_name(name, "name"), parse_value(text(value, "value"), plan.schema))
+
+
+def exact_types(given: ColumnTypes | None) -> ColumnTypes:
+    """A mapping of columns to types, which may be empty."""
+    if given is None:
+        raise InvalidArgumentError("column_types=None: give a mapping of columns to types; {} is none")
+    return given
 
 
 def column_name(given: Any, what: str) -> str:

@@ -18,8 +18,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions
-from lakefeed.errors import InvalidArgumentError, UnsavedDatasetError
-from lakefeed.expr import parse_value
+from lakefeed.errors import UnsavedDatasetError
 from lakefeed.ops import (
     Batch,
     FileColumns,
@@ -36,7 +35,6 @@ from lakefeed.ops import (
     Slice,
     Sort,
     Take,
-    WithColumn,
 )
 from lakefeed.ops.join import JoinType
 from lakefeed.ops.shuffle import with_epoch
@@ -53,7 +51,6 @@ from lakefeed.run.reference import Reference
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
-from lakefeed.sources.files import files
 from lakefeed.sources.huggingface import as_dataset, hugging_face, with_types
 from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
@@ -285,8 +282,7 @@ class Dataset:
             MissingFileError, FileError: there is no such dataset, or no way to it.
             InvalidArgumentError: no such split; those that exist are listed.
         """
-        streamed = arguments.flag(streaming, "streaming")
-        return _made(Dataset, Lake.current(), Scan(hugging_face(name_or_dataset, split, streamed, load_options)))
+        return _made(Dataset, Lake.current(), Scan(hugging_face(name_or_dataset, split, streaming, load_options)))
 
     @classmethod
     def from_torch(cls, dataset: Any, schema: pa.Schema | None = None) -> Dataset:
@@ -339,8 +335,7 @@ class Dataset:
             FormatError: an unknown suffix, or a file that is not what its suffix says; with the line.
             SchemaError: files that do not fit together; with the file.
         """
-        declared = arguments.maybe_schema(schema)
-        return _made(Dataset, Lake.current(), Scan(files(arguments.locations(location), declared, format)))
+        return _made(Dataset, Lake.current(), Scan(arguments.files(location, schema, format)))
 
     # ------------------------------------------------------------------ reading
 
@@ -573,8 +568,7 @@ class Dataset:
             >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
             [0.5, 1.0]
         """
-        expression = parse_value(arguments.text(value, "value"), self.schema)
-        return self._derive(WithColumn(self._plan, arguments.column_name(name, "name"), expression))
+        return self._derive(arguments.with_column(self._plan, name, value))
 
     def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
         """Rows of both datasets side by side where the keys are equal; null keys have no partner.
@@ -958,8 +952,7 @@ class Dataset:
         Raises:
             ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
         """
-        names = arguments.text(old, "old"), arguments.column_name(new, "new")
-        return catalog.rename_column(self._lake, self._changed, *names)
+        return catalog.rename_column(self._lake, self._changed, *arguments.renaming(old, new))
 
     def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
         """Without a column or several (all or none); older versions still have them. See `add_column`.
@@ -990,9 +983,7 @@ class Dataset:
         Raises:
             ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: nothing is changed.
         """
-        if column_types is None:
-            raise InvalidArgumentError("set_column_types(None): give a mapping of columns to types; {} is none")
-        self.update(column_types=column_types)
+        self.update(column_types=arguments.exact_types(column_types))
 
     def delete(self) -> None:
         """Removes the dataset and its versions; files in the blob store stay, others may use them."""
@@ -1029,10 +1020,7 @@ class Dataset:
     def _reference(self) -> Reference:
         return Reference(self._lake, self.name, self._version)
 
-    @property
-    def _changed(self) -> str:
-        """The name of the dataset that a change is about."""
-        return self.name
+    _changed = name  # of the dataset that a change is about
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None

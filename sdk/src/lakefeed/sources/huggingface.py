@@ -118,7 +118,7 @@ class HuggingFaceSource:
         return f"huggingface {name}{'' if rows is None else f' ({rows} rows)'}"
 
 
-def hugging_face(given: Any, split: str | None, streaming: bool, options: Mapping[str, Any]) -> HuggingFaceSource:
+def hugging_face(given: Any, split: str | None, streaming: Any, options: Mapping[str, Any]) -> HuggingFaceSource:
     """The source for a name on the hub (or a folder, or a format such as "json"), or for a dataset in hand.
 
     Raises:
@@ -130,6 +130,8 @@ def hugging_face(given: Any, split: str | None, streaming: bool, options: Mappin
         import datasets
     except ImportError as error:
         raise MissingDependencyError("from_huggingface needs datasets: pip install 'lakefeed[huggingface]'") from error
+    if not isinstance(streaming, bool):
+        raise InvalidArgumentError(f"streaming={streaming!r:.80}: it is True or False")
     if isinstance(given, str | os.PathLike):
         with _reading(), _choosing():
             given = datasets.load_dataset(os.fspath(given), split=split, streaming=streaming, **options)
