@@ -6,6 +6,7 @@ What is public is read from the package, so that a new method or argument withou
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import inspect
 import math
 import os
@@ -30,11 +31,13 @@ from lakefeed import (
     Dataset,
     DatasetVersion,
     Fence,
+    GarbageReport,
     Provenance,
     RemovedRows,
     SchemaChanges,
     Settings,
     World,
+    collect_garbage,
     concatenate,
     errors,
     get_dataset,
@@ -130,6 +133,7 @@ LOAD = one_of(
 )
 FUNCTION = Kind(callable)
 SECONDS = Kind(lambda value: value == 7 or value == 1.5, (0, -0.5, math.inf, "30"))
+SPAN = Kind(lambda value: False, (dt.timedelta(-1), 60, "1d"))
 SPACE = Kind(lambda value: is_whole(value) and value >= 1, (0,))
 PROVENANCE = Kind(lambda value: value is None, ("me", {"run": "r"}, Provenance))
 FENCE = Kind(lambda value: value is None, ("key", ("key", None, "1"), Fence))
@@ -318,6 +322,7 @@ CALLS: dict[str, Call] = {
     "Dataset.delete": of("delete"),
     "Dataset.exists": Call(Dataset.exists, {"name": "there"}, {"name": NEW_NAME}),
     "Dataset.explain": of("explain"),
+    "collect_garbage": Call(collect_garbage, {}, {"dry_run": FLAG, "grace": SPAN, "patience": SPAN}),
     "World": Call(World, {}, {"rank": Kind(lambda value: False, (1,)), "world_size": COUNT}),
     "World.from_environment": Call(World.from_environment),
     "Provenance": Call(Provenance, {}, {name: optional(TEXT) for name in ("run", "user", "code", "message")}),
@@ -336,7 +341,7 @@ CALLS: dict[str, Call] = {
     "TorchLoader.state_dict": Call(lambda: loader().state_dict()),
 }  # fmt: skip
 
-RESULTS = {DatasetVersion, Changes, SchemaChanges}
+RESULTS = {DatasetVersion, Changes, GarbageReport, SchemaChanges}
 """Made by the library, only read by others."""
 
 
@@ -387,10 +392,15 @@ OF_PYICEBERG = "ThreadPoolExecutor"
 def traces() -> tuple[Any, ...]:
     """What a call could leave behind."""
     folders = (Path(os.environ["LAKEFEED_HOME"]), Path(tempfile.gettempdir()), Path.cwd())
-    files = {str(path) for folder in folders for path in folder.rglob("*") if "catalog.db" not in path.name}
+    found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    files = {str(path) for path in found if "catalog.db" not in path.name}
     newest = [(one.name, one.version, str(one.schema), one.description, str(one.tags())) for one in list_datasets()]
     ours = {thread.name for thread in threading.enumerate() if not thread.name.startswith(("Main", OF_PYICEBERG))}
     return files, newest, ours
+
+
+def differing(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[Any]:
+    return [item for old, new in zip(before, after, strict=True) for item in new if item not in old]
 
 
 def test_every_public_call_has_an_entry() -> None:
@@ -416,7 +426,7 @@ def test_bad_input(name: str) -> None:
             complaint = complaint_of(partial(call.what, **{**call.good, argument: value}), argument, value)
             found += [f"{name}({argument}={value!r:.60}): {complaint}"] if complaint else []
         if traces() != before:
-            found.append(f"{name}({argument}=…) left something behind")
+            found.append(f"{name}({argument}=…) left something behind: {differing(before, traces())}")
             before = traces()
     assert not found, "\n".join(found)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io import load_file_io
 
+from lakefeed import _arguments as arguments
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.live import Live, Marker
@@ -87,14 +88,17 @@ def collect_garbage(
     Raises:
         FileError: a file of a table, or the store, cannot be read. Nothing was removed.
         UnsupportedError: another lake has saved into the same blob store.
-        InvalidArgumentError: a negative time.
+        InvalidArgumentError: a negative time, or none.
 
     Example:
         >>> collect_garbage().bytes
         0
     """
-    if grace < dt.timedelta(0) or patience < dt.timedelta(0):
-        raise InvalidArgumentError(f"grace is {grace} and patience {patience}; neither can be negative")
+    arguments.flag(dry_run, "dry_run")
+    for given, what in ((grace, "grace"), (patience, "patience")):
+        span: object = given
+        if not isinstance(span, dt.timedelta) or span < dt.timedelta(0):
+            raise InvalidArgumentError(f"{what}={given!r:.80}: give a datetime.timedelta that is not negative")
     return collect(Lake.current(), dry_run, grace, patience)
 
 
