@@ -1,47 +1,106 @@
-"""The check that every dataset has: what a commit says it added can be read, and its files are there."""
+"""Checks of versions as asset checks, and what they said of each version, for the UI and for routines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from dagster import AssetCheckResult, AssetCheckSpec, AssetKey
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterInstance,
+)
 
-from dataset_assets.partitions import key_of
-from dataset_assets.profile import Profile
-from lakefeed.storage.blobs import BlobStore
+from dataset_assets.partitions import dataset_key, key_of
+from lakefeed.checks import Check, FilesIntact, Readable, Verdict, evaluate
+from lakefeed.profiles import Profile
 
-READABLE = "readable"
+# What every dataset has: what a commit says it added can be read, and its files are there.
+ALWAYS: tuple[Check, ...] = (Readable(), FilesIntact())
 LISTED = 10
+PASSED = "checks_passed"
 
 
-def readable_spec(asset: AssetKey) -> AssetCheckSpec:
-    return AssetCheckSpec(
-        READABLE,
-        asset=asset,
-        description="The rows that the commit recorded are there, and so are their files.",
-    )
+@dataclass(frozen=True)
+class Checked:
+    """A profile and what each check says of it."""
+
+    found: Profile
+    verdicts: Mapping[str, Verdict]
+    blocking: frozenset[str]
+
+    @property
+    def failed(self) -> list[str]:
+        """The checks that the version fails, blocking or not."""
+        return [name for name, verdict in self.verdicts.items() if not verdict.passed]
+
+    @property
+    def passed(self) -> bool:
+        """Whether routines that read only checked versions may have it."""
+        return not self.blocking.intersection(self.failed)
 
 
-def readable(asset: AssetKey, profiles: Sequence[Profile], store: BlobStore) -> AssetCheckResult:
-    """Over all versions of a run: a check is evaluated once a run, so its metadata names the versions."""
-    problems = [problem for each in profiles for problem in _problems(each, store)]
+def check_specs(asset: AssetKey, checks: Sequence[Check]) -> list[AssetCheckSpec]:
+    """The asset checks of a dataset."""
+    return [AssetCheckSpec(each.name, asset=asset, description=type(each).__doc__) for each in (*ALWAYS, *checks)]
+
+
+def evaluated(found: Profile, checks: Sequence[Check]) -> Checked:
+    """What all checks say of a version."""
+    every = (*ALWAYS, *checks)
+    blocking = frozenset(each.name for each in every if each.blocking)
+    return Checked(found, {each.name: evaluate(each, found) for each in every}, blocking)
+
+
+def results(asset: AssetKey, checks: Sequence[Check], done: Sequence[Checked]) -> list[AssetCheckResult]:
+    """Over all versions of a run: Dagster evaluates a check once a run, so its metadata names the versions."""
+    return [_result(asset, each, done) for each in (*ALWAYS, *checks)]
+
+
+def verdicts(instance: DagsterInstance, dataset: str, table_uuid: str, versions: Iterable[int]) -> dict[int, bool]:
+    """Which of the versions passed their blocking checks; one that was not checked yet is missing."""
+    keys = {key_of(version): version for version in versions}
+    if not keys:
+        return {}
+    wanted = AssetRecordsFilter(dataset_key(dataset), asset_partitions=list(keys))
+    found: dict[int, bool] = {}
+    cursor = None
+    while len(found) < len(keys):
+        page = instance.fetch_materializations(wanted, limit=1_000, cursor=cursor)
+        for record in page.records:  # newest first
+            facts = record.asset_materialization.metadata if record.asset_materialization else {}
+            version = keys[record.partition_key or ""]
+            if PASSED in facts and "table_uuid" in facts and facts["table_uuid"].value == table_uuid:
+                found.setdefault(version, bool(facts[PASSED].value))
+        if not page.has_more:
+            break
+        cursor = page.cursor
+    return found
+
+
+def _result(asset: AssetKey, check: Check, done: Sequence[Checked]) -> AssetCheckResult:
+    said = [(key_of(each.found.version.version), each.verdicts[check.name]) for each in done]
+    bad = [f"{version}: {verdict.problem}" for version, verdict in said if not verdict.passed]
     return AssetCheckResult(
-        check_name=READABLE,
+        check_name=check.name,
         asset_key=asset,
-        passed=not problems,
+        passed=not bad,
+        severity=AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN,
         metadata={
-            "versions": ", ".join(key_of(each.version.version) for each in profiles),
-            "rows_read": sum(each.rows or 0 for each in profiles),
-            "files_looked_up": sum(len(each.digests) for each in profiles),
-            "problems": "; ".join(problems[:LISTED]),
+            "versions": ", ".join(version for version, _ in said),
+            "problems": "; ".join(bad[:LISTED]),
+            **_totals([verdict for _, verdict in said]),
         },
     )
 
 
-def _problems(found: Profile, store: BlobStore) -> Iterable[str]:
-    version = found.version
-    if found.rows is not None and found.rows != version.added_records:
-        yield f"{key_of(version.version)}: {found.rows} rows read, {version.added_records} committed"
-    for digest in found.digests:
-        if not store.has(digest):
-            yield f"{key_of(version.version)}: file {digest} is missing"
+def _totals(said: Sequence[Verdict]) -> dict[str, float | int | str]:
+    """The facts of the newest version; what was counted is added up."""
+    facts = dict(said[-1].facts) if said else {}
+    return {
+        name: sum(int(each.facts.get(name, 0)) for each in said) if isinstance(value, int) else value
+        for name, value in facts.items()
+    }

@@ -1,7 +1,8 @@
 """A dataset as an asset: one partition a version; materializing a version profiles and checks it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from dagster import (
     AllPartitionMapping,
@@ -10,46 +11,80 @@ from dagster import (
     AssetKey,
     AssetsDefinition,
     BackfillPolicy,
+    FreshnessPolicy,
     MaterializeResult,
     asset,
 )
 
 from dataset_assets.alive import alive
-from dataset_assets.checks import readable, readable_spec
-from dataset_assets.partitions import dataset_key, version_of, versions_of
-from dataset_assets.profile import metadata, profile
-from resources.blobs import BlobStoreResource
+from dataset_assets.checks import ALWAYS, check_specs, evaluated, results
+from dataset_assets.partitions import dataset_key, key_of, version_of, versions_of
+from dataset_assets.profile import metadata
+from lakefeed.checks import Check, check_names
+from lakefeed.profiles import profiles
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset that the team declares; those that ingestions and routines name need no declaration."""
+    """A dataset that the team declares; those that are merely in the catalog need no declaration.
+
+    Args:
+        name: in the lake.
+        description: shown in the UI.
+        owners: mail addresses, or ``team:name``.
+        tags: of the asset.
+        checks: of every version (see `lakefeed.checks`), beside those that every dataset has.
+        freshness: seconds after the newest version at which the dataset counts as stale.
+        columns: descriptions of columns.
+        upstreams: datasets that it is made of, where no routine says so.
+        lineage: for a column, the columns ("dataset.column") that it was made of.
+
+    Raises:
+        InvalidArgumentError: two checks have one name.
+    """
 
     name: str
     description: str | None = None
+    owners: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
+    freshness: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    upstreams: Sequence[str] = ()
+    lineage: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_names([*ALWAYS, *self.checks])
 
 
-def dataset_asset(spec: DatasetSpec, upstream: Sequence[AssetKey]) -> AssetsDefinition:
-    """The asset of a dataset whose versions the assets ``upstream`` write."""
+def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefinition:
+    """The asset of a dataset whose versions the assets ``writers`` make."""
     key = dataset_key(spec.name)
+    upstream = dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)])
 
     @asset(
         key=key,
         description=spec.description,
+        owners=spec.owners,
+        tags=spec.tags,
         kinds={"iceberg"},
         partitions_def=versions_of(spec.name),
         # A version may hold the rows of any run upstream, so none of its partitions stands for one of theirs.
         deps=[AssetDep(upper, partition_mapping=AllPartitionMapping()) for upper in upstream],
         backfill_policy=BackfillPolicy.single_run(),
-        check_specs=[readable_spec(key)],
+        check_specs=check_specs(key, spec.checks),
+        freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(seconds=spec.freshness))
+        if spec.freshness
+        else None,
     )
-    def profile_versions(context: AssetExecutionContext, blobs: BlobStoreResource) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
+    def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with alive(context):
-            profiles = []
-            for partition in context.partition_keys:
-                profiles.append(profile(spec.name, version_of(partition)))
-                context.add_asset_metadata(metadata(profiles[-1]), partition_key=partition)
+            checked = []
+            for found in profiles(spec.name, map(version_of, context.partition_keys)):
+                checked.append(evaluated(found, spec.checks))
+                partition = key_of(found.version.version)
+                context.add_asset_metadata(metadata(checked[-1], spec.columns, spec.lineage), partition_key=partition)
                 context.log.info("%s %s is profiled", spec.name, partition)
-            return MaterializeResult(check_results=[readable(key, profiles, blobs.store())])
+            return MaterializeResult(check_results=results(key, spec.checks, checked))
 
     return profile_versions

@@ -1,23 +1,29 @@
-"""The only Definitions: everything that the files in ``dataset_assets/defs`` declare."""
+"""The only Definitions: what the files in ``dataset_assets/defs`` declare, and every dataset that is in the catalog."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dagster import AssetKey, Definitions, in_process_executor
+from sqlalchemy.exc import SQLAlchemyError
 
 import dataset_assets.defs
 from dataset_assets.dataset import DatasetSpec, dataset_asset
 from dataset_assets.ingestion import FolderIngestion, ingestion_asset, ingestion_schedule
 from dataset_assets.partitions import ingest_key, routine_key
 from dataset_assets.routine import routine_asset
-from lakefeed.routines import Routine
+from lakefeed.catalog import Lake
+from lakefeed.routines import Routine, cycles
 from resources.blobs import BlobStoreResource
 from resources.catalog import CatalogResource
+from resources.reload import ReloadResource
 from sensors.routines import routines_sensor
 from sensors.versions import versions_sensor
+
+logger = logging.getLogger(__name__)
 
 Declared = DatasetSpec | FolderIngestion | Routine
 
@@ -29,17 +35,45 @@ def declared() -> Iterator[Declared]:
         yield from (value for value in values if isinstance(value, Declared))
 
 
-def definitions(everything: Sequence[Declared]) -> Definitions:
-    """The Dagster definitions of what is declared."""
+def in_catalog() -> list[str]:
+    """The datasets that are there, declared or not; none while the catalog cannot be reached."""
+    try:
+        return sorted(Lake.current().heads())
+    except (SQLAlchemyError, OSError):
+        logger.warning("the catalog cannot be reached: only what is declared is shown", exc_info=True)
+        return []
+
+
+def definitions(
+    everything: Sequence[Declared], found: Iterable[str] = (), resources: Mapping[str, object] | None = None
+) -> Definitions:
+    """The Dagster definitions of what is declared, and of the datasets ``found`` in the catalog.
+
+    ``resources``: those that routines ask for by name, beside our own.
+    """
     ingestions = [each for each in everything if isinstance(each, FolderIngestion)]
     routines = [each for each in everything if isinstance(each, Routine)]
     specs = _datasets(everything, ingestions, routines)
-    datasets = [dataset_asset(spec, _writers(spec.name, ingestions, routines)) for spec in specs]
+    merely_found = [name for name in found if name not in specs]
+    datasets = [*specs.values(), *map(DatasetSpec, merely_found)]
+    writers, circles = _writers(ingestions, routines), _open_sources(routines)
     return Definitions(
-        assets=[*map(ingestion_asset, ingestions), *datasets, *map(routine_asset, routines)],
+        assets=[
+            *map(ingestion_asset, ingestions),
+            *(dataset_asset(spec, writers.get(spec.name, [])) for spec in datasets),
+            *(routine_asset(each, circles.get(each.name, ())) for each in routines),
+        ],
         schedules=[*map(ingestion_schedule, ingestions)],
-        sensors=[versions_sensor([spec.name for spec in specs]), routines_sensor(routines)],
-        resources={"catalog": CatalogResource(), "blobs": BlobStoreResource()},
+        sensors=[
+            versions_sensor([spec.name for spec in datasets], merely_found),
+            routines_sensor(routines),
+        ],
+        resources={
+            "catalog": CatalogResource(),
+            "blobs": BlobStoreResource(),
+            "reload": ReloadResource(),
+            **(resources or {}),
+        },
         # A run does the work of one asset: a process for it is enough, one more for its only step is not needed.
         executor=in_process_executor,
     )
@@ -47,16 +81,28 @@ def definitions(everything: Sequence[Declared]) -> Definitions:
 
 def _datasets(
     everything: Sequence[Declared], ingestions: Sequence[FolderIngestion], routines: Sequence[Routine]
-) -> list[DatasetSpec]:
-    named = [each.into for each in ingestions] + [name for each in routines for name in (each.source, each.output)]
+) -> dict[str, DatasetSpec]:
+    named = [each.into for each in ingestions] + [name for each in routines for name in (*each.sources, each.target)]
     specs = {name: DatasetSpec(name) for name in named}
-    specs |= {each.name: each for each in everything if isinstance(each, DatasetSpec)}
-    return list(specs.values())
+    return specs | {each.name: each for each in everything if isinstance(each, DatasetSpec)}
 
 
-def _writers(name: str, ingestions: Sequence[FolderIngestion], routines: Sequence[Routine]) -> list[AssetKey]:
-    ingesting = [ingest_key(each.name) for each in ingestions if each.into == name]
-    return ingesting + [routine_key(each.name) for each in routines if each.output == name]
+def _writers(ingestions: Sequence[FolderIngestion], routines: Sequence[Routine]) -> dict[str, list[AssetKey]]:
+    found: dict[str, list[AssetKey]] = {}
+    for ingestion in ingestions:
+        found.setdefault(ingestion.into, []).append(ingest_key(ingestion.name))
+    for routine in routines:
+        found.setdefault(routine.target, []).append(routine_key(routine.name))
+    return found
 
 
-defs = definitions(list(declared()))
+def _open_sources(routines: Sequence[Routine]) -> dict[str, set[str]]:
+    """For each routine that begins a circle, the source through which it comes back to itself."""
+    found: dict[str, set[str]] = {}
+    for chain in cycles(routines):
+        logger.warning("routines in a circle: %s", " -> ".join(each.name for each in (*chain, chain[0])))
+        found.setdefault(chain[0].name, set()).add(chain[-1].target)
+    return found
+
+
+defs = definitions(list(declared()), in_catalog())

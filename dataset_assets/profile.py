@@ -1,143 +1,99 @@
-"""What a version is, for the UI: statistics of its added rows, a preview table, thumbnails, who wrote it."""
+"""A version's profile as metadata of its materialization: numbers to plot, tables, a preview, thumbnails, links."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import PIL.Image
 import pyarrow as pa
-import pyarrow.compute as pc
-from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
+from dagster import (
+    MetadataValue,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableRecord,
+    TableSchema,
+)
 
-from lakefeed import Dataset, Image, Video
-from lakefeed.catalog import DatasetVersion, Lake, list_versions, resolve
+from dataset_assets.checks import PASSED, Checked
+from dataset_assets.partitions import dataset_key
+from lakefeed import Image, Video
 from lakefeed.errors import FormatError, LakefeedError
+from lakefeed.profiles import ColumnStatistics, Profile
 
 PREVIEW_ROWS = 8
 THUMBNAILS = 16
 THUMBNAIL_PIXELS = 48
 CELL_CHARACTERS = 60
-BLOBS_SAMPLED = 200
-ORDERED = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_decimal,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_date,
-    pa.types.is_time,
-    pa.types.is_timestamp,
-)
+STATISTICS = ("nulls", "values", "distinct", "min", "max", "mean", "5%", "25%", "50%", "75%", "95%")
+# Beyond this the plots of a materialization would be more than its page can show.
+PLOTTED_COLUMNS = 20
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True)
-class ColumnStatistics:
-    """Of one column in the rows that a version added; ``total`` (for the mean) only of numbers."""
-
-    nulls: int = 0
-    values: int = 0
-    least: Any = None
-    greatest: Any = None
-    total: float | None = None
-
-    def plus(self, other: ColumnStatistics) -> ColumnStatistics:
-        """Of the rows of both."""
-        totals = [part.total for part in (self, other) if part.total is not None]
-        return ColumnStatistics(
-            nulls=self.nulls + other.nulls,
-            values=self.values + other.values,
-            least=min((v for v in (self.least, other.least) if v is not None), default=None),
-            greatest=max((v for v in (self.greatest, other.greatest) if v is not None), default=None),
-            total=sum(totals) if totals else None,
-        )
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A version as it was found when read: ``rows`` were really there, ``digests`` are some of its files' sha256.
-
-    A version that changed rows in place has no statistics yet: which of its rows are new is not told apart.
-    """
-
-    version: DatasetVersion
-    schema: pa.Schema
-    rows: int | None = None
-    columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
-    first_rows: tuple[dict[str, Any], ...] = ()
-    digests: tuple[str, ...] = ()
-
-
-def profile(name: str, version: int) -> Profile:
-    """Reads the rows that the version added, once, in bounded memory.
-
-    Raises:
-        VersionNotFoundError: the dataset has no such version.
-    """
-    found = resolve(Lake.current().table(name), version)
-    dataset = Dataset(name, version=version)
-    if found.operation == "overwrite":
-        return Profile(found, dataset.schema)
-    added = dataset.added_since(_previous(name, version), version)
-    rows, columns = 0, dict.fromkeys(dataset.schema.names, ColumnStatistics())
-    digests: list[str] = []
-    for batch in added.batches(format="arrow", load_files=False):
-        rows += batch.num_rows
-        for column, values in zip(batch.schema.names, batch.columns, strict=True):
-            columns[column] = columns[column].plus(statistics(values))
-            digests += _digests(values)[: BLOBS_SAMPLED - len(digests)]
-    first_rows = tuple(added.head(max(PREVIEW_ROWS, THUMBNAILS)).rows())
-    return Profile(found, dataset.schema, rows, columns, first_rows, tuple(digests))
-
-
-def statistics(values: pa.Array[Any]) -> ColumnStatistics:
-    """Of one array; least and greatest only where the type has an order that means something to a reader."""
-    kind = values.type
-    found = ColumnStatistics(nulls=values.null_count, values=len(values) - values.null_count)
-    if pa.types.is_dictionary(kind):
-        return statistics(values.cast(kind.value_type))
-    if not found.values or not any(is_kind(kind) for is_kind in ORDERED):
-        return found
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    comparable = values.cast(pa.float64(), safe=False) if pa.types.is_float16(kind) else values
-    extremes: dict[str, Any] = pc.min_max(comparable).as_py()  # type: ignore[assignment]
-    total = pc.sum(values.cast(pa.float64(), safe=False)).as_py() if numeric else None
-    return ColumnStatistics(found.nulls, found.values, extremes["min"], extremes["max"], total)
-
-
-def metadata(found: Profile) -> dict[str, Any]:
-    """The profile as metadata of a materialization."""
-    version = found.version
+def metadata(
+    checked: Checked, descriptions: Mapping[str, str] | None = None, lineage: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """The profile as metadata of a materialization; ``descriptions`` and ``lineage`` are of columns."""
+    found, version = checked.found, checked.found.version
     facts = {
         "rows_added": version.added_records,
         "rows_deleted": version.deleted_records,
         "rows_total": version.total_records,
+        "dagster/row_count": version.total_records,
+        "bytes_added": found.bytes_added,
+        "bytes_total": found.bytes_total,
+        "bytes_of_files": found.file_bytes,
         "operation": version.operation,
         # As text: it exceeds 2^53, and the UI would round it.
         "snapshot_id": str(version.snapshot_id),
+        "table_uuid": found.table_uuid,
         "committed_at": MetadataValue.timestamp(datetime.fromtimestamp(version.timestamp_ms / 1000, tz=UTC)),
         "written_by": ", ".join(filter(None, [version.user, version.message])),
-        "dagster/column_schema": _schema(found.schema),
+        PASSED: checked.passed,
+        "checks_failed": ", ".join(checked.failed),
+        "dagster/column_schema": _schema(found.schema, descriptions or {}),
+        "schema_changes": _schema_changes(found),
         "statistics": _statistics(found),
         "preview": MetadataValue.md(_preview(found.first_rows[:PREVIEW_ROWS])),
         **{f"thumbnails_{name}": MetadataValue.md(strip) for name, strip in _thumbnails(found).items()},
+        **_plotted(found),
     }
-    return facts | ({"written_by_run": version.run} if version.run else {})
+    return facts | _optional(found, lineage or {})
 
 
-def _digests(values: pa.Array[Any]) -> list[str]:
-    if not (pa.types.is_struct(values.type) and values.type.get_field_index("sha256") >= 0):
-        return []
-    return [digest for digest in pc.struct_field(values, "sha256").to_pylist() if digest]
+def run_link(run: str) -> MetadataValue:
+    """A link to the run that wrote a version, if it was one of Dagster's."""
+    return MetadataValue.dagster_run(run) if RUN_ID.fullmatch(run) else MetadataValue.text(run)
 
 
-def _schema(schema: pa.Schema) -> TableSchema:
-    return TableSchema([TableColumn(field.name, _type_text(field)) for field in schema])
+def _optional(found: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if found.version.run:
+        facts["written_by_run"] = run_link(found.version.run)
+    if found.unread:
+        facts["unread"] = found.unread
+    if lineage:
+        facts["dagster/column_lineage"] = TableColumnLineage(
+            {column: [_dep(source) for source in sources] for column, sources in lineage.items()}
+        )
+    return facts
+
+
+def _dep(source: str) -> TableColumnDep:
+    dataset, _, column = source.rpartition(".")
+    return TableColumnDep(asset_key=dataset_key(dataset), column_name=column)
+
+
+def _schema(schema: pa.Schema, descriptions: Mapping[str, str]) -> TableSchema:
+    return TableSchema(
+        [TableColumn(field.name, _type_text(field), description=descriptions.get(field.name)) for field in schema]
+    )
 
 
 def _type_text(field: pa.Field[Any]) -> str:
@@ -145,22 +101,46 @@ def _type_text(field: pa.Field[Any]) -> str:
     return media.decode() if media else str(field.type)
 
 
-def _statistics(found: Profile) -> MetadataValue:
-    columns = [TableColumn("column"), *(TableColumn(name) for name in ("nulls", "values", "min", "max", "mean"))]
-    records = [
-        TableRecord(
-            {
-                "column": name,
-                "nulls": stats.nulls,
-                "values": stats.values,
-                "min": _cell(stats.least),
-                "max": _cell(stats.greatest),
-                "mean": "" if stats.total is None else f"{stats.total / stats.values:.6g}",
-            }
-        )
-        for name, stats in found.columns.items()
+def _schema_changes(found: Profile) -> str:
+    changed = found.changed
+    lines = [
+        *(f"+ {name}: {kind}" for name, kind in changed.added.items()),
+        *(f"- {name}: {kind}" for name, kind in changed.dropped.items()),
+        *(f"{old} → {new}" for old, new in changed.renamed.items()),
+        *(f"{name}: {old} → {new}" for name, (old, new) in changed.retyped.items()),
     ]
-    return MetadataValue.table(records, TableSchema(columns))
+    return "; ".join(lines) or "none"
+
+
+def _statistics(found: Profile) -> MetadataValue:
+    records = [TableRecord({"column": name, **_cells(stats)}) for name, stats in found.columns.items()]
+    return MetadataValue.table(records, TableSchema([TableColumn(name) for name in ("column", *STATISTICS)]))
+
+
+def _cells(stats: ColumnStatistics) -> dict[str, Any]:
+    about = "" if stats.exact else "~"
+    cells = [
+        stats.nulls,
+        stats.values,
+        "" if stats.distinct is None else f"{about}{stats.distinct}",
+        _cell(stats.least),
+        _cell(stats.greatest),
+        "" if stats.mean is None else f"{stats.mean:.6g}",
+        *(f"{value:.6g}" for value in stats.quantiles or ()),
+    ]
+    return dict(zip(STATISTICS, cells + [""] * (len(STATISTICS) - len(cells)), strict=True))
+
+
+def _plotted(found: Profile) -> dict[str, float]:
+    """Numbers by column, which Dagster plots over the versions."""
+    plotted: dict[str, float] = {}
+    for name, stats in list(found.columns.items())[:PLOTTED_COLUMNS]:
+        rows = stats.nulls + stats.values
+        if rows and stats.nulls:
+            plotted[f"null_share/{name}"] = stats.nulls / rows
+        if stats.mean is not None:
+            plotted[f"mean/{name}"] = stats.mean
+    return plotted
 
 
 def _preview(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -208,9 +188,3 @@ def _picture(cell: Image | Video) -> PIL.Image.Image:
     for frame in cell.frames(stop=1):
         return PIL.Image.fromarray(frame)
     raise FormatError(f"{cell!r} has no frames")
-
-
-def _previous(name: str, version: int) -> int | None:
-    """The version before; None before the first."""
-    earlier = (each.version for each in list_versions(Lake.current().table(name)) if each.version < version)
-    return max(earlier, default=None)

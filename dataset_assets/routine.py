@@ -1,79 +1,161 @@
-"""A routine as an asset between the dataset it reads and the one it writes, partitioned by the versions it reads."""
+"""A routine as an asset between the datasets it reads and the one it writes, partitioned by the versions it reads."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-import pyarrow as pa
 from dagster import (
+    AllPartitionMapping,
+    AssetDep,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetsDefinition,
     BackfillPolicy,
-    MaterializeResult,
     asset,
 )
 
 from dataset_assets.alive import alive
+from dataset_assets.checks import verdicts
 from dataset_assets.partitions import dataset_key, key_of, routine_key, version_of, versions_of
-from lakefeed.routines import Routine, RoutineFn, RoutineResult, history, run_versions
+from dataset_assets.profile import run_link
+from dataset_assets.work import WORK_TAG
+from lakefeed.catalog import Lake, list_versions
+from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
 
 
 def routine(
-    *, on: str, into: str, name: str | None = None, schema: pa.Schema | None = None
+    *, on: str | Sequence[str], into: str | None, name: str | None = None, **settings: Any
 ) -> Callable[[RoutineFn], Routine]:
     """Declares a function over the rows appended to dataset ``on``; what it returns is appended to ``into``.
 
-    The function takes a Dataset and returns a Dataset or a Table, or yields record batches. It is started by itself,
-    exactly once for every row. ``name``: that of the function unless given.
+    The function takes a Dataset (one for each of several datasets) and returns a Dataset or a Table, or yields record
+    batches. It is started by itself, exactly once for every row; with ``into=None``, at least once. ``name``: that of
+    the function unless given. ``settings``: those of `lakefeed.routines.Routine`, such as ``when=``, ``retries=``.
     """
 
     def declare(fn: RoutineFn) -> Routine:
-        return Routine(name or fn.__name__, fn, source=on, output=into, schema=schema)
+        source = on if isinstance(on, str) else tuple(on)
+        return Routine(name or fn.__name__, fn, source=source, output=into, **settings)
 
     return declare
 
 
-def routine_asset(declared: Routine) -> AssetsDefinition:
-    """The asset of a routine. Which rows a run reads is decided by the position stored with the output alone."""
+def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> AssetsDefinition:
+    """The asset of a routine. Which rows a run reads is decided by the position stored with the output alone.
+
+    ``open_sources``: those that the lineage must not show, for they would close a circle, which Dagster does not draw.
+    """
+    several = len(declared.sources) > 1
+    shown = [source for source in declared.sources if source not in set(open_sources)]
 
     @asset(
         key=routine_key(declared.name),
-        description=inspect.getdoc(declared.fn),
+        description=_description(declared, set(open_sources)),
         kinds={"python"},
-        partitions_def=versions_of(declared.source),
-        deps=[dataset_key(declared.source)],
-        backfill_policy=BackfillPolicy.single_run(),
+        owners=declared.owners,
+        tags=declared.tags,
+        pool=declared.pool,
+        required_resource_keys=set(declared.resources),
+        partitions_def=None if several else versions_of(declared.sources[0]),
+        deps=[_dep(source, several) for source in shown],
+        backfill_policy=None if several else BackfillPolicy.single_run(),
+        # A run that stops at max_rows_per_run has not done all that it was asked for; what it did, it reports itself.
+        output_required=False,
     )
-    def run(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
+    def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
         with alive(context):
-            asked = context.partition_keys
-            made = [
-                _logged(context, result)
-                for result in run_versions(declared, up_to=max(map(version_of, asked)), run=context.run.run_id)
-            ]
-            written = {key_of(result.to_version): result for result in history(declared)}
-            for partition in asked:
-                context.add_asset_metadata(_metadata(written.get(partition), declared), partition_key=partition)
-            for partition in {key_of(result.to_version) for result in made}.difference(asked):
-                found = _metadata(written.get(partition), declared)
-                context.log_event(AssetMaterialization(context.asset_key, metadata=found, partition=partition))
-            return MaterializeResult()
+            made = list(_worked_off(context, declared))
+            for event in _events(context.asset_key, declared, context.partition_keys if not several else None, made):
+                context.log_event(event)
+        yield from ()
 
     return run
 
 
-def _logged(context: AssetExecutionContext, result: RoutineResult) -> RoutineResult:
-    context.log.info("v%d: %d rows in, %d rows out", result.to_version, result.rows_in, result.rows_out)
-    return result
-
-
-def _metadata(result: RoutineResult | None, declared: Routine) -> dict[str, int | str]:
-    """What a version became; it may have been written by an earlier run. A version that adds nothing has no result."""
-    if result is None:
-        return {"rows_in": 0, "rows_out": 0}
+def verdicts_for(context_instance: Any, declared: Routine) -> Verdicts | None:
+    """What the checks said of the versions that the routine has yet to read."""
+    if not declared.only_checked:
+        return None
+    todo = pending(replace(declared, only_checked=False))
+    found = todo.ranges if todo else ()
     return {
-        "rows_in": result.rows_in,
-        "rows_out": result.rows_out,
-        "output": f"{declared.output} {key_of(result.output_version)}",
-        "written_by_run": result.run or "",
+        each.source: verdicts(context_instance, each.source, each.table_uuid, (v.version for v in each.versions))
+        for each in found
     }
+
+
+def _worked_off(context: AssetExecutionContext, declared: Routine) -> Iterable[RoutineResult]:
+    asked = [] if len(declared.sources) > 1 else list(map(version_of, context.partition_keys))
+    by_sensor = WORK_TAG in context.run.tags
+    for result in run_versions(
+        declared,
+        up_to=max(asked) if asked else None,
+        after=min(asked) - 1 if asked and declared.exact else None,
+        run=context.run.run_id,
+        verdicts=verdicts_for(context.instance, declared),
+        resources={name: getattr(context.resources, name) for name in declared.resources},
+        max_rows=declared.max_rows_per_run if by_sensor else None,
+    ):
+        context.log.info("v%d: %d rows in, %d rows out", result.to_version, result.rows_in, result.rows_out)
+        yield result
+
+
+def _events(
+    key: AssetKey, declared: Routine, asked: Sequence[str] | None, made: Sequence[RoutineResult]
+) -> Iterable[AssetMaterialization]:
+    """One for each version that is done and was asked for, or read before those because it came first."""
+    if asked is None:
+        yield from (AssetMaterialization(key, metadata=_metadata([each], declared)) for each in made)
+        return
+    done, known = (
+        history(declared),
+        [version.version for version in list_versions(Lake.current().table(declared.sources[0]))],
+    )
+    todo, reached = pending(replace(declared, only_checked=False)), position(declared)
+    first_left = todo.versions[0].version if todo else float("inf")
+    reported = {*map(version_of, asked)} | {v for each in made for v in known if _covers(each, v)}
+    for version in sorted(reported):
+        if version < first_left and reached is not None:
+            facts = _of_version([each for each in done if _covers(each, version)], version, declared)
+            yield AssetMaterialization(key, metadata=facts, partition=key_of(version))
+
+
+def _of_version(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
+    """What a version became; it may have been written by an earlier run. A version that adds nothing has no result."""
+    reasons = [dict(each.left_out)[version] for each in found if version in dict(each.left_out)]
+    if reasons:
+        return {"rows_in": 0, "rows_out": 0, "left_out": "; ".join(reasons)}
+    return _metadata(found, declared)
+
+
+def _covers(result: RoutineResult, version: int) -> bool:
+    return (result.from_version or 0) < version <= result.to_version
+
+
+def _metadata(found: Sequence[RoutineResult], declared: Routine) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "rows_in": sum(each.rows_in for each in found),
+        "rows_out": sum(each.rows_out for each in found),
+    }
+    if found:
+        facts["output"] = ", ".join(f"{declared.target} {key_of(each.output_version)}" for each in found)
+        facts["written_by_run"] = run_link(found[-1].run or "")
+    read = [f"{span.source} up to v{span.to_version}" for each in found for span in each.also]
+    return facts | ({"also_read": ", ".join(read)} if read else {})
+
+
+def _dep(source: str, several: bool) -> AssetDep | AssetKey:
+    key = dataset_key(source)
+    return AssetDep(key, partition_mapping=AllPartitionMapping()) if several else key
+
+
+def _description(declared: Routine, open_sources: set[str]) -> str:
+    text = inspect.getdoc(declared.fn) or ""
+    if open_sources:
+        names = ", ".join(sorted(open_sources))
+        text += f"\n\nFeeds itself through {names}; rows go round at most {declared.max_depth} times."
+    if declared.output is None:
+        text += f"\n\nA side effect, at least once for each version; its log is the dataset {declared.target}."
+    return text.strip()

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
+from lakefeed.errors import DatasetNotFoundError
+
+
+@dataclass(frozen=True)
+class State:
+    """A dataset as it is now: which table, and its versions, oldest first."""
+
+    table_uuid: str
+    versions: tuple[DatasetVersion, ...]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The version numbers, oldest first."""
+        return [version.version for version in self.versions]
 
 
 class CatalogResource(ConfigurableResource[Any]):
@@ -15,7 +30,14 @@ class CatalogResource(ConfigurableResource[Any]):
     def lake(self) -> Lake:
         return Lake.current()
 
-    def versions(self, name: str) -> list[DatasetVersion]:
-        """The versions of a dataset, oldest first; none if there is no such dataset (yet)."""
-        lake = self.lake()
-        return list_versions(lake.table(name))[::-1] if lake.exists(name) else []
+    def heads(self) -> dict[str, str]:
+        """For every dataset a text that changes when it does; one query."""
+        return self.lake().heads()
+
+    def state(self, name: str) -> State | None:
+        """A dataset as it is now; None if there is none of that name (any more)."""
+        try:
+            table = self.lake().table(name)
+        except DatasetNotFoundError:
+            return None
+        return State(str(table.metadata.table_uuid), tuple(reversed(list_versions(table))))

@@ -1,6 +1,7 @@
 """Rows that a routine has not read become a run of it; which rows it reads is decided by its stored position alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dagster import (
     AssetSelection,
@@ -12,15 +13,20 @@ from dagster import (
 )
 
 from dataset_assets.partitions import routine_key
+from dataset_assets.routine import verdicts_for
 from lakefeed.errors import LakefeedError
-from lakefeed.routines import Routine, pending, position
+from lakefeed.routines import After, Decision, Pending, Routine, due, pending, position
 from resources.catalog import CatalogResource
-from sensors.runs import Plan, plan, unreported
+from sensors.runs import Plan, Retries, Runs, last_failures, plan, unreported
 from sensors.versions import TICK_SECONDS
+from sensors.watch import Watch, state_of
+
+MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 
 def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
     """The sensor that starts ``routines``."""
+    named = {routine.name: routine for routine in routines}
 
     @sensor(
         name="routines",
@@ -30,25 +36,75 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
     )
     def start_routines(context: SensorEvaluationContext, catalog: CatalogResource) -> SensorResult:
-        plans = []
-        for routine in routines:
+        runs, watch, heads = Runs.of(context.instance), Watch.parse(context.cursor), catalog.heads()
+        states = {name: state_of(*map(heads.get, _concerns(each, named))) for name, each in named.items()}
+        plans: list[Plan] = []
+        for name in watch.to_look_at(states):
             try:
-                plans.append(_plan(context, catalog, routine))
+                decision = _decide(runs, named[name], routines)
+                todo = _plan(runs, catalog, named[name], decision)
             except LakefeedError as error:  # one routine's trouble is not the others'
-                context.log.error("routine %s is not started: %s", routine.name, error)
+                context.log.error("routine %s is not started: %s", name, error)
+                continue
+            if todo is not None:
+                plans.append(todo)
+            elif not _depends_on_runs(named[name]) or pending(replace(named[name], only_checked=False)) is None:
+                watch.settle(name, states[name], decision.wake_at)
+        watch.forget_others(states)
         return SensorResult(
             dynamic_partitions_requests=[request for each in plans for request in each.partitions],
             run_requests=[run for each in plans for run in each.runs],
+            cursor=watch.dump(),
         )
 
     return start_routines
 
 
-def _plan(context: SensorEvaluationContext, catalog: CatalogResource, routine: Routine) -> Plan:
-    todo, done = pending(routine), position(routine)
-    present = [version.version for version in catalog.versions(routine.source)]
+def _concerns(routine: Routine, named: dict[str, Routine]) -> list[str]:
+    """The datasets on whose state it depends whether the routine is due."""
+    waits_for = [named[each.routine] for each in routine.triggers if isinstance(each, After) and each.routine in named]
+    return [*routine.sources, routine.target, *(each.target for each in waits_for)]
+
+
+def _depends_on_runs(routine: Routine) -> bool:
+    """Whether what Dagster's runs did, which no dataset tells, may make it due."""
+    return routine.only_checked or any(
+        isinstance(each, After) and each.outcome == "failure" for each in routine.triggers
+    )
+
+
+def _decide(runs: Runs, routine: Routine, routines: Sequence[Routine]) -> Decision:
+    failing = [each.routine for each in routine.triggers if isinstance(each, After) and each.outcome == "failure"]
+    failures = last_failures(runs.instance, {name: routine_key(name).to_user_string() for name in failing})
+    return due(routine, others=routines, failures=failures, verdicts=verdicts_for(runs.instance, routine))
+
+
+def _plan(runs: Runs, catalog: CatalogResource, routine: Routine, decision: Decision) -> Plan | None:
+    """What there is to do; None if nothing before something changes."""
+    asset, retries = routine_key(routine.name), Retries(routine.retries + 1, routine.backoff)
+    tags = {MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {}
+    if len(routine.sources) > 1:
+        if decision.ready is None:
+            return None
+        run = runs.request(asset, f"{asset.to_user_string()}:{_span(decision.ready)}", tags, retries)
+        return Plan([], [run] if run else [])
+    state = catalog.state(routine.sources[0])
+    if state is None:
+        return None
+    done = position(routine)
     # Read, but by a run that died before it could say so: a run reports it and finds nothing else to do.
-    read = [version for version in present if done and version <= done.version]
-    due = unreported(context.instance, routine_key(routine.name), read)
-    due |= {version.version for version in todo.versions} if todo else set()
-    return plan(context.instance, routine_key(routine.name), routine.source, present, due)
+    read = [
+        number for number in state.numbers if done and done.table_uuid == state.table_uuid and number <= done.version
+    ]
+    wanted = unreported(runs.instance, asset, read)
+    ready = [version.version for version in decision.ready.versions] if decision.ready else []
+    fresh = [number for number in ready if number > (decision.after or 0)]
+    if fresh:
+        wanted |= {number for number in state.numbers if fresh[0] <= number <= fresh[-1]}
+    if not wanted:
+        return None
+    return plan(runs, asset, routine.sources[0], state.numbers, wanted, retries, tags)
+
+
+def _span(ready: Pending) -> str:
+    return ",".join(f"{each.source}@v{each.to_version}" for each in ready.ranges)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 from dagster import (
     AddDynamicPartitionsRequest,
     AssetKey,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
+    DeleteDynamicPartitionsRequest,
     RunRecord,
     RunRequest,
     RunsFilter,
@@ -18,14 +20,16 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dataset_assets.alive import ALIVE_TAG
-from dataset_assets.partitions import first_stretch, key_of, versions_of
+from dataset_assets.partitions import dataset_key, first_stretch, key_of, version_of, versions_of
+from dataset_assets.work import RANGE_TAG, WORK_TAG
 
-WORK_TAG = "lakefeed/work"
-RANGE_TAG = "lakefeed/range"
 ATTEMPTS = 3
 # Seconds without a sign of life. A run wrongly taken for dead does no harm: its position decides what is written.
 DEAD_AFTER = 30.0
-VERSIONS_PER_TICK = 100
+VERSIONS_PER_TICK = 500
+VERSIONS_PER_RUN = 250
+# A queue that is longer than what runs in a minute helps nobody, and every tick looks at it.
+UNFINISHED_RUNS = 50
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
@@ -35,20 +39,90 @@ UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
 class Plan:
     """What one tick does for one asset: partitions to add, in version order, and at most one run."""
 
-    partitions: Sequence[AddDynamicPartitionsRequest]
+    partitions: Sequence[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]
     runs: Sequence[RunRequest]
 
 
-def plan(instance: DagsterInstance, asset: AssetKey, dataset: str, versions: Sequence[int], due: Set[int]) -> Plan:
+@dataclass(frozen=True)
+class Retries:
+    """How often a range is tried, and the seconds to wait after the first failure; they double each time."""
+
+    attempts: int = ATTEMPTS
+    backoff: float = 0.0
+
+
+@dataclass
+class Runs:
+    """The runs of this tick: what is under way is asked for once, whatever the number of assets."""
+
+    instance: DagsterInstance
+    records: list[RunRecord] = field(default_factory=list)
+    busy: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, instance: DagsterInstance) -> Runs:
+        records = list(instance.get_run_records(RunsFilter(statuses=UNFINISHED)))
+        return cls(instance, records, {each.dagster_run.tags.get(WORK_TAG, "") for each in records} - {""})
+
+    def close_dead(self) -> None:
+        """Ends, in Dagster's books, the runs whose process went away without a word (power cut, SIGKILL of all)."""
+        for record in self.records:
+            seen = _last_seen(record)
+            if record.dagster_run.status is DagsterRunStatus.STARTED and seen is not None:
+                self._close_if_dead(record.dagster_run, time.time() - seen)
+
+    def request(
+        self, asset: AssetKey, span: str, tags: Mapping[str, str], retries: Retries = Retries()
+    ) -> RunRequest | None:
+        """A run of ``asset``; None while one is under way, while it has to wait, or once it failed too often.
+
+        A tick that is repeated after a crash asks with the same run key, so it starts nothing twice.
+        """
+        work = asset.to_user_string()
+        if work in self.busy or len(self.busy) >= UNFINISHED_RUNS:
+            return None
+        earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}))
+        # A run that never began says nothing about the work.
+        failed = [r for r in earlier if r.dagster_run.status is DagsterRunStatus.FAILURE and r.start_time is not None]
+        if len(failed) >= retries.attempts or _waits(failed, retries.backoff):
+            return None
+        self.busy.add(work)
+        return RunRequest(
+            run_key=f"{span}#{len(earlier)}",
+            asset_selection=[asset],
+            tags={WORK_TAG: work, RANGE_TAG: span, **tags},
+        )
+
+    def _close_if_dead(self, run: DagsterRun, silent_for: float) -> None:
+        if silent_for > DEAD_AFTER:
+            # Canceled, not failed: it is no fault of the work, so it does not count as an attempt.
+            self.instance.report_run_canceled(run, f"no sign of life for {DEAD_AFTER:.0f} s: its process died")
+            self.busy.discard(run.tags.get(WORK_TAG, ""))
+
+
+def plan(
+    runs: Runs,
+    asset: AssetKey,
+    dataset: str,
+    versions: Sequence[int],
+    due: Set[int],
+    retries: Retries = Retries(),
+    tags: Mapping[str, str] | None = None,
+) -> Plan:
     """The plan for an asset partitioned by ``versions`` (all, oldest first) of ``dataset``, where ``due`` want a run.
 
-    Bounded by `VERSIONS_PER_TICK`; the next tick goes on.
+    Bounded by `VERSIONS_PER_TICK` and `VERSIONS_PER_RUN`; the next tick goes on.
     """
     definition = versions_of(dataset)
-    known = instance.get_dynamic_partitions(str(definition.name))
-    fresh = [key for key in map(key_of, versions) if key not in set(known)][:VERSIONS_PER_TICK]
-    stretch = first_stretch([*known, *fresh], map(key_of, due))[:VERSIONS_PER_TICK]
-    run = request(instance, asset, stretch) if stretch else None
+    known = runs.instance.get_dynamic_partitions(str(definition.name))
+    among = set(known)
+    fresh = [key for key in map(key_of, versions) if key not in among][:VERSIONS_PER_TICK]
+    stretch = first_stretch([*known, *fresh], map(key_of, due))[:VERSIONS_PER_RUN]
+    run = None
+    if stretch:
+        ends = {ASSET_PARTITION_RANGE_START_TAG: stretch[0], ASSET_PARTITION_RANGE_END_TAG: stretch[-1]}
+        span = f"{asset.to_user_string()}:{stretch[0]}..{stretch[-1]}"
+        run = runs.request(asset, span, {**ends, **(tags or {})}, retries)
     return Plan([definition.build_add_request(fresh)] if fresh else [], [run] if run else [])
 
 
@@ -58,41 +132,48 @@ def unreported(instance: DagsterInstance, asset: AssetKey, versions: Iterable[in
     return {version for version in versions if key_of(version) not in reported}
 
 
-def request(instance: DagsterInstance, asset: AssetKey, keys: Sequence[str]) -> RunRequest | None:
-    """A run of ``asset`` over the range of ``keys``; None while one is under way, or once it failed too often.
-
-    A tick that is repeated after a crash asks with the same run key, so it starts nothing twice.
-    """
-    work = asset.to_user_string()
-    span = f"{work}:{keys[0]}..{keys[-1]}"
-    if instance.get_runs_count(RunsFilter(tags={WORK_TAG: work}, statuses=UNFINISHED)):
-        return None
-    failed = instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}, statuses=[DagsterRunStatus.FAILURE]))
-    # A run that never began says nothing about the work.
-    if sum(record.start_time is not None for record in failed) >= ATTEMPTS:
-        return None
-    earlier = instance.get_runs_count(RunsFilter(tags={RANGE_TAG: span}))
-    return RunRequest(
-        run_key=f"{span}#{earlier}",
-        asset_selection=[asset],
-        tags={
-            WORK_TAG: work,
-            RANGE_TAG: span,
-            ASSET_PARTITION_RANGE_START_TAG: keys[0],
-            ASSET_PARTITION_RANGE_END_TAG: keys[-1],
-        },
-    )
+def gone(instance: DagsterInstance, dataset: str, versions: Sequence[int]) -> list[DeleteDynamicPartitionsRequest]:
+    """The partitions of versions that were rolled back; those that are older than all that is kept stay."""
+    name, present = str(versions_of(dataset).name), set(versions)
+    oldest = min(present, default=0)
+    keys = [key for key in instance.get_dynamic_partitions(name) if version_of(key) not in present]
+    surplus = [key for key in keys if version_of(key) > oldest]
+    return [DeleteDynamicPartitionsRequest(name, surplus)] if surplus else []
 
 
-def close_dead_runs(instance: DagsterInstance) -> None:
-    """Ends, in Dagster's books, the runs whose process went away without a word (power cut, SIGKILL of everything)."""
-    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
-        seen = _last_seen(record)
-        if seen is not None and time.time() - seen > DEAD_AFTER:
-            # Canceled, not failed: it is no fault of the work, so it does not count as an attempt.
-            instance.report_run_canceled(
-                record.dagster_run, f"no sign of life for {DEAD_AFTER:.0f} s: its process died"
-            )
+def forget(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartitionsRequest]:
+    """Takes a dataset that is no more out of Dagster's books: its events now, its partitions with the tick."""
+    name = str(versions_of(dataset).name)
+    keys = instance.get_dynamic_partitions(name)
+    if instance.get_latest_materialization_event(dataset_key(dataset)) is not None:
+        instance.wipe_assets([dataset_key(dataset)])
+    return [DeleteDynamicPartitionsRequest(name, keys)] if keys else []
+
+
+def forget_if_remade(instance: DagsterInstance, dataset: str, table_uuid: str) -> None:
+    """What was reported of a table of the same name that is no more is not said of the new one."""
+    event = instance.get_latest_materialization_event(dataset_key(dataset))
+    reported = event.asset_materialization if event else None
+    known = reported.metadata.get("table_uuid") if reported else None
+    if known is not None and known.value != table_uuid:
+        instance.wipe_assets([dataset_key(dataset)])
+
+
+def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """For each name whose newest run failed, the first and the last version of that run; ``works``: name -> tag."""
+    found = {}
+    for name, work in works.items():
+        records = instance.get_run_records(RunsFilter(tags={WORK_TAG: work}, statuses=list(FINISHED)), limit=1)
+        for run in (record.dagster_run for record in records):
+            ends = [run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
+            if run.status is DagsterRunStatus.FAILURE and ends[0] and ends[1]:
+                found[name] = (version_of(ends[0]), version_of(ends[1]))
+    return found
+
+
+def _waits(failed: Sequence[RunRecord], backoff: float) -> bool:
+    newest = max((record.end_time or 0.0 for record in failed), default=0.0)
+    return bool(failed) and time.time() < newest + backoff * 2 ** (len(failed) - 1)
 
 
 def _last_seen(record: RunRecord) -> float | None:

@@ -1,10 +1,12 @@
-"""New versions, whoever wrote them, become partitions and runs that profile and check them."""
+"""New versions, whoever wrote them, become partitions and runs; datasets that come or go become or leave assets."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping
 
 from dagster import (
     AssetSelection,
     DefaultSensorStatus,
+    DeleteDynamicPartitionsRequest,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -13,13 +15,16 @@ from dagster import (
 
 from dataset_assets.partitions import dataset_key
 from resources.catalog import CatalogResource
-from sensors.runs import close_dead_runs, plan, unreported
+from resources.reload import ReloadResource
+from sensors.runs import Plan, Runs, forget, forget_if_remade, gone, plan, unreported
+from sensors.watch import Watch, state_of
 
 TICK_SECONDS = 5
+RELOAD_AGAIN_SECONDS = 60.0
 
 
-def versions_sensor(datasets: Sequence[str]) -> SensorDefinition:
-    """The sensor over the versions of ``datasets``."""
+def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> SensorDefinition:
+    """The sensor over the versions of ``datasets``; ``found`` are those that nobody declares."""
 
     @sensor(
         name="versions",
@@ -28,16 +33,56 @@ def versions_sensor(datasets: Sequence[str]) -> SensorDefinition:
         minimum_interval_seconds=TICK_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
     )
-    def versions(context: SensorEvaluationContext, catalog: CatalogResource) -> SensorResult:
-        close_dead_runs(context.instance)
-        plans = []
-        for name in datasets:
-            present = [version.version for version in catalog.versions(name)]
-            due = unreported(context.instance, dataset_key(name), present)
-            plans.append(plan(context.instance, dataset_key(name), name, present, due))
+    def versions(context: SensorEvaluationContext, catalog: CatalogResource, reload: ReloadResource) -> SensorResult:
+        runs, watch, heads = Runs.of(context.instance), Watch.parse(context.cursor), catalog.heads()
+        runs.close_dead()
+        states = {name: state_of(heads.get(name)) for name in [*datasets, *sorted(set(watch.settled) - set(datasets))]}
+        plans: list[Plan | DeleteDynamicPartitionsRequest] = []
+        for name in watch.to_look_at(states):
+            if name not in heads:
+                plans += forget(context.instance, name)
+                watch.settle(name, states[name])
+            elif (todo := _plan(runs, catalog, name)) is None:
+                watch.settle(name, states[name])
+            else:
+                plans.append(todo)
+        watch.forget_others(states)
+        if set(heads).difference(datasets) or set(found).difference(heads):
+            _ask_to_reload(context, watch, heads, reload)
+        made = [each for each in plans if isinstance(each, Plan)]
+        deleted = [each for each in plans if isinstance(each, DeleteDynamicPartitionsRequest)]
         return SensorResult(
-            dynamic_partitions_requests=[request for each in plans for request in each.partitions],
-            run_requests=[run for each in plans for run in each.runs],
+            dynamic_partitions_requests=[*deleted, *(request for each in made for request in each.partitions)],
+            run_requests=[run for each in made for run in each.runs],
+            cursor=watch.dump(),
         )
 
     return versions
+
+
+def _plan(runs: Runs, catalog: CatalogResource, name: str) -> Plan | None:
+    """What there is to do for a dataset; None if nothing, now or later."""
+    state, asset = catalog.state(name), dataset_key(name)
+    if state is None:
+        return None
+    forget_if_remade(runs.instance, name, state.table_uuid)
+    due = unreported(runs.instance, asset, state.numbers)
+    surplus = gone(runs.instance, name, state.numbers)
+    if not (due or surplus):
+        return None
+    todo = plan(runs, asset, name, state.numbers, due)
+    return Plan([*surplus, *todo.partitions], todo.runs)
+
+
+def _ask_to_reload(
+    context: SensorEvaluationContext, watch: Watch, heads: Mapping[str, str], reload: ReloadResource
+) -> None:
+    """Once for each set of names, and again after a while if that did not help."""
+    names, now = state_of(*sorted(heads)), time.time()
+    if watch.reload and watch.reload[0] == names and now - watch.reload[1] < RELOAD_AGAIN_SECONDS:
+        return
+    watch.reload = (names, now)
+    asked = reload.request()
+    context.log.info(
+        "datasets have come or gone: %s", "the code location is reloaded" if asked else "reload the code location"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from dagster import (
@@ -24,11 +25,13 @@ from dagster._core.test_utils import create_run_for_test
 from dataset_assets.alive import ALIVE_TAG
 from dataset_assets.definitions import definitions
 from dataset_assets.partitions import dataset_key, key_of, routine_key
+from dataset_assets.work import RANGE_TAG, WORK_TAG
 from lakefeed import Dataset
 from lakefeed.routines import Routine, run_routine
 from resources.catalog import CatalogResource
+from resources.reload import ReloadResource
 from sensors.routines import routines_sensor
-from sensors.runs import ATTEMPTS, DEAD_AFTER, RANGE_TAG, VERSIONS_PER_TICK, WORK_TAG
+from sensors.runs import ATTEMPTS, DEAD_AFTER
 from sensors.versions import versions_sensor
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -55,7 +58,8 @@ def write(versions: int = 1) -> None:
 def tick(sensor: SensorDefinition, instance: DagsterInstance) -> SensorResult:
     """One tick, of which only the partitions are applied, as if Dagster died before the runs."""
     with build_sensor_context(instance=instance, definitions=definitions([COPY])) as context:
-        result = sensor(context, catalog=CatalogResource())
+        given = {"catalog": CatalogResource(), "reload": ReloadResource()}
+        result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
     assert isinstance(result, SensorResult)
     for request in result.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
@@ -125,7 +129,6 @@ def test_a_gap_is_closed_before_later_versions(instance: DagsterInstance) -> Non
 
 
 def test_a_tick_is_bounded(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert VERSIONS_PER_TICK == 100
     monkeypatch.setattr("sensors.runs.VERSIONS_PER_TICK", 3)
     write(5)
     assert ranges(tick(VERSIONS, instance)) == [("datasets/photos", "v1", "v3")]
@@ -212,5 +215,5 @@ def test_the_trouble_of_one_routine_does_not_stop_the_others(instance: DagsterIn
     run_routine(COPY)
     Dataset("photos").delete()
     write()
-    other = Routine("other", COPY.fn, "photos", "others")
-    assert ranges(tick(routines_sensor([COPY, other]), instance)) == [("routines/other", "v1", "v1")]
+    other, stops = Routine("other", COPY.fn, "photos", "others"), replace(COPY, on_remade="stop")
+    assert ranges(tick(routines_sensor([stops, other]), instance)) == [("routines/other", "v1", "v1")]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,13 +21,13 @@ from lakefeed.routines import (
     Position,
     Routine,
     RoutineResult,
-    _after,
     history,
     pending,
     position,
     run_routine,
     run_versions,
 )
+from lakefeed.routines.pending import after_position
 
 pytestmark = pytest.mark.usefixtures("lake")
 SCHEMA = pa.schema({"x": pa.int64(), "double": pa.int64()})
@@ -90,6 +91,7 @@ def test_the_position_is_stored_with_the_output() -> None:
 
 def test_a_position_reads_back_as_written() -> None:
     assert Position.parse(str(Position("a-b", 12))) == Position("a-b", 12)
+    assert Position.parse(str(Position("a-b", 2, 3, 10))) == Position("a-b", 2, 3, 10)
 
 
 def test_up_to_leaves_the_rest() -> None:
@@ -225,13 +227,44 @@ def test_an_output_that_another_routine_has_just_made_is_appended_to() -> None:
     assert pending(DOUBLE) is None
 
 
-def test_a_source_made_anew_is_other_data() -> None:
+def remake() -> None:
+    Dataset("numbers").delete()
+    add(5)
+
+
+def test_a_source_made_anew_may_stop_a_routine() -> None:
+    add(1)
+    run_routine(DOUBLE)
+    remake()
+    with pytest.raises(StateMismatchError, match="deleted and made anew"):
+        pending(replace(DOUBLE, on_remade="stop"))
+
+
+def test_a_source_made_anew_is_read_from_its_beginning() -> None:
+    add(1)
+    add(2)
+    list(run_versions(DOUBLE))
+    remake()
+    assert [result.to_version for result in run_versions(DOUBLE)] == [1]
+    assert output() == [1, 2, 5]
+    assert pending(DOUBLE) is None
+
+
+def test_the_results_of_a_source_made_anew_may_replace_the_old_ones() -> None:
+    replacing = replace(DOUBLE, on_remade="replace")
+    add(1)
+    run_routine(replacing)
+    remake()
+    add(6)
+    list(run_versions(replacing))
+    assert output() == [5, 6]
+
+
+def test_a_source_that_is_gone_waits_for_the_new_one() -> None:
     add(1)
     run_routine(DOUBLE)
     Dataset("numbers").delete()
-    add(5)
-    with pytest.raises(StateMismatchError, match="deleted and made anew"):
-        pending(DOUBLE)
+    assert pending(DOUBLE) is None
 
 
 def version(number: int, operation: str = "append", added: int = 1) -> DatasetVersion:
@@ -240,17 +273,20 @@ def version(number: int, operation: str = "append", added: int = 1) -> DatasetVe
 
 def test_versions_that_add_no_rows_are_not_pending() -> None:
     newest_first = [version(4, "delete", 0), version(3, "replace"), version(2, added=0), version(1)]
-    found = _after(newest_first, Position("t", 0), None, None)
-    assert found is not None
-    assert [v.version for v in found.versions] == [1]
-    assert _after(newest_first, Position("t", 0), Position("t", 1), None) is None
+    assert [v.version for v in after_position(newest_first, "t", None).versions] == [1]
+    assert after_position(newest_first, "t", Position("t", 1)).versions == ()
 
 
 def test_after_a_rollback_it_goes_on_from_the_version_before() -> None:
     newest_first = [version(4), version(2), version(1)]
-    found = _after(newest_first, Position("t", 0), Position("t", 3), None)
-    assert found is not None
+    found = after_position(newest_first, "t", Position("t", 3))
     assert (found.from_version, found.to_version) == (2, 4)
+
+
+def test_a_part_of_a_version_that_was_rolled_back_is_not_taken_for_a_part_of_another() -> None:
+    found = after_position([version(4), version(2), version(1)], "t", Position("t", 2, within=3, rows=10))
+    assert (found.begin, found.from_version) == (0, 2)
+    assert after_position([version(3), version(2)], "t", Position("t", 2, within=3, rows=10)).begin == 10
 
 
 PRELUDE = """

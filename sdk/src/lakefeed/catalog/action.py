@@ -10,19 +10,25 @@ from typing import Any
 
 from pyiceberg.table import Table
 
-from lakefeed.catalog.properties import CODE, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER
+from lakefeed.catalog.properties import CODE, DEPTH, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER, WORK
 from lakefeed.catalog.versions import DatasetVersion, ancestry, version_of
 from lakefeed.errors import FenceError, InvalidArgumentError
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who or what writes; kept with the version. ``user`` is the operating system's user where not given."""
+    """Who or what writes; kept with the version. ``user`` is the operating system's user where not given.
+
+    ``work`` is the machine-readable half of ``message``; ``depth`` counts the routines that stand between the rows and
+    whoever wrote them first, so that a routine that feeds itself comes to an end.
+    """
 
     run: str | None = None
     user: str | None = None
     code: str | None = None
     message: str | None = None
+    work: str | None = None
+    depth: int = 0
 
     def __post_init__(self) -> None:
         for what in ("run", "user", "code", "message"):
@@ -30,8 +36,9 @@ class Provenance:
 
     def facts(self) -> dict[str, str]:
         """The entries of the snapshot summary."""
-        named = {RUN: self.run, USER: self.user or _os_user(), CODE: self.code, MESSAGE: self.message}
-        return {key: value for key, value in named.items() if value is not None}
+        named = {RUN: self.run, USER: self.user or _os_user(), CODE: self.code, MESSAGE: self.message, WORK: self.work}
+        given = {key: value for key, value in named.items() if value is not None}
+        return given | ({DEPTH: str(self.depth)} if self.depth else {})
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ class LakeSqlCatalog(SqlCatalog):
                 if attempt + 1 == CREATION_ATTEMPTS:
                     raise
 
+    def heads(self) -> list[tuple[str, str, str]]:
+        """Namespace, name and metadata location of every table, with one query."""
+        statement = select(
+            IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location
+        ).where(IcebergTables.catalog_name == self.name, IcebergTables.metadata_location.is_not(None))
+        with Session(self.engine) as session:
+            return [(namespace, name, str(location)) for namespace, name, location in session.execute(statement)]
+
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:

@@ -135,6 +135,22 @@ class Lake:
         ]
         return sorted(found)
 
+    def heads(self) -> dict[str, str]:
+        """For every dataset a text that changes with every commit to it, so that only what changed need be read.
+
+        One query of an SQL catalog; another catalog is asked table by table.
+        """
+        from lakefeed.catalog.database import LakeSqlCatalog
+
+        catalog, own = self.catalog, self.settings.catalog.namespace
+        if not isinstance(catalog, LakeSqlCatalog):
+            return {name: self.table(name).metadata_location for name in self.names()}
+        return {
+            name if namespace == own else f"{namespace}.{name}": location
+            for namespace, name, location in catalog.heads()
+            if PART.fullmatch(name) and PART.fullmatch(namespace)
+        }
+
     def drop(self, name: str) -> None:
         """Removes the dataset with its data; blobs stay, other datasets may use them.
 

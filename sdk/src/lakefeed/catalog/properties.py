@@ -17,6 +17,9 @@ RUN: Final = "lakefeed.run"
 USER: Final = "lakefeed.user"
 CODE: Final = "lakefeed.code"
 MESSAGE: Final = "lakefeed.message"
+# Of what a routine or ingestion did, as JSON; and how many routines stand between this version and an outside writer.
+WORK: Final = "lakefeed.work"
+DEPTH: Final = "lakefeed.depth"
 IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"
 # Rows that are new or gone, where the records of the files say more than that: rows that only moved are in both.
 ROWS_ADDED: Final = "lakefeed.rows-added"

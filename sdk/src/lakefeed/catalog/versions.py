@@ -11,7 +11,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed.catalog.properties import CODE, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER
+from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
 
 
@@ -35,6 +35,8 @@ class DatasetVersion:
     user: str | None = None
     code: str | None = None
     message: str | None = None
+    work: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def version_of(snapshot: Snapshot) -> DatasetVersion:
         user=facts.get(USER),
         code=facts.get(CODE),
         message=facts.get(MESSAGE),
+        work=facts.get(WORK),
+        depth=int(facts.get(DEPTH, 0)),
     )
 
 

@@ -1,0 +1,300 @@
+"""Checks of a version: each looks at what the version added, or at the dataset as of it, and says what is wrong.
+
+A check is a frozen dataclass with a ``name`` and a ``check(profile)``; a new one needs nothing else. One that is
+``blocking`` keeps the versions that fail it from routines that read only checked versions; the others warn.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakefeed.catalog import Lake
+from lakefeed.dataset import Dataset
+from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, LakefeedError, TransformError, listed
+from lakefeed.profiles import Profile
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a version passed; ``problem`` says why not, ``facts`` are numbers worth a plot."""
+
+    passed: bool
+    problem: str = ""
+    facts: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Check(Protocol):
+    """What a check is. ``check`` may read the version's rows; it changes nothing and may be called again."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def blocking(self) -> bool: ...
+    def check(self, found: Profile) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The rows that the commit recorded are there. Every dataset has this check."""
+
+    name: str = "readable"
+    blocking: bool = True
+
+    def check(self, found: Profile) -> Verdict:
+        version = found.version
+        facts = {"rows_read": found.rows}
+        if found.unread is not None:
+            return Verdict(False, found.unread, facts)
+        # Other programs may write rows again that were there before; those are not among what was added.
+        if found.rows != version.added_records and version.operation == "append":
+            return Verdict(False, f"{found.rows} rows read, {version.added_records} committed", facts)
+        return Verdict(True, facts=facts)
+
+
+@dataclass(frozen=True)
+class HasSchema:
+    """The version has these columns with these types; further ones only if ``more``."""
+
+    schema: pa.Schema
+    more: bool = False
+    blocking: bool = True
+    name: str = "schema"
+
+    def check(self, found: Profile) -> Verdict:
+        problems = [
+            f"{want.name!r} is {found.schema.field(want.name).type}, not {want.type}"
+            for want in self.schema
+            if want.name in found.schema.names and found.schema.field(want.name).type != want.type
+        ]
+        missing = [name for name in self.schema.names if name not in found.schema.names]
+        further = [name for name in found.schema.names if name not in self.schema.names and not self.more]
+        problems += [f"no column {name!r}" for name in missing] + [f"a column {name!r} too many" for name in further]
+        return Verdict(not problems, "; ".join(problems[:SHOWN]))
+
+
+@dataclass(frozen=True)
+class NotNull:
+    """At most the share ``at_most`` of the added rows has null in any of the columns."""
+
+    columns: str | tuple[str, ...]
+    at_most: float = 0.0
+    blocking: bool = True
+    name: str = "nulls"
+
+    def check(self, found: Profile) -> Verdict:
+        shares = {}
+        for column in _columns(self.columns, found):
+            statistics = found.columns.get(column)
+            total = statistics.nulls + statistics.values if statistics else 0
+            shares[column] = statistics.nulls / total if statistics and total else 0.0
+        bad = [f"{column!r}: {share:.1%} null" for column, share in shares.items() if share > self.at_most]
+        return Verdict(not bad, "; ".join(bad[:SHOWN]), {f"null_share_{name}": share for name, share in shares.items()})
+
+
+@dataclass(frozen=True)
+class Unique:
+    """No two rows share a key: in the whole dataset as of the version, or (``whole=False``) among its added rows."""
+
+    keys: str | tuple[str, ...]
+    whole: bool = True
+    blocking: bool = True
+    name: str = "unique"
+
+    def check(self, found: Profile) -> Verdict:
+        keys = _columns(self.keys, found)
+        rows = Dataset(found.name, version=found.version.version) if self.whole else found.added
+        named = ", ".join('"' + key.replace('"', '""') + '"' for key in keys)
+        twice = rows.select(keys).sql(
+            f"SELECT {named}, count(*) AS times FROM data "
+            f"GROUP BY {named} HAVING count(*) > 1 ORDER BY ALL LIMIT {SHOWN}"
+        )
+        shown = [dict(row) for row in twice.rows()]
+        examples = "; ".join(f"{[row[key] for key in keys]} {row['times']} times" for row in shown)
+        return Verdict(not shown, f"keys that are not unique: {examples}" if shown else "")
+
+
+@dataclass(frozen=True)
+class InRange:
+    """Every value of the column that is not null lies between ``least`` and ``greatest`` (None: no bound)."""
+
+    column: str
+    least: Any = None
+    greatest: Any = None
+    blocking: bool = True
+    name: str = "range"
+
+    def check(self, found: Profile) -> Verdict:
+        [column] = _columns(self.column, found)
+        statistics = found.columns.get(column)
+        if statistics is None or not statistics.values:
+            return Verdict(True)
+        low = self.least is not None and (statistics.least is None or statistics.least < self.least)
+        high = self.greatest is not None and (statistics.greatest is None or statistics.greatest > self.greatest)
+        span = f"{column!r} is {statistics.least} to {statistics.greatest}, "
+        wanted = f"wanted: {_text(self.least)} to {_text(self.greatest)}"
+        return Verdict(not (low or high), span + wanted if low or high else "")
+
+
+@dataclass(frozen=True)
+class RowCount:
+    """How many rows a version adds, and how far the total may move at once (as a share of what it was)."""
+
+    least: int = 0
+    greatest: int | None = None
+    max_growth: float | None = None
+    max_loss: float | None = None
+    blocking: bool = True
+    name: str = "row_count"
+
+    def check(self, found: Profile) -> Verdict:
+        version = found.version
+        added, change = version.added_records, version.added_records - version.deleted_records
+        before = version.total_records - change
+        share = change / before if before > 0 else 0.0
+        problems = []
+        if added < self.least:
+            problems.append(f"{added} rows added, at least {self.least} wanted")
+        if self.greatest is not None and added > self.greatest:
+            problems.append(f"{added} rows added, at most {self.greatest} wanted")
+        if self.max_growth is not None and share > self.max_growth:
+            problems.append(f"{share:+.1%} rows, at most {self.max_growth:+.1%} wanted")
+        if self.max_loss is not None and -share > self.max_loss:
+            problems.append(f"{share:+.1%} rows, at most {-self.max_loss:+.1%} wanted")
+        return Verdict(not problems, "; ".join(problems), {"rows_added": added, "change": share})
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The newest value of a time column is at most ``max_age`` seconds older than the commit.
+
+    Without a column: the commit is not older than that now.
+    """
+
+    max_age: float
+    column: str | None = None
+    blocking: bool = False
+    name: str = "fresh"
+
+    def check(self, found: Profile) -> Verdict:
+        committed = found.version.timestamp_ms / 1000
+        if self.column is None:
+            age = time.time() - committed
+        else:
+            [column] = _columns(self.column, found)
+            newest = found.columns[column].greatest if column in found.columns else None
+            if newest is None:
+                return Verdict(False, f"no time in {column!r}")
+            seconds = pc.cast(pa.scalar(newest), pa.timestamp("us")).cast(pa.int64()).as_py() / 1e6
+            age = committed - seconds
+        late = f"{age:.0f} s old, at most {self.max_age:.0f} s wanted" if age > self.max_age else ""
+        return Verdict(not late, late, {"age_seconds": round(age, 3)})
+
+
+@dataclass(frozen=True)
+class FilesIntact:
+    """The files that the rows name are in the store, and ``sample`` of them (None: all) hold the recorded bytes."""
+
+    sample: int | None = 20
+    blocking: bool = True
+    name: str = "files"
+
+    def check(self, found: Profile) -> Verdict:
+        store = Lake.current().blobs
+        digests = list(_digests(found) if self.sample is None else found.digests)
+        missing = [digest for digest in digests if not store.has(digest)]
+        there = [digest for digest in digests if digest not in set(missing)]
+        drawn = there if self.sample is None else random.Random(0).sample(there, min(self.sample, len(there)))
+        damaged = []
+        for digest in drawn:
+            try:
+                store.read(digest)
+            except FileError:
+                damaged.append(digest)
+        problems = ([f"missing: {listed(missing, SHOWN)}"] if missing else []) + (
+            [f"damaged: {listed(damaged, SHOWN)}"] if damaged else []
+        )
+        return Verdict(not problems, "; ".join(problems), {"files_looked_up": len(digests), "files_read": len(drawn)})
+
+
+@dataclass(frozen=True)
+class Custom:
+    """``fn`` over the rows that the version added; it returns a `Verdict`, whether they are good, or what is wrong."""
+
+    name: str
+    fn: Callable[[Dataset], Verdict | bool | str | None]
+    blocking: bool = True
+
+    def check(self, found: Profile) -> Verdict:
+        said = self.fn(found.added)
+        if isinstance(said, Verdict):
+            return said
+        if isinstance(said, bool):
+            return Verdict(said, "" if said else f"{self.name} is not true")
+        if said is None or isinstance(said, str):
+            return Verdict(not said, said or "")
+        raise TransformError(
+            f"check {self.name!r} returned a {type(said).__name__}; it must return a Verdict, a bool, or text (what is "
+            "wrong) or None"
+        )
+
+
+def evaluate(check: Check, found: Profile) -> Verdict:
+    """What a check says; where it cannot look, the version has not passed."""
+    if found.unread is not None and not isinstance(check, Readable):
+        return Verdict(False, f"not checked: {found.unread}")
+    try:
+        return check.check(found)
+    except LakefeedError as error:
+        return Verdict(False, f"{type(error).__name__}: {error}")
+
+
+def check_names(checks: Sequence[Check]) -> None:
+    """That the checks of a dataset can be told apart.
+
+    Raises:
+        InvalidArgumentError: two of them have one name, or one is none.
+    """
+    for each in checks:
+        if not isinstance(each, Check):
+            raise InvalidArgumentError(f"{each!r} is no check: it needs a name, blocking, and check(profile)")
+    names = [each.name for each in checks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidArgumentError(f"checks of one dataset need names of their own: give name= to one {listed(twice)}")
+
+
+def _columns(names: str | Sequence[str], found: Profile) -> list[str]:
+    wanted = [names] if isinstance(names, str) else list(names)
+    missing = [name for name in wanted if name not in found.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, found.schema.names, found.name)
+    return wanted
+
+
+def _digests(found: Profile) -> Iterator[str]:
+    """All of them, also those that the profile did not keep."""
+    seen: set[str] = set()
+    files = [each.name for each in found.schema if pa.types.is_struct(each.type) and "sha256" in _fields(each.type)]
+    for batch in found.added.select(files).batches(format="arrow", load_files=False) if files else ():
+        for values in batch.columns:
+            fresh = set(pc.struct_field(values, "sha256").to_pylist()) - seen - {None}
+            seen |= fresh
+            yield from sorted(fresh)
+
+
+def _fields(kind: pa.DataType) -> list[str]:
+    return [kind.field(index).name for index in range(kind.num_fields)]
+
+
+def _text(bound: Any) -> str:
+    return "any" if bound is None else str(bound)

@@ -1,0 +1,98 @@
+"""Statistics of one column, added up batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakefeed.profiles.sketch import Distinct, Sample, hashes
+
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ORDERED = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """What is known of one column.
+
+    ``least`` and ``greatest`` only where an order means something, ``mean`` and ``quantiles`` (at `SHARES`) only of
+    numbers, ``distinct`` not of nested values; it is an estimate where it is not ``exact``.
+    """
+
+    nulls: int = 0
+    values: int = 0
+    least: Any = None
+    greatest: Any = None
+    mean: float | None = None
+    distinct: int | None = None
+    exact: bool = True
+    quantiles: tuple[float, ...] = ()
+
+
+class Column:
+    """Adds up the statistics of a column; memory does not grow with the rows."""
+
+    def __init__(self) -> None:
+        self._nulls = self._values = 0
+        self._least: Any = None
+        self._greatest: Any = None
+        self._total, self._numbers = 0.0, 0
+        self._distinct: Distinct | None = Distinct()
+        self._sample = Sample()
+
+    def add(self, values: pa.Array[Any]) -> None:
+        """The values of a batch."""
+        plain = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+        present = len(plain) - plain.null_count
+        self._nulls += plain.null_count
+        self._values += present
+        if present:
+            self._count(plain)
+            self._order(plain)
+
+    @property
+    def statistics(self) -> ColumnStatistics:
+        """Of what was added so far."""
+        mean = self._total / self._numbers if self._numbers else None
+        distinct = None if self._distinct is None or not self._values else self._distinct.count
+        exact = self._distinct is None or self._distinct.exact
+        quantiles = self._sample.quantiles(SHARES)
+        return ColumnStatistics(
+            self._nulls, self._values, self._least, self._greatest, mean, distinct, exact, quantiles
+        )
+
+    def _count(self, values: pa.Array[Any]) -> None:
+        found = hashes(values)
+        if found is None:
+            self._distinct = None
+        elif self._distinct is not None:
+            self._distinct.add(found)
+
+    def _order(self, values: pa.Array[Any]) -> None:
+        kind = values.type
+        if not any(is_kind(kind) for is_kind in ORDERED):
+            return
+        comparable = values.cast(pa.float64(), safe=False) if pa.types.is_float16(kind) else values
+        extremes: dict[str, Any] = pc.min_max(comparable).as_py()  # type: ignore[assignment]
+        self._least = min((v for v in (self._least, extremes["min"]) if v is not None), default=None)
+        self._greatest = max((v for v in (self._greatest, extremes["max"]) if v is not None), default=None)
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            numbers = values.drop_null().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            known = numbers[~np.isnan(numbers)]
+            self._total += float(known.sum())
+            self._numbers += len(known)
+            self._sample.add(known)

@@ -1,0 +1,43 @@
+"""Routines: a function that is run exactly once over every row appended to (or removed from) a dataset.
+
+Truth is the *position* stored with the output rows: a fence (a table property of the output, moved in the same
+commit as the rows). Whoever starts a run, however often and however many at once, a range of versions is written once.
+What is due, and which rows, is decided here; whatever starts the runs only asks.
+"""
+
+from lakefeed.routines.cycles import cycles
+from lakefeed.routines.due import Decision, due
+from lakefeed.routines.history import RoutineResult, Span, history
+from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
+from lakefeed.routines.position import Position
+from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
+from lakefeed.routines.triggers import After, Appended, ByHand, Cron, Every, Removed, Trigger
+from lakefeed.routines.work import run_routine, run_versions, skip
+
+__all__ = [
+    "After",
+    "Appended",
+    "ByHand",
+    "Cron",
+    "Decision",
+    "Every",
+    "Pending",
+    "Position",
+    "Removed",
+    "Routine",
+    "RoutineFn",
+    "RoutineResult",
+    "RoutineRun",
+    "Span",
+    "Trigger",
+    "Verdicts",
+    "VersionRange",
+    "cycles",
+    "due",
+    "history",
+    "pending",
+    "position",
+    "run_routine",
+    "run_versions",
+    "skip",
+]

@@ -1,0 +1,51 @@
+"""Routines that feed themselves, directly or through others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lakefeed.routines.routine import Routine
+
+
+def cycles(routines: Iterable[Routine]) -> list[tuple[Routine, ...]]:
+    """Each chain of routines whose last writes what its first reads; the one that closes it comes last.
+
+    Such a chain is allowed: rows carry how many routines they have been through, and `Routine.max_depth` ends it.
+
+    Example:
+        >>> ping = Routine("ping", lambda rows: rows, "a", "b")
+        >>> pong = Routine("pong", lambda rows: rows, "b", "a")
+        >>> [[routine.name for routine in chain] for chain in cycles([ping, pong])]
+        [['ping', 'pong']]
+    """
+    every = list(routines)
+    readers: dict[str, list[Routine]] = {}
+    for routine in every:
+        for source in routine.sources:
+            readers.setdefault(source, []).append(routine)
+    found: list[tuple[Routine, ...]] = []
+    done: set[str] = set()
+    for begin in every:
+        if begin.name not in done:
+            _walk(begin, readers, done, found)
+    return found
+
+
+def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], found: list[tuple[Routine, ...]]) -> None:
+    """Depth first, with its own stack: a long chain of routines is no reason to recurse."""
+    trail, rest = [begin], [_following(begin, readers)]
+    while trail:
+        if not rest[-1]:
+            done.add(trail.pop().name)
+            rest.pop()
+            continue
+        following = rest[-1].pop(0)
+        if following in trail:
+            found.append(tuple(trail[trail.index(following) :]))
+        elif following.name not in done:
+            trail.append(following)
+            rest.append(_following(following, readers))
+
+
+def _following(routine: Routine, readers: dict[str, list[Routine]]) -> list[Routine]:
+    return list(readers.get(routine.output or "", ()))

@@ -1,0 +1,152 @@
+"""What is due now: a pure function of the lake, the clock and what other routines did. Nothing is remembered."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from lakefeed.catalog import list_versions
+from lakefeed.routines.history import history
+from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position, table_or_none
+from lakefeed.routines.routine import Routine
+from lakefeed.routines.triggers import After, Appended, ByHand, Cron, Every, Removed, Trigger
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``ready``: what a run should read now. ``wake_at`` (seconds since 1970): when time alone may make more due.
+
+    ``after``: versions up to it are left out (see `pending`).
+    """
+
+    ready: Pending | None
+    wake_at: float | None
+    reason: str
+    after: int | None = None
+
+
+class _Clock(Protocol):
+    def latest(self, now: dt.datetime) -> dt.datetime | None: ...
+    def next(self, now: dt.datetime) -> dt.datetime | None: ...
+
+
+def due(
+    routine: Routine,
+    *,
+    now: dt.datetime | None = None,
+    others: Iterable[Routine] = (),
+    failures: Mapping[str, tuple[int, int]] | None = None,
+    verdicts: Verdicts | None = None,
+) -> Decision:
+    """Whether the routine should run now, and over what.
+
+    Args:
+        routine: the routine.
+        now: the time; None: that of the clock.
+        others: the routines that `After` may name.
+        failures: for the routines whose last run failed, the first and the last version that it was to read.
+        verdicts: see `pending`.
+
+    Raises:
+        StateMismatchError, InvalidArgumentError: as for `pending`.
+    """
+    moment = now or dt.datetime.now(dt.UTC)
+    todo = pending(routine, verdicts=verdicts)
+    if todo is None:
+        return Decision(None, None, "nothing to read")
+    if any(each.begin for each in todo.ranges):
+        return Decision(todo, None, "a version is half done")
+    named = {other.name: other for other in others}
+    found = [_by_trigger(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
+    wake_at = min((each.wake_at for each in found if each.wake_at is not None), default=None)
+    best = max(found, key=lambda each: each.ready.rows if each.ready else -1)
+    return replace(best, wake_at=wake_at) if best.ready else Decision(None, wake_at, found[0].reason)
+
+
+def _by_trigger(
+    trigger: Trigger,
+    routine: Routine,
+    todo: Pending,
+    now: dt.datetime,
+    named: Mapping[str, Routine],
+    failures: Mapping[str, tuple[int, int]],
+) -> Decision:
+    match trigger:
+        case Appended() | Removed():
+            return _by_rows(trigger, todo, now)
+        case Cron() | Every():
+            return _by_clock(trigger, todo, now)
+        case After(outcome="failure"):
+            return _after_failure(todo, failures.get(trigger.routine), trigger.routine)
+        case After():
+            return _after_success(routine, todo, named.get(trigger.routine), trigger.routine)
+        case ByHand():
+            return Decision(None, None, "started by hand only")
+
+
+def _by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> Decision:
+    least = trigger.min_rows
+    if isinstance(trigger, Appended) and trigger.min_fraction:
+        least = max(least, round(trigger.min_fraction * sum(map(_rows_read, todo.ranges))))
+    # What is only left out need not wait; it is recorded with what comes next.
+    if todo.rows >= least:
+        return Decision(todo, None, f"{todo.rows} rows wait")
+    if trigger.max_wait is None or not todo.rows:
+        return Decision(None, None, f"{todo.rows} rows wait, {least} are wanted")
+    oldest = min(version.timestamp_ms for version in todo.versions) / 1000
+    if now.timestamp() - oldest >= trigger.max_wait:
+        return Decision(todo, None, f"rows have waited for {trigger.max_wait:g} s")
+    return Decision(None, oldest + trigger.max_wait, f"{todo.rows} rows wait, {least} are wanted")
+
+
+def _by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decision:
+    latest, following = trigger.latest(now), trigger.next(now)
+    wake_at = following.timestamp() if following else None
+    ready = _some(todo, [each.as_of(latest.timestamp() * 1000) for each in todo.ranges]) if latest else None
+    return Decision(ready, wake_at, f"what was there at {latest}" if ready else f"waits for {following}")
+
+
+def _after_success(routine: Routine, todo: Pending, other: Routine | None, name: str) -> Decision:
+    if other is None:
+        return Decision(None, None, f"waits for routine {name!r}, which is not known")
+    shared = other.sources[0] if other.sources[0] in routine.sources else None
+    at = position(other)
+    if shared is not None:
+        bounded = [each.up_to(at.version if at else 0) if each.source == shared else each for each in todo.ranges]
+        if not any(each.versions for each in bounded if each.source == shared):
+            bounded = []
+    else:
+        finished = _last_written(other)
+        bounded = [each.as_of(finished) for each in todo.ranges] if finished is not None else []
+    ready = _some(todo, bounded)
+    return Decision(ready, None, f"routine {name!r} has come so far" if ready else f"waits for routine {name!r}")
+
+
+def _after_failure(todo: Pending, failed: tuple[int, int] | None, name: str) -> Decision:
+    ready = _some(todo, [todo.ranges[0].up_to(failed[1])]) if failed else None
+    if failed is None or ready is None or (ready.ranges[0].to_version or 0) < failed[0]:
+        return Decision(None, None, f"routine {name!r} has not failed on what is not read yet")
+    return Decision(ready, None, f"routine {name!r} failed on v{failed[0]} to v{failed[1]}", after=failed[0] - 1)
+
+
+def _some(todo: Pending, ranges: list[VersionRange]) -> Pending | None:
+    return replace(todo, ranges=tuple(ranges)) if any(each.versions for each in ranges) else None
+
+
+def _rows_read(found: VersionRange) -> int:
+    """Rows that the source had when the routine last read it."""
+    if found.position is None or not found.versions:
+        return 0
+    first = found.versions[0]
+    return max(0, first.total_records - first.added_records)
+
+
+def _last_written(routine: Routine) -> float | None:
+    done = history(routine)
+    table = table_or_none(routine.target)
+    if not done or table is None:
+        return None
+    newest = done[-1].output_version
+    return next((float(v.timestamp_ms) for v in list_versions(table) if v.version == newest), None)

@@ -1,0 +1,237 @@
+"""Which versions a routine has yet to read, and which of them it leaves out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import TypeAlias
+
+from pyiceberg.table import Table
+
+from lakefeed.catalog import DatasetVersion, Lake, fence_value, list_versions
+from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
+from lakefeed.routines.position import Position, from_text
+from lakefeed.routines.routine import Routine
+
+# Whether the versions of each source passed their checks; one that is missing is not checked yet.
+Verdicts: TypeAlias = Mapping[str, Mapping[int, bool]]
+Bounds: TypeAlias = int | Mapping[str, int] | None
+
+# Snapshots that hold the same rows in other files, or fewer rows: nothing for a routine to read.
+ADDS_NOTHING = frozenset({"replace", "delete"})
+REMOVES_NOTHING = frozenset({"append", "replace"})
+
+
+@dataclass(frozen=True)
+class VersionRange:
+    """What is to be read of one source: ``versions``, oldest first, with rows that the routine has not seen.
+
+    ``begin`` rows of the first of them are done. ``left_out`` says why a version is not handed to the function.
+    ``known`` are all version numbers of the source, oldest first.
+    """
+
+    source: str
+    table_uuid: str
+    position: Position | None
+    versions: tuple[DatasetVersion, ...]
+    known: tuple[int, ...]
+    removed: bool = False
+    begin: int = 0
+    left_out: Mapping[int, str] | None = None
+
+    @property
+    def from_version(self) -> int | None:
+        """The version before the first that is to be read; None at the beginning."""
+        return self.before(self.versions[0].version) if self.versions else self.reached
+
+    @property
+    def to_version(self) -> int | None:
+        """The last version that is to be read."""
+        return self.versions[-1].version if self.versions else self.reached
+
+    @property
+    def reached(self) -> int | None:
+        """The newest version that is done; it may have been rolled back since."""
+        return None if self.position is None else self.position.version
+
+    @property
+    def rows(self) -> int:
+        """Rows that are to be handed to the function, as their commits recorded them."""
+        skipped = self.left_out or {}
+        counted = sum(self.rows_of(version) for version in self.versions if version.version not in skipped)
+        return max(0, counted - (self.begin if self.versions and self.versions[0].version not in skipped else 0))
+
+    def rows_of(self, version: DatasetVersion) -> int:
+        """The rows that a version brings this routine."""
+        return version.deleted_records if self.removed else version.added_records
+
+    def before(self, version: int) -> int | None:
+        """The version before one; None before the first."""
+        return max((number for number in self.known if number < version), default=None)
+
+    def up_to(self, version: int) -> VersionRange:
+        """The same without later versions."""
+        return replace(self, versions=tuple(takewhile(lambda each: each.version <= version, self.versions)))
+
+    def as_of(self, timestamp_ms: float) -> VersionRange:
+        """The same without the first version that is newer than that time, and what comes after it."""
+        return replace(self, versions=tuple(takewhile(lambda each: each.timestamp_ms <= timestamp_ms, self.versions)))
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What a routine has yet to read in each source; ``stored`` is the fence's value from which that follows."""
+
+    stored: str | None
+    ranges: tuple[VersionRange, ...]
+    remade: bool = False
+
+    @property
+    def versions(self) -> tuple[DatasetVersion, ...]:
+        """Of all sources."""
+        return tuple(version for each in self.ranges for version in each.versions)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are to be handed to the function, as their commits recorded them."""
+        return sum(each.rows for each in self.ranges)
+
+    @property
+    def from_version(self) -> int | None:
+        """Of the first source."""
+        return self.ranges[0].from_version
+
+    @property
+    def to_version(self) -> int:
+        """Of the first source; 0 where nothing of it was ever read."""
+        return self.ranges[0].to_version or 0
+
+
+def position(routine: Routine) -> Position | None:
+    """Where the routine stands in its (first) source, as stored with its output; None before its first commit."""
+    return from_text(stored_value(routine), len(routine.sources))[0]
+
+
+def pending(
+    routine: Routine, up_to: Bounds = None, *, after: int | None = None, verdicts: Verdicts | None = None
+) -> Pending | None:
+    """What the routine has yet to read: versions after its position, none later than ``up_to``; None if nothing.
+
+    Nothing is read before every source exists; an output that does not exist is begun from the first version. A source
+    that was deleted and made anew is all new, if ``on_remade`` does not say "stop". Versions up to ``after`` are left
+    out. With ``only_checked`` the first version without a verdict ends it.
+
+    Raises:
+        StateMismatchError: a source was deleted and made anew, and the routine is to stop then.
+        InvalidArgumentError: ``only_checked`` without verdicts; a bound that is no version.
+    """
+    if routine.only_checked and verdicts is None:
+        raise InvalidArgumentError(
+            f"routine {routine.name!r} reads only checked versions: say with verdicts= which of them passed"
+        )
+    stored = stored_value(routine)
+    positions = from_text(stored, len(routine.sources))
+    looked_at = [
+        _look(routine, source, at, _bound(routine, up_to, source), after, (verdicts or {}).get(source))
+        for source, at in zip(routine.sources, positions, strict=True)
+    ]
+    ranges = tuple(each for each, _ in looked_at)
+    if not (any(each.versions for each in ranges) and all(each.known for each in ranges)):
+        return None
+    return Pending(stored, ranges, remade=any(remade for _, remade in looked_at))
+
+
+def stored_value(routine: Routine) -> str | None:
+    """The value of the routine's fence; None before its first commit."""
+    target = table_or_none(routine.target)
+    return None if target is None else fence_value(target, routine.fence)
+
+
+def table_or_none(name: str) -> Table | None:
+    """The table of a dataset, looked up once; None if there is none."""
+    try:
+        return Lake.current().table(name)
+    except DatasetNotFoundError:
+        return None
+
+
+def _look(
+    routine: Routine,
+    source: str,
+    at: Position | None,
+    up_to: int | None,
+    after: int | None,
+    verdicts: Mapping[int, bool] | None,
+) -> tuple[VersionRange, bool]:
+    table = table_or_none(source)
+    if table is None:
+        return VersionRange(source, at.table_uuid if at else "", at, (), ()), False
+    table_uuid = str(table.metadata.table_uuid)
+    remade = at is not None and at.table_uuid != table_uuid
+    if at is not None and remade and routine.on_remade == "stop":
+        raise StateMismatchError(
+            f"routine {routine.name!r} has read {source!r} as table {at.table_uuid}, but it is now table {table_uuid}: "
+            f"deleted and made anew. Delete {routine.target!r}, write elsewhere, or declare "
+            'on_remade="continue" or "replace"'
+        )
+    found = after_position(list_versions(table), table_uuid, None if remade else at, source, routine.reads_removed)
+    if remade and not found.versions:
+        # Nothing to read yet: the position stays with the old table until there is.
+        return replace(found, position=at), False
+    bounded = found if up_to is None else found.up_to(up_to)
+    if routine.only_checked:
+        bounded = replace(bounded, versions=tuple(takewhile(lambda v: v.version in (verdicts or {}), bounded.versions)))
+    return replace(bounded, left_out=_left_out(routine, bounded.versions, after, verdicts)), remade
+
+
+def after_position(
+    newest_first: Sequence[DatasetVersion],
+    table_uuid: str,
+    at: Position | None,
+    source: str = "",
+    removed: bool = False,
+) -> VersionRange:
+    """What lies after a position in the versions of a table; after a rollback it goes on with what there is now."""
+    done = 0 if at is None else at.version
+    fresh = (version for version in reversed(newest_first) if version.version > done)
+    versions = tuple(version for version in fresh if (_removes if removed else _adds)(version))
+    begun = at is not None and bool(versions) and at.within == versions[0].version
+    known = tuple(version.version for version in reversed(newest_first))
+    begin = at.rows if at is not None and begun else 0
+    return VersionRange(source, table_uuid, at, versions, known, removed, begin)
+
+
+def _left_out(
+    routine: Routine, versions: Sequence[DatasetVersion], after: int | None, verdicts: Mapping[int, bool] | None
+) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for version in versions:
+        if after is not None and version.version <= after:
+            reasons[version.version] = f"left out: the run was asked to read what comes after v{after}"
+        elif version.depth >= routine.max_depth:
+            reasons[version.version] = (
+                f"left out: handed on by {version.depth} routines, the most that {routine.name!r} takes: a cycle?"
+            )
+        elif routine.only_checked and not (verdicts or {}).get(version.version):
+            reasons[version.version] = "left out: a check failed"
+    return reasons
+
+
+def _bound(routine: Routine, up_to: Bounds, source: str) -> int | None:
+    if isinstance(up_to, Mapping):
+        unknown = sorted(set(up_to).difference(routine.sources))
+        if unknown:
+            raise InvalidArgumentError(f"routine {routine.name!r} reads {routine.sources}, not {unknown}")
+        return up_to.get(source)
+    if up_to is not None and len(routine.sources) > 1:
+        raise InvalidArgumentError(f"routine {routine.name!r} has several sources: give up_to as {{source: version}}")
+    return up_to
+
+
+def _adds(version: DatasetVersion) -> bool:
+    return version.operation not in ADDS_NOTHING and version.added_records > 0
+
+
+def _removes(version: DatasetVersion) -> bool:
+    return version.operation not in REMOVES_NOTHING and version.deleted_records > 0
