@@ -7,12 +7,12 @@ import logging
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dagster import AssetKey, Definitions, in_process_executor
+from dagster import AssetKey, Definitions, ScheduleDefinition, SensorDefinition, in_process_executor
 from sqlalchemy.exc import SQLAlchemyError
 
 import dataset_assets.defs
 from dataset_assets.dataset import DatasetSpec, dataset_asset
-from dataset_assets.ingestion import FolderIngestion, ingestion_asset, ingestion_schedule
+from dataset_assets.ingestion import FolderIngestion, Ingestion, ingestion_asset, ingestion_trigger, scheduled
 from dataset_assets.partitions import ingest_key, routine_key
 from dataset_assets.routine import routine_asset
 from lakefeed.catalog import Lake
@@ -25,7 +25,7 @@ from sensors.versions import versions_sensor
 
 logger = logging.getLogger(__name__)
 
-Declared = DatasetSpec | FolderIngestion | Routine
+Declared = DatasetSpec | FolderIngestion | Ingestion | Routine
 
 
 def declared() -> Iterator[Declared]:
@@ -51,7 +51,8 @@ def definitions(
 
     ``resources``: those that routines ask for by name, beside our own.
     """
-    ingestions = [each for each in everything if isinstance(each, FolderIngestion)]
+    ingestions = [scheduled(each) for each in everything if isinstance(each, FolderIngestion | Ingestion)]
+    triggers = list(map(ingestion_trigger, ingestions))
     routines = [each for each in everything if isinstance(each, Routine)]
     specs = _datasets(everything, ingestions, routines)
     merely_found = [name for name in found if name not in specs]
@@ -63,8 +64,9 @@ def definitions(
             *(dataset_asset(spec, writers.get(spec.name, [])) for spec in datasets),
             *(routine_asset(each, circles.get(each.name, ())) for each in routines),
         ],
-        schedules=[*map(ingestion_schedule, ingestions)],
+        schedules=[each for each in triggers if isinstance(each, ScheduleDefinition)],
         sensors=[
+            *(each for each in triggers if isinstance(each, SensorDefinition)),
             versions_sensor([spec.name for spec in datasets], merely_found),
             routines_sensor(routines),
         ],
@@ -80,17 +82,20 @@ def definitions(
 
 
 def _datasets(
-    everything: Sequence[Declared], ingestions: Sequence[FolderIngestion], routines: Sequence[Routine]
+    everything: Sequence[Declared], ingestions: Sequence[Ingestion], routines: Sequence[Routine]
 ) -> dict[str, DatasetSpec]:
-    named = [each.into for each in ingestions] + [name for each in routines for name in (*each.sources, each.target)]
+    named = [name for each in ingestions for name in (each.into, each.quarantine) if name] + [
+        name for each in routines for name in (*each.sources, each.target)
+    ]
     specs = {name: DatasetSpec(name) for name in named}
     return specs | {each.name: each for each in everything if isinstance(each, DatasetSpec)}
 
 
-def _writers(ingestions: Sequence[FolderIngestion], routines: Sequence[Routine]) -> dict[str, list[AssetKey]]:
+def _writers(ingestions: Sequence[Ingestion], routines: Sequence[Routine]) -> dict[str, list[AssetKey]]:
     found: dict[str, list[AssetKey]] = {}
     for ingestion in ingestions:
-        found.setdefault(ingestion.into, []).append(ingest_key(ingestion.name))
+        for name in filter(None, (ingestion.into, ingestion.quarantine)):
+            found.setdefault(name, []).append(ingest_key(ingestion.name))
     for routine in routines:
         found.setdefault(routine.target, []).append(routine_key(routine.name))
     return found

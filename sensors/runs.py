@@ -21,7 +21,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from dataset_assets.alive import ALIVE_TAG
 from dataset_assets.partitions import dataset_key, first_stretch, key_of, version_of, versions_of
-from dataset_assets.work import RANGE_TAG, WORK_TAG
+from dataset_assets.work import FINISHED, RANGE_TAG, UNFINISHED, WORK_TAG
 
 ATTEMPTS = 3
 # Seconds without a sign of life. A run wrongly taken for dead does no harm: its position decides what is written.
@@ -30,9 +30,6 @@ VERSIONS_PER_TICK = 500
 VERSIONS_PER_RUN = 250
 # A queue that is longer than what runs in a minute helps nobody, and every tick looks at it.
 UNFINISHED_RUNS = 50
-
-FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
-UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
 
 
 @dataclass(frozen=True)

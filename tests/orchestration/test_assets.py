@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,23 @@ from dagster import (
     AssetKey,
     DagsterInstance,
     ExecuteInProcessResult,
+    RunRequest,
     ScheduleDefinition,
+    SensorDefinition,
     SkipReason,
     build_schedule_context,
+    build_sensor_context,
 )
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from PIL import Image
 
 from dataset_assets.alive import ALIVE_TAG
 from dataset_assets.definitions import definitions
-from dataset_assets.ingestion import FolderIngestion, ingestion_schedule
+from dataset_assets.ingestion import FolderIngestion, Ingestion, ingestion_trigger, scheduled
 from dataset_assets.partitions import dataset_key, ingest_key, key_of, routine_key
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
+from lakefeed.ingest import FolderSource
 from lakefeed.routines import Routine, history, pending, run_routine
 from tests.sdk.media.recorded import make_video
 
@@ -244,8 +249,39 @@ def test_the_schedule_starts_a_run_only_for_new_files(home: Path) -> None:
         with build_schedule_context() as context:
             return schedule(context)
 
-    schedule = ingestion_schedule(INBOX)
+    schedule = ingestion_trigger(scheduled(INBOX))
     assert isinstance(outcome(schedule), SkipReason)
     (home / "inbox").mkdir(parents=True)
     (home / "inbox" / "a.csv").write_text("x\n1\n")
     assert not isinstance(outcome(schedule), SkipReason)
+
+
+def test_what_does_not_fit_shows_in_the_ui(instance: DagsterInstance, home: Path) -> None:
+    (home / "inbox").mkdir(parents=True)
+    (home / "inbox" / "a.csv").write_text("x\n1\n")
+    (home / "inbox" / "b.csv").write_text("y\n1\n")
+    inbox = replace(INBOX, drift="quarantine")
+    found = definitions([inbox])
+    graph = found.get_repository_def().asset_graph
+    assert {key.to_user_string() for key in graph.get(dataset_key("photos_quarantine")).parent_keys} == {
+        "ingest/photos"
+    }
+    job = found.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=instance, asset_selection=[ingest_key("photos")]).success
+    facts = reported(instance, ingest_key("photos"))[None]
+    assert (facts["files"], facts["quarantined"], facts["quarantined_files"]) == (1, 1, "b.csv")
+    assert Dataset("photos_quarantine").count() == 1
+
+
+def test_what_arrives_is_taken_at_once(instance: DagsterInstance, home: Path) -> None:
+    source = FolderSource("photos", "photos", "inbox", "*.csv", settle=0)
+    [arrived] = [
+        each for each in definitions([Ingestion(source, arrival_seconds=2)]).sensors or [] if "arrivals" in each.name
+    ]
+    assert isinstance(arrived, SensorDefinition)
+    assert arrived.minimum_interval_seconds == 2
+    with build_sensor_context(instance) as context:
+        assert isinstance(arrived(context), SkipReason)
+        (home / "inbox").mkdir(parents=True)
+        (home / "inbox" / "a.csv").write_text("x\n1\n")
+        assert isinstance(arrived(context), RunRequest)

@@ -1,0 +1,33 @@
+"""Ingestion: what arrives outside, appended to a dataset exactly once.
+
+Which files are in is written in a *ledger*, an immutable file in the blob store; how far a query has come is a
+*watermark*. The dataset points at them with a fence (a table property that moves in the same commit as the rows), so
+the rows and the record that they are in become visible together or not at all. Killed runs, repeated runs and runs at
+the same time neither lose nor double a file or a row.
+"""
+
+from lakefeed.ingest.files import Arrivals, arrivals
+from lakefeed.ingest.ledger import Landed
+from lakefeed.ingest.listing import FileSource, FolderSource, ManifestSource, WebSource, read_file
+from lakefeed.ingest.quarantine import QUARANTINE_SCHEMA, quarantine_of
+from lakefeed.ingest.query import QuerySource
+from lakefeed.ingest.rows import HuggingFaceSource
+from lakefeed.ingest.source import IngestResult, Source, ingest
+
+__all__ = [
+    "QUARANTINE_SCHEMA",
+    "Arrivals",
+    "FileSource",
+    "FolderSource",
+    "HuggingFaceSource",
+    "IngestResult",
+    "Landed",
+    "ManifestSource",
+    "QuerySource",
+    "Source",
+    "WebSource",
+    "arrivals",
+    "ingest",
+    "quarantine_of",
+    "read_file",
+]

@@ -1,0 +1,45 @@
+"""A dataset that follows its files: new columns are added, types are widened, nothing is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.dataset import Dataset
+from lakefeed.errors import TypeMismatchError
+
+
+def fitting(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
+    """The columns in which all files fit; the dataset ``name`` has them afterwards, if it is there already.
+
+    Raises:
+        TypeMismatchError: types of a column that have no common wider one.
+        SchemaError: a column that the dataset cannot be given.
+    """
+    existing = Dataset(name) if Dataset.exists(name) else None
+    media = existing.column_types if existing is not None else {}
+    before = {field.name: field for field in existing.schema} if existing is not None else {}
+    wanted = {column: field for column, field in before.items() if column not in media}
+    for path, schema in files.items():
+        for field in schema:
+            wanted[field.name] = _wider(wanted.get(field.name), field, path)
+    for column, field in wanted.items() if existing is not None else ():
+        if column not in before:
+            Dataset(name).add_column(column, field.type)
+        elif column not in media and field.type != before[column].type:
+            Dataset(name).widen_column(column, field.type)
+    return pa.schema([field.with_nullable(True) for field in wanted.values()])
+
+
+def _wider(known: pa.Field[Any] | None, given: pa.Field[Any], path: str) -> pa.Field[Any]:
+    if known is None or known.type == given.type:
+        return given if known is None else known
+    try:
+        kind = pa.unify_schemas([pa.schema([known]), pa.schema([given])], promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TypeMismatchError(
+            f"column {given.name!r} is {given.type} in {path!r} and {known.type} before: no type holds both"
+        ) from error
+    return known.with_type(kind)

@@ -1,0 +1,60 @@
+"""The ledger: which files are in, as an immutable file in the blob store that a fence points at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakefeed.catalog import Lake
+
+# Marks a fence value as the sha256 of a blob that is in use, for whoever collects garbage.
+BLOB = "blob:"
+COLUMNS: dict[str, pa.DataType] = {
+    "path": pa.string(),
+    "size": pa.int64(),
+    "modified_ns": pa.int64(),
+    "stamp": pa.string(),
+}
+SCHEMA = pa.schema(COLUMNS)
+
+
+@dataclass(frozen=True, order=True)
+class Landed:
+    """A file as it was seen: ``path`` relative to its folder (with ``/``), ``size`` in bytes.
+
+    ``stamp`` is what else tells one state of it from another, such as an ETag. What is not known is -1 or "".
+    """
+
+    path: str
+    size: int = -1
+    modified_ns: int = -1
+    stamp: str = ""
+
+
+def read(pointer: str | None) -> tuple[Landed, ...]:
+    """The files of the ledger that a fence points at."""
+    if pointer is None:
+        return ()
+    table = pq.read_table(io.BytesIO(Lake.current().blobs.read(pointer.removeprefix(BLOB))), schema=SCHEMA)
+    return tuple(Landed(**{**row, "stamp": row["stamp"] or ""}) for row in table.to_pylist())
+
+
+@contextmanager
+def recorded(files: Sequence[Landed]) -> Iterator[str]:
+    """The fence's value that points at a ledger of these files; the block commits it, and the blob is kept meanwhile."""
+    with Lake.current().blobs.saving() as saving:
+        blob = saving.put_alone(io.BytesIO(_to_parquet(files)))
+        saving.flush()
+        yield f"{BLOB}{blob.sha256}"
+
+
+def _to_parquet(files: Iterable[Landed]) -> bytes:
+    sink = io.BytesIO()
+    table = pa.Table.from_pylist([asdict(file) for file in sorted(files)], schema=SCHEMA)
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,244 @@
+"""Where files are listed: a folder on any file system, a manifest of URLs, a web page of links."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote, urljoin, urlsplit
+
+from lakefeed._typing import ColumnTypes
+from lakefeed.catalog import Lake, Provenance
+from lakefeed.dataset import Dataset
+from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
+from lakefeed.ingest import files
+from lakefeed.ingest.ledger import Landed
+from lakefeed.ingest.source import IngestResult
+from lakefeed.storage.steady import asked, stamp_of
+from lakefeed.storage.urls import local_path
+
+Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
+Changed: TypeAlias = Literal["report", "append"]
+
+PARTIAL_PREFIXES = (".", "_")
+PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
+
+
+def read_file(path: Path | str) -> Dataset:
+    """The rows of a file whose suffix says what it is."""
+    return Dataset.from_file(str(path))
+
+
+class FileSource:
+    """What all sources of files share: what is new is found by comparing a listing with the ledger.
+
+    Args (of all of them):
+        read: the rows of a file; it is handed its path (a URL as text).
+        column_types: of the dataset, when it is made.
+        description: of the dataset, when it is made.
+        settle: seconds; a file changed more recently may still be written to and waits.
+        max_files: in one commit.
+        on_changed: a file that changed after it went in is only reported, or ("append") read again as a new file: its
+            earlier rows stay too. A file that vanished leaves its rows; it is reported.
+        drift: where a file does not fit the dataset: "fail"; "evolve" the dataset (new columns, wider types) and fail
+            where that cannot be; or "quarantine" the file, or its rows that do not fit, and go on with the rest.
+    """
+
+    name: str
+    into: str
+    read: Callable[[Any], Dataset]
+    column_types: ColumnTypes | Literal["auto"] | None
+    description: str | None
+    settle: float
+    max_files: int
+    on_changed: Changed
+    drift: Drift
+
+    def __post_init__(self) -> None:
+        choices = {"on_changed": ("report", "append"), "drift": ("fail", "evolve", "quarantine")}
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise InvalidArgumentError(f"ingest {self.name!r}: {field} is one of {allowed}")
+        if self.max_files < 1:
+            raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
+
+    @property
+    def fence(self) -> str:
+        """The key under which the dataset points at the ledger."""
+        return f"ingest/{self.name}"
+
+    def waiting(self) -> str | None:
+        new = files.arrivals(self).new
+        return f"{len(new)} new, such as {new[0].path}" if new else None
+
+    def take(self, provenance: Provenance) -> Iterator[IngestResult]:
+        return files.take(self, provenance)
+
+    def listed(self) -> Iterable[Landed]:
+        """What is there now, in order of paths."""
+        raise NotImplementedError
+
+    def location(self, path: str) -> Any:
+        """What ``read`` is handed for a file."""
+        raise NotImplementedError
+
+    def seen(self, file: Landed) -> Landed:
+        """The file as it is now; where that cannot be told, as it was listed.
+
+        Raises:
+            MissingFileError: it has vanished.
+        """
+        return file
+
+
+@dataclass(frozen=True)
+class FolderSource(FileSource):
+    """Files of ``folder`` that match ``pattern``, each read by ``read`` and appended to dataset ``into``.
+
+    ``folder``: absolute, or relative to ``$LAKEFEED_HOME``, or a URL of any file system of fsspec. Further arguments
+    say how they are read (``settle``, ``max_files``, ``on_changed``, ``drift``, …).
+    """
+
+    name: str
+    into: str
+    folder: str
+    pattern: str = "**/*"
+    read: Callable[[Any], Dataset] = read_file
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
+    description: str | None = None
+    settle: float = 5.0
+    max_files: int = 1_000
+    on_changed: Changed = "report"
+    drift: Drift = "fail"
+
+    @property
+    def path(self) -> Path:
+        """The folder as it is for the settings in force; for a local one only."""
+        local = local_path(self.folder)
+        if local is None:
+            raise InvalidArgumentError(f"{self.folder!r} of ingest {self.name!r} is no local folder")
+        return Lake.current().settings.home / local
+
+    def listed(self) -> Iterator[Landed]:
+        if local_path(self.folder) is None:
+            yield from sorted(self._remote())
+            return
+        folder = self.path
+        for path in sorted(folder.glob(self.pattern)):
+            relative = path.relative_to(folder)
+            if not is_partial(relative.as_posix()) and path.is_file():
+                yield _stat(folder, relative.as_posix())
+
+    def location(self, path: str) -> Path | str:
+        return self.path / path if local_path(self.folder) is not None else f"{self.folder.rstrip('/')}/{path}"
+
+    def seen(self, file: Landed) -> Landed:
+        if local_path(self.folder) is not None:
+            return _stat(self.path, file.path)
+        info = asked(str(self.location(file.path)), lambda fs, path: fs.info(path))
+        return _landed(file.path, info)
+
+    def _remote(self) -> Iterator[Landed]:
+        pattern = f"{self.folder.rstrip('/')}/{self.pattern}"
+        found: Mapping[str, dict[str, Any]] = asked(pattern, lambda fs, path: fs.glob(path, detail=True))
+        root = asked(self.folder, lambda fs, path: path).rstrip("/") + "/"
+        for path, info in found.items():
+            relative = path.removeprefix(root)
+            if info.get("type") == "file" and not is_partial(relative):
+                yield _landed(relative, info)
+
+
+@dataclass(frozen=True)
+class ManifestSource(FileSource):
+    """The files whose URLs stand in ``manifest``: a text file with one a line, or rows with a column ``url``.
+
+    A line or row is taken once; a column ``stamp`` may say that the file behind a URL has changed.
+    """
+
+    name: str
+    into: str
+    manifest: str
+    read: Callable[[Any], Dataset] = read_file
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
+    description: str | None = None
+    max_files: int = 1_000
+    on_changed: Changed = "report"
+    drift: Drift = "fail"
+    settle: float = 0.0
+
+    def listed(self) -> list[Landed]:
+        place = self.manifest if local_path(self.manifest) is None else str(self._local)
+        if not place.endswith(".txt"):
+            rows = Dataset.from_file(place).rows()
+            return sorted({Landed(str(row["url"]), stamp=str(row.get("stamp") or "")) for row in rows})
+        text: bytes = asked(place, lambda fs, path: fs.cat_file(path))
+        lines = (line.strip() for line in text.decode().splitlines())
+        return sorted({Landed(line) for line in lines if line and not line.startswith("#")})
+
+    def location(self, path: str) -> str:
+        return path
+
+    @property
+    def _local(self) -> Path:
+        return Lake.current().settings.home / (local_path(self.manifest) or "")
+
+
+@dataclass(frozen=True)
+class WebSource(FileSource):
+    """The files that the page at ``url`` links to, where their names match ``pattern``: an HTTP listing.
+
+    What a server says of a file (size, ETag, time) is asked when it is new; a later change is not noticed.
+    """
+
+    name: str
+    into: str
+    url: str
+    pattern: str = "*"
+    read: Callable[[Any], Dataset] = read_file
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
+    description: str | None = None
+    max_files: int = 1_000
+    on_changed: Changed = "report"
+    drift: Drift = "fail"
+    settle: float = 0.0
+
+    def listed(self) -> list[Landed]:
+        base = self.url.rstrip("/") + "/"
+        links: list[dict[str, Any]] = asked(base, lambda fs, path: fs.ls(path, detail=True))
+        found = set()
+        for link in links:
+            address = urljoin(base, link["name"])
+            relative = unquote(urlsplit(address).path).removeprefix(unquote(urlsplit(base).path))
+            if address.startswith(base) and relative and not relative.endswith("/") and not is_partial(relative):
+                found.add(relative)
+        return [Landed(name) for name in sorted(found) if fnmatch.fnmatch(name, self.pattern)]
+
+    def location(self, path: str) -> str:
+        return urljoin(self.url.rstrip("/") + "/", path)
+
+
+def is_partial(relative: str) -> bool:
+    """Whether the name says that the file is hidden or not complete yet."""
+    hidden = any(part.startswith(PARTIAL_PREFIXES) for part in relative.split("/"))
+    return hidden or Path(relative).suffix.lower() in PARTIAL_SUFFIXES
+
+
+def _stat(folder: Path, relative: str) -> Landed:
+    try:
+        stat = (folder / relative).stat()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{relative!r} has vanished from {folder}") from error
+    except OSError as error:
+        raise FileError(f"{relative!r} in {folder} cannot be looked at: {error}") from error
+    return Landed(relative, stat.st_size, stat.st_mtime_ns)
+
+
+def _landed(relative: str, info: dict[str, Any]) -> Landed:
+    changed = next((info[key] for key in ("LastModified", "last_modified", "mtime", "created") if info.get(key)), None)
+    seconds = changed if isinstance(changed, int | float) else changed.timestamp() if changed is not None else None
+    modified_ns = -1 if seconds is None else int(seconds * 1e9)
+    stamp = json.dumps([str(each) for each in stamp_of(info)])
+    return Landed(relative, int(info.get("size") or 0), modified_ns, stamp)
