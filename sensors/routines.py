@@ -40,6 +40,8 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
         states = {name: state_of(*map(heads.get, _concerns(each, named))) for name, each in named.items()}
         plans: list[Plan] = []
         for name in watch.to_look_at(states):
+            if runs.under_way(routine_key(name)):
+                continue  # and looked at again when it has ended
             try:
                 decision = _decide(runs, named[name], routines)
                 todo = _plan(runs, catalog, named[name], decision)

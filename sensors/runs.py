@@ -61,6 +61,10 @@ class Runs:
         records = list(instance.get_run_records(RunsFilter(statuses=UNFINISHED)))
         return cls(instance, records, {each.dagster_run.tags.get(WORK_TAG, "") for each in records} - {""})
 
+    def under_way(self, asset: AssetKey) -> bool:
+        """Whether a run that a sensor asked for is queued or at work."""
+        return asset.to_user_string() in self.busy
+
     def close_dead(self) -> None:
         """Ends, in Dagster's books, the runs whose process went away without a word (power cut, SIGKILL of all)."""
         for record in self.records:
@@ -105,13 +109,16 @@ def plan(
     due: Set[int],
     retries: Retries = Retries(),
     tags: Mapping[str, str] | None = None,
+    known: Sequence[str] | None = None,
 ) -> Plan:
     """The plan for an asset partitioned by ``versions`` (all, oldest first) of ``dataset``, where ``due`` want a run.
 
-    Bounded by `VERSIONS_PER_TICK` and `VERSIONS_PER_RUN`; the next tick goes on.
+    Bounded by `VERSIONS_PER_TICK` and `VERSIONS_PER_RUN`; the next tick goes on. ``known``: its partitions, if looked
+    up already.
     """
     definition = versions_of(dataset)
-    known = runs.instance.get_dynamic_partitions(str(definition.name))
+    if known is None:
+        known = runs.instance.get_dynamic_partitions(str(definition.name))
     among = set(known)
     fresh = [key for key in map(key_of, versions) if key not in among][:VERSIONS_PER_TICK]
     stretch = first_stretch([*known, *fresh], map(key_of, due))[:VERSIONS_PER_RUN]
@@ -129,13 +136,11 @@ def unreported(instance: DagsterInstance, asset: AssetKey, versions: Iterable[in
     return {version for version in versions if key_of(version) not in reported}
 
 
-def gone(instance: DagsterInstance, dataset: str, versions: Sequence[int]) -> list[DeleteDynamicPartitionsRequest]:
+def gone(dataset: str, known: Sequence[str], versions: Sequence[int]) -> list[DeleteDynamicPartitionsRequest]:
     """The partitions of versions that were rolled back; those that are older than all that is kept stay."""
-    name, present = str(versions_of(dataset).name), set(versions)
-    oldest = min(present, default=0)
-    keys = [key for key in instance.get_dynamic_partitions(name) if version_of(key) not in present]
-    surplus = [key for key in keys if version_of(key) > oldest]
-    return [DeleteDynamicPartitionsRequest(name, surplus)] if surplus else []
+    present, oldest = set(versions), min(versions, default=0)
+    surplus = [key for key in known if version_of(key) not in present and version_of(key) > oldest]
+    return [DeleteDynamicPartitionsRequest(str(versions_of(dataset).name), surplus)] if surplus else []
 
 
 def forget(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartitionsRequest]:
@@ -147,13 +152,17 @@ def forget(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartiti
     return [DeleteDynamicPartitionsRequest(name, keys)] if keys else []
 
 
-def forget_if_remade(instance: DagsterInstance, dataset: str, table_uuid: str) -> None:
-    """What was reported of a table of the same name that is no more is not said of the new one."""
-    event = instance.get_latest_materialization_event(dataset_key(dataset))
-    reported = event.asset_materialization if event else None
-    known = reported.metadata.get("table_uuid") if reported else None
+def reported_of(instance: DagsterInstance, dataset: str, table_uuid: str) -> Set[str]:
+    """The partitions that are materialized. What was said of an older table of that name is forgotten."""
+    asset = dataset_key(dataset)
+    reported = instance.get_materialized_partitions(asset)
+    event = instance.get_latest_materialization_event(asset) if reported else None
+    said = event.asset_materialization if event else None
+    known = said.metadata.get("table_uuid") if said else None
     if known is not None and known.value != table_uuid:
-        instance.wipe_assets([dataset_key(dataset)])
+        instance.wipe_assets([asset])
+        return frozenset()
+    return reported
 
 
 def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[str, tuple[int, int]]:

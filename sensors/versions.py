@@ -13,10 +13,10 @@ from dagster import (
     sensor,
 )
 
-from dataset_assets.partitions import dataset_key
+from dataset_assets.partitions import dataset_key, key_of, versions_of
 from resources.catalog import CatalogResource
 from resources.reload import ReloadResource
-from sensors.runs import Plan, Runs, forget, forget_if_remade, gone, plan, unreported
+from sensors.runs import Plan, Runs, forget, gone, plan, reported_of
 from sensors.watch import Watch, state_of
 
 TICK_SECONDS = 5
@@ -39,6 +39,8 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
         states = {name: state_of(heads.get(name)) for name in [*datasets, *sorted(set(watch.settled) - set(datasets))]}
         plans: list[Plan | DeleteDynamicPartitionsRequest] = []
         for name in watch.to_look_at(states):
+            if runs.under_way(dataset_key(name)):
+                continue  # and looked at again when it has ended
             if name not in heads:
                 plans += forget(context.instance, name)
                 watch.settle(name, states[name])
@@ -65,12 +67,13 @@ def _plan(runs: Runs, catalog: CatalogResource, name: str) -> Plan | None:
     state, asset = catalog.state(name), dataset_key(name)
     if state is None:
         return None
-    forget_if_remade(runs.instance, name, state.table_uuid)
-    due = unreported(runs.instance, asset, state.numbers)
-    surplus = gone(runs.instance, name, state.numbers)
+    reported = reported_of(runs.instance, name, state.table_uuid)
+    known = runs.instance.get_dynamic_partitions(str(versions_of(name).name))
+    due = {number for number in state.numbers if key_of(number) not in reported}
+    surplus = gone(name, known, state.numbers)
     if not (due or surplus):
         return None
-    todo = plan(runs, asset, name, state.numbers, due)
+    todo = plan(runs, asset, name, state.numbers, due, known=known)
     return Plan([*surplus, *todo.partitions], todo.runs)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from sqlalchemy import create_engine, insert, make_url, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
@@ -21,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_SECONDS = 60
 CREATION_ATTEMPTS = 10
+# Metadata files never change. That of a table with thousands of versions takes a quarter of a second to parse.
+METADATA_KEPT = 16
 
 
 class LakeSqlCatalog(SqlCatalog):
@@ -30,6 +35,11 @@ class LakeSqlCatalog(SqlCatalog):
     Beyond that one: no connection is kept open (nothing to inherit across a fork, nothing to leak), the catalog
     tables may be created by several processes at once, and a commit that lost removes its metadata file.
     """
+
+    def __init__(self, name: str, **properties: str) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, TableMetadata] = OrderedDict()
+        super().__init__(name, **properties)
 
     def _init_catalog(self) -> None:
         url = make_url(str(self.properties["uri"]))
@@ -46,6 +56,21 @@ class LakeSqlCatalog(SqlCatalog):
                 # Another process is creating the same tables; the next look finds them.
                 if attempt + 1 == CREATION_ATTEMPTS:
                     raise
+
+    def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
+        location = orm_table.metadata_location
+        with self._lock:
+            kept = self._kept.get(location) if location is not None else None
+        if kept is None:
+            loaded = super()._convert_orm_to_iceberg(orm_table)
+            with self._lock:
+                self._kept[loaded.metadata_location] = loaded.metadata
+                while len(self._kept) > METADATA_KEPT:
+                    self._kept.popitem(last=False)
+            return loaded
+        identifier = (*Catalog.identifier_to_tuple(orm_table.table_namespace), orm_table.table_name)
+        io = self._load_file_io(kept.properties, location)
+        return Table(identifier, kept, str(location), io, self)
 
     def heads(self) -> list[tuple[str, str, str]]:
         """Namespace, name and metadata location of every table, with one query."""

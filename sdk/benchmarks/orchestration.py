@@ -1,0 +1,163 @@
+"""Sensors at size: 1,000 datasets, 100 routines, a burst of versions. ``python orchestration.py [--datasets N] …``
+
+Dagster's own daemon is left out: a tick is called as it calls it, and its requests are applied to a real instance
+(SQLite on disk). Reported: seconds (wall and CPU) and catalog queries of a tick, and seconds to load the definitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+HOME = tempfile.mkdtemp(prefix="lakefeed-orchestration-")
+os.environ["LAKEFEED_HOME"] = HOME
+warnings.simplefilter("ignore")
+
+import pyarrow as pa  # noqa: E402  # after the home is set
+from dagster import AssetMaterialization, DagsterInstance, build_sensor_context  # noqa: E402
+from sqlalchemy import event  # noqa: E402
+
+from dataset_assets.definitions import definitions, in_catalog  # noqa: E402
+from dataset_assets.partitions import dataset_key, key_of, version_of  # noqa: E402
+from lakefeed import Dataset  # noqa: E402
+from lakefeed.catalog import Lake  # noqa: E402
+from lakefeed.routines import Routine, run_versions  # noqa: E402
+from resources.catalog import CatalogResource  # noqa: E402
+from resources.reload import ReloadResource  # noqa: E402
+from sensors.routines import routines_sensor  # noqa: E402
+from sensors.versions import versions_sensor  # noqa: E402
+
+MOST_TICKS = 100
+ROWS = Dataset.from_arrow(pa.table({"x": pa.array([1, 2, 3])}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--datasets", type=int, default=1_000)
+    parser.add_argument("--routines", type=int, default=100)
+    parser.add_argument("--burst", type=int, default=5_000)
+    given = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with measured(f"made {given.datasets} datasets"):
+        for number in range(given.datasets):
+            ROWS.save(f"d{number:05}")
+    routines = [Routine(f"r{n}", lambda rows: rows, f"d{n:05}", f"out{n:05}") for n in range(given.routines)]
+    with measured("definitions loaded"):
+        defs = definitions(routines, in_catalog())
+        defs.get_repository_def().load_all_definitions()
+    with tempfile.TemporaryDirectory() as place, DagsterInstance.local_temp(place) as instance:
+        watch(instance, routines)
+        burst(instance, given.burst)
+
+
+def watch(instance: DagsterInstance, routines: list[Routine]) -> None:
+    names = in_catalog()
+    versions, starting = Ticking(instance, versions_sensor(names)), Ticking(instance, routines_sensor(routines))
+    with measured("first tick of the versions sensor, everything is new"):
+        versions.tick()
+    for name in names:
+        instance.report_runless_asset_event(
+            AssetMaterialization(dataset_key(name), partition="v1", metadata={"table_uuid": uuid(name)})
+        )
+    with measured("ticks until all is settled"):
+        versions.until_rest()
+    for routine in routines:
+        list(run_versions(routine))
+        instance.report_runless_asset_event(AssetMaterialization(["routines", routine.name], partition="v1"))
+    with measured("routines sensor until all is settled"):
+        starting.until_rest()
+    for sensor in (versions, starting):
+        with measured(f"quiet tick: {sensor.sensor.name}"):
+            sensor.tick()
+    ROWS.append_to(names[0])
+    with measured("tick with one new version"):
+        versions.tick()
+
+
+def burst(instance: DagsterInstance, count: int) -> None:
+    name = "burst"
+    with measured(f"made {count} versions"):
+        ROWS.save(name)
+        for _ in range(count - 1):
+            ROWS.append_to(name)
+    ticking, longest, ticks = Ticking(instance, versions_sensor([name])), 0.0, 0
+    reported: list[int] = []
+    with measured(f"ticks over {count} versions, runs taken as done at once"):
+        while True:
+            began = time.perf_counter()
+            result = ticking.tick()
+            longest, ticks = max(longest, time.perf_counter() - began), ticks + 1
+            if not result.run_requests:
+                break
+            for request in result.run_requests:
+                reported += report(instance, name, request.tags)
+    order = [version_of(key) for key in instance.get_dynamic_partitions(f"{name}_versions")]
+    print(f"  {ticks} ticks, the longest {longest:.2f} s; in order: {order == sorted(order) and reported == order}")
+
+
+def report(instance: DagsterInstance, name: str, tags: Any) -> list[int]:
+    first, last = (version_of(tags[f"dagster/asset_partition_range_{end}"]) for end in ("start", "end"))
+    for version in range(first, last + 1):
+        instance.report_runless_asset_event(AssetMaterialization(dataset_key(name), partition=key_of(version)))
+    return list(range(first, last + 1))
+
+
+class Ticking:
+    """A sensor, ticked as the daemon does, its requests for partitions applied; runs are only counted."""
+
+    def __init__(self, instance: DagsterInstance, sensor: Any) -> None:
+        self.instance, self.sensor, self.cursor = instance, sensor, None
+
+    def tick(self) -> Any:
+        with build_sensor_context(self.instance, cursor=self.cursor) as context:
+            given = {"catalog": CatalogResource(), "reload": ReloadResource()}
+            result = self.sensor(context, **{name: given[name] for name in self.sensor.required_resource_keys})
+        for request in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        self.cursor = result.cursor
+        return result
+
+    def until_rest(self) -> None:
+        ticks, longest, before = 0, 0.0, ""
+        while before != self.cursor and ticks < MOST_TICKS:
+            before, began = self.cursor, time.perf_counter()
+            self.tick()
+            longest, ticks = max(longest, time.perf_counter() - began), ticks + 1
+        print(f"  {ticks} ticks, the longest {longest:.2f} s, the cursor {len(self.cursor or '') / 1024:.0f} KiB")
+
+
+def uuid(name: str) -> str:
+    return str(Lake.current().table(name).metadata.table_uuid)
+
+
+@contextmanager
+def measured(what: str) -> Iterator[None]:
+    queries = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal queries
+        queries += 1
+
+    engine = Lake.current().catalog.engine  # type: ignore[attr-defined]  # the embedded catalog is SQL
+    event.listen(engine, "before_cursor_execute", counted)
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", counted)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(f"{what}: {wall:.2f} s ({cpu:.2f} s CPU), {queries} catalog queries", flush=True)
+
+
+if __name__ == "__main__":
+    main()
