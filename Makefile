@@ -49,7 +49,7 @@ test: $(INSTALLED) ## every test but the soak tests
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)
-	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h $(HOST) -p $(PORT) $(ARGS)
+	$(DEMO_ENV) LAKEFEED_DAGSTER_URL=http://$(HOST):$(PORT) $(BIN)/dagster dev -w workspace.yaml -h $(HOST) -p $(PORT) $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, and that the definitions load
 	$(BIN)/ruff check .

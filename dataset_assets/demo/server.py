@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resources.reload import URL_VARIABLE
+
 ROOT = Path(__file__).parents[2]
 LOCATION = {"repositoryLocationName": "lakefeed", "repositoryName": "__repository__"}
 START_SECONDS = 90.0
@@ -118,7 +120,9 @@ def running(home: Path) -> Iterator[Server]:
     shutil.copy(ROOT / "dagster.yaml", instance)
     port, log = _free_port(), instance / "dagster.log"
     dagster = [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml")]
-    environment = {**os.environ, "LAKEFEED_HOME": str(home), "DAGSTER_HOME": str(instance)}
+    url = f"http://127.0.0.1:{port}"
+    homes = {"LAKEFEED_HOME": str(home), "DAGSTER_HOME": str(instance)}
+    environment = {**os.environ, **homes, URL_VARIABLE: url}
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["sh", "-c", GUARD, "sh", *dagster, "-h", "127.0.0.1", "-p", str(port)],
@@ -130,7 +134,7 @@ def running(home: Path) -> Iterator[Server]:
             start_new_session=True,
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", log, process.pid)
+        server = Server(url, log, process.pid)
         _wait_until_ready(server, process)
         yield server
     finally:

@@ -1,53 +1,31 @@
-"""Datasets as assets: declared or merely there, made anew, rolled back, gone; their checks; what routines may have."""
+"""Datasets as assets: declared or merely there, made anew, rolled back, gone; and their checks."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
 
 import pytest
-from dagster import (
-    AssetCheckSeverity,
-    AssetKey,
-    AssetMaterialization,
-    DagsterInstance,
-    DagsterRunStatus,
-    ExecuteInProcessResult,
-    RunRequest,
-    SensorResult,
-    build_sensor_context,
-)
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from dagster._core.test_utils import create_run_for_test
+from dagster import AssetCheckSeverity, DagsterInstance, build_sensor_context
 
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.definitions import Declared, definitions, in_catalog
-from dataset_assets.partitions import dataset_key, key_of, routine_key
-from dataset_assets.work import WORK_TAG
+from dataset_assets.partitions import dataset_key, key_of
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.checks import Custom, InRange, NotNull
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.routines import After, Appended, ByHand, Every, Routine, RoutineRun, history, run_versions
+from lakefeed.routines import Routine
 from resources.catalog import CatalogResource
 from resources.reload import URL_VARIABLE, ReloadResource, reload_location
-from sensors.routines import routines_sensor
 from sensors.versions import versions_sensor
+from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
 PHOTOS = dataset_key("photos")
-
-
-def same(rows: Dataset) -> Dataset:
-    return rows
-
-
-COPY = Routine("copy", same, "photos", "copies")
+COPY = Routine("copy", lambda rows: rows, "photos", "copies")
 CHECKS = DatasetSpec("photos", checks=[NotNull("x"), InRange("x", 0, 100, blocking=False)])
 
 
@@ -55,88 +33,6 @@ CHECKS = DatasetSpec("photos", checks=[NotNull("x"), InRange("x", 0, 100, blocki
 def instance() -> Iterator[DagsterInstance]:
     with DagsterInstance.ephemeral() as fresh:
         yield fresh
-
-
-def write(*values: int | None, to: str = "photos") -> None:
-    rows = Dataset.from_dict({"x": list(values)})
-    if Dataset.exists(to):
-        rows.append_to(to)
-    else:
-        rows.save(to)
-
-
-class Dagster:
-    """The sensors and the runs they ask for, in this process: what the daemon does."""
-
-    def __init__(
-        self, instance: DagsterInstance, *everything: Declared, resources: dict[str, Any] | None = None
-    ) -> None:
-        self.instance = instance
-        self.everything, self.resources = everything, resources
-        self.cursors: dict[str, str | None] = {}
-        self.asked: list[RunRequest] = []
-
-    def tick(self, which: str) -> list[RunRequest]:
-        found = in_catalog()
-        routines = [each for each in self.everything if isinstance(each, Routine)]
-        names = {*found, "photos", "copies"}
-        sensor = routines_sensor(routines) if which == "routines" else versions_sensor(sorted(names), found)
-        with build_sensor_context(
-            self.instance, definitions=self.definitions(), cursor=self.cursors.get(which)
-        ) as context:
-            given = {"catalog": CatalogResource(), "reload": ReloadResource()}
-            result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
-        assert isinstance(result, SensorResult)
-        self.cursors[which] = result.cursor
-        for request in result.dynamic_partitions_requests or []:
-            if type(request).__name__.startswith("Delete"):
-                for key in request.partition_keys:
-                    self.instance.delete_dynamic_partition(request.partitions_def_name, key)
-            else:
-                self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-        self.asked += result.run_requests or []
-        return list(result.run_requests or [])
-
-    def work(self, success: bool = True) -> None:
-        """Ticks and runs until nothing is asked for."""
-        for _ in range(50):
-            asked = [*self.tick("versions"), *self.tick("routines")]
-            if not asked:
-                return
-            for request in asked:
-                done = self.run(request)
-                assert done.success or not success
-        raise AssertionError("it never comes to rest")
-
-    def run(self, request: RunRequest) -> ExecuteInProcessResult:
-        job = self.definitions().resolve_implicit_global_asset_job_def()
-        return job.execute_in_process(
-            instance=self.instance,
-            asset_selection=list(request.asset_selection or []),
-            tags=dict(request.tags),
-            raise_on_error=False,
-        )
-
-    def by_hand(self, key: AssetKey, *versions: int) -> ExecuteInProcessResult:
-        ends = {
-            ASSET_PARTITION_RANGE_START_TAG: key_of(versions[0]),
-            ASSET_PARTITION_RANGE_END_TAG: key_of(versions[-1]),
-        }
-        return self.run(RunRequest(asset_selection=[key], tags=ends))
-
-    def definitions(self) -> Any:
-        return definitions(self.everything, in_catalog(), self.resources)
-
-    def reported(self, key: AssetKey) -> dict[str | None, dict[str, Any]]:
-        found = reversed(self.instance.fetch_materializations(key, limit=100).records)
-        return {
-            record.partition_key: {name: value.value for name, value in record.asset_materialization.metadata.items()}
-            for record in found
-            if record.asset_materialization
-        }
-
-    def partitions(self, name: str = "photos") -> Sequence[str]:
-        return self.instance.get_dynamic_partitions(f"{name}_versions")
 
 
 # ------------------------------------------------------------------ found, made anew, rolled back, gone
@@ -317,179 +213,3 @@ def test_checks_are_asset_checks_that_block_or_warn(instance: DagsterInstance) -
 def test_two_checks_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="'readable'"):
         DatasetSpec("photos", checks=[Custom("readable", lambda rows: True)])
-
-
-# ------------------------------------------------------------------ routines
-
-
-def test_failed_versions_are_kept_from_routines_that_want_checked_ones(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, CHECKS, replace(COPY, only_checked=True))
-    write(1)
-    assert dagster.tick("routines") == [], "not checked yet"
-    write(None)
-    write(300)  # only a warning
-    dagster.work()
-    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 300]
-    [left_out] = [facts["left_out"] for facts in dagster.reported(routine_key("copy")).values() if "left_out" in facts]
-    assert left_out == "left out: a check failed"
-
-
-def test_a_big_append_is_several_runs(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, max_rows_per_run=2))
-    write(1, 2, 3, 4, 5)
-    dagster.work()
-    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2, 3, 4, 5]
-    runs = [each for each in dagster.asked if each.asset_selection == [routine_key("copy")]]
-    assert len(runs) == 3
-    facts = dagster.reported(routine_key("copy"))
-    assert {key: (each["rows_in"], each["output"]) for key, each in facts.items()} == {
-        "v1": (5, "copies v1, copies v2, copies v3")
-    }
-
-
-def test_several_sources_are_one_routine(instance: DagsterInstance) -> None:
-    def both(photos: Dataset, words: Dataset) -> Dataset:
-        return Dataset.from_dict({"n": [photos.count() + words.count()]})
-
-    dagster = Dagster(instance, Routine("both", both, ("photos", "words"), "counts"))
-    write(1, 2)
-    dagster.work()
-    assert not Dataset.exists("counts")
-    write(3, to="words")
-    dagster.work()
-    write(4)
-    dagster.work()
-    assert Dataset("counts").to_arrow()["n"].to_pylist() == [3, 1]
-    assert dagster.reported(routine_key("both"))[None]["also_read"] == "words up to v1"
-
-
-def test_resources_reach_the_function(instance: DagsterInstance) -> None:
-    def scaled(rows: Dataset, run: RoutineRun) -> Dataset:
-        return rows.with_column("y", f"x * {run.resources['factor']}")
-
-    dagster = Dagster(instance, replace(COPY, fn=scaled, resources=("factor",)), resources={"factor": 3})
-    write(2)
-    dagster.work()
-    assert Dataset("copies").to_arrow()["y"].to_pylist() == [6]
-
-
-def test_settings_reach_dagster(instance: DagsterInstance) -> None:
-    routine = replace(COPY, timeout=90, pool="gpu", tags={"kind": "heavy"}, owners=("team:vision",))
-    dagster = Dagster(instance, routine)
-    write(1)
-    [request] = dagster.tick("routines")
-    assert request.tags["dagster/max_runtime"] == "90"
-    node = dagster.definitions().get_repository_def().asset_graph.get(routine_key("copy"))
-    assert (node.pools, node.owners, node.tags["kind"]) == ({"gpu"}, ("team:vision",), "heavy")
-
-
-def test_a_failed_run_waits_before_it_is_tried_again(
-    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(rows: Dataset) -> Dataset:
-        raise ValueError("broken")
-
-    dagster = Dagster(instance, replace(COPY, fn=broken, retries=1, backoff=1000))
-    write(1)
-    [request] = dagster.tick("routines")
-    assert not dagster.run(request).success
-    assert dagster.tick("routines") == []
-    began = time.time()
-    monkeypatch.setattr("sensors.runs.time.time", lambda: began + 1001)
-    [request] = dagster.tick("routines")
-    dagster.run(request)
-    monkeypatch.setattr("sensors.runs.time.time", lambda: began + 100_000)
-    assert dagster.tick("routines") == [], "given up until there is more"
-
-
-def test_a_failure_blocks_no_other_routine_and_may_start_one(instance: DagsterInstance) -> None:
-    def picky(rows: Dataset) -> Dataset:
-        if rows.filter("x == 13").count():
-            raise ValueError("unlucky")
-        return rows
-
-    alarm = Routine("alarm", same, "photos", "alarms", when=After("picky", "failure"))
-    following = Routine("following", same, "photos", "followed", when=After("picky"))
-    dagster = Dagster(instance, Routine("picky", picky, "photos", "picked", retries=0), COPY, alarm, following)
-    for value in (1, 13, 3):
-        write(value)
-    dagster.work(success=False)
-    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 13, 3]
-    assert Dataset("picked").to_arrow()["x"].to_pylist() == [1]
-    assert Dataset("followed").to_arrow()["x"].to_pylist() == [1]
-    assert set(Dataset("alarms").to_arrow()["x"].to_pylist()) <= {1, 13, 3}
-    assert 13 in Dataset("alarms").to_arrow()["x"].to_pylist()
-
-
-def test_a_routine_by_hand_reads_the_versions_it_is_given(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, when=ByHand()))
-    for value in range(1, 5):
-        write(value)
-    dagster.work()
-    assert not Dataset.exists("copies")
-    assert dagster.by_hand(routine_key("copy"), 2, 3).success
-    assert Dataset("copies").to_arrow()["x"].to_pylist() == [2, 3]
-
-
-def test_a_clock_wakes_a_settled_routine(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, when=Every(0.5)))
-    write(1)
-    for _ in range(200):
-        if dagster.tick("routines"):
-            break
-        time.sleep(0.05)
-    assert dagster.asked
-
-
-def test_routines_in_a_circle_load_and_come_to_rest(instance: DagsterInstance) -> None:
-    ping = Routine("ping", same, "photos", "copies", max_depth=2)
-    pong = Routine("pong", same, "copies", "photos", max_depth=2)
-    dagster = Dagster(instance, ping, pong)
-    write(1)
-    dagster.work()
-    assert Dataset("photos").count() <= 3
-    node = dagster.definitions().get_repository_def().asset_graph.get(routine_key("ping"))
-    assert "Feeds itself" in (node.description or "")
-
-
-def test_waiting_rows_are_put_together(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, when=Appended(min_rows=3)))
-    for value in (1, 2):
-        write(value)
-    dagster.work()
-    assert not Dataset.exists("copies")
-    write(3)
-    dagster.work()
-    assert [each.rows_in for each in history(COPY)] == [3]
-    assert {facts["rows_in"] for facts in dagster.reported(routine_key("copy")).values()} == {3}
-
-
-# ------------------------------------------------------------------ backfills
-
-
-def test_a_backfill_of_what_is_done_repeats_nothing(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, COPY)
-    for value in range(4):
-        write(value)
-    list(run_versions(COPY))
-    dagster.work()
-    assert dagster.by_hand(routine_key("copy"), 1, 4).success
-    assert Dataset("copies").to_arrow()["x"].to_pylist() == [0, 1, 2, 3]
-
-
-def test_a_run_by_hand_is_not_taken_for_one_of_the_sensor(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, max_rows_per_run=1))
-    write(1, 2, 3)
-    dagster.tick("versions")
-    dagster.by_hand(routine_key("copy"), 1, 1)
-    assert Dataset("copies").count() == 3, "all of what was asked for, part by part"
-
-
-def test_an_asset_with_a_run_under_way_is_left_alone(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, COPY)
-    write(1)
-    tags = {WORK_TAG: routine_key("copy").to_user_string()}
-    create_run_for_test(instance, status=DagsterRunStatus.STARTING, tags=tags)
-    assert dagster.tick("routines") == []
-    instance.report_runless_asset_event(AssetMaterialization(PHOTOS, partition="v1"))
-    assert dagster.tick("routines") == []

@@ -37,6 +37,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.5)
 
 
+STRAY = """
+from lakefeed import Dataset
+Dataset.from_dict({"x": [1, 2]}).save("stray")
+"""
+
+
 def materialized(server: Server) -> list[int]:
     shown = server.partitions(*ASSETS)
     return [shown["/".join(key)]["numMaterialized"] for key in ASSETS]
@@ -53,3 +59,14 @@ def test_what_another_process_writes_is_seen_profiled_and_worked_on(home: Path, 
     digits, features = (Dataset(name).to_arrow()["id"].to_pylist() for name in ("digits", "digits_features"))
     assert features == digits
     assert len(digits) == 1198
+
+
+def test_a_dataset_that_nobody_declared_appears_within_a_minute(home: Path) -> None:
+    with running(home) as server:
+        assert server.partitions(["datasets", "stray"]) == {}
+        subprocess.run([sys.executable, "-c", STRAY], cwd=ROOT, check=True)
+        written = time.monotonic()
+        wait_for(lambda: "datasets/stray" in server.partitions(["datasets", "stray"]), 60)
+        appeared = time.monotonic() - written
+        wait_for(lambda: server.partitions(["datasets", "stray"])["datasets/stray"]["numMaterialized"] == 1)
+        assert appeared < 60

@@ -1,0 +1,107 @@
+"""The sensors and the runs that they ask for, in this process and one after the other: what Dagster's daemon does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DeleteDynamicPartitionsRequest,
+    ExecuteInProcessResult,
+    RunRequest,
+    SensorResult,
+    build_sensor_context,
+)
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from dataset_assets.definitions import Declared, definitions, in_catalog
+from dataset_assets.partitions import key_of
+from lakefeed import Dataset
+from lakefeed.routines import Routine
+from resources.catalog import CatalogResource
+from resources.reload import ReloadResource
+from sensors.routines import routines_sensor
+from sensors.versions import versions_sensor
+
+
+def write(*values: int | None, to: str = "photos") -> None:
+    rows = Dataset.from_dict({"x": list(values)})
+    if Dataset.exists(to):
+        rows.append_to(to)
+    else:
+        rows.save(to)
+
+
+class Dagster:
+    """The sensors and the runs they ask for, in this process: what the daemon does."""
+
+    def __init__(
+        self, instance: DagsterInstance, *everything: Declared, resources: dict[str, Any] | None = None
+    ) -> None:
+        self.instance = instance
+        self.everything, self.resources = everything, resources
+        self.cursors: dict[str, str | None] = {}
+        self.asked: list[RunRequest] = []
+
+    def tick(self, which: str, found: Sequence[str] | None = None) -> list[RunRequest]:
+        """What a sensor asks for; ``found``: the datasets in the catalog when the definitions were loaded."""
+        found = in_catalog() if found is None else found
+        routines = [each for each in self.everything if isinstance(each, Routine)]
+        names = {*found, "photos", "copies"}
+        sensor = routines_sensor(routines) if which == "routines" else versions_sensor(sorted(names), found)
+        with build_sensor_context(self.instance, cursor=self.cursors.get(which)) as context:
+            given = {"catalog": CatalogResource(), "reload": ReloadResource()}
+            result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
+        assert isinstance(result, SensorResult)
+        self.cursors[which] = result.cursor
+        for request in result.dynamic_partitions_requests or []:
+            if isinstance(request, DeleteDynamicPartitionsRequest):
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(request.partitions_def_name, key)
+            else:
+                self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        self.asked += result.run_requests or []
+        return list(result.run_requests or [])
+
+    def work(self, success: bool = True) -> None:
+        """Ticks and runs until nothing is asked for."""
+        for _ in range(50):
+            asked = [*self.tick("versions"), *self.tick("routines")]
+            if not asked:
+                return
+            for request in asked:
+                done = self.run(request)
+                assert done.success or not success
+        raise AssertionError("it never comes to rest")
+
+    def run(self, request: RunRequest) -> ExecuteInProcessResult:
+        job = self.definitions().resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance,
+            asset_selection=list(request.asset_selection or []),
+            tags=dict(request.tags),
+            raise_on_error=False,
+        )
+
+    def by_hand(self, key: AssetKey, *versions: int) -> ExecuteInProcessResult:
+        ends = {
+            ASSET_PARTITION_RANGE_START_TAG: key_of(versions[0]),
+            ASSET_PARTITION_RANGE_END_TAG: key_of(versions[-1]),
+        }
+        return self.run(RunRequest(asset_selection=[key], tags=ends))
+
+    def definitions(self) -> Any:
+        return definitions(self.everything, in_catalog(), self.resources)
+
+    def reported(self, key: AssetKey) -> dict[str | None, dict[str, Any]]:
+        found = reversed(self.instance.fetch_materializations(key, limit=100).records)
+        return {
+            record.partition_key: {name: value.value for name, value in record.asset_materialization.metadata.items()}
+            for record in found
+            if record.asset_materialization
+        }
+
+    def partitions(self, name: str = "photos") -> Sequence[str]:
+        return self.instance.get_dynamic_partitions(f"{name}_versions")
