@@ -40,6 +40,14 @@ LAUNCH = """
 mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
 """
+BACKFILL = """
+mutation Backfill($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+BACKFILL_STATUS = """
+query Status($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  __typename ... on PartitionBackfill { status } } }
+"""
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
 UNFINISHED = """
 { runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}) {
@@ -82,6 +90,19 @@ class Server:
             raise DagsterError(f"job {job} cannot be launched: {found.get('message', found['__typename'])}")
         run_id: str = found["run"]["runId"]
         return run_id
+
+    def backfill(self, asset: list[str], partitions: list[str]) -> str:
+        """The id of a backfill of some partitions of an asset; its runs go in the order of the partitions."""
+        params = {"assetSelection": [{"path": asset}], "partitionNames": partitions}
+        found = self.query(BACKFILL, params=params)["launchPartitionBackfill"]
+        if found["__typename"] != "LaunchBackfillSuccess":
+            raise DagsterError(f"no backfill of {asset}: {found.get('message', found['__typename'])}")
+        backfill: str = found["backfillId"]
+        return backfill
+
+    def backfill_status(self, backfill: str) -> str:
+        """The status of a backfill, such as COMPLETED_SUCCESS."""
+        return str(self.query(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"].get("status", "UNKNOWN"))
 
     def status(self, run_id: str) -> str:
         """The status of a run, such as SUCCESS."""

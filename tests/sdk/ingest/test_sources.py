@@ -109,6 +109,7 @@ def test_the_links_of_a_web_page(web: Web) -> None:
 
 @pytest.fixture
 def web() -> Iterator[Web]:
+    pytest.importorskip("aiohttp")
     with serving() as found:
         yield found
     fsspec.filesystem("http").clear_instance_cache()

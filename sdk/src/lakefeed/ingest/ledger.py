@@ -46,7 +46,7 @@ def read(pointer: str | None) -> tuple[Landed, ...]:
 
 @contextmanager
 def recorded(files: Sequence[Landed]) -> Iterator[str]:
-    """The fence's value that points at a ledger of these files; the block commits it, and the blob is kept meanwhile."""
+    """The fence's value that points at a ledger of these files, which is kept while the block commits it."""
     with Lake.current().blobs.saving() as saving:
         blob = saving.put_alone(io.BytesIO(_to_parquet(files)))
         saving.flush()
