@@ -174,6 +174,12 @@ def test_a_query_that_cannot_be_asked(database: Database) -> None:
     assert not Dataset.exists("numbers")
 
 
+def test_a_query_may_hold_colons(database: Database) -> None:
+    database.add((1, 1, "a:b"), (2, 2, "c"))
+    taken(database.source(query="SELECT id, x, 'k:v' AS day FROM events WHERE day = 'a:b'"))
+    assert Dataset("numbers").to_arrow()["day"].to_pylist() == ["k:v"]
+
+
 def test_rows_that_do_not_fit_the_schema_are_refused(database: Database) -> None:
     database.add((1, 1, "a"))
     with pytest.raises(TypeMismatchError):

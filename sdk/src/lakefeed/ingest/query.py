@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CHUNK_ROWS = 4_096
+MOST_DIGITS = 38
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class QuerySource:
         query: a SELECT without ORDER BY.
         watermark: a column of it that is never null and only grows: a serial number, the time of the last change. Rows
             that appear later with a value that was passed already are not seen.
-        lag: for times: seconds by which it stays behind now, for transactions that commit late.
+        lag: for times (in UTC): seconds by which it stays behind now, for transactions that commit late.
         schema: of the rows; None: that of the dataset, or, when it is made, of the first rows.
         max_rows: about so many in one commit; rows of one watermark stay together.
         column_types: of the dataset, when it is made.
@@ -103,7 +105,7 @@ class QuerySource:
         bounds = [f"{column} > :begin"] * (begin is not None) + [f"{column} <= :latest"] * (limit is not None)
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
         # The last of the next max_rows values; whoever shares it comes along.
-        some = f"SELECT {column} AS w FROM ({self.query}) q{where} ORDER BY 1 LIMIT {self.max_rows}"
+        some = f"SELECT {column} AS w FROM ({self._escaped}) q{where} ORDER BY 1 LIMIT {self.max_rows}"
         given = ({"begin": begin} if begin is not None else {}) | ({"latest": limit} if limit is not None else {})
         with self._connected() as connection:
             return connection.execute(text(f"SELECT max(w) FROM ({some}) p"), given).scalar()
@@ -118,7 +120,7 @@ class QuerySource:
 
         column = self._quoted()
         after = f" AND {column} > :begin" if begin is not None else ""
-        statement = f"SELECT * FROM ({self.query}) q WHERE {column} <= :end{after} ORDER BY {column}"
+        statement = f"SELECT * FROM ({self._escaped}) q WHERE {column} <= :end{after} ORDER BY {column}"
         given = {"end": end} | ({"begin": begin} if begin is not None else {})
         with self._connected() as connection:
             result = connection.execution_options(stream_results=True).execute(text(statement), given)
@@ -138,6 +140,11 @@ class QuerySource:
 
     def _limit(self) -> Any:
         return dt.datetime.now(dt.UTC).replace(tzinfo=None) - dt.timedelta(seconds=self.lag) if self.lag else None
+
+    @property
+    def _escaped(self) -> str:
+        """The query with colons that are no parameters of ours, as in a JSON text."""
+        return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", self.query)
 
     def _quoted(self) -> str:
         return '"' + self.watermark.replace('"', '""') + '"'
@@ -160,13 +167,21 @@ def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) 
     columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
     try:
         if schema is None:
-            return pa.RecordBatch.from_pydict(columns)
+            inferred = pa.RecordBatch.from_pydict(columns).schema
+            schema = pa.schema([field.with_type(_roomy(field.type)) for field in inferred])
         wanted = pa.schema(
             [schema.field(name) if name in schema.names else pa.field(name, pa.null()) for name in names]
         )
         return pa.RecordBatch.from_pydict(columns, schema=wanted)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise TypeMismatchError(f"rows of the query do not fit {schema}: {error}; give the source a schema") from error
+
+
+def _roomy(kind: pa.DataType) -> pa.DataType:
+    """What the first rows show of a type, with room for those that follow; a column without a value may hold text."""
+    if pa.types.is_decimal(kind):
+        return pa.decimal128(MOST_DIGITS, kind.scale)
+    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _text(value: Any) -> str:
