@@ -56,10 +56,9 @@ def test_what_another_process_writes_is_seen_profiled_and_worked_on(home: Path, 
         wait_for(lambda: materialized(server) == [1, 1, 1])
         write_from_another_process(tmp_path / "delivery-2" / "labels.csv", "append")
         wait_for(lambda: materialized(server) == [2, 2, 2])
-        for asset in (["datasets", "digits"], ["routines", "digits_features"]):
-            again = server.backfill(asset, ["v1", "v2"])
-            wait_for(lambda again=again: server.backfill_status(again).startswith("COMPLETED"))
-            assert server.backfill_status(again) == "COMPLETED_SUCCESS"
+        again = [server.backfill(asset, ["v1", "v2"]) for asset in ASSETS[:2]]
+        wait_for(lambda: all(server.backfill_status(each).startswith("COMPLETED") for each in again))
+        assert {server.backfill_status(each) for each in again} == {"COMPLETED_SUCCESS"}
     digits, features = (Dataset(name).to_arrow()["id"].to_pylist() for name in ("digits", "digits_features"))
     assert features == digits
     assert len(digits) == 1198
