@@ -188,7 +188,7 @@ from lakefeed.media import MEDIA, File, MediaType
 from lakefeed.media.probes import Probes
 from tests.sdk.media import misbehaving
 MEDIA["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=misbehaving.probe)
-with Probes(workers=1) as probes:
+with Probes(workers=1, timeout=5) as probes:
     print(int(probes.submit("odd", [b"process"]).result()[0]["length"]), flush=True)
     probes.submit("odd", [b"hang"]).result()
 """
