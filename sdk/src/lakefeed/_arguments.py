@@ -575,7 +575,8 @@ def torch_loader(
     whole(options["num_workers"], "num_workers")
     whole(prefetch_batches, "prefetch_batches")
     with _torch("to_torch"):
-        from lakefeed.loaders.torch import Batching, TorchLoader
+        from lakefeed.loaders.torch import TorchLoader
+    from lakefeed.loaders.batching import Batching
     from lakefeed.loaders.epochs import Epochs
     from lakefeed.loaders.world import World
 

@@ -9,13 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lakefeed.errors import TypeMismatchError  # noqa: E402
-from lakefeed.loaders.collate import Columns, cuts_lightly, tensors  # noqa: E402
+from lakefeed.errors import InvalidArgumentError, TypeMismatchError  # noqa: E402
+from lakefeed.loaders.collate import Columns, Ragged, check_ragged, tensors  # noqa: E402
 
 
-def column(values: Any, kind: pa.DataType | None = None, *, copy: bool = False) -> Any:
+def column(
+    values: Any, kind: pa.DataType | None = None, *, copy: bool = False, ragged: Ragged = "jagged"
+) -> Any:
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
-    return tensors(pa.record_batch({"c": array}), copy=copy)["c"]
+    return tensors(pa.record_batch({"c": array}), copy=copy, ragged=ragged)["c"]
 
 
 NUMBERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
@@ -115,8 +117,53 @@ def test_vectors_of_no_elements_and_of_booleans() -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int16()), pa.large_list(pa.int16())], ids=str)
-def test_lists_of_varying_length_are_lists_of_tensors(kind: pa.DataType) -> None:
-    found = column(pa.array([[9], [1, 2], [], None, [3]], kind)[1:])
+def test_lists_of_varying_length_are_jagged(kind: pa.DataType) -> None:
+    found = column(pa.array([[9], [1, 2], [], [3]], kind)[1:])
+    assert found.layout == torch.jagged
+    assert found.dtype == torch.int16
+    assert [row.tolist() for row in found.unbind()] == [[1, 2], [], [3]]
+    assert column(pa.array([], kind)).shape[0] == 0
+
+
+def test_a_null_list_is_an_error_where_no_tensor_has_it() -> None:
+    values = pa.array([[1], None])
+    for ragged in ("jagged", "pad"):
+        with pytest.raises(TypeMismatchError, match='null lists.*take ragged="list"'):
+            column(values, ragged=ragged)
+    assert column(values, ragged="list")[1] is None
+
+
+def test_padding_comes_with_lengths() -> None:
+    batch = tensors(pa.record_batch({"c": pa.array([[1, 2], [], [3, 4, 5]])}), copy=False, ragged="pad")
+    assert batch["c"].tolist() == [[1, 2, 0], [0, 0, 0], [3, 4, 5]]
+    assert batch["c_lengths"].tolist() == [2, 0, 3]
+    assert column([[1.5, None], [2.5]], pa.list_(pa.float32()), ragged="pad").isnan().tolist() == [
+        [False, True],
+        [False, False],
+    ]
+
+
+@pytest.mark.parametrize("ragged", ["jagged", "pad", "list"])
+def test_lists_of_vectors(ragged: Ragged) -> None:
+    found = column([[[1, 2]], [], [[3, 4], [5, 6]]], pa.list_(pa.list_(pa.float32(), 2)), ragged=ragged)
+    if ragged == "pad":
+        assert found.tolist() == [[[1, 2], [0, 0]], [[0, 0], [0, 0]], [[3, 4], [5, 6]]]
+    else:
+        assert [row.tolist() for row in found] == [[[1, 2]], [], [[3, 4], [5, 6]]]
+
+
+def test_forms_of_lists_are_checked() -> None:
+    schema = pa.schema({"c": pa.list_(pa.int8()), "c_lengths": pa.int8()})
+    with pytest.raises(InvalidArgumentError, match="the forms are 'jagged', 'pad', 'list'"):
+        check_ragged("dense", schema)
+    with pytest.raises(InvalidArgumentError, match="lengths of rows into 'c_lengths'"):
+        check_ragged("pad", schema)
+    check_ragged("jagged", schema)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int16()), pa.large_list(pa.int16())], ids=str)
+def test_lists_of_varying_length_as_lists_of_tensors(kind: pa.DataType) -> None:
+    found = column(pa.array([[9], [1, 2], [], None, [3]], kind)[1:], ragged="list")
     assert [None if row is None else row.tolist() for row in found] == [[1, 2], [], None, [3]]
     assert {row.dtype for row in found if row is not None} == {torch.int16}
 
@@ -183,36 +230,47 @@ MANY = {
 
 
 def shown(batch: dict[str, Any]) -> str:
-    return repr({name: (getattr(made, "dtype", None), made) for name, made in batch.items()})
+    def plain(made: Any) -> Any:
+        return list(made.unbind()) if isinstance(made, torch.Tensor) and made.is_nested else made
+
+    return repr({name: (getattr(made, "dtype", None), plain(made)) for name, made in batch.items()})
 
 
+@pytest.mark.parametrize("ragged", ["jagged", "pad", "list"])
 @pytest.mark.parametrize("copy", [False, True])
-def test_batches_cut_from_columns_are_what_tensors_gives(copy: bool) -> None:
-    rows = pa.record_batch(MANY)
-    columns = Columns(rows, copy=copy)
-    for start in range(4):
-        for stop in range(start + 1, 5):
-            assert shown(columns.batch(start, stop)) == shown(tensors(rows.slice(start, stop - start), copy=copy))
+def test_batches_cut_from_columns_are_what_tensors_gives(copy: bool, ragged: Ragged) -> None:
+    rows = pa.record_batch(MANY if ragged == "list" else MANY | {"ragged": pa.array([[1], [], [2, 3], [4]])})
+    columns = Columns(rows, copy=copy, ragged=ragged)
+    for ranges in ([(0, 4)], [(0, 1), (1, 3), (3, 4)], [(1, 2), (3, 4)], [(2, 4)], []):
+        expected = [tensors(rows.slice(low, high - low), copy=copy, ragged=ragged) for low, high in ranges]
+        assert [shown(batch) for batch in columns.batches(ranges)] == [shown(batch) for batch in expected]
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.int64(), 2)], ids=str)
 def test_an_error_over_null_waits_for_its_batch(kind: pa.DataType) -> None:
     values = [1, 2, None] if kind == pa.int64() else [[1, 2], [3, 4], [5, None]]
     columns = Columns(pa.record_batch({"c": pa.array(values, kind)}), copy=False)
-    assert len(columns.batch(0, 2)["c"]) == 2
+    batches = columns.batches([(0, 2), (2, 3)])
+    assert len(next(batches)["c"]) == 2
     with pytest.raises(TypeMismatchError):
-        columns.batch(2, 3)
+        next(batches)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_rows_without_columns_are_empty_batches(copy: bool) -> None:
+    rows = pa.record_batch({"x": [1, 2, 3]}).select([])
+    assert list(Columns(rows, copy=copy).batches([(0, 2), (2, 3)])) == [{}, {}]
+
+
+def test_jagged_batches_share_memory() -> None:
+    array = pa.array([[1, 2], [3], [4, 5]])
+    first, second = Columns(pa.record_batch({"c": array}), copy=False).batches([(0, 1), (1, 3)])
+    assert second["c"].values().data_ptr() - first["c"].values().data_ptr() == 16
 
 
 def test_batches_cut_from_lent_columns_are_copies() -> None:
     rows = pa.record_batch({"x": pa.array([1, 2, 3]), "v": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.int8(), 2))})
     before = rows.to_pydict()
-    for made in Columns(rows, copy=True).batch(0, 2).values():
+    for made in next(Columns(rows, copy=True).batches([(0, 2)])).values():
         made.fill_(9)
     assert rows.to_pydict() == before
-
-
-def test_only_columns_of_numbers_cut_lightly() -> None:
-    assert cuts_lightly(pa.schema({"x": pa.int8(), "v": pa.list_(pa.list_(pa.float32(), 2), 3), "day": pa.date32()}))
-    assert not cuts_lightly(pa.schema({"x": pa.int8(), "text": pa.string()}))
-    assert not cuts_lightly(pa.schema({"ragged": pa.list_(pa.int8())}))

@@ -4,61 +4,152 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 
 - integers and floats: a tensor of that dtype, not copied where the memory is the batch's own;
 - booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
-- fixed-size lists of those: a tensor with one more dimension; lists of varying length: a list of tensors;
+- fixed-size lists of those: a tensor with one more dimension;
+- lists of varying length of those: as `Ragged` says, one nested tensor of layout ``torch.jagged`` by default;
 - text, bytes, structs and everything else: a Python list;
-- nulls: NaN in float columns (a null vector is all NaN), None in lists; in integer, boolean and temporal columns an
-  error, since every number that could stand for null is also a value.
+- nulls: NaN in float columns (a null vector is all NaN), None in Python lists; anywhere else an error, since every
+  number (or length) that could stand for null is also a value.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from lakefeed.errors import TypeMismatchError
+from lakefeed.errors import InvalidArgumentError, TypeMismatchError, listed
+
+Ragged: TypeAlias = Literal["jagged", "pad", "list"]
+"""What lists of varying length become.
+
+- "jagged": one ``torch.nested`` tensor (``values()`` and ``offsets()`` share the memory of the rows);
+- "pad": a tensor as wide as the longest row, zeros at its end, and besides the column ``x`` an int64 tensor
+  ``x_lengths``: ``torch.arange(x.shape[1]) < x_lengths[:, None]`` is the mask of what is there;
+- "list": a Python list of tensors.
+"""
+RAGGED: tuple[Ragged, ...] = get_args(Ragged)
+LENGTHS = "_lengths"
 
 
-def tensors(batch: pa.RecordBatch, *, copy: bool) -> dict[str, Any]:
+def check_ragged(ragged: Any, schema: pa.Schema) -> None:
+    """Whether batches of these columns can be made.
+
+    Raises:
+        InvalidArgumentError: there is no such form, or the name for the lengths is taken.
+    """
+    if ragged not in RAGGED:
+        raise InvalidArgumentError(f"ragged={ragged!r}: the forms are {listed(RAGGED)}")
+    made = [f"{field.name}{LENGTHS}" for field in schema if ragged == "pad" and _is_ragged(field.type)]
+    taken = [name for name in made if name in schema.names]
+    if taken:
+        raise InvalidArgumentError(
+            f'ragged="pad" puts the lengths of rows into {listed(taken)}, but there is a column of that name; rename it'
+        )
+
+
+def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> dict[str, Any]:
     """The columns as tensors (shape ``[rows, …]``) or lists.
 
     ``copy``: the batch's memory belongs to somebody else, so a tensor that a caller may write to must not share it.
 
     Raises:
-        TypeMismatchError: null in an integer, boolean or temporal column.
+        TypeMismatchError: null where no tensor can have it.
     """
-    return {name: _column(name, column, copy) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    found: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        made = _column(name, column, copy, ragged)
+        if isinstance(made, _Padded):
+            found[name], found[f"{name}{LENGTHS}"] = made.values, made.lengths
+        else:
+            found[name] = made
+    return found
 
 
 class Columns:
     """Rows of which batches are cut: what can be is made a tensor once, for all of them, as a batch is mostly overhead.
 
-    ``copy`` as in `tensors`.
+    ``copy`` and ``ragged`` as in `tensors`.
     """
 
-    def __init__(self, rows: pa.RecordBatch, *, copy: bool) -> None:
+    def __init__(self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> None:
+        self._rows = rows
         self._copy = copy
-        self._columns = [
-            (name, column, _column(name, column, False) if _whole(column) else None)
+        self._ragged = ragged
+        self._tensors = {
+            name: _column(name, column, False, ragged)
             for name, column in zip(rows.schema.names, rows.columns, strict=True)
-        ]
+            if _whole(column)
+        }
+        self._jagged = {
+            name: _Jagged(name, column)
+            for name, column in zip(rows.schema.names, rows.columns, strict=True)
+            if ragged == "jagged" and not copy and _is_ragged(column.type) and not _holds_null(column)
+        }
+        rest = [name for name in rows.schema.names if name not in self._tensors and name not in self._jagged]
+        self._rest = rows.select(rest) if rest else None
 
-    def batch(self, start: int, stop: int) -> dict[str, Any]:
-        """The rows ``[start, stop)``, as `tensors` gives them."""
-        made = {}
-        for name, column, tensor in self._columns:
-            if tensor is None:
-                made[name] = _column(name, column.slice(start, stop - start), self._copy)
-            else:
-                made[name] = tensor[start:stop].clone() if self._copy else tensor[start:stop]
-        return made
+    def batches(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+        """For each range of rows (ascending, apart) the batch, as `tensors` gives it."""
+        if not ranges:
+            return
+        sizes, kept = _pieces(ranges, self._rows.num_rows)
+        names = list(self._tensors)
+        views = zip(*(tensor.split(sizes)[kept] for tensor in self._tensors.values()), strict=True)
+        if names and self._rest is None and not self._jagged and not self._copy:
+            yield from (dict(zip(names, batch, strict=True)) for batch in views)
+            return
+        order = self._rows.schema.names
+        for start, stop in ranges:
+            made = dict(zip(names, next(views, ()), strict=True))
+            if self._copy:
+                made = {name: tensor.clone() for name, tensor in made.items()}
+            made.update((name, jagged.cut(start, stop)) for name, jagged in self._jagged.items())
+            if self._rest is not None:
+                made.update(tensors(self._rest.slice(start, stop - start), copy=self._copy, ragged=self._ragged))
+            yield _in_order(made, order)
 
 
-def cuts_lightly(schema: pa.Schema) -> bool:
-    """Whether batches of `Columns` are slices of tensors only."""
-    return all(_numeric(_leaf(kind)) for kind in schema.types)
+def _pieces(ranges: Sequence[tuple[int, int]], rows: int) -> tuple[list[int], slice]:
+    """Sizes to split rows into, and which of the pieces are the ranges: all of them, or (with gaps) every second."""
+    place, sizes = 0, []
+    for start, stop in ranges:
+        sizes += [start - place, stop - start]
+        place = stop
+    sizes.append(rows - place)
+    return sizes, slice(1, None, 2)
+
+
+def _in_order(made: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for name in order:
+        found[name] = made[name]
+        if f"{name}{LENGTHS}" in made:
+            found[f"{name}{LENGTHS}"] = made[f"{name}{LENGTHS}"]
+    return found
+
+
+class _Jagged:
+    """A column of lists without nulls, of which nested tensors are cut without a copy."""
+
+    def __init__(self, name: str, column: Any) -> None:
+        self._offsets = torch.from_numpy(_offsets(column))
+        self._places: list[int] = self._offsets.tolist()
+        self._values = _flat(name, column, False)
+
+    def cut(self, start: int, stop: int) -> torch.Tensor:
+        low, high = self._places[start], self._places[stop]
+        return _nested(self._values[low:high], self._offsets[start : stop + 1] - low)
+
+
+class _Padded:
+    """Rows of one width and how much of each is there."""
+
+    def __init__(self, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        self.values = values
+        self.lengths = lengths
 
 
 def _whole(column: Any) -> bool:
@@ -68,19 +159,20 @@ def _whole(column: Any) -> bool:
 
 
 def _holds_null(column: Any) -> bool:
-    while pa.types.is_fixed_size_list(column.type) and not column.null_count:
+    """Whether there is a null that may be an error (in a column, its vectors or lists)."""
+    while not column.null_count and (pa.types.is_fixed_size_list(column.type) or _is_list(column.type)):
         column = column.flatten()
     return bool(column.null_count)
 
 
-def _column(name: str, column: Any, copy: bool) -> Any:
+def _column(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
     kind = column.type
     if isinstance(column, pa.DictionaryArray):
-        return _column(name, column.dictionary_decode(), copy)
+        return _column(name, column.dictionary_decode(), copy, ragged)
     if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)):
         return _vectors(name, column, copy)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _ragged(name, column, copy)
+    if _is_ragged(kind):
+        return _lists(name, column, copy) if ragged == "list" else _packed(name, column, copy, ragged)
     if not _numeric(kind):
         return column.to_pylist()
     return _numbers(name, column, copy)
@@ -118,13 +210,42 @@ def _numbers(name: str, column: pa.Array[Any], copy: bool) -> torch.Tensor:
     return shared.clone() if copy else shared
 
 
-def _ragged(name: str, column: Any, copy: bool) -> list[Any]:
-    if not _numeric(column.type.value_type):
-        return list(column.to_pylist())
-    values = _numbers(name, column.flatten(), copy)
+def _flat(name: str, column: Any, copy: bool) -> torch.Tensor:
+    """What the lists hold, one after the other."""
+    inner = column.flatten()
+    return _vectors(name, inner, copy) if pa.types.is_fixed_size_list(inner.type) else _numbers(name, inner, copy)
+
+
+def _lists(name: str, column: Any, copy: bool) -> list[Any]:
     present: list[bool] = column.is_valid().to_pylist()
-    pieces = torch.split(values, column.value_lengths().fill_null(0).to_pylist())
+    pieces = torch.split(_flat(name, column, copy), column.value_lengths().fill_null(0).to_pylist())
     return [piece if here else None for piece, here in zip(pieces, present, strict=True)]
+
+
+def _packed(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
+    if column.null_count:
+        raise TypeMismatchError(
+            f"column {name!r} of type {column.type} holds null lists, for which its tensor has no value; leave such "
+            f'rows out (filter("{name} is not null")), fill them (map), or take ragged="list", which has None for them'
+        )
+    values, offsets = _flat(name, column, copy), torch.from_numpy(_offsets(column))
+    if ragged == "jagged":
+        return _nested(values, offsets)
+    lengths = offsets.diff()
+    padded = values.new_zeros((len(column), int(lengths.max()) if len(lengths) else 0, *values.shape[1:]))
+    padded[torch.arange(padded.shape[1]) < lengths[:, None]] = values
+    return _Padded(padded, lengths)
+
+
+def _nested(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    nested: torch.Tensor = torch.nested.nested_tensor_from_jagged(values, offsets=offsets)
+    return nested
+
+
+def _offsets(column: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where each list begins among the values of all, and after them where the last one ends."""
+    found = np.asarray(column.offsets).astype(np.int64)
+    return found - (found[0] if len(found) else 0)
 
 
 def _no_null(name: str, kind: pa.DataType) -> TypeMismatchError:
@@ -132,6 +253,14 @@ def _no_null(name: str, kind: pa.DataType) -> TypeMismatchError:
         f"column {name!r} of type {kind} holds null, for which its tensor has no value; leave such rows out "
         f'(filter("{name} is not null")) or fill them (map)'
     )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _is_ragged(kind: pa.DataType) -> bool:
+    return _is_list(kind) and _numeric(_leaf(kind.value_type))
 
 
 def _numeric(kind: pa.DataType) -> bool:

@@ -1,6 +1,7 @@
 """A plan as epochs: the feed of each epoch, and the steps that wait until a batch is drawn.
 
-    late steps (row-local, one row out for each row in: map, load_files)   run on the rows of a batch only
+    late steps (row-local, one row out for each row in, and not cheap:      run on the rows of a batch only
+        map, load_files)
     Slice                                                                  a range of places
     Shuffle                                                                the order
     the rest                                                               pieces
@@ -114,7 +115,10 @@ def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ..
 
 
 def _late(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps on top that may wait; those of them that only move columns come first where the rows are decoded."""
     count = 0
     while count < len(steps) and steps[-1 - count].row_local and steps[-1 - count].keeps_row_count:
         count += 1
+    while count and steps[-count].vectorized:
+        count -= 1
     return steps[len(steps) - count :]

@@ -1,118 +1,126 @@
 """Batches for PyTorch: exact, resumable, the same rows in the same order for any number of workers.
 
-The place of every row is decided by :mod:`lakefeed.plan.order`, the deal to ranks by :mod:`lakefeed.loaders.world`;
-what is here turns places into batches of tensors and counts how far an epoch has come.
+The place of every row is decided by :mod:`lakefeed.plan.order`, the deal to ranks by :mod:`lakefeed.loaders.world`,
+what becomes of a batch's rows by :mod:`lakefeed.loaders.work`; what is here puts these together and counts how far an
+epoch has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+import pyarrow as pa
+from torch.utils.data import DataLoader
 
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.loaders.collate import Columns, cuts_lightly, tensors
+from lakefeed.loaders.batching import Batching, Places, cut
+from lakefeed.loaders.collate import Ragged, check_ragged
 from lakefeed.loaders.epochs import Epochs
+from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.state import LoaderState, PlanIdentity
-from lakefeed.loaders.world import Deal, World
-from lakefeed.plan import Step
-from lakefeed.run.feed import Part, Range
+from lakefeed.loaders.work import Finish, Work, check_portable, detached, tasks
+from lakefeed.loaders.world import Deal
+from lakefeed.run.feed import Feed, Range
 from lakefeed.run.prefetch import background
-from lakefeed.run.rebatch import joined
 
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
 """What a DataLoader takes and a plan decides."""
 
 
-@dataclass(frozen=True, eq=False)
-class Batching:
-    """How an epoch is cut: rows a batch (None: single rows), for which rank, and whether the remainder is left out."""
-
-    batch_size: int | None
-    world: World
-    drop_last: bool
-
-    def deal(self, rows: int, begin: int) -> Deal:
-        """The places ``[begin, rows)`` dealt.
-
-        Raises:
-            InvalidArgumentError: there are too few rows, or single rows do not come out even.
-        """
-        ranks = self.world.world_size
-        if self.batch_size is None and (rows - begin) % ranks and not self.drop_last:
-            raise InvalidArgumentError(
-                f"{rows - begin} single rows cannot be dealt to {ranks} ranks in the same number of steps; use "
-                "batch_size=1 (some of the last batches then hold two rows), or drop_last=True"
-            )
-        return Deal(rows, self.batch_size or 1, self.world, self.drop_last, begin)
-
-
 class TorchLoader(DataLoader[Any]):
-    """A ``torch.utils.data.DataLoader`` over an epoch of a plan, with exact checkpoints.
+    """A ``torch.utils.data.DataLoader`` over the epochs of a plan, with exact checkpoints.
 
     Each iteration is one epoch from its beginning, or from a loaded state; a completed epoch is followed by the next
-    one (reshuffled), an abandoned one begins again. ``state_dict()`` counts the batches that the caller has received,
-    not those that workers have made ahead.
+    one (reshuffled), an abandoned one begins again. An ``infinite`` one goes on from epoch to epoch. ``state_dict()``
+    counts the batches that the caller has received, not those that are made ahead.
     """
 
-    def __init__(self, epochs: Epochs, batching: Batching, prefetch_batches: int, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        epochs: Epochs,
+        batching: Batching,
+        prefetch_batches: int,
+        options: Mapping[str, Any],
+        *,
+        ragged: Ragged = "jagged",
+        infinite: bool = False,
+    ) -> None:
         settings = {"collate_fn": _unchanged, **{name: value for name, value in options.items() if value is not None}}
         _check(settings)
+        check_ragged(ragged, epochs.plan.schema)
         self._epochs = epochs
         self._batching = batching
+        self._infinite = infinite
         self._epoch = 0
         self._begin = 0
         """The place from which the next iteration starts."""
-        self._position = 0
-        self._turn: object = None
-        """The iteration whose batches count; another epoch or state ends its turn."""
+        self._progress = _Progress()
+        self._meter = Meter()
         self._deal(0, 0)
-        self._steps = Steps(
-            epochs,
-            batching,
-            prefetch_batches if not settings.get("num_workers") else 0,
-            shared=bool(settings.get("persistent_workers")),
-        )
-        super().__init__(self._steps, batch_size=None, **settings)
+        finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
+        check_portable(finish, settings)
+        self._steps = Steps(epochs, batching, finish, prefetch_batches, bool(settings.get("num_workers")), self._meter)
+        super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)
 
     def __len__(self) -> int:
-        """Steps of the coming epoch, the same for every rank."""
+        """Steps of the coming epoch, the same for every rank.
+
+        Raises:
+            TypeError: the loader is infinite.
+        """
+        if self._infinite:
+            raise TypeError("an infinite loader has no length")
         return self._deal(self._epoch, self._begin).steps
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, so that early ends are seen
+        yield from self._one_epoch()
+        while self._infinite:
+            if not self._deal(self._epoch, self._begin).steps and not self._begin:
+                raise InvalidArgumentError(f"epoch {self._epoch} has no batch, so an infinite loader would never end")
+            yield from self._one_epoch()
+
+    def _one_epoch(self) -> Generator[Any]:
         epoch, begin = self._epoch, self._begin
-        deal = self._deal(epoch, begin)
-        turn = self._turn = object()
-        self._position, self._begin = begin, 0
+        deal, meter = self._deal(epoch, begin), self._meter
+        progress = self._progress = _Progress(begin)
+        self._begin = 0
         self._steps.aim(epoch, begin)
         # Without processes or pinning torch's own iterator would only add its overhead to each batch.
         plain = not (self.num_workers or self.pin_memory)
         batches = map(self.collate_fn, self._steps) if plain else super().__iter__()
         made_here = self._steps.opened()
+        clock = time.perf_counter
         try:
+            begun = clock()
             for step, batch in enumerate(batches):
-                if self._turn is turn:
-                    self._position = deal.end(step)
+                progress.position = deal.end(step)
+                meter.delivered(begun, clock())
                 yield batch
-            if self._turn is turn:
+                begun = clock()
+            if self._progress is progress:
                 self._go(epoch + 1, 0)
         finally:
             # At once, not when the last reference goes: a kept traceback would keep threads and processes.
+            if not (plain or self.persistent_workers):
+                _end_workers(batches)
             if made_here is not None:
                 made_here.close()
-            elif not self.persistent_workers:
-                _end_workers(batches)
 
     @property
     def epoch(self) -> int:
         """The epoch that is, or will be, delivered."""
         return self._epoch
+
+    @property
+    def metrics(self) -> LoaderMetrics:
+        """What was delivered so far, and how long the training loop waited for it."""
+        return self._meter.read()
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch to deliver next: its effective seed is the shuffle's seed + ``epoch``.
@@ -130,7 +138,8 @@ class TorchLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands after the batches received so far: JSON values, under 1 KB, the same on every rank."""
-        return LoaderState(self._identity, self._epochs.rows(self._epoch), self._epoch, self._position).to_json()
+        rows = self._epochs.rows(self._epoch)
+        return LoaderState(self._identity, rows, self._epoch, self._progress.position).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state`` was taken: the rows not delivered yet, with any ranks, workers and batch size.
@@ -144,8 +153,7 @@ class TorchLoader(DataLoader[Any]):
         self._go(loaded.epoch, loaded.position)
 
     def _go(self, epoch: int, place: int) -> None:
-        self._turn = None
-        self._epoch, self._begin, self._position = epoch, place, place
+        self._epoch, self._begin, self._progress = epoch, place, _Progress(place)
 
     def _deal(self, epoch: int, begin: int) -> Deal:
         return self._batching.deal(self._epochs.rows(epoch), begin)
@@ -153,6 +161,15 @@ class TorchLoader(DataLoader[Any]):
     @cached_property
     def _identity(self) -> PlanIdentity:
         return PlanIdentity.of(self._epochs.plan, self._epochs.seed)
+
+
+class _Progress:
+    """How far an iteration has come. Another epoch or state makes a new one, so that an older iteration's is lost."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -177,125 +194,75 @@ def _end_workers(batches: object) -> None:
         end()
 
 
-class Steps(IterableDataset[Any]):
-    """The batches of one rank, one after the other; worker ``w`` of ``n`` makes every ``n``-th.
+class Steps:
+    """The batches of one rank, one after the other: finished, or as tasks for worker processes."""
 
-    ``shared``: worker processes outlive an iteration, so they have to see what the main process aims at.
-    """
-
-    def __init__(self, epochs: Epochs, batching: Batching, prefetch_batches: int, *, shared: bool) -> None:
+    def __init__(
+        self,
+        epochs: Epochs,
+        batching: Batching,
+        finish: Finish,
+        prefetch_batches: int,
+        workers: bool,
+        meter: Meter,
+    ) -> None:
         self._epochs = epochs
         self._batching = batching
+        self._finish = finish
         self._prefetch = prefetch_batches
-        self._aim = torch.zeros(2, dtype=torch.int64)
-        if shared:
-            self._aim.share_memory_()  # type: ignore[no-untyped-call]  # torch's
+        self._workers = workers
+        self._meter = meter
+        self._aim = (0, 0)
         self._opened: Generator[Any] | None = None
 
     def aim(self, epoch: int, begin: int) -> None:
         """The epoch and place from which the next iteration starts."""
-        self._aim[0], self._aim[1] = epoch, begin
+        self._aim = epoch, begin
 
     def opened(self) -> Generator[Any] | None:
-        """The iterator made last in this process, once."""
+        """The iterator made last, once."""
         made, self._opened = self._opened, None
         return made
 
-    def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info()
-        first, every = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        epoch, begin = self._aim.tolist()
-        made = self._batches(epoch, begin, first, every)
-        if worker is None:
-            self._opened = made
-        return made
+    def __iter__(self) -> Generator[Any]:
+        self._opened = self._made(*self._aim)
+        return self._opened
 
-    def _batches(self, epoch: int, begin: int, first: int, every: int) -> Generator[Any]:
+    def _made(self, epoch: int, begin: int) -> Generator[Any]:
         feed = self._epochs.feed(epoch)
         shift, stop = self._epochs.places(epoch)
-        mine = _Mine(self._batching.deal(stop - shift, begin), first, every, shift)
-        if not mine.steps:
-            return
-        parts = feed.parts(mine.places(mine.steps[0])[0], mine.within)
-        cut = _Cut(self._epochs.late, feed.lends)
-        stops = (mine.places(step)[1] for step in mine.steps)
-        # What costs is done ahead: gathering always, making batches only where it takes more than a few slices.
-        light = not self._epochs.late and cuts_lightly(feed.pieces.schema)
-        if light:
-            ahead = cut.batches(background(parts, 0 if feed.prompt else self._prefetch), stops)
-        else:
-            ahead = background(cut.batches(parts, stops), self._prefetch)
-        with closing(ahead):
-            for batch in ahead:
-                yield batch if self._batching.batch_size else {name: column[0] for name, column in batch.items()}
+        places = Places(self._batching.deal(stop - shift, begin), shift)
+        if places.deal.steps:
+            with closing(self._batches(feed, places)) as batches:
+                yield from batches
+
+    def _batches(self, feed: Feed, places: Places) -> Generator[Any]:
+        finish, late = replace(self._finish, copy=feed.lends), self._finish.late
+        parts = self._meter.metered(feed.parts(places.first, places.within))
+        # What costs is done ahead: gathering, and the late steps if no worker does them. Functions of the user are all
+        # called by one thread.
+        one_thread = bool(late) and feed.pieces.runs_user_code
+        gathered = background(parts, 0 if feed.prompt or one_thread else self._prefetch)
+        if self._workers:
+            return tasks(cut(gathered, places.stops(), _slices, _same))
+        if late:
+            rows = cut(gathered, places.stops(), _slices, _same)
+            return background(_finished(rows, finish), self._prefetch)
+        return cut(gathered, places.stops(), finish.several, finish)
 
 
-_Rows: TypeAlias = tuple[Part, int, int]
-"""The rows ``[start, stop)`` of a part."""
+def _finished(batches: Generator[pa.RecordBatch], finish: Callable[[pa.RecordBatch], Any]) -> Generator[Any]:
+    with closing(batches):
+        for rows in batches:
+            yield finish(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class _Cut:
-    """Makes batches of parts. ``late``: steps that wait for a batch."""
-
-    late: Sequence[Step]
-    copy: bool
-
-    def batches(self, parts: Generator[Part], stops: Iterator[int]) -> Generator[dict[str, Any]]:
-        """The rows up to each of the places ``stops``, after the late steps, as tensors."""
-        due: int | None = next(stops)
-        held: list[_Rows] = []
-        with closing(parts):
-            for part in parts:
-                columns = None if self.late else Columns(part.rows, copy=self.copy)
-                for (start, stop), row in part.ranges:
-                    if stop != due or held or columns is None:
-                        held.append((part, row, row + stop - start))
-                    if stop == due:
-                        yield self._joined(held) if held or columns is None else columns.batch(row, row + stop - start)
-                        held, due = [], next(stops, None)
-                        if due is None:
-                            return
-
-    def _joined(self, held: Sequence[_Rows]) -> dict[str, Any]:
-        batch = joined([part.rows.slice(start, stop - start) for part, start, stop in held])
-        for step in self.late:
-            batch = step.apply(batch, 0)
-        return tensors(batch, copy=self.copy)
+def _slices(rows: pa.RecordBatch, ranges: Sequence[Range]) -> Iterable[pa.RecordBatch]:
+    return (rows.slice(start, stop - start) for start, stop in ranges)
 
 
-@dataclass(frozen=True)
-class _Mine:
-    """The places of the batches that one worker of one rank makes, as places of the feed."""
-
-    deal: Deal
-    first: int
-    every: int
-    shift: int
-
-    def places(self, step: int) -> Range:
-        start, stop = self.deal.range(step)
-        return start + self.shift, stop + self.shift
-
-    @property
-    def steps(self) -> range:
-        return range(self.first, self.deal.steps, self.every)
-
-    def within(self, low: int, high: int) -> Iterator[Range]:
-        """The parts of ``[low, high)`` that are in a batch of this worker."""
-        for step in self.steps[self._from(low) :]:
-            start, stop = self.places(step)
-            if start >= high:
-                return
-            if max(start, low) < min(stop, high):
-                yield max(start, low), min(stop, high)
-
-    def _from(self, low: int) -> int:
-        """An index into ``steps`` at or before the first whose batch reaches ``low``."""
-        a_step = self.deal.batch_size * self.deal.world.world_size
-        passed = (low - self.shift - self.deal.begin) // a_step
-        # The last two steps may be of another size, so look from a little before.
-        return max(passed // self.every - 2, 0)
+def _same(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows
 
 
 def _unchanged(batch: Any) -> Any:

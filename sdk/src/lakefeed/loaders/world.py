@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
+from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError
 
 
@@ -39,6 +43,20 @@ class World:
         if not (rank.isdecimal() and size.isdecimal()):
             raise InvalidArgumentError(f"RANK={rank!r} and WORLD_SIZE={size!r} in the environment are no whole numbers")
         return cls(int(rank), int(size))
+
+    @classmethod
+    def from_torch(cls) -> World:
+        """What ``torch.distributed`` says once its process group is there; else what the environment says.
+
+        Example:
+            >>> World.from_torch()
+            World(rank=0, world_size=1)
+        """
+        # Not imported here: a process that has not imported it has no process group.
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+            return cls.from_environment()
+        return cls(distributed.get_rank(), distributed.get_world_size())
 
 
 @dataclass(frozen=True)
@@ -101,3 +119,23 @@ class Deal:
         share, more = divmod(self.end(step) - begin, ranks)
         start = begin + rank * share + min(rank, more)
         return start, start + share + (rank < more)
+
+    def ranges(self, first: int, last: int) -> tuple[Indices, Indices]:
+        """Starts and stops of `range` for the steps ``[first, last)``."""
+        full, _ = self._tail
+        steps = np.arange(first, max(min(last, full), first))
+        starts = self.begin + (steps * self.world.world_size + self.world.rank) * self.batch_size
+        rest = np.array([self.range(step) for step in range(max(first, full), last)], np.int64).reshape(-1, 2)
+        return np.concatenate([starts, rest[:, 0]]), np.concatenate([starts + self.batch_size, rest[:, 1]])
+
+    def touching(self, low: int, high: int) -> tuple[Indices, Indices]:
+        """Starts and stops of what this rank has of the places ``[low, high)``, step by step."""
+        full, tail = self._tail
+        a_step = self.batch_size * self.world.world_size
+        edge = self.begin + full * a_step
+        first = min(max((low - self.begin) // a_step, 0), full)
+        last = self.steps if high > edge else min(max(-(-(high - self.begin) // a_step), first), full)
+        starts, stops = self.ranges(first, last)
+        starts, stops = np.maximum(starts, low), np.minimum(stops, high)
+        there = starts < stops
+        return starts[there], stops[there]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lakefeed.config import ReadSettings
 from lakefeed.plan.order import InOrder, Order, Pool, Span
+from lakefeed.run.gather import Gatherable, gathered
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.prefetch import end
 from lakefeed.run.rebatch import joined
@@ -79,8 +80,7 @@ class Feed:
                     continue
                 pools.turn(span.pool)
                 if span.rows is None:
-                    piece = pools.piece(span.pool.pieces[0])
-                    yield Part(piece, tuple(((low, high), low - span.start) for low, high in ranges))
+                    yield Part(pools.held(span.pool.pieces[0]).rows, tuple(((low, high), low - span.start) for low, high in ranges))
                 else:
                     yield from self._mixed(pools, span, ranges)
 
@@ -89,7 +89,7 @@ class Feed:
         for together in _cut(ranges, pools.gather_rows):
             places = np.concatenate([np.arange(low, high) for low, high in together])
             picks, arrange = span.picks(places)
-            rows = joined([pools.piece(pick.piece).take(pick.rows) for pick in picks]).take(arrange)
+            rows = gathered([(pools.held(pick.piece), pick.rows) for pick in picks], arrange)
             starts = accumulate((high - low for low, high in together), initial=0)
             yield Part(rows, tuple(zip(together, starts, strict=False)))
 
@@ -126,7 +126,7 @@ class _Pools:
         )
         self._ahead: deque[Pool] = deque()
         self._under_way: dict[int, Future[list[pa.RecordBatch]]] = {}
-        self._ready: dict[int, pa.RecordBatch] = {}
+        self._ready: dict[int, Gatherable] = {}
         self._pool: Pool | None = None
         self.gather_rows = 1
 
@@ -141,13 +141,13 @@ class _Pools:
         assert self._ahead.popleft().start == pool.start, "pools come in order"
         self._submit(pool.pieces)
         self._read_ahead()
-        some = self.piece(pool.pieces[0])
+        some = self.held(pool.pieces[0]).rows
         self.gather_rows = max(GATHER_BYTES * some.num_rows // max(some.nbytes, 1), 1)
 
-    def piece(self, index: int) -> pa.RecordBatch:
+    def held(self, index: int) -> Gatherable:
         """The rows of one piece of the pool in use."""
         if index not in self._ready:
-            self._ready[index] = self._finished(index)
+            self._ready[index] = Gatherable(self._finished(index))
         return self._ready[index]
 
     def _submit(self, pieces: Iterable[int]) -> None:

@@ -1,0 +1,63 @@
+"""What a loader delivered, and whether the training loop or the loader is what the other waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+from lakefeed.run.feed import Part
+
+
+@dataclass(frozen=True)
+class LoaderMetrics:
+    """Counts since the loader was made.
+
+    ``waited``: seconds that the training loop waited for batches; ``seconds``: those from the first request to the
+    latest batch. Where ``waited`` is most of ``seconds`` the loader is the bottleneck, else the training is.
+    ``rows`` and ``bytes`` were read for this rank (those made ahead are among them), ``batches`` were delivered.
+    """
+
+    batches: int = 0
+    rows: int = 0
+    bytes: int = 0
+    waited: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+class Meter:
+    """Counts; cheap enough for every batch."""
+
+    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_waited")
+
+    def __init__(self) -> None:
+        self._batches = self._rows = self._bytes = 0
+        self._waited = 0.0
+        self._begun: float | None = None
+        self._ended = 0.0
+
+    def delivered(self, asked: float, given: float) -> None:
+        """A batch was asked for and given at these moments."""
+        if self._begun is None:
+            self._begun = asked
+        self._batches += 1
+        self._waited += given - asked
+        self._ended = given
+
+    def metered(self, parts: Generator[Part]) -> Generator[Part]:
+        """The parts, counted."""
+        with closing(parts):
+            for part in parts:
+                rows = sum(stop - start for (start, stop), _ in part.ranges)
+                self._rows += rows
+                self._bytes += part.rows.nbytes * rows // max(part.rows.num_rows, 1)
+                yield part
+
+    def read(self) -> LoaderMetrics:
+        """The counts by now."""
+        seconds = 0.0 if self._begun is None else self._ended - self._begun
+        return LoaderMetrics(self._batches, self._rows, self._bytes, self._waited, seconds)
