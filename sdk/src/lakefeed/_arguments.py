@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from lakefeed._rng import fresh_seed
-from lakefeed._typing import ColumnTypes, LoadFiles
+from lakefeed._typing import ColumnTypes, LoadFiles, Ragged
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.tags import is_tag
 from lakefeed.catalog.versions import AsOf, Pin
@@ -29,6 +29,7 @@ from lakefeed.errors import (
     listed,
 )
 from lakefeed.expr import parse, parse_value
+from lakefeed.loaders.world import World
 from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
 from lakefeed.ops import Filter, FilterRows, Slice, SplitByKey, SplitByPlace, Stride, WithColumn
 from lakefeed.ops import LoadFiles as LoadFilesNode
@@ -555,15 +556,27 @@ def polars_table(given: Any) -> pa.Table:
     return made
 
 
+def world(given: Any, rank: int, world_size: int) -> World:
+    """Rank and world size, given together or each by itself."""
+    if given is None:
+        return World(rank, world_size)
+    if not isinstance(given, World):
+        raise InvalidArgumentError(f"world={given!r:.80}: give a World, such as World.from_torch()")
+    if (rank, world_size) not in ((0, 1), (given.rank, given.world_size)):
+        raise InvalidArgumentError(f"rank={rank!r}, world_size={world_size!r} and world={given!r}: give one of them")
+    return given
+
+
 def torch_loader(
     plan: Node,
     runner: Local,
     *,
     batch_size: int | None,
     drop_last: bool,
-    rank: int,
-    world_size: int,
+    world: World,
     prefetch_batches: int,
+    ragged: Ragged,
+    infinite: bool,
     options: Mapping[str, Any],
 ) -> TorchLoader:
     """The loader of ``to_torch``."""
@@ -578,10 +591,10 @@ def torch_loader(
         from lakefeed.loaders.torch import TorchLoader
     from lakefeed.loaders.batching import Batching
     from lakefeed.loaders.epochs import Epochs
-    from lakefeed.loaders.world import World
 
-    batching = Batching(batch_size, World(rank, world_size), drop_last)
-    return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options)
+    batching = Batching(batch_size, world, flag(drop_last, "drop_last"))
+    endless = flag(infinite, "infinite")
+    return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)
 
 
 def _is_whole(given: Any) -> bool:

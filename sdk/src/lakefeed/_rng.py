@@ -36,7 +36,13 @@ def permutation(count: int, *key: int) -> Indices:
         >>> sorted(permutation(4, 7).tolist())
         [0, 1, 2, 3]
     """
-    return np.argsort(words(count, *key), kind="stable").astype(np.int64, copy=False)
+    drawn = words(count, *key)
+    # Sorting that need not be stable is three times as fast, and the same unless two words are equal.
+    order = np.argsort(drawn)
+    ascending = drawn[order]
+    if np.any(ascending[1:] == ascending[:-1]):
+        order = np.argsort(drawn, kind="stable")
+    return order.astype(np.int64, copy=False)
 
 
 DRAWN_CHUNK = 4096

@@ -74,7 +74,7 @@ class WriteSettings(_Section):
     """
 
     row_group_rows: int = Field(default=65_536, ge=1)
-    row_group_bytes: int = Field(default=32 * MIB, ge=1)
+    row_group_bytes: int = Field(default=8 * MIB, ge=1)
     file_bytes: int = Field(default=256 * MIB, ge=1)
     compression: str = "zstd"
     encodings: Literal["fast", "basic"] = "fast"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 import lakefeed._arguments as arguments
 from lakefeed import catalog
-from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Row, RowFn, RowPredicate
+from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Ragged, Row, RowFn, RowPredicate
 from lakefeed.caching import cached
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import update_properties
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lakefeed.loaders.torch import TorchLoader
+    from lakefeed.loaders.world import World
 
 AnyDataset = TypeVar("AnyDataset", bound="Dataset")
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
@@ -435,16 +436,21 @@ class Dataset:
         fetch_workers: int = 8,
         fetch_timeout: float = 30.0,
         max_inflight_bytes: int = 256_000_000,
+        *,
+        world: World | None = None,
+        ragged: Ragged = "jagged",
+        infinite: bool = False,
         **dataloader_kwargs: Any,
     ) -> TorchLoader:
         """A ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume. See :mod:`lakefeed.loaders.torch`.
 
         Every rank gets the same number of steps, and together they see every row once. The order depends on neither
-        ranks nor workers, so ``state_dict()`` continues with any number of them.
+        ranks nor workers, so ``state_dict()`` continues with any number of them. Each iteration is an epoch; the next one
+        is shuffled anew.
 
         Args:
             batch_size: rows a batch; None: one row at a time.
-            num_workers: processes that make batches; 0: a thread of this process.
+            num_workers: processes for `map`, files and ``collate_fn``; reading needs none, it has threads of its own.
             rank: this process among those that train together, from 0 on.
             world_size: how many train together.
             drop_last: leave the rows out that do not fill a batch on every rank.
@@ -453,6 +459,10 @@ class Dataset:
             fetch_workers: threads that fetch files.
             fetch_timeout: seconds that a file may take.
             max_inflight_bytes: bytes held while fetching.
+            world: rank and world size together, such as `World.from_torch()`.
+            ragged: what lists of varying length become: "jagged" nested tensors, "pad" (with lengths in
+                ``<column>_lengths``) or a "list" of tensors.
+            infinite: go on from epoch to epoch without end.
             dataloader_kwargs: go to torch's DataLoader; ``collate_fn`` gets the dict of tensors.
 
         Example:
@@ -466,9 +476,10 @@ class Dataset:
             self._runner,
             batch_size=batch_size,
             drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
+            world=arguments.world(world, rank, world_size),
             prefetch_batches=prefetch_batches,
+            ragged=ragged,
+            infinite=infinite,
             options={"num_workers": num_workers, **dataloader_kwargs},
         )
 

@@ -9,13 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lakefeed._typing import Ragged  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError  # noqa: E402
-from lakefeed.loaders.collate import Columns, Ragged, check_ragged, tensors  # noqa: E402
+from lakefeed.loaders.collate import Columns, check_ragged, tensors  # noqa: E402
 
 
-def column(
-    values: Any, kind: pa.DataType | None = None, *, copy: bool = False, ragged: Ragged = "jagged"
-) -> Any:
+def column(values: Any, kind: pa.DataType | None = None, *, copy: bool = False, ragged: Ragged = "jagged") -> Any:
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
     return tensors(pa.record_batch({"c": array}), copy=copy, ragged=ragged)["c"]
 

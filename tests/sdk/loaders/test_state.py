@@ -90,7 +90,7 @@ def test_a_source_that_gives_other_rows_is_noticed(data: Dataset, state: dict[st
     assert "epoch 2 had 10 rows and has 11" in refused(state, identity(data.shuffle(3), 3), rows=11)
 
 
-@pytest.mark.parametrize("garbage", [None, 3, [], "state", {}, {"format": 1}, {"format": 2}])
+@pytest.mark.parametrize("garbage", [None, 3, [], "state", {}, {"format": 1}, {"format": 2}, {"format": 3}])
 def test_garbage_is_no_state(data: Dataset, garbage: Any) -> None:
     assert "no state of a lakefeed loader" in refused(garbage, identity(data))
 

@@ -58,10 +58,10 @@ def test_orders_are_the_same_for_ever(
 
 
 def test_a_long_order_is_the_same_for_ever() -> None:
-    rows = shuffled([30_000] * 10, 60 * MIB, 7, 10_000)
-    assert rows[:5].tolist() == [122238, 206088, 141748, 136189, 126359]
-    assert rows[[100_000, 200_000, -1]].tolist() == [212764, 89616, 295566]
-    assert int((rows * np.arange(len(rows)) % 1_000_003).sum()) == 149629813631
+    rows = shuffled([30_000] * 10, 30 * MIB, 7, 10_000)
+    assert rows[:5].tolist() == [127191, 186432, 208027, 205228, 142661]
+    assert rows[[100_000, 200_000, -1]].tolist() == [14824, 69471, 43866]
+    assert int((rows * np.arange(len(rows)) % 1_000_003).sum()) == 149740710635
 
 
 @pytest.mark.parametrize("seed", [0, 42])
@@ -110,9 +110,17 @@ def test_the_default_window_mixes_well(lengths: list[int], size: int, seed: int)
     assert float((np.abs(np.diff(rows)) == 1).mean()) < 0.01
 
 
-def test_batches_of_a_windowed_shuffle_span_the_table() -> None:
-    rows = shuffled([1_000_000], 0, 5, 10_000)[: 256 * 3_900].reshape(-1, 256)
-    assert float(np.median(rows.max(axis=1) - rows.min(axis=1))) > 0.9 * 1_000_000
+@pytest.mark.parametrize(
+    ("lengths", "size"),
+    # The second is 2M rows of 276 bytes as `save` cuts them when there are some wider columns besides.
+    [([1_000_000], 0), ([8_475] * 236, 8_475 * 276)],
+    ids=["resident", "row groups"],
+)
+def test_batches_of_a_windowed_shuffle_span_the_table(lengths: list[int], size: int) -> None:
+    rows = shuffled(lengths, size, 5, 10_000)
+    batches = rows[: len(rows) // 256 * 256].reshape(-1, 256)
+    assert float(np.mean(batches.max(axis=1) - batches.min(axis=1))) >= 0.95 * len(rows)
+    assert float((np.abs(np.diff(rows)) == 1).mean()) < 0.01
 
 
 def test_empty_pieces_do_not_change_the_order() -> None:

@@ -5,7 +5,7 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 - integers and floats: a tensor of that dtype, not copied where the memory is the batch's own;
 - booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
 - fixed-size lists of those: a tensor with one more dimension;
-- lists of varying length of those: as `Ragged` says, one nested tensor of layout ``torch.jagged`` by default;
+- lists of varying length of those: as `RAGGED` says, one nested tensor of layout ``torch.jagged`` by default;
 - text, bytes, structs and everything else: a Python list;
 - nulls: NaN in float columns (a null vector is all NaN), None in Python lists; anywhere else an error, since every
   number (or length) that could stand for null is also a value.
@@ -14,23 +14,23 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError, listed
 
-Ragged: TypeAlias = Literal["jagged", "pad", "list"]
+RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 """What lists of varying length become.
 
-- "jagged": one ``torch.nested`` tensor (``values()`` and ``offsets()`` share the memory of the rows);
-- "pad": a tensor as wide as the longest row, zeros at its end, and besides the column ``x`` an int64 tensor
-  ``x_lengths``: ``torch.arange(x.shape[1]) < x_lengths[:, None]`` is the mask of what is there;
+- "jagged": one ``torch.nested`` tensor (its ``values()`` share the memory of the rows);
+- "pad": a tensor as wide as the longest row of the batch, zeros at its end, and besides the column ``x`` an int64
+  tensor ``x_lengths``: ``torch.arange(x.shape[1]) < x_lengths[:, None]`` is the mask of what is there;
 - "list": a Python list of tensors.
 """
-RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 LENGTHS = "_lengths"
 
 

@@ -13,7 +13,8 @@ from lakefeed.plan import Node, fingerprint
 from lakefeed.plan.fingerprint import marks
 from lakefeed.plan.walk import nodes
 
-FORMAT = 1
+FORMAT = 2
+"""1: shuffled in larger pools of fewer blocks."""
 TEXT_CHARS = 120
 NODES_NAMED = 12
 TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 from torch.utils.data import DataLoader
 
+from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.loaders.batching import Batching, Places, cut
-from lakefeed.loaders.collate import Ragged, check_ragged
+from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.state import LoaderState, PlanIdentity

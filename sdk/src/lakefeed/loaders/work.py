@@ -19,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.loaders.collate import Columns, Ragged, tensors
+from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, Step
 from lakefeed.sources.memory import MemorySource
@@ -129,8 +130,10 @@ def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
         InvalidArgumentError: a function cannot be sent to another process.
     """
     context = options.get("multiprocessing_context")
-    method = multiprocessing.get_context(context).get_start_method() if isinstance(context, str | None) else (
-        context.get_start_method()
+    method = (
+        multiprocessing.get_context(context).get_start_method()
+        if isinstance(context, str | None)
+        else (context.get_start_method())
     )
     if not options.get("num_workers") or method == "fork":
         return
@@ -145,4 +148,3 @@ def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
                 "function at the top level of a module instead of as a lambda or inside another function, use "
                 'num_workers=0, or multiprocessing_context="fork"'
             ) from error
-

@@ -29,8 +29,10 @@ import numpy as np
 from lakefeed._rng import Indices, permutation
 
 MIB = 1 << 20
-POOL_BYTES = 128 * MIB
-BLOCKS_IN_WINDOW = 64
+POOL_BYTES = 64 * MIB
+"""A resume decodes one pool, so this is what it costs; row groups of 8 MiB make pools that span the table."""
+BLOCKS_IN_WINDOW = 256
+"""So many that the rows of a window, and of a batch of it, come from everywhere in the pool."""
 
 _PIECES, _BLOCKS, _ROWS = 1, 2, 3
 

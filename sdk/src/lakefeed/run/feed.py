@@ -80,7 +80,10 @@ class Feed:
                     continue
                 pools.turn(span.pool)
                 if span.rows is None:
-                    yield Part(pools.held(span.pool.pieces[0]).rows, tuple(((low, high), low - span.start) for low, high in ranges))
+                    yield Part(
+                        pools.held(span.pool.pieces[0]).rows,
+                        tuple(((low, high), low - span.start) for low, high in ranges),
+                    )
                 else:
                     yield from self._mixed(pools, span, ranges)
 

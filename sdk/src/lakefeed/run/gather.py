@@ -90,6 +90,13 @@ def fixed_width(kind: pa.DataType) -> int | None:
     return None if kind.bit_width % 8 else kind.bit_width // 8
 
 
+def row_width(schema: pa.Schema) -> int | None:
+    """Bytes that every row takes; None if they differ."""
+    widths = [fixed_width(kind) for kind in schema.types]
+    known = [width for width in widths if width is not None]
+    return sum(known) if len(known) == len(widths) else None
+
+
 def _width(kind: pa.DataType) -> int | None:
     return fixed_width(kind) or None
 

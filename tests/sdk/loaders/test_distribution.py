@@ -1,0 +1,233 @@
+"""Ranks, worker processes and endless streams, on real processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lakefeed import Dataset, World, concatenate, interleave  # noqa: E402
+from lakefeed.catalog.lake import Lake  # noqa: E402
+from lakefeed.errors import InvalidArgumentError, StateMismatchError  # noqa: E402
+from lakefeed.loaders.torch import TorchLoader  # noqa: E402
+
+X = pa.schema({"x": pa.int64()})
+
+
+def doubled(row: dict[str, Any]) -> dict[str, Any]:
+    return {"x": 2 * row["x"]}
+
+
+@pytest.fixture
+def data(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "30")
+    return Dataset.from_dict({"x": list(range(101)), "y": [row / 2 for row in range(101)]}).save("rows")
+
+
+PLANS: dict[str, Callable[[Dataset], Dataset]] = {
+    "in order": lambda data: data,
+    "windowed": lambda data: data.shuffle(3, global_=False, window=16),
+    "filtered": lambda data: data.filter("x % 3 <> 0").shuffle(3, global_=False, window=16),
+    "sql": lambda data: data.sql("SELECT x FROM data WHERE x % 2 = 0").shuffle(3),
+    "join": lambda data: data.join(data.rename({"y": "z"}), "x").shuffle(3),
+    "interleaved": lambda data: interleave([data, data.head(40)], stopping_strategy="all_exhausted").shuffle(3),
+    "concatenated": lambda data: concatenate([data, data.head(7)]).shuffle(3),
+}
+
+
+def ids(batches: Any) -> list[int]:
+    return [row for batch in batches for row in batch["x"].tolist()]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_m28_ranks_take_equal_steps_and_see_every_row_once(data: Dataset, plan: str) -> None:
+    prepared = PLANS[plan](data)
+    expected = sorted(row["x"] for row in prepared.rows())
+    for ranks, workers, size in ((1, 2, 16), (3, 0, 7), (4, 1, 16)):
+        loaders = [
+            prepared.to_torch(batch_size=size, num_workers=workers, world=World(rank, ranks)) for rank in range(ranks)
+        ]
+        batches = [list(loader) for loader in loaders]
+        assert {len(each) for each in batches} == {len(batches[0])}
+        assert all(len(batch["x"]) for each in batches for batch in each)
+        assert sorted(row for each in batches for row in ids(each)) == expected
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_s14_a_second_resume_in_the_second_epoch_is_exact(data: Dataset, plan: str) -> None:
+    prepared = PLANS[plan](data).map(doubled, schema=X)
+
+    def make(**options: Any) -> TorchLoader:
+        return prepared.to_torch(batch_size=8, **options)
+
+    whole = make()
+    list(whole)
+    expected = ids(whole)
+    first = make()
+    first.set_epoch(1)
+    seen = ids(islice(first, 2))
+    second = make(num_workers=2)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    batches = iter(second)
+    seen += ids([next(batches)])
+    state = json.loads(json.dumps(second.state_dict()))
+    assert len(json.dumps(state)) < 1024
+    batches.close()  # type: ignore[attr-defined]  # a generator
+    others = [prepared.to_torch(batch_size=5, rank=rank, world_size=2) for rank in range(2)]
+    for other in others:
+        other.load_state_dict(state)
+    assert seen + [row for pair in zip(*others, strict=True) for row in ids(pair)] == expected
+
+
+def test_s15_no_worker_is_idle_because_there_is_one_file(data: Dataset) -> None:
+    def who(batch: dict[str, Any]) -> tuple[int, int]:
+        return torch.utils.data.get_worker_info().id, os.getpid()
+
+    found = list(data.to_torch(batch_size=10, num_workers=2, collate_fn=who))
+    assert [worker for worker, _ in found] == [0, 1] * 5 + [0]
+    assert len({process for _, process in found}) == 2
+    assert os.getpid() not in {process for _, process in found}
+
+
+def test_workers_do_not_read_what_the_others_read(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are decoded once, by the main process; a worker that read would not be seen here."""
+    reads: list[Any] = []
+    source = type(data._plan.source)  # type: ignore[attr-defined]
+    original = source.read
+
+    def read(self: Any, fragment: Any, pushdown: Any) -> Any:
+        assert multiprocessing.parent_process() is None
+        reads.append(fragment.key)
+        return original(self, fragment, pushdown)
+
+    monkeypatch.setattr(source, "read", read)
+    prepared = data.map(doubled, schema=X)
+    assert ids(prepared.to_torch(batch_size=7, num_workers=2)) == list(range(0, 202, 2))
+    assert len(reads) == len(set(reads)) == 4
+
+
+def test_p16_maps_of_workers_keep_the_order(data: Dataset) -> None:
+    prepared = data.shuffle(1).map(doubled, schema=X)
+    assert ids(prepared.to_torch(batch_size=7, num_workers=2)) == ids(prepared.to_torch(batch_size=7))
+
+
+def test_p16_an_infinite_loader_goes_on_with_the_next_epoch(data: Dataset) -> None:
+    prepared = data.shuffle(1)
+    plain = prepared.to_torch(batch_size=50)
+    expected = [batch["x"].tolist() for _ in range(3) for batch in plain]
+    endless = prepared.to_torch(batch_size=50, infinite=True)
+    with pytest.raises(TypeError, match="no length"):
+        len(endless)
+    found = []
+    for batch in endless:
+        found.append(batch["x"].tolist())
+        if len(found) == 7:
+            break
+    assert found == expected[:7]
+    resumed = prepared.to_torch(batch_size=50, infinite=True)
+    resumed.load_state_dict(json.loads(json.dumps(endless.state_dict())))
+    assert (resumed.epoch, [batch["x"].tolist() for batch in islice(resumed, 2)]) == (2, expected[7:])
+
+
+def test_an_infinite_loader_of_nothing_is_an_error(data: Dataset) -> None:
+    with pytest.raises(InvalidArgumentError, match="would never end"):
+        next(iter(data.filter("x < 0").to_torch(batch_size=4, infinite=True)))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_lambdas_are_refused_at_the_call_where_workers_are_not_forked(data: Dataset, method: str) -> None:
+    options: dict[str, Any] = {"batch_size": 8, "num_workers": 1, "multiprocessing_context": method}
+    with pytest.raises(InvalidArgumentError, match=f"the function of map cannot be sent .* {method!r}.*top level"):
+        data.map(lambda row: {"x": row["x"]}, schema=X).to_torch(**options)
+    with pytest.raises(InvalidArgumentError, match="collate_fn cannot be sent"):
+        data.to_torch(**options, collate_fn=lambda batch: batch)
+    data.filter(lambda row: row["x"] > 3).to_torch(**options)  # runs in this process
+
+
+def test_p15_the_world_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert World.from_torch() == World(0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert World.from_torch() == World(2, 3)
+
+
+def test_p15_a_world_is_given_once(data: Dataset) -> None:
+    assert len(data.to_torch(batch_size=10, world=World(1, 2))) == 6
+    with pytest.raises(InvalidArgumentError, match="give one of them"):
+        data.to_torch(batch_size=10, world=World(1, 2), world_size=3)
+    with pytest.raises(InvalidArgumentError, match="give a World"):
+        data.to_torch(batch_size=10, world=2)  # type: ignore[arg-type]
+
+
+TRAIN = """
+import json, sys
+import torch, torch.distributed as distributed
+from torch.nn.parallel import DistributedDataParallel
+from lakefeed import Dataset, World
+
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meet", rank=int(sys.argv[2]), world_size=2)
+loader = Dataset("rows").shuffle(1).to_torch(batch_size=16, world=World.from_torch())
+model = DistributedDataParallel(torch.nn.Linear(1, 1))
+optimizer = torch.optim.SGD(model.parameters(), 0.001)
+seen = []
+for epoch in range(2):
+    for batch in loader:
+        loss = (model(batch["x"].float()[:, None] / 101)[:, 0] - batch["y"].float()).square().mean()
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        seen.append(batch["x"].tolist())
+weight = model.module.weight.item()
+distributed.destroy_process_group()
+print(json.dumps({"seen": seen, "weight": weight}))
+"""
+
+
+def test_two_processes_train_together(data: Dataset, tmp_path: Path) -> None:
+    """DDP would hang if one of them had a step more."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TRAIN, str(tmp_path), str(rank)], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        first, second = (json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert first["weight"] == second["weight"]
+    steps = len(first["seen"]) // 2
+    assert len(second["seen"]) == len(first["seen"]) == 8
+    for epoch in (slice(0, steps), slice(steps, None)):
+        assert sorted(sum(first["seen"][epoch] + second["seen"][epoch], [])) == list(range(101))
+
+
+def test_a_state_of_another_snapshot_or_plan_says_what_changed(data: Dataset) -> None:
+    state = data.shuffle(1).to_torch(batch_size=8).state_dict()
+    with pytest.raises(StateMismatchError, match="seed was 1 and is 2"):
+        data.shuffle(2).to_torch(batch_size=8).load_state_dict(state)
+    with pytest.raises(StateMismatchError, match="now has Filter"):
+        data.filter("x > 3").shuffle(1).to_torch(batch_size=8).load_state_dict(state)
+    newer = Dataset.from_dict({"x": [1], "y": [1.0]}).append_to("rows")
+    with pytest.raises(StateMismatchError, match=r"rows@v1#.*rows@v2#"):
+        newer.shuffle(1).to_torch(batch_size=8).load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
+    loader = data.to_torch(batch_size=10, num_workers=workers)
+    assert loader.metrics.rows_per_second == 0
+    list(loader)
+    metrics = loader.metrics
+    assert (metrics.batches, metrics.rows) == (11, 101)
+    assert 101 * 16 <= metrics.bytes < 101 * 20  # bitmaps of nulls are counted as well
+    assert 0 < metrics.waited <= metrics.seconds
+    assert metrics.rows_per_second == metrics.rows / metrics.seconds
