@@ -445,8 +445,8 @@ class Dataset:
         """A ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume. See :mod:`lakefeed.loaders.torch`.
 
         Every rank gets the same number of steps, and together they see every row once. The order depends on neither
-        ranks nor workers, so ``state_dict()`` continues with any number of them. Each iteration is an epoch; the next one
-        is shuffled anew.
+        ranks nor workers, so ``state_dict()`` continues with any number of them. Each iteration is an epoch; the next
+        one is shuffled anew.
 
         Args:
             batch_size: rows a batch; None: one row at a time.

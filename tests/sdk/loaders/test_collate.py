@@ -127,7 +127,7 @@ def test_lists_of_varying_length_are_jagged(kind: pa.DataType) -> None:
 def test_a_null_list_is_an_error_where_no_tensor_has_it() -> None:
     values = pa.array([[1], None])
     for ragged in ("jagged", "pad"):
-        with pytest.raises(TypeMismatchError, match='null lists.*take ragged="list"'):
+        with pytest.raises(TypeMismatchError, match=r'null lists.*take ragged="list"'):
             column(values, ragged=ragged)
     assert column(values, ragged="list")[1] is None
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def test_two_processes_train_together(data: Dataset, tmp_path: Path) -> None:
     steps = len(first["seen"]) // 2
     assert len(second["seen"]) == len(first["seen"]) == 8
     for epoch in (slice(0, steps), slice(steps, None)):
-        assert sorted(sum(first["seen"][epoch] + second["seen"][epoch], [])) == list(range(101))
+        assert sorted(chain.from_iterable(first["seen"][epoch] + second["seen"][epoch])) == list(range(101))
 
 
 def test_a_state_of_another_snapshot_or_plan_says_what_changed(data: Dataset) -> None:

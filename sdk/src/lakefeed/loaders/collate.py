@@ -259,7 +259,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
-def _is_ragged(kind: pa.DataType) -> bool:
+def _is_ragged(kind: Any) -> bool:
     return _is_list(kind) and _numeric(_leaf(kind.value_type))
 
 

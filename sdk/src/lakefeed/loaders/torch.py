@@ -67,7 +67,8 @@ class TorchLoader(DataLoader[Any]):
         finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
         check_portable(finish, settings)
         self._steps = Steps(epochs, batching, finish, prefetch_batches, bool(settings.get("num_workers")), self._meter)
-        super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)
+        # Work is what torch takes for a map-style dataset, and the steps are its sampler.
+        super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """Steps of the coming epoch, the same for every rank.

@@ -17,7 +17,6 @@ from pickle import PicklingError
 from typing import Any
 
 import pyarrow as pa
-from torch.utils.data import Dataset
 
 from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError
@@ -70,8 +69,11 @@ def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: column[0] for name, column in batch.items()}
 
 
-class Work(Dataset[Any]):
-    """What a worker does: `Task` to batch. In the main process batches come finished and pass through."""
+class Work:
+    """What a worker does, as a map-style dataset of torch: `Task` to batch.
+
+    In the main process batches come finished and pass through.
+    """
 
     def __init__(self, finish: Finish) -> None:
         self._finish = finish

@@ -130,7 +130,7 @@ class Deal:
 
     def touching(self, low: int, high: int) -> tuple[Indices, Indices]:
         """Starts and stops of what this rank has of the places ``[low, high)``, step by step."""
-        full, tail = self._tail
+        full, _ = self._tail
         a_step = self.batch_size * self.world.world_size
         edge = self.begin + full * a_step
         first = min(max((low - self.begin) // a_step, 0), full)

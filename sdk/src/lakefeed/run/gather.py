@@ -61,7 +61,7 @@ def _column(
         start += len(places)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
     buffer = pa.allocate_buffer(mixed.nbytes)
-    arranged = np.frombuffer(buffer, mixed.dtype).reshape(mixed.shape)
+    arranged = np.frombuffer(memoryview(buffer), mixed.dtype).reshape(mixed.shape)
     np.take(mixed, arrange, axis=0, out=arranged, mode="clip")
     return _array(kind, len(arrange), buffer)
 
