@@ -7,7 +7,7 @@ from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.client import get_dataset, list_datasets
 from lakefeed.combine import concatenate, interleave
 from lakefeed.config import Settings
-from lakefeed.dataset import AddedRows, Dataset, RemovedRows
+from lakefeed.dataset import AddedRows, Dataset, MappedDataset, RemovedRows
 from lakefeed.garbage import GarbageReport, collect_garbage
 from lakefeed.loaders.world import World
 from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
@@ -24,6 +24,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "GarbageReport",
     "Image",
     "MCAP",
+    "MappedDataset",
     "Model3D",
     "Provenance",
     "RRD",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import fresh_seed
@@ -239,6 +240,21 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
         there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
         raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
     return places
+
+
+def places(given: Any, rows: int) -> Any:
+    """The places that an index, a slice or several indices name."""
+    if isinstance(given, slice):
+        return range(rows)[given]
+    found = np.atleast_1d(np.asarray(given))
+    if not (found.ndim == 1 and (found.dtype.kind in "iu" or not found.size)):
+        raise InvalidArgumentError(f"dataset[{given!r:.80}]: give a place, a slice, or a list of places")
+    return found
+
+
+def is_place(given: Any) -> bool:
+    """Whether one place is given, not a slice or several."""
+    return not isinstance(given, slice) and np.ndim(given) == 0
 
 
 def combined(given: Any, what: str) -> tuple[Node, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +58,8 @@ class Folder:
 
     path: Path
 
+    suffix: ClassVar[str] = "parquet"
+
     def manifest(self) -> Manifest | None:
         """What is here; None if nothing is, or not all of it."""
         try:
@@ -88,7 +90,7 @@ class Folder:
         self, schema: pa.Schema, columns: Iterable[str], groups: Callable[[], Iterable[Group]], facts: dict[str, Any]
     ) -> Manifest:
         """Keeps the rows of ``groups``; to be called while `locked`. A failure leaves what was here before."""
-        file = f"rows-{uuid.uuid4().hex}.parquet"
+        file = f"rows-{uuid.uuid4().hex}.{self.suffix}"
         narrow = pa.schema([field for field in schema if field.name in set(columns)])
         try:
             parts = self._write_rows(self.path / file, narrow, groups())
@@ -136,6 +138,6 @@ class Folder:
         sync_directories([self.path, self.path.parent])
 
     def _sweep(self, file: str) -> None:
-        for path in self.path.glob("rows-*.parquet"):
+        for path in self.path.glob(f"rows-*.{self.suffix}"):
             if path.name != file:
                 path.unlink(missing_ok=True)

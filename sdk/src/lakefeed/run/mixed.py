@@ -151,6 +151,10 @@ class Stretch:
         return (self.stop - self.start) * self.mixed.row_bytes
 
     @property
+    def shared(self) -> bool:
+        return False  # its rows are gathered
+
+    @property
     def runs_user_code(self) -> bool:
         return self.mixed.runs_user_code
 

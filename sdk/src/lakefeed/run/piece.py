@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from lakefeed.errors import TransformError
 from lakefeed.ops import Scan
-from lakefeed.plan import Fragment, Step
+from lakefeed.plan import RESIDENT, Fragment, Step
 from lakefeed.run.chain import run_chain
 from lakefeed.run.rebatch import joined
+from lakefeed.sources.mapped import MappedSource
 
 
 class Reading(Protocol):
@@ -21,6 +22,10 @@ class Reading(Protocol):
     @property
     def size(self) -> int:
         """Bytes that the rows take decoded, about; 0 where they are in memory (or mapped) anyway."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the rows may lie in memory that others read too (a caller's table, a read-only map)."""
 
     @property
     def runs_user_code(self) -> bool:
@@ -39,10 +44,18 @@ class Stored:
 
     scan: Scan
     fragment: Fragment
+    width: int | None = None
+    """Bytes that each row takes, where all take the same."""
 
     @property
     def size(self) -> int:
-        return self.fragment.size
+        if self.width is None or self.fragment.size == RESIDENT:
+            return self.fragment.size
+        return max((self.fragment.length or 0) * self.width, 1)
+
+    @property
+    def shared(self) -> bool:
+        return self.fragment.size == RESIDENT and not isinstance(self.scan.source, MappedSource)
 
     @property
     def runs_user_code(self) -> bool:
@@ -67,6 +80,10 @@ class Piece:
     @property
     def size(self) -> int:
         return self.reading.size
+
+    @property
+    def shared(self) -> bool:
+        return self.reading.shared
 
     @property
     def runs_user_code(self) -> bool:

@@ -24,8 +24,9 @@ import pyarrow as pa
 from lakefeed.config import ReadSettings
 from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.columns import prune_columns
-from lakefeed.plan import RESIDENT, Node, Step
+from lakefeed.plan import Node, Step
 from lakefeed.run.chain import parted, peel
+from lakefeed.run.gather import row_width
 from lakefeed.run.mixed import Mixed, forget
 from lakefeed.run.piece import Piece, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
@@ -57,7 +58,7 @@ class Pieces:
     @property
     def shared(self) -> bool:
         """Whether some piece may share memory with its source (a caller's table, a read-only map)."""
-        return RESIDENT in self.sizes
+        return any(piece.shared for piece in self.items)
 
     @cached_property
     def runs_user_code(self) -> bool:
@@ -153,10 +154,11 @@ def _below(base: Node, inputs: list[list[_Run]], settings: ReadSettings) -> list
 def _scanned(scan: Scan) -> list[_Run] | None:
     readings: list[Reading] = []
     lengths = []
+    width = row_width(scan.schema)
     for fragment in scan.source.fragments(scan.pushdown):
         if fragment.length is None:
             return None
-        readings.append(Stored(scan, fragment))
+        readings.append(Stored(scan, fragment, width))
         lengths.append(fragment.length)
     return [_Run(scan, readings, lengths)]
 

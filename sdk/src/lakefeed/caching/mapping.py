@@ -1,0 +1,97 @@
+"""What ``Dataset.mapped`` does: the rows of a plan in a local Arrow file, ``<cache>/mapped/<fingerprint>/``.
+
+The fingerprint names the snapshots that are read and all that is done with them, so what is there never goes stale.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.caching.folder import Folder, Group
+from lakefeed.catalog.lake import Lake
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.ops import Scan
+from lakefeed.plan import Node, fingerprint
+from lakefeed.run import Local
+from lakefeed.run.progress import tracked
+from lakefeed.run.rebatch import joined
+from lakefeed.sources.mapped import MappedSource, aligned
+from lakefeed.storage.atomic import sync_file
+
+MIB = 1 << 20
+PART_BYTES = 16 * MIB
+ROWS_MULTIPLE = 1_024
+"""Parts of the same number of rows, but the last, are what a batch size of a power of two divides."""
+
+
+@dataclass(frozen=True)
+class ArrowFolder(Folder):
+    """A folder that keeps rows as they are in memory."""
+
+    suffix: ClassVar[str] = "arrow"
+
+    def _write_rows(self, path: Path, schema: pa.Schema, groups: Iterable[Group]) -> list[tuple[int, int]]:
+        parts = []
+        with path.open("wb") as sink:
+            for group in groups:
+                begin = sink.tell()
+                with pa.ipc.new_stream(sink, schema) as writer:
+                    for batch in group.rows.to_batches():
+                        writer.write_batch(batch)
+                size = sink.tell() - begin
+                sink.write(bytes(aligned(size) - size))
+                parts.append((group.rows.num_rows, size))
+            sync_file(sink)
+        return parts
+
+
+def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
+    """The plan's rows from a local file that is mapped into memory; made now unless they are there.
+
+    Raises:
+        InvalidArgumentError: at ``path`` is something else.
+    """
+    identity = fingerprint(plan)
+    place = lake.settings.cache / "mapped" / identity if path is None else Path(path).expanduser().absolute()
+    folder = ArrowFolder(place)
+    with folder.locked():
+        # Another process may have been faster.
+        manifest = folder.manifest()
+        if manifest is None:
+            facts = {"fingerprint": identity}
+            manifest = folder.write(plan.schema, plan.schema.names, lambda: _groups(lake, plan), facts)
+        elif manifest.facts["fingerprint"] != identity:
+            raise InvalidArgumentError(
+                f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
+            )
+    return Scan(MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", manifest.parts))
+
+
+def _groups(lake: Lake, plan: Node) -> Iterator[Group]:
+    """Parts of about `PART_BYTES`, all of the same number of rows but the last."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    step = 0
+    with closing(Local(lake.settings).batches(plan)) as batches:
+        for batch in tracked(batches, "map rows"):
+            held.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if not step and size >= PART_BYTES:
+                step = max(rows * PART_BYTES // size // ROWS_MULTIPLE, 1) * ROWS_MULTIPLE
+            while step and rows >= step:
+                whole = joined(held)
+                yield _group(whole.slice(0, step))
+                held, rows = [whole.slice(step)], rows - step
+    if rows:
+        yield _group(joined(held))
+
+
+def _group(batch: pa.RecordBatch) -> Group:
+    return Group(pa.Table.from_batches([batch]))
