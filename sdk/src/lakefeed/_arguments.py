@@ -45,6 +45,7 @@ from lakefeed.sources.memory import checked_nulls
 from lakefeed.storage import BlobStore
 
 if TYPE_CHECKING:
+    from lakefeed.dataset import Dataset
     from lakefeed.loaders.torch import TorchLoader
 
 SIDES: tuple[Side, Side] = ("train", "test")
@@ -54,6 +55,7 @@ MAX_PLACE = 2**62
 """Past the end of anything, and still a whole number of 64 bits when two of them are added."""
 
 MAX_SECONDS = 366 * 24 * 3600
+SHARDS = 16
 
 
 def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
@@ -240,6 +242,15 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
         there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
         raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
     return places
+
+
+def shards(data: Dataset) -> list[Dataset]:
+    """The dataset in runs of rows for processes to share, as far as the number of rows is known."""
+    rows = known_rows(data._plan)
+    if not rows:
+        return [data]
+    step = -(-rows // SHARDS)
+    return [data.slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def places(given: Any, rows: int) -> Any:

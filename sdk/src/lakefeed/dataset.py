@@ -53,7 +53,7 @@ from lakefeed.run.reference import Reference
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
-from lakefeed.sources.huggingface import as_dataset, hugging_face, with_types
+from lakefeed.sources.huggingface import as_dataset, as_stream, hugging_face, with_types
 from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
@@ -404,13 +404,31 @@ class Dataset:
         """
         return arguments.tensors(self.load_files(load_files).collect())
 
-    def to_huggingface(self, load_files: LoadFiles = "auto") -> datasets.Dataset:
+    @overload
+    def to_huggingface(
+        self, load_files: LoadFiles = "auto", *, streaming: Literal[False] = False
+    ) -> datasets.Dataset: ...
+    @overload
+    def to_huggingface(
+        self, load_files: LoadFiles = "auto", *, streaming: Literal[True]
+    ) -> datasets.IterableDataset: ...
+    def to_huggingface(
+        self, load_files: LoadFiles = "auto", *, streaming: bool = False
+    ) -> datasets.Dataset | datasets.IterableDataset:
         """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
+
+        Args:
+            load_files: as in `load_files`.
+            streaming: a ``datasets.IterableDataset`` instead, which reads the rows each time that it is iterated; where
+                their number is known it has shards, which worker processes share.
 
         Raises:
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
+        if streaming:
+            parts = arguments.shards(self.load_files(load_files))
+            return as_stream(parts, with_types(parts[0].schema.empty_table(), self.schema).schema)
         return as_dataset(with_types(self.load_files(load_files).collect(), self.schema))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -208,6 +209,50 @@ def test_two_processes_train_together(data: Dataset, tmp_path: Path) -> None:
     assert len(second["seen"]) == len(first["seen"]) == 8
     for epoch in (slice(0, steps), slice(steps, None)):
         assert sorted(chain.from_iterable(first["seen"][epoch] + second["seen"][epoch])) == list(range(101))
+
+
+def test_an_iterator_that_is_open_when_the_interpreter_ends_is_silent(data: Dataset) -> None:
+    program = "from lakefeed import Dataset; batches = iter(Dataset('rows').to_torch(batch_size=4)); next(batches)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from lakefeed import Dataset
+workers = int(sys.argv[1])
+try:
+    for step, batch in enumerate(Dataset("rows").to_torch(batch_size=4, num_workers=workers)):
+        if step == 3:
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_leaves_no_process_and_no_file(data: Dataset, workers: int, tmp_path: Path) -> None:
+    """The signal goes to the whole group, as from a terminal."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(workers)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    shared = set(Path("/dev/shm").iterdir())
+    try:
+        group = int(process.stdout.readline())
+        os.killpg(group, signal.SIGINT)
+        assert process.communicate(timeout=60)[0].strip() == "interrupted"
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+    finally:
+        process.kill()
+    assert not [path for path in set(Path("/dev/shm").iterdir()) - shared if str(group) in path.name]
+    assert list((tmp_path / "cache" / "spill").glob("*")) == []
 
 
 def test_a_state_of_another_snapshot_or_plan_says_what_changed(data: Dataset) -> None:

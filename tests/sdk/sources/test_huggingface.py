@@ -229,6 +229,29 @@ def test_m27_to_huggingface_types() -> None:
     assert Dataset.from_dict({"x": []}, schema=pa.schema({"x": pa.int64()})).to_huggingface().num_rows == 0
 
 
+def test_p18_to_huggingface_streams(pictures: Any) -> None:
+    saved = Dataset.from_huggingface(pictures).save("pets")
+    made = saved.to_huggingface(streaming=True)
+    assert isinstance(made, datasets.IterableDataset)
+    assert made.features == saved.to_huggingface().features
+    rows = list(made)
+    assert [row["label"] for row in rows] == saved.to_huggingface()["label"][:]
+    assert rows[1]["image"].getpixel((0, 0)) == (0, 0, 255)
+    assert rows[2]["image"] is None
+    assert list(saved.head(0).to_huggingface(streaming=True)) == []
+
+
+def test_p18_workers_share_the_shards() -> None:
+    torch = pytest.importorskip("torch")
+    made = Dataset.from_dict({"x": list(range(100))}).to_huggingface(streaming=True)
+    assert made.num_shards > 2
+    assert [row["x"] for row in made] == list(range(100))
+    loader = torch.utils.data.DataLoader(made.with_format("torch"), batch_size=10, num_workers=2)
+    assert sorted(row for batch in loader for row in batch["x"].tolist()) == list(range(100))
+    filtered = Dataset.from_dict({"x": list(range(100))}).filter("x < 3").to_huggingface(streaming=True)
+    assert [row["x"] for row in filtered] == [0, 1, 2]
+
+
 # ------------------------------------------------------------------------------------------------------- media
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,6 +96,8 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
 
 def end(pool: ThreadPoolExecutor) -> None:
     """Cancels what a pool has not begun, and waits for what it has."""
+    if sys.is_finalizing():
+        return  # the interpreter has waited for the threads and taken the modules apart
     pool.shutdown(wait=False, cancel_futures=True)
     _await(list(pool._threads))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,7 @@ from lakefeed.plan import Fragment, Pushdown, cut, projected
 from lakefeed.plan.fingerprint import digest
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, Features, IterableDataset
 
 NAMES_KEY = b"lakefeed.names"
 FRAGMENT_BYTES = 32 << 20
@@ -160,17 +160,47 @@ def as_dataset(table: pa.Table) -> Dataset:
         MissingDependencyError: `datasets` is not installed.
         UnsupportedError: a type that `datasets` does not have.
     """
+    datasets = _datasets("to_huggingface")
+    features, plain = _plain(table)
+    return datasets.Dataset(datasets.table.InMemoryTable(plain), info=datasets.DatasetInfo(features=features))
+
+
+def as_stream(shards: Sequence[Any], schema: pa.Schema) -> IterableDataset:
+    """The rows as a ``datasets.IterableDataset`` that reads them, a shard after the other, each time it is iterated.
+
+    ``shards``: datasets of this package. ``schema``: of their batches, with what it says of file columns and names.
+    Raises as `as_dataset`.
+    """
+    datasets = _datasets("to_huggingface")
+    features, _ = _plain(schema.empty_table())
+    given = {"shards": list(shards), "schema": schema}
+    return datasets.IterableDataset.from_generator(_streamed, features=features, gen_kwargs=given)
+
+
+def _streamed(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        for batch in shard.batches(STREAM_ROWS, format="arrow"):
+            _, plain = _plain(with_types(pa.Table.from_batches([batch]), schema))
+            yield from plain.to_pylist()
+
+
+def _datasets(what: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise MissingDependencyError("to_huggingface needs datasets: pip install 'lakefeed[huggingface]'") from error
+        raise MissingDependencyError(f"{what} needs datasets: pip install 'lakefeed[huggingface]'") from error
+    return datasets
+
+
+def _plain(table: pa.Table) -> tuple[Features, pa.Table]:
+    """The features of the columns, and the table as they store it."""
+    import datasets
+
     features, columns = {}, []
     for field, column in zip(table.schema, table.columns, strict=True):
         features[field.name], made = _feature(field, column)
         columns.append(made)
-    plain = pa.table(columns, names=table.column_names)
-    info = datasets.DatasetInfo(features=datasets.Features(features))
-    return datasets.Dataset(datasets.table.InMemoryTable(plain), info=info)
+    return datasets.Features(features), pa.table(columns, names=table.column_names)
 
 
 def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
