@@ -30,6 +30,7 @@ from lakefeed.errors import (
     listed,
 )
 from lakefeed.expr import parse, parse_value
+from lakefeed.loaders.batching import Batching
 from lakefeed.loaders.world import World
 from lakefeed.media import column_type, default_mode, normalize_types, typed_schema
 from lakefeed.ops import Filter, FilterRows, Slice, SplitByKey, SplitByPlace, Stride, WithColumn
@@ -45,7 +46,6 @@ from lakefeed.sources.memory import checked_nulls
 from lakefeed.storage import BlobStore
 
 if TYPE_CHECKING:
-    from lakefeed.dataset import Dataset
     from lakefeed.loaders.torch import TorchLoader
 
 SIDES: tuple[Side, Side] = ("train", "test")
@@ -244,13 +244,13 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
     return places
 
 
-def shards(data: Dataset) -> list[Dataset]:
-    """The dataset in runs of rows for processes to share, as far as the number of rows is known."""
-    rows = known_rows(data._plan)
+def stretches(plan: Node) -> list[tuple[int, int | None]]:
+    """Runs of rows for processes to share, as far as the number of rows is known."""
+    rows = known_rows(plan)
     if not rows:
-        return [data]
+        return [(0, None)]
     step = -(-rows // SHARDS)
-    return [data.slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def places(given: Any, rows: int) -> Any:
@@ -583,43 +583,37 @@ def polars_table(given: Any) -> pa.Table:
     return made
 
 
-def world(given: Any, rank: int, world_size: int) -> World:
-    """Rank and world size, given together or each by itself."""
-    if given is None:
-        return World(rank, world_size)
-    if not isinstance(given, World):
-        raise InvalidArgumentError(f"world={given!r:.80}: give a World, such as World.from_torch()")
-    if (rank, world_size) not in ((0, 1), (given.rank, given.world_size)):
-        raise InvalidArgumentError(f"rank={rank!r}, world_size={world_size!r} and world={given!r}: give one of them")
-    return given
+def batching(batch_size: int | None, drop_last: Any, world: Any, rank: int, world_size: int) -> Batching:
+    """How an epoch is cut; rank and world size come together or each by itself."""
+    if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
+        raise InvalidArgumentError(
+            f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
+        )
+    if world is None:
+        return Batching(batch_size, World(rank, world_size), flag(drop_last, "drop_last"))
+    if not isinstance(world, World):
+        raise InvalidArgumentError(f"world={world!r:.80}: give a World, such as World.from_torch()")
+    if (rank, world_size) not in ((0, 1), (world.rank, world.world_size)):
+        raise InvalidArgumentError(f"rank={rank!r}, world_size={world_size!r} and world={world!r}: give one of them")
+    return Batching(batch_size, world, flag(drop_last, "drop_last"))
 
 
 def torch_loader(
     plan: Node,
     runner: Local,
-    *,
-    batch_size: int | None,
-    drop_last: bool,
-    world: World,
+    batching: Batching,
     prefetch_batches: int,
     ragged: Ragged,
-    infinite: bool,
+    infinite: Any,
     options: Mapping[str, Any],
 ) -> TorchLoader:
     """The loader of ``to_torch``."""
-    if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
-        raise InvalidArgumentError(
-            f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
-        )
-    flag(drop_last, "drop_last")
     whole(options["num_workers"], "num_workers")
     whole(prefetch_batches, "prefetch_batches")
     with _torch("to_torch"):
         from lakefeed.loaders.torch import TorchLoader
-    from lakefeed.loaders.batching import Batching
     from lakefeed.loaders.epochs import Epochs
 
-    batching = Batching(batch_size, world, flag(drop_last, "drop_last"))
     endless = flag(infinite, "infinite")
     return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)
 

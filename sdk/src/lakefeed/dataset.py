@@ -60,7 +60,6 @@ from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pan
 if TYPE_CHECKING:
     import datetime as dt
 
-    import datasets
     import duckdb
     import pandas as pd
     import polars as pl
@@ -404,17 +403,7 @@ class Dataset:
         """
         return arguments.tensors(self.load_files(load_files).collect())
 
-    @overload
-    def to_huggingface(
-        self, load_files: LoadFiles = "auto", *, streaming: Literal[False] = False
-    ) -> datasets.Dataset: ...
-    @overload
-    def to_huggingface(
-        self, load_files: LoadFiles = "auto", *, streaming: Literal[True]
-    ) -> datasets.IterableDataset: ...
-    def to_huggingface(
-        self, load_files: LoadFiles = "auto", *, streaming: bool = False
-    ) -> datasets.Dataset | datasets.IterableDataset:
+    def to_huggingface(self, load_files: LoadFiles = "auto", *, streaming: bool = False) -> Any:
         """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
 
         Args:
@@ -426,10 +415,10 @@ class Dataset:
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
+        loaded = self.load_files(load_files)
         if streaming:
-            parts = arguments.shards(self.load_files(load_files))
-            return as_stream(parts, with_types(parts[0].schema.empty_table(), self.schema).schema)
-        return as_dataset(with_types(self.load_files(load_files).collect(), self.schema))
+            return as_stream(loaded, arguments.stretches(loaded._plan), self.schema)
+        return as_dataset(with_types(loaded.collect(), self.schema))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
@@ -491,17 +480,9 @@ class Dataset:
             [[1.0, 2.0], [3.0]]
         """
         loaded = self.load_files(load_files, None, fetch_workers, max_inflight_bytes, "raise", fetch_timeout)
-        return arguments.torch_loader(
-            loaded._plan,
-            self._runner,
-            batch_size=batch_size,
-            drop_last=drop_last,
-            world=arguments.world(world, rank, world_size),
-            prefetch_batches=prefetch_batches,
-            ragged=ragged,
-            infinite=infinite,
-            options={"num_workers": num_workers, **dataloader_kwargs},
-        )
+        cut = arguments.batching(batch_size, drop_last, world, rank, world_size)
+        options = {"num_workers": num_workers, **dataloader_kwargs}
+        return arguments.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
 
     def count(self) -> int:
         """The number of rows; reads what it takes to tell."""

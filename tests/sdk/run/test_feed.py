@@ -17,7 +17,8 @@ from lakefeed.run import feed as module
 from lakefeed.run.feed import Feed, Range, _cut
 from lakefeed.run.pieces import pieces_of
 
-SCHEMA = pa.schema({"x": pa.int64()})
+# Not of one width, so that a piece has the size that the source says.
+SCHEMA = pa.schema({"x": pa.int64(), "text": pa.string()})
 SETTINGS = ReadSettings(threads=2, prefetch_bytes=4 * POOL_BYTES)
 
 
@@ -43,7 +44,8 @@ class Counting:
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         self.reads.append(fragment.key)
         begin = sum(self.lengths[: fragment.key])
-        yield pa.record_batch({"x": range(begin, begin + self.lengths[fragment.key])}, SCHEMA)
+        rows = range(begin, begin + self.lengths[fragment.key])
+        yield pa.record_batch({"x": rows, "text": [str(row) for row in rows]}, SCHEMA)
 
     def describe(self) -> str:
         return "counting"
@@ -125,7 +127,7 @@ def test_wide_gathers_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GATHER_BYTES", 80)
     made = feed(Counting((50, 50), size=0), 5, None)
     batches = list(made.batches())
-    assert max(batch.num_rows for _, batch in batches) == 10
+    assert 1 < max(batch.num_rows for _, batch in batches) <= 10
     assert [stop - start for (start, stop), _ in batches] == [batch.num_rows for _, batch in batches]
     assert sorted(values(made)) == list(range(100))
 

@@ -165,15 +165,16 @@ def as_dataset(table: pa.Table) -> Dataset:
     return datasets.Dataset(datasets.table.InMemoryTable(plain), info=datasets.DatasetInfo(features=features))
 
 
-def as_stream(shards: Sequence[Any], schema: pa.Schema) -> IterableDataset:
+def as_stream(rows: Any, stretches: Sequence[tuple[int, int | None]], schema: pa.Schema) -> IterableDataset:
     """The rows as a ``datasets.IterableDataset`` that reads them, a shard after the other, each time it is iterated.
 
-    ``shards``: datasets of this package. ``schema``: of their batches, with what it says of file columns and names.
-    Raises as `as_dataset`.
+    ``rows``: a dataset of this package, of which the ``stretches`` are the shards. ``schema``: what it says of columns,
+    whose files may have been loaded since. Raises as `as_dataset`.
     """
     datasets = _datasets("to_huggingface")
-    features, _ = _plain(schema.empty_table())
-    given = {"shards": list(shards), "schema": schema}
+    typed = with_types(rows.schema.empty_table(), schema)
+    features, _ = _plain(typed)
+    given = {"shards": [rows.slice(start, stop) for start, stop in stretches], "schema": typed.schema}
     return datasets.IterableDataset.from_generator(_streamed, features=features, gen_kwargs=given)
 
 
