@@ -55,7 +55,6 @@ MAX_PLACE = 2**62
 """Past the end of anything, and still a whole number of 64 bits when two of them are added."""
 
 MAX_SECONDS = 366 * 24 * 3600
-SHARDS = 16
 
 
 def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
@@ -242,15 +241,6 @@ def indices(given: Any, rows: int | None) -> tuple[int, ...]:
         there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
         raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
     return places
-
-
-def stretches(plan: Node) -> list[tuple[int, int | None]]:
-    """Runs of rows for processes to share, as far as the number of rows is known."""
-    rows = known_rows(plan)
-    if not rows:
-        return [(0, None)]
-    step = -(-rows // SHARDS)
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def places(given: Any, rows: int) -> Any:

@@ -44,6 +44,8 @@ EMBED_ROWS = 8
 """Files of which only the path is known are read so many at a time: they may be videos."""
 
 STORAGE_DEPTH = 8
+SHARDS = 16
+"""Of a stream: as many worker processes can share it."""
 
 # By the names of their classes: an older `datasets` lacks some.
 _FILES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
@@ -153,29 +155,39 @@ def hugging_face(given: Any, split: str | None, streaming: Any, options: Mapping
     return HuggingFaceSource(dataset)
 
 
-def as_dataset(table: pa.Table) -> Dataset:
-    """The rows as a ``datasets.Dataset`` in memory: loaded files as Image, Audio, …, named integers as ClassLabel.
+def as_dataset(rows: Any, schema: pa.Schema) -> Dataset:
+    """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
+
+    ``rows``: a dataset of this package. ``schema``: what it says of columns, whose files may have been loaded since.
 
     Raises:
         MissingDependencyError: `datasets` is not installed.
         UnsupportedError: a type that `datasets` does not have.
     """
     datasets = _datasets("to_huggingface")
-    features, plain = _plain(table)
+    features, plain = _plain(with_types(rows.collect(), schema))
     return datasets.Dataset(datasets.table.InMemoryTable(plain), info=datasets.DatasetInfo(features=features))
 
 
-def as_stream(rows: Any, stretches: Sequence[tuple[int, int | None]], schema: pa.Schema) -> IterableDataset:
-    """The rows as a ``datasets.IterableDataset`` that reads them, a shard after the other, each time it is iterated.
+def as_stream(rows: Any, schema: pa.Schema) -> IterableDataset:
+    """As `as_dataset`, as a ``datasets.IterableDataset`` that reads the rows each time that it is iterated.
 
-    ``rows``: a dataset of this package, of which the ``stretches`` are the shards. ``schema``: what it says of columns,
-    whose files may have been loaded since. Raises as `as_dataset`.
+    Its shards are runs of rows, as far as their number is known.
     """
     datasets = _datasets("to_huggingface")
     typed = with_types(rows.schema.empty_table(), schema)
     features, _ = _plain(typed)
-    given = {"shards": [rows.slice(start, stop) for start, stop in stretches], "schema": typed.schema}
+    given = {"shards": _shards(rows), "schema": typed.schema}
     return datasets.IterableDataset.from_generator(_streamed, features=features, gen_kwargs=given)
+
+
+def _shards(rows: Any) -> list[Any]:
+    try:
+        total = len(rows)
+    except TypeError:  # only reading tells
+        return [rows]
+    step = max(-(-total // SHARDS), 1)
+    return [rows.slice(start, min(start + step, total)) for start in range(0, total, step)] or [rows]
 
 
 def _streamed(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[str, Any]]:
