@@ -118,6 +118,21 @@ def test_workers_do_not_read_what_the_others_read(data: Dataset, monkeypatch: py
     assert len(reads) == len(set(reads)) == 4
 
 
+def test_kept_rows_are_counted_once_for_a_snapshot(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = data.filter("x % 3 = 1")
+    expected = list(range(1, 101, 3))
+    assert len(kept.to_torch(batch_size=10)) == 4
+    source = type(data._plan.source)  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "read", None)  # it is not read to be counted again
+        assert len(data.filter("x % 3 = 1").shuffle(1, global_=False).to_torch(batch_size=10, world=World(1, 2))) == 2
+        with pytest.raises(TypeError, match="NoneType"):
+            data.filter("x % 3 = 2").to_torch(batch_size=10)
+    assert ids(kept.to_torch(batch_size=10)) == expected
+    newer = Dataset.from_dict({"x": [103], "y": [0.0]}).append_to("rows")
+    assert ids(newer.filter("x % 3 = 1").to_torch(batch_size=10)) == [*expected, 103]
+
+
 def test_p16_maps_of_workers_keep_the_order(data: Dataset) -> None:
     prepared = data.shuffle(1).map(doubled, schema=X)
     assert ids(prepared.to_torch(batch_size=7, num_workers=2)) == ids(prepared.to_torch(batch_size=7))

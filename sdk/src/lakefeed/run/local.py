@@ -16,6 +16,7 @@ from lakefeed.optimize import optimize
 from lakefeed.plan import Fragment, Node, Step
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.run.chain import peel, run_chain
+from lakefeed.run.counts import Counts
 from lakefeed.run.feed import Feed
 from lakefeed.run.pick import Picker, places_in
 from lakefeed.run.pieces import Pieces, pieces_of
@@ -53,7 +54,8 @@ class Local:
 
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
         """
-        found = pieces_of(plan, self.settings.read, None if resident else self.spilled)
+        counts = Counts(self.settings.cache / "counts")
+        found = pieces_of(plan, self.settings.read, None if resident else self.spilled, counts)
         if found is None or (resident and not found.resident):
             return self._spilled(self.stream(plan), plan.schema)
         return found

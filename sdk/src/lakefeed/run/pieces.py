@@ -7,8 +7,8 @@
     Interleave     stretches of what the pieces below give in turn
 
 How many rows each piece has is arithmetic as long as steps keep row counts or are positional; rows that a filter keeps
-are counted by running it (over the columns that it reads) once. Inputs of a combination that only running can tell
-apart (a CSV file, a join) are run into a table on disk, and that is read in their place.
+are counted by running it (over the columns that it reads) once, and remembered. Inputs of a combination that only
+running can tell apart (a CSV file, a join) are run into a table on disk, and that is read in their place.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.columns import prune_columns
 from lakefeed.plan import Node, Step
 from lakefeed.run.chain import parted, peel
+from lakefeed.run.counts import Counts
 from lakefeed.run.gather import row_width
 from lakefeed.run.mixed import Mixed, forget
 from lakefeed.run.piece import Piece, Reading, Stored
@@ -82,17 +83,23 @@ class Pieces:
         forget(self.items)
 
 
-def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.Table] | None = None) -> Pieces | None:
+def pieces_of(
+    plan: Node,
+    settings: ReadSettings,
+    spilled: Callable[[Node], pa.Table] | None = None,
+    counts: Counts | None = None,
+) -> Pieces | None:
     """The optimized plan as pieces, or None where only running it tells which rows it has.
 
     ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
     """
+    count = partial(_remembered, settings=settings, counts=counts)
     walk = parted(plan, (Concatenate, Repeat, Interleave))
     done: list[list[_Run]] = [[] for _ in walk]
     mapped = 0
     for index, (node, children) in reversed(list(enumerate(walk))):
         steps, base = peel(node)
-        found = _below(base, [done[child] for child in children], settings)
+        found = _below(base, [done[child] for child in children], count)
         if found is None or (index and any(step.works_ahead for step in steps)):
             if spilled is None or not index:
                 return None
@@ -101,9 +108,9 @@ def pieces_of(plan: Node, settings: ReadSettings, spilled: Callable[[Node], pa.T
             steps, found = (), _scanned(Scan(MemorySource(table)))
             assert found is not None, "a table knows its rows"
         for step in steps:
-            _add(found, step, settings)
+            _add(found, step, count)
         done[index] = found
-    _count(done[0], settings)
+    _count(done[0], count)
     return Pieces(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
 
 
@@ -128,7 +135,7 @@ class _Run:
         return [Piece(reading, steps, offsets, length) for reading, offsets, length in known]
 
 
-def _below(base: Node, inputs: list[list[_Run]], settings: ReadSettings) -> list[_Run] | None:
+def _below(base: Node, inputs: list[list[_Run]], count: _Counter) -> list[_Run] | None:
     """The runs of what a plan's steps stand on; None where its rows cannot be addressed."""
     match base:
         case Scan():
@@ -137,14 +144,14 @@ def _below(base: Node, inputs: list[list[_Run]], settings: ReadSettings) -> list
             runs = [run for runs in inputs for run in runs]
             for run in runs:
                 if not run.plan.schema.equals(base.schema, check_metadata=True):
-                    _add([run], Conform(base, base.schema), settings)
+                    _add([run], Conform(base, base.schema), count)
             return runs
         case Repeat():
-            _count(inputs[0], settings)
+            _count(inputs[0], count)
             return [replace(run) for _ in range(base.times) for run in inputs[0]]
         case Interleave():
             for runs in inputs:
-                _count(runs, settings)
+                _count(runs, count)
             mixed = Mixed.of(base, [[piece for run in runs for piece in run.pieces()] for runs in inputs])
             stretches = list(mixed.stretches())
             return [_Run(base, list(stretches), [stretch.stop - stretch.start for stretch in stretches])]
@@ -163,10 +170,10 @@ def _scanned(scan: Scan) -> list[_Run] | None:
     return [_Run(scan, readings, lengths)]
 
 
-def _add(runs: list[_Run], step: Step, settings: ReadSettings) -> None:
+def _add(runs: list[_Run], step: Step, count: _Counter) -> None:
     """Puts a step on all the runs, which are its input one after the other."""
     if step.positional:
-        _count(runs, settings)
+        _count(runs, count)
     start = 0
     for run in runs:
         run.plan = step.over((run.plan,))
@@ -187,10 +194,21 @@ def _starts(lengths: Sequence[int], place: int) -> list[int]:
     return starts
 
 
-def _count(runs: Iterable[_Run], settings: ReadSettings) -> None:
+_Counter: TypeAlias = Callable[[_Run], list[int]]
+
+
+def _count(runs: Iterable[_Run], count: _Counter) -> None:
     for run in runs:
         if not run.counted:
-            run.lengths, run.counted = _counted(run, settings), True
+            run.lengths, run.counted = count(run), True
+
+
+def _remembered(run: _Run, settings: ReadSettings, counts: Counts | None) -> list[int]:
+    """`_counted`, or what is remembered of it."""
+    if counts is None or not all(isinstance(each, Stored) for each in run.readings):
+        return _counted(run, settings)
+    fragments = [each.fragment for each in run.readings if isinstance(each, Stored)]
+    return counts.of(run.plan, list(zip(fragments, run.offsets, strict=True)), lambda: _counted(run, settings))
 
 
 def _counted(run: _Run, settings: ReadSettings) -> list[int]:
