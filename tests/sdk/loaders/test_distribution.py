@@ -22,6 +22,7 @@ from lakefeed import Dataset, World, concatenate, interleave  # noqa: E402
 from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, StateMismatchError  # noqa: E402
 from lakefeed.loaders.torch import TorchLoader  # noqa: E402
+from lakefeed.loaders.work import tasks  # noqa: E402
 
 X = pa.schema({"x": pa.int64()})
 
@@ -169,6 +170,41 @@ def test_lambdas_are_refused_at_the_call_where_workers_are_not_forked(data: Data
     with pytest.raises(InvalidArgumentError, match="collate_fn cannot be sent"):
         data.to_torch(**options, collate_fn=lambda batch: batch)
     data.filter(lambda row: row["x"] > 3).to_torch(**options)  # runs in this process
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_load_the_files_of_their_next_batch_ahead(lake: Lake, tmp_path: Path, workers: int) -> None:
+    paths = [tmp_path / f"{row}.bin" for row in range(37)]
+    for row, path in enumerate(paths):
+        path.write_bytes(b"%d" % row)
+    rows = Dataset.from_dict({"x": list(range(37)), "f": [str(path) for path in paths]})
+    loader = (
+        rows.save("files", column_types={"f": "file"})
+        .shuffle(1)
+        .to_torch(batch_size=4, num_workers=workers, load_files="bytes", persistent_workers=workers > 0)
+    )
+    for _ in zip(range(3), loader, strict=False):
+        pass  # given up: what was begun for it must not come in the next one
+    for _ in range(2):
+        seen = []
+        for batch in loader:
+            assert batch["f"] == [b"%d" % row for row in batch["x"].tolist()]
+            seen += batch["x"].tolist()
+        assert sorted(seen) == list(range(37))
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 5])
+@pytest.mark.parametrize("ahead", [0, 1, 2, 3])
+def test_a_worker_has_the_rows_of_its_tasks_when_they_come(batches: int, ahead: int) -> None:
+    made = list(tasks((pa.record_batch({"x": [row]}) for row in range(batches)), ahead))
+    assert [task.number for task in made] == list(range(batches))
+    got: dict[int, list[int]] = {}
+    for task in made:
+        mine = got.setdefault(task.number % max(ahead, 1), [])
+        mine += [place for place, _ in task.rows]
+        assert task.number in mine
+        assert all(place % max(ahead, 1) == task.number % max(ahead, 1) for place, _ in task.rows)
+    assert sorted(place for mine in got.values() for place in mine) == list(range(batches))
 
 
 def test_p15_the_world_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,9 @@ from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.state import LoaderState, PlanIdentity
-from lakefeed.loaders.work import Finish, Work, check_portable, detached, tasks
+from lakefeed.loaders.work import Finish, Work, ahead_of, check_portable, detached, tasks
 from lakefeed.loaders.world import Deal
+from lakefeed.run.chain import run_whole
 from lakefeed.run.feed import Feed, Range
 from lakefeed.run.prefetch import background
 
@@ -66,7 +67,7 @@ class TorchLoader(DataLoader[Any]):
         self._deal(0, 0)
         finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
         check_portable(finish, settings)
-        self._steps = Steps(epochs, batching, finish, prefetch_batches, bool(settings.get("num_workers")), self._meter)
+        self._steps = Steps(epochs, batching, finish, prefetch_batches, settings.get("num_workers", 0), self._meter)
         # Work is what torch takes for a map-style dataset, and the steps are its sampler.
         super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)  # type: ignore[arg-type]
 
@@ -205,7 +206,7 @@ class Steps:
         batching: Batching,
         finish: Finish,
         prefetch_batches: int,
-        workers: bool,
+        workers: int,
         meter: Meter,
     ) -> None:
         self._epochs = epochs
@@ -246,10 +247,11 @@ class Steps:
         one_thread = bool(late) and feed.pieces.runs_user_code
         gathered = background(parts, 0 if feed.prompt or one_thread else self._prefetch)
         if self._workers:
-            return tasks(cut(gathered, places.stops(), _slices, _same))
+            ahead = self._workers if ahead_of(late) is not None else 0
+            return tasks(cut(gathered, places.stops(), _slices, _same), ahead)
         if late:
             rows = cut(gathered, places.stops(), _slices, _same)
-            return background(_finished(rows, finish), self._prefetch)
+            return background(_finished(run_whole(late, rows), finish.made), self._prefetch)
         return cut(gathered, places.stops(), finish.several, finish)
 
 

@@ -8,10 +8,11 @@ of the plan are the late steps alone.
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from typing import Any
@@ -22,7 +23,7 @@ from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
-from lakefeed.plan import Node, Step
+from lakefeed.plan import Ahead, Node, Step
 from lakefeed.sources.memory import MemorySource
 
 _turns = count()
@@ -77,29 +78,63 @@ class Work:
 
     def __init__(self, finish: Finish) -> None:
         self._finish = finish
+        late = finish.late
+        self._first = ahead_of(late)
+        self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
+        self._before = () if self._first is None else late[: late.index(self._first)]
         self._turn = -1
+        self._ahead: Ahead | None = None
         self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
 
     def __getitem__(self, task: Any) -> Any:
         if not isinstance(task, Task):
             return task
-        if task.turn != self._turn:  # what an abandoned iteration left
-            self._turn, self._waiting = task.turn, {}
+        if task.turn != self._turn:
+            self._begin(task.turn)
         for number, rows in task.rows:
             self._waiting[number] = self._begun(rows)
         return self._finish.made(self._waiting.pop(task.number)())
 
     def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
         rows = pa.ipc.open_stream(message).read_next_batch()
-        return lambda: _applied(self._finish.late, rows)
+        if self._ahead is None:
+            return lambda: _applied(self._rest, rows)
+        loaded = self._ahead.start(_applied(self._before, rows))
+        return lambda: _applied(self._rest, loaded())
+
+    def _begin(self, turn: int) -> None:
+        """Forgets what an abandoned iteration has left."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._turn, self._waiting = turn, {}
+        self._ahead = None if self._first is None else self._first.ahead()
 
 
-def tasks(batches: Generator[pa.RecordBatch]) -> Generator[Task]:
-    """The batches as work for other processes."""
-    turn = next(_turns)
+def ahead_of(late: Sequence[Step]) -> Step | None:
+    """The step of which workers begin the next batch while they are at one: no function of the user comes before."""
+    first = next((step for step in late if step.works_ahead or step.runs_user_code), None)
+    return first if first is not None and first.works_ahead else None
+
+
+def tasks(batches: Generator[pa.RecordBatch], ahead: int) -> Generator[Task]:
+    """The batches as work for other processes: each task comes with the rows of the one ``ahead`` places after it.
+
+    torch gives every n-th task to the same one of n workers, so that is the worker's next.
+    """
+    turn, drawn = next(_turns), 0
     with closing(batches):
-        for number, rows in enumerate(batches):
-            yield Task(turn, number, ((number, _message(rows)),))
+        numbered = enumerate(batches)
+        first = deque(islice(numbered, ahead))
+        drawn = len(first)
+        for number in count():
+            rows = [first.popleft()] if first else []
+            following = next(numbered, None)
+            if following is not None:
+                rows.append(following)
+                drawn += 1
+            if number >= drawn:
+                return
+            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows))
 
 
 def _message(rows: pa.RecordBatch) -> bytes:
