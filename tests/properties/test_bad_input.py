@@ -137,6 +137,7 @@ SPAN = Kind(lambda value: False, (dt.timedelta(-1), 60, "1d"))
 SPACE = Kind(lambda value: is_whole(value) and value >= 1, (0,))
 PROVENANCE = Kind(lambda value: value is None, ("me", {"run": "r"}, Provenance))
 FENCE = Kind(lambda value: value is None, ("key", ("key", None, "1"), Fence))
+WORLD = Kind(lambda value: value is None, (World, (0, 1), {"rank": 0}))
 FOLDER = Kind(lambda value: value is None or value == "text", ("nul\0byte",))
 
 # What an argument of that name is everywhere, if a call does not say otherwise.
@@ -265,13 +266,15 @@ CALLS: dict[str, Call] = {
     "Dataset.to_pandas": of("to_pandas"),
     "Dataset.to_polars": of("to_polars"),
     "Dataset.to_tensors": of("to_tensors"),
-    "Dataset.to_huggingface": of("to_huggingface"),
+    "Dataset.to_huggingface": of("to_huggingface", streaming=FLAG),
+    "Dataset.mapped": of("mapped", path=FOLDER),
     "Dataset.to_duckdb": of("to_duckdb", table_name=Kind(lambda value: value == "text"),
                             connection=Kind(lambda value: value is None)),
     "Dataset.to_torch": of(
         "to_torch", batch_size=optional(COUNT), num_workers=WHOLE,
         rank=Kind(lambda value: False, (1,)), world_size=COUNT, prefetch_batches=WHOLE, fetch_workers=COUNT,
-        fetch_timeout=SECONDS, max_inflight_bytes=SPACE),
+        fetch_timeout=SECONDS, max_inflight_bytes=SPACE, world=WORLD, infinite=FLAG,
+        ragged=one_of("jagged", "pad", "list", bad=("padded", "Jagged"))),
     "Dataset.count": of("count"),
     "Dataset.select": of("select", {"columns": ["a"]}, columns=NAMES),
     "Dataset.filter": of("filter", {"predicate": "a > 1"}, predicate=Kind(callable, EXPRESSION.bad)),
@@ -325,7 +328,9 @@ CALLS: dict[str, Call] = {
     "collect_garbage": Call(collect_garbage, {}, {"dry_run": FLAG, "grace": SPAN, "patience": SPAN}),
     "World": Call(World, {}, {"rank": Kind(lambda value: False, (1,)), "world_size": COUNT}),
     "World.from_environment": Call(World.from_environment),
-    "Provenance": Call(Provenance, {}, {name: optional(TEXT) for name in ("run", "user", "code", "message")}),
+    "World.from_torch": Call(World.from_torch),
+    "Provenance": Call(Provenance, {}, {
+        **{name: optional(TEXT) for name in ("run", "user", "code", "message", "work")}, "depth": WHOLE}),
     "Provenance.facts": Call(Provenance().facts),
     "Fence": Call(Fence, {"key": "k", "expected": None, "value": "1"},
                   {"key": Kind(lambda value: value == "text"), "expected": optional(TEXT), "value": TEXT}),
@@ -385,8 +390,8 @@ def there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject().tag("stable")
 
 
-OF_PYICEBERG = "ThreadPoolExecutor"
-"""Its one pool of the process, for which it has no name."""
+POOLS = ("ThreadPoolExecutor", "lakefeed-files")
+"""The pools of the process, made once: PyIceberg's, which has no name, and the one that fetches files."""
 
 
 def traces() -> tuple[Any, ...]:
@@ -395,7 +400,7 @@ def traces() -> tuple[Any, ...]:
     found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     files = {str(path) for path in found if "catalog.db" not in path.name}
     newest = [(one.name, one.version, str(one.schema), one.description, str(one.tags())) for one in list_datasets()]
-    ours = {thread.name for thread in threading.enumerate() if not thread.name.startswith(("Main", OF_PYICEBERG))}
+    ours = {thread.name for thread in threading.enumerate() if not thread.name.startswith(("Main", *POOLS))}
     return files, newest, ours
 
 

@@ -356,10 +356,16 @@ def sort_keys(by: Any, descending: Any) -> tuple[tuple[str, ...], tuple[bool, ..
     return names, tuple(given)
 
 
+def folder(path: Any, where: str) -> str | os.PathLike[str] | None:
+    """The path of a folder, or None."""
+    if path is not None and (not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path) or not os.fspath(path)):
+        raise InvalidArgumentError(f"{where}(path={path!r:.80}): give the path of a folder, or None")
+    return path
+
+
 def caching(path: Any, load_files: Any, overwrite: Any) -> dict[str, bool]:
     """The switches of ``cache``."""
-    if path is not None and (not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path) or not os.fspath(path)):
-        raise InvalidArgumentError(f"cache(path={path!r:.80}): give the path of a folder, or None")
+    folder(path, "cache")
     if not isinstance(load_files, bool) or not isinstance(overwrite, bool):
         raise InvalidArgumentError(f"cache(load_files={load_files!r}, overwrite={overwrite!r}): they are True or False")
     if overwrite and path is None:

@@ -415,7 +415,8 @@ class Dataset:
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        return (as_stream if streaming else as_dataset)(self.load_files(load_files), self.schema)
+        made = as_stream if arguments.flag(streaming, "streaming") else as_dataset
+        return made(self.load_files(load_files), self.schema)
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
@@ -758,7 +759,7 @@ class Dataset:
             >>> numbers[1], numbers[[2, -3]]
             ({'x': 2}, [{'x': 3}, {'x': 1}])
         """
-        return _made(MappedDataset, self._lake, mapped(self._lake, self._plan, path))
+        return _made(MappedDataset, self._lake, mapped(self._lake, self._plan, arguments.folder(path, "mapped")))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""

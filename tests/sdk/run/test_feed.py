@@ -117,9 +117,9 @@ def test_more_than_the_budget_is_not_read_ahead() -> None:
 def test_closing_leaves_no_thread() -> None:
     batches = feed(Counting((10,) * 50), 3, 5).batches()
     next(batches)
-    assert any(thread.name.startswith("lakefeed") for thread in threading.enumerate())
+    assert any(thread.name.startswith("lakefeed-feed") for thread in threading.enumerate())
     batches.close()
-    assert not any(thread.name.startswith("lakefeed") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("lakefeed-feed") for thread in threading.enumerate())
 
 
 def test_wide_gathers_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,9 @@ class Provenance:
     depth: int = 0
 
     def __post_init__(self) -> None:
-        for what in ("run", "user", "code", "message"):
+        for what in ("run", "user", "code", "message", "work"):
             _require_text(getattr(self, what), f"Provenance({what}=", maybe=True)
+        _require_count(self.depth, "Provenance(depth=")
 
     def facts(self) -> dict[str, str]:
         """The entries of the snapshot summary."""
@@ -62,6 +63,11 @@ def _require_text(given: Any, what: str, *, maybe: bool = False) -> None:
     """Raises unless it is text (or, ``maybe``, None): anything else would only fail once all rows are written."""
     if not isinstance(given, str) and not (maybe and given is None):
         raise InvalidArgumentError(f"{what}{given!r:.80}): give text{', or None' if maybe else ''}")
+
+
+def _require_count(given: Any, what: str) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise InvalidArgumentError(f"{what}{given!r:.80}): give a whole number from 0 on")
 
 
 @dataclass(frozen=True)

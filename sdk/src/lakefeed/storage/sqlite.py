@@ -131,8 +131,9 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        # Bound here: at the end of the interpreter the names of a module are gone.
+        if getattr(self, "_pid", None) == getpid():
             self._close()
 
 
