@@ -55,7 +55,7 @@ def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Pa
 
 def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
     for attempt in range(1, TRIES + 1):
-        loads.finish([loads.begin(column, media, "path")])
+        loads.finish([loads.begin(loads.look(column, media, "path"))])
         try:
             for file in files(column, media):
                 _pin(file, pins)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,9 +22,10 @@ from lakefeed.media.columns import LOADED, checked_mode, is_bytes, plain
 from lakefeed.media.registry import media_type
 from lakefeed.storage.blobs import BlobStore
 from lakefeed.storage.cache import BlobCache
+from lakefeed.storage.copies import Known
 from lakefeed.storage.fetch import Fetch, Progress
 from lakefeed.storage.lane import Failed, Job, Lane
-from lakefeed.storage.urls import file_name, suffix
+from lakefeed.storage.urls import file_suffix, suffix
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ RECENT = 64
 
 OnError: TypeAlias = Literal["raise", "null"]
 Loaded: TypeAlias = bytes | str | None
+_Copy: TypeAlias = tuple[str, str, int]
+"""Digest, suffix and size."""
 
 
 class File(NamedTuple):
@@ -128,25 +131,31 @@ class Loads:
         self._failed = 0
         self._reasons: list[str] = []
 
-    def sizes(self, cells: Sequence[File | None], mode: Mode) -> list[int]:
+    def look(self, column: pa.Array[Any], media: str, mode: str) -> Cells:
+        """What is known of the files of a column before they are fetched."""
+        cells = files(column, media)
+        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in cells])
+        return Cells(cells, known, checked_mode(mode))
+
+    def sizes(self, cells: Cells) -> list[int]:
         """Bytes that the loaded cells will take, as far as that is known: what was largest of late, if not."""
-        return [self._cost(file, mode) for file in cells]
+        expected, whole = self._expected, cells.mode == "bytes"
+        sizes = [_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)]
+        return sizes if whole else [min(size, PIECE_BYTES) for size in sizes]
 
-    def begin(self, column: pa.Array[Any], media: str, mode: str) -> Begun:
+    def begin(self, cells: Cells) -> Begun:
         """Begins to fetch the files of a column."""
-        return self.begin_files(files(column, media), checked_mode(mode))
-
-    def begin_files(self, cells: Sequence[File | None], chosen: Mode) -> Begun:
-        """As `begin`, for a column that was looked at before."""
-        ready = self._at_once(cells, chosen)
+        chosen = cells.mode
+        ready = self._at_once(cells)
         if ready is not None:
             return Begun([], [self._lane.settled(ready.nbytes)], chosen, ready)
-        wanted = [(file, chosen) for file in cells if file is not None]
-        costs = [self._cost(file, chosen) for file, _ in wanted]
+        wanted = [(file, chosen) for file in cells.files if file is not None]
+        sizes = zip(cells.files, self.sizes(cells), strict=True)
+        costs = [size for file, size in sizes if file is not None]
         step = min(max(len(wanted) // self._workers, 1), TOGETHER)
         starts = range(0, len(wanted), step)
         jobs = [self._lane.add(wanted[at : at + step], costs[at : at + step]) for at in starts]
-        return Begun([file is not None for file in cells], jobs, chosen)
+        return Begun([file is not None for file in cells.files], jobs, chosen)
 
     def finish(self, columns: Sequence[Begun]) -> list[pa.Array[Any]]:
         """The loaded columns, waited for; what was given out before is no longer counted."""
@@ -165,41 +174,50 @@ class Loads:
             )  # fmt: skip
         self._failed = 0
 
-    def _at_once(self, cells: Sequence[File | None], mode: Mode) -> pa.Array[Any] | None:
+    def _at_once(self, cells: Cells) -> pa.Array[Any] | None:
         """The loaded column, if all of it is in the cache and in memory: threads would only make that slower."""
         if self._patience < 0:
             self._patience += 1
             return None
         begun = perf_counter()
-        copies = [self._copy(file) for file in cells]
-        if None in copies:
+        copies = self._copies(cells)
+        if copies is None:
             return None
-        found = self._read(copies, mode)
-        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
+        found = self._read(copies, cells.mode)
+        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(copies):
             self._patience = -SLOW_PORTIONS
         return found
 
-    def _copy(self, file: File | None) -> tuple[str, str, int] | Literal[False] | None:
-        """Digest, suffix and size of the copy that there should be of a file; False for null, None for no copy."""
-        if file is None:
-            return False
-        if file.sha256 is not None:
-            return None if file.size is None else (file.sha256, file.suffix, file.size)
-        known = self._fetch.known(file.url) if file.url is not None else None
-        if known is None or known.of_a_path or not known.is_fresh(self._fetch.settings.fresh):
-            return None
-        return known.sha256, file.suffix, known.size
+    def _copies(self, cells: Cells) -> list[_Copy | None] | None:
+        """The copy that there should be of each file, None for null; None if there is one without."""
+        oldest = time() - self._fetch.settings.fresh
+        copies: list[_Copy | None] = []
+        for file, known in zip(cells.files, cells.known, strict=True):
+            if file is None:
+                copies.append(None)
+            elif file.sha256 is not None:
+                if file.size is None:
+                    return None
+                copies.append((file.sha256, file.suffix, file.size))
+            elif known is None or known.of_a_path or not (known.pinned or known.checked > oldest):
+                return None
+            else:
+                copies.append((known.sha256, file.suffix, known.size))
+        return copies
 
-    def _read(self, copies: Sequence[Any], mode: Mode) -> pa.Array[Any] | None:
+    def _read(self, copies: Sequence[_Copy | None], mode: Mode) -> pa.Array[Any] | None:
         if mode == "path":
             paths = [copy and self._cache.find(copy[0], copy[1]) for copy in copies]
-            return None if None in paths else pa.array([str(path) if path else None for path in paths], LOADED[mode])
-        sizes = [copy[2] if copy else 0 for copy in copies]
-        frame = Frame(sizes, [copy is not False for copy in copies])
-        views = zip(copies, frame.cells, strict=True)
-        if all(not copy or self._cache.read_into(copy[0], copy[1], view) for copy, view in views):
-            return frame.array()
-        return None
+            there = zip(paths, copies, strict=True)
+            if any(path is None and copy is not None for path, copy in there):
+                return None
+            return pa.array([str(path) if path else None for path in paths], LOADED[mode])
+        frame = Frame([copy[2] if copy else 0 for copy in copies], [copy is not None for copy in copies])
+        place, read_into = self._cache.place, self._cache.read_into
+        for copy, view in zip(copies, frame.cells, strict=True):
+            if copy is not None and not read_into(place(copy[0], copy[1]), view):
+                return None
+        return frame.array()
 
     def _array(self, column: Begun) -> pa.Array[Any]:
         if column.ready is not None:
@@ -227,21 +245,30 @@ class Loads:
             self._reasons.append(str(outcome.error))
         return None
 
-    def _cost(self, file: File | None, mode: Mode) -> int:
-        if file is None:
-            return 0
-        if file.data is not None:
-            return len(file.data)
-        size = file.size
-        if size is None and file.url is not None and file.sha256 is None:
-            known = self._fetch.known(file.url)
-            size = None if known is None else known.size
-        expected = size if size is not None else self._expected
-        return expected if mode == "bytes" else min(expected, PIECE_BYTES)
-
     @property
     def _expected(self) -> int:
         return max(self._recent, default=UNKNOWN_BYTES)
+
+
+def _size(file: File | None, known: Known | None, expected: int) -> int:
+    if file is None:
+        return 0
+    if file.size is not None:
+        return file.size
+    return expected if known is None else known.size
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column to be loaded as ``mode``: its files, None for null, and what is known of those that are URLs."""
+
+    files: Sequence[File | None]
+    known: Sequence[Known | None]
+    mode: Mode
+
+    def first(self, rows: int) -> Cells:
+        """Those of the first rows."""
+        return Cells(self.files[:rows], self.known[:rows], self.mode)
 
 
 @dataclass(frozen=True)
@@ -300,7 +327,7 @@ def load_column(
     if workers < 1 or timeout <= 0:
         raise InvalidArgumentError(f"workers is {workers} and timeout {timeout}; both are above 0")
     with closing(Loads(store, workers, "null" if on_error == "null" else "raise", timeout, max_bytes)) as loads:
-        [loaded] = loads.finish([loads.begin(column, media, mode)])
+        [loaded] = loads.finish([loads.begin(loads.look(column, media, mode))])
         return loaded
 
 
@@ -312,7 +339,7 @@ def files(column: pa.Array[Any], media: str) -> list[File | None]:
         return _recorded(cells)
     if is_bytes(cells.type):
         return [None if cell is None else File(None, None, "", len(cell), cell) for cell in cells.to_pylist()]
-    return [None if cell is None else File(cell, None, suffix(file_name(cell)), None) for cell in cells.to_pylist()]
+    return [None if cell is None else File(cell, None, file_suffix(cell), None) for cell in cells.to_pylist()]
 
 
 def _recorded(column: pa.StructArray) -> list[File | None]:
@@ -321,7 +348,7 @@ def _recorded(column: pa.StructArray) -> list[File | None]:
     url, sha256, size, name = (parts.get(key, nothing).to_pylist() for key in ("url", "sha256", "size", "filename"))
     cells = zip(url, sha256, size, name, column.is_valid().to_pylist(), strict=True)
     return [
-        File(url, sha256, suffix(name or file_name(url or "")), size) if valid else None
+        File(url, sha256, suffix(name) if name else file_suffix(url or ""), size) if valid else None
         for url, sha256, size, name, valid in cells
     ]
 
@@ -352,6 +379,6 @@ class Frame:
 
     def array(self) -> pa.Array[Any]:
         self.cells = []
-        valid = pa.array(self._there, pa.bool_()).buffers()[1]
+        valid = None if all(self._there) else pa.array(self._there, pa.bool_()).buffers()[1]
         buffers = [valid, pa.py_buffer(self._offsets.tobytes()), self._data]
         return pa.Array.from_buffers(LOADED["bytes"], len(self._there), buffers)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lakefeed.media import column_type, loaded_type
-from lakefeed.media.load import File, Loads, files
+from lakefeed.media.load import Cells, Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 
@@ -76,7 +76,7 @@ class LoadAhead:
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]
-        self._looked_at: tuple[pa.RecordBatch | None, dict[str, list[File | None]]] = None, {}
+        self._looked_at: tuple[pa.RecordBatch | None, dict[str, Cells]] = None, {}
         self._begun = 0
         self._done = 0
 
@@ -88,7 +88,7 @@ class LoadAhead:
             cells = self._cells_of(most)
             rows = self._fitting(cells, most.num_rows)
             portion = most if rows == most.num_rows else most.slice(0, rows)
-            self._looked_at = portion, {name: column[:rows] for name, column in cells.items()}
+            self._looked_at = portion, {name: column.first(rows) for name, column in cells.items()}
             yield portion
             start += rows
 
@@ -100,7 +100,7 @@ class LoadAhead:
 
     def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
         cells = self._cells_of(batch)
-        begun = {name: self._loads.begin_files(cells[name], mode) for name, _, mode in self._columns}
+        begun = {name: self._loads.begin(cells[name]) for name, _, _ in self._columns}
         self._begun += batch.num_rows
 
         def finish() -> pa.RecordBatch:
@@ -114,15 +114,15 @@ class LoadAhead:
     def close(self) -> None:
         self._loads.close()
 
-    def _cells_of(self, batch: pa.RecordBatch) -> dict[str, list[File | None]]:
+    def _cells_of(self, batch: pa.RecordBatch) -> dict[str, Cells]:
         looked_at, cells = self._looked_at
         if looked_at is batch:
             return cells
-        return {name: files(batch.column(name), media) for name, media, _ in self._columns}
+        return {name: self._loads.look(batch.column(name), media, mode) for name, media, mode in self._columns}
 
-    def _fitting(self, cells: dict[str, list[File | None]], rows: int) -> int:
+    def _fitting(self, cells: dict[str, Cells], rows: int) -> int:
         """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
-        sizes = [self._loads.sizes(cells[name], mode) for name, _, mode in self._columns]
+        sizes = [self._loads.sizes(cells[name]) for name, _, _ in self._columns]
         most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0
         for row, costs in enumerate(zip(*sizes, strict=True)):
             held += sum(costs)

@@ -44,7 +44,7 @@ class BlobCache:
     limit: int | None = None
 
     def path(self, sha256: str, suffix: str = "") -> Path:
-        return Path(self._place(sha256, suffix))
+        return Path(self.place(sha256, suffix))
 
     def find(self, sha256: str, suffix: str = "") -> Path | None:
         """The path of a good copy, or None; a bad one is dropped. It stays valid for ``GRACE_SECONDS`` at least."""
@@ -64,7 +64,7 @@ class BlobCache:
         """The descriptor of a good copy, at its beginning, and its size; or None. A bad one is dropped."""
         try:
             # Not pathlib, whose objects would cost as much as reading a small file.
-            descriptor = os.open(self._place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             yield None
             return
@@ -86,18 +86,21 @@ class BlobCache:
             with open(found[0], "rb", closefd=False) as stream:  # a descriptor
                 return stream.read()
 
-    def read_into(self, sha256: str, suffix: str, target: memoryview) -> bool:
-        """Whether a sealed copy of just this size was read, without waiting for the disk: if it was in memory."""
+    def read_into(self, place: str, target: memoryview) -> bool:
+        """Whether a sealed copy of just this size was read, without waiting for the disk: if it was in memory.
+
+        ``place`` is of `place`: a string, since to make a path costs as much as to read a small file.
+        """
         try:
-            descriptor = os.open(self._place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            status = os.fstat(descriptor)
-            if not _is_sealed(status) or status.st_size != len(target):
+            status, size = os.fstat(descriptor), len(target)
+            if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
                 return False
             self.room.used(descriptor, status)
-            return not len(target) or _read_at_once(descriptor, target) == len(target)
+            return not size or _read_at_once(descriptor, target) == size
         finally:
             os.close(descriptor)
 
@@ -168,7 +171,8 @@ class BlobCache:
                 raise
             return copied()
 
-    def _place(self, sha256: str, suffix: str) -> str:
+    def place(self, sha256: str, suffix: str = "") -> str:
+        """As `path`, as text."""
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}{suffix}"
 
     @cached_property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +61,11 @@ class Copies:
     def remembered(self, url: str) -> Known | None:
         """What this process knows of a URL."""
         return _known.get((self._directory, url))
+
+    def remembered_all(self, urls: Sequence[str | None]) -> list[Known | None]:
+        """As `remembered`, for many: what is done for every cell costs about as much as reading a small file."""
+        directory, get = self._directory, _known.get
+        return [None if url is None else get((directory, url)) for url in urls]
 
     def known(self, url: str) -> Known | None:
         """What was last known of a URL."""

@@ -6,7 +6,7 @@ import hashlib
 import io
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,6 +114,16 @@ class Fetch:
             return cast(BinaryIO, whole)
 
         return self._tried(url, ask, NOBODY)
+
+    def known_all(self, texts: Sequence[str | None]) -> list[Known | None]:
+        """As `known`, for many; None for None."""
+        if self._copies is None:
+            return [None] * len(texts)
+        found = self._copies.remembered_all(texts)
+        for place, text in enumerate(texts):
+            if text is not None and found[place] is None:
+                found[place] = self.known(text)
+        return found
 
     def known(self, text: str) -> Known | None:
         """What is known of a URL, none of which need be so any more."""

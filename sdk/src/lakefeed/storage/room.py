@@ -1,7 +1,7 @@
 """How much a cache may hold: what was used longest ago makes room for what is new.
 
 Time of access is kept by us (``utime``), since many file systems do not keep it: a path that was handed out is used
-*now*, bytes that were read count as used ``GRACE_SECONDS`` ago. What was used within ``GRACE_SECONDS`` is not evicted:
+*now*, bytes that were read count as used ``GRACE_SECONDS`` ago (to within ``READ_TOUCH_NS``). What was used within ``GRACE_SECONDS`` is not evicted:
 a path stays valid for at least so long, while bytes make room at once. A file that is open survives its eviction. A
 file with a second hard link is pinned (see `lakefeed.storage.pins`): it is neither counted nor evicted.
 """
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 300
 TOUCH_NS = 1_000_000
+READ_TOUCH_NS = GRACE_SECONDS * 10**9
+"""Reading again notes the time no more often than so: in a small file it costs as much as a fifth of the reading."""
 KEPT_SHARE = 0.9
 """After an eviction the cache is as full as this, so that not every new file evicts."""
 IN_VAIN_SECONDS = 10.0
@@ -54,7 +56,7 @@ class Room:
     def used(self, descriptor: int, status: os.stat_result) -> None:
         """The bytes of an open file were read."""
         now = time_ns() - GRACE_SECONDS * 10**9
-        if now > status.st_atime_ns + TOUCH_NS:
+        if now > status.st_atime_ns + READ_TOUCH_NS:
             with suppress(PermissionError):  # somebody else's file in a shared cache: theirs to keep
                 os.utime(descriptor, ns=(now, status.st_mtime_ns))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
 LOCAL_SCHEMES = frozenset({"", "file", "local"})
+LONGEST_SCHEME = len("https://")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two characters or more: C:\\ is a drive
+_ESCAPED = re.compile(r"[?#%]")
 _QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 _COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
@@ -75,6 +78,25 @@ def suffix(name: str) -> str:
     *_, before, last = ["", "", *(f".{ending}" for ending in endings)]
     found = before + last if last.lower() in _COMPRESSED else last
     return found.lower() if _SUFFIX.fullmatch(found) else ""
+
+
+def file_suffix(text: str) -> str:
+    """The `suffix` of the file that a path or URL refers to; this is done for every cell.
+
+    Example:
+        >>> file_suffix("https://host/a/cat.JPG?token=1"), file_suffix("https://host.com"), file_suffix("a/b.txt")
+        ('.jpg', '', '.txt')
+    """
+    last = text.rpartition("/")[2]
+    # Most URLs are plain, and the dot of a host is behind the ninth character: then one look is enough.
+    if last and "://" in text and text.find("/", LONGEST_SCHEME) > 0 and not _ESCAPED.search(text):
+        return _suffix_of(last[last.find(".") :]) if "." in last else ""
+    return suffix(file_name(text))
+
+
+@lru_cache(4096)
+def _suffix_of(ending: str) -> str:
+    return suffix(f"name{ending}") if ending != "." else ""
 
 
 def redacted(text: str) -> str:
