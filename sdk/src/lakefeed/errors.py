@@ -3,7 +3,8 @@
     LakefeedError
     ├── ConfigError                (ValueError)         settings that cannot work
     ├── InvalidArgumentError       (ValueError)         an argument outside what the call accepts
-    │   └── InvalidNameError                            a dataset name that breaks the naming rule
+    │   ├── InvalidNameError                            a dataset name that breaks the naming rule
+    │   └── CredentialsError                            a URL that would keep a secret in a table
     ├── DatasetNotFoundError       (LookupError)        no dataset of that name
     ├── DatasetExistsError         (ValueError)         a dataset of that name exists already
     ├── UnsavedDatasetError        (ValueError)         asked of a derived dataset what only a saved one has
@@ -59,6 +60,10 @@ class InvalidArgumentError(LakefeedError, ValueError):
 
 class InvalidNameError(InvalidArgumentError):
     """A dataset name that breaks the naming rule."""
+
+
+class CredentialsError(InvalidArgumentError):
+    """A URL to be saved holds credentials: a user and password, or what it is signed with."""
 
 
 class DatasetNotFoundError(LakefeedError, LookupError):

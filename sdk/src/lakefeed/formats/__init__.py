@@ -11,6 +11,7 @@ from lakefeed.formats.csv import Csv
 from lakefeed.formats.jsonl import JsonLines
 from lakefeed.formats.parquet import Parquet
 from lakefeed.storage.chains import COMPRESSIONS, parse_chain
+from lakefeed.storage.urls import shown
 
 __all__ = ["FORMATS", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
@@ -48,9 +49,11 @@ def format_of(url: str) -> Format:
             return form
     if name.endswith((".zip", ".tar", ".tgz")):
         kind = "zip" if name.endswith(".zip") else "tar"
-        raise InvalidArgumentError(f"{url!r} is an archive; say what is wanted of it, such as '{kind}://*.csv::{url}'")
+        raise InvalidArgumentError(
+            f"{shown(url)} is an archive; say what is wanted of it, such as {shown(f'{kind}://*.csv::{url}')}"
+        )
     known = sorted(suffix for form in FORMATS.values() for suffix in form.suffixes)
     raise FormatError(
-        f"no format is known for {url!r}; the known suffixes are {listed(known, most=50)}. "
+        f"no format is known for {shown(url)}; the known suffixes are {listed(known, most=50)}. "
         f"format= names it where the suffix does not: {listed(FORMATS)}"
     )

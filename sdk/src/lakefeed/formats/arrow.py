@@ -18,6 +18,7 @@ from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading,
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import is_local
 from lakefeed.storage.streams import Stream
+from lakefeed.storage.urls import shown
 
 MAGIC = b"ARROW1"
 OLD_FEATHER = b"FEA1"
@@ -141,7 +142,9 @@ def _stream(stream: Stream) -> Iterator[Any]:
     source: Any = _Peeked(stream.file)
     begin = source.peek(len(MAGIC) + 2)
     if begin.startswith(OLD_FEATHER):
-        raise FormatError(f"{stream.url!r} is of the first version of Feather, which is out of use; write it again")
+        raise FormatError(
+            f"{shown(stream.url)} is of the first version of Feather, which is out of use; write it again"
+        )
     if begin.startswith(MAGIC):
         source.read(len(MAGIC) + 2)  # what follows is a stream, and then the table of contents
     with pa.ipc.open_stream(source) as reader:

@@ -19,6 +19,7 @@ from lakefeed.expr import Expr
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import PART_AHEAD_BYTES, asked, open_steady, reaching, stamp_of
 from lakefeed.storage.streams import Stream, opened_stream, streams
+from lakefeed.storage.urls import shown
 
 __all__ = [
     "ADVICE",
@@ -164,7 +165,7 @@ def require_columns(url: str, found: pa.Schema, wanted: pa.Schema) -> None:
     """Raises SchemaError where a file lacks columns that it must have."""
     missing = [name for name in wanted.names if name not in found.names]
     if missing:
-        raise SchemaError(f"{url!r} has no columns {listed(missing)}; it has {listed(found.names)}")
+        raise SchemaError(f"{shown(url)} has no columns {listed(missing)}; it has {listed(found.names)}")
 
 
 BROKEN = (
@@ -180,12 +181,12 @@ def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
         yield
     except BROKEN as error:
         hint = advice if isinstance(error, pa.ArrowInvalid) else ""
-        raise FormatError(f"{url!r} cannot be read as {form}: {error}{hint}") from error
+        raise FormatError(f"{shown(url)} cannot be read as {form}: {error}{hint}") from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
         # So Arrow says that the bytes inside a file make no sense.
-        raise FormatError(f"{url!r} cannot be read as {form}: {error}") from error
+        raise FormatError(f"{shown(url)} cannot be read as {form}: {error}") from error
 
 
 def stamp(url: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from lakefeed.errors import FormatError, SchemaError, listed
 from lakefeed.formats.base import ADVICE, Streamed, opened
 from lakefeed.formats.text import blocks, first_block, header, in_memory
 from lakefeed.storage.streams import Stream
+from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
 EMPTY = "Empty CSV file"
@@ -44,7 +45,7 @@ class Csv(Streamed):
                 table = _parsed(schema, wanted, above, block)
                 if wanted is None and sorted(table.schema.names) != sorted(schema.names):
                     raise SchemaError(
-                        f"{stream.url!r} has columns {listed(table.schema.names)}, not {listed(schema.names)}; files "
+                        f"{shown(stream.url)} has columns {listed(table.schema.names)}, not {listed(schema.names)}; files "
                         "read together must have the same columns"
                     )
                 yield from table.to_batches()
@@ -72,7 +73,7 @@ def _located(url: str, *, may_be_empty: bool = False) -> Iterator[None]:
     except pa.ArrowKeyError as error:
         with opened(url) as file:
             header = next(csv.reader(_text(file)), [])
-        raise SchemaError(f"{url!r} has columns {listed(header)}: {error.args[0]}") from error
+        raise SchemaError(f"{shown(url)} has columns {listed(header)}: {error.args[0]}") from error
     except pa.ArrowInvalid as error:
         if may_be_empty and EMPTY in str(error):
             return
@@ -81,7 +82,7 @@ def _located(url: str, *, may_be_empty: bool = False) -> Iterator[None]:
             expected, there, text = int(ragged[1]), int(ragged[2]), ragged[3]
             line, _ = _find(url, lambda cells: bool(cells) and len(cells) != expected)
             raise FormatError(
-                f"{url!r}{line}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}"
+                f"{shown(url)}{line}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}"
             ) from error
         if bad is None:
             raise
@@ -89,7 +90,7 @@ def _located(url: str, *, may_be_empty: bool = False) -> Iterator[None]:
         line, header = _find(url, lambda cells: len(cells) > place and cells[place] == value)
         name = header[place] if place < len(header) else place
         raise FormatError(
-            f"{url!r}{line}: {value[:SHOWN_CHARS]!r} in column {name!r} does not fit: {error}{ADVICE}"
+            f"{shown(url)}{line}: {value[:SHOWN_CHARS]!r} in column {name!r} does not fit: {error}{ADVICE}"
         ) from error
 
 

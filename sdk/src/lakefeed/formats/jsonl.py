@@ -13,6 +13,7 @@ from lakefeed.errors import FormatError
 from lakefeed.formats.base import ADVICE, Streamed, lines, opened
 from lakefeed.formats.text import BLOCK_BYTES, blocks, first_block, in_memory
 from lakefeed.storage.streams import Stream
+from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
 EMPTY = "Empty JSON"
@@ -76,7 +77,7 @@ class _Place:
                 raise
             number, line, reason = found
             raise FormatError(
-                f"{self.url!r}, line {number}: {line[:SHOWN_CHARS]!r} cannot be read as {JsonLines.kind}: {reason}"
+                f"{shown(self.url)}, line {number}: {line[:SHOWN_CHARS]!r} cannot be read as {JsonLines.kind}: {reason}"
                 f"{ADVICE}"
             ) from error
 

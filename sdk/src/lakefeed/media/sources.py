@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakefeed.errors import FileError, MissingFileError
+from lakefeed.errors import CredentialsError, FileError, MissingFileError
 from lakefeed.media.base import MediaType
 from lakefeed.media.columns import is_bytes, plain
 from lakefeed.media.records import conformed, from_records
 from lakefeed.media.registry import MEDIA
 from lakefeed.storage.fetch import shown
-from lakefeed.storage.urls import file_name, local_path
+from lakefeed.storage.urls import file_name, holds_credentials, local_path, redacted
 
 CopyFiles: TypeAlias = Literal["auto"] | bool
 Record: TypeAlias = Mapping[str, Any]
@@ -40,6 +40,15 @@ class Source(NamedTuple):
     def name(self) -> str:
         """What it is called, for messages."""
         return shown(self.text) if self.text is not None else f"{self.data.size if self.data else 0} bytes"
+
+    def require_public(self) -> None:
+        """Raises CredentialsError where a reference to it would tell a secret to whoever may read the table."""
+        if self.path is None and self.text is not None and holds_credentials(self.text):
+            raise CredentialsError(
+                f"{self.place}: {self.name} holds credentials, and a table keeps its URLs for all its readers. Nothing "
+                "was committed. Save it with copy_files=True, which keeps the file and hides them; or save the URL "
+                "without them, and let each reader have its own (for s3:// and gs://: the settings files.options)"
+            )
 
     def missing(self) -> MissingFileError:
         """What is raised where it is not there."""
@@ -79,11 +88,14 @@ class FileColumn:
         self._copy = copy
         self._records = isinstance(self._cells, pa.StructArray)
         if isinstance(self._cells, pa.StructArray):
-            self._cells = conformed(self._cells, self.kind)
+            self._cells = _public(conformed(self._cells, self.kind))
         self._texts: list[str | None] = self._all_texts()
         contents = _contents(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
         self._named = _named(self._texts, name, first_row)
         self.sources = [*contents, *(source for source in self._named if self._is_copied(source))]
+        for source in self._named:
+            if not self._is_copied(source):
+                source.require_public()
 
     @property
     def kept(self) -> list[bytes]:
@@ -124,7 +136,7 @@ class FileColumn:
         names = [None if source.text is None else _file_name(source.text) for source in self.sources]
         sniff, kind = self.kind.sniff, self.kind
         columns: dict[str, list[Any]] = {
-            "url": [source.text if source.path is None else None for source in self.sources],
+            "url": [redacted(source.text) if source.text and source.path is None else None for source in self.sources],
             "sha256": [content.sha256.hex() for content in stored],
             "size": [content.size for content in stored],
             "content_type": [
@@ -154,6 +166,18 @@ def _spread(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructA
 def _following(valid: Sequence[Any]) -> list[int | None]:
     places = iter(range(len(valid)))
     return [next(places) if is_there else None for is_there in valid]
+
+
+def _public(records: pa.StructArray) -> pa.StructArray:
+    """Records that do not need their URLs, having a digest, with the credentials in these hidden."""
+    fields = list(records.type)
+    parts = dict(zip(records.type.names, records.flatten(), strict=True))
+    urls, held = parts["url"].to_pylist(), parts["sha256"].is_valid().to_pylist()
+    if not any(kept and url and holds_credentials(url) for url, kept in zip(urls, held, strict=True)):
+        return records
+    shown_urls = [redacted(url) if kept and url else url for url, kept in zip(urls, held, strict=True)]
+    parts["url"] = pa.array(shown_urls, parts["url"].type)
+    return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=records.is_null())
 
 
 def _values(records: pa.Array[Any]) -> list[Any]:

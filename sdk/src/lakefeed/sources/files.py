@@ -16,6 +16,7 @@ from lakefeed.formats import FORMATS, FilePart, Format, format_named, format_of,
 from lakefeed.plan import Fragment, Pushdown, cut, projected
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
+from lakefeed.storage.urls import redacted, shown
 
 FIELD_ID = b"PARQUET:field_id"
 
@@ -42,7 +43,9 @@ class FilesSource:
         first = schemas[self.urls[0]]
         twice = sorted({name for name in first.names if first.names.count(name) > 1})
         if twice or not first.names:
-            raise SchemaError(f"{self.urls[0]!r} needs columns of different names; more than once: {listed(twice)}")
+            raise SchemaError(
+                f"{shown(self.urls[0])} needs columns of different names; more than once: {listed(twice)}"
+            )
         return reduce(self._joined, schemas.items(), first)
 
     @property
@@ -55,8 +58,8 @@ class FilesSource:
         url, other = more
         if sorted(other.names) != sorted(schema.names):
             raise SchemaError(
-                f"{url!r} has columns {listed(other.names)} where {self.urls[0]!r} has {listed(schema.names)}; "
-                "files read together must have the same columns"
+                f"{shown(url)} has columns {listed(other.names)} where {shown(self.urls[0])} has "
+                f"{listed(schema.names)}; files read together must have the same columns"
             )
         return pa.schema([self._wider(field, other.field(field.name), url) for field in schema])
 
@@ -65,8 +68,8 @@ class FilesSource:
             return pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive").field(0)
         except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TypeMismatchError(
-                f"column {field.name!r} is {other.type} in {url!r} and {field.type} in the files before it; these do "
-                "not fit together: read them one by one, or give from_file(…, schema=…)"
+                f"column {field.name!r} is {other.type} in {shown(url)} and {field.type} in the files before it; these "
+                "do not fit together: read them one by one, or give from_file(…, schema=…)"
             ) from error
 
     @property
@@ -107,7 +110,7 @@ class FilesSource:
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
-        return f"{self.format_name} {self.urls[0]}{more}"
+        return f"{self.format_name} {redacted(self.urls[0])}{more}"
 
     @property
     def _format(self) -> Format:
@@ -145,7 +148,7 @@ def _expand(location: str, form: str | None) -> list[str]:
     inside = location.removesuffix(chain.base)
     protocol, _ = split_protocol(chain.base)
     if not chain.base:
-        raise InvalidArgumentError(f"{location!r} ends in '::' and so leads nowhere")
+        raise InvalidArgumentError(f"{shown(location)} ends in '::' and so leads nowhere")
     if protocol in WEB:
         _ = form or format_of(location)
         return [location]  # whether it is there shows when it is read; a second request would only ask it twice
@@ -153,11 +156,11 @@ def _expand(location: str, form: str | None) -> list[str]:
     if glob.has_magic(chain.base) and not there:
         found = asked(chain.base, lambda fs, path: _matching(fs, path, bool(protocol)))
         if not found:
-            raise MissingFileError(f"no file matches {location!r}")
+            raise MissingFileError(f"no file matches {shown(location)}")
         return [f"{inside}{name}" for name in found]
     _ = form or format_of(location)
     if not there:
-        raise MissingFileError(f"there is no file {chain.base!r}")
+        raise MissingFileError(f"there is no file {shown(chain.base)}")
     return [location]
 
 
@@ -186,8 +189,8 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bo
     names = batch.schema.names
     if any(name not in names for name in schema.names) or (all_of_it and len(names) > len(schema)):
         raise SchemaError(
-            f"{url!r} has columns {listed(names)} where {listed(schema.names)} were to be read; files read together "
-            "must have the same columns"
+            f"{shown(url)} has columns {listed(names)} where {listed(schema.names)} were to be read; files read "
+            "together must have the same columns"
         )
     columns = [_cast(batch.column(field.name), field, url) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -198,9 +201,9 @@ def _cast(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any
         fitted = column if column.type.equals(field.type) else column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise FormatError(
-            f"{url!r}: column {field.name!r} has values that do not fit the type {field.type}: {error}. "
+            f"{shown(url)}: column {field.name!r} has values that do not fit the type {field.type}: {error}. "
             "from_file(…, schema=…) says which types to read"
         ) from error
     if fitted.null_count and not field.nullable:
-        raise FormatError(f"{url!r}: column {field.name!r} holds nulls, which the schema says it does not")
+        raise FormatError(f"{shown(url)}: column {field.name!r} holds nulls, which the schema says it does not")
     return fitted

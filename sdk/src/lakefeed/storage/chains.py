@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fsspec.utils import glob_translate
 
 from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.storage.urls import shown
 
 ARCHIVES = frozenset({"zip", "tar"})
 COMPRESSIONS = {
@@ -94,13 +95,13 @@ def parse_chain(url: str) -> Chain:
 def _link(kind: str, path: str, url: str) -> Link:
     if kind not in LINKS:
         raise InvalidArgumentError(
-            f"{url!r}: {kind!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
+            f"{shown(url)}: {kind!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
         )
     if kind in ARCHIVES and not path:
-        raise InvalidArgumentError(f"{url!r} names no member of the archive, such as {kind}://folder/*.csv::…")
+        raise InvalidArgumentError(f"{shown(url)} names no member of the archive, such as {kind}://folder/*.csv::…")
     if kind in ARCHIVES and leads_out(path):
         raise InvalidArgumentError(
-            f"{url!r}: {path!r} leads out of the archive; members have relative names without '..'"
+            f"{shown(url)}: {path!r} leads out of the archive; members have relative names without '..'"
         )
     return Link(kind, path)
 

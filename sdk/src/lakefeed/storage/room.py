@@ -1,9 +1,10 @@
 """How much a cache may hold: what was used longest ago makes room for what is new.
 
 Time of access is kept by us (``utime``), since many file systems do not keep it: a path that was handed out is used
-*now*, bytes that were read count as used ``GRACE_SECONDS`` ago (to within ``READ_TOUCH_NS``). What was used within ``GRACE_SECONDS`` is not evicted:
-a path stays valid for at least so long, while bytes make room at once. A file that is open survives its eviction. A
-file with a second hard link is pinned (see `lakefeed.storage.pins`): it is neither counted nor evicted.
+*now*, bytes that were read count as used ``GRACE_SECONDS`` ago (to within ``READ_TOUCH_NS``). What was used within
+``GRACE_SECONDS`` is not evicted: a path stays valid for at least so long, while bytes make room at once. A file that is
+open survives its eviction. A file with a second hard link is pinned (see `lakefeed.storage.pins`): it is neither
+counted nor evicted.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError
-from lakefeed.storage.urls import redacted, shown
+from lakefeed.storage.urls import harmless, redacted, shown
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
         raise MissingDependencyError(f"{shown(url)} needs another library{advice}: {error}") from error
     except ValueError as error:
-        raise FileError(f"{shown(url)} cannot be opened: {redacted(str(error))}") from error
+        raise FileError(f"{shown(url)} cannot be opened: {redacted(str(error))}") from harmless(url, error)
     return fs, path
 
 
@@ -121,11 +121,11 @@ def reaching(url: str) -> Iterator[None]:
     except LakefeedError:
         raise
     except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {shown(url)}") from error
+        raise MissingFileError(f"there is no file {shown(url)}") from harmless(url, error)
     except IsADirectoryError as error:
-        raise _a_folder(url) from error
+        raise _a_folder(url) from harmless(url, error)
     except PermissionError as error:
-        raise FileError(f"{shown(url)} may not be read: {redacted(str(error))}") from error
+        raise FileError(f"{shown(url)} may not be read: {redacted(str(error))}") from harmless(url, error)
 
 
 class SteadyFile(io.RawIOBase):
@@ -292,8 +292,8 @@ def tried(
         return attempts(work)
     except LakefeedError:
         raise
-    except Exception as error:
-        raise _explained(url, error, chosen.retries + 1 if passes(error) else 1) from error
+    except Exception as error:  # noqa: BLE001  # raised as ours
+        raise _explained(url, error, chosen.retries + 1 if passes(error) else 1) from harmless(url, error)
 
 
 class _Wait(wait_exponential):

@@ -21,6 +21,7 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
 from lakefeed.storage.chains import Link, leads_out, parse_chain
 from lakefeed.storage.steady import open_steady
+from lakefeed.storage.urls import shown
 
 DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
     "gzip": lambda file: gzip.GzipFile(fileobj=file),
@@ -94,7 +95,9 @@ def _members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
             if not link.matches(name):
                 continue
             if leads_out(name):
-                raise FormatError(f"the archive {url!r} has a member {name!r}, which leads out of it; it is not read")
+                raise FormatError(
+                    f"the archive {shown(url)} has a member {name!r}, which leads out of it; it is not read"
+                )
             found += 1
             with closing(opener()) as member:
                 yield name, member
@@ -108,7 +111,7 @@ def _none_of(link: Link, url: str, seen: list[str]) -> str:
     near = get_close_matches(link.path, seen, n=3)
     hint = f" Did you mean {listed(near)}?" if near else ""
     what = "no member matches" if link.many else "there is no member"
-    return f"{what} {link.path!r} in the archive {url!r}; it has {listed(seen)}.{hint}"
+    return f"{what} {link.path!r} in the archive {shown(url)}; it has {listed(seen)}.{hint}"
 
 
 @contextmanager
@@ -119,9 +122,9 @@ def _sound(kind: str, url: str) -> Iterator[None]:
     except LakefeedError:
         raise
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
-        raise FormatError(f"{url!r} cannot be read as a {kind} archive: {error}") from error
+        raise FormatError(f"{shown(url)} cannot be read as a {kind} archive: {error}") from error
     except RuntimeError as error:  # so zipfile says that a password is needed
-        raise FormatError(f"{url!r} cannot be read: {error}") from error
+        raise FormatError(f"{shown(url)} cannot be read: {error}") from error
 
 
 def _zipped(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -180,4 +183,4 @@ def spooled(file: Any) -> Iterator[Any]:
 def check_url(url: str) -> None:
     """Raises InvalidArgumentError where a URL cannot lead to files."""
     if not parse_chain(url).base:
-        raise InvalidArgumentError(f"{url!r} ends in '::' and so leads nowhere")
+        raise InvalidArgumentError(f"{shown(url)} ends in '::' and so leads nowhere")

@@ -21,6 +21,14 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#\s'\"]+)=([^&;#\s'\"]*)")
 _TELLING = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|session", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,9}")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_KEY = re.compile(r"[\w+=~-]{16,}")
+"""A key of an API, and no path of an object."""
+SECRETS = frozenset(
+    {"accesskey", "apikey", "auth", "authorization", "credential", "credentials", "hmac", "jwt", "pass", "passwd",
+     "password", "pwd", "sas", "secret", "session", "sig", "signature", "token"}
+)  # fmt: skip
+"""Words in the name of a parameter that say that its value lets somebody in."""
 
 
 def scheme(text: str) -> str:
@@ -121,6 +129,42 @@ def shown(text: str, most: int = 200) -> str:
     """
     text = redacted(text)
     return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def harmless(url: str, error: BaseException) -> BaseException | None:
+    """The error as the cause of another; None where ``url`` holds credentials, which its text may repeat.
+
+    Example:
+        >>> harmless("https://me:word@host/a.jpg", OSError("cannot read https://me:word@host/a.jpg")) is None
+        True
+    """
+    return error if redacted(url) == url else None
+
+
+def holds_credentials(url: str) -> bool:
+    """Whether a URL would tell its readers what only its owner should know: a user, or what it is signed with.
+
+    Stricter than `redacted`, which hides whatever may be a secret: this is for what must not be kept at all.
+
+    Example:
+        >>> holds_credentials("https://me:word@host/a.jpg"), holds_credentials("https://host/a.jpg?X-Amz-Signature=a1")
+        (True, True)
+        >>> holds_credentials("https://host/a.jpg?id=cat&design=blue&key=photos/cat.jpg")
+        False
+    """
+    if scheme(url) in LOCAL_SCHEMES:
+        return False
+    users = (found.group().removesuffix("@") for found in _USERINFO.finditer(url))
+    return any(user not in ("", HIDDEN) for user in users) or any(
+        _is_secret(unquote(name), unquote(value)) for name, value in _PARAMETER.findall(url)
+    )
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if value in ("", HIDDEN):
+        return False
+    words = {word.lower() for word in _WORD.findall(name)}
+    return bool(words & SECRETS) or ("key" in words and _KEY.fullmatch(value) is not None)
 
 
 def _parameter(found: re.Match[str]) -> str:

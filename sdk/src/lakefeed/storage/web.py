@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,20 @@ CONNECTIONS = 64
 TICK_SECONDS = 0.1
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # what is hashed are the bytes of the file
+
+
+class _Discreet(logging.Filter):
+    """urllib3 logs each request with its query: of ours, without what that is signed with."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if get_ident() in _guards and isinstance(record.args, tuple):
+            record.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+_discreet = _Discreet()
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_discreet)
 
 
 class StatusError(Exception):
