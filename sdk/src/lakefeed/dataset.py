@@ -708,7 +708,7 @@ class Dataset:
             workers: threads that fetch.
             max_inflight_bytes: bytes of files that are being loaded or wait to be taken; one larger file passes alone.
             on_error: "null" gives None for a file that cannot be had; a warning says how many, and why.
-            fetch_timeout: seconds in which a server answers, and sends each megabyte (or what is left).
+            fetch_timeout: seconds in which a server answers, and sends each 256 KiB (or what is left).
         """
         node = arguments.load_files(
             self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes

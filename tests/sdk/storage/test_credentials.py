@@ -147,3 +147,12 @@ def test_m45_a_plan_shows_no_credentials(site: Site, home: Path) -> None:
     assert SECRET not in rows.explain()
     assert rows.save("rows").to_arrow()["x"].to_pylist() == [1]
     assert not holding(home)
+
+
+def test_m49_a_mirror_keeps_no_credentials(site: Site, home: Path) -> None:
+    table = io.BytesIO()
+    pq.write_table(pa.table({"x": [1]}), table)
+    url = site.put("a.parquet", table.getvalue())
+    kept = Dataset.from_file(f"{url}?X-Amz-Signature={SECRET}").cache()
+    assert kept.to_arrow()["x"].to_pylist() == [1]
+    assert not holding(home)

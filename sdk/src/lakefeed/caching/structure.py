@@ -10,6 +10,7 @@ from lakefeed.sources.files import FilesSource
 from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource
 from lakefeed.sources.mirror import MirrorSource
+from lakefeed.storage.urls import redacted
 
 
 def structure(plan: Node) -> list[str]:
@@ -19,7 +20,8 @@ def structure(plan: Node) -> list[str]:
 
 def identities(plan: Node) -> list[str]:
     """What the sources hold now."""
-    return [node.source.identity for node in nodes(plan) if isinstance(node, Scan)]
+    # They are written down beside the rows, and shown where they are not what they were.
+    return [redacted(node.source.identity) for node in nodes(plan) if isinstance(node, Scan)]
 
 
 def _line(node: Node) -> str:
@@ -38,7 +40,7 @@ def _origin(source: Source) -> str:
         case MirrorSource():
             return source.origin
         case FilesSource():
-            return f"{source.format_name} {','.join(source.urls)}"
+            return f"{source.format_name} {redacted(','.join(source.urls))}"
         case MemorySource():
             return source.identity  # other rows in memory are another source
     return type(source).__name__

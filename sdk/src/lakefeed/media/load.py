@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
+from mmap import mmap
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -43,7 +44,7 @@ RECENT = 64
 """Files whose sizes say what is to be expected of the next."""
 
 OnError: TypeAlias = Literal["raise", "null"]
-Loaded: TypeAlias = bytes | str | None
+Loaded: TypeAlias = bytes | mmap | str | None
 _Copy: TypeAlias = tuple[str, str, int]
 """Digest, suffix and size."""
 
@@ -69,13 +70,13 @@ class Load:
         file, mode = wanted
         return self._bytes(file, progress) if mode == "bytes" else self._path(file, progress)
 
-    def _bytes(self, file: File, progress: Progress) -> bytes:
+    def _bytes(self, file: File, progress: Progress) -> bytes | mmap:
         if file.data is not None:
             return file.data
         if file.sha256 is not None:
             found = self._cache.read(file.sha256, file.suffix)
             return found if found is not None else self.store.read(file.sha256, file.suffix)
-        return self.fetch.read(file.url or "", file.suffix, progress)
+        return self.fetch.read_once(file.url or "", file.suffix, progress)
 
     def _path(self, file: File, progress: Progress) -> str:
         if file.data is not None:

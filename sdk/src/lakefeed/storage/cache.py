@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
+from mmap import mmap
 from pathlib import Path
 from time import time_ns
 from typing import BinaryIO, TypeVar
@@ -123,7 +124,7 @@ class BlobCache:
 
         return self._making_room(copied, again=start is not None)
 
-    def keep(self, data: bytes, suffix: str = "", sha256: str | None = None) -> str:
+    def keep(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
         """The digest of ``data``, of which a copy is made if there is room: for those who have the bytes anyway."""
         digest = sha256 or sha256_bytes(data)
 
@@ -188,7 +189,7 @@ class Copy:
     temporary: Path
     stream: BinaryIO
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | mmap) -> None:
         self.stream.write(piece)
 
     def publish(self, sha256: str, suffix: str, *, promised: bool = True) -> Path:

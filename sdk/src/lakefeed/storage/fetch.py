@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
@@ -31,6 +32,7 @@ OBJECTS = ("s3", "s3a", "gs", "gcs")
 FETCHED_SCHEMES = ("file", *WEB, *OBJECTS, "memory")
 
 IN_MEMORY_BYTES = 8 << 20
+LARGE_BYTES = 1 << 20
 VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 STAMP = "stamp"
 
@@ -55,7 +57,7 @@ NOBODY = Progress()
 class Fetch:
     """How references are fetched: ``settings.timeout`` seconds a request, copies in ``cache`` (None: no copies).
 
-    A request fails if its server does not answer, or does not send a megabyte (or what is left), within ``timeout``
+    A request fails if its server does not answer, or does not send 256 KiB (or what is left), within ``timeout``
     seconds. What passes is tried again. Safe between threads, processes and forks.
 
     Example:
@@ -77,6 +79,11 @@ class Fetch:
             UnsupportedError: URLs of that scheme are not fetched.
             FileError: it cannot be read, also not after trying again.
         """
+        content = self.read_once(text, suffix, progress)
+        return content if isinstance(content, bytes) else content[:]
+
+    def read_once(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> bytes | mmap:
+        """As `read`; a large file comes as memory of its own, which is in memory once and given back at once."""
         if local_path(text) is not None or scheme(text) == "memory":
             return self._near(text, _Bytes(self.cache, suffix, progress), _content)
         _require_fetched(text)
@@ -152,7 +159,8 @@ class Fetch:
         copies = self._copies
         if copies is None:
             return self._asked(url, taker, None)
-        found = self._fresh(copies.known(url), taker)
+        # Only what is remembered: what is written down is read below, once.
+        found = self._fresh(copies.remembered(url), taker)
         if found is not None:
             return found
         with copies.alone(url):
@@ -270,26 +278,29 @@ class _Bytes:
     suffix: str
     progress: Progress
 
-    def copied(self, known: Known) -> bytes | None:
+    def copied(self, known: Known) -> bytes | mmap | None:
         if self.cache is None:
             return None
         self.progress.claim(known.size)
         return self.cache.read(known.sha256, self.suffix)
 
-    def taken(self, answer: _Answer) -> tuple[bytes, str, int]:
+    def taken(self, answer: _Answer) -> tuple[bytes | mmap, str, int]:
         if answer.size is not None:
             self.progress.claim(answer.size)
+        data = self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _placed(answer, answer.size or 0)
+        sha256 = sha256_bytes(data)
+        if self.cache is not None:
+            self.cache.keep(data, self.suffix, sha256)
+        return data, sha256, len(data)
+
+    def _collected(self, answer: _Answer) -> bytes:
         pieces, held = [], 0
         for piece in answer.pieces:
             pieces.append(piece)
             held += len(piece)
             if answer.size is None:
                 self.progress.claim(held)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        sha256 = sha256_bytes(data)
-        if self.cache is not None:
-            self.cache.keep(data, self.suffix, sha256)
-        return data, sha256, held
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 @dataclass
@@ -311,6 +322,17 @@ class _File:
                 copy.write(piece)
                 size += len(piece)
             return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
+
+
+def _placed(answer: _Answer, size: int) -> mmap:
+    """Pieces that are to be joined are in memory twice, and malloc keeps what it once had."""
+    memory, held = mmap(-1, size), 0
+    for piece in answer.pieces:
+        if held + len(piece) > size:
+            raise ConnectionError(f"more than the {size} bytes came that were announced")
+        memory[held : held + len(piece)] = piece
+        held += len(piece)
+    return memory
 
 
 def _content(stream: BinaryIO) -> bytes:

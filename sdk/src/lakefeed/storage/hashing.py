@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
-def sha256_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes | mmap) -> str:
     """The SHA-256 of ``data`` in lower-case hex.
 
     Example:

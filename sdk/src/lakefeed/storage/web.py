@@ -35,7 +35,7 @@ from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
 from lakefeed.storage.refused import check_host, resolved
 from lakefeed.storage.urls import redacted, shown
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 WHOLE = frozenset({200, 203})
@@ -85,7 +85,7 @@ class Answer:
 def get(
     url: str, timeout: float, denied: Sequence[str] = (), headers: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Answer]:
-    """What is at a URL. Within ``timeout`` seconds each, the server answers and sends a megabyte (or what is left).
+    """What is at a URL. Within ``timeout`` seconds each, the server answers and sends 256 KiB (or what is left).
 
     Raises:
         StatusError: it answers something else than the file (or "unchanged", if ``headers`` ask for that).
