@@ -95,7 +95,7 @@ def test_many_rows_keep_their_order(store: BlobStore, tmp_path: Path) -> None:
 
 
 def test_remote_urls_are_kept_as_references(store: BlobStore, tmp_path: Path) -> None:
-    url = "https://host/cat.png?token=1"
+    url = "https://host/cat.png?id=1"
     assert stored([url, None], store) == [{**NOTHING, "url": url}, None]
     assert not blobs(store)
 
