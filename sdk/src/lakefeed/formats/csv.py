@@ -45,8 +45,8 @@ class Csv(Streamed):
                 table = _parsed(schema, wanted, above, block)
                 if wanted is None and sorted(table.schema.names) != sorted(schema.names):
                     raise SchemaError(
-                        f"{shown(stream.url)} has columns {listed(table.schema.names)}, not {listed(schema.names)}; files "
-                        "read together must have the same columns"
+                        f"{shown(stream.url)} has columns {listed(table.schema.names)}, not {listed(schema.names)}; "
+                        "files read together must have the same columns"
                     )
                 yield from table.to_batches()
                 above = above or header(block)
