@@ -15,7 +15,7 @@ import pytest
 
 import lakefeed
 from lakefeed import Dataset
-from lakefeed.errors import FormatError, LakefeedError
+from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
 from lakefeed.media import (
     MEDIA,
     Handle,
@@ -272,6 +272,17 @@ def test_m11_load_files_means_the_same_everywhere(media: MediaType, saved: Datas
                 assert [Path(cell).suffix for cell in cells[:2]] == [Path(name).suffix.lower() for name in paths]
     for records in ([row["f"] for row in saved.rows(load_files=False)], next(saved.batches(load_files=False))["f"]):
         assert records[0]["size"] == len(contents[0] or b"")
+
+
+def test_m11_true_is_auto_everywhere(media: MediaType, saved: Dataset) -> None:
+    for one in ([row["f"] for row in saved.rows(load_files=True)], next(saved.batches(3, load_files=True))["f"]):
+        assert [type(cell) for cell in one] == [media.handle, media.handle, type(None)]
+    assert next(saved.batches(3, "arrow", load_files=True)).schema.field("f").type == media.struct
+    for mode in (True, {"f": True}):
+        assert saved.load_files(mode).to_arrow() == saved.load_files("auto").to_arrow()
+    for one in (1, "True", {"f": 1}):
+        with pytest.raises(InvalidArgumentError, match="files load as"):
+            saved.rows(load_files=one)  # type: ignore[arg-type]  # what is refused
 
 
 def test_auto_is_the_default_mode(media: MediaType, saved: Dataset) -> None:

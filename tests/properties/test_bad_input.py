@@ -129,7 +129,7 @@ TYPES = Kind(lambda value: value == {}, ({"aa": "image"}, {"s": "picture"}, {"s"
 AUTO_TYPES = Kind(lambda value: value == {}, (*TYPES.bad, "image"))
 SCHEMAS = Kind(lambda value: isinstance(value, pa.Schema), (pa.schema([]), TWICE, {"a": pa.int64()}))
 LOAD = one_of(
-    "auto", "bytes", "path", False, {}, bad=("byte", True, 0, 1, {"s": "bytes"}, {"img": "byte"}, {"imgg": "path"})
+    "auto", "bytes", "path", True, False, {}, bad=("byte", 0, 1, {"s": "bytes"}, {"img": "byte"}, {"imgg": "path"})
 )
 FUNCTION = Kind(callable)
 SECONDS = Kind(lambda value: value == 7 or value == 1.5, (0, -0.5, math.inf, "30"))

@@ -443,13 +443,18 @@ def _modes(
     wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
     wrong = {name: mode for name, mode in wanted.items() if not _is_mode(mode)}
     if wrong or not (isinstance(to, Mapping) or _is_mode(to)):
-        raise InvalidArgumentError(f'files load as "auto", "bytes", "path" or False, not as {to!r:.80}')
-    chosen = {name: default_mode(media[name]) if mode == "auto" else mode for name, mode in wanted.items()}
+        raise InvalidArgumentError(f'files load as "auto", "bytes", "path", True or False, not as {to!r:.80}')
+    chosen = {name: default_mode(media[name]) if is_auto(mode) else mode for name, mode in wanted.items()}
     return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))
 
 
 def _is_mode(given: Any) -> bool:
-    return given is False or (isinstance(given, str) and given in LOAD_MODES)
+    return isinstance(given, bool) or (isinstance(given, str) and given in LOAD_MODES)
+
+
+def is_auto(given: Any) -> bool:
+    """True if files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
+    return given is True or (isinstance(given, str) and given == "auto")
 
 
 def metadata_changes(

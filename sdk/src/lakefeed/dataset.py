@@ -348,7 +348,8 @@ class Dataset:
     def rows(self, load_files: LoadFiles = "auto") -> Iterator[Row]:
         """One dict a row, streamed.
 
-        File cells are lazy handles; ``load_files`` as in `load_files` makes them bytes, paths, or (False) records.
+        File cells are lazy handles ("auto", or True); ``load_files`` as in `load_files` makes them bytes, paths, or
+        (False) records.
         """
         return rows(self._batches(load_files), self._store_for(load_files))
 
@@ -360,7 +361,7 @@ class Dataset:
         Args:
             size: rows a batch, exactly but for the last; None: as they come.
             format: "dict" or "arrow". Under "auto" file cells are handles in dicts, records in Arrow.
-            load_files: as in `load_files`.
+            load_files: as in `load_files`; True means "auto".
         """
         arguments.batches(size, format)
         batches = self._batches(load_files, size)
@@ -461,7 +462,7 @@ class Dataset:
             rank: this process among those that train together, from 0 on.
             world_size: how many train together.
             drop_last: leave the rows out that do not fill a batch on every rank.
-            load_files: what file columns become; "auto": bytes of images, paths of what wants a file.
+            load_files: what file columns become; "auto" or True: bytes of images, paths of what wants a file.
             prefetch_batches: batches made ahead (``num_workers=0``; else torch's ``prefetch_factor``).
             fetch_workers: threads that fetch files.
             fetch_timeout: seconds that a file may take.
@@ -702,8 +703,8 @@ class Dataset:
         """File columns as their content.
 
         Args:
-            to: "bytes", "path" (a read-only local file), "auto" (what the type is best used as), False (records), or a
-                mapping of columns to these, which is exact: other columns stay records.
+            to: "bytes", "path" (a read-only local file), "auto" or True (what the type is best used as), False
+                (records), or a mapping of columns to these, which is exact: other columns stay records.
             columns: only these columns.
             workers: threads that fetch.
             max_inflight_bytes: bytes of files that are being loaded or wait to be taken; one larger file passes alone.
@@ -1065,12 +1066,12 @@ class Dataset:
         return _made(Dataset, self._lake, node)
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
-        loaded = self if load_files == "auto" else self.load_files(load_files)
+        loaded = self if arguments.is_auto(load_files) else self.load_files(load_files)
         return self._runner.sized(loaded._plan, size)
 
     def _store_for(self, load_files: LoadFiles) -> Any:
         # What is asked for by name means the same in rows as in Arrow batches: only "auto" makes handles.
-        return self._lake.blobs if load_files == "auto" else None
+        return self._lake.blobs if arguments.is_auto(load_files) else None
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
         flat = None if self._node is None else flatten(self._node)

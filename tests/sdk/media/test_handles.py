@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed.errors import FileError, IntegrityError, MissingDependencyError, UnsupportedError
+from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingDependencyError, UnsupportedError
 from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video, handles, store_column
 from lakefeed.media.probing import image as probing_image
 from lakefeed.media.probing import streams
@@ -58,6 +58,16 @@ def test_handles_pickle_and_compare_by_what_they_refer_to(image: Image) -> None:
     assert File(data=b"a") != File(data=b"b")
     with pytest.raises(dataclasses.FrozenInstanceError):
         image.url = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [Audio, File, Image, MCAP, Model3D, RRD, Video])
+@pytest.mark.parametrize(
+    "given",
+    [{"url": 5}, {"url": Path("a")}, {"url": b"a"}, {"sha256": b"a"}, {"data": "a"}, {"size": "5"}, {"size": True}],
+)
+def test_m09_what_no_handle_can_be_made_of_is_told_at_once(kind: type[File], given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{kind.__name__}\\({next(iter(given))}="):
+        kind(**given)
 
 
 def test_a_record_survives_the_way_there_and_back(image: Image, store: BlobStore) -> None:

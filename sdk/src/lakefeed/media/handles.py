@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeAlias
 
-from lakefeed.errors import FileError
+from lakefeed.errors import FileError, InvalidArgumentError
 from lakefeed.storage.blobs import BlobStore
 from lakefeed.storage.cache import BlobCache, require
 from lakefeed.storage.fetch import Fetch, shown
@@ -18,6 +18,10 @@ from lakefeed.storage.urls import file_name, local_path, suffix
 Content: TypeAlias = bytes  # inside the class, `bytes` is the method
 
 _NOT_RECORDED = frozenset({"data", "store"})
+_TEXT = frozenset({str, type(None)})
+_CONTENT = frozenset({bytes, type(None)})
+_SIZE = frozenset({int, type(None)})
+_EXPECTED = {str: "text (of a path, str(path))", bytes: "bytes", int: "a whole number"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -36,6 +40,14 @@ class Handle:
         filename: the name that it was saved under.
         data: the bytes themselves, of a column that was not saved yet.
         store: the blob store that holds it.
+
+    Raises:
+        InvalidArgumentError: one of them is of another type, such as a number where a URL belongs.
+
+    Example:
+        >>> Handle(5)
+        Traceback (most recent call last):
+        lakefeed.errors.InvalidArgumentError: Handle(url=5): give text (of a path, str(path)), or leave it out
     """
 
     media: ClassVar[str]
@@ -47,6 +59,27 @@ class Handle:
     filename: str | None = None
     data: Content | None = None
     store: BlobStore | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        # By exact type first: handles are made for every cell that is read.
+        if not (
+            type(self.url) in _TEXT
+            and type(self.sha256) in _TEXT
+            and type(self.content_type) in _TEXT
+            and type(self.filename) in _TEXT
+            and type(self.data) in _CONTENT
+            and type(self.size) in _SIZE
+        ):
+            self._check()
+
+    def _check(self) -> None:
+        kinds: dict[str, type] = {"data": Content, "size": int}
+        for name in ("url", "sha256", "content_type", "filename", "data", "size"):
+            value, kind = getattr(self, name), kinds.get(name, str)
+            if isinstance(value, bool) or not isinstance(value, kind | None):
+                raise InvalidArgumentError(
+                    f"{type(self).__name__}({name}={value!r:.80}): give {_EXPECTED[kind]}, or leave it out"
+                )
 
     def bytes(self) -> Content:
         """The whole content.
