@@ -1,4 +1,4 @@
-"""Rows M30 to M41, S02 to S10 of the acceptance tables, over several origins."""
+"""Rows M10, M11, M30 to M41, M48, S02 to S11 of the acceptance tables, over several origins."""
 
 from __future__ import annotations
 
@@ -288,3 +288,138 @@ def test_m47_sql_over_one_and_several(origin: Dataset) -> None:
 def test_m47_bad_sql_raises_when_built(origin: Dataset, bad: str) -> None:
     with pytest.raises(ExpressionError):
         origin.sql(bad)
+
+
+# ------------------------------------------------------------------ M09, M10, M11
+
+
+def test_m09_rows_are_dicts_one_after_another(origin: Dataset) -> None:
+    assert list(origin) == list(origin.rows()) == list(origin.rows(load_files=False)) == TABLE.to_pylist()
+    assert next(iter(origin)) == next(iter(origin))  # each iteration is its own
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 33, 99, 100, 101, 2**70])
+def test_m10_batches_have_exactly_the_size_but_for_the_last(origin: Dataset, size: int) -> None:
+    sizes = [min(size, ROWS - start) for start in range(0, ROWS, min(size, ROWS))]
+    dicts, arrow = list(origin.batches(size)), list(origin.batches(size, format="arrow"))
+    assert [len(batch["x"]) for batch in dicts] == [batch.num_rows for batch in arrow] == sizes
+    assert [list(batch) for batch in dicts] == [TABLE.schema.names] * len(sizes)
+    assert pa.Table.from_batches(arrow) == TABLE
+    assert [batch.to_pydict() for batch in arrow] == dicts
+
+
+def test_m10_natural_chunks_and_no_rows(origin: Dataset) -> None:
+    natural = list(origin.batches(format="arrow"))
+    assert pa.Table.from_batches(natural) == TABLE
+    assert [batch.to_pydict() for batch in natural] == list(origin.batches())
+    for none in (origin.head(0), origin.filter("x < 0")):
+        assert list(none.batches(5)) == list(none.batches()) == list(none.batches(5, "arrow")) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": 0},
+        {"size": -1},
+        {"size": True},
+        {"size": 2.0},
+        {"size": "2"},
+        *({"format": f} for f in ("Dict", 5, None)),
+    ],
+)
+def test_m10_other_sizes_and_formats_are_errors_at_the_call(origin: Dataset, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match="batches"):
+        origin.batches(**given)
+
+
+@pytest.mark.parametrize("load_files", ["auto", True, False, "bytes", "path", {}])
+def test_m11_without_file_columns_every_value_gives_the_rows(origin: Dataset, load_files: Any) -> None:
+    assert list(origin.rows(load_files)) == TABLE.to_pylist()
+    assert list(origin.batches(200, load_files=load_files)) == [TABLE.to_pydict()]
+    assert next(origin.batches(200, "arrow", load_files)).to_pydict() == TABLE.to_pydict()
+    [batch] = origin.select(["x"]).to_torch(batch_size=200, load_files=load_files)
+    assert batch["x"].tolist() == list(range(ROWS))
+
+
+# ------------------------------------------------------------------ M48
+
+
+def test_m48_explain_is_one_indented_line_a_step(origin: Dataset) -> None:
+    lines = origin.filter("x > 10").shuffle(seed=3).head(5).select(["x"]).explain().splitlines()
+    assert [len(line) - len(line.lstrip()) for line in lines] == [2 * depth for depth in range(len(lines))]
+    steps = [line.split()[0] for line in lines]
+    assert (steps[-1], "Shuffle" in steps, "Slice" in steps) == ("Scan", True, True)
+    assert steps.index("Slice") < steps.index("Shuffle")  # what is above a shuffle stays above it
+
+
+# ------------------------------------------------------------------ S03, S06, S07, S08, S11
+
+
+@pytest.mark.parametrize("window", [ROWS, ROWS + 1, 2**40])
+def test_s03_a_window_of_all_rows_mixes_them_all(origin: Dataset, window: int) -> None:
+    places = np.array([xs(origin.shuffle(seed=seed, global_=False, window=window)) for seed in range(30)])
+    assert all(sorted(order) == list(range(ROWS)) for order in places.tolist())
+    # The first ten rows of 30 orders: of a window that is too small they would be rows of the beginning.
+    assert 35 < float(places[:, :10].mean()) < 65
+    assert float(places[:, :10].max()) > 90
+
+
+def test_s06_maps_run_while_rows_are_drawn(origin: Dataset) -> None:
+    seen: list[int] = []
+
+    def counted(row: dict[str, Any]) -> dict[str, Any]:
+        seen.append(row["x"])
+        return {"y": row["x"] * 2}
+
+    mapped = origin.map(counted, schema=pa.schema({"y": pa.int64()}))
+    assert (mapped.schema.names, seen) == (["y"], [])
+    # In small parts: how many rows a function sees ahead is bounded by what a source gives at a time.
+    if origin.explain().startswith("Scan rows"):
+        assert next(iter(mapped)) == {"y": 0}
+        assert len(seen) < ROWS
+    assert [row["y"] for row in mapped] == [2 * x for x in range(ROWS)]
+    for wrong in (lambda: origin.rename({"nope": "a"}), lambda: origin.drop(["nope"])):
+        with pytest.raises(ColumnNotFoundError, match="nope"):
+            wrong()
+
+
+@pytest.mark.parametrize("copies", [0, 1, 3])
+def test_s07_batches_may_become_more_rows_or_fewer(origin: Dataset, copies: int) -> None:
+    def repeated(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.take(pa.array([row for row in range(batch.num_rows) for _ in range(copies)], pa.int64()))
+
+    def some(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.filter(pa.array([x % 3 == 0 for x in batch["x"].to_pylist()], pa.bool_()))
+
+    assert xs(origin.map_batches(repeated, schema=origin.schema)) == [x for x in range(ROWS) for _ in range(copies)]
+    fewer = origin.map_batches(some, schema=origin.schema)
+    assert (xs(fewer), fewer.count()) == (list(range(0, ROWS, 3)), 34)
+    assert xs(fewer.skip(30)) == [90, 93, 96, 99]
+    assert [len(batch["x"]) for batch in fewer.batches(10)] == [10, 10, 10, 4]
+
+
+@pytest.mark.parametrize("count", [0, 1, 39, 40, 41, 99, 100, 1000, 2**70])
+def test_s08_head_and_skip_part_any_rows(origin: Dataset, count: int) -> None:
+    for rows in (origin, origin.filter("x % 2 == 0"), origin.shuffle(seed=2), origin.repeat(2)):
+        whole = xs(rows)
+        assert xs(rows.head(count)) == whole[:count]
+        assert xs(rows.skip(count)) == whole[count:]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "3", None])
+def test_s08_other_numbers_are_errors_at_the_call(origin: Dataset, wrong: Any) -> None:
+    for call in (origin.head, origin.skip):
+        with pytest.raises(InvalidArgumentError):
+            call(wrong)
+
+
+def test_s11_batches_of_tensors(origin: Dataset) -> None:
+    import torch
+
+    batches = list(origin.select(["x", "f", "s"]).to_torch(batch_size=33))
+    assert [tuple(batch["x"].shape) for batch in batches] == [(33,), (33,), (33,), (1,)]
+    assert torch.equal(torch.cat([batch["x"] for batch in batches]), torch.arange(ROWS))
+    assert all(batch["x"].dtype == torch.int64 and batch["f"].dtype == torch.float64 for batch in batches)
+    nan = torch.cat([batch["f"] for batch in batches]).isnan()
+    assert nan.nonzero().flatten().tolist() == [n for n in range(ROWS) if n % 9 == 0]
+    assert batches[0]["s"][:2] == ["s0", "s1"]

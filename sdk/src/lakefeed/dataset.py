@@ -270,8 +270,7 @@ class Dataset:
     ) -> Dataset:
         """A dataset of the Hugging Face hub by its name, or a ``datasets.Dataset`` or ``IterableDataset``.
 
-        Images become an image column; class labels are integers whose names the field's metadata keeps; audio, video
-        and what else `datasets` has stay its records.
+        Images, sounds and videos become file columns; class labels are integers whose names the field's metadata keeps.
 
         Args:
             name_or_dataset: "imdb", a folder, a format ("json" with ``data_files=``), or the object.
