@@ -167,8 +167,7 @@ def test_with_format_torch(dataset: Dataset) -> None:
     # torch_tokenized_dataset = tokenized_dataset.with_format("torch")
     torch_tokenized_dataset = tokenized_dataset.to_torch()
     # assert isinstance(torch_tokenized_dataset, torch.utils.data.IterableDataset)
-    assert isinstance(torch_tokenized_dataset, torch.utils.data.DataLoader)
-    assert isinstance(torch_tokenized_dataset.dataset, torch.utils.data.IterableDataset)
+    assert isinstance(torch_tokenized_dataset, torch.utils.data.DataLoader)  # the loader itself: wrap it in no other
     # print(next(iter(torch_tokenized_dataset)))
     first = next(iter(torch_tokenized_dataset))
     assert torch.equal(first["input_ids"], torch.tensor([*b"line 0"]))

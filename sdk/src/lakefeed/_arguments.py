@@ -176,7 +176,7 @@ def schema(given: pa.Schema) -> pa.Schema:
         raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
     twice = sorted(name for name, times in Counter(given.names).items() if times > 1)
     if not given.names:
-        raise SchemaError("schema= needs at least one column")
+        raise SchemaError("a dataset needs at least one column, and the schema has none")
     if twice:
         raise SchemaError(f"schema: column names must differ; {listed(twice)} occur more than once")
     return given

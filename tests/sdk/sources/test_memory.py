@@ -119,7 +119,32 @@ def test_m15_unnamed_levels_of_an_index_are_dropped() -> None:
     assert Dataset.from_pandas(both).schema.names == ["v", "a", "b"]
 
 
+def test_m15_a_frame_of_every_kind_of_column_survives_a_save() -> None:
+    frame = pd.DataFrame(
+        {
+            "i": [1, None, 3],
+            "n": pd.array([1, None, 3], "Int64"),
+            "s": ["a", None, "c"],
+            "c": pd.Categorical(["u", "v", "u"]),
+            "t": pd.to_datetime(["2026-01-01", None, "2026-01-03"], utc=True),
+            "b": [True, False, True],
+        },
+        index=pd.Index(["k0", "k1", "k2"], name="key"),
+    )
+    saved = Dataset.from_pandas(frame[1:]).save("frame")
+    Dataset.from_pandas(frame[:1]).append_to("frame")
+    assert saved.schema.names == ["i", "n", "s", "c", "t", "b", "key"]
+    assert saved.to_arrow().select(["i", "n", "s", "c", "b", "key"]).to_pylist() == [
+        {"i": None, "n": None, "s": None, "c": "v", "b": False, "key": "k1"},
+        {"i": 3.0, "n": 3, "s": "c", "c": "u", "b": True, "key": "k2"},
+    ]
+    assert Dataset("frame").count() == 3
+    assert Dataset("frame").to_arrow()["t"].null_count == 1
+
+
 def test_frames_that_do_not_make_a_table() -> None:
+    with pytest.raises(SchemaError, match="at least one column"):
+        Dataset.from_pandas(pd.DataFrame())
     with pytest.raises(SchemaError, match="index and a column"):
         Dataset.from_pandas(pd.DataFrame({"v": [1]}, index=pd.Index([1], name="v")))
     with pytest.raises(SchemaError, match="Duplicate"):

@@ -16,6 +16,7 @@ from lakefeed.storage.streams import Stream
 from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
+ONE_DOCUMENT = "; it begins like one list of all rows: write one object a line, or give the list to from_pylist"
 EMPTY = "Empty JSON"
 
 
@@ -76,9 +77,10 @@ class _Place:
             if found is None:
                 raise
             number, line, reason = found
+            advice = ONE_DOCUMENT if not self.rows and line.startswith("[") else ADVICE
             raise FormatError(
                 f"{shown(self.url)}, line {number}: {line[:SHOWN_CHARS]!r} cannot be read as {JsonLines.kind}: {reason}"
-                f"{ADVICE}"
+                f"{advice}"
             ) from error
 
     def _find(self) -> tuple[int, str, str] | None:
