@@ -298,7 +298,7 @@ def test_m09_rows_are_dicts_one_after_another(origin: Dataset) -> None:
     assert next(iter(origin)) == next(iter(origin))  # each iteration is its own
 
 
-@pytest.mark.parametrize("size", [1, 7, 16, 33, 99, 100, 101, 2**70])
+@pytest.mark.parametrize("size", [1, 33, 100, 2**70])
 def test_m10_batches_have_exactly_the_size_but_for_the_last(origin: Dataset, size: int) -> None:
     sizes = [min(size, ROWS - start) for start in range(0, ROWS, min(size, ROWS))]
     dicts, arrow = list(origin.batches(size)), list(origin.batches(size, format="arrow"))
@@ -332,7 +332,7 @@ def test_m10_other_sizes_and_formats_are_errors_at_the_call(origin: Dataset, giv
         origin.batches(**given)
 
 
-@pytest.mark.parametrize("load_files", ["auto", True, False, "bytes", "path", {}])
+@pytest.mark.parametrize("load_files", [True, False, "path", {}])
 def test_m11_without_file_columns_every_value_gives_the_rows(origin: Dataset, load_files: Any) -> None:
     assert list(origin.rows(load_files)) == TABLE.to_pylist()
     assert list(origin.batches(200, load_files=load_files)) == [TABLE.to_pydict()]
@@ -398,7 +398,7 @@ def test_s07_batches_may_become_more_rows_or_fewer(origin: Dataset, copies: int)
     assert [len(batch["x"]) for batch in fewer.batches(10)] == [10, 10, 10, 4]
 
 
-@pytest.mark.parametrize("count", [0, 1, 39, 40, 41, 99, 100, 1000, 2**70])
+@pytest.mark.parametrize("count", [0, 41, 100, 2**70])
 def test_s08_head_and_skip_part_any_rows(origin: Dataset, count: int) -> None:
     for rows in (origin, origin.filter("x % 2 == 0"), origin.shuffle(seed=2), origin.repeat(2)):
         whole = xs(rows)
