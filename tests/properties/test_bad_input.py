@@ -390,8 +390,8 @@ def there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject().tag("stable")
 
 
-POOLS = ("ThreadPoolExecutor", "lakefeed-files")
-"""The pools of the process, made once: PyIceberg's, which has no name, and the one that fetches files."""
+POOLS = ("ThreadPoolExecutor", "lakefeed-files", "lakefeed-web-guard")
+"""Threads of the process, made once: PyIceberg's pool, which has no name, and those that fetch files."""
 
 
 def traces() -> tuple[Any, ...]:

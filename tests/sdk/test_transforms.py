@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -423,3 +424,10 @@ def test_s11_batches_of_tensors(origin: Dataset) -> None:
     nan = torch.cat([batch["f"] for batch in batches]).isnan()
     assert nan.nonzero().flatten().tolist() == [n for n in range(ROWS) if n % 9 == 0]
     assert batches[0]["s"][:2] == ["s0", "s1"]
+
+
+@pytest.mark.parametrize("window", [{"global_": False, "window": 3}, {}])
+def test_m30_the_rows_of_a_shuffle_without_columns_count(window: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' * 7)
+    shuffled = Dataset.from_file(str(tmp_path / "rows.jsonl")).shuffle(1, **window)
+    assert shuffled.count() == shuffled.filter("a = 1").count() == 7

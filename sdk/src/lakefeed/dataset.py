@@ -53,7 +53,7 @@ from lakefeed.run.reference import Reference
 from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
-from lakefeed.sources.huggingface import as_dataset, as_stream, hugging_face
+from lakefeed.sources.huggingface import exported, hugging_face
 from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
@@ -415,8 +415,7 @@ class Dataset:
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        made = as_stream if arguments.flag(streaming, "streaming") else as_dataset
-        return made(self.load_files(load_files), self.schema)
+        return exported(self.load_files(load_files), self.schema, arguments.flag(streaming, "streaming"))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.

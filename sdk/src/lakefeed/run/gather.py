@@ -41,7 +41,8 @@ def gathered(sources: Sequence[tuple[Gatherable, Indices]], arrange: Indices) ->
     schema = sources[0][0].rows.schema
     columns = [_column(sources, index, kind, arrange) for index, kind in enumerate(schema.types)]
     if not columns:
-        return pa.RecordBatch.from_arrays([], schema=schema).slice(0, len(arrange))
+        # A batch without columns still has rows.
+        return pa.RecordBatch.from_arrays([pa.nulls(len(arrange))], ["rows"]).select([])
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -155,6 +155,11 @@ def hugging_face(given: Any, split: str | None, streaming: Any, options: Mapping
     return HuggingFaceSource(dataset)
 
 
+def exported(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:
+    """The rows as a dataset of ``datasets``: in memory, or ``streaming``."""
+    return as_stream(rows, schema) if streaming else as_dataset(rows, schema)
+
+
 def as_dataset(rows: Any, schema: pa.Schema) -> Dataset:
     """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
 
