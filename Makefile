@@ -25,10 +25,10 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test ui lint format bench soak clean
+.PHONY: help install demo test test-stack postgres ui lint format bench soak clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with everything in it
 
@@ -36,7 +36,7 @@ $(INSTALLED): $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakefeed needs Python 3.11 or newer; set PYTHON=python3.x")'
 	@echo "Setting up $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[cron,http,huggingface,mcap,media,pandas,polars,postgres,s3,torch]' '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,torch]' '.[dev]'
 	@rm -rf build lakefeed_project.egg-info
 	@touch $@
 
@@ -46,6 +46,14 @@ demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minut
 
 test: $(INSTALLED) ## every test but the soak tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-stack: $(INSTALLED) postgres ## what runs on PostgreSQL and S3, all of it, on servers of its own
+	$(TEST_ENV) LAKEFEED_TEST_STACK=1 $(BIN)/python -m pytest -m stack --timeout 0 tests/stack $(ARGS)
+
+# Only root can install it; anybody else is told what to install by the tests.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || [ "$$(id -u)" -ne 0 ] \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql; }
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)

@@ -7,17 +7,14 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pyarrow.fs import FileSelector, FileSystem, FileType
-from pyiceberg.io import load_file_io
 
 from lakefeed import _arguments as arguments
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.live import Live, Marker
+from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
 from lakefeed.storage.collector import (
     Held,
@@ -197,27 +194,10 @@ def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Fou
 
 def _table_files(lake: Lake) -> Iterator[ObjectInfo]:
     """The files in the folders that lakefeed has made for tables, whether these tables are still there or not."""
-    warehouse = lake.settings.warehouse.rstrip("/")
-    place, filesystem = _filesystem(lake)
-    for info in filesystem.get_file_info(FileSelector(place, allow_not_found=True, recursive=True)):
-        below = info.path[len(place) :].strip("/")
-        if info.type == FileType.File and OF_A_TABLE.fullmatch(below):
-            yield ObjectInfo(f"{warehouse}/{below}", info.size or 0, (info.mtime_ns or 0) / 1e9)
-
-
-def _filesystem(lake: Lake) -> tuple[str, FileSystem]:
-    """Where the warehouse is, and what it is read with."""
-    from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
-
-    warehouse = lake.settings.warehouse.rstrip("/")
-    io = load_file_io({**lake.catalog.properties}, warehouse)
-    if not isinstance(io, PyArrowFileIO):
-        raise UnsupportedError(
-            f"the warehouse {warehouse!r} is read with {type(io).__name__}, which cannot list files; garbage is found "
-            "where PyIceberg's PyArrowFileIO reads it"
-        )
-    scheme, host, path = PyArrowFileIO.parse_location(warehouse, io.properties)
-    return path.rstrip("/"), io.fs_by_scheme(scheme, host)
+    place = lake.settings.warehouse.rstrip("/")
+    for info in warehouse_of(lake).files():
+        if OF_A_TABLE.fullmatch(info.key):
+            yield ObjectInfo(f"{place}/{info.key}", info.size, info.modified)
 
 
 def _orphans(lake: Lake, live: Live, before: float) -> list[ObjectInfo]:
@@ -233,15 +213,13 @@ def _tail(location: str) -> str:
 def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[ObjectInfo]:
     """Removes files of tables; those that are gone."""
     named = {_tail(path) for path in now.files}
-    place, filesystem = _filesystem(lake)
-    gone = []
+    warehouse, gone = warehouse_of(lake), []
     for info in files:
         if _tail(info.key) in named:
             continue
         if not sign.alive:
             break
-        with suppress(FileNotFoundError):
-            filesystem.delete_file(f"{place}/{_tail(info.key)}")
+        warehouse.remove(_tail(info.key))
         _remove_empty(local_path(info.key))
         gone.append(info)
     return gone

@@ -15,8 +15,10 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceErr
 from pyiceberg.table import Table
 
 from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.object_store import from_environment
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError, listed
+from lakefeed.storage.urls import redacted
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs import BlobStore
@@ -186,7 +188,7 @@ class Lake:
         self._reset()
 
     def __repr__(self) -> str:
-        return f"Lake({self.settings.catalog.type}, {self.settings.catalog_uri!r})"
+        return f"Lake({self.settings.catalog.type}, {redacted(self.settings.catalog_uri)!r})"
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -233,7 +235,8 @@ def remove_tree(location: str) -> None:
 
 def _connect(settings: Settings) -> Catalog:
     _check_location(settings.warehouse)
-    properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
+    places = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
+    properties = {**from_environment(), **places, **settings.catalog.properties}
     if settings.catalog.type == "sql":
         from lakefeed.catalog.database import LakeSqlCatalog
 

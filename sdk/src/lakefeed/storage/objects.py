@@ -139,7 +139,7 @@ class RemoteObjects:
         with self.store.answering():
             filesystem = self.store.filesystem()
             filesystem.invalidate_cache()
-            return _info(key, filesystem.info(self.url(key)))
+            return object_info(key, filesystem.info(self.url(key)))
 
     def list(self, folder: str) -> Iterator[ObjectInfo]:
         """Everything in a folder and the folders below it."""
@@ -150,7 +150,8 @@ class RemoteObjects:
             root = filesystem._strip_protocol(place).strip("/")
             found = filesystem.find(place, detail=True)
         for name, facts in found.items():
-            yield _info(f"{folder}/{name.strip('/')[len(root) + 1 :]}", facts)
+            if facts.get("type") != "directory":  # stores that keep folders list an empty one
+                yield object_info(f"{folder}/{name.strip('/')[len(root) + 1 :]}", facts)
 
     def delete(self, key: str) -> None:
         """Does nothing if it is not there."""
@@ -173,7 +174,8 @@ def _exactly(stream: io.FileIO, size: int) -> bytes:
     return data
 
 
-def _info(key: str, facts: dict[str, Any]) -> ObjectInfo:
+def object_info(key: str, facts: dict[str, Any]) -> ObjectInfo:
+    """What fsspec says of an object."""
     return ObjectInfo(key, int(facts["size"]), _modified(key, facts))
 
 

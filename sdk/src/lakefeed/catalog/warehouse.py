@@ -1,0 +1,84 @@
+"""The files of the warehouse as its object store lists them, whichever way PyIceberg reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyiceberg.io import load_file_io
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.errors import UnsupportedError
+from lakefeed.storage.objects import ObjectInfo, object_info
+
+if TYPE_CHECKING:
+    from pyiceberg.io.fsspec import FsspecFileIO
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """``files()``: below the warehouse, by their paths from there. ``remove``: of such a path, which may be gone."""
+
+    files: Callable[[], Iterator[ObjectInfo]]
+    remove: Callable[[str], None]
+
+
+def warehouse_of(lake: Lake) -> Warehouse:
+    """The warehouse of a lake.
+
+    Raises:
+        UnsupportedError: it is reached by a program that cannot list.
+    """
+    from pyiceberg.io.fsspec import FsspecFileIO
+    from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
+
+    place = lake.settings.warehouse.rstrip("/")
+    match io := load_file_io({**lake.catalog.properties}, place):
+        case PyArrowFileIO():
+            return _of_arrow(io, place)
+        case FsspecFileIO():
+            return _of_fsspec(io, place)
+    raise UnsupportedError(
+        f"the warehouse {place!r} is read with {type(io).__name__}, which cannot list files; garbage is found where "
+        "PyIceberg's PyArrowFileIO or FsspecFileIO reads it"
+    )
+
+
+def _of_arrow(io: PyArrowFileIO, place: str) -> Warehouse:
+    scheme, host, path = io.parse_location(place, io.properties)
+    system: FileSystem = io.fs_by_scheme(scheme, host)
+    root = path.rstrip("/")
+
+    def files() -> Iterator[ObjectInfo]:
+        for info in system.get_file_info(FileSelector(root, allow_not_found=True, recursive=True)):
+            if info.type == FileType.File:
+                yield ObjectInfo(info.path[len(root) :].strip("/"), info.size or 0, (info.mtime_ns or 0) / 1e9)
+
+    return Warehouse(files, _forgiving(lambda below: system.delete_file(f"{root}/{below}")))
+
+
+def _of_fsspec(io: FsspecFileIO, place: str) -> Warehouse:
+    parts = urlsplit(place)
+    system = io.get_fs(parts.scheme, parts.netloc)
+    root = str(system._strip_protocol(place)).rstrip("/")
+
+    def files() -> Iterator[ObjectInfo]:
+        system.invalidate_cache()  # fsspec would repeat what it saw before others wrote
+        for name, facts in system.find(root, detail=True).items():
+            if facts.get("type") == "file":
+                yield object_info(str(name)[len(root) :].strip("/"), facts)
+
+    return Warehouse(files, _forgiving(lambda below: system.rm_file(f"{root}/{below}")))
+
+
+def _forgiving(remove: Callable[[str], object]) -> Callable[[str], None]:
+    def removed(below: str) -> None:
+        with suppress(FileNotFoundError):
+            remove(below)
+
+    return removed
