@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FileError, SchemaError, TypeMismatchError
 from lakefeed.ingest import FolderSource, IngestResult, arrivals, ingest
+from tests.sdk.killing import finish, take
 
 pytestmark = pytest.mark.usefixtures("lake")
 NUMBERS = FolderSource("numbers", into="numbers", folder="landing", pattern="**/*.csv", settle=0)
@@ -187,45 +184,9 @@ def test_column_types_are_those_declared(landing: Path) -> None:
     assert Dataset("scans").column_types == {"image": "image"}
 
 
-SCRIPT = """
-import os, sys
-sys.path.insert(0, os.environ["TESTS"])
-from test_ingest import FolderSource, ingest
-print("ready", flush=True)
-list(ingest(FolderSource("numbers", "numbers", "landing", settle=0, max_files=2)))
-"""
-
-
-def start() -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TESTS": str(Path(__file__).parent)}
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-@pytest.mark.slow
-def test_killed_at_any_point_no_file_is_lost_or_doubled(landing: Path) -> None:
-    draw = random.Random(7)
-    expected = []
-    for attempt in range(8):
-        for number in range(4):
-            land(landing, f"{attempt}-{number}.csv", 10 * attempt + number)
-            expected.append(10 * attempt + number)
-        process = start()
-        time.sleep(draw.uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    run()
-    assert sorted(rows()) == expected
-
-
 @pytest.mark.slow
 def test_racing_processes_read_every_file_once(landing: Path) -> None:
     for number in range(10):
         land(landing, f"{number}.csv", number)
-    racing = [start() for _ in range(3)]
-    for process in racing:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in racing] == [0, 0, 0]
+    finish(take, FolderSource("numbers", "numbers", "landing", settle=0, max_files=2), processes=3)
     assert sorted(rows()) == list(range(10))

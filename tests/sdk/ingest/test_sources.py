@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,34 +189,6 @@ def test_watermarks_keep_their_type(value: Any) -> None:
 
     found = _value(_text(value))
     assert (found, type(found)) == (value, type(value))
-
-
-SCRIPT = """
-import sys
-from lakefeed.ingest import QuerySource, ingest
-print("ready", flush=True)
-source = QuerySource("events", "numbers", sys.argv[1], "SELECT id, x FROM events", "id", max_rows=5)
-list(ingest(source))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_query_loses_and_doubles_nothing(database: Database) -> None:
-    database.add(*((n, n, "a") for n in range(200)))
-    draw, killed = random.Random(3), 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, f"sqlite:///{database.path}"], env=os.environ, stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(draw.uniform(0, 0.8))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-    assert killed
-    taken(database.source(query="SELECT id, x FROM events", max_rows=100))
-    assert values() == list(range(200))
 
 
 # ------------------------------------------------------------------ the hub

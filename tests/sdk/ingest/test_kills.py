@@ -1,0 +1,129 @@
+"""Exactly once, proven on what dies: ingestions under SIGKILL while files, lines and rows go on arriving."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.ingest import FolderSource, ManifestSource, QuerySource, WebSource
+from tests.sdk.killing import AS_OFTEN, finish, ids, killed_at_random, meanwhile, take
+
+pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return itertools.count()
+
+
+class Landing:
+    """A folder into which files come, each complete when it gets its name."""
+
+    def __init__(self, place: Path, numbers: Iterator[int]) -> None:
+        self.place, self.numbers, self.written = place, numbers, itertools.count()
+        place.mkdir(parents=True)
+
+    def deliver(self, *bad: str) -> Path:
+        name = f"{next(self.written):05}.csv"
+        rows = [*map(str, itertools.islice(self.numbers, 3)), *bad]
+        (self.place / f"{name}.part").write_text("id\n" + "".join(f"{row}\n" for row in rows))
+        return (self.place / f"{name}.part").rename(self.place / name)
+
+
+@pytest.fixture
+def landing(home: Path, numbers: Iterator[int]) -> Landing:
+    return Landing(home / "landing", numbers)
+
+
+class Listing(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def listing(folder: Path) -> Iterator[str]:
+    """A page of links to what is in the folder, as any web server makes one."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(folder))) as server:
+        serving = Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        serving.join()
+
+
+@AS_OFTEN
+def test_of_a_folder(kills: int, landing: Landing, numbers: Iterator[int]) -> None:
+    source = FolderSource("numbers", "numbers", "landing", "*.csv", settle=0, max_files=2)
+    landing.deliver()
+    with meanwhile(landing.deliver):
+        killed_at_random(kills, take, source)
+    finish(take, source, processes=2)
+    assert sorted(ids("numbers")) == list(range(next(numbers)))
+
+
+@AS_OFTEN
+def test_of_a_folder_of_which_some_is_put_aside(kills: int, landing: Landing, numbers: Iterator[int]) -> None:
+    source = FolderSource("numbers", "numbers", "landing", "*.csv", settle=0, max_files=2, drift="quarantine")
+    landing.deliver()
+    finish(take, source)
+    with meanwhile(lambda: landing.deliver("nonsense")):
+        killed_at_random(kills, take, source)
+    finish(take, source)
+    assert sorted(ids("numbers")) == list(range(next(numbers)))
+    put_aside = Dataset("numbers_quarantine").to_arrow()["file"].to_pylist()
+    assert sorted(put_aside) == [f"{number:05}.csv" for number in range(1, next(landing.written))]
+
+
+@AS_OFTEN
+def test_of_a_manifest(kills: int, landing: Landing, home: Path, numbers: Iterator[int]) -> None:
+    source = ManifestSource("numbers", "numbers", "manifest.txt", max_files=2)
+
+    def listed() -> None:
+        path = landing.deliver()
+        with (home / "manifest.txt").open("a") as manifest:
+            manifest.write(f"{path}\n")
+
+    listed()
+    with meanwhile(listed):
+        killed_at_random(kills, take, source)
+    finish(take, source, processes=2)
+    assert sorted(ids("numbers")) == list(range(next(numbers)))
+
+
+@AS_OFTEN
+def test_of_a_web_page(kills: int, landing: Landing, numbers: Iterator[int]) -> None:
+    with listing(landing.place) as url:
+        source = WebSource("numbers", "numbers", url, "*.csv", max_files=2)
+        landing.deliver()
+        with meanwhile(landing.deliver):
+            killed_at_random(kills, take, source)
+        finish(take, source, processes=2)
+    assert sorted(ids("numbers")) == list(range(next(numbers)))
+
+
+@AS_OFTEN
+def test_of_a_query_by_watermark(kills: int, tmp_path: Path, numbers: Iterator[int]) -> None:
+    path = tmp_path / "app.db"
+    source = QuerySource("events", "numbers", f"sqlite:///{path}", "SELECT id FROM events", "id", max_rows=4)
+
+    def insert() -> None:
+        with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+            rows = [(number,) for number in itertools.islice(numbers, 7)]
+            connection.executemany("INSERT INTO events VALUES (?)", rows)
+
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE events (id INTEGER PRIMARY KEY)")
+    insert()
+    with meanwhile(insert):
+        killed_at_random(kills, take, source)
+    finish(take, source, processes=2)
+    assert ids("numbers") == list(range(next(numbers)))

@@ -1,0 +1,131 @@
+"""Processes that are killed by SIGKILL at random points of their work, while somebody goes on writing.
+
+They are forked from a server that has everything imported, so that a kill costs a fraction of a second and falls into
+the work, not into imports.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.ingest import Source, ingest
+from lakefeed.routines import Routine, RoutineRun, run_versions
+
+PRELOADED = ["tests.sdk.killing", "lakefeed.dataset", "pyiceberg.catalog.sql", "pyarrow.parquet", "sqlalchemy"]
+# Of the work of one process: where a kill falls, and how long one may take that is left to finish.
+LONGEST_SECONDS, PATIENCE_SECONDS = 0.25, 60.0
+
+# What a test of kills is done for: a share in every run, the whole number in the soak.
+AS_OFTEN = pytest.mark.parametrize(
+    "kills",
+    [pytest.param(5, id="share"), pytest.param(200, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(0)])],
+)
+
+
+def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Runs ``work`` until ``kills`` processes of it were killed while they were at it, then once to its end."""
+    draw = random.Random(len(arguments) + kills)
+    while kills:
+        process = _started(work, *arguments)
+        process.join(draw.uniform(0, LONGEST_SECONDS))
+        process.kill()
+        process.join(PATIENCE_SECONDS)
+        kills -= process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL), "it failed by itself"
+    finish(work, *arguments)
+
+
+def finish(work: Callable[..., None], *arguments: Any, processes: int = 1) -> None:
+    """Runs ``work`` to its end, in several processes at once."""
+    running = [_started(work, *arguments) for _ in range(processes)]
+    for process in running:
+        process.join(PATIENCE_SECONDS)
+    assert [process.exitcode for process in running] == [0] * processes
+
+
+@contextmanager
+def meanwhile(write: Callable[[], object], pause: float = 0.15) -> Iterator[None]:
+    """While the block runs, somebody writes again and again."""
+    done = threading.Event()
+
+    def writing() -> None:
+        while not done.wait(pause):
+            write()
+
+    with ThreadPoolExecutor(1) as writers:
+        writer = writers.submit(writing)
+        try:
+            yield
+        finally:
+            done.set()
+    writer.result()
+
+
+def append(name: str, ids: list[int]) -> None:
+    """One version more."""
+    rows = Dataset.from_dict({"id": ids})
+    if Dataset.exists(name):
+        rows.append_to(name)
+    else:
+        rows.save(name)
+
+
+def ids(name: str) -> list[int]:
+    """What a dataset holds, in its order."""
+    return [int(value) for value in Dataset(name).select(["id"]).to_arrow()["id"].to_pylist()]
+
+
+# ------------------------------------------------------------------ what the processes do
+
+
+def work_off(routine: Routine, max_rows: int | None = None) -> None:
+    """A run of a routine."""
+    list(run_versions(routine, max_rows=max_rows))
+
+
+def take(source: Source) -> None:
+    """A run of an ingestion."""
+    list(ingest(source))
+
+
+def same(rows: Dataset) -> Dataset:
+    return rows
+
+
+def both(left: Dataset, right: Dataset) -> Iterator[Any]:
+    for rows in (left, right):
+        yield from rows.batches(format="arrow")
+
+
+def note_down(rows: Dataset, run: RoutineRun) -> None:
+    """A side effect outside the lake: a line with the token and what came with it."""
+    line = json.dumps([run.token, rows.to_arrow()["id"].to_pylist()]) + "\n"
+    with (Path(os.environ["LAKEFEED_HOME"]) / "effects.jsonl").open("a") as effects:
+        effects.write(line)
+
+
+def _started(work: Callable[..., None], *arguments: Any) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_at_home, args=(os.environ["LAKEFEED_HOME"], work, arguments))
+    process.start()
+    return process
+
+
+def _at_home(home: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """The server was forked when another test ran, so the home of this one comes as an argument."""
+    os.environ["LAKEFEED_HOME"] = home
+    work(*arguments)
