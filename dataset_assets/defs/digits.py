@@ -16,6 +16,7 @@ from dataset_assets.dataset import DatasetSpec
 from dataset_assets.ingestion import FolderIngestion
 from dataset_assets.routine import routine
 from lakefeed import Dataset
+from lakefeed.checks import InRange, NotNull, Unique
 
 SIDE = 8
 BATCH_ROWS = 256
@@ -30,7 +31,11 @@ FEATURE_COLUMNS: dict[str, pa.DataType] = {
 DELIVERED, FEATURES = pa.schema(DELIVERED_COLUMNS), pa.schema(FEATURE_COLUMNS)
 Pixels: TypeAlias = npt.NDArray[np.float32]
 
-digits = DatasetSpec("digits", description="Scanned handwritten digits, 8 x 8 pixels, as they were delivered.")
+digits = DatasetSpec(
+    "digits",
+    description="Scanned handwritten digits, 8 x 8 pixels, as they were delivered.",
+    checks=[NotNull("image"), Unique("id"), InRange("label", 0, 9)],
+)
 features = DatasetSpec(
     "digits_features",
     description="Of each digit: deskewed and normalised pixels, its share of `ink` (near 0: an empty scan), "

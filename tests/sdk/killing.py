@@ -6,7 +6,6 @@ the work, not into imports.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -15,18 +14,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.ingest import Source, ingest
-from lakefeed.routines import Routine, RoutineRun, run_versions
 
-PRELOADED = ["tests.sdk.killing", "lakefeed.dataset", "pyiceberg.catalog.sql", "pyarrow.parquet", "sqlalchemy"]
+PRELOADED = ["tests.sdk.victims", "pyiceberg.catalog.sql", "pyarrow.parquet", "sqlalchemy"]
 # Of the work of one process: where a kill falls, and how long one may take that is left to finish.
-LONGEST_SECONDS, PATIENCE_SECONDS = 0.25, 60.0
+LONGEST_SECONDS, PATIENCE_SECONDS = 0.25, 600.0
 
 # What a test of kills is done for: a share in every run, the whole number in the soak.
 AS_OFTEN = pytest.mark.parametrize(
@@ -86,35 +82,6 @@ def append(name: str, ids: list[int]) -> None:
 def ids(name: str) -> list[int]:
     """What a dataset holds, in its order."""
     return [int(value) for value in Dataset(name).select(["id"]).to_arrow()["id"].to_pylist()]
-
-
-# ------------------------------------------------------------------ what the processes do
-
-
-def work_off(routine: Routine, max_rows: int | None = None) -> None:
-    """A run of a routine."""
-    list(run_versions(routine, max_rows=max_rows))
-
-
-def take(source: Source) -> None:
-    """A run of an ingestion."""
-    list(ingest(source))
-
-
-def same(rows: Dataset) -> Dataset:
-    return rows
-
-
-def both(left: Dataset, right: Dataset) -> Iterator[Any]:
-    for rows in (left, right):
-        yield from rows.batches(format="arrow")
-
-
-def note_down(rows: Dataset, run: RoutineRun) -> None:
-    """A side effect outside the lake: a line with the token and what came with it."""
-    line = json.dumps([run.token, rows.to_arrow()["id"].to_pylist()]) + "\n"
-    with (Path(os.environ["LAKEFEED_HOME"]) / "effects.jsonl").open("a") as effects:
-        effects.write(line)
 
 
 def _started(work: Callable[..., None], *arguments: Any) -> Any:

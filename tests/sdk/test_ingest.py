@@ -11,7 +11,8 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FileError, SchemaError, TypeMismatchError
 from lakefeed.ingest import FolderSource, IngestResult, arrivals, ingest
-from tests.sdk.killing import finish, take
+from tests.sdk.killing import finish
+from tests.sdk.victims import take
 
 pytestmark = pytest.mark.usefixtures("lake")
 NUMBERS = FolderSource("numbers", into="numbers", folder="landing", pattern="**/*.csv", settle=0)

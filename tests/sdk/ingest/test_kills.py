@@ -15,7 +15,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.ingest import FolderSource, ManifestSource, QuerySource, WebSource
-from tests.sdk.killing import AS_OFTEN, finish, ids, killed_at_random, meanwhile, take
+from tests.sdk.killing import AS_OFTEN, finish, ids, killed_at_random, meanwhile
+from tests.sdk.victims import take
 
 pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
 

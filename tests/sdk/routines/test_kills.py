@@ -83,7 +83,7 @@ def test_of_removed_rows(kills: int, numbers: Iterator[int]) -> None:
         Dataset("numbers").delete_rows(f"id >= {first} and id < {first + 5}")
 
     remove()
-    with meanwhile(remove):
+    with meanwhile(remove, pause=0.4):
         killed_at_random(kills, work_off, routine)
     finish(work_off, routine)
     assert ids("copies") == list(range(next(removed) * 5))
