@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +31,8 @@ USER, PASSWORD = "lake", "database-secret"
 ACCESS_KEY, SECRET_KEY = "lake-access", "bucket-secret"
 REGION = "us-east-1"
 BUCKET = "lake"
-# Ends the server when its own input ends: that comes also where the tests were killed.
-GUARD = 'signal=$1; shift; "$@" <&- & read -r _; kill -s "$signal" $!; wait $!'
+# Ends the server as it is told, or when its own input ends: that comes also where the tests were killed.
+GUARD = '"$@" <&- & read -r signal; kill -s "${signal:-KILL}" $!; wait $!'
 
 
 def missing() -> str | None:
@@ -60,7 +59,7 @@ class Server:
         """Comes back when it answers."""
         with self.log.open("ab") as output:
             self.guard = subprocess.Popen(
-                ["sh", "-c", GUARD, "sh", self.ending, *self.command],
+                ["sh", "-c", GUARD, "sh", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -76,16 +75,16 @@ class Server:
 
     def stop(self) -> None:
         """In an orderly way."""
-        if self.guard is not None:
-            self.guard.communicate(b"\n")
-            self.guard = None
+        self._end(self.ending)
 
     def kill(self) -> None:
-        """As a loss of power would, and all of its children."""
-        assert self.guard is not None
-        os.killpg(self.guard.pid, signal.SIGKILL)
-        self.guard.communicate()
-        self.guard = None
+        """As the kernel does it when memory is short."""
+        self._end("KILL")
+
+    def _end(self, how: str) -> None:
+        if self.guard is not None:
+            self.guard.communicate(f"{how}\n".encode())
+            self.guard = None
 
 
 @dataclass
@@ -93,6 +92,14 @@ class Postgres(Server):
     """Databases under ``url``."""
 
     port: int = 0
+    data: Path = Path()
+
+    def kill(self) -> None:
+        """The processes of its connections go by themselves, a moment later."""
+        super().kill()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(_works_in(self.data)) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -195,7 +202,7 @@ def postgres() -> Iterator[Postgres]:
         }
         command = [str(programs / "postgres"), "-D", str(data)]
         command += [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        server = Postgres(command, "INT", user, folder / "log", lambda: _accepts(port), port=port)
+        server = Postgres(command, "INT", user, folder / "log", lambda: _accepts(port), port=port, data=data)
         with _running(server):
             yield server
 
@@ -265,6 +272,14 @@ def _connected(port: int, database: str) -> Iterator[psycopg2.extensions.connect
         yield connection
     finally:
         connection.close()
+
+
+def _works_in(folder: Path) -> Iterator[Path]:
+    """The processes whose working directory it is."""
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):  # gone, or somebody else's
+            if place.readlink() == folder:
+                yield place
 
 
 def _accepts(port: int) -> bool:

@@ -37,13 +37,17 @@ class _Section(BaseModel):
 
 
 class CatalogSettings(_Section):
-    """The Iceberg catalog; ``properties`` go to PyIceberg as they are."""
+    """The Iceberg catalog; ``properties`` go to PyIceberg as they are.
+
+    ``patience``: seconds for which a database that does not answer is asked again.
+    """
 
     type: str = "sql"
-    uri: str | None = None
+    uri: str | None = Field(default=None, repr=False)
     warehouse: str | None = None
     namespace: str = "default"
-    properties: dict[str, str] = Field(default_factory=dict)
+    patience: float = Field(default=15.0, ge=0)
+    properties: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
 class BlobSettings(_Section):
@@ -55,7 +59,7 @@ class BlobSettings(_Section):
     url: str | None = None
     pack_below_bytes: int = Field(default=MIB, ge=0)
     pack_bytes: int = Field(default=128 * MIB, ge=MIB)
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class CommitSettings(_Section):
@@ -101,7 +105,7 @@ class FileSettings(_Section):
     timeout: float = Field(default=60.0, gt=0)
     fresh: float = Field(default=300.0, ge=0)
     deny_hosts: tuple[str, ...] = ()
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
 
 
 class SqlSettings(_Section):

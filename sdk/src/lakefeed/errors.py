@@ -23,6 +23,7 @@
     │   ├── MissingFileError       (FileNotFoundError)  it is not there
     │   ├── IntegrityError                              its bytes are not those recorded
     │   └── RefusedTargetError                          it lies where no request may go
+    ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
     │   └── FenceError                                  another run has already moved the fence
@@ -145,6 +146,10 @@ class IntegrityError(FileError):
 
 class RefusedTargetError(FileError):
     """A URL leads where no request may go: link-local addresses, denied hosts, another scheme than it names."""
+
+
+class CatalogUnavailableError(LakefeedError, ConnectionError):
+    """The catalog's database cannot be reached, or refuses; a write that it interrupts may have landed or not."""
 
 
 class CommitError(LakefeedError, RuntimeError):

@@ -92,7 +92,8 @@ def create(
         snapshot = ours.attempt(staged.metadata)
         if submit(lake, staged, ours, (AssertCreate(),), (*_initial(staged.metadata), *adding(snapshot))):
             return version_of(snapshot)
-    return _created_before(lake, name, action)
+        landed = ours.landed_in(lake.table(name))
+    return landed or _created_before(lake, name, action)
 
 
 def append(

@@ -9,20 +9,24 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
-from sqlalchemy import create_engine, insert, make_url, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy import insert, make_url, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
+from lakefeed.catalog.connection import asked_again, broken, open_engine
 from lakefeed.catalog.durable import sync_files, sync_folder
 
 logger = logging.getLogger(__name__)
 
-LOCK_TIMEOUT_SECONDS = 60
 CREATION_ATTEMPTS = 10
 # Metadata files never change. That of a table with thousands of versions takes a quarter of a second to parse.
 METADATA_KEPT = 16
@@ -32,11 +36,12 @@ class LakeSqlCatalog(SqlCatalog):
     """An SQL catalog whose first use, commits and forks are safe across processes and threads.
 
     It reads and writes the same tables as PyIceberg's own SQL catalog, so both can be used on one database.
-    Beyond that one: no connection is kept open (nothing to inherit across a fork, nothing to leak), the catalog
-    tables may be created by several processes at once, and a commit that lost removes its metadata file.
+    Beyond that one: connections that end are replaced, the catalog tables may be created by several processes at once,
+    and a commit that lost removes its metadata file.
     """
 
-    def __init__(self, name: str, **properties: str) -> None:
+    def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
+        self._patience = patience
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, TableMetadata] = OrderedDict()
         super().__init__(name, **properties)
@@ -45,10 +50,8 @@ class LakeSqlCatalog(SqlCatalog):
         url = make_url(str(self.properties["uri"]))
         if url.get_backend_name() == "sqlite":
             _make_parent(url.database)
-            self.engine.dispose()
-            self.engine = create_engine(
-                url, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
-            )
+        self.engine.dispose()
+        self.engine = open_engine(url, self._patience)
         for attempt in range(CREATION_ATTEMPTS):
             try:
                 return super()._init_catalog()
@@ -72,6 +75,13 @@ class LakeSqlCatalog(SqlCatalog):
         io = self._load_file_io(kept.properties, location)
         return Table(identifier, kept, str(location), io, self)
 
+    load_table = asked_again(SqlCatalog.load_table)
+    table_exists = asked_again(SqlCatalog.table_exists)
+    list_tables = asked_again(SqlCatalog.list_tables)
+    list_namespaces = asked_again(SqlCatalog.list_namespaces)
+    namespace_exists = asked_again(SqlCatalog.namespace_exists)
+
+    @asked_again
     def heads(self) -> list[tuple[str, str, str]]:
         """Namespace, name and metadata location of every table, with one query."""
         statement = select(
@@ -95,10 +105,15 @@ class LakeSqlCatalog(SqlCatalog):
         except (CommitFailedException, TableAlreadyExistsError):
             staged.io.delete(staged.metadata_location)
             raise
+        except DBAPIError as error:
+            if broken(error):
+                raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
+            raise
         if current is not None:
             self._delete_old_metadata(staged.io, current.metadata, staged.metadata)
         return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
 
+    @asked_again
     def _current(self, table: Table) -> Table | None:
         """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
         namespace, name = self._names(table)

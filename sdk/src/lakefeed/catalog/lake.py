@@ -240,7 +240,7 @@ def _connect(settings: Settings) -> Catalog:
     if settings.catalog.type == "sql":
         from lakefeed.catalog.database import LakeSqlCatalog
 
-        catalog: Catalog = LakeSqlCatalog(CATALOG_NAME, **properties)
+        catalog: Catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     else:
         catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)
     _ensure_namespace(catalog, settings.catalog.namespace)
@@ -250,7 +250,7 @@ def _connect(settings: Settings) -> Catalog:
 def _told_apart(settings: Settings) -> str:
     """What tells the catalog from all others, without a password."""
     uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
-    return f"the {settings.catalog.type} catalog {uri}, warehouse {settings.warehouse}"
+    return f"the {settings.catalog.type} catalog {redacted(uri)}, warehouse {settings.warehouse}"
 
 
 def _check_location(warehouse: str) -> None:

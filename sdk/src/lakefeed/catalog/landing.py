@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
@@ -24,7 +30,11 @@ from lakefeed.catalog.action import Action
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot import Change, Outcome
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
-from lakefeed.errors import CommitConflictError, DatasetNotFoundError
+from lakefeed.errors import CatalogUnavailableError, CommitConflictError, DatasetNotFoundError
+
+logger = logging.getLogger(__name__)
+
+UNANSWERED = 5
 
 
 def land(
@@ -66,7 +76,34 @@ def submit(
     requirements: tuple[TableRequirement, ...],
     updates: tuple[TableUpdate, ...],
 ) -> bool:
-    """Whether the commit landed; False where another writer was faster."""
+    """Whether the commit landed; False where another writer was faster.
+
+    A commit of which nobody knows whether it landed is sent again as it is: if it did after all, the second one is
+    refused, and whoever looks at the table finds it.
+
+    Raises:
+        CatalogUnavailableError: every time the answer was lost.
+    """
+    lost: CommitStateUnknownException | None = None
+    for _ in range(UNANSWERED):
+        try:
+            return _sent(lake, table, ours, requirements, updates)
+        except CommitStateUnknownException as error:
+            lost = error
+            logger.warning("%s; it is sent again", error)
+    raise CatalogUnavailableError(
+        f"{lost}, {UNANSWERED} times in a row; whether it landed is not known: look at the versions of "
+        f"{table.name()[-1]!r} before you write again, or write with an idempotency_key"
+    ) from lost
+
+
+def _sent(
+    lake: Lake,
+    table: Table,
+    ours: Change,
+    requirements: tuple[TableRequirement, ...],
+    updates: tuple[TableUpdate, ...],
+) -> bool:
     if ours.guard is not None:
         ours.guard()
     ours.outcome = Outcome.UNKNOWN
@@ -76,8 +113,11 @@ def submit(
         ours.outcome = Outcome.NOT_LANDED
         return False
     except BaseException as error:
-        # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed.
-        ours.outcome = Outcome.LANDED if _has(lake, table, ours.snapshot_id) else Outcome.NOT_LANDED
+        # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed; nor where a
+        # commit that is still on its way may land after the look.
+        landed = _has(lake, table, ours.snapshot_id)
+        missed = Outcome.UNKNOWN if isinstance(error, CommitStateUnknownException) else Outcome.NOT_LANDED
+        ours.outcome = Outcome.LANDED if landed else missed
         if ours.outcome is Outcome.LANDED and isinstance(error, Exception):
             return True
         raise
