@@ -18,6 +18,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
 from sqlalchemy import insert, make_url, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
@@ -75,11 +76,25 @@ class LakeSqlCatalog(SqlCatalog):
         io = self._load_file_io(kept.properties, location)
         return Table(identifier, kept, str(location), io, self)
 
-    load_table = asked_again(SqlCatalog.load_table)
-    table_exists = asked_again(SqlCatalog.table_exists)
-    list_tables = asked_again(SqlCatalog.list_tables)
-    list_namespaces = asked_again(SqlCatalog.list_namespaces)
-    namespace_exists = asked_again(SqlCatalog.namespace_exists)
+    @asked_again
+    def load_table(self, identifier: str | Identifier) -> Table:
+        return super().load_table(identifier)
+
+    @asked_again
+    def table_exists(self, identifier: str | Identifier) -> bool:
+        return super().table_exists(identifier)
+
+    @asked_again
+    def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
+        return super().list_tables(namespace)
+
+    @asked_again
+    def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
+        return super().list_namespaces(namespace)
+
+    @asked_again
+    def namespace_exists(self, namespace: str | Identifier) -> bool:
+        return super().namespace_exists(namespace)
 
     @asked_again
     def heads(self) -> list[tuple[str, str, str]]:
