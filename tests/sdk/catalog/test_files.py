@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
-from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from lakefeed.catalog import Lake, added_rows, append, create, data_files, resolve
 from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.file_io import LakeFileIO
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import VersionNotFoundError
@@ -72,7 +72,7 @@ def test_a_snapshot_is_planned_once(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     grow(lake, 3)
     table = lake.table("t")
     first = data_files(lake, table)
-    monkeypatch.setattr(PyArrowFileIO, "new_input", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(LakeFileIO, "new_input", lambda *_: pytest.fail("read again"))
     assert data_files(lake, table) is first
     assert len(data_files(lake, table, row_filter=EqualTo("x", 2))) == 1
 
@@ -115,8 +115,8 @@ def test_cost_follows_what_was_added(lake: Lake, monkeypatch: pytest.MonkeyPatch
     grow(lake, 30)
     table = lake.table("t")
     opened: list[str] = []
-    real = PyArrowFileIO.new_input
-    monkeypatch.setattr(PyArrowFileIO, "new_input", lambda io, place: opened.append(place) or real(io, place))
+    real = LakeFileIO.new_input
+    monkeypatch.setattr(LakeFileIO, "new_input", lambda io, place: opened.append(place) or real(io, place))
     assert [len(delta.files) for delta in added_rows(table, 27, 30)] == [3]
     assert len(opened) == 4  # one manifest list, and a manifest for each version
 

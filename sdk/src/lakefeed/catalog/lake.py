@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import Table
 
+from lakefeed.catalog import file_io
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.object_store import from_environment
 from lakefeed.config import Settings
@@ -240,6 +242,8 @@ def _connect(settings: Settings) -> Catalog:
     if settings.catalog.type == "sql":
         from lakefeed.catalog.database import LakeSqlCatalog
 
+        if local_path(settings.warehouse) is not None:
+            properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
         catalog: Catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     else:
         catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)

@@ -37,9 +37,9 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructT
 
 from lakefeed.catalog.fit import check_distinct
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
+from lakefeed.catalog.to_arrow import FIELD_ID, arrow_type
 from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
-FIELD_ID = b"PARQUET:field_id"
 MEDIA_KEY = b"lakefeed.type"
 MAX_DECIMAL_PRECISION = 38
 UINT64_AS_DECIMAL = pa.decimal128(20, 0)
@@ -266,10 +266,8 @@ def _same_storage(kept: pa.Field[Any], plain: pa.Field[Any]) -> bool:
 
 def _plain(field: NestedField) -> pa.Field[Any]:
     """The Arrow field for an Iceberg field of which nothing more is known."""
-    from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
-
-    arrow = schema_to_pyarrow(Schema(field), include_field_ids=False).field(0)
-    return pa.field(field.name, _small(arrow.type), field.optional, {b"doc": field.doc} if field.doc else None)
+    doc: dict[bytes | str, bytes | str] | None = {b"doc": field.doc} if field.doc else None
+    return pa.field(field.name, _small(arrow_type(field.field_type)), field.optional, doc)
 
 
 def _small(kind: pa.DataType) -> pa.DataType:

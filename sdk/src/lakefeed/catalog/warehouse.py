@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io import load_file_io
 
+from lakefeed.catalog.file_io import LakeFileIO
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.objects import ObjectInfo, object_info
@@ -38,7 +39,10 @@ def warehouse_of(lake: Lake) -> Warehouse:
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 
     place = lake.settings.warehouse.rstrip("/")
-    match io := load_file_io({**lake.catalog.properties}, place):
+    io = load_file_io({**lake.catalog.properties}, place)
+    if isinstance(io, LakeFileIO):
+        io = io.beneath(place)
+    match io:
         case PyArrowFileIO():
             return _of_arrow(io, place)
         case FsspecFileIO():

@@ -201,7 +201,7 @@ def _numbers(name: str, column: pa.Array[Any], copy: bool) -> torch.Tensor:
         # Nulls become NaN in memory of our own.
         return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False), dtype=kind.to_pandas_dtype()))
     if pa.types.is_boolean(kind):
-        return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False)))
+        return _numbers(name, column.cast(pa.uint8()), False).bool()
     if pa.types.is_temporal(kind):
         column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.int64())
     if not len(column):
@@ -244,8 +244,11 @@ def _nested(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 def _offsets(column: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Where each list begins among the values of all, and after them where the last one ends."""
-    found = np.asarray(column.offsets).astype(np.int64)
-    return found - (found[0] if len(found) else 0)
+    if not len(column.offsets):
+        return np.empty(0, np.int64)
+    found = np.array(np.from_dlpack(column.offsets), dtype=np.int64)  # np.asarray(column.offsets) would load pandas
+    found -= found[0]
+    return found
 
 
 def _no_null(name: str, kind: pa.DataType) -> TypeMismatchError:

@@ -21,6 +21,7 @@ from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
+from lakefeed.catalog.to_arrow import arrow_fields
 from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, paths, rename, roots, to_iceberg
@@ -363,9 +364,7 @@ class IcebergSource:
 
     @cached_property
     def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
-        from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
-
-        return fields_of_structs(schema_to_pyarrow(self.iceberg))
+        return fields_of_structs(pa.schema(arrow_fields(self.iceberg)))
 
     def _structs_changed(self, path: str) -> bool:
         """Whether a struct had other fields, or fields of other names, when the file was written."""

@@ -1,0 +1,76 @@
+"""Iceberg types as Arrow types.
+
+PyIceberg has the same, in a module that loads pandas, which costs more than everything else that reading takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg import types
+from pyiceberg.schema import Schema
+from pyiceberg.types import IcebergType, NestedField
+
+FIELD_ID = b"PARQUET:field_id"
+
+PLAIN: dict[type[IcebergType], pa.DataType] = {
+    types.BooleanType: pa.bool_(),
+    types.IntegerType: pa.int32(),
+    types.LongType: pa.int64(),
+    types.FloatType: pa.float32(),
+    types.DoubleType: pa.float64(),
+    types.DateType: pa.date32(),
+    types.TimeType: pa.time64("us"),
+    types.TimestampType: pa.timestamp("us"),
+    types.TimestamptzType: pa.timestamp("us", "UTC"),
+    types.TimestampNanoType: pa.timestamp("ns"),
+    types.TimestamptzNanoType: pa.timestamp("ns", "UTC"),
+    types.StringType: pa.large_string(),
+    types.BinaryType: pa.large_binary(),
+    types.UUIDType: pa.uuid(),
+    types.UnknownType: pa.null(),
+}
+
+
+def arrow_fields(schema: Schema) -> list[pa.Field[Any]]:
+    """The columns with their field ids, also inside other types.
+
+    Example:
+        >>> from pyiceberg.types import LongType
+        >>> [field.type for field in arrow_fields(Schema(NestedField(1, "id", LongType())))]
+        [DataType(int64)]
+    """
+    return [arrow_field(field) for field in schema.fields]
+
+
+def arrow_field(field: NestedField) -> pa.Field[Any]:
+    """One column."""
+    metadata: dict[bytes | str, bytes | str] = {FIELD_ID: str(field.field_id)}
+    return pa.field(field.name, arrow_type(field.field_type), field.optional, metadata)
+
+
+def arrow_type(kind: IcebergType) -> pa.DataType:
+    """One type."""
+    match kind:
+        case types.StructType():
+            return pa.struct([arrow_field(field) for field in kind.fields])
+        case types.ListType():
+            return pa.large_list(arrow_field(kind.element_field))
+        case types.MapType():
+            key, item = arrow_field(kind.key_field), arrow_field(kind.value_field)
+            return pa.map_(key, item)  # type: ignore[call-overload, no-any-return]  # types known at run time
+        case types.FixedType():
+            return pa.binary(len(kind))
+        case types.DecimalType():
+            return pa.decimal128(kind.precision, kind.scale)
+    known = PLAIN.get(type(kind))
+    return _by_pyiceberg(kind) if known is None else known
+
+
+def _by_pyiceberg(kind: IcebergType) -> pa.DataType:
+    """What came to Iceberg later, such as places on earth."""
+    from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
+
+    found: pa.DataType = schema_to_pyarrow(Schema(NestedField(1, "value", kind))).field(0).type
+    return found
