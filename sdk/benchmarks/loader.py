@@ -1,6 +1,7 @@
 """The loader against pyarrow reading the same files, raw Arrow, and other loaders, in one run.
 
     python sdk/benchmarks/loader.py [rows] [--jpegs 4000] [--rounds 5] [--peers] [--home folder-to-keep-the-data]
+                                    [--only parquet map figures peers images]
 
 The contestants of a section take turns, and the best round of each counts, so that a busy machine does not decide.
 ``goal`` is what the line is to reach of ``base``. The processor time of the rounds is given besides: it says more than
@@ -10,7 +11,6 @@ the wall clock where other programs run.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import statistics
@@ -18,25 +18,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from _loader_images import images
+from _loader_peers import BATCH, NUMERIC, PEER_ROWS, drained, peers
+from _measuring import line, section
 
-BATCH = 256
+from lakefeed import Dataset, MappedDataset
+from lakefeed.catalog.files import data_files
+from lakefeed.catalog.lake import Lake
+
 CHUNK = 50_000
-NUMERIC = ["id", "label", "score", "features"]
 WORDS = np.array(
     ["".join(chr(97 + (word * 7 + place * 11) % 26) for place in range(3 + word % 8)) for word in range(4096)]
 )
-PEER_ROWS = 50_000
-JPEG_BATCH = 64
-PROCESSES = 2
 
 
 def chunks(rows: int) -> Iterator[pa.RecordBatch]:
@@ -92,11 +94,6 @@ def _sliced(column: Any, start: int, stop: int) -> Any:
     return column[start:stop]
 
 
-def drained(batches: Iterable[dict[str, Any]]) -> int:
-    """Rows of the batches."""
-    return sum(len(batch["label"]) for batch in batches)
-
-
 def parquet(paths: list[str], columns: list[str] | None) -> int:
     """pyarrow.parquet in one thread, a row group after the other."""
     import pyarrow.parquet as pq
@@ -124,55 +121,7 @@ def arrow_map(path: Path) -> int:
         return sum(drained(fed(file.get_batch(index))) for index in range(file.num_record_batches))
 
 
-def peers(paths: list[str]) -> dict[str, Callable[[], int]]:
-    """Other loaders, shuffled as well as they do, over a part of the rows."""
-    found: dict[str, Callable[[], int]] = {}
-    if find_spec("datasets"):
-        found |= _hugging_face(paths)
-    return found
-
-
-def _hugging_face(paths: list[str]) -> dict[str, Callable[[], int]]:
-    import datasets
-    from torch.utils.data import DataLoader
-
-    datasets.disable_progress_bars()
-    files = {"data_files": paths, "split": "train"}
-    streamed = datasets.load_dataset("parquet", streaming=True, **files).select_columns(NUMERIC).with_format("torch")
-    mixed = streamed.shuffle(1, buffer_size=10_000).take(PEER_ROWS)
-    mapped = datasets.load_dataset("parquet", **files).select_columns(NUMERIC).with_format("torch")
-    few = mapped.shuffle(1).select(range(PEER_ROWS))
-    return {
-        "Hugging Face, streaming, shuffled": lambda: drained(DataLoader(mixed, batch_size=BATCH)),
-        "Hugging Face, map-style, shuffled": lambda: drained(DataLoader(few, batch_size=BATCH)),
-    }
-
-
 # ------------------------------------------------------------------------------------------------------- measuring
-
-
-def section(
-    title: str, contestants: dict[str, Callable[[], int]], goals: dict[str, tuple[str, float]], rounds: int
-) -> None:
-    """Lets the contestants take turns and prints a line for each."""
-    taken: dict[str, list[tuple[float, float, int]]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, work in contestants.items():
-            begun, worked = time.perf_counter(), time.process_time()
-            rows = work()
-            taken[name].append((time.perf_counter() - begun, time.process_time() - worked, rows))
-    print(f"\n{title}\n{'':36}{'rows/s':>12}{'s CPU/M rows':>14}{'of base':>9}{'goal':>7}  base")
-    best = {name: min(seconds / rows for seconds, _, rows in times) for name, times in taken.items()}
-    for name, times in taken.items():
-        base, goal = goals.get(name, ("", 0.0))
-        ratio = f"{best[base] / best[name]:9.2f}{goal:7.2f}  {base}" if base else ""
-        worked = min(seconds / rows for _, seconds, rows in times) * 1e6
-        print(f"{name:36}{1 / best[name]:12,.0f}{worked:14.2f}{ratio}", flush=True)
-
-
-def line(name: str, value: float, goal: float, unit: str) -> None:
-    """Prints a line of its own."""
-    print(f"{name:36}{value:12,.3f} {unit:10}{goal:12,.3f}", flush=True)
 
 
 def mixing(loader: Any, rows: int) -> tuple[float, float]:
@@ -224,80 +173,55 @@ def child(kind: str) -> dict[str, float]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- images
-
-
-def jpegs(folder: Path, count: int) -> list[str]:
-    """Photos of 320 x 240, about 20 KB each."""
-    from PIL import Image
-
-    folder.mkdir(exist_ok=True)
-    random = np.random.default_rng(1)
-    places = [folder / f"{index:06d}.jpg" for index in range(count)]
-    for place in places:
-        if not place.exists():
-            rough = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-            rough.resize((320, 240), Image.Resampling.BICUBIC).save(place, quality=90)
-    return [str(place) for place in places]
-
-
-def decoded(content: bytes) -> Any:
-    """The pixels."""
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-
-
-def decode_files(places: list[str]) -> int:
-    """Bare PIL over some files."""
-    return sum(decoded(Path(place).read_bytes()).shape[0] > 0 for place in places)
-
-
-def decode_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """``collate_fn``: a batch of images as one tensor."""
-    import torch
-
-    images = [decoded(content) for content in batch["photo"]]
-    return {"label": batch["label"], "photo": torch.from_numpy(np.stack(images))}
-
-
-def bare(places: list[str]) -> int:
-    """Bare PIL in as many processes."""
-    parts = [places[start : start + JPEG_BATCH] for start in range(0, len(places), JPEG_BATCH)]
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        return sum(pool.map(decode_files, parts))
-
-
 # ------------------------------------------------------------------------------------------------------------ main
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Prints the table."""
-    from lakefeed import Dataset
-    from lakefeed.catalog.files import data_files
-    from lakefeed.catalog.lake import Lake
+@dataclass(frozen=True)
+class Bench:
+    """The dataset that is read, the files that it is in, and how often."""
 
-    rows, rounds = arguments.rows, arguments.rounds
+    home: Path
+    rows: int
+    rounds: int
+    data: Dataset
+    paths: list[str]
+
+    @cached_property
+    def numeric(self) -> Dataset:
+        return self.data.select(NUMERIC)
+
+    @cached_property
+    def windowed(self) -> Dataset:
+        return self.numeric.shuffle(1, global_=False)
+
+    @cached_property
+    def local(self) -> MappedDataset:
+        return self.numeric.mapped()
+
+
+def prepared(home: Path, rows: int, rounds: int) -> Bench:
+    """The dataset, saved unless it is there."""
     if not Dataset.exists("loader"):
         Dataset.from_batches(lambda: chunks(rows), schema=next(chunks(1)).schema).save("loader")
-    data = Dataset("loader", version=1)
     lake = Lake.current()
     table = lake.table("loader")
-    snapshot = table.current_snapshot().snapshot_id
-    paths = [file.path.removeprefix("file://") for file in data_files(lake, table, snapshot)]
-    numeric = data.select(NUMERIC)
-    windowed = numeric.shuffle(1, global_=False)
+    files = data_files(lake, table, table.current_snapshot().snapshot_id)
+    paths = [file.path.removeprefix("file://") for file in files]
+    return Bench(home, rows, rounds, Dataset("loader", version=1), paths)
+
+
+def from_parquet(bench: Bench) -> None:
+    """Numeric columns, then all."""
     loaders = {
-        "lakefeed, in order": numeric.to_torch(batch_size=BATCH),
-        "lakefeed, windowed shuffle": windowed.to_torch(batch_size=BATCH),
-        "lakefeed, global shuffle": numeric.shuffle(1).to_torch(batch_size=BATCH),
+        "lakefeed, in order": bench.numeric.to_torch(batch_size=BATCH),
+        "lakefeed, windowed shuffle": bench.windowed.to_torch(batch_size=BATCH),
+        "lakefeed, global shuffle": bench.numeric.shuffle(1).to_torch(batch_size=BATCH),
     }
-    print(f"{rows:,} rows, batches of {BATCH}, best of {rounds} rounds, {os.cpu_count()} processors")
     section(
         f"numeric columns ({', '.join(NUMERIC)}), from Parquet",
         {
-            "pyarrow.parquet, one thread": lambda: parquet(paths, NUMERIC),
-            "pyarrow.dataset": lambda: arrow_dataset(paths, NUMERIC),
+            "pyarrow.parquet, one thread": lambda: parquet(bench.paths, NUMERIC),
+            "pyarrow.dataset": lambda: arrow_dataset(bench.paths, NUMERIC),
             **{name: lambda loader=loader: drained(loader) for name, loader in loaders.items()},
             "lakefeed in order, of dataset": lambda: drained(loaders["lakefeed, in order"]),
         },
@@ -306,40 +230,57 @@ def main(arguments: argparse.Namespace) -> None:
             "lakefeed, windowed shuffle": ("pyarrow.parquet, one thread", 0.95),
             "lakefeed in order, of dataset": ("pyarrow.dataset", 0.9),
         },
-        rounds,
+        bench.rounds,
     )
-    everything = data.to_torch(batch_size=BATCH)
+    everything = bench.data.to_torch(batch_size=BATCH)
     section(
         "all columns, from Parquet",
         {
-            "pyarrow.dataset": lambda: arrow_dataset(paths, None),
+            "pyarrow.dataset": lambda: arrow_dataset(bench.paths, None),
             "lakefeed, in order": lambda: drained(everything),
         },
         {"lakefeed, in order": ("pyarrow.dataset", 0.8)},
-        max(rounds // 2, 1),
+        max(bench.rounds // 2, 1),
     )
-    local = numeric.mapped()
-    raw = Path(arguments.home) / "raw.arrow"
+
+
+def from_map(bench: Bench) -> None:
+    """Rows that are mapped into memory."""
+    raw = bench.home / "raw.arrow"
     if not raw.exists():
-        with pa.ipc.new_file(str(raw), local.schema) as writer:
-            for batch in local.batches(32_768, format="arrow"):
+        with pa.ipc.new_file(str(raw), bench.local.schema) as writer:
+            for batch in bench.local.batches(32_768, format="arrow"):
                 writer.write_batch(batch)
-    mirrored, local_shuffled = local.to_torch(batch_size=BATCH), local.shuffle(1).to_torch(batch_size=BATCH)
+    mirrored, shuffled = bench.local.to_torch(batch_size=BATCH), bench.local.shuffle(1).to_torch(batch_size=BATCH)
     section(
         "numeric columns, from a memory map",
         {
             "raw Arrow": lambda: arrow_map(raw),
             "lakefeed mapped(), in order": lambda: drained(mirrored),
-            "lakefeed mapped(), shuffled": lambda: drained(local_shuffled),
+            "lakefeed mapped(), shuffled": lambda: drained(shuffled),
         },
         {"lakefeed mapped(), in order": ("raw Arrow", 0.7)},
-        rounds,
+        bench.rounds,
     )
+
+
+def single_figures(bench: Bench) -> None:
+    """How well rows are mixed, and what a start, a resume, random rows and memory take."""
     print(f"\n{'':36}{'':12} {'':10}{'goal':>12}")
-    span, near = mixing(windowed.to_torch(batch_size=BATCH), rows)
+    span, near = mixing(bench.windowed.to_torch(batch_size=BATCH), bench.rows)
     line("windowed: a batch spans", span, 0.95, "of table")
     line("windowed: neighbours that stay", near, 0.01, "of rows")
-    line("resume at 90 %, windowed", resumed(lambda: windowed.to_torch(batch_size=BATCH), rows), 0.1, "s")
+    line("resume at 90 %, windowed", resumed(lambda: bench.windowed.to_torch(batch_size=BATCH), bench.rows), 0.1, "s")
+    line("1,000 random rows of mapped()", random_rows(bench.local, bench.rows), 20, "ms")
+    for kind, goal in (("in order", 150), ("windowed", 400)):
+        found = [child(kind) for _ in range(3)]
+        line(f"{kind}: memory over torch's", min(each["MB"] for each in found), goal, "MB")
+        if kind == "in order":
+            line("first batch after import", min(each["first"] for each in found), 0.4, "s")
+
+
+def random_rows(local: MappedDataset, rows: int) -> float:
+    """Milliseconds for 1,000 of them."""
     random = np.random.default_rng(2)
     local[random.integers(0, rows, 1_000)]
     taken = []
@@ -347,39 +288,29 @@ def main(arguments: argparse.Namespace) -> None:
         places, begun = random.integers(0, rows, 1_000), time.perf_counter()
         local[places]
         taken.append((time.perf_counter() - begun) * 1e3)
-    line("1,000 random rows of mapped()", statistics.median(taken), 20, "ms")
-    for kind, goal in (("in order", 150), ("windowed", 400)):
-        found = [child(kind) for _ in range(3)]
-        line(f"{kind}: memory over torch's", min(each["MB"] for each in found), goal, "MB")
-        if kind == "in order":
-            line("first batch after import", min(each["first"] for each in found), 0.4, "s")
-    if arguments.peers:
-        names = peers(paths)
-        part = {"lakefeed, windowed shuffle": lambda: drained(loaders["lakefeed, windowed shuffle"]), **names}
-        section(f"other loaders, {PEER_ROWS:,} rows of theirs", part, {}, 2)
-    if arguments.jpegs:
-        images(Path(arguments.home), arguments.jpegs, max(rounds // 2, 1))
+    return statistics.median(taken)
 
 
-def images(home: Path, count: int, rounds: int) -> None:
-    """JPEGs decoded in worker processes."""
-    from lakefeed import Dataset
+def others(bench: Bench) -> None:
+    """The loaders of others that are installed."""
+    ours = bench.windowed.to_torch(batch_size=BATCH)
+    goals = {"lakefeed, windowed shuffle": ("Hugging Face, streaming, shuffled", 20.0)}
+    contestants = {"lakefeed, windowed shuffle": lambda: drained(ours), **peers(bench.paths, bench.home)}
+    section(f"other loaders, {PEER_ROWS:,} rows of theirs", contestants, goals, 2)
 
-    places = jpegs(home / "jpegs", count)
-    if not Dataset.exists("photos"):
-        rows = Dataset.from_dict({"label": list(range(count)), "photo": places})
-        rows.save("photos", column_types={"photo": "image"}, stats=False)
-    loader = (
-        Dataset("photos", version=1)
-        .shuffle(1)
-        .to_torch(batch_size=JPEG_BATCH, num_workers=PROCESSES, load_files="bytes", collate_fn=decode_batch)
-    )
-    section(
-        f"{count:,} JPEGs decoded in {PROCESSES} processes",
-        {"bare PIL": lambda: bare(places), "lakefeed, collate_fn": lambda: drained(loader)},
-        {"lakefeed, collate_fn": ("bare PIL", 0.95)},
-        rounds,
-    )
+
+def main(arguments: argparse.Namespace) -> None:
+    """Prints the table."""
+    home, rounds = Path(arguments.home), arguments.rounds
+    print(f"{arguments.rows:,} rows, batches of {BATCH}, best of {rounds} rounds, {os.cpu_count()} processors")
+    parts = {"parquet": from_parquet, "map": from_map, "figures": single_figures, "peers": others}
+    chosen = [name for name in parts if name in arguments.only or (not arguments.only and name != "peers")]
+    if chosen:
+        bench = prepared(home, arguments.rows, rounds)
+        for name in chosen + ["peers"] * (arguments.peers and "peers" not in chosen):
+            parts[name](bench)
+    if arguments.jpegs and (not arguments.only or "images" in arguments.only):
+        images(home, arguments.jpegs, max(rounds // 2, 1))
 
 
 if __name__ == "__main__":
@@ -388,6 +319,7 @@ if __name__ == "__main__":
     parser.add_argument("--jpegs", type=int, default=4_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--only", nargs="*", default=(), choices=("parquet", "map", "figures", "peers", "images"))
     parser.add_argument("--home")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

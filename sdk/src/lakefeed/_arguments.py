@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ from lakefeed.plan import Node, Source
 from lakefeed.run import Local
 from lakefeed.run.count import known_rows
 from lakefeed.run.save import Writing
+from lakefeed.run.shared import job
 from lakefeed.sources.files import FilesSource
 from lakefeed.sources.files import files as files_source
 from lakefeed.sources.memory import checked_nulls
@@ -616,6 +618,8 @@ def torch_loader(
     from lakefeed.loaders.epochs import Epochs
 
     endless = flag(infinite, "infinite")
+    if batching.world.world_size > 1:
+        runner = replace(runner, job=job())
     return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)
 
 

@@ -23,10 +23,21 @@ def fresh_seed() -> int:
     return secrets.randbits(SEED_BITS)
 
 
-def words(count: int, *key: int) -> Words:
-    """``count`` random 64-bit words, a pure function of ``key``."""
+WORDS_A_STEP = 4
+
+
+def words(count: int, *key: int, start: int = 0) -> Words:
+    """``count`` random 64-bit words from the ``start``-th on, a pure function of ``key``.
+
+    Example:
+        >>> bool((words(5, 1, start=3) == words(8, 1)[3:]).all())
+        True
+    """
     stream = np.random.Philox(np.random.SeedSequence([part & 0xFFFF_FFFF_FFFF_FFFF for part in key]))
-    return np.asarray(stream.random_raw(count), dtype=np.uint64)
+    steps, skipped = divmod(start, WORDS_A_STEP)
+    if steps:
+        stream.advance(steps)
+    return np.asarray(stream.random_raw(skipped + count), dtype=np.uint64)[skipped:]
 
 
 def permutation(count: int, *key: int) -> Indices:
@@ -39,12 +50,21 @@ def permutation(count: int, *key: int) -> Indices:
     drawn = words(count, *key)
     # Sorting that need not be stable is three times as fast, and the same unless two words are equal.
     order = np.argsort(drawn)
-    ascending = drawn[order]
-    if np.any(ascending[1:] == ascending[:-1]):
+    if _repeats(drawn, order):
         order = np.argsort(drawn, kind="stable")
     return order.astype(np.int64, copy=False)
 
 
+def _repeats(drawn: Words, order: Indices) -> bool:
+    """Whether two words are equal; looked at a part at a time, so as not to hold a copy of all."""
+    for start in range(0, len(order), PART_WORDS):
+        ascending = drawn[order[start : start + PART_WORDS + 1]]
+        if np.any(ascending[1:] == ascending[:-1]):
+            return True
+    return False
+
+
+PART_WORDS = 1 << 20
 DRAWN_CHUNK = 4096
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lakefeed._rng import Indices, permutation, words
-from lakefeed.plan.order import MIB, POOL_BYTES, Order, order
+from lakefeed.plan.order import MIB, POOL_BYTES, Order, Shuffled, order
 
 BIG = POOL_BYTES
 
@@ -169,3 +169,29 @@ def test_the_picks_of_a_span_put_the_rows_in_place() -> None:
     joined = [(pick.piece, row) for pick in picks for row in pick.rows.tolist()]
     wanted = list(zip(span.pieces[places].tolist(), span.rows[places].tolist(), strict=True))
     assert [joined[index] for index in arrange.tolist()] == wanted
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000, 5000])
+def test_a_large_window_comes_in_several_spans(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    chosen = order([rows // 3, rows - rows // 3], [0, 0], 7, None)
+    (whole,) = chosen.spans()
+    monkeypatch.setattr("lakefeed.plan.order.SPAN_ROWS", 300)
+    parts = list(chosen.spans())
+    assert [(part.start, part.stop) for part in parts] == [
+        (start, min(start + 300, rows)) for start in range(0, rows, 300)
+    ]
+    for name in ("pieces", "rows"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+    for start in (0, rows // 2, rows - 1):
+        assert next(chosen.spans(start)).start == start // 300 * 300
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000, 5000])
+def test_sorting_rows_by_their_keys_is_the_global_shuffle(rows: int) -> None:
+    chosen = order([rows // 3, 0, rows - rows // 3], [0, 0, 0], 7, None)
+    assert isinstance(chosen, Shuffled)
+    (whole,) = chosen.spans()
+    starts = np.array([0, rows // 3, rows // 3])
+    keys = [chosen.keys(start, min(start + 700, rows)) for start in range(0, rows, 700)]
+    words, places = (np.concatenate(part) for part in zip(*keys, strict=True))
+    assert np.array_equal(np.lexsort((places, words)), starts[whole.pieces] + whole.rows)

@@ -16,8 +16,9 @@ from lakefeed.errors import RowIndexError
 from lakefeed.ops import Scan
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.run import Local
-from lakefeed.run.pick import NO_ROW, Picker, places_in
+from lakefeed.run.pick import NO_ROW, Picker
 from lakefeed.run.pieces import Pieces, pieces_of
+from lakefeed.run.scatter import scattered
 from lakefeed.sources.memory import MemorySource
 
 ROWS = 20_000
@@ -108,9 +109,9 @@ def test_m30_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> 
     runner.feed(plan, 1, None)
     before = pa.total_allocated_bytes()
     peak = 0
-    picker = Picker(runner.pieces(plan), 32 << 20, tmp_path)
-    chosen = order(picker.pieces.lengths, picker.pieces.sizes, 1, None)
+    found = replace(runner.pieces(plan), mapped=120 << 20)
+    chosen = order(found.lengths, found.sizes, 1, None)
     assert isinstance(chosen, Shuffled)
-    for _ in picker.rows(places_in(picker.pieces, chosen)):
+    for _ in scattered(found, chosen, 32 << 20, tmp_path):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert peak < 40 << 20

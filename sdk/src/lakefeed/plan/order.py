@@ -26,11 +26,13 @@ from typing import Protocol
 
 import numpy as np
 
-from lakefeed._rng import Indices, permutation
+from lakefeed._rng import Indices, Words, permutation, words
 
 MIB = 1 << 20
 POOL_BYTES = 64 * MIB
 """A resume decodes one pool, so this is what it costs; row groups of 8 MiB make pools that span the table."""
+SPAN_ROWS = 1 << 20
+"""Where a window has more rows, the places of so many at a time are worked out."""
 BLOCKS_IN_WINDOW = 256
 """So many that the rows of a window, and of a batch of it, come from everywhere in the pool."""
 
@@ -163,7 +165,7 @@ class Shuffled:
 
     def spans(self, start: int = 0) -> Iterator[Span]:
         for index in self._from(start):
-            yield from self._windows(index, max(start - self._pool(index).start, 0) // self.window)
+            yield from self._windows(index, start)
 
     def upcoming(self, start: int = 0) -> Iterator[Pool]:
         return map(self._pool, self._from(start))
@@ -176,19 +178,45 @@ class Shuffled:
         pieces = self.pools[index] if self.chunks is None else np.flatnonzero(self.chunks)
         return Pool(int(self.ends[index - 1]) if index else 0, int(self.ends[index]), tuple(pieces.tolist()))
 
-    def _windows(self, index: int, skip: int) -> Iterator[Span]:
+    def _windows(self, index: int, start: int) -> Iterator[Span]:
+        """The spans of a pool from the one with place ``start`` on: its windows, large ones in several spans."""
         pool = self._pool(index)
         pieces, begins, lengths = self._blocks(index, self.pools[index])
         ends = np.cumsum(lengths)
+        shift = begins - (ends - lengths)
         total = pool.stop - pool.start
-        for number in range(skip, -(-total // self.window)):
+        skip = max(start - pool.start, 0)
+        for number in range(skip // self.window, -(-total // self.window)):
             low, high = number * self.window, min((number + 1) * self.window, total)
             first, last = np.searchsorted(ends, (low, high - 1), side="right").tolist()
             edges = np.clip(ends[first : last + 1], low, high)
-            block = np.repeat(np.arange(first, last + 1), np.diff(edges, prepend=low))
-            rows = np.arange(low, high) + (begins - (ends - lengths))[block]
+            # A global shuffle has a window of all rows, so what is held for each of them is kept small.
+            block = np.repeat(np.arange(first, last + 1, dtype=_narrow(last)), np.diff(edges, prepend=low))
             mixed = permutation(high - low, self.seed, _ROWS, index, number)
-            yield Span(pool.start + low, pool.start + high, pool, *self._located(pieces[block][mixed], rows[mixed]))
+            for begin in range(max(skip - low, 0) // SPAN_ROWS * SPAN_ROWS, high - low, SPAN_ROWS):
+                some = mixed[begin : begin + SPAN_ROWS]
+                mine = block[some]
+                place = pool.start + low + begin
+                yield Span(place, place + len(some), pool, *self._located(pieces[mine], low + some + shift[mine]))
+
+    def keys(self, start: int, stop: int) -> tuple[Words, Indices]:
+        """Of a global shuffle of resident rows: for each of the rows ``[start, stop)`` what the rows are sorted by.
+
+        A random word, and then (words may be equal) a place.
+        """
+        _, begins, lengths = self._blocks(0, self.pools[0])
+        before = np.cumsum(lengths) - lengths
+        by_begin = np.argsort(begins)
+        edges = begins[by_begin]
+        drawn: list[Words] = []
+        places: list[Indices] = []
+        for block in by_begin[np.searchsorted(edges, start, side="right") - 1 : np.searchsorted(edges, stop)].tolist():
+            begin = int(begins[block])
+            low, high = max(start, begin), min(stop, begin + int(lengths[block]))
+            place = int(before[block]) + low - begin
+            drawn.append(words(high - low, self.seed, _ROWS, 0, 0, start=place))
+            places.append(np.arange(place, place + high - low))
+        return np.concatenate(drawn), np.concatenate(places)
 
     def _located(self, pieces: Indices, rows: Indices) -> tuple[Indices, Indices]:
         """The places as rows of real pieces."""
@@ -209,3 +237,8 @@ class Shuffled:
         sizes = np.minimum(np.repeat(lengths, counts) - begins, size)
         mixed = permutation(len(pieces), self.seed, _BLOCKS, index)
         return pieces[mixed], begins[mixed], sizes[mixed]
+
+
+def _narrow(most: int) -> type[np.uint16 | np.int64]:
+    """What numbers up to ``most`` fit into."""
+    return np.uint16 if most < 1 << 16 else np.int64

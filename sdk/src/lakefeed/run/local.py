@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.ops import FileColumns, LoadFiles, Project, Scan
+from lakefeed.ops import FileColumns, LoadFiles, Project, Scan, Shuffle
 from lakefeed.optimize import optimize
-from lakefeed.plan import Fragment, Node, Step
+from lakefeed.plan import Fragment, Node, Step, fingerprint
+from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
+from lakefeed.plan.walk import nodes
 from lakefeed.run.chain import peel, run_chain
 from lakefeed.run.counts import Counts
 from lakefeed.run.feed import Feed
-from lakefeed.run.pick import Picker, places_in
+from lakefeed.run.pick import Picker
 from lakefeed.run.pieces import Pieces, pieces_of
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import rebatch
+from lakefeed.run.scatter import scattered
+from lakefeed.run.shared import shared_spill
 from lakefeed.run.spill import spill
 from lakefeed.sources.memory import MemorySource
+
+Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
+
+ORDER_BYTES = 18
+"""For each row of a global shuffle in memory: its random word and its place while they are sorted, and its block."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """Runs plans with threads of this process."""
+    """Runs plans with threads of this process.
+
+    ``job``: what the processes of this machine have in common that want the same rows; they put them on disk once.
+    """
 
     settings: Settings
+    job: str | None = None
 
     def batches(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan, streamed in order, in the chunks in which they come. Closing it stops all work."""
@@ -55,9 +70,9 @@ class Local:
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
         """
         counts = Counts(self.settings.cache / "counts")
-        found = pieces_of(plan, self.settings.read, None if resident else self.spilled, counts)
-        if found is None or (resident and not found.resident):
-            return self._spilled(self.stream(plan), plan.schema)
+        found = pieces_of(plan, self.settings.read, None if resident else self.spilled, counts, resident)
+        if found is None:
+            return self._spilled(plan, lambda: self.stream(plan))
         return found
 
     def feed(self, plan: Node, seed: int | None, window: int | None) -> Feed:
@@ -71,8 +86,12 @@ class Local:
         from there row by row.
         """
         chosen = order(pieces.lengths, pieces.sizes, seed, window)
-        if window is None and pieces.mapped > self.settings.sql.memory_bytes and isinstance(chosen, Shuffled):
-            pieces = self._spilled(self._picker(pieces).rows(places_in(pieces, chosen)), pieces.schema)
+        budget = self.settings.sql.memory_bytes
+        large = pieces.mapped + ORDER_BYTES * len(chosen) > budget
+        if window is None and pieces.mapped and large and isinstance(chosen, Shuffled):
+            mixed = partial(scattered, pieces, chosen, budget, self._disk)
+            assert pieces.plan is not None, "mapped, so they were put on disk"
+            pieces = self._spilled(pieces.plan, mixed, chosen.seed)
             chosen = order(pieces.lengths, pieces.sizes, None, None)
         return Feed(pieces, chosen, self.settings.read)
 
@@ -82,16 +101,22 @@ class Local:
 
     def spilled(self, plan: Node) -> pa.Table:
         """The rows of an optimized plan as a table on local disk."""
-        return spill(self.stream(plan), plan.schema, self._disk)
+        return self._on_disk(plan, lambda: self.stream(plan))
 
     def _picker(self, pieces: Pieces, *, gaps: bool = False) -> Picker:
         return Picker(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
 
-    def _spilled(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Pieces:
-        table = spill(batches, schema, self._disk)
+    def _spilled(self, plan: Node, make: Rows, *order: int) -> Pieces:
+        table = self._on_disk(plan, make, *order)
         found = pieces_of(Scan(MemorySource(table)), self.settings.read)
         assert found is not None
-        return replace(found, mapped=table.nbytes)
+        return replace(found, mapped=table.nbytes, plan=plan)
+
+    def _on_disk(self, plan: Node, make: Rows, *order: int) -> pa.Table:
+        """What ``make`` gives, which are the rows of ``plan`` in an ``order``."""
+        if self.job is None:
+            return spill(make(), plan.schema, self._disk)
+        return shared_spill(make, plan.schema, self._disk, digest([self.job, _told_apart(plan), *order]))
 
     @property
     def _disk(self) -> Path:
@@ -135,6 +160,17 @@ class _Running:
 
     def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())
+
+
+def _told_apart(plan: Node) -> list[object]:
+    """All that the rows of an optimized plan follow from."""
+    found: list[object] = [fingerprint(plan), plan.schema]
+    for node in nodes(plan):
+        if isinstance(node, Scan):
+            found.append(node.pushdown)
+        if isinstance(node, Shuffle):
+            found.append(node.epoch)
+    return found
 
 
 def _laborious(step: Step) -> bool:

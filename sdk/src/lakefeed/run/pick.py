@@ -23,7 +23,6 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import RowIndexError
-from lakefeed.plan.order import Shuffled
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
 
@@ -214,17 +213,6 @@ class _Runs:
 def _release() -> None:
     """Gives memory that Arrow has freed back to the system, instead of keeping it for later."""
     pa.default_memory_pool().release_unused()
-
-
-def places_in(pieces: Pieces, order: Shuffled) -> Indices:
-    """Where the row of each place of an epoch stands among the rows of the pieces."""
-    starts = np.cumsum([0, *pieces.lengths])
-    found = [np.empty(0, np.int64)]
-    for span in order.spans():
-        assert span.pieces is not None, "a shuffled span"
-        assert span.rows is not None
-        found.append(starts[span.pieces] + span.rows)
-    return np.concatenate(found)
 
 
 def _inverse(order: Indices) -> Indices:

@@ -42,6 +42,8 @@ class Pieces:
     items: tuple[Piece, ...]
     mapped: int = 0
     """Bytes of the files that they are mapped from; where that does not fit into memory, a random order is slow."""
+    plan: Node | None = None
+    """What was run for them, where they had to be put on disk."""
 
     @property
     def lengths(self) -> list[int]:
@@ -88,10 +90,12 @@ def pieces_of(
     settings: ReadSettings,
     spilled: Callable[[Node], pa.Table] | None = None,
     counts: Counts | None = None,
+    resident: bool = False,
 ) -> Pieces | None:
     """The optimized plan as pieces, or None where only running it tells which rows it has.
 
     ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
+    ``resident``: None also where rows must be read from files, before any are read in order to be counted.
     """
     count = partial(_remembered, settings=settings, counts=counts)
     walk = parted(plan, (Concatenate, Repeat, Interleave))
@@ -110,6 +114,8 @@ def pieces_of(
         for step in steps:
             _add(found, step, count)
         done[index] = found
+    if resident and any(reading.size for run in done[0] for reading in run.readings):
+        return None
     _count(done[0], count)
     return Pieces(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
 

@@ -6,6 +6,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -23,12 +24,21 @@ def spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, directory: Path)
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
-        # The stream format, since in the file format dictionaries could not differ from batch to batch.
-        with pa.ipc.new_stream(file, schema) as writer:
-            for batch in _gathered(batches):
-                writer.write_batch(batch)
-        file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        write_rows(file, batches, schema)
+        return mapped_rows(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def write_rows(file: BinaryIO, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+    """Puts the rows into a file."""
+    # The stream format, since in the file format dictionaries could not differ from batch to batch.
+    with pa.ipc.new_stream(file, schema) as writer:  # type: ignore[arg-type]  # it is a file
+        for batch in _gathered(batches):
+            writer.write_batch(batch)
+    file.flush()
+
+
+def mapped_rows(mapped: mmap.mmap) -> pa.Table:
+    """What `write_rows` has put into a file that is mapped into memory."""
     return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
