@@ -23,6 +23,7 @@ from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, StateMismatchError  # noqa: E402
 from lakefeed.loaders.torch import TorchLoader  # noqa: E402
 from lakefeed.loaders.work import tasks  # noqa: E402
+from lakefeed.storage import BlobStore  # noqa: E402
 
 X = pa.schema({"x": pa.int64()})
 
@@ -327,3 +328,21 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
     assert 101 * 16 <= metrics.bytes < 101 * 20  # bitmaps of nulls are counted as well
     assert 0 < metrics.waited <= metrics.seconds
     assert metrics.rows_per_second == metrics.rows / metrics.seconds
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("collated", [False, True])
+def test_metrics_count_files_that_were_there_or_fetched(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, collated: bool
+) -> None:
+    for row in range(9):
+        (tmp_path / f"{row}.bin").write_bytes(b"%d" % row)
+    monkeypatch.setattr(BlobStore, "is_local", False)  # as where blobs are in an object store
+    files = [str(tmp_path / f"{row}.bin") for row in range(9)]
+    Dataset.from_dict({"x": list(range(9)), "f": files}).save("files", column_types={"f": "file"})
+    options: dict[str, Any] = {"collate_fn": dict} if collated else {}
+    loader = Dataset("files").to_torch(batch_size=2, num_workers=workers, load_files="bytes", **options)
+    assert [value for batch in loader for value in batch["f"]] == [b"%d" % row for row in range(9)]
+    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (0, 9)
+    assert len(list(loader)) == 5
+    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (9, 9)

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from lakefeed.run.feed import Part
+from lakefeed.storage.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class LoaderMetrics:
     ``waited``: seconds that the training loop waited for batches; ``seconds``: those from the first request to the
     latest batch. Where ``waited`` is most of ``seconds`` the loader is the bottleneck, else the training is.
     ``rows`` and ``bytes`` were read for this rank (those made ahead are among them), ``batches`` were delivered.
+    ``cache_hits`` are files of `load_files` that were on this machine, ``cache_misses`` those that were fetched.
     """
 
     batches: int = 0
@@ -23,6 +25,8 @@ class LoaderMetrics:
     bytes: int = 0
     waited: float = 0.0
     seconds: float = 0.0
+    cache_hits: int = 0
+    cache_misses: int = 0
 
     @property
     def rows_per_second(self) -> float:
@@ -32,10 +36,11 @@ class LoaderMetrics:
 class Meter:
     """Counts; cheap enough for every batch."""
 
-    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_waited")
+    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_waited", "files")
 
     def __init__(self) -> None:
         self._batches = self._rows = self._bytes = 0
+        self.files = Tally()
         self._waited = 0.0
         self._begun: float | None = None
         self._ended = 0.0
@@ -60,4 +65,4 @@ class Meter:
     def read(self) -> LoaderMetrics:
         """The counts by now."""
         seconds = 0.0 if self._begun is None else self._ended - self._begun
-        return LoaderMetrics(self._batches, self._rows, self._bytes, self._waited, seconds)
+        return LoaderMetrics(self._batches, self._rows, self._bytes, self._waited, seconds, *self.files.read())

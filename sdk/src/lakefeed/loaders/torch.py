@@ -25,7 +25,7 @@ from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.state import LoaderState, PlanIdentity
-from lakefeed.loaders.work import Finish, Work, ahead_of, check_portable, detached, tasks
+from lakefeed.loaders.work import Collated, Counted, Finish, Work, ahead_of, check_portable, detached, tasks
 from lakefeed.loaders.world import Deal
 from lakefeed.run.chain import run_whole
 from lakefeed.run.feed import Feed, Range
@@ -68,6 +68,8 @@ class TorchLoader(DataLoader[Any]):
         finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
         check_portable(finish, settings)
         self._steps = Steps(epochs, batching, finish, prefetch_batches, settings.get("num_workers", 0), self._meter)
+        if self._steps.counted:
+            settings["collate_fn"] = Collated(settings["collate_fn"])
         # Work is what torch takes for a map-style dataset, and the steps are its sampler.
         super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)  # type: ignore[arg-type]
 
@@ -104,7 +106,7 @@ class TorchLoader(DataLoader[Any]):
             for step, batch in enumerate(batches):
                 progress.position = deal.end(step)
                 meter.delivered(begun, clock())
-                yield batch
+                yield self._uncounted(batch) if self._steps.counted else batch
                 begun = clock()
             if self._progress is progress:
                 self._go(epoch + 1, 0)
@@ -114,6 +116,10 @@ class TorchLoader(DataLoader[Any]):
                 _end_workers(batches)
             if made_here is not None:
                 made_here.close()
+
+    def _uncounted(self, counted: Counted) -> Any:
+        self._meter.files.add(counted.hits, counted.misses)
+        return counted.batch
 
     @property
     def epoch(self) -> int:
@@ -218,6 +224,11 @@ class Steps:
         self._aim = (0, 0)
         self._opened: Generator[Any] | None = None
 
+    @property
+    def counted(self) -> bool:
+        """Whether worker processes count files, so that their batches come as `Counted`."""
+        return bool(self._workers) and ahead_of(self._finish.late) is not None
+
     def aim(self, epoch: int, begin: int) -> None:
         """The epoch and place from which the next iteration starts."""
         self._aim = epoch, begin
@@ -247,11 +258,11 @@ class Steps:
         one_thread = bool(late) and feed.pieces.runs_user_code
         gathered = background(parts, 0 if feed.prompt or one_thread else self._prefetch)
         if self._workers:
-            ahead = self._workers if ahead_of(late) is not None else 0
+            ahead = self._workers if self.counted else 0
             return tasks(cut(gathered, places.stops(), _slices, _same), ahead)
         if late:
             rows = cut(gathered, places.stops(), _slices, _same)
-            return background(_finished(run_whole(late, rows), finish.made), self._prefetch)
+            return background(_finished(run_whole(late, rows, self._meter.files), finish.made), self._prefetch)
         return cut(gathered, places.stops(), finish.several, finish)
 
 

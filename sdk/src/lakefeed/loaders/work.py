@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
 from lakefeed.plan import Ahead, Node, Step
 from lakefeed.sources.memory import MemorySource
+from lakefeed.storage.tally import Tally
 
 _turns = count()
 
@@ -70,6 +71,26 @@ def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: column[0] for name, column in batch.items()}
 
 
+class Counted(NamedTuple):
+    """A batch that a worker process sends, and how many files were there, or were fetched, since the one before."""
+
+    batch: Any
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True)
+class Collated:
+    """``collate_fn``, which sees the batch alone."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, made: Any) -> Any:
+        if not isinstance(made, Counted):
+            return self.function(made)
+        return made._replace(batch=self.function(made.batch))
+
+
 class Work:
     """What a worker does, as a map-style dataset of torch: `Task` to batch.
 
@@ -83,6 +104,7 @@ class Work:
         self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
         self._before = () if self._first is None else late[: late.index(self._first)]
         self._turn = -1
+        self._tally = Tally()
         self._ahead: Ahead | None = None
         self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
 
@@ -93,7 +115,8 @@ class Work:
             self._begin(task.turn)
         for number, rows in task.rows:
             self._waiting[number] = self._begun(rows)
-        return self._finish.made(self._waiting.pop(task.number)())
+        batch = self._finish.made(self._waiting.pop(task.number)())
+        return batch if self._first is None else Counted(batch, *self._tally.taken())
 
     def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
         rows = pa.ipc.open_stream(message).read_next_batch()
@@ -107,7 +130,7 @@ class Work:
         if self._ahead is not None:
             self._ahead.close()
         self._turn, self._waiting = turn, {}
-        self._ahead = None if self._first is None else self._first.ahead()
+        self._ahead = None if self._first is None else self._first.ahead(self._tally)
 
 
 def ahead_of(late: Sequence[Step]) -> Step | None:

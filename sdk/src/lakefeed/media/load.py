@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.copies import Known
 from lakefeed.storage.fetch import Fetch, Progress
 from lakefeed.storage.lane import Failed, Job, Lane
-from lakefeed.storage.urls import file_suffix, suffix
+from lakefeed.storage.tally import Tally
+from lakefeed.storage.urls import file_suffix, local_path, suffix
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +67,13 @@ class Load:
 
     store: BlobStore
     fetch: Fetch
+    tally: Tally | None = None
 
     def __call__(self, wanted: tuple[File, Mode], progress: Progress) -> Loaded:
         file, mode = wanted
+        if self.tally is not None:
+            there = self._is_here(file)
+            self.tally.add(there, not there)
         return self._bytes(file, progress) if mode == "bytes" else self._path(file, progress)
 
     def _bytes(self, file: File, progress: Progress) -> bytes | mmap:
@@ -84,6 +90,15 @@ class Load:
         if file.sha256 is not None:
             return str(self.store.local_path(file.sha256, file.suffix))
         return str(self.fetch.path(file.url or "", file.suffix, progress))
+
+    def _is_here(self, file: File) -> bool:
+        """Whether this machine has the content: in the cache, or because it is kept here anyway."""
+        if file.data is not None:
+            return True
+        if file.sha256 is not None:
+            return self.store.is_local or os.path.exists(self._cache.place(file.sha256, file.suffix))  # noqa: PTH110
+        url = file.url or ""
+        return local_path(url) is not None or self.fetch.known_all([url]) != [None]
 
     @property
     def _cache(self) -> BlobCache:
@@ -104,6 +119,7 @@ class Loads:
         timeout: seconds that a request may take, see `lakefeed.storage.fetch.Fetch`.
         max_bytes: bytes held.
         fresh: seconds for which a copy is used without asking the server; default: as in the settings.
+        tally: counts the files that were on this machine, and those that were not.
     """
 
     def __init__(
@@ -115,7 +131,9 @@ class Loads:
         max_bytes: int,
         *,
         fresh: float | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally
         self._max_bytes = max_bytes
         self._workers = workers
         self._skips = on_error == "null"
@@ -125,7 +143,7 @@ class Loads:
         self._patience = 0
         fetch = Fetch(self._cache, given.model_copy(update=update))
         self._fetch = fetch
-        self._lane: Lane[tuple[File, Mode], Loaded] = Lane(Load(store, fetch), workers, max_bytes, timeout)
+        self._lane: Lane[tuple[File, Mode], Loaded] = Lane(Load(store, fetch, tally), workers, max_bytes, timeout)
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._given: list[Job[tuple[File, Mode]]] = []
         self._asked = 0
@@ -222,6 +240,8 @@ class Loads:
 
     def _array(self, column: Begun) -> pa.Array[Any]:
         if column.ready is not None:
+            if self._tally is not None:
+                self._tally.add(len(column.ready) - column.ready.null_count, 0)
             self._asked += len(column.ready)
             return column.ready
         found: list[Loaded] = []

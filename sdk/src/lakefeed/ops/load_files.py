@@ -13,6 +13,7 @@ from lakefeed.media import column_type, loaded_type
 from lakefeed.media.load import Cells, Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
+from lakefeed.storage.tally import Tally
 
 PORTION_ROWS = 64
 """Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
@@ -57,8 +58,8 @@ class LoadFiles(Step):
         with closing(self.ahead()) as ahead:
             return ahead.start(batch)()
 
-    def ahead(self) -> LoadAhead:
-        return LoadAhead(self)
+    def ahead(self, tally: Tally | None = None) -> LoadAhead:
+        return LoadAhead(self, tally)
 
     def identity(self) -> dict[str, object]:
         return {"modes": self.modes, "on_error": self.on_error}
@@ -70,9 +71,9 @@ class LoadFiles(Step):
 class LoadAhead:
     """Loads the files of one run through the rows; see `lakefeed.plan.Ahead`."""
 
-    def __init__(self, step: LoadFiles) -> None:
+    def __init__(self, step: LoadFiles, tally: Tally | None = None) -> None:
         self._step = step
-        self._loads = Loads(step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes)
+        self._loads = Loads(step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally)
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]

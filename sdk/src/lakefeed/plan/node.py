@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, Self
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed.storage.tally import Tally
 
 
 class Input(Protocol):
@@ -137,7 +138,7 @@ class Ahead(Protocol):
 
     ``run/chain.py`` drives it. A loader, whose batches have their own size, uses `lakefeed.run.chain.run_whole`, or::
 
-        with closing(step.ahead()) as ahead:
+        with closing(step.ahead(tally)) as ahead:
             waiting = deque()
             for batch in batches:
                 while waiting and not ahead.room(batch.num_rows):
@@ -187,7 +188,7 @@ class Step(Node):
     works_ahead: ClassVar[bool] = False
     """`ahead` does better than `apply`: what the step does is waited for rather than computed."""
 
-    def ahead(self) -> Ahead:
+    def ahead(self, tally: Tally | None = None) -> Ahead:
         """The step's work for one run through its input rows, begun before it is needed (if it ``works_ahead``)."""
         raise NotImplementedError(type(self).__name__)
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 import pyarrow as pa
 
 from lakefeed.plan import Node, Step
+from lakefeed.storage.tally import Tally
 
 
 def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
@@ -66,14 +67,16 @@ def run_chain(
             source.close()
 
 
-def run_whole(steps: Sequence[Step], batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+def run_whole(
+    steps: Sequence[Step], batches: Iterable[pa.RecordBatch], tally: Tally | None = None
+) -> Generator[pa.RecordBatch]:
     """Each batch after every step, one for one and none of them cut: for row-local steps that keep row counts.
 
     What works ahead (`load_files`) has begun with the batches to come when one is given out, so batches are drawn
-    before they are needed: as many rows again as were given out, or at least one batch.
+    before they are needed: as many rows again as were given out, or at least one batch. ``tally`` counts its files.
     """
     for step in steps:
-        batches = _ahead(step, batches, whole=True) if step.works_ahead else _applied(step, batches)
+        batches = _ahead(step, batches, tally, whole=True) if step.works_ahead else _applied(step, batches)
     with _closing(batches):
         yield from batches
 
@@ -84,9 +87,11 @@ def _applied(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.Reco
             yield step.apply(batch, 0)
 
 
-def _ahead(step: Step, batches: Iterable[pa.RecordBatch], *, whole: bool) -> Generator[pa.RecordBatch]:
+def _ahead(
+    step: Step, batches: Iterable[pa.RecordBatch], tally: Tally | None = None, *, whole: bool
+) -> Generator[pa.RecordBatch]:
     waiting: deque[Callable[[], pa.RecordBatch]] = deque()
-    with _closing(batches), closing(step.ahead()) as ahead:
+    with _closing(batches), closing(step.ahead(tally)) as ahead:
         for batch in batches:
             for portion in (batch,) if whole else ahead.portions(batch):
                 while waiting and not ahead.room(portion.num_rows):

@@ -117,7 +117,7 @@ class BlobStore:
             MissingFileError: the store has no such blob.
             IntegrityError: the store's own copy is damaged.
         """
-        if not self._is_local:
+        if not self.is_local:
             return self._read_cached(checked(sha256), suffix)
         try:
             with self._open(checked(sha256)) as stream:
@@ -179,7 +179,8 @@ class BlobStore:
         return reasons(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
 
     @property
-    def _is_local(self) -> bool:
+    def is_local(self) -> bool:
+        """Whether the blobs are on this machine."""
         return scheme(self.url) in LOCAL_SCHEMES
 
     @cached_property
