@@ -133,6 +133,7 @@ class Loads:
         fresh: float | None = None,
         tally: Tally | None = None,
     ) -> None:
+        self._store = store
         self._tally = tally
         self._max_bytes = max_bytes
         self._workers = workers
@@ -169,6 +170,7 @@ class Loads:
         if ready is not None:
             return Begun([], [self._lane.settled(ready.nbytes)], chosen, ready)
         wanted = [(file, chosen) for file in cells.files if file is not None]
+        self._store.expect([file.sha256 for file, _ in wanted if file.sha256])
         sizes = zip(cells.files, self.sizes(cells), strict=True)
         costs = [size for file, size in sizes if file is not None]
         step = min(max(len(wanted) // self._workers, 1), TOGETHER)

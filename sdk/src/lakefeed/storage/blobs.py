@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -109,6 +109,11 @@ class BlobStore:
     def locate(self, sha256: str) -> str:
         """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
         return self.backend.locate(checked(sha256))
+
+    def expect(self, digests: Iterable[str]) -> None:
+        """These are about to be read, which is faster when it is said."""
+        with suppress(InvalidArgumentError):  # who reads what is no digest is told then
+            self.backend.expect([checked(sha256) for sha256 in digests])
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
         """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.

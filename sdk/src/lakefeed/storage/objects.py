@@ -74,7 +74,7 @@ class LocalObjects:
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
-        with self.path(key).open("rb", buffering=0) as stream:
+        with io.FileIO(f"{self.root}/{key}") as stream:  # pathlib would take as long as reading a small file
             if start:
                 stream.seek(start)
             return stream.readall() if end is None else _exactly(stream, end - start)

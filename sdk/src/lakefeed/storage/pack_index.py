@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS contents (
 ) WITHOUT ROWID;
 """
 LAYOUT = 1
+EXPECTED = 65_536
 
 
 class Place(NamedTuple):
@@ -45,14 +47,24 @@ class PackIndex:
         self._database = Database(cache_dir / "packs" / name, LAYOUT, SCRIPT)
         self._refreshing = threading.Lock()
         self._seen = 0
+        self._expected: dict[bytes, Place | None] = {}
 
     @property
     def seen(self) -> int:
         """How often the packs were listed; a number to give to ``refresh``."""
         return self._seen
 
+    def expect(self, digests: Sequence[bytes]) -> None:
+        """Looks up at once what ``find`` is about to be asked, once for each."""
+        if len(self._expected) > EXPECTED:
+            self._expected.clear()  # of who asked for less
+        found = self.find_all(digests)
+        self._expected.update((digest, found.get(digest)) for digest in digests)
+
     def find(self, digest: bytes) -> Place | None:
         """Where the content of that raw SHA-256 lies, as far as is known here."""
+        with suppress(KeyError):
+            return self._expected.pop(digest)
         return next(iter(self.find_all([digest]).values()), None)
 
     def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, Place]:

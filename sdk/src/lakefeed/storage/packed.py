@@ -41,6 +41,10 @@ class PackedBlobs:
         self.objects = alone.objects
         self.index = PackIndex(alone.objects, cache_dir)
 
+    def expect(self, digests: Iterable[str]) -> None:
+        """These are about to be opened: where they lie is looked up at once."""
+        self.index.expect([bytes.fromhex(sha256) for sha256 in digests])
+
     def locate(self, sha256: str) -> str:
         """The URL of a blob; of one in a pack with the range of its bytes."""
         place = self.index.find(bytes.fromhex(sha256))
