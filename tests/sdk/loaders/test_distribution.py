@@ -330,19 +330,20 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
     assert metrics.rows_per_second == metrics.rows / metrics.seconds
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (1, "spawn")])
 @pytest.mark.parametrize("collated", [False, True])
 def test_metrics_count_files_that_were_there_or_fetched(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, collated: bool
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, method: str | None, collated: bool
 ) -> None:
     for row in range(9):
         (tmp_path / f"{row}.bin").write_bytes(b"%d" % row)
     monkeypatch.setattr(BlobStore, "is_local", False)  # as where blobs are in an object store
     files = [str(tmp_path / f"{row}.bin") for row in range(9)]
     Dataset.from_dict({"x": list(range(9)), "f": files}).save("files", column_types={"f": "file"})
-    options: dict[str, Any] = {"collate_fn": dict} if collated else {}
+    options: dict[str, Any] = {"multiprocessing_context": method, "collate_fn": dict if collated else None}
     loader = Dataset("files").to_torch(batch_size=2, num_workers=workers, load_files="bytes", **options)
     assert [value for batch in loader for value in batch["f"]] == [b"%d" % row for row in range(9)]
-    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (0, 9)
+    local = method == "spawn"  # where what is patched here is not: its blobs are on this machine
+    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (9 * local, 9 * (not local))
     assert len(list(loader)) == 5
-    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (9, 9)
+    assert (loader.metrics.cache_hits, loader.metrics.cache_misses) == (9 + 9 * local, 9 * (not local))

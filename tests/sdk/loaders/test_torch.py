@@ -460,3 +460,13 @@ def test_numbers_of_numpy_are_accepted(data: Dataset) -> None:
     loader = data.to_torch(batch_size=4, rank=np.int64(0), world_size=np.int64(2))
     loader.set_epoch(np.int64(3))  # type: ignore[arg-type]
     assert json.loads(json.dumps(loader.state_dict()))["epoch"] == 3
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="what torch does where there is none")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinning_without_an_accelerator_is_what_torch_makes_of_it(data: Dataset, workers: int) -> None:
+    loader = data.shuffle(1).to_torch(batch_size=16, pin_memory=True, num_workers=workers)
+    with pytest.warns(UserWarning, match="no accelerator is found"):
+        batches = taken(loader)
+    assert batches == taken(data.shuffle(1).to_torch(batch_size=16))
+    assert loader.state_dict()["epoch"] == 1

@@ -26,3 +26,6 @@ class Tally:
         with self._lock:
             counts, self._counts = self._counts, (0, 0)
         return counts
+
+    def __reduce__(self) -> tuple[type[Tally], tuple[()]]:
+        return Tally, ()  # another process counts its own
