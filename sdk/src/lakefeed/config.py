@@ -77,7 +77,7 @@ class WriteSettings(_Section):
     such as the vectorized one of Iceberg for Spark before 2026.
     """
 
-    row_group_rows: int = Field(default=65_536, ge=1)
+    row_group_rows: int = Field(default=131_072, ge=1)
     row_group_bytes: int = Field(default=8 * MIB, ge=1)
     file_bytes: int = Field(default=256 * MIB, ge=1)
     compression: str = "zstd"

@@ -56,6 +56,29 @@ def test_a_caller_who_wants_one_result_causes_one_piece_of_work() -> None:
     results.close()
 
 
+def test_the_caller_does_the_first_piece_and_little_work_needs_no_thread() -> None:
+    def work(_: int) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    assert list(read_ahead(range(4), work, TWO, lambda _: 1)) == [True, False, False, False]
+    assert list(read_ahead([0], lambda _: len(ours()), TWO, lambda _: 1)) == [0]
+    assert list(read_ahead([], work, TWO, lambda _: 1)) == []
+
+
+def test_eager_begins_with_a_piece_for_each_thread() -> None:
+    begun = threading.Barrier(2, timeout=10)
+    results = read_ahead(range(2), lambda _: begun.wait() >= 0, TWO, lambda _: 1, eager=True)
+    assert list(results) == [True, True], "both were under way at once"
+
+
+def test_eager_keeps_to_the_budget() -> None:
+    made: list[int] = []
+    results = read_ahead(range(9), made.append, ReadSettings(threads=8, prefetch_bytes=100), lambda _: 60, eager=True)
+    next(results)
+    assert made == [0]
+    results.close()
+
+
 def test_bytes_in_flight_are_bounded() -> None:
     flying, most = 0, 0
     lock = threading.Lock()

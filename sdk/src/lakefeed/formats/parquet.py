@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from fsspec.core import split_protocol
 from lakefeed.expr import Expr
 from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
 from lakefeed.formats.footer import Footer
+from lakefeed.formats.kept import kept_open
 from lakefeed.formats.where import Where, filtered
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.streams import Stream, spooled
@@ -157,10 +159,14 @@ class ParquetFile:
                 table = pa.Table.from_arrays([*table.columns, *others.columns], names)
             yield from filtered(table, mask)
 
+    def _opened(self, footer: Footer, dictionaries: Sequence[str] = ()) -> AbstractContextManager[pq.ParquetFile]:
+        # A footer stands for the file as it was when it was read.
+        return kept_open((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
+
     @contextmanager
-    def _opened(self, footer: Footer, dictionaries: list[str] | None = None) -> Iterator[pq.ParquetFile]:
+    def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[pq.ParquetFile]:
         local = _local_path(self.url)
-        # Not mapped into memory: to map a file anew for each row group takes longer than to copy what is read of it.
+        # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
         with self.opener(self.url) if local is None else pa.OSFile(local, "r") as source:
             yield pq.ParquetFile(
                 source, metadata=footer.metadata, read_dictionary=dictionaries, pre_buffer=local is None

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.config import ReadSettings
+from lakefeed.formats.kept import keep_files_open
 from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.gather import Gatherable, gathered
 from lakefeed.run.pieces import Pieces
@@ -120,7 +121,9 @@ class _Pools:
         self._pieces = feed.pieces
         self._sizes = feed.pieces.sizes
         self._settings = feed.settings
-        self._threads = ThreadPoolExecutor(feed.settings.threads, thread_name_prefix="lakefeed-feed")
+        self._threads = ThreadPoolExecutor(
+            feed.settings.threads, thread_name_prefix="lakefeed-feed", initializer=keep_files_open
+        )
         self._threaded = not feed.pieces.runs_user_code
         self._upcoming = (
             pool

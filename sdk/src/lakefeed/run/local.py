@@ -132,7 +132,9 @@ class Local:
         def read(fragment: Fragment) -> list[pa.RecordBatch]:
             return list(run_chain(steps, source.read(fragment, pushdown)))
 
-        ahead = read_ahead(source.fragments(pushdown), read, self.settings.read, lambda fragment: fragment.size)
+        eager = pushdown.predicate is not None
+        fragments = source.fragments(pushdown)
+        ahead = read_ahead(fragments, read, self.settings.read, lambda fragment: fragment.size, eager=eager)
         with closing(ahead):
             for batches in ahead:
                 yield from batches

@@ -11,6 +11,7 @@ from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 from lakefeed.config import ReadSettings
+from lakefeed.formats.kept import keep_files_open
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -19,35 +20,57 @@ GRACE_SECONDS = 2.0
 
 
 def read_ahead(
-    tasks: Iterable[Task], work: Callable[[Task], Result], settings: ReadSettings, size: Callable[[Task], int]
+    tasks: Iterable[Task],
+    work: Callable[[Task], Result],
+    settings: ReadSettings,
+    size: Callable[[Task], int],
+    *,
+    eager: bool = False,
 ) -> Generator[Result]:
     """``work(task)`` for each task, in order, done ahead in threads within the settings' bounds on threads and bytes.
 
     ``size``: bytes that a task's result will take. One task larger than the budget passes alone. It begins gently, one
-    task at first and twice as many after each result, so that a caller who wants little causes little work. Closing
-    the iterator (or an error in ``work``) cancels what has not begun and waits for what has.
+    task at first and twice as many after each result, so that a caller who wants little causes little work; ``eager``:
+    with one for each thread, where the first results may be empty. The caller does the first one, so that little work
+    waits for no thread. Closing the iterator (or an error in ``work``) cancels what has not begun and waits for what
+    has.
     """
-    waiting: deque[tuple[Future[Result], int]] = deque()
     upcoming = iter(tasks)
     threads, budget = settings.threads, settings.prefetch_bytes
-    held, allowed = 0, 1
+    first = next(upcoming, None)
+    if first is None:
+        return
     following: Task | None = next(upcoming, None)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-ahead")
+    if following is None:
+        yield work(first)
+        return
+    waiting: deque[tuple[Future[Result], int]] = deque()
+    allowed, held = (threads if eager else 1), size(first)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-ahead", initializer=keep_files_open)
+
+    def fill(ahead: int) -> None:
+        nonlocal following, held
+        while following is not None and len(waiting) < ahead:
+            cost = size(following)
+            if held and held + cost > budget:
+                return
+            waiting.append((pool.submit(work, following), cost))
+            held += cost
+            following = next(upcoming, None)
+
     try:
-        while following is not None or waiting:
-            while following is not None and len(waiting) < allowed:
-                cost = size(following)
-                if waiting and held + cost > budget:
-                    break
-                waiting.append((pool.submit(work, following), cost))
-                held += cost
-                following = next(upcoming, None)
-            future, cost = waiting.popleft()
-            result = future.result()
+        fill(allowed - 1)
+        result, cost = work(first), size(first)
+        while True:
             allowed = min(allowed * 2, 2 * threads + 1)
             yield result
             held -= cost
             del result
+            fill(allowed)
+            if not waiting:
+                return
+            future, cost = waiting.popleft()
+            result = future.result()
     finally:
         end(pool)
 

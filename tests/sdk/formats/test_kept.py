@@ -1,0 +1,91 @@
+"""A thread that reads ahead keeps one file open; nobody else does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.formats.kept import keep_files_open, kept_open
+from lakefeed.formats.parquet import ParquetFile
+
+
+class Shelf:
+    """Files that note when they are opened and closed."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def opens(self, name: str) -> Callable[[], Iterator[str]]:
+        @contextmanager
+        def opened() -> Iterator[str]:
+            self.noted.append(f"+{name}")
+            try:
+                yield name
+            finally:
+                self.noted.append(f"-{name}")
+
+        return opened
+
+    def read(self, *names: str) -> None:
+        for name in names:
+            with kept_open(name, self.opens(name)) as file:
+                assert file == name
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def in_a_keeping_thread(work: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1, initializer=keep_files_open) as threads:
+        threads.submit(work).result()
+
+
+def test_a_thread_that_keeps_none_closes_each_file(shelf: Shelf) -> None:
+    shelf.read("a", "a")
+    assert shelf.noted == ["+a", "-a", "+a", "-a"]
+
+
+def test_a_thread_keeps_one_file_until_it_reads_another_or_ends(shelf: Shelf) -> None:
+    in_a_keeping_thread(lambda: shelf.read("a", "a", "b", "b"))
+    assert shelf.noted == ["+a", "-a", "+b", "-b"]
+
+
+def test_a_file_that_failed_is_not_kept(shelf: Shelf) -> None:
+    def work() -> None:
+        shelf.read("a")
+        with pytest.raises(KeyError), kept_open("a", shelf.opens("a")):
+            raise KeyError
+        shelf.read("a")
+
+    in_a_keeping_thread(work)
+    assert shelf.noted == ["+a", "-a", "+a", "-a"]
+
+
+def test_reads_that_overlap_have_files_of_their_own(shelf: Shelf) -> None:
+    def work() -> None:
+        with kept_open("a", shelf.opens("a")):
+            shelf.read("a", "b")
+
+    in_a_keeping_thread(work)
+    assert sorted(shelf.noted) == ["+a", "+a", "+b", "-a", "-a", "-b"]
+
+
+def test_a_scan_opens_a_file_once_a_thread(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "10")
+    monkeypatch.setenv("LAKEFEED__READ__THREADS", "2")
+    Dataset.from_dict({"x": list(range(1000))}).save("t")
+    readers: list[str] = []
+    real = ParquetFile._open
+    monkeypatch.setattr(
+        ParquetFile, "_open", lambda self, *more: readers.append(threading.current_thread().name) or real(self, *more)
+    )
+    assert sum(batch["x"].count(None) + len(batch["x"]) for batch in Dataset("t").batches()) == 1000
+    assert len(readers) == len(set(readers)) <= 3, "the caller, for the first row group, and two threads"
