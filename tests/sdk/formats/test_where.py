@@ -158,3 +158,15 @@ def test_pruning_in_blocks_finds_what_asking_each_row_group_finds(tmp_path: Path
         if can_match(predicate, {path: of[group] for path, of in bounds.items() if of is not None})
     ]
     assert [part.key for part in footer.groups(predicate)] == expected
+
+
+def test_what_a_filter_leaves_of_a_version_is_found_once(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    real = Footer.groups
+    monkeypatch.setattr(Footer, "groups", lambda self, predicate: asked.append(predicate) or real(self, predicate))
+    few = rows.filter("id < 1500")
+    assert few.head(1).collect().num_rows == 1  # which does not look at all of them
+    for _ in range(3):
+        assert few.count() == len(few.collect()) == 1500
+    assert rows.filter("id < 2500").count() == 2500
+    assert len(asked) <= 3

@@ -34,7 +34,9 @@ from lakefeed.plan.taking import taken
 from lakefeed.sql import Rows, without
 
 WHOLE_FILE = -1
-LOCAL = ("table", "_odds", "_last_layout")
+REMEMBERED_PLANS = 16
+REMEMBERED_FRAGMENTS = 4096
+LOCAL = ("table", "_odds", "_last_layout", "_planned_before")
 """What a source is not pickled with."""
 
 
@@ -178,8 +180,24 @@ class IcebergSource:
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         # Places count before pruning, so a range and a predicate are not pushed together.
         hint = pushdown.predicate if pushdown.rows is None else None
+        known = self._planned_before.get(hint) if hint is not None else None
+        if known is not None:
+            yield from known
+            return
+        found = []
         for index, file, start, stop in self._touched(pushdown):
-            yield from self._cut(index, file, hint, start, stop)
+            for fragment in self._cut(index, file, hint, start, stop):
+                found.append(fragment)
+                yield fragment
+        if hint is not None and len(found) <= REMEMBERED_FRAGMENTS:
+            if len(self._planned_before) >= REMEMBERED_PLANS:
+                self._planned_before.clear()
+            self._planned_before[hint] = tuple(found)
+
+    @cached_property
+    def _planned_before(self) -> dict[Expr, tuple[Fragment, ...]]:
+        """The fragments in which a row may match, by predicate: a snapshot never changes, and epochs are many."""
+        return {}
 
     def _touched(self, pushdown: Pushdown) -> Iterator[tuple[int, DataFileRef, int, int | None]]:
         """The files in which rows may be wanted, each with the range of its rows."""
