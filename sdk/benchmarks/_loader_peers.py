@@ -97,8 +97,9 @@ def _tensors(table: pa.Table) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in NUMERIC:
         column: Any = table.column(name).combine_chunks()
-        flat = column.flatten() if name == "features" else column
-        found[name] = torch.from_numpy(flat.to_numpy(zero_copy_only=False).reshape(len(column), -1).squeeze(1).copy())
+        wide = name == "features"
+        values = (column.flatten() if wide else column).to_numpy(zero_copy_only=False).copy()
+        found[name] = torch.from_numpy(values.reshape(len(column), -1) if wide else values)
     return found
 
 

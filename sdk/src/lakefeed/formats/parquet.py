@@ -24,7 +24,7 @@ from lakefeed.storage.streams import Stream, spooled
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
 BATCH_ROWS = 65_536
-DECODED_BYTES = 2 << 20
+DECODED_BYTES = 1 << 20
 """Decoded at once: what takes part in it stays in the processor's cache, and memory beside the rows is bounded."""
 
 

@@ -3,15 +3,17 @@
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.node import Ahead, Input, Node, Step
-from lakefeed.plan.source import RESIDENT, Fragment, Pushdown, Source, cut, projected
+from lakefeed.plan.source import RESIDENT, Fragment, InParts, Pushdown, Ranged, Source, cut, projected
 
 __all__ = [
     "RESIDENT",
     "Ahead",
     "Fragment",
+    "InParts",
     "Input",
     "Node",
     "Pushdown",
+    "Ranged",
     "Source",
     "Step",
     "cut",

@@ -130,3 +130,24 @@ def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa
         return field
     names = {path[0] for path in deeper}
     return field.with_type(pa.struct([_with_fields(inner, deeper) for inner in field.type if inner.name in names]))
+
+
+class Ranged:
+    """What sources have in common whose fragments are read by themselves, a range of rows at a time."""
+
+    @property
+    def ranged(self) -> bool:
+        return True
+
+    @property
+    def nested(self) -> bool:
+        return False
+
+
+class InParts(Ranged):
+    """A source of which the fragments are known: rows and bytes of each."""
+
+    parts: tuple[tuple[int, int], ...]
+
+    def count(self) -> int:
+        return sum(rows for rows, _ in self.parts)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakefeed.errors import MissingFileError
-from lakefeed.plan import RESIDENT, Fragment, Pushdown, cut
+from lakefeed.plan import RESIDENT, Fragment, InParts, Pushdown, cut
 
 ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 """Where a mapping may begin, so every part of the file begins at such a place."""
@@ -24,7 +24,7 @@ def aligned(size: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class MappedSource:
+class MappedSource(InParts):
     """The rows of a file of Arrow streams, one a fragment.
 
     Each read maps its part of the file privately: what is written to those rows stays with whoever read them, and
@@ -36,17 +36,6 @@ class MappedSource:
     identity: str
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
-
-    @property
-    def ranged(self) -> bool:
-        return True
-
-    @property
-    def nested(self) -> bool:
-        return False
-
-    def count(self) -> int:
-        return sum(rows for rows, _ in self.parts)
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         found = (Fragment(index, rows, RESIDENT) for index, (rows, _) in enumerate(self.parts))

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.errors import SchemaError, listed
-from lakefeed.plan import RESIDENT, Fragment, Pushdown, cut
+from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import exact_array
 
 FRAGMENT_ROWS = 8_192
@@ -20,7 +20,7 @@ FRAGMENT_ROWS = 8_192
 
 
 @dataclass(frozen=True, eq=False)
-class MemorySource:
+class MemorySource(Ranged):
     """The rows of an Arrow table. Nothing is copied."""
 
     table: pa.Table
@@ -39,14 +39,6 @@ class MemorySource:
                 # Cut anew, so that the chunks in which the table happens to lie do not count.
                 writer.write_table(self.table.slice(start, FRAGMENT_ROWS).combine_chunks())
         return f"memory:{digest.hexdigest()}"
-
-    @property
-    def ranged(self) -> bool:
-        return True
-
-    @property
-    def nested(self) -> bool:
-        return False
 
     def count(self) -> int:
         return self.table.num_rows

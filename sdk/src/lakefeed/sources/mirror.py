@@ -11,11 +11,11 @@ import pyarrow as pa
 from lakefeed.catalog.fit import cast
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.formats.parquet import ParquetFile
-from lakefeed.plan import Fragment, Pushdown, cut
+from lakefeed.plan import Fragment, InParts, Pushdown, cut
 
 
 @dataclass(frozen=True, eq=False)
-class MirrorSource:
+class MirrorSource(InParts):
     """The rows of one Parquet file whose row groups are the fragments of what it mirrors.
 
     So the rows have the same fragments of the same sizes, hence the same shuffled order, as where they came from, and
@@ -29,17 +29,6 @@ class MirrorSource:
     origin: str
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
-
-    @property
-    def ranged(self) -> bool:
-        return True
-
-    @property
-    def nested(self) -> bool:
-        return False
-
-    def count(self) -> int:
-        return sum(rows for rows, _ in self.parts)
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         hint = pushdown.predicate if pushdown.rows is None else None
