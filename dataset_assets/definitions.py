@@ -19,6 +19,7 @@ from lakefeed.catalog import Lake
 from lakefeed.routines import Routine, cycles
 from resources.blobs import BlobStoreResource
 from resources.catalog import CatalogResource
+from resources.compute import ComputeResource
 from resources.reload import ReloadResource
 from sensors.routines import routines_sensor
 from sensors.versions import versions_sensor
@@ -73,6 +74,7 @@ def definitions(
         resources={
             "catalog": CatalogResource(),
             "blobs": BlobStoreResource(),
+            "compute": ComputeResource(),
             "reload": ReloadResource(),
             **(resources or {}),
         },

@@ -57,7 +57,7 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         owners=declared.owners,
         tags=declared.tags,
         pool=declared.pool,
-        required_resource_keys=set(declared.resources),
+        required_resource_keys={*declared.resources, *(["compute"] if declared.distributed else [])},
         partitions_def=None if several else versions_of(declared.sources[0]),
         deps=[_dep(source, several) for source in shown],
         backfill_policy=None if several else BackfillPolicy.single_run(),
@@ -97,6 +97,7 @@ def _worked_off(context: AssetExecutionContext, declared: Routine) -> Iterable[R
         verdicts=verdicts_for(context.instance, declared),
         resources={name: getattr(context.resources, name) for name in declared.resources},
         max_rows=declared.max_rows_per_run if by_sensor else None,
+        engine=context.resources.compute.engine() if declared.distributed else None,
     ):
         context.log.info("v%d: %d rows in, %d rows out", result.to_version, result.rows_in, result.rows_out)
         yield result

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 60.0
 USER, PASSWORD = "lake", "database-secret"
 ACCESS_KEY, SECRET_KEY = "lake-access", "bucket-secret"
 REGION = "us-east-1"
-BUCKET = "lake"
+BUCKET, LOGS = "lakefeed", "lakefeed-logs"
 # Ends the server as it is told, or when its own input ends: that comes also where the tests were killed.
 GUARD = '"$@" <&- & read -r signal; kill -s "${signal:-KILL}" $!; wait $!'
 
@@ -121,7 +121,7 @@ class Postgres(Server):
 
 @dataclass
 class ObjectStore(Server):
-    """An S3 with one bucket."""
+    """An S3 with a bucket for the lake and one for logs."""
 
     endpoint: str = ""
 
@@ -135,8 +135,8 @@ class ObjectStore(Server):
             region_name=REGION,
         )
 
-    def keys(self, prefix: str) -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    def keys(self, prefix: str, bucket: str = BUCKET) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
 
@@ -177,7 +177,8 @@ class Stack:
 def stack() -> Iterator[Stack]:
     """Both servers, answering; nothing of them is left afterwards."""
     with postgres() as database, object_store() as store:
-        store.client.create_bucket(Bucket=BUCKET)
+        for bucket in (BUCKET, LOGS):
+            store.client.create_bucket(Bucket=bucket)
         yield Stack(database, store)
 
 
@@ -187,7 +188,7 @@ def postgres() -> Iterator[Postgres]:
     assert programs is not None, missing()
     user = _unprivileged()
     with _folder(user) as folder:
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         (folder / "password").write_text(PASSWORD)
         data = folder / "data"
         made = [programs / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", "--pwfile", folder / "password"]
@@ -212,7 +213,7 @@ def object_store() -> Iterator[ObjectStore]:
     weed = _weed()
     assert weed is not None, missing()
     with _folder(None) as folder:
-        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         config = folder / "s3.json"
         keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
         config.write_text(json.dumps({"identities": [{"name": "lake", "credentials": [keys], "actions": ["Admin"]}]}))
@@ -321,7 +322,7 @@ def _unprivileged() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     probes = [socket.socket() for _ in range(number)]
     try:
         for probe in probes:

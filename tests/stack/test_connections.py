@@ -14,7 +14,7 @@ from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import CatalogUnavailableError
 from tests.stack.processes import start
-from tests.stack.servers import ACCESS_KEY, PASSWORD, SECRET_KEY, Stack
+from tests.stack.servers import ACCESS_KEY, BUCKET, PASSWORD, SECRET_KEY, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.usefixtures("name")]
 
@@ -124,7 +124,7 @@ def test_what_is_printed_and_stored_of_a_lake_shows_no_secret(
 
 
 def _text_of(servers: Stack, key: str) -> str:
-    return str(servers.store.client.get_object(Bucket="lake", Key=key)["Body"].read())
+    return str(servers.store.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
 def assert_no_secret(said: str) -> None:

@@ -40,7 +40,7 @@ from lakefeed.catalog.fit import check_fits, check_round_trip
 from lakefeed.catalog.lake import Lake, new_location
 from lakefeed.catalog.landing import adding, land, settle, submit
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
-from lakefeed.catalog.rows import check_writable, write_rows
+from lakefeed.catalog.rows import Writer, check_writable, write_rows
 from lakefeed.catalog.schema import (
     declared_property,
     declared_schema,
@@ -67,6 +67,7 @@ def create(
     idempotency_key: str | None = None,
     fence: Fence | None = None,
     guard: Guard | None = None,
+    write: Writer = write_rows,
 ) -> DatasetVersion:
     """Version 1 of a new dataset; an empty input makes it too. A failure leaves no table and no file.
 
@@ -88,7 +89,7 @@ def create(
     staged = _staged(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
     ours = Change(staged, action.facts(), new_table=True, guard=guard)
     with ours.landing():
-        ours.contents = Contents(write_rows(lake, staged, declared, ours, batches))
+        ours.contents = Contents(write(lake, staged, declared, ours, batches))
         snapshot = ours.attempt(staged.metadata)
         if submit(lake, staged, ours, (AssertCreate(),), (*_initial(staged.metadata), *adding(snapshot))):
             return version_of(snapshot)
@@ -106,6 +107,7 @@ def append(
     idempotency_key: str | None = None,
     fence: Fence | None = None,
     guard: Guard | None = None,
+    write: Writer = write_rows,
 ) -> DatasetVersion:
     """The version that adds the rows of ``batches``; without rows and fence, the newest version as it is.
 
@@ -129,7 +131,7 @@ def append(
     check_fits(schema, declared)
     ours = Change(table, action.facts(), guard=guard)
     with ours.landing():
-        ours.contents = Contents(write_rows(lake, table, declared, ours, batches))
+        ours.contents = Contents(write(lake, table, declared, ours, batches))
         if not ours.contents.added and fence is None and table.current_snapshot() is not None:
             return resolve(table)
         version = land(lake, name, table, ours, action)

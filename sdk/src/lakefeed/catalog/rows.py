@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ from lakefeed.catalog.snapshot import FORMAT_VERSION, Change
 from lakefeed.catalog.writer import Target, write_files
 from lakefeed.config import WriteSettings
 from lakefeed.errors import UnsupportedError
+
+# Turns rows into data files that a change is in charge of.
+Writer: TypeAlias = Callable[[Lake, Table, pa.Schema, Change, Iterable[pa.RecordBatch]], tuple[DataFile, ...]]
 
 REWRITTEN = re.compile(r"\.r[0-9a-f]{32}$")
 
@@ -43,10 +47,17 @@ def write_rows(
     lake: Lake, table: Table, declared: pa.Schema, ours: Change, batches: Iterable[pa.RecordBatch]
 ) -> tuple[DataFile, ...]:
     """The rows in new data files that ``ours`` is in charge of; none for no rows."""
-    target = _target(table, declared, uuid.uuid4().hex, lake.settings.write)
-    files = write_files(target, _stored_batches(batches, declared, target.schema))
+    files = write_files_of(lake, table, declared, uuid.uuid4().hex, batches)
     ours.wrote(files)
     return tuple(files)
+
+
+def write_files_of(
+    lake: Lake, table: Table, declared: pa.Schema, prefix: str, batches: Iterable[pa.RecordBatch]
+) -> list[DataFile]:
+    """The rows in new data files whose names begin with ``prefix``, which nothing names yet."""
+    target = _target(table, declared, prefix, lake.settings.write)
+    return write_files(target, _stored_batches(batches, declared, target.schema))
 
 
 def rewrite_without(

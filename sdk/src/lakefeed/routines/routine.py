@@ -67,6 +67,7 @@ class Routine:
         resources: names of what the function needs, handed in by `RoutineRun`.
         tags: of the asset and its runs.
         owners: who answers for it (mail addresses, or ``team:name``).
+        distributed: the rows of the Dataset that it returns are made in parts, by the engine that the run is given.
 
     Raises:
         InvalidArgumentError, InvalidNameError: a declaration that cannot work.
@@ -90,6 +91,7 @@ class Routine:
     resources: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[str, ...] = ()
+    distributed: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -156,6 +158,8 @@ class Routine:
                 f"routine {self.name!r}: retries, backoff and coalesce are at least 0, max_depth at least 1, "
                 "timeout more than 0"
             )
+        if self.distributed and self.output is None:
+            raise InvalidArgumentError(f"routine {self.name!r} writes no rows, so there is nothing to be distributed")
         if self.on_remade not in ("continue", "replace", "stop"):
             raise InvalidArgumentError(f'routine {self.name!r}: on_remade is "continue", "replace" or "stop"')
 

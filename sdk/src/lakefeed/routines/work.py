@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from lakefeed.catalog import DatasetVersion, Fence, Provenance, cast, check_fits, resolve
+from lakefeed.compute import Engine, append_to, save
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError, TransformError
 from lakefeed.routines.history import RoutineResult, message_of, result_of, work_of
@@ -20,6 +21,15 @@ from lakefeed.routines.portion import Portion, first_portion, without_first
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class By:
+    """Who runs a routine, and with what."""
+
+    provenance: Provenance = field(default_factory=Provenance)
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    engine: Engine | None = None
 
 
 def run_routine(
@@ -31,12 +41,14 @@ def run_routine(
     code: str | None = None,
     verdicts: Verdicts | None = None,
     resources: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> RoutineResult | None:
     """Read what is pending (up to version ``up_to``), call the function, commit rows and position as one version.
 
     Returns None if there is nothing (left) to do, also because another run has just done it. ``run`` and ``code`` say
     in the version's provenance who wrote it. ``max_rows_per_run`` bounds it; a routine without an output goes one
-    version further at a time, so that its tokens never depend on what came later.
+    version further at a time, so that its tokens never depend on what came later. ``engine`` makes the rows of one that
+    is ``distributed``.
 
     Raises:
         StateMismatchError: the source was deleted and made anew, and the routine is to stop then.
@@ -51,7 +63,8 @@ def run_routine(
     """
     together = 0 if routine.output is None else None
     provenance = Provenance(run=run, code=code)
-    return _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, provenance, resources or {})
+    by = By(provenance, resources or {}, engine)
+    return _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, by)
 
 
 def run_versions(
@@ -64,6 +77,7 @@ def run_versions(
     verdicts: Verdicts | None = None,
     resources: Mapping[str, Any] | None = None,
     max_rows: int | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[RoutineResult]:
     """Work off what is pending now, oldest first; yields each commit as it lands. Arguments as for `run_routine`.
 
@@ -77,12 +91,12 @@ def run_versions(
     ends = {each.source: each.versions[-1].version for each in todo.ranges if each.versions}
     bounds: Bounds = ends if len(routine.sources) > 1 else ends[routine.sources[0]]
     together = None if len(routine.sources) > 1 and routine.output is not None else routine.together
-    provenance, handed, left = Provenance(run=run, code=code), resources or {}, max_rows
+    by, left = By(Provenance(run=run, code=code), resources or {}, engine), max_rows
     while left is None or left > 0:
         most = min((each for each in (routine.max_rows_per_run, left) if each is not None), default=None)
         if routine.output is None:
             most = routine.max_rows_per_run  # where it is split must not depend on what ran before
-        result = _run_one(routine, bounds, after, verdicts, together, most, provenance, handed)
+        result = _run_one(routine, bounds, after, verdicts, together, most, by)
         if result is None:
             return
         yield result
@@ -107,7 +121,7 @@ def skip(routine: Routine, version: int, reason: str, *, source: str | None = No
     alone = replace(found, versions=found.versions[:1])
     others = tuple(alone if each.source == name else replace(each, versions=()) for each in todo.ranges)
     marked = without_first(replace(todo, ranges=others), name, version, f"skipped by hand: {reason}")
-    done = _write(routine, first_portion(marked, None, None), Provenance(), {})
+    done = _write(routine, first_portion(marked, None, None), By())
     if done is None:
         raise InvalidArgumentError(
             f"routine {routine.name!r} has written nothing yet, and nothing says which columns {routine.target!r} has: "
@@ -123,14 +137,13 @@ def _run_one(
     verdicts: Verdicts | None,
     together: int | None,
     most: int | None,
-    provenance: Provenance,
-    resources: Mapping[str, Any],
+    by: By,
 ) -> RoutineResult | None:
-    _check_resources(routine, resources)
+    _check_resources(routine, by)
     todo = pending(routine, up_to, after=after, verdicts=verdicts)
     while todo is not None:
         try:
-            return _write(routine, first_portion(todo, together, most), provenance, resources)
+            return _write(routine, first_portion(todo, together, most), by)
         except DatasetExistsError:
             logger.info("routine %s: %r has just been made by another", routine.name, routine.target)
             todo = pending(routine, up_to, after=after, verdicts=verdicts)
@@ -143,13 +156,11 @@ def _run_one(
     return None
 
 
-def _write(
-    routine: Routine, portion: Portion, provenance: Provenance, resources: Mapping[str, Any]
-) -> RoutineResult | None:
+def _write(routine: Routine, portion: Portion, by: By) -> RoutineResult | None:
     """The commit of a portion; None where nothing is read and no output could say so."""
     fence = Fence(routine.fence, expected=portion.pending.stored, value=portion.value)
     said = replace(
-        provenance, message=message_of(routine, portion), work=work_of(routine, portion), depth=portion.depth
+        by.provenance, message=message_of(routine, portion), work=work_of(routine, portion), depth=portion.depth
     )
     target = table_or_none(routine.target)
     if not portion.reads:
@@ -159,9 +170,12 @@ def _write(
         produced = Dataset.from_arrow(schema.empty_table())
     else:
         produced = _produced(
-            routine, portion, RoutineRun(routine.name, portion.token(routine.fence), resources, said.run)
+            routine, portion, RoutineRun(routine.name, portion.token(routine.fence), by.resources, said.run)
         )
-    if target is None:
+    if routine.distributed and by.engine is not None and portion.reads and not portion.pending.remade:
+        write = save if target is None else append_to
+        written = write(produced, routine.target, by.engine, provenance=said, fence=fence)
+    elif target is None:
         written = produced.save(routine.target, provenance=said, fence=fence)
     elif portion.pending.remade and routine.on_remade == "replace":
         written = produced.overwrite(routine.target, provenance=said, fence=fence)
@@ -267,7 +281,9 @@ def _known_schema(routine: Routine) -> pa.Schema | None:
     return Dataset(routine.output).schema if table_or_none(routine.output) is not None else routine.schema
 
 
-def _check_resources(routine: Routine, given: Mapping[str, Any]) -> None:
-    missing = sorted(set(routine.resources).difference(given))
+def _check_resources(routine: Routine, by: By) -> None:
+    if routine.distributed and by.engine is None:
+        raise InvalidArgumentError(f"routine {routine.name!r} is distributed: give an engine with engine=")
+    missing = sorted(set(routine.resources).difference(by.resources))
     if missing:
         raise InvalidArgumentError(f"routine {routine.name!r} needs the resources {missing}: give them with resources=")

@@ -1,0 +1,40 @@
+"""What makes the rows of distributed routines, as a Dagster resource."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from dagster import ConfigurableResource
+
+from lakefeed.compute import Dask, Engine, Processes
+from lakefeed.errors import ConfigError
+
+VARIABLE = "LAKEFEED_COMPUTE"
+
+
+class ComputeResource(ConfigurableResource[Any]):
+    """``$LAKEFEED_COMPUTE``: ``processes``, ``processes:8``, ``dask``, ``dask:8``, or a cluster's ``tcp://host:8786``."""
+
+    def engine(self) -> Engine:
+        """The engine of the environment; processes of the run's machine where it says nothing."""
+        return engine_of(os.environ.get(VARIABLE) or "processes")
+
+
+def engine_of(text: str) -> Engine:
+    """The engine that a text names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if "://" in text:
+        return Dask(text)
+    kind, _, number = text.partition(":")
+    if kind not in ("processes", "dask") or (number and not number.isdecimal()):
+        raise ConfigError(
+            f'{VARIABLE}={text!r}: it is "processes", "processes:8", "dask", "dask:8" or "tcp://host:8786"'
+        )
+    workers = int(number) if number else None
+    if kind == "dask":
+        return Dask(workers=workers)
+    return Processes() if workers is None else Processes(workers)

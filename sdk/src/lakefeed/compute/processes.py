@@ -1,0 +1,67 @@
+"""Processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakefeed.compute.engine import perform
+from lakefeed.errors import InvalidArgumentError
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 3
+"""Times that processes may die before the work is given up: what kills them may be the work itself."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """So many processes of this machine; with one of them dead, what was not finished is done again by new ones.
+
+    Example:
+        >>> Processes(4).width
+        4
+    """
+
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InvalidArgumentError(f"Processes({self.workers}): there must be one at least")
+
+    @property
+    def width(self) -> int:
+        """How many pieces are worked on at once."""
+        return self.workers
+
+    def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        """See `Engine.run`."""
+        left = set(range(len(pieces)))
+        for deaths in range(DEATHS + 1):
+            try:
+                for place, result in self._round(pieces, sorted(left)):
+                    left.discard(place)
+                    yield place, result
+                return
+            except BrokenProcessPool:
+                if deaths == DEATHS:
+                    raise
+                logger.warning("a worker died; %d of %d pieces of work are left", len(left), len(pieces))
+
+    def _round(self, pieces: Sequence[bytes], left: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        # Not forked: threads of this process may hold locks at this moment.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(self.workers, len(left)) or 1, mp_context=context)
+        try:
+            running: dict[Future[Any], int] = {pool.submit(perform, pieces[place]): place for place in left}
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(done), done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

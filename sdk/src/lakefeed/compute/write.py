@@ -1,0 +1,164 @@
+"""Writes whose rows are made by an engine: workers write files, and one commit names them all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakefeed import _arguments as arguments
+from lakefeed._typing import ColumnTypes
+from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.commit import append, create
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.snapshot import Change, Guard
+from lakefeed.compute.divide import divided
+from lakefeed.compute.engine import Engine, packed
+from lakefeed.compute.task import Done, Part, Place
+from lakefeed.dataset import Dataset
+from lakefeed.errors import DatasetExistsError
+from lakefeed.media import normalize_types, typed_schema
+from lakefeed.media.sources import CopyFiles
+from lakefeed.plan import Node
+from lakefeed.plan.walk import flatten
+from lakefeed.run.progress import counted
+from lakefeed.run.save import Writing, choose_types, typed_columns
+from lakefeed.run.work import at_work
+
+
+def save(
+    rows: Dataset,
+    name: str,
+    engine: Engine,
+    description: str | None = None,
+    column_types: ColumnTypes | Literal["auto"] | None = "auto",
+    copy_files: CopyFiles = "auto",
+    stats: bool = True,
+    *,
+    provenance: Provenance | None = None,
+    idempotency_key: str | None = None,
+    fence: Fence | None = None,
+) -> Dataset:
+    """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
+
+    Raises:
+        InvalidArgumentError: the rows cannot be made in parts, or a function cannot travel; nothing is written.
+
+    Example:
+        >>> from lakefeed.compute import Processes, save
+        >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("numbers")
+        >>> save(Dataset("numbers").with_column("y", "x * 2"), "doubles", Processes(2)).count()
+        3
+    """
+    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
+    lake, plan = rows._lake, rows._plan
+    if idempotency_key is None and lake.exists(name):
+        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
+    types = {**typed_columns(plan.schema), **choose_types(rows._runner, plan, column_types)}
+    work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
+    with work.protected() as guard:
+        version = create(
+            lake, name, work.schema, (), description=description, guard=guard, write=work.write, **_action(writing)
+        )
+    return rows._written(name, version)
+
+
+def append_to(
+    rows: Dataset,
+    name: str,
+    engine: Engine,
+    copy_files: CopyFiles = "auto",
+    stats: bool = True,
+    *,
+    provenance: Provenance | None = None,
+    idempotency_key: str | None = None,
+    fence: Fence | None = None,
+) -> Dataset:
+    """As `Dataset.append_to`, with the rows made by ``engine``: the same rows in the same order, in one version.
+
+    Raises:
+        InvalidArgumentError: the rows cannot be made in parts, or a function cannot travel; nothing is written.
+    """
+    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+    lake, plan = rows._lake, rows._plan
+    target = typed_columns(declared_schema(lake.table(name)))
+    types = normalize_types({c: media for c, media in target.items() if c in plan.schema.names}, plan.schema)
+    work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"append {name}")
+    with work.protected() as guard:
+        version = append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **_action(writing))
+    return rows._written(name, version)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The rows of a plan, divided."""
+
+    lake: Lake
+    plan: Node
+    types: Mapping[str, str]
+    writing: Writing
+    engine: Engine
+    what: str
+
+    def __post_init__(self) -> None:
+        divided(self.plan, 1, sys.maxsize)
+        packed(flatten(self.plan), "the rows")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as they are written."""
+        return typed_schema(self.plan.schema, self.types) if self.types else self.plan.schema
+
+    @contextmanager
+    def protected(self) -> Iterator[Guard]:
+        """The time in which nothing that workers write is collected as garbage: until the commit, this process says."""
+        if not self.types:
+            with at_work(self.lake) as guard:
+                yield guard
+            return
+        with self.lake.blobs.saving() as saving:
+            yield saving.require_alive
+
+    def write(
+        self, lake: Lake, table: Table, declared: pa.Schema, ours: Change, _: Iterable[pa.RecordBatch]
+    ) -> tuple[DataFile, ...]:
+        """The files of all parts, in the order of the parts."""
+        most = lake.settings.write.file_bytes
+        parts = divided(self.plan, self.engine.width, most)
+        pieces = [
+            packed(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
+        ]
+        done: dict[int, Done] = {}
+        with counted(self.what, " rows") as progress:
+            for place, result in self.engine.run(pieces):
+                done[place] = result
+                ours.wrote(result.files)
+                progress(result.rows)
+        return tuple(file for place in range(len(pieces)) for file in done[place].files)
+
+    def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> Part:
+        return Part(
+            self.lake,
+            flatten(plan),
+            Place.of(table),
+            declared,
+            f"{ours.commit.hex}-{place:06d}",  # the order of paths is the order of rows
+            self.types,
+            self.writing.copy_files,
+            self.writing.stats,
+        )
+
+
+def _action(writing: Writing) -> dict[str, Any]:
+    return {
+        "provenance": writing.provenance,
+        "idempotency_key": writing.idempotency_key,
+        "fence": writing.fence,
+    }
