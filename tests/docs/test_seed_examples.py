@@ -22,7 +22,7 @@ from PIL import Image as PILImage
 from lakefeed import Audio, Dataset, Image
 from lakefeed.errors import ColumnNotFoundError
 from tests.sdk.media.recorded import make_audio
-from tests.sdk.sources.loopback import Web, serving
+from tests.sdk.web import Site, serving
 
 torch = pytest.importorskip("torch")
 
@@ -40,7 +40,7 @@ def data(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with serving() as server:
         yield server
 
@@ -197,7 +197,7 @@ def test_from_memory() -> None:
 # ------------------------------------------------------------------ saving
 
 
-def test_save(web: Web) -> None:
+def test_save(web: Site) -> None:
     """One block, of which each save is an alternative: what was saved goes before the next."""
     # --
     # Auto-detects column types and uploads local files (default)
@@ -343,7 +343,7 @@ def test_load_files() -> None:
     assert (Path(row["image"]).read_bytes(), type(row["sound"])) == (cat, Audio)
 
 
-def test_load_files_that_fail(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_files_that_fail(web: Site, caplog: pytest.LogCaptureFixture) -> None:
     there = [web.put("cat.jpg", Path("cat.jpg").read_bytes()), web.put("dog.png", b"")]
     dataset = Dataset.from_dict({"image": there}).save("remote", column_types={"image": Image}, stats=False)
     del web.files["/dog.png"]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset, concatenate, interleave
-from tests.sdk.sources.loopback import Web, serving
+from tests.sdk.web import Site, serving
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("aiohttp")
@@ -29,7 +29,7 @@ IDS = pa.schema({"input_ids": pa.list_(pa.int64()), "attention_mask": pa.list_(p
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("LAKEFEED__FILES__MIN_WAIT", "0")
     with serving() as server:
         yield server
@@ -40,14 +40,14 @@ def lines(rows: list[dict[str, Any]]) -> bytes:
 
 
 @pytest.fixture
-def dataset(web: Web) -> Dataset:
+def dataset(web: Site) -> Dataset:
     """English lines, in two files."""
     # load_dataset('oscar', "unshuffled_deduplicated_en", split='train', streaming=True)
     return Dataset.from_file([web.put(f"en-{part}.jsonl", lines(EN[part * 50 :][:50])) for part in range(2)])
 
 
 @pytest.fixture
-def fr_dataset(web: Web) -> Dataset:
+def fr_dataset(web: Site) -> Dataset:
     # load_dataset('oscar', "unshuffled_deduplicated_fr", split='train', streaming=True)
     return Dataset.from_file(web.put("fr.jsonl.gz", gzip.compress(lines(FR))))
 
@@ -61,7 +61,7 @@ def tokenizer(text: str) -> dict[str, list[int]]:
     return {"input_ids": [*text.encode()], "attention_mask": [1] * len(text)}
 
 
-def test_the_first_row_of_a_stream(dataset: Dataset, web: Web) -> None:
+def test_the_first_row_of_a_stream(dataset: Dataset, web: Site) -> None:
     assert "/en-1.jsonl" not in web.gets
     # print(next(iter(dataset)))
     assert next(iter(dataset)) == EN[0]
@@ -210,7 +210,7 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", files())
-def test_files_are_opened_when_they_are_read(web: Web, name: str) -> None:
+def test_files_are_opened_when_they_are_read(web: Site, name: str) -> None:
     # url = StreamingDownloadManager().download(url)
     # with xopen(urlpath) as f:
     #     print(f.read())  # the file is actually downloaded here
@@ -219,7 +219,7 @@ def test_files_are_opened_when_they_are_read(web: Web, name: str) -> None:
     assert list(streamed) == EN
 
 
-def test_chained_urls(web: Web) -> None:
+def test_chained_urls(web: Site) -> None:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("combined/train.json", lines(EN[:60]))

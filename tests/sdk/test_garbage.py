@@ -11,7 +11,7 @@ import pytest
 
 from lakefeed import Dataset, GarbageReport, collect_garbage
 from lakefeed.catalog.lake import Lake
-from lakefeed.errors import InvalidArgumentError, MissingFileError, UnsupportedError
+from lakefeed.errors import IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
 from lakefeed.storage.packs import is_pack
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
@@ -142,6 +142,47 @@ def test_gc_a_failed_save_leaves_nothing_but_whole_packs(home: Path, tmp_path: P
         Dataset.from_dict({"file": paths}).save("one", column_types={"file": "file"})
     assert [name.split("/")[1] for name in files_of(home)] == ["lakes"]
     assert not files_of(home, "warehouse")
+
+
+def test_gc_sparse_packs_are_written_anew(home: Path, tmp_path: Path) -> None:
+    save("gone", tmp_path, *(b"%d" % n * 1_000 for n in range(10)), b"kept" * 100, b"also kept" * 100)
+    save("one", tmp_path, b"kept" * 100, b"also kept" * 100)
+    [pack] = [key for key in files_of(home) if is_pack(key.removeprefix("blobs/"))]
+    before = Dataset("one").batches(format="arrow")
+    Dataset("gone").delete()
+    there = files_of(home)
+    found = collect_garbage(grace=NOW)
+    assert (found.packs, found.sparse_packs, found.moved_bytes) == (1, 1, 1_300)
+    assert files_of(home) == there
+    report = collected()
+    assert (report.packs, report.sparse_packs, report.moved_bytes) == (1, 1, 1_300)
+    assert pack not in files_of(home)
+    [new] = (home / "blobs" / "packs").rglob("*.pack")
+    assert new.stat().st_size < 2_000
+    assert contents("one") == [b"kept" * 100, b"also kept" * 100]
+    assert [row for batch in before for row in batch.to_pylist()]
+    assert collected().bytes == 0
+
+
+def test_gc_a_pack_that_is_half_full_stays(tmp_path: Path) -> None:
+    save("gone", tmp_path, b"x" * 900, b"kept" * 250)
+    save("one", tmp_path, b"kept" * 250)
+    Dataset("gone").delete()
+    assert (collected().packs, contents("one")) == (0, [b"kept" * 250])
+
+
+def test_gc_what_is_damaged_keeps_its_sparse_pack(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save("gone", tmp_path, b"x" * 9_000, b"bad" * 100, b"good" * 100)
+    save("one", tmp_path, b"bad" * 100, b"good" * 100)
+    Dataset("gone").delete()
+    [pack] = (home / "blobs" / "packs").rglob("*.pack")
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes().replace(b"badbad", b"BADBAD", 1))
+    assert (collected().packs, pack.exists()) == (0, True)
+    assert "1 contents of" in caplog.text
+    assert [row["file"].bytes() for row in Dataset("one").slice(1, 2)] == [b"good" * 100]
+    with pytest.raises(IntegrityError):
+        contents("one")
 
 
 @pytest.mark.parametrize("kind", ["memory", "s3"])

@@ -30,6 +30,7 @@ from lakefeed.storage.collector import (
 from lakefeed.storage.leases import LEASES, Sign, other_lakes, remove_dead
 from lakefeed.storage.objects import ObjectInfo
 from lakefeed.storage.packs import is_pack
+from lakefeed.storage.repack import moved
 from lakefeed.storage.saving import Step, nothing
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class GarbageReport:
         bytes: of all these.
         locations: of the first thousand.
         postponed: why nothing was removed, or not everything; None if all was.
+        sparse_packs: those of the packs of which less than half is in use; what is in use moves to new ones.
+        moved_bytes: what moves.
         files_read: data files that had to be read; those of earlier collections are known.
     """
 
@@ -67,6 +70,8 @@ class GarbageReport:
     locations: tuple[str, ...] = field(default=(), repr=False)
     postponed: str | None = None
     files_read: int = 0
+    sparse_packs: int = 0
+    moved_bytes: int = 0
 
 
 def collect_garbage(
@@ -111,7 +116,7 @@ def collect(
     marker = Marker(lake)
     if dry_run:
         found = _find(lake, marker, grace, time.time())
-        return found.report(True, marker)
+        return found.with_sparse().report(True, marker)
     store = lake.blobs.backend
     sign = begin(store)
     try:
@@ -132,6 +137,11 @@ class _Found:
     objects: list[Held]
     files: list[ObjectInfo]
     unfinished: list[ObjectInfo]
+    sparse: list[Held] = field(default_factory=list)
+
+    def with_sparse(self) -> _Found:
+        """With the packs that can go once what is needed of them has moved."""
+        return replace(self, objects=[*self.objects, *self.sparse])
 
     def report(self, dry_run: bool, marker: Marker) -> GarbageReport:
         objects = [held.info for held in self.objects]
@@ -147,14 +157,22 @@ class _Found:
             bytes=sum(info.size for info in everything),
             locations=tuple(urls[:LISTED_AT_MOST]),
             files_read=marker.files_read,
+            sparse_packs=len(self.sparse),
+            moved_bytes=sum(held.live_bytes for held in self.sparse),
         )
 
 
 def _collected(
     lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Sign, at: Step
 ) -> GarbageReport:
-    store = lake.blobs.backend
-    found = _find(lake, marker, grace, sign.modified)
+    store, since = lake.blobs.backend, sign.modified
+    found = _find(lake, marker, grace, since)
+    sparse, moved_bytes = found.sparse, 0
+    if sparse:
+        with lake.blobs.saving() as saving:
+            moved_bytes = moved(saving, store.objects, sparse, found.live.digests)
+        at("moved")
+        found = _find(lake, marker, grace, since)
     at("marked")
     doom(sign, found.objects)
     at("doomed")
@@ -173,7 +191,8 @@ def _collected(
     )
     store.index.refresh()
     remove_dead(store.objects, LEASES, sign.modified)
-    report = gone.report(False, marker)
+    went = {held.info.key for held in gone.objects} & {held.info.key for held in sparse}
+    report = replace(gone.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
     logger.info("collected %d bytes of garbage: %s", report.bytes, report)
     return report if sign.alive else replace(report, postponed="the collector lost contact with the store")
 
@@ -183,12 +202,17 @@ def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Fou
     live = marker.mark()
     store, least = lake.blobs.backend, max(grace, LEAST_GRACE)
     inventory = Inventory.of(store, live.digests)
+
+    def young(info: ObjectInfo) -> bool:
+        return since - info.modified < grace.total_seconds()
+
     return _Found(
         lake,
         live,
-        inventory.unneeded(lambda info: since - info.modified < grace.total_seconds()),
+        inventory.unneeded(young),
         _orphans(lake, live, since - least.total_seconds()),
         list(leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
+        inventory.sparse(young),
     )
 
 

@@ -15,7 +15,7 @@ from lakefeed import Dataset
 from lakefeed.formats import FORMATS, Streamed
 from lakefeed.formats.base import lines
 from lakefeed.storage.streams import Stream
-from tests.sdk.sources.loopback import serving
+from tests.sdk.web import serving
 
 
 class Text(Streamed):

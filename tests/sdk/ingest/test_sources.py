@@ -24,7 +24,7 @@ from lakefeed.ingest import (
     arrivals,
     ingest,
 )
-from tests.sdk.sources.loopback import Web, serving
+from tests.sdk.web import Site, serving
 
 pytestmark = pytest.mark.usefixtures("lake")
 
@@ -86,7 +86,7 @@ def test_a_manifest_with_columns_says_what_changed(memory: Any) -> None:
     assert values() == [1, 2]
 
 
-def test_the_links_of_a_web_page(web: Web) -> None:
+def test_the_links_of_a_web_page(web: Site) -> None:
     def page(*names: str) -> None:
         web.put("in/", "".join(f'<a href="{name}">{name}</a>' for name in names).encode())
 
@@ -102,7 +102,7 @@ def test_the_links_of_a_web_page(web: Web) -> None:
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
+def web() -> Iterator[Site]:
     pytest.importorskip("aiohttp")
     with serving() as found:
         yield found

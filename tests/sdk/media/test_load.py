@@ -130,3 +130,24 @@ def test_a_fetch_that_hangs_is_given_up(tmp_path: Path) -> None:
 def test_bad_arguments(store: BlobStore, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         load(pa.nulls(1), options.pop("mode", "bytes"), store, **options)
+
+
+@pytest.mark.parametrize("mode", ["bytes", "path"])
+def test_m45_a_hostile_table_reaches_no_file_outside_the_cache(store: BlobStore, tmp_path: Path, mode: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    store.local_path(store.put_bytes(b"x").sha256)  # so that there is a cache
+    kind = pa.struct({"url": pa.string(), "sha256": pa.string(), "size": pa.int64()})
+    for digest in ("../../../precious", "..", "", "../../../none", str(precious)):
+        column = pa.array([{"url": None, "sha256": digest, "size": 4}], kind)
+        with pytest.raises(FileError, match="as its sha256, which is none"):
+            load(column, mode, store)
+        assert load(column, mode, store, on_error="null") == [None]
+    assert precious.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("mode", ["bytes", "path"])
+def test_m45_a_record_that_names_nothing_says_so(store: BlobStore, mode: str) -> None:
+    kind = pa.struct({"url": pa.string(), "sha256": pa.string()})
+    with pytest.raises(FileError, match="neither url nor sha256"):
+        load(pa.array([{"url": None, "sha256": None}], kind), mode, store)

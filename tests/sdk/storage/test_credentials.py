@@ -17,7 +17,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import CredentialsError, InvalidArgumentError, LakefeedError
 from lakefeed.storage.urls import holds_credentials
-from tests.sdk.storage.server import Site, serving
+from tests.sdk.web import Site, serving
 
 SECRET = "5ecr3tPlantedInAUrl"
 SIGNED = [

@@ -24,7 +24,7 @@ from lakefeed.storage import copies as copies_of
 from lakefeed.storage import refused, web
 from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.fetch import Fetch, open_reference
-from tests.sdk.storage.server import Fault, Site, answers, chunked, drips, redirects, serving, short, stalls
+from tests.sdk.web import Fault, Site, answers, chunked, drips, redirects, serving, short, stalls
 
 CONTENT = bytes(range(256)) * 300
 

@@ -154,3 +154,41 @@ def test_m45_the_threads_of_all_are_bounded() -> None:
     go.set()
     soon(lambda: len(done) == 20)
     assert running[1] == 4
+
+
+def test_m45_what_rests_lets_others_run_and_goes_on_before_them() -> None:
+    begun: list[int] = []
+    fetched, go = threading.Semaphore(0), threading.Event()
+
+    def work(item: int, progress: Progress) -> int:
+        begun.append(item)
+        if item < 10:
+            progress.rest()
+            fetched.release()
+            go.wait(20)
+        return item
+
+    lane = Lane(work, workers=1, budget=1_000, timeout=5.0)
+    first, *others = [lane.add([n, n + 10], [1, 1]) for n in range(3)]
+    for _ in range(3):
+        assert fetched.acquire(timeout=5)
+    assert begun == [0, 1, 2]
+    go.set()
+    assert [lane.outcomes(job) for job in (first, *others)] == [[n, n + 10] for n in range(3)]
+    assert lane._running == 0
+    lane.close()
+
+
+def test_m45_a_job_that_is_waited_for_goes_on_while_others_wait_for_room() -> None:
+    def work(item: int, progress: Progress) -> int:
+        progress.claim(60)
+        progress.rest()
+        return item
+
+    lane = Lane(work, workers=2, budget=100, timeout=5.0)
+    jobs = [lane.add([n, n + 10, n + 20], [1, 1, 1]) for n in range(6)]
+    for n, job in enumerate(jobs):
+        assert lane.outcomes(job) == [n, n + 10, n + 20]
+        lane.release(job)
+    assert (lane._held, lane._running) == (0, 0)
+    lane.close()

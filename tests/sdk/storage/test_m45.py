@@ -18,7 +18,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FileError, MissingFileError
 from lakefeed.storage import copies as copies_of
-from tests.sdk.storage.server import Site, answers, serving
+from tests.sdk.web import Site, answers, serving
 
 
 @pytest.fixture

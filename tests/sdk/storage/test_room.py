@@ -155,19 +155,28 @@ def test_m45_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None
 @contextmanager
 def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
     """The disk has no room for the next ``times`` files."""
-    real, left = cache_of.aside, [times]
+    real, real_whole, left = cache_of.aside, cache_of.write_whole, [times]
 
-    @contextmanager
-    def aside(directory: Path) -> Iterator[Any]:
+    def fill() -> None:
         if left[0] > 0:
             left[0] -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def aside(directory: Path) -> Iterator[Any]:
+        fill()
         with real(directory) as found:
             yield found
 
+    def write_whole(*arguments: Any) -> None:
+        fill()
+        real_whole(*arguments)
+
     patch.setattr(cache_of, "aside", aside)
+    patch.setattr(cache_of, "write_whole", write_whole)
     yield left
     patch.setattr(cache_of, "aside", real)
+    patch.setattr(cache_of, "write_whole", real_whole)
 
 
 def test_m45_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

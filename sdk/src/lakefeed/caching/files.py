@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from lakefeed.config import Settings
 from lakefeed.media import column_type
-from lakefeed.media.load import File, Loads, files
+from lakefeed.media.cells import File, files
+from lakefeed.media.load import Loads
 from lakefeed.ops import Project, Scan
 from lakefeed.plan import Source
 from lakefeed.run import Local
@@ -57,7 +58,7 @@ def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
     for attempt in range(1, TRIES + 1):
         loads.finish([loads.begin(loads.look(column, media, "path"))])
         try:
-            for file in files(column, media):
+            for file in files(column):
                 _pin(file, pins)
         except FileNotFoundError:
             if attempt == TRIES:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
-from lakefeed.media.base import MediaType
-from lakefeed.media.handles import Handle
-from lakefeed.media.probing.streams import first_stream, opened, probe_audio, pyav
+from lakefeed.media.base import MediaType, Stats
+from lakefeed.media.probing.streams import first_stream, probe_audio, pyav
 from lakefeed.media.thumbnails import data_url
+from lakefeed.media.timed import DURATION, Played, Timed, begins_at, exact_in
 
 Samples: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -58,7 +58,7 @@ _EXACT_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "mov,m
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Audio(Handle):
+class Audio(Played):
     """Sound. What could not be read of its statistics is None.
 
     Attributes:
@@ -73,8 +73,8 @@ class Audio(Handle):
     """
 
     media: ClassVar[str] = "audio"
+    _probe: ClassVar[Callable[[BinaryIO], Stats]] = probe_audio
 
-    duration_seconds: float | None = None
     sample_rate: int | None = None
     channels: int | None = None
 
@@ -102,22 +102,13 @@ class Audio(Handle):
                 f"samples(start={start}, stop={stop}, sample_rate={sample_rate}): times are 0 or more, in seconds, and "
                 "the rate is 1 or more"
             )
-        with self.open() as stream, opened(stream) as container:
+        with self._decoding() as container:
             return _samples(container, start, last, sample_rate)
 
-    def info(self) -> Mapping[str, int | float | None]:
-        """The statistics as the file itself tells them now: ``duration_seconds``, ``sample_rate``, ``channels``.
-
-        Raises: as ``samples``.
-        """
-        with self.open() as stream:
-            return probe_audio(stream)
-
     def _details(self) -> list[str]:
-        length = f"{self.duration_seconds:.4g} s" if self.duration_seconds is not None else None
         rate = f"{self.sample_rate} Hz" if self.sample_rate is not None else None
         channels = f"{self.channels} ch" if self.channels is not None else None
-        return [fact for fact in (length, rate, channels) if fact is not None]
+        return [*Timed._details(self), *(fact for fact in (rate, channels) if fact is not None)]
 
     def _repr_html_(self) -> str:
         if self.length is None or self.length > PLAYED_BYTES or not (self.data or self.store):
@@ -183,9 +174,9 @@ def _cut(pieces: Iterator[tuple[int, Samples]], first: int, last: int | None) ->
 def _decoded_from(container: Any, stream: Any, first: int) -> Iterator[tuple[int, Samples]]:
     """Decoded pieces and the number of the first sample of each; from before sample ``first`` where that is exact."""
     rate = stream.codec_context.sample_rate
-    begin = stream.start_time or 0
+    begin = begins_at(stream)
     target = first - round(PREROLL_SECONDS * rate)
-    sought = target > 0 and container.format.name in _EXACT_CONTAINERS and stream.time_base * rate == 1
+    sought = target > 0 and exact_in(container, _EXACT_CONTAINERS) and stream.time_base * rate == 1
     if sought:
         container.seek(begin + target, stream=stream)
     place = None if sought else 0
@@ -224,7 +215,7 @@ AUDIO = MediaType(
     handle=Audio,
     default_mode="path",
     stat_fields=(
-        pa.field("duration_seconds", pa.float64()),
+        DURATION,
         pa.field("sample_rate", pa.int32()),
         pa.field("channels", pa.int32()),
     ),

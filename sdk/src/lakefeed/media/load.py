@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from mmap import mmap
+from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -20,15 +22,17 @@ import pyarrow as pa
 from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.media.base import Mode
-from lakefeed.media.columns import LOADED, checked_mode, is_bytes, plain
+from lakefeed.media.cells import Cells, File, files, only_urls, require_readable
+from lakefeed.media.columns import LOADED, checked_mode
 from lakefeed.media.registry import media_type
 from lakefeed.storage.blobs import BlobStore
 from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.copies import Known
 from lakefeed.storage.fetch import Fetch, Progress
+from lakefeed.storage.hashing import is_digest
 from lakefeed.storage.lane import Failed, Job, Lane
 from lakefeed.storage.tally import Tally
-from lakefeed.storage.urls import file_suffix, local_path, suffix
+from lakefeed.storage.urls import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +51,15 @@ RECENT = 64
 
 OnError: TypeAlias = Literal["raise", "null"]
 Loaded: TypeAlias = bytes | mmap | str | None
-_Copy: TypeAlias = tuple[str, str, int]
-"""Digest, suffix and size."""
 
 
-class File(NamedTuple):
-    """Where the content of a cell is."""
+class _Copies(NamedTuple):
+    """Copies in the cache, column by column; ``there``: which cells are not null, and have one."""
 
-    url: str | None
-    sha256: str | None
-    suffix: str
-    size: int | None
-    data: bytes | None = None
+    there: list[bool]
+    places: list[str]
+    sizes: list[int]
+    digests: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Load:
 
     def __call__(self, wanted: tuple[File, Mode], progress: Progress) -> Loaded:
         file, mode = wanted
+        require_readable(file)
         if self.tally is not None:
             there = self._is_here(file)
             self.tally.add(there, not there)
@@ -153,14 +155,22 @@ class Loads:
 
     def look(self, column: pa.Array[Any], media: str, mode: str) -> Cells:
         """What is known of the files of a column before they are fetched."""
-        cells = files(column, media)
-        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in cells])
-        return Cells(cells, known, checked_mode(mode))
+        media_type(media)
+        urls = only_urls(column)
+        if urls is not None:
+            return Cells(urls, None, self._fetch.known_all(urls), checked_mode(mode))
+        found = files(column)
+        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in found])
+        return Cells(None, found, known, checked_mode(mode))
 
     def sizes(self, cells: Cells) -> list[int]:
         """Bytes that the loaded cells will take, as far as that is known: what was largest of late, if not."""
         expected, whole = self._expected, cells.mode == "bytes"
-        sizes = [_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)]
+        if cells.urls is not None:
+            pairs = zip(cells.known, cells.urls, strict=True)
+            sizes = [known.size if known else expected if url is not None else 0 for known, url in pairs]
+        else:
+            sizes = [_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)]
         return sizes if whole else [min(size, PIECE_BYTES) for size in sizes]
 
     def begin(self, cells: Cells) -> Begun:
@@ -188,6 +198,7 @@ class Loads:
     def close(self) -> None:
         """Ends all fetching, and reports what could not be had."""
         self._lane.close()
+        self._cache.room.settle()
         if self._failed:
             logger.warning(
                 "%d of %d files could not be loaded and are null; the first: %s",
@@ -204,41 +215,61 @@ class Loads:
         copies = self._copies(cells)
         if copies is None:
             return None
-        found = self._read(copies, cells.mode)
-        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(copies):
+        found = self._read(copies) if cells.mode == "bytes" else self._found(copies)
+        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
             self._patience = -SLOW_PORTIONS
         return found
 
-    def _copies(self, cells: Cells) -> list[_Copy | None] | None:
-        """The copy that there should be of each file, None for null; None if there is one without."""
-        oldest = time() - self._fetch.settings.fresh
-        copies: list[_Copy | None] = []
+    def _copies(self, cells: Cells) -> _Copies | None:
+        """The copies that there should be of the files; None if there is one without."""
+        oldest, urls = time() - self._fetch.settings.fresh, cells.urls
+        known = [entry for entry in cells.known if entry is not None]
+        if urls is None:
+            return self._copies_of(cells, oldest)
+        there = [url is not None for url in urls] if None in urls else [True] * len(urls)
+        if len(known) < sum(there) or min((entry.good_from for entry in known), default=inf) <= oldest:
+            return None
+        return _Copies(
+            there,
+            [entry.place for entry in known],
+            [entry.size for entry in known],
+            [entry.sha256 for entry in known],
+        )
+
+    def _copies_of(self, cells: Cells, oldest: float) -> _Copies | None:
+        """As `_copies`, where cells are more than URLs."""
+        copies = _Copies([file is not None for file in cells.files], [], [], [])
         for file, known in zip(cells.files, cells.known, strict=True):
             if file is None:
-                copies.append(None)
-            elif file.sha256 is not None:
-                if file.size is None:
-                    return None
-                copies.append((file.sha256, file.suffix, file.size))
-            elif known is None or known.of_a_path or not (known.pinned or known.checked > oldest):
+                continue
+            digest, size = file.sha256, file.size
+            if digest is None and known is not None and known.good_from > oldest:
+                digest, size = known.sha256, known.size
+            if digest is None or size is None or not is_digest(digest):
                 return None
-            else:
-                copies.append((known.sha256, file.suffix, known.size))
+            copies.places.append(self._cache.place(digest, file.suffix))
+            copies.sizes.append(size)
+            copies.digests.append(digest)
         return copies
 
-    def _read(self, copies: Sequence[_Copy | None], mode: Mode) -> pa.Array[Any] | None:
-        if mode == "path":
-            paths = [copy and self._cache.find(copy[0], copy[1]) for copy in copies]
-            there = zip(paths, copies, strict=True)
-            if any(path is None and copy is not None for path, copy in there):
+    def _found(self, copies: _Copies) -> pa.Array[Any] | None:
+        paths = []
+        for place, digest in zip(copies.places, copies.digests, strict=True):
+            path = self._cache.find_at(Path(place), digest)
+            if path is None:
                 return None
-            return pa.array([str(path) if path else None for path in paths], LOADED[mode])
-        frame = Frame([copy[2] if copy else 0 for copy in copies], [copy is not None for copy in copies])
-        place, read_into = self._cache.place, self._cache.read_into
-        for copy, view in zip(copies, frame.cells, strict=True):
-            if copy is not None and not read_into(place(copy[0], copy[1]), view):
-                return None
-        return frame.array()
+            paths.append(str(path))
+        found = iter(paths)
+        return pa.array([next(found) if there else None for there in copies.there], LOADED["path"])
+
+    def _read(self, copies: _Copies) -> pa.Array[Any] | None:
+        found = iter(copies.sizes)
+        sizes = copies.sizes if all(copies.there) else [next(found) if there else 0 for there in copies.there]
+        frame = Frame(sizes, copies.there)
+        views = frame.cells
+        if len(views) > len(copies.places):
+            views = [view for view, there in zip(views, copies.there, strict=True) if there]
+        return frame.array() if self._cache.read_all(copies.places, views) else None
 
     def _array(self, column: Begun) -> pa.Array[Any]:
         if column.ready is not None:
@@ -279,19 +310,6 @@ def _size(file: File | None, known: Known | None, expected: int) -> int:
     if file.size is not None:
         return file.size
     return expected if known is None else known.size
-
-
-@dataclass(frozen=True)
-class Cells:
-    """A column to be loaded as ``mode``: its files, None for null, and what is known of those that are URLs."""
-
-    files: Sequence[File | None]
-    known: Sequence[Known | None]
-    mode: Mode
-
-    def first(self, rows: int) -> Cells:
-        """Those of the first rows."""
-        return Cells(self.files[:rows], self.known[:rows], self.mode)
 
 
 @dataclass(frozen=True)
@@ -352,28 +370,6 @@ def load_column(
     with closing(Loads(store, workers, "null" if on_error == "null" else "raise", timeout, max_bytes)) as loads:
         [loaded] = loads.finish([loads.begin(loads.look(column, media, mode))])
         return loaded
-
-
-def files(column: pa.Array[Any], media: str) -> list[File | None]:
-    """Where the content of each cell is, None for null. The column may be text or binary too, before its save."""
-    media_type(media)
-    cells = plain(column)
-    if isinstance(cells, pa.StructArray):
-        return _recorded(cells)
-    if is_bytes(cells.type):
-        return [None if cell is None else File(None, None, "", len(cell), cell) for cell in cells.to_pylist()]
-    return [None if cell is None else File(cell, None, file_suffix(cell), None) for cell in cells.to_pylist()]
-
-
-def _recorded(column: pa.StructArray) -> list[File | None]:
-    parts = dict(zip(column.type.names, column.flatten(), strict=True))
-    nothing = pa.nulls(len(column))
-    url, sha256, size, name = (parts.get(key, nothing).to_pylist() for key in ("url", "sha256", "size", "filename"))
-    cells = zip(url, sha256, size, name, column.is_valid().to_pylist(), strict=True)
-    return [
-        File(url, sha256, suffix(name) if name else file_suffix(url or ""), size) if valid else None
-        for url, sha256, size, name, valid in cells
-    ]
 
 
 def binary(cells: list[Any]) -> pa.Array[Any]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyarrow as pa
-
-from lakefeed.media.base import MediaType
-from lakefeed.media.handles import Handle
 from lakefeed.media.probing.rrd import MAGIC, probe_rrd
+from lakefeed.media.timed import Timed, recording
 
 _CONTENT_TYPE = "application/x-rerun"
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class RRD(Handle):
+class RRD(Timed):
     """A recording of Rerun; give ``path()`` to Rerun's library or viewer.
 
     Attributes:
@@ -28,23 +25,10 @@ class RRD(Handle):
 
     media: ClassVar[str] = "rrd"
 
-    duration_seconds: float | None = None
-
-    def _details(self) -> list[str]:
-        return [f"{self.duration_seconds:.4g} s"] if self.duration_seconds is not None else []
-
 
 def sniff(head: bytes) -> str | None:
     """The content type if ``head`` begins a Rerun recording (``RRF2``, or an older digit); None otherwise."""
     return _CONTENT_TYPE if head.startswith(MAGIC) and head[3:4].isdigit() else None
 
 
-RRD_FILE = MediaType(
-    name="rrd",
-    handle=RRD,
-    default_mode="path",
-    stat_fields=(pa.field("duration_seconds", pa.float64()),),
-    content_types={".rrd": _CONTENT_TYPE},
-    sniff=sniff,
-    probe=probe_rrd,
-)
+RRD_FILE = recording(RRD, _CONTENT_TYPE, sniff, probe_rrd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakefeed.errors import CredentialsError, FileError, MissingFileError
+from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.media.base import MediaType
 from lakefeed.media.columns import is_bytes, plain
 from lakefeed.media.records import conformed, from_records
@@ -89,6 +89,8 @@ class FileColumn:
         self._records = isinstance(self._cells, pa.StructArray)
         if isinstance(self._cells, pa.StructArray):
             self._cells = _public(conformed(self._cells, self.kind))
+            _require_digests(_digests(self._cells), name, first_row)
+        self._place = name, first_row
         self._texts: list[str | None] = self._all_texts()
         contents = _contents(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
         self._named = _named(self._texts, name, first_row)
@@ -102,7 +104,21 @@ class FileColumn:
         """The raw SHA-256 of contents that the column names already."""
         if not isinstance(self._cells, pa.StructArray):
             return []
-        return [bytes.fromhex(str(digest)) for digest in self._cells.field("sha256").drop_null().unique().to_pylist()]
+        return [bytes.fromhex(str(digest)) for digest in _digests(self._cells).drop_null().unique().to_pylist()]
+
+    def require(self, missing: Collection[bytes]) -> None:
+        """Raises MissingFileError where the column names one of these contents, which are not in the store."""
+        if not missing:
+            return
+        name, first_row = self._place
+        texts = {digest.hex() for digest in missing}
+        digests = _digests(cast(pa.StructArray, self._cells)).to_pylist()
+        for row, digest in enumerate(digests, first_row):
+            if digest in texts:
+                raise MissingFileError(
+                    f"column {name!r}, row {row}: the blob store has no content with sha256 {digest}. Nothing was "
+                    "committed. Save the file itself, by its path, its URL (without a sha256) or its bytes"
+                )
 
     def finished(self, stored: Sequence[Stored], stats: Sequence[Record]) -> pa.StructArray:
         """The records, given what became of each of ``sources``."""
@@ -152,6 +168,20 @@ class FileColumn:
             for field in kind.struct
         ]
         return pa.StructArray.from_arrays(arrays, fields=list(kind.struct))
+
+
+def _digests(records: pa.StructArray) -> pa.Array[Any]:
+    return records.flatten()[records.type.names.index("sha256")]
+
+
+def _require_digests(digests: pa.Array[Any], name: str, first_row: int) -> None:
+    valid = pc.match_substring_regex(digests, "^[0-9a-f]{64}$")
+    for row, is_good in enumerate(valid.to_pylist() if pc.all(valid).as_py() is False else (), first_row):
+        if is_good is False:
+            given = str(digests[row - first_row].as_py())
+            raise InvalidArgumentError(
+                f"column {name!r}, row {row}: {given[:80]!r} is no sha256: give 64 lower-case hex digits, or null"
+            )
 
 
 def _spread(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructArray:

@@ -76,7 +76,9 @@ class Storing:
             FileColumn(batch.column(name), name, media, self.copy, first_row) for name, media in self.types.items()
         ]
         for column in columns:
-            self.saving.keep(column.kept)
+            kept = column.kept
+            self.saving.keep(kept)
+            column.require(self.saving.missing(kept))
         stored = iter(contents.put([source for column in columns for source in column.sources]))
         group = _Group(batch, list(self.types))
         for column in columns:

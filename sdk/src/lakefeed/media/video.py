@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, dropwhile, islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
-from lakefeed.media.base import MediaType
-from lakefeed.media.handles import Handle
+from lakefeed.media.base import MediaType, Stats
 from lakefeed.media.probing.image import pillow
-from lakefeed.media.probing.streams import first_stream, opened, probe_video
+from lakefeed.media.probing.streams import first_stream, probe_video
 from lakefeed.media.thumbnails import thumbnail_html
+from lakefeed.media.timed import DURATION, Played, Timed, begins_at, exact_in
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -62,7 +62,7 @@ _PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Video(Handle):
+class Video(Played):
     """A video. What could not be read of its statistics is None.
 
     Attributes:
@@ -78,8 +78,8 @@ class Video(Handle):
     """
 
     media: ClassVar[str] = "video"
+    _probe: ClassVar[Callable[[BinaryIO], Stats]] = probe_video
 
-    duration_seconds: float | None = None
     width: int | None = None
     height: int | None = None
     fps: float | None = None
@@ -109,27 +109,18 @@ class Video(Handle):
             )
         return self._frames(start, stop, step)
 
-    def info(self) -> Mapping[str, int | float | None]:
-        """The statistics as the file itself tells them now: ``duration_seconds``, ``width``, ``fps``.
-
-        Raises: as ``frames``.
-        """
-        with self.open() as stream:
-            return probe_video(stream)
-
     def _frames(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
         if stop is not None and stop <= start:
             return
-        with self.open() as stream, opened(stream) as container:
+        with self._decoding() as container:
             first, decoded = _decoded_from(container, start)
             for frame in islice(decoded, start - first, None if stop is None else stop - first, step):
                 yield frame.to_ndarray(format="rgb24")
 
     def _details(self) -> list[str]:
         size = f"{self.width}x{self.height}" if self.width is not None else None
-        length = f"{self.duration_seconds:.4g} s" if self.duration_seconds is not None else None
         rate = f"{self.fps:.4g} fps" if self.fps is not None else None
-        return [fact for fact in (size, length, rate) if fact is not None]
+        return [fact for fact in (size, *Timed._details(self), rate) if fact is not None]
 
     def _repr_html_(self) -> str:
         try:
@@ -171,7 +162,7 @@ def _decoded_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
     if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
         raise FormatError(f"frames of {stream.codec_context.width}x{stream.codec_context.height} are refused")
     stream.thread_type = "AUTO"
-    exact = container.format.name in _EXACT_CONTAINERS and stream.codec_context.codec.name in _PACKET_IS_FRAME
+    exact = exact_in(container, _EXACT_CONTAINERS) and stream.codec_context.codec.name in _PACKET_IS_FRAME
     found = _key_frame(container, stream, start) if exact and start >= LEAST_SEEK_FRAMES else None
     if found is not None:
         number, dts, pts = found
@@ -182,7 +173,7 @@ def _decoded_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
         if first is not None and first.pts == pts:
             return number, chain([first], decoded)
     if exact:
-        container.seek(stream.start_time or 0, stream=stream)
+        container.seek(begins_at(stream), stream=stream)
     return 0, container.decode(stream)
 
 
@@ -208,7 +199,7 @@ VIDEO = MediaType(
     handle=Video,
     default_mode="path",
     stat_fields=(
-        pa.field("duration_seconds", pa.float64()),
+        DURATION,
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),

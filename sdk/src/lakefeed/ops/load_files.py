@@ -10,13 +10,16 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lakefeed.media import column_type, loaded_type
-from lakefeed.media.load import Cells, Loads
+from lakefeed.media.cells import Cells
+from lakefeed.media.load import Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 from lakefeed.storage.tally import Tally
 
 PORTION_ROWS = 64
 """Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
+LOOK_ROWS = 16 * PORTION_ROWS
+"""Rows that are looked at together, before their files are loaded."""
 PORTION_SHARE = 8
 """A portion takes this part of the bytes allowed, at most: its files are held until all of them are there."""
 FIRST_ROWS = 16
@@ -82,16 +85,18 @@ class LoadAhead:
         self._done = 0
 
     def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        start = 0
-        while start < batch.num_rows:
-            # Sizes are learnt on the way, so each portion is cut by what is known when it is begun.
-            most = batch.slice(start, PORTION_ROWS)
-            cells = self._cells_of(most)
-            rows = self._fitting(cells, most.num_rows)
-            portion = most if rows == most.num_rows else most.slice(0, rows)
-            self._looked_at = portion, {name: column.first(rows) for name, column in cells.items()}
-            yield portion
-            start += rows
+        for start in range(0, batch.num_rows, LOOK_ROWS):
+            rows = batch.slice(start, LOOK_ROWS)
+            cells = self._cells_of(rows)
+            at = 0
+            while at < rows.num_rows:
+                # Sizes are learnt on the way, so each portion is cut by what is known when it is begun.
+                most = {name: column.part(at, at + PORTION_ROWS) for name, column in cells.items()}
+                fitting = self._fitting(most, min(PORTION_ROWS, rows.num_rows - at))
+                portion = rows.slice(at, fitting)
+                self._looked_at = portion, {name: column.part(0, fitting) for name, column in most.items()}
+                yield portion
+                at += fitting
 
     def room(self, rows: int) -> bool:
         ahead = self._begun - self._done
@@ -125,6 +130,8 @@ class LoadAhead:
         """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
         sizes = [self._loads.sizes(cells[name]) for name, _, _ in self._columns]
         most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0
+        if sum(map(sum, sizes)) <= most:
+            return rows
         for row, costs in enumerate(zip(*sizes, strict=True)):
             held += sum(costs)
             if row and held > most:

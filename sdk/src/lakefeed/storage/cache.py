@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,9 +16,9 @@ from typing import BinaryIO, TypeVar
 
 from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
-from lakefeed.storage.atomic import aside, publish
-from lakefeed.storage.hashing import sha256_bytes, sha256_file, sha256_stream
-from lakefeed.storage.room import FULL, GRACE_SECONDS, Room
+from lakefeed.storage.atomic import aside, publish, write_whole
+from lakefeed.storage.hashing import checked, sha256_bytes, sha256_file, sha256_stream
+from lakefeed.storage.room import FULL, GRACE_SECONDS, READ_TOUCH_NS, Room
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,17 @@ class BlobCache:
 
     def find(self, sha256: str, suffix: str = "") -> Path | None:
         """The path of a good copy, or None; a bad one is dropped. It stays valid for ``GRACE_SECONDS`` at least."""
-        path = self.path(sha256, suffix)
+        return self.find_at(self.path(sha256, suffix), sha256)
+
+    def find_at(self, path: Path, sha256: str) -> Path | None:
+        """As `find`, where it is known already at which path."""
         try:
             status = self._good(path, sha256)
         except FileNotFoundError:
             return None
         except IntegrityError as error:
             logger.warning("dropped a cached copy: %s", error)
-            self.drop(sha256, suffix)
+            path.unlink(missing_ok=True)
             return None
         return path if self.room.promise(path, status) else None
 
@@ -87,23 +90,30 @@ class BlobCache:
             with open(found[0], "rb", closefd=False) as stream:  # a descriptor
                 return stream.read()
 
-    def read_into(self, place: str, target: memoryview) -> bool:
-        """Whether a sealed copy of just this size was read, without waiting for the disk: if it was in memory.
+    def read_all(self, places: Sequence[str], targets: Sequence[memoryview]) -> bool:
+        """Whether sealed copies of just these sizes were all read without waiting for the disk: if they were in memory.
 
-        ``place`` is of `place`: a string, since to make a path costs as much as to read a small file.
+        ``places`` are of `place`: text, since to make a path costs as much as to read a small file. For the same reason
+        this is one loop.
         """
-        try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            status, size = os.fstat(descriptor), len(target)
-            if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
+        untouched = time_ns() - GRACE_SECONDS * 10**9 - READ_TOUCH_NS
+        opened, looked, closed, how = os.open, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
+        for place, target in zip(places, targets, strict=True):
+            try:
+                descriptor = opened(place, how)
+            except FileNotFoundError:
                 return False
-            self.room.used(descriptor, status)
-            return not size or _read_at_once(descriptor, target) == size
-        finally:
-            os.close(descriptor)
+            try:
+                status, size = looked(descriptor), len(target)
+                if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
+                    return False
+                if status.st_atime_ns < untouched:
+                    self.room.used(descriptor, status)
+                if size and _read_at_once(descriptor, target) != size:
+                    return False
+            finally:
+                closed(descriptor)
+        return True
 
     def fill(self, sha256: str, suffix: str, source: BinaryIO, origin: str) -> Path:
         """The path of a new copy of ``source``, which came from ``origin``.
@@ -129,9 +139,9 @@ class BlobCache:
         digest = sha256 or sha256_bytes(data)
 
         def copied() -> None:
-            with self.new() as copy:
-                copy.write(data)
-                copy.publish(digest, suffix, promised=False)
+            times = time_ns() - GRACE_SECONDS * 10**9, SEAL_EPOCH_NS + len(data)
+            write_whole(self.place(digest, suffix), data, self._aside, times)
+            self.room.added(len(data))
 
         try:
             self._making_room(copied, again=True, size=len(data))
@@ -173,12 +183,21 @@ class BlobCache:
             return copied()
 
     def place(self, sha256: str, suffix: str = "") -> str:
-        """As `path`, as text."""
+        """As `path`, as text.
+
+        Raises:
+            InvalidArgumentError: it is no digest; a table may hold anything, such as ``../..``.
+        """
+        checked(sha256)
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}{suffix}"
 
     @cached_property
     def _root(self) -> str:
         return str(self.directory / "sha256")
+
+    @cached_property
+    def _aside(self) -> str:
+        return str(self.directory / "tmp")
 
 
 @dataclass(frozen=True)

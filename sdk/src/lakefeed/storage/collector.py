@@ -18,15 +18,17 @@ Digests = NDArray[np.bytes_]
 Places = NDArray[np.int64]
 
 LOOK_SECONDS = 0.5
+SPARSE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Held:
-    """An object that holds contents: which of the live ones (places in the array of them), and their bytes."""
+    """An object that holds contents: which of the live ones (places in their array), the bytes of these, and of all."""
 
     info: ObjectInfo
     live: Places
     live_bytes: int
+    all_bytes: int
 
 
 @dataclass
@@ -60,18 +62,25 @@ class Inventory:
                 found.append(held)
         return found
 
+    def sparse(self, young: Callable[[ObjectInfo], bool]) -> list[Held]:
+        """Packs that cannot go for the sake of less than half of what they hold."""
+        unneeded = {held.info.key for held in self.unneeded(young)}
+        stay = [held for held in self.held if held.info.key not in unneeded and not young(held.info)]
+        return [held for held in stay if is_pack(held.info.key) and held.live_bytes < SPARSE_SHARE * held.all_bytes]
+
     def _add_pack(self, store: PackedBlobs, info: ObjectInfo) -> None:
         index = read_index(store.objects, info)
-        places, found = _places(self.live, index["sha256"])
-        self.held.append(Held(info, places, int(index["length"][found].sum())))
+        live, found = places(self.live, index["sha256"])
+        sizes = index["length"]
+        self.held.append(Held(info, live, int(sizes[found].sum()), int(sizes.sum())))
 
     def _add_alone(self, info: ObjectInfo) -> None:
         try:
             digest = bytes.fromhex(digest_of(info.key))
         except ValueError:
             return  # no blob of ours
-        places, _ = _places(self.live, np.array([digest], "S32"))
-        self.held.append(Held(info, places, info.size if len(places) else 0))
+        live, _ = places(self.live, np.array([digest], "S32"))
+        self.held.append(Held(info, live, info.size if len(live) else 0, info.size))
 
 
 def spared(store: PackedBlobs, doomed: Collection[Held], before: Digests, now: Digests) -> list[Held]:
@@ -119,14 +128,14 @@ def sweep(store: PackedBlobs, own: Sign, doomed: Collection[Held], deleting: Cal
     return gone
 
 
-def _places(live: Digests, digests: Digests) -> tuple[Places, NDArray[np.bool_]]:
+def places(live: Digests, digests: Digests) -> tuple[Places, NDArray[np.bool_]]:
     """Where in ``live`` the digests are that are there, and which these are."""
     if not len(live):
         return np.empty(0, np.int64), np.zeros(len(digests), bool)
-    places = np.searchsorted(live, digests)
-    places[places == len(live)] = 0
-    found = live[places] == digests
-    return places[found], found
+    where = np.searchsorted(live, digests)
+    where[where == len(live)] = 0
+    found = live[where] == digests
+    return where[found], found
 
 
 def _holds_any(store: PackedBlobs, info: ObjectInfo, digests: Digests) -> bool:

@@ -1,55 +1,56 @@
 """Local copies of what lies at URLs, by URL and validator: fetched once, asked for again only when they may be old.
 
-``<cache>/urls/ab/cdef…`` tells which bytes a URL gave and what its server calls them; its time of modification is when
-that was last known to be so. The bytes are a file of `lakefeed.storage.cache`. The name is a hash: a URL may hold
-credentials, so it is written nowhere. An entry that is pinned (see `lakefeed.storage.pins`) is never asked about.
+What a URL gave, and what its server calls that, is written down in `lakefeed.storage.url_notes`; the bytes are a file
+of `lakefeed.storage.cache`. What is pinned (see `lakefeed.storage.pins`) has a file ``<cache>/urls/ab/cdef…`` as well,
+with a second hard link; it is looked at first, and its server is not asked any more.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import time
 
 from lakefeed.storage.atomic import with_directory
 from lakefeed.storage.cache import BlobCache
-from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.turns import turn
+from lakefeed.storage.url_notes import UrlNotes, notes_of, url_key
+from lakefeed.storage.urls import file_suffix
 
 KNOWN_AT_MOST = 100_000
-PATIENCE_SECONDS = 600.0
-"""Another process that fetches the same file is waited for; after this it is taken for stuck."""
-LONGEST_NAP_SECONDS = 0.1
 OF_A_PATH = {"path": ""}
 """In place of validators: the copy is of a file of this machine, which goes before it while it is there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a URL. ``checked``: seconds since the epoch; ``validators``: what to ask with again."""
+    """What is known of a URL. ``checked``: seconds since the epoch; ``validators``: what to ask with again.
+
+    ``place``: where the copy is, if its extension is that of the URL. ``good_from``: the copy stands for the URL where
+    that was asked for since then. Both are for who looks at thousands.
+    """
 
     sha256: str
     size: int
     validators: Mapping[str, str]
     checked: float
     pinned: bool = False
-
-    @property
-    def of_a_path(self) -> bool:
-        return "path" in self.validators
+    place: str = ""
+    good_from: float = -inf
 
     def is_fresh(self, seconds: float) -> bool:
         """Whether the server need not be asked."""
         return self.pinned or 0 <= time() - self.checked < seconds
 
 
-_known: dict[tuple[str, str], Known] = {}
-"""What this process has read: a file of a few bytes costs as much as one of thousands."""
+_known: dict[str, dict[str, Known]] = {}
+"""By cache and URL: what this process has read."""
 
 
 @dataclass(frozen=True)
@@ -60,111 +61,100 @@ class Copies:
 
     def remembered(self, url: str) -> Known | None:
         """What this process knows of a URL."""
-        return _known.get((self._directory, url))
+        return self._memory.get(url)
 
     def remembered_all(self, urls: Sequence[str | None]) -> list[Known | None]:
         """As `remembered`, for many: what is done for every cell costs about as much as reading a small file."""
-        directory, get = self._directory, _known.get
-        return [None if url is None else get((directory, url)) for url in urls]
+        get = self._memory.get
+        return [None if url is None else get(url) for url in urls]
 
     def known(self, url: str) -> Known | None:
         """What was last known of a URL."""
-        found = self.remembered(url)
-        return found if found is not None else self._read(url)
+        return self.remembered(url) or self.reread([url]).get(url)
 
-    def reread(self, url: str) -> Known | None:
-        """As `known`, with what other processes wrote."""
-        _known.pop((self._directory, url), None)
-        return self._read(url)
+    def reread(self, urls: Sequence[str]) -> dict[str, Known]:
+        """As `known`, for many, with what other processes wrote."""
+        found = {}
+        # Mostly nothing is pinned, and then there is no such folder.
+        if os.path.isdir(f"{self._directory}/urls"):  # noqa: PTH112
+            for url in urls:
+                pinned = self._pinned(url)
+                if pinned is not None:
+                    found[url] = pinned
+        left = [url for url in urls if url not in found]
+        for url, note in self._notes.find(left).items():
+            found[url] = Known(*note)
+        return {url: self._remember(url, known) for url, known in found.items()}
 
     def learn(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
         """Writes down what a URL gave just now."""
-        text = json.dumps({"sha256": sha256, "size": size, "validators": dict(validators)}).encode()
-        place = self._place(url)
-        # Not written aside: what is read while it is written, or after a crash, is no JSON and so not known.
         with suppress(OSError):
-            how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            descriptor = with_directory(Path(place).parent, lambda: os.open(place, how, 0o666))
-            try:
-                os.write(descriptor, text)
-            finally:
-                os.close(descriptor)
+            self._notes.add(url, sha256, size, validators)
         self._remember(url, Known(sha256, size, validators, time()))
 
     def confirm(self, url: str, known: Known) -> None:
         """The server said that nothing has changed."""
         with suppress(OSError):
-            os.utime(self._place(url))
+            self._notes.confirm(url)
         self._remember(url, Known(known.sha256, known.size, known.validators, time(), known.pinned))
 
-    def place(self, url: str) -> Path:
-        return Path(self._place(url))
+    def write_pin(self, url: str, known: Known) -> Path:
+        """The file to be linked to that keeps what is known of a URL; written if it is not there yet."""
+        place = self._place(url)
+        text = json.dumps({"sha256": known.sha256, "size": known.size, "validators": dict(known.validators)}).encode()
+        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        if self._pinned(url) is None:
+            # Not written aside: what is read while it is written, or after a crash, is no JSON and so not known.
+            descriptor = with_directory(place.parent, lambda: os.open(place, how, 0o666))
+            try:
+                os.write(descriptor, text)
+            finally:
+                os.close(descriptor)
+        return place
 
-    def _place(self, url: str) -> str:
-        # Text: to make a path costs as much as to open it.
-        return f"{self._directory}/urls/{_key(url)}"
-
-    @contextmanager
-    def alone(self, url: str) -> Iterator[None]:
-        """One thread of one process at a time. Different URLs share a lock now and then, which only costs time."""
-        path = self._locks / _key(url)[:2]
-        try:
-            descriptor = with_directory(self._locks, lambda: os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
-        except OSError:  # a disk that is full or read-only: several may fetch the same file
-            yield
-            return
-        try:
-            _lock(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-    @cached_property
-    def _directory(self) -> str:
-        return str(self.cache.directory)
-
-    @cached_property
-    def _locks(self) -> Path:
-        return self.cache.directory / "locks"
-
-    def _read(self, url: str) -> Known | None:
+    def _pinned(self, url: str) -> Known | None:
         try:
             descriptor = os.open(self._place(url), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
             status = os.fstat(descriptor)
+            if status.st_nlink < 2:  # its mirror is gone
+                return None
             written = json.loads(os.read(descriptor, status.st_size + 1))
-            found = Known(
-                written["sha256"], written["size"], written["validators"], status.st_mtime, status.st_nlink > 1
-            )
-            self.cache.room.used(descriptor, status)
+            return Known(written["sha256"], written["size"], written["validators"], status.st_mtime, True)
         except (ValueError, KeyError):  # cut short by a power cut
             return None
         finally:
             os.close(descriptor)
-        self._remember(url, found)
-        return found
 
-    def _remember(self, url: str, known: Known) -> None:
-        if len(_known) >= KNOWN_AT_MOST:
-            _known.clear()
-        _known[self._directory, url] = known
+    def _place(self, url: str) -> Path:
+        name = url_key(url).hex()
+        return self.cache.directory / "urls" / name[:2] / name[2:]
 
+    @contextmanager
+    def alone(self, url: str) -> Iterator[None]:
+        """One thread of one process at a time."""
+        with turn(self.cache.directory, url_key(url)):
+            yield
 
-def _key(url: str) -> str:
-    digest = sha256_bytes(url.encode("utf-8", "surrogatepass"))
-    return f"{digest[:2]}/{digest[2:]}"
+    def _remember(self, url: str, known: Known) -> Known:
+        memory = self._memory
+        if len(memory) >= KNOWN_AT_MOST:
+            memory.clear()
+        good_from = -inf if known.validators == OF_A_PATH else inf if known.pinned else known.checked
+        place = self.cache.place(known.sha256, file_suffix(url))
+        memory[url] = known = replace(known, place=place, good_from=good_from)
+        return known
 
+    @cached_property
+    def _directory(self) -> str:
+        return str(self.cache.directory)
 
-def _lock(descriptor: int) -> None:
-    """Waits by asking: a thread that blocks for ever could not be told from one whose server hangs."""
-    begun, nap = monotonic(), 0.001
-    while monotonic() - begun < PATIENCE_SECONDS:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sleep(nap)
-            nap = min(nap * 2, LONGEST_NAP_SECONDS)
-        else:
-            return
+    @cached_property
+    def _memory(self) -> dict[str, Known]:
+        return _known.setdefault(self._directory, {})
+
+    @cached_property
+    def _notes(self) -> UrlNotes:
+        return notes_of(self.cache.directory)

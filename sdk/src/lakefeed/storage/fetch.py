@@ -7,7 +7,7 @@ import io
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from mmap import mmap
@@ -23,7 +23,7 @@ from lakefeed.storage.copies import Copies, Known
 from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.room import FULL
 from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
-from lakefeed.storage.urls import local_path, scheme, shown
+from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
 
 __all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "shown"]
 
@@ -48,6 +48,9 @@ class Progress:
 
     def alive(self, seconds: float) -> None:
         """It is under way, and will be heard of again within so many seconds."""
+
+    def rest(self) -> None:
+        """It has all that it asked other machines for."""
 
 
 NOBODY = Progress()
@@ -84,10 +87,11 @@ class Fetch:
 
     def read_once(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> bytes | mmap:
         """As `read`; a large file comes as memory of its own, which is in memory once and given back at once."""
-        if local_path(text) is not None or scheme(text) == "memory":
-            return self._near(text, _Bytes(self.cache, suffix, progress), _content)
+        taker = _Bytes(self.cache, suffix, progress)
+        if not _is_far(text):
+            return self._near(text, taker, _content)
         _require_fetched(text)
-        return self._through_copies(text, _Bytes(self.cache, suffix, progress))
+        return self._through_copies(text, taker)
 
     def path(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> Path:
         """A local file with those bytes: the very file of a path, a read-only copy of a URL.
@@ -112,9 +116,9 @@ class Fetch:
         def ask() -> BinaryIO:
             with ExitStack() as stack:
                 whole = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lakefeed-"))
-                with self._answer(url, None, NOBODY) as answer:
+                with self._answer(url)(url, None) as answer:
                     assert answer is not None, "nothing was known"
-                    for piece in answer.pieces:
+                    for piece in answer.watched(NOBODY, self.settings.timeout).pieces:
                         whole.write(piece)
                 whole.seek(0)
                 stack.pop_all()
@@ -123,21 +127,15 @@ class Fetch:
         return self._tried(url, ask, NOBODY)
 
     def known_all(self, texts: Sequence[str | None]) -> list[Known | None]:
-        """As `known`, for many; None for None."""
+        """What is known of URLs, none of which need be so any more; None for None."""
         if self._copies is None:
             return [None] * len(texts)
         found = self._copies.remembered_all(texts)
-        for place, text in enumerate(texts):
-            if text is not None and found[place] is None:
-                found[place] = self.known(text)
-        return found
-
-    def known(self, text: str) -> Known | None:
-        """What is known of a URL, none of which need be so any more."""
-        if self._copies is None:
-            return None
-        found = self._copies.remembered(text)
-        return found if found is not None or local_path(text) is not None else self._copies.known(text)
+        unread = [text for text, known in zip(texts, found, strict=True) if known is None and text and _is_far(text)]
+        if not unread:
+            return found
+        read = self._copies.reread(unread)
+        return [known or read.get(text or "") for text, known in zip(texts, found, strict=True)]
 
     @cached_property
     def _copies(self) -> Copies | None:
@@ -164,7 +162,7 @@ class Fetch:
         if found is not None:
             return found
         with copies.alone(url):
-            known = copies.reread(url)
+            known = copies.reread([url]).get(url)
             found = self._fresh(known, taker)  # another process may have been faster
             return found if found is not None else self._asked(url, taker, known)
 
@@ -176,15 +174,18 @@ class Fetch:
 
         def ask() -> T:
             held = None if known is None or not known.validators else taker.copied(known)
-            with self._answer(url, None if held is None else known, taker.progress) as answer:
+            with self._answer(url)(url, None if held is None else known) as answer:
                 if answer is None:
                     assert known is not None, "only what is known can be unchanged"
                     self._confirm(url, known)
                     return cast(T, held)
-                result, sha256, size = taker.taken(answer)
-                if self._copies is not None:
-                    self._copies.learn(url, sha256, size, answer.validators)
-                return result
+                taken = taker.taken(answer.watched(taker.progress, self.settings.timeout))
+            # The server is done with: what is left to do need not keep others from asking it.
+            taker.progress.rest()
+            result, sha256, size = taker.kept(taken)
+            if self._copies is not None:
+                self._copies.learn(url, sha256, size, answer.validators)
+            return result
 
         return self._tried(url, ask, taker.progress)
 
@@ -197,14 +198,9 @@ class Fetch:
         progress.alive(settings.timeout)
         return tried(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
 
-    @contextmanager
-    def _answer(self, url: str, known: Known | None, progress: Progress) -> Iterator[_Answer | None]:
-        """The file as it is now; None if it is still what is ``known``."""
-        answers = self._answer_of_web if scheme(url) in WEB else self._answer_of_objects
-        with answers(url, known) as answer:
-            if answer is not None:
-                answer = answer.watched(progress, self.settings.timeout)
-            yield answer
+    def _answer(self, url: str) -> Callable[[str, Known | None], AbstractContextManager[_Answer | None]]:
+        """What gives a URL as it is now, or None if it is still what is known."""
+        return self._answer_of_web if scheme(url) in WEB else self._answer_of_objects
 
     @contextmanager
     def _answer_of_web(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
@@ -266,7 +262,10 @@ class _Taker(Protocol[Got]):
     def copied(self, known: Known) -> Got | None:
         """What it is made of the copy that there is; None if that is gone, or damaged."""
 
-    def taken(self, answer: _Answer) -> tuple[Got, str, int]:
+    def taken(self, answer: _Answer) -> Any:
+        """What it is made of an answer, to be given to ``kept``."""
+
+    def kept(self, taken: Any) -> tuple[Got, str, int]:
         """What it is made of an answer, with the digest and the size of the bytes, which are kept."""
 
 
@@ -284,14 +283,16 @@ class _Bytes:
         self.progress.claim(known.size)
         return self.cache.read(known.sha256, self.suffix)
 
-    def taken(self, answer: _Answer) -> tuple[bytes | mmap, str, int]:
+    def taken(self, answer: _Answer) -> bytes | mmap:
         if answer.size is not None:
             self.progress.claim(answer.size)
-        data = self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _placed(answer, answer.size or 0)
-        sha256 = sha256_bytes(data)
+        return self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _placed(answer, answer.size or 0)
+
+    def kept(self, taken: bytes | mmap) -> tuple[bytes | mmap, str, int]:
+        sha256 = sha256_bytes(taken)
         if self.cache is not None:
-            self.cache.keep(data, self.suffix, sha256)
-        return data, sha256, len(data)
+            self.cache.keep(taken, self.suffix, sha256)
+        return taken, sha256, len(taken)
 
     def _collected(self, answer: _Answer) -> bytes:
         pieces, held = [], 0
@@ -322,6 +323,9 @@ class _File:
                 copy.write(piece)
                 size += len(piece)
             return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
+
+    def kept(self, taken: tuple[Path, str, int]) -> tuple[Path, str, int]:
+        return taken
 
 
 def _placed(answer: _Answer, size: int) -> mmap:
@@ -375,6 +379,12 @@ def _open_local(path: Path) -> BinaryIO:
     if not stat.S_ISREG(path.stat().st_mode):
         raise FileError(f"{shown(str(path))} is no regular file")
     return path.open("rb")
+
+
+def _is_far(text: str) -> bool:
+    """Whether it is a URL of another machine."""
+    found = scheme(text)
+    return found not in LOCAL_SCHEMES and found != "memory"
 
 
 def _require_fetched(text: str) -> None:

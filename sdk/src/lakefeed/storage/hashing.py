@@ -64,6 +64,11 @@ def sha256_stream(stream: BinaryIO, into: Callable[[bytes], object] | None = Non
     return digest.hexdigest(), size
 
 
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is a SHA-256 as it is written here."""
+    return _HEX.fullmatch(text) is not None
+
+
 def checked(sha256: str) -> str:
     """``sha256`` itself, once it is known to be 64 lower-case hex digits: it becomes part of paths.
 
@@ -75,6 +80,6 @@ def checked(sha256: str) -> str:
         Traceback (most recent call last):
         lakefeed.errors.InvalidArgumentError: '../../etc/passwd' is no sha256: give 64 lower-case hex digits
     """
-    if not _HEX.fullmatch(sha256):
+    if not is_digest(sha256):
         raise InvalidArgumentError(f"{sha256!r} is no sha256: give 64 lower-case hex digits")
     return sha256

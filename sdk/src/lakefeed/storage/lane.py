@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from threading import Condition
+from threading import Condition, RLock
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -37,12 +37,14 @@ class Job(Generic[Item]):
         self.sizes = sizes
         self.cost = sum(sizes)
         self.outcomes: list[Any] = []
-        self.begun = self.done = self.given_up = False
+        self.begun = self.done = self.given_up = self.resting = False
         self.due = inf
 
 
 class Lane(Generic[Item, Result]):
     """Jobs of one reader: at most ``workers`` run at a time; the begun take at most ``budget`` bytes until released.
+
+    A job that rests does not count as running: it does what is left to do with what it has fetched.
 
     What is held counts from the beginning of a job to its release, by its expected size until the real one is known.
     A job that is waited for is let through in any case, and so is one that is larger than the budget when nothing else
@@ -54,7 +56,11 @@ class Lane(Generic[Item, Result]):
         self._workers = workers
         self._budget = budget
         self._timeout = timeout
-        self._changed = Condition()
+        lock = RLock()
+        self._changed = Condition(lock)
+        self._freed = Condition(lock)
+        self._resuming = 0
+        self._stuck = 0
         self._waiting: deque[Job[Item]] = deque()
         self._wanted: Job[Item] | None = None
         self._running = 0
@@ -89,6 +95,7 @@ class Lane(Generic[Item, Result]):
                 if not job.done:
                     self._wanted = job
                     self._changed.notify_all()  # it may have waited for room
+                    self._freed.notify_all()
                 while not job.done and (left := job.due + SLACK_SECONDS - monotonic()) > 0:
                     self._changed.wait(min(left, LOOK_SECONDS))  # its time may have begun meanwhile
                 self._wanted = None
@@ -130,6 +137,7 @@ class Lane(Generic[Item, Result]):
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
+            self._freed.notify_all()
 
     @property
     def is_closed(self) -> bool:
@@ -140,7 +148,10 @@ class Lane(Generic[Item, Result]):
         with self._changed:
             while more > 0 and self._is_full(job, more):
                 job.due = inf
+                self._stuck += 1
+                self._freed.notify_all()
                 self._changed.wait()
+                self._stuck -= 1
             if not job.given_up:
                 job.cost += more
                 self._held += more
@@ -168,6 +179,8 @@ class Lane(Generic[Item, Result]):
 
     def _run(self, job: Job[Item]) -> None:
         for item, size in zip(job.items, job.sizes, strict=True):
+            if job.resting:
+                self._resume(job)
             if self._closed or job.given_up:
                 break
             job.due = monotonic() + self._timeout
@@ -187,14 +200,45 @@ class Lane(Generic[Item, Result]):
             job.done = True
             self._finished(job)
 
+    def rest(self, job: Job[Item]) -> None:
+        """A running job needs nothing of other machines until its next item."""
+        with self._changed:
+            if not (job.resting or job.given_up):
+                job.resting = True
+                self._running -= 1
+                self._give_way()
+
+    def _resume(self, job: Job[Item]) -> None:
+        with self._changed:
+            job.due = inf
+            self._resuming += 1
+            while not (self._has_room(job) or job.given_up or self._closed):
+                self._freed.wait()
+            self._resuming -= 1
+            if not job.given_up:
+                job.resting = False
+                self._running += 1
+
+    def _has_room(self, job: Job[Item]) -> bool:
+        """Whether a job may run again; what waits for room is in nobody's way if that is where the room comes from."""
+        return self._running - (self._stuck if self._wanted is job else 0) < self._workers
+
+    def _give_way(self) -> None:
+        """Somebody else may run: who has begun before who has not."""
+        if self._resuming:
+            self._freed.notify()
+        else:
+            self._begin()
+
     def _give_up(self, job: Job[Item]) -> None:
         job.given_up = True
         shared().lost()
         self._finished(job)
 
     def _finished(self, job: Job[Item]) -> None:
-        self._running -= 1
-        self._begin()
+        if not job.resting:
+            self._running -= 1
+            self._give_way()
         self._changed.notify_all()
 
 
@@ -215,3 +259,6 @@ class _Watched(Progress, Generic[Item]):
         if self.lane.is_closed:
             raise FileError("nobody waits for it any more")
         self.job.due = monotonic() + seconds
+
+    def rest(self) -> None:
+        self.lane.rest(self.job)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lakefeed.errors import IntegrityError, UnsupportedError
+from lakefeed.storage.atomic import write_all
 from lakefeed.storage.objects import ObjectInfo, Objects
 
 FOLDER: Final = "packs"
@@ -65,7 +66,8 @@ class PackWriter:
         for digest, data in contents.items():
             self._entries[digest] = (place, len(data))
             place += len(data)
-        self._write(b"".join(contents.values()))
+        write_all(self.stream, list(contents.values()))
+        self.size = place
 
     def add_pieces(self, pieces: Iterator[bytes]) -> tuple[bytes, int]:
         """Adds one content in pieces; its raw SHA-256 and size."""

@@ -42,10 +42,9 @@ class Pins:
         if known is None:
             raise FileNotFoundError(f"no copy of it in {self.cache.directory}")
         self.pin(known.sha256, suffix)
-        if not known.pinned:
-            place = copies.place(url)
-            self._link(place, Path("urls", place.parent.name, place.name))
-            copies.reread(url)
+        place = copies.write_pin(url, known)
+        self._link(place, Path("urls", place.parent.name, place.name))
+        copies.reread([url])
 
     def _copied(self, copies: Copies, url: str, path: Path, suffix: str) -> Known:
         """What a path refers to, of which a copy is made: it may be gone one day as well."""

@@ -13,14 +13,16 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from time import monotonic, time, time_ns
 from typing import NamedTuple
 
 from lakefeed.storage.atomic import with_directory
+from lakefeed.storage.url_notes import notes_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,17 @@ IN_VAIN_SECONDS = 10.0
 """Where nothing may be evicted yet, it is not looked for again at once."""
 TEMPORARY_SECONDS = 3_600.0
 """What lies written aside for so long was left by a process that was killed."""
-HELD = ("sha256", "urls")
+CONTENTS = "sha256"
+HELD = (CONTENTS, "urls")
+DIGEST = 64
+NOTES_UNCOUNTED_BYTES = 1 << 20
+COUNTED_SHARE = 1_000
+"""Counting with other processes costs a fifth of keeping a small file, so it is done for this part of the limit."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _in_vain: dict[Path, float] = {}
+_uncounted: dict[Path, int] = {}
+_uncounted_lock = Lock()
 _swept: set[tuple[int, Path]] = set()
 
 
@@ -75,7 +84,18 @@ class Room:
         return True
 
     def added(self, size: int) -> None:
-        """So many bytes are new."""
+        """So many bytes are new. They are counted at once, or, where they are few, with others: see `settle`."""
+        with _uncounted_lock:
+            _uncounted[self.directory] = size = _uncounted.get(self.directory, 0) + size
+        if size * COUNTED_SHARE >= self.limit:
+            self.settle()
+
+    def settle(self) -> None:
+        """Counts what is new; to be called at the end of some work."""
+        with _uncounted_lock:
+            size = _uncounted.pop(self.directory, 0)
+        if not size:
+            return
         self._sweep_once()
         total = self._counted(size)
         if total is None or total > self.limit:
@@ -93,13 +113,18 @@ class Room:
 
     def _trimmed(self, free: int) -> int:
         entries = sorted(self._entries())
-        before = total = sum(entry.size for entry in entries)
+        notes = max(notes_of(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
+        before = total = sum(entry.size for entry in entries) + notes
+        gone = []
         least = min(self.limit * KEPT_SHARE if total > self.limit else total, total - free)
         young = time() - GRACE_SECONDS
         for entry in entries:
             if total <= least or entry.used > young:
                 break
-            total -= self._evicted(entry)
+            if self._evicted(entry):
+                total -= entry.size
+                gone.append(entry)
+        self._forget(gone)
         if total > self.limit:
             _in_vain[self.directory] = monotonic() + IN_VAIN_SECONDS
             logger.warning(
@@ -109,17 +134,25 @@ class Room:
         self._counted(total, afresh=True)
         return before - total
 
-    def _evicted(self, entry: _Entry) -> int:
-        """Bytes that went: none if somebody has begun to use the file."""
+    def _evicted(self, entry: _Entry) -> bool:
+        """Whether it went: not if somebody has begun to use the file."""
         with self._locked("evict.lock", fcntl.LOCK_EX):
             try:
                 status = os.stat(entry.path)  # noqa: PTH116  # a path object for each of a million files is dear
                 if status.st_nlink > 1 or _used(status) > entry.used:
-                    return 0
+                    return False
                 os.unlink(entry.path)  # noqa: PTH108
             except FileNotFoundError:
                 pass
-        return entry.size
+        return True
+
+    def _forget(self, gone: Sequence[_Entry]) -> None:
+        """What URLs gave is of no use without the bytes."""
+        digests = {"".join(Path(entry.path).parts[-2:])[:DIGEST] for entry in gone if f"/{CONTENTS}/" in entry.path}
+        notes = notes_of(self.directory)
+        with suppress(OSError):
+            if notes.size:
+                notes.forget(digests)
 
     def _entries(self) -> Iterator[_Entry]:
         for name in HELD:
@@ -181,3 +214,13 @@ def _scan(directory: Path | str) -> list[os.DirEntry[str]]:
             return list(found)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _after_fork() -> None:
+    """What a parent has not counted yet it will count itself."""
+    global _uncounted_lock
+    _uncounted_lock = Lock()
+    _uncounted.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -145,6 +145,14 @@ class Saving:
                 with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
                     self._put_beside(stream)
 
+    def missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of the raw SHA-256 that the store does not hold."""
+        wanted = list(digests)
+        left = set(wanted) - set(self._store.index.find_all(wanted))
+        left = {digest for digest in left if not self._stood_alone(digest.hex())}
+        # Another process may have stored it since the looks were taken.
+        return {digest for digest in left if self._store.size(digest.hex()) is None}
+
     def add(self, contents: Mapping[bytes, bytes]) -> None:
         """Adds some small contents that are not known, by raw SHA-256."""
         if contents:

@@ -273,7 +273,25 @@ def tried(
         MissingFileError: there is no such file.
         FileError: anything else that the file system raises; for what passes, after the last try.
     """
-    chosen = settings or Settings.load().files
+    try:
+        return work()
+    except LakefeedError:
+        raise
+    except Exception as error:  # noqa: BLE001  # looked at below
+        failed = [error]
+    # Not above: this error would be the context of those to come.
+    return _tried_again(url, work, between, settings or Settings.load().files, failed)
+
+
+def _tried_again(
+    url: str, work: Callable[[], T], between: Callable[[], None] | None, chosen: FileSettings, failed: list[Exception]
+) -> T:
+    """As `tried`, after the first try, which failed. Apart, since most do not, and to prepare this takes its time."""
+
+    def next_try() -> T:
+        if failed:
+            raise failed.pop()
+        return work()
 
     def again(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -289,7 +307,7 @@ def tried(
         reraise=True,
     )
     try:
-        return attempts(work)
+        return attempts(next_try)
     except LakefeedError:
         raise
     except Exception as error:  # noqa: BLE001  # raised as ours

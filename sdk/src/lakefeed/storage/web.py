@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from math import inf
 from threading import Event, Lock, Thread, get_ident
 from time import monotonic, sleep
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     HTTPError,
@@ -44,6 +45,12 @@ DRAINED_BYTES = 64 << 10
 """A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
 CONNECTIONS = 64
 TICK_SECONDS = 0.1
+NO_RETRIES = Retry.from_int(False, redirect=False)
+HOSTS_REMEMBERED = 1_000
+PLAIN_URL = re.compile(
+    r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
+)
+"""A URL that means what it says: nothing in it has another spelling."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # what is hashed are the bytes of the file
 
@@ -105,16 +112,16 @@ def get(
 
 def _followed(url: str, guard: _Guard, headers: Mapping[str, str]) -> BaseHTTPResponse:
     """The answer at the end of the redirects."""
-    first = parse_url(url)
+    here = first = _parsed(url)
     for _ in range(MAX_REDIRECTS + 1):
-        here = parse_url(url)
         response = _asked(here, guard, headers if here.netloc == first.netloc else _public(headers), first)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return response
         _finish(response)
         url = urljoin(url, target)
-        if parse_url(url).scheme != first.scheme:
+        here = _parsed(url)
+        if here.scheme != first.scheme:
             raise RefusedTargetError(
                 f"{shown(first.url)} redirects to {shown(url)}, which has another scheme; save that URL instead"
             )
@@ -124,15 +131,15 @@ def _followed(url: str, guard: _Guard, headers: Mapping[str, str]) -> BaseHTTPRe
 def _asked(url: Url, guard: _Guard, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
     if url.host is None:
         raise LocationValueError("no host")
-    check_host(url.host, guard.denied)
+    _check_host(url.host, guard.denied)
     auth = url.auth or (first.auth if url.netloc == first.netloc else None)
     signed = {} if auth is None else make_headers(basic_auth=unquote(auth))
     guard.more()
-    response = _pool(url).urlopen(
+    response = _pool(url.scheme, url.host, url.port).urlopen(
         "GET",
         url.request_uri,
         headers={**HEADERS, **headers, **signed},
-        retries=False,
+        retries=NO_RETRIES,
         redirect=False,
         timeout=Timeout(connect=guard.seconds, read=guard.seconds),
         preload_content=False,
@@ -142,20 +149,38 @@ def _asked(url: Url, guard: _Guard, headers: Mapping[str, str], first: Url) -> B
     return response
 
 
+def _parsed(url: str) -> Url:
+    """The parts of a URL. Most are plain: urllib3 would look at each part of them, which takes a tenth of a request."""
+    plain = PLAIN_URL.fullmatch(url)
+    if plain is None:
+        return parse_url(url)
+    scheme, host, port, path, query = plain.groups()
+    return Url(scheme, None, host, int(port) if port else None, path, query)
+
+
+@lru_cache(HOSTS_REMEMBERED)
+def _check_host(host: str, denied: tuple[str, ...]) -> None:
+    check_host(host, denied)
+
+
 def _public(headers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers that another host may see."""
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
 
 
 def _pieces(response: BaseHTTPResponse, guard: _Guard) -> Iterator[bytes]:
-    with _explained(None, guard):
-        while True:
+    left: int | None = None
+    while left != 0:
+        try:
             guard.more()
             piece = response.read(PIECE_BYTES)
             guard.rest()
-            if not piece:
-                return
-            yield piece
+        except (HTTPError, OSError) as error:
+            raise _explanation(None, guard, error) from None
+        if not piece:
+            return
+        left = getattr(response, "length_remaining", None)
+        yield piece
 
 
 def _size(response: BaseHTTPResponse) -> int | None:
@@ -166,6 +191,8 @@ def _size(response: BaseHTTPResponse) -> int | None:
 def _finish(response: BaseHTTPResponse) -> None:
     """Gives the connection back, or closes it where that is cheaper than reading to the end."""
     left = getattr(response, "length_remaining", None)
+    if left == 0 and response.connection is None:
+        return  # read to its end, which gave the connection back
     if left is not None and left <= DRAINED_BYTES:
         with suppress(HTTPError, OSError):
             response.drain_conn()
@@ -185,18 +212,22 @@ def _explained(url: str | None, guard: _Guard) -> Iterator[None]:
     except (LakefeedError, StatusError):
         raise
     except (HTTPError, OSError) as error:
-        if guard.refusal is not None:
-            raise guard.refusal from None
-        if guard.expired or _is_late(error):
-            raise TimeoutError(f"the server does not go on for {guard.seconds:g} seconds") from None
-        if isinstance(error, SSLError):
-            raise FileError(f"no safe connection: {redacted(str(error))}") from None
-        if isinstance(error, NameResolutionError) and _is_unknown(error):
-            raise FileError("there is no host of that name") from None
-        if isinstance(error, LocationParseError | LocationValueError):
-            raise FileError(f"{shown(url or '')} is no URL that can be asked for") from None
-        reason = error.args[-1] if isinstance(error, ProtocolError) else error
-        raise ConnectionError(redacted(str(reason))) from None
+        raise _explanation(url, guard, error) from None
+
+
+def _explanation(url: str | None, guard: _Guard, error: Exception) -> Exception:
+    if guard.refusal is not None:
+        return guard.refusal
+    if guard.expired or _is_late(error):
+        return TimeoutError(f"the server does not go on for {guard.seconds:g} seconds")
+    if isinstance(error, SSLError):
+        return FileError(f"no safe connection: {redacted(str(error))}")
+    if isinstance(error, NameResolutionError) and _is_unknown(error):
+        return FileError("there is no host of that name")
+    if isinstance(error, LocationParseError | LocationValueError):
+        return FileError(f"{shown(url or '')} is no URL that can be asked for")
+    reason = error.args[-1] if isinstance(error, ProtocolError) else error
+    return ConnectionError(redacted(str(reason)))
 
 
 def _is_late(error: BaseException) -> bool:
@@ -267,15 +298,14 @@ class _SafePool(HTTPSConnectionPool):
     ConnectionCls = _Safe
 
 
-@cache
-def _manager() -> PoolManager:
-    manager = PoolManager(num_pools=CONNECTIONS, maxsize=CONNECTIONS, retries=False)
-    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SafePool}
-    return manager
-
-
-def _pool(url: Url) -> HTTPConnectionPool:
-    return _manager().connection_from_host(url.host, url.port, url.scheme)
+@lru_cache(CONNECTIONS)
+def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool:
+    """The connections to a host; those of hosts that were not asked for long are closed once nothing uses them."""
+    pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _SafePool}
+    pool = pools.get(scheme)
+    if pool is None:
+        raise LocationValueError("no scheme that can be asked for")
+    return pool(host, port, maxsize=CONNECTIONS, retries=False)
 
 
 # ------------------------------------------------------------------------------------------------------ guards
@@ -286,7 +316,7 @@ class _Guard:
 
     def __init__(self, seconds: float, denied: Sequence[str]) -> None:
         self.seconds = seconds
-        self.denied = denied
+        self.denied = tuple(denied)
         self.expired = False
         self.refusal: RefusedTargetError | None = None
         self.sock: Any = None
@@ -359,7 +389,7 @@ def _after_fork() -> None:
     global _needed, _watchman, _starting
     _needed, _watchman, _starting = Event(), None, Lock()
     _guards.clear()
-    _manager.cache_clear()
+    _pool.cache_clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

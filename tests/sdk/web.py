@@ -1,7 +1,8 @@
-"""A web server on this machine: files with validators, keep-alive, and faults that are used up one a request."""
+"""A web server on this machine: files with validators and ranges, and faults that are used up one a request."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Fault = Callable[["Handler"], None]
+PIECE_BYTES = 1 << 16
 
 
 @dataclass
@@ -24,6 +26,11 @@ class Site:
     always: dict[str, Fault] = field(default_factory=dict)
     """By path: what every request to it meets."""
     validators: bool = True
+    ranges: bool = True
+    sizes: bool = True
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Method, path and range."""
+    sent: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     bodies: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -35,6 +42,10 @@ class Site:
     def put(self, name: str, content: bytes) -> str:
         self.files[f"/{name}"] = content
         return f"{self.url}/{name}"
+
+    @property
+    def gets(self) -> list[str]:
+        return [path for method, path, _ in self.requests if method == "GET"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,47 +59,75 @@ class Handler(BaseHTTPRequestHandler):
         with self.lock:
             self.site.connections += 1
 
+    def do_HEAD(self) -> None:
+        self.noted()
+        self.serve()
+
     def do_GET(self) -> None:
-        path, site = self.path.split("?")[0], self.site
+        site = self.site
+        path = self.noted()
         with self.lock:
             site.asked[path] += 1
             site.headers.append(dict(self.headers))
             site.at_once += 1
             site.most_at_once = max(site.most_at_once, site.at_once)
             fault = site.always.get(path) or (site.faults.pop(0) if site.faults else None)
+        time.sleep(site.latency)
+        with self.lock:
+            site.at_once -= 1  # before the answer, after which the client may ask again at once
         try:
-            time.sleep(site.latency)
             (fault or Handler.serve)(self)
         except OSError:  # the client has gone
             self.close_connection = True
-        finally:
-            with self.lock:
-                site.at_once -= 1
+
+    def noted(self) -> str:
+        path = self.path.split("?")[0]
+        with self.lock:
+            self.site.requests.append((self.command, path, self.headers.get("Range")))
+        return path
 
     @property
     def content(self) -> bytes | None:
         return self.site.files.get(self.path.split("?")[0])
 
     def serve(self) -> None:
-        content = self.content
+        content, site = self.content, self.site
         if content is None:
             self.answer(404)
             return
-        tag = f'"{hash(content)}"' if self.site.validators else None
-        if tag is not None and self.headers.get("If-None-Match") == tag:
+        tag = {"ETag": f'"{hash(content)}"'} if site.validators else {}
+        if tag and self.headers.get("If-None-Match") == tag["ETag"]:
             self.send_response(304)
             self.end_headers()
             return
         with self.lock:
-            self.site.bodies[self.path.split("?")[0]] += 1
-        self.answer(200, content, **({"ETag": tag} if tag else {}))
+            site.bodies[self.path.split("?")[0]] += self.command == "GET"
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "") if site.ranges else None
+        start, stop = (int(wanted[1]), int(wanted[2] or len(content)) + 1) if wanted else (0, len(content))
+        piece = content[start:stop]
+        ranges = {"Accept-Ranges": "bytes"} if site.ranges else {}
+        if wanted:
+            ranges["Content-Range"] = f"bytes {start}-{start + len(piece) - 1}/{len(content)}"
+        self.answer(206 if wanted else 200, piece, **ranges, **tag)
 
     def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        if self.site.sizes:
+            headers = {"Content-Length": str(len(content)), **headers}
+        else:
+            headers["Connection"] = "close"
+            self.close_connection = True
+        for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.send(content)
+
+    def send(self, content: bytes) -> None:
+        for start in range(0, len(content), PIECE_BYTES):
+            piece = content[start : start + PIECE_BYTES]
+            self.wfile.write(piece)
+            self.site.sent += len(piece)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -102,11 +141,35 @@ def redirects(target: str, status: int = 302) -> Fault:
     return answers(status, Location=target)
 
 
+def serves(handler: Handler) -> None:
+    """No fault."""
+    handler.serve()
+
+
+def hangs(seconds: float) -> Fault:
+    def hang(handler: Handler) -> None:
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return hang
+
+
 def short(handler: Handler) -> None:
     """Promises more than it sends."""
     content = handler.content or b""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    handler.close_connection = True
+
+
+def resets(handler: Handler) -> None:
+    """As `short`, for who asks for a range."""
+    content = handler.content or b""
+    handler.send_response(206)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
     handler.end_headers()
     handler.wfile.write(content[: len(content) // 2])
     handler.close_connection = True
