@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from lakefeed.config import FileSettings
 from lakefeed.errors import FileError, MissingFileError, RefusedTargetError
@@ -130,6 +134,23 @@ def test_m45_what_the_server_asks_to_wait_is_waited(site: Site, monkeypatch: pyt
     first, second, third = (wait for wait in waits if wait)  # without those of the server
     assert (first, second) == (3.0, 20.0)
     assert 0.5 <= third <= 2.0
+
+
+PARTS = st.text(alphabet="aZ09.-_~/%:@?#&=[]\\ ü", max_size=8)
+
+
+@given(host=PARTS, port=st.sampled_from(["", ":1", ":80", ":65535", ":65536", ":0", ":x"]), path=PARTS, query=PARTS)
+def test_m45_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path: str, query: str) -> None:
+    for url in (f"http://a{host}{port}/{path}?{query}", f"https://a{host}{port}{path}", f"http://a/{path}/{query}"):
+        try:
+            expected: object = parse_url(url)
+        except LocationParseError as error:
+            expected = str(error)
+        try:
+            found: object = web._parsed(url)
+        except LocationParseError as error:
+            found = str(error)
+        assert found == expected
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])

@@ -47,6 +47,7 @@ CONNECTIONS = 64
 TICK_SECONDS = 0.1
 NO_RETRIES = Retry.from_int(False, redirect=False)
 HOSTS_REMEMBERED = 1_000
+MOST_PORT = 65_535
 PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
 )
@@ -154,8 +155,9 @@ def _parsed(url: str) -> Url:
     plain = PLAIN_URL.fullmatch(url)
     if plain is None:
         return parse_url(url)
-    scheme, host, port, path, query = plain.groups()
-    return Url(scheme, None, host, int(port) if port else None, path, query)
+    scheme, host, given, path, query = plain.groups()
+    port = int(given) if given else None
+    return Url(scheme, None, host, port, path, query) if port is None or port <= MOST_PORT else parse_url(url)
 
 
 @lru_cache(HOSTS_REMEMBERED)

@@ -1,0 +1,77 @@
+"""M45: one at a time, between threads and between processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lakefeed.storage import turns as turns_of
+from lakefeed.storage.turns import turn
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from lakefeed.storage.turns import turn
+with turn(Path(sys.argv[1]), b"one-name"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_m45_threads_take_turns_by_name(tmp_path: Path) -> None:
+    at_once, most = [0], [0]
+
+    def work() -> None:
+        for _ in range(20):
+            with turn(tmp_path, b"one-name"):
+                at_once[0] += 1
+                most[0] = max(most[0], at_once[0])
+                at_once[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1]
+    with turn(tmp_path, b"one-name"), turn(tmp_path, b"another!"):
+        pass
+
+
+def test_m45_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_of, "PATIENCE_SECONDS", 60.0)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with turn(tmp_path, b"another!"):
+            pass
+        taken = threading.Event()
+
+        def wait() -> None:
+            with turn(tmp_path, b"one-name"):
+                taken.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not taken.wait(0.2)
+        holder.kill()
+        assert taken.wait(30)
+        thread.join(30)
+
+
+def test_m45_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with turn(tmp_path / "file" / "cache", b"one-name"):
+        pass
+
+
+def test_m45_the_folder_may_be_removed_meanwhile(tmp_path: Path) -> None:
+    with turn(tmp_path / "cache", b"one-name"):
+        (tmp_path / "cache" / "turns").unlink()
+        with turn(tmp_path / "cache", b"another!"):
+            pass
+    assert (tmp_path / "cache" / "turns").exists()
