@@ -147,11 +147,11 @@ def ids(name: str) -> list[int]:
 
 
 def run_processes(home: str) -> list[int]:
-    """The processes of runs, not of servers, of this Dagster."""
+    """The processes of runs of this Dagster: the code server spawns one for each."""
     mark, found = f"DAGSTER_HOME={home}\0".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (entry / "environ").read_bytes() and b"execute_run" in (entry / "cmdline").read_bytes():
+            if mark in (entry / "environ").read_bytes() and b"spawn_main" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:  # ended meanwhile, or somebody else's
             continue
@@ -182,7 +182,7 @@ def test_runs_whose_processes_are_killed_are_run_again_and_repeat_nothing(produc
         land(deliveries.path, delivery)
         time.sleep(1.5)
         production.server.launch(deliveries.job_name)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             for process in run_processes(production.environment["DAGSTER_HOME"])[:1]:
                 time.sleep(0.5)
@@ -193,8 +193,7 @@ def test_runs_whose_processes_are_killed_are_run_again_and_repeat_nothing(produc
                     continue
             time.sleep(0.1)
     production.wait_for(lambda: len(set(production.materialized())) == 1 and not production.server.unfinished())
-    assert killed > 5
+    assert killed > 2
     assert ids("digits") == ids("digits_features")
     with production.instance as instance:
-        retried = instance.get_runs(RunsFilter(tags={"dagster/is_resume_retry": "true"}), limit=1)
-    assert retried or killed
+        assert instance.get_runs(RunsFilter(tags={"dagster/retry_number": "1"}), limit=1)
