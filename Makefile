@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-stack postgres ui lint format bench soak clean
+.PHONY: help install demo test test-stack postgres browser screenshots ui lint format bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ test-stack: $(INSTALLED) postgres ## what runs on PostgreSQL and S3, all of it, 
 postgres:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || [ "$$(id -u)" -ne 0 ] \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql; }
+
+# As above: for the test of the UI.
+browser:
+	@command -v chromedriver >/dev/null || [ "$$(id -u)" -ne 0 ] \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; }
+
+screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running UI
+	$(TEST_ENV) SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/orchestration/test_live.py $(ARGS)
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)

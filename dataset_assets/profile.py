@@ -12,6 +12,7 @@ from typing import Any
 import PIL.Image
 import pyarrow as pa
 from dagster import (
+    AssetKey,
     MetadataValue,
     TableColumn,
     TableColumnDep,
@@ -21,10 +22,11 @@ from dagster import (
 )
 
 from dataset_assets.checks import PASSED, Checked
-from dataset_assets.partitions import dataset_key
+from dataset_assets.partitions import dataset_key, routine_key
 from lakefeed import Image, Video
 from lakefeed.errors import FormatError, LakefeedError
 from lakefeed.profiles import ColumnStatistics, Profile
+from lakefeed.routines import routine_of
 
 PREVIEW_ROWS = 8
 THUMBNAILS = 16
@@ -57,7 +59,7 @@ def metadata(
         "written_by": ", ".join(filter(None, [version.user, version.message])),
         PASSED: checked.passed,
         "checks_failed": ", ".join(checked.failed),
-        "dagster/column_schema": _schema(found.schema, descriptions or {}),
+        "dagster/column_schema": column_schema(found.schema, descriptions or {}),
         "schema_changes": _schema_changes(found),
         "statistics": _statistics(found),
         "preview": MetadataValue.md(_preview(found.first_rows[:PREVIEW_ROWS])),
@@ -78,19 +80,28 @@ def _optional(found: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str,
         facts["written_by_run"] = run_link(found.version.run)
     if found.unread:
         facts["unread"] = found.unread
-    if lineage:
-        facts["dagster/column_lineage"] = TableColumnLineage(
-            {column: [_dep(source) for source in sources] for column, sources in lineage.items()}
-        )
+    written_by = routine_of(found.version)
+    deps = {name: [(routine_key(written_by), name)] for name in found.schema.names} if written_by else {}
+    if deps := deps | {column: list(map(_declared, sources)) for column, sources in lineage.items()}:
+        facts["dagster/column_lineage"] = column_lineage(deps)
     return facts
 
 
-def _dep(source: str) -> TableColumnDep:
+def column_lineage(deps: Mapping[str, Iterable[tuple[AssetKey, str]]]) -> TableColumnLineage:
+    """For each column the columns of assets that it is made of, as Dagster shows them."""
+    return TableColumnLineage(
+        {name: [TableColumnDep(key, column) for key, column in origins] for name, origins in deps.items()}
+    )
+
+
+def _declared(source: str) -> tuple[AssetKey, str]:
     dataset, _, column = source.rpartition(".")
-    return TableColumnDep(asset_key=dataset_key(dataset), column_name=column)
+    return dataset_key(dataset), column
 
 
-def _schema(schema: pa.Schema, descriptions: Mapping[str, str]) -> TableSchema:
+def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> TableSchema:
+    """The columns as Dagster shows them."""
+    descriptions = descriptions or {}
     return TableSchema(
         [TableColumn(field.name, _type_text(field), description=descriptions.get(field.name)) for field in schema]
     )

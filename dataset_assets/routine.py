@@ -19,8 +19,9 @@ from dagster import (
 from dataset_assets.alive import alive
 from dataset_assets.checks import verdicts
 from dataset_assets.partitions import dataset_key, key_of, routine_key, version_of, versions_of
-from dataset_assets.profile import run_link
+from dataset_assets.profile import column_lineage, column_schema, run_link
 from dataset_assets.work import WORK_TAG
+from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
 
@@ -140,6 +141,11 @@ def _metadata(found: Sequence[RoutineResult], declared: Routine) -> dict[str, An
         "rows_in": sum(each.rows_in for each in found),
         "rows_out": sum(each.rows_out for each in found),
     }
+    if found and declared.output is not None:
+        lineage = found[-1].lineage
+        deps = {name: [(dataset_key(dataset), column) for dataset, column in lineage[name]] for name in lineage}
+        facts["dagster/column_schema"] = column_schema(Dataset(declared.target).schema)
+        facts |= {"dagster/column_lineage": column_lineage(deps)} if deps else {}
     if found:
         facts["output"] = ", ".join(f"{declared.target} {key_of(each.output_version)}" for each in found)
         facts["written_by_run"] = run_link(found[-1].run or "")

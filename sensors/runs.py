@@ -95,7 +95,8 @@ class Runs:
         )
 
     def _close_if_dead(self, run: DagsterRun, silent_for: float) -> None:
-        if silent_for > DEAD_AFTER:
+        # A sign of life from the future is one from before the clock was put back, and as old.
+        if abs(silent_for) > DEAD_AFTER:
             # Canceled, not failed: it is no fault of the work, so it does not count as an attempt.
             self.instance.report_run_canceled(run, f"no sign of life for {DEAD_AFTER:.0f} s: its process died")
             self.busy.discard(run.tags.get(WORK_TAG, ""))
@@ -179,7 +180,8 @@ def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[s
 
 def _waits(failed: Sequence[RunRecord], backoff: float) -> bool:
     newest = max((record.end_time or 0.0 for record in failed), default=0.0)
-    return bool(failed) and time.time() < newest + backoff * 2 ** (len(failed) - 1)
+    # Not longer than that either if the clock was put back since.
+    return bool(failed) and abs(time.time() - newest) < backoff * 2 ** (len(failed) - 1)
 
 
 def _last_seen(record: RunRecord) -> float | None:

@@ -82,7 +82,7 @@ def _ask_to_reload(
 ) -> None:
     """Once for each set of names, and again after a while if that did not help."""
     names, now = state_of(*sorted(heads)), time.time()
-    if watch.reload and watch.reload[0] == names and now - watch.reload[1] < RELOAD_AGAIN_SECONDS:
+    if watch.reload and watch.reload[0] == names and abs(now - watch.reload[1]) < RELOAD_AGAIN_SECONDS:
         return
     watch.reload = (names, now)
     asked = reload.request()

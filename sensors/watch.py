@@ -19,11 +19,15 @@ BUDGET_SECONDS = 15.0
 
 @dataclass
 class Watch:
-    """``settled``: for each name the state that it was settled in, and until when (None: until it changes)."""
+    """``settled``: for each name the state that it was settled in, and until when (None: until it changes).
+
+    ``at``: when that was looked at last, in seconds since 1970.
+    """
 
     settled: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     first: str | None = None
     reload: tuple[str, float] | None = None
+    at: float = 0.0
 
     @classmethod
     def parse(cls, cursor: str | None) -> Watch:
@@ -32,18 +36,21 @@ class Watch:
             found: dict[str, Any] = json.loads(cursor or "{}")
             settled = {name: (state, until) for name, (state, until) in found.get("settled", {}).items()}
             asked = found.get("reload")
-            return cls(settled, found.get("first"), (asked[0], asked[1]) if asked else None)
+            return cls(settled, found.get("first"), (asked[0], asked[1]) if asked else None, float(found.get("at", 0)))
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             return cls()
 
     def dump(self) -> str:
         """The cursor."""
-        facts = {"settled": self.settled, "first": self.first, "reload": self.reload}
+        facts = {"settled": self.settled, "first": self.first, "reload": self.reload, "at": self.at}
         return json.dumps(facts, separators=(",", ":"), sort_keys=True)
 
     def to_look_at(self, states: Mapping[str, str], now: float | None = None) -> Iterator[str]:
         """The names that are not settled in their state, beginning where the last tick ended, as time allows."""
         moment = time.time() if now is None else now
+        if moment < self.at:  # the clock was put back: nobody knows when the time comes that somebody waits for
+            self.settled = {name: (state, until) for name, (state, until) in self.settled.items() if until is None}
+        self.at = moment
         began = time.monotonic()
         open_ones = [name for name, state in states.items() if not self._is_settled(name, state, moment)]
         at = open_ones.index(self.first) if self.first in open_ones else 0

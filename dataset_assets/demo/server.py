@@ -48,6 +48,13 @@ BACKFILL_STATUS = """
 query Status($id: String!) { partitionBackfillOrError(backfillId: $id) {
   __typename ... on PartitionBackfill { status } } }
 """
+AGAIN = """
+mutation Again($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+RUNS = """
+query Runs($tag: ExecutionTag!) { runsOrError(filter: {tags: [$tag]}) { ... on Runs { results { runId } } } }
+"""
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
 UNFINISHED = """
 { runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}) {
@@ -90,6 +97,20 @@ class Server:
             raise DagsterError(f"job {job} cannot be launched: {found.get('message', found['__typename'])}")
         run_id: str = found["run"]["runId"]
         return run_id
+
+    def execute_again(self, run_id: str) -> str:
+        """The id of a new run that does all of an old one again, as the UI's "Re-execute all" does."""
+        params = {"parentRunId": run_id, "strategy": "ALL_STEPS"}
+        found = self.query(AGAIN, params=params)["launchRunReexecution"]
+        if found["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"run {run_id} is not executed again: {found.get('message', found['__typename'])}")
+        again: str = found["run"]["runId"]
+        return again
+
+    def runs(self, tag: str, value: str) -> list[str]:
+        """The ids of the runs that have the tag, the newest first."""
+        found = self.query(RUNS, tag={"key": tag, "value": value})["runsOrError"]["results"]
+        return [run["runId"] for run in found]
 
     def backfill(self, asset: list[str], partitions: list[str]) -> str:
         """The id of a backfill of some partitions of an asset; its runs go in the order of the partitions."""

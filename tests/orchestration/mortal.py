@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 WORKSPACE = "load_from: [{grpc_server: {host: 127.0.0.1, port: %d, location_name: lakefeed}}]\n"
 CODE = "code server"
 # A run's process lives about so long, most of it for imports.
-RUN_SECONDS, WORK_SECONDS, PATIENCE_SECONDS = 4.0, 1.0, 300.0
+RUN_SECONDS, WORK_SECONDS, PATIENCE_SECONDS = 4.0, 1.0, 1_200.0
 
 
 def processes_of(home: Path) -> list[int]:

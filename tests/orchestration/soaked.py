@@ -56,6 +56,6 @@ COPY = Routine("copy", slowly, "numbers", "copies", max_rows_per_run=60, retries
 BOTH = replace(COPY, name="both", fn=joined, source=("numbers", "letters"), output="together")
 NOTE = replace(COPY, name="note", fn=noted, source="copies", output=None)
 ROUTINES = [COPY, BOTH, NOTE]
-LETTERS = FolderSource("letters", "letters", "landing", "*.csv", read, settle=0, max_files=3)
+LETTERS = FolderSource("letters", "letters", "landing", "*.csv", read=read, settle=0, max_files=3)
 
 defs = definitions([*ROUTINES, Ingestion(LETTERS, arrival_seconds=2)])

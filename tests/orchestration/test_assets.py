@@ -186,10 +186,23 @@ def test_a_routine_run_reports_each_version_it_read(instance: DagsterInstance) -
     write(3)
     done = run(instance, routine_key("copy"), 1, 2)
     assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2, 3]
-    assert reported(instance, routine_key("copy")) == {
+    found = reported(instance, routine_key("copy"))
+    for facts in found.values():
+        assert [column.name for column in facts.pop("dagster/column_schema").columns] == ["x"]
+        [origin] = facts.pop("dagster/column_lineage").deps_by_column["x"]
+        assert (origin.asset_key, origin.column_name) == (dataset_key("photos"), "x")
+    assert found == {
         "v1": {"rows_in": 2, "rows_out": 2, "output": "copies v1", "written_by_run": done.run_id},
         "v2": {"rows_in": 1, "rows_out": 1, "output": "copies v2", "written_by_run": done.run_id},
     }
+
+
+def test_the_columns_of_an_output_are_those_of_its_routine(instance: DagsterInstance) -> None:
+    write(1)
+    run_routine(COPY)
+    run(instance, dataset_key("copies"), 1)
+    lineage = reported(instance, dataset_key("copies"))["v1"]["dagster/column_lineage"]
+    assert [(each.asset_key, each.column_name) for each in lineage.deps_by_column["x"]] == [(routine_key("copy"), "x")]
 
 
 def test_a_routine_run_reads_what_comes_before_the_versions_asked_for(instance: DagsterInstance) -> None:

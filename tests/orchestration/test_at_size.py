@@ -99,5 +99,5 @@ def test_what_is_settled_wakes_when_it_changes_or_when_told() -> None:
     watch.settle("b", "1", until=100.0)
     again = Watch.parse(watch.dump())
     assert list(again.to_look_at({"a": "1", "b": "1"}, now=99)) == []
-    assert list(again.to_look_at({"a": "1", "b": "1"}, now=100)) == ["b"]
     assert list(again.to_look_at({"a": "2", "b": "1"}, now=99)) == ["a"]
+    assert list(again.to_look_at({"a": "1", "b": "1"}, now=100)) == ["b"]

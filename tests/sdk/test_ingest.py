@@ -181,7 +181,7 @@ def test_column_types_are_those_declared(landing: Path) -> None:
     def resolved(path: Path) -> Dataset:
         return Dataset.from_dict({"image": [str(path.parent / "one.png")]})
 
-    run(FolderSource("scans", "scans", "landing", "*.csv", resolved, column_types={"image": "image"}, settle=0))
+    run(FolderSource("scans", "scans", "landing", "*.csv", read=resolved, column_types={"image": "image"}, settle=0))
     assert Dataset("scans").column_types == {"image": "image"}
 
 

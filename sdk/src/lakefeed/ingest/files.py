@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from lakefeed.catalog import Fence, Provenance, cast, check_fits
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError, FenceError, FileError, FormatError, SchemaError
+from lakefeed.errors import FileError, FormatError, SchemaError
 from lakefeed.ingest import evolve, ledger, quarantine
 from lakefeed.ingest.ledger import Landed
-from lakefeed.ingest.source import IngestResult, pointer, write
+from lakefeed.ingest.source import IngestResult, unless_overtaken, write
 
 if TYPE_CHECKING:
     from lakefeed.ingest.listing import FileSource
@@ -49,32 +49,26 @@ def arrivals(source: FileSource) -> Arrivals:
 
     A file that changed after it went in is reported and logged, and read again only if ``on_changed`` says "append".
     """
-    return _arrivals(source, ledger.read(pointer(source, source.fence)))
+    return _arrivals(source, ledger.read(source.pointer()))
 
 
 def take(source: FileSource, provenance: Provenance) -> Iterator[IngestResult]:
     """`ingest` for files: every new one, at most ``max_files`` in one commit."""
     bad: dict[Landed, str] = {}
     while True:
-        before = pointer(source, source.fence)
+        before = source.pointer()
         known = ledger.read(before)
         new = _arrivals(source, known).new[: source.max_files]
         if not new:
             return
         try:
-            result = _commit(source, new, bad, known, before, provenance)
-        except DatasetExistsError:
-            logger.info("ingest %s: %r has just been made by another", source.name, source.into)
-        except FenceError:
-            if pointer(source, source.fence) == before:  # not moved: the next attempt would fail the same way
-                raise
-            logger.info("ingest %s: another run was first with %d files", source.name, len(new))
+            with unless_overtaken(source, before):
+                result = _commit(source, new, bad, known, before, provenance)
+                if result is None:
+                    return
+                yield result
         except _BadFileError as error:
             bad[error.file] = error.reason
-        else:
-            if result is None:
-                return
-            yield result
 
 
 def _commit(

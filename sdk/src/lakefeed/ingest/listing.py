@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
@@ -16,7 +16,7 @@ from lakefeed.dataset import Dataset
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
 from lakefeed.ingest import files
 from lakefeed.ingest.ledger import Landed
-from lakefeed.ingest.source import IngestResult
+from lakefeed.ingest.source import Fenced, IngestResult
 from lakefeed.storage.steady import asked, stamp_of
 from lakefeed.storage.urls import local_path
 
@@ -32,10 +32,11 @@ def read_file(path: Path | str) -> Dataset:
     return Dataset.from_file(str(path))
 
 
-class FileSource:
+@dataclass(frozen=True, kw_only=True)
+class FileSource(Fenced):
     """What all sources of files share: what is new is found by comparing a listing with the ledger.
 
-    Args (of all of them):
+    Args (of all of them, by keyword but for the name and the dataset):
         read: the rows of a file; it is handed its path (a URL as text).
         column_types: of the dataset, when it is made.
         description: of the dataset, when it is made.
@@ -47,28 +48,23 @@ class FileSource:
             where that cannot be; or "quarantine" the file, or its rows that do not fit, and go on with the rest.
     """
 
-    name: str
-    into: str
-    read: Callable[[Any], Dataset]
-    column_types: ColumnTypes | Literal["auto"] | None
-    description: str | None
-    settle: float
-    max_files: int
-    on_changed: Changed
-    drift: Drift
+    name: str = field(kw_only=False)
+    into: str = field(kw_only=False)
+    read: Callable[[Any], Dataset] = read_file
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
+    description: str | None = None
+    settle: float = 0.0
+    max_files: int = 1_000
+    on_changed: Changed = "report"
+    drift: Drift = "fail"
 
     def __post_init__(self) -> None:
         choices = {"on_changed": ("report", "append"), "drift": ("fail", "evolve", "quarantine")}
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise InvalidArgumentError(f"ingest {self.name!r}: {field} is one of {allowed}")
+        for setting, allowed in choices.items():
+            if getattr(self, setting) not in allowed:
+                raise InvalidArgumentError(f"ingest {self.name!r}: {setting} is one of {allowed}")
         if self.max_files < 1:
             raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
-
-    @property
-    def fence(self) -> str:
-        """The key under which the dataset points at the ledger."""
-        return f"ingest/{self.name}"
 
     def waiting(self) -> str | None:
         new = files.arrivals(self).new
@@ -102,17 +98,9 @@ class FolderSource(FileSource):
     say how they are read (``settle``, ``max_files``, ``on_changed``, ``drift``, …).
     """
 
-    name: str
-    into: str
     folder: str
     pattern: str = "**/*"
-    read: Callable[[Any], Dataset] = read_file
-    column_types: ColumnTypes | Literal["auto"] | None = "auto"
-    description: str | None = None
-    settle: float = 5.0
-    max_files: int = 1_000
-    on_changed: Changed = "report"
-    drift: Drift = "fail"
+    settle: float = field(default=5.0, kw_only=True)
 
     @property
     def path(self) -> Path:
@@ -158,16 +146,7 @@ class ManifestSource(FileSource):
     A line or row is taken once; a column ``stamp`` may say that the file behind a URL has changed.
     """
 
-    name: str
-    into: str
     manifest: str
-    read: Callable[[Any], Dataset] = read_file
-    column_types: ColumnTypes | Literal["auto"] | None = "auto"
-    description: str | None = None
-    max_files: int = 1_000
-    on_changed: Changed = "report"
-    drift: Drift = "fail"
-    settle: float = 0.0
 
     def listed(self) -> list[Landed]:
         place = self.manifest if local_path(self.manifest) is None else str(self._local)
@@ -193,17 +172,8 @@ class WebSource(FileSource):
     What a server says of a file (size, ETag, time) is asked when it is new; a later change is not noticed.
     """
 
-    name: str
-    into: str
     url: str
     pattern: str = "*"
-    read: Callable[[Any], Dataset] = read_file
-    column_types: ColumnTypes | Literal["auto"] | None = "auto"
-    description: str | None = None
-    max_files: int = 1_000
-    on_changed: Changed = "report"
-    drift: Drift = "fail"
-    settle: float = 0.0
 
     def listed(self) -> list[Landed]:
         base = self.url.rstrip("/") + "/"

@@ -18,13 +18,11 @@ from lakefeed.catalog import Fence, Provenance
 from lakefeed.dataset import Dataset
 from lakefeed.errors import (
     ColumnNotFoundError,
-    DatasetExistsError,
-    FenceError,
     FileError,
     InvalidArgumentError,
     TypeMismatchError,
 )
-from lakefeed.ingest.source import IngestResult, pointer, write
+from lakefeed.ingest.source import Fenced, IngestResult, unless_overtaken, write
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,7 +32,7 @@ MOST_DIGITS = 38
 
 
 @dataclass(frozen=True)
-class QuerySource:
+class QuerySource(Fenced):
     """The rows of ``query`` at the database ``url`` (SQLAlchemy's form), appended in the order of ``watermark``.
 
     Args:
@@ -66,35 +64,22 @@ class QuerySource:
         if self.max_rows < 1 or self.lag < 0:
             raise InvalidArgumentError(f"ingest {self.name!r}: max_rows is at least 1, lag at least 0")
 
-    @property
-    def fence(self) -> str:
-        """The key under which the dataset says how far the query was taken."""
-        return f"ingest/{self.name}"
-
     def waiting(self) -> str | None:
-        end = self._end(_value(pointer(self, self.fence)))
+        end = self._end(_value(self.pointer()))
         return None if end is None else f"rows up to {self.watermark} {end}"
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
         while True:
-            before = pointer(self, self.fence)
+            before = self.pointer()
             begin = _value(before)
             end = self._end(begin)
             if end is None:
                 return
             said = replace(provenance, message=f"ingest {self.name}: up to {self.watermark} {end}")
-            try:
-                rows = self._rows(begin, end)
-                added, version = write(
-                    rows, self, said, Fence(self.fence, expected=before, value=_text(end)), self.column_types
-                )
-            except DatasetExistsError:
-                continue
-            except FenceError:
-                if pointer(self, self.fence) == before:  # not moved: the next attempt would fail the same way
-                    raise
-                continue
-            yield IngestResult((f"{self.watermark} {end}",), added, version)
+            fence = Fence(self.fence, expected=before, value=_text(end))
+            with unless_overtaken(self, before):
+                added, version = write(self._rows(begin, end), self, said, fence, self.column_types)
+                yield IngestResult((f"{self.watermark} {end}",), added, version)
 
     def _end(self, begin: Any) -> Any:
         """The watermark up to which the next commit goes; None where nothing is new."""

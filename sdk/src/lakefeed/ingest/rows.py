@@ -8,12 +8,12 @@ from typing import Any
 
 from lakefeed.catalog import Fence, Provenance
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError, FenceError, StateMismatchError
-from lakefeed.ingest.source import IngestResult, pointer, write
+from lakefeed.errors import StateMismatchError
+from lakefeed.ingest.source import Fenced, IngestResult, unless_overtaken, write
 
 
 @dataclass(frozen=True)
-class HuggingFaceSource:
+class HuggingFaceSource(Fenced):
     """The rows of a split, appended to dataset ``into``; what was added on the hub since comes with the next run.
 
     A split is taken to grow at its end, as data sets on the hub do; ``options`` (``revision``, ``name``,
@@ -31,21 +31,16 @@ class HuggingFaceSource:
     max_rows: int = 100_000
     description: str | None = None
 
-    @property
-    def fence(self) -> str:
-        """The key under which the dataset says how many rows are in."""
-        return f"ingest/{self.name}"
-
     def waiting(self) -> str | None:
         """Downloads the split, as a run would: how many rows it has is not told before."""
-        left = len(self._rows()) - int(pointer(self, self.fence) or 0)
+        left = len(self._rows()) - int(self.pointer() or 0)
         return f"{left} rows" if left > 0 else None
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
         rows = self._rows()
         total = len(rows)
         while True:
-            before = pointer(self, self.fence)
+            before = self.pointer()
             begin = int(before or 0)
             if begin > total:
                 raise StateMismatchError(
@@ -56,15 +51,9 @@ class HuggingFaceSource:
                 return
             end = min(begin + self.max_rows, total)
             said = replace(provenance, message=f"ingest {self.name}: {self.dataset} rows {begin} to {end}")
-            try:
+            with unless_overtaken(self, before):
                 added, version = write(rows.slice(begin, end), self, said, Fence(self.fence, before, str(end)), "auto")
-            except DatasetExistsError:
-                continue
-            except FenceError:
-                if pointer(self, self.fence) == before:  # not moved: the next attempt would fail the same way
-                    raise
-                continue
-            yield IngestResult((f"rows {begin} to {end}",), added, version)
+                yield IngestResult((f"rows {begin} to {end}",), added, version)
 
     def _rows(self) -> Dataset:
         return Dataset.from_huggingface(self.dataset, self.split, False, **self.options)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from lakefeed.catalog import Fence, Lake, Provenance, fence_value, resolve
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetNotFoundError
+from lakefeed.errors import DatasetExistsError, DatasetNotFoundError, FenceError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,26 @@ class IngestResult:
     rows: int
     version: int
     quarantined: tuple[str, ...] = field(default=())
+
+
+class Fenced:
+    """What our sources share: how far they are is stored with the rows, under a key that their name makes."""
+
+    name: str
+    into: str
+    description: str | None
+
+    @property
+    def fence(self) -> str:
+        """The key under which the dataset says what is in."""
+        return f"ingest/{self.name}"
+
+    def pointer(self) -> str | None:
+        """What it says; None before the first commit."""
+        try:
+            return fence_value(Lake.current().table(self.into), self.fence)
+        except DatasetNotFoundError:
+            return None
 
 
 @runtime_checkable
@@ -53,15 +77,24 @@ def ingest(source: Source, *, run: str | None = None, code: str | None = None) -
     return source.take(Provenance(run=run, code=code))
 
 
-def pointer(source: Source, fence: str) -> str | None:
-    """The value of the source's fence at its dataset; None before its first commit."""
+@contextmanager
+def unless_overtaken(source: Fenced, before: str | None) -> Iterator[None]:
+    """Leaves the block where another run is first, which moves what the source said ``before``: look at it again.
+
+    Raises:
+        FenceError: nothing moved: the next attempt would fail the same way.
+    """
     try:
-        return fence_value(Lake.current().table(source.into), fence)
-    except DatasetNotFoundError:
-        return None
+        yield
+    except DatasetExistsError:
+        logger.info("ingest %s: %r has just been made by another", source.name, source.into)
+    except FenceError:
+        if source.pointer() == before:
+            raise
+        logger.info("ingest %s: another run was first", source.name)
 
 
-def write(rows: Dataset, source: Source, provenance: Provenance, fence: Fence, column_types: object) -> tuple[int, int]:
+def write(rows: Dataset, source: Fenced, provenance: Provenance, fence: Fence, column_types: object) -> tuple[int, int]:
     """Rows and fence in one commit; the rows that it added, and the version.
 
     Raises:

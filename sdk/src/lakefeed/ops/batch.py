@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ class Batch(Node):
     child: Node
     size: int
     drop_last: bool = False
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])

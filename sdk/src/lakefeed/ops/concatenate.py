@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ class Concatenate(Node):
     fill: bool = False
     columns: tuple[str, ...] | None = None
     """Only these: inputs that do not narrow themselves may bring more."""
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         return common_schema("concatenate", [kept(node.schema, self.columns) for node in self.inputs], self.fill)

@@ -17,6 +17,7 @@ class Conform(Step):
 
     result: pa.Schema
 
+    keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 

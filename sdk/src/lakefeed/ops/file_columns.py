@@ -21,6 +21,7 @@ class FileColumns(Step):
     copy: Literal["auto"] | bool
     stats: bool
 
+    keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

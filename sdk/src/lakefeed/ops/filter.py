@@ -20,6 +20,7 @@ class Filter(Step):
     keep: tuple[str, ...] | None = None
     """The columns that come out (None: all): what only the predicate reads is not copied."""
 
+    keeps_columns: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

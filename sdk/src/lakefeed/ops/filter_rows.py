@@ -22,6 +22,7 @@ class FilterRows(Step):
     predicate: RowPredicate
     store: BlobStore | None = None
 
+    keeps_columns: ClassVar[bool] = True
     runs_user_code: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,8 @@ class Interleave(Node):
     stopping: Stopping
     fill: bool = False
     columns: tuple[str, ...] | None = None
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         self._check()

@@ -90,6 +90,14 @@ class Join(Node):
         right = frozenset(name for name in self.right.schema.names if name in wanted) | shared
         return self, (left | frozenset(self.keys), right | frozenset(self.keys))
 
+    def made_of(self, column: str) -> Sequence[tuple[int, str]]:
+        if column in self.keys:
+            return [(0, column), (1, column)]
+        return [(0, column)] if column in self.left.schema.names else [(1, self._on_the_right(column))]
+
+    def _on_the_right(self, column: str) -> str:
+        return column if column in self.right.schema.names else column.removesuffix(SUFFIX)
+
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         left, right = (given.kept() for given in inputs)
         pairs = joined_places(

@@ -38,6 +38,7 @@ class LoadFiles(Step):
     timeout: float
     max_inflight_bytes: int = 256_000_000
 
+    keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     works_ahead: ClassVar[bool] = True
 

@@ -17,6 +17,7 @@ class Project(Step):
 
     columns: tuple[str, ...]
 
+    keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +33,10 @@ class Rename(Step):
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         back = {new: old for old, new in self.names}
         return self, frozenset(back.get(name, name) for name in wanted)
+
+    def made_of(self, column: str) -> Sequence[tuple[int, str]]:
+        back = {new: old for old, new in self.names if old in self.child.schema.names}
+        return [(0, back.get(column, column))]
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         new = dict(self.names)

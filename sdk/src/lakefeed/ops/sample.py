@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,8 @@ class Sample(Node):
     seed: int
 
     keeps_order = True
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

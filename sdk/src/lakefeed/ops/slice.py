@@ -17,6 +17,7 @@ class Slice(Step):
     start: int
     stop: int | None
 
+    keeps_columns: ClassVar[bool] = True
     positional: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

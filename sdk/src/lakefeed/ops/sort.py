@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ class Sort(Node):
     by: tuple[str, ...]
     descending: tuple[bool, ...]
     settings: Settings
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema

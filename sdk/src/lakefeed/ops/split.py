@@ -33,6 +33,8 @@ class SplitByKey(Step):
     test_size: float
     side: Side
 
+    keeps_columns: ClassVar[bool] = True
+
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
         if self.key not in schema.names:
@@ -70,6 +72,7 @@ class SplitByPlace(Step):
     test_size: float
     side: Side
 
+    keeps_columns: ClassVar[bool] = True
     positional: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

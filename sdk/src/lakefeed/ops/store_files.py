@@ -24,6 +24,7 @@ class StoreFiles(Node):
     child: Node
     storing: Storing
 
+    keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     keeps_order: ClassVar[bool] = True
 

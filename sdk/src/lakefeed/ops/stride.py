@@ -18,6 +18,7 @@ class Stride(Step):
     first: int
     every: int
 
+    keeps_columns: ClassVar[bool] = True
     positional: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ class Take(Node):
 
     child: Node
     places: tuple[int, ...]
+
+    keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

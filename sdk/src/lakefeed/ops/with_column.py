@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -32,6 +33,9 @@ class WithColumn(Step):
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         below = (wanted - {self.name}) | roots(self.value)
         return replace(self, order=tuple(self.schema.names)), below
+
+    def made_of(self, column: str) -> Sequence[tuple[int, str]]:
+        return [(0, name) for name in sorted(roots(self.value))] if column == self.name else [(0, column)]
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         return self.name not in columns

@@ -45,6 +45,8 @@ class Node:
     """The rows that come out stand in the order in which they came in."""
     deterministic: ClassVar[bool] = True
     """The same rows in give the same rows out."""
+    keeps_columns: ClassVar[bool] = False
+    """What a column holds comes from the columns of the same name below, and from nothing else."""
 
     def __post_init__(self) -> None:
         _ = self.schema
@@ -101,6 +103,12 @@ class Node:
         None: the node does more with its columns, so all of each may be needed.
         """
         return None
+
+    def made_of(self, column: str) -> Sequence[tuple[int, str]] | None:
+        """What the values of one of its columns are made of: (which child, which of its columns). None: not known."""
+        if not self.keeps_columns:
+            return None
+        return [(index, column) for index, child in enumerate(self.children) if column in child.schema.names]
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node.

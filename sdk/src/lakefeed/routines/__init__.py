@@ -7,7 +7,8 @@ What is due, and which rows, is decided here; whatever starts the runs only asks
 
 from lakefeed.routines.cycles import cycles
 from lakefeed.routines.due import Decision, due
-from lakefeed.routines.history import RoutineResult, Span, history
+from lakefeed.routines.history import RoutineResult, Span, history, routine_of
+from lakefeed.routines.lineage import Lineage, column_lineage
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
 from lakefeed.routines.position import Position
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
@@ -21,6 +22,7 @@ __all__ = [
     "Cron",
     "Decision",
     "Every",
+    "Lineage",
     "Pending",
     "Position",
     "Removed",
@@ -32,11 +34,13 @@ __all__ = [
     "Trigger",
     "Verdicts",
     "VersionRange",
+    "column_lineage",
     "cycles",
     "due",
     "history",
     "pending",
     "position",
+    "routine_of",
     "run_routine",
     "run_versions",
     "skip",

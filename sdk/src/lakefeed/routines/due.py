@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -52,7 +53,7 @@ def due(
     Raises:
         StateMismatchError, InvalidArgumentError: as for `pending`.
     """
-    moment = now or dt.datetime.now(dt.UTC)
+    moment = now or dt.datetime.fromtimestamp(time.time(), dt.UTC)
     todo = pending(routine, verdicts=verdicts)
     if todo is None:
         return Decision(None, None, "nothing to read")
@@ -81,7 +82,7 @@ def _by_trigger(
         case After(outcome="failure"):
             return _after_failure(todo, failures.get(trigger.routine), trigger.routine)
         case After():
-            return _after_success(routine, todo, named.get(trigger.routine), trigger.routine)
+            return _after_success(routine, todo, named.get(trigger.routine), trigger.routine, now)
         case ByHand():
             return Decision(None, None, "started by hand only")
 
@@ -96,7 +97,8 @@ def _by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> De
     if trigger.max_wait is None or not todo.rows:
         return Decision(None, None, f"{todo.rows} rows wait, {least} are wanted")
     oldest = min(version.timestamp_ms for version in todo.versions) / 1000
-    if now.timestamp() - oldest >= trigger.max_wait:
+    # So far from now, either way: rows that a clock has stamped that was ahead have waited, nobody knows how long.
+    if abs(now.timestamp() - oldest) >= trigger.max_wait:
         return Decision(todo, None, f"rows have waited for {trigger.max_wait:g} s")
     return Decision(None, oldest + trigger.max_wait, f"{todo.rows} rows wait, {least} are wanted")
 
@@ -104,11 +106,12 @@ def _by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> De
 def _by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decision:
     latest, following = trigger.latest(now), trigger.next(now)
     wake_at = following.timestamp() if following else None
-    ready = _some(todo, [each.as_of(latest.timestamp() * 1000) for each in todo.ranges]) if latest else None
+    bounded = [each.as_of(latest.timestamp() * 1000, now.timestamp() * 1000) for each in todo.ranges] if latest else []
+    ready = _some(todo, bounded)
     return Decision(ready, wake_at, f"what was there at {latest}" if ready else f"waits for {following}")
 
 
-def _after_success(routine: Routine, todo: Pending, other: Routine | None, name: str) -> Decision:
+def _after_success(routine: Routine, todo: Pending, other: Routine | None, name: str, now: dt.datetime) -> Decision:
     if other is None:
         return Decision(None, None, f"waits for routine {name!r}, which is not known")
     shared = other.sources[0] if other.sources[0] in routine.sources else None
@@ -119,7 +122,7 @@ def _after_success(routine: Routine, todo: Pending, other: Routine | None, name:
             bounded = []
     else:
         finished = _last_written(other)
-        bounded = [each.as_of(finished) for each in todo.ranges] if finished is not None else []
+        bounded = [each.as_of(finished, now.timestamp() * 1000) for each in todo.ranges] if finished is not None else []
     ready = _some(todo, bounded)
     return Decision(ready, None, f"routine {name!r} has come so far" if ready else f"waits for routine {name!r}")
 

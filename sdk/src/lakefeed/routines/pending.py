@@ -74,9 +74,13 @@ class VersionRange:
         """The same without later versions."""
         return replace(self, versions=tuple(takewhile(lambda each: each.version <= version, self.versions)))
 
-    def as_of(self, timestamp_ms: float) -> VersionRange:
-        """The same without the first version that is newer than that time, and what comes after it."""
-        return replace(self, versions=tuple(takewhile(lambda each: each.timestamp_ms <= timestamp_ms, self.versions)))
+    def as_of(self, timestamp_ms: float, now_ms: float) -> VersionRange:
+        """The same without the first version that is newer than that time, and what comes after it.
+
+        One from the future was written before the clock was put back: it does not hold up the others until then.
+        """
+        there = takewhile(lambda each: not timestamp_ms < each.timestamp_ms <= now_ms, self.versions)
+        return replace(self, versions=tuple(there))
 
 
 @dataclass(frozen=True)

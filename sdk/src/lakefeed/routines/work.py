@@ -15,7 +15,8 @@ from lakefeed.catalog import DatasetVersion, Fence, Provenance, cast, check_fits
 from lakefeed.compute import Engine, append_to, save
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError, TransformError
-from lakefeed.routines.history import RoutineResult, message_of, result_of, work_of
+from lakefeed.routines.history import RoutineResult, history, message_of, result_of, work_of
+from lakefeed.routines.lineage import Lineage, column_lineage
 from lakefeed.routines.pending import Bounds, Verdicts, pending, table_or_none
 from lakefeed.routines.portion import Portion, first_portion, without_first
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
@@ -159,19 +160,12 @@ def _run_one(
 def _write(routine: Routine, portion: Portion, by: By) -> RoutineResult | None:
     """The commit of a portion; None where nothing is read and no output could say so."""
     fence = Fence(routine.fence, expected=portion.pending.stored, value=portion.value)
-    said = replace(
-        by.provenance, message=message_of(routine, portion), work=work_of(routine, portion), depth=portion.depth
-    )
-    target = table_or_none(routine.target)
-    if not portion.reads:
-        schema = _known_schema(routine)
-        if schema is None:
-            return None
-        produced = Dataset.from_arrow(schema.empty_table())
-    else:
-        produced = _produced(
-            routine, portion, RoutineRun(routine.name, portion.token(routine.fence), by.resources, said.run)
-        )
+    made = _made(routine, portion, by)
+    if made is None:
+        return None
+    work = work_of(routine, portion, _news(routine, column_lineage(made)) if portion.reads else None)
+    said = replace(by.provenance, message=message_of(routine, portion), work=work, depth=portion.depth)
+    target, produced = table_or_none(routine.target), _as_declared(routine, made) if portion.reads else made
     if routine.distributed and by.engine is not None and portion.reads and not portion.pending.remade:
         write = save if target is None else append_to
         written = write(produced, routine.target, by.engine, provenance=said, fence=fence)
@@ -196,12 +190,23 @@ def _landed(routine: Routine, version: int) -> DatasetVersion:
     return resolve(table, version)
 
 
-def _produced(routine: Routine, portion: Portion, told: RoutineRun) -> Dataset:
+def _made(routine: Routine, portion: Portion, by: By) -> Dataset | None:
+    """The rows of the commit; None where there are none and nothing says which columns they would have."""
+    if not portion.reads:
+        schema = _known_schema(routine)
+        return None if schema is None else Dataset.from_arrow(schema.empty_table())
+    told = RoutineRun(routine.name, portion.token(routine.fence), by.resources, by.provenance.run)
     rows = [part.dataset for part in portion.parts]
     if routine.output is None:
         call(routine, rows, told)
         return _logged(portion, told)
-    return produced(routine, rows, told, _known_schema(routine))
+    return _returned(routine, rows, told, _known_schema(routine))
+
+
+def _news(routine: Routine, lineage: Lineage) -> Lineage | None:
+    """What the columns are made of, if the version before did not say so already."""
+    done = history(routine)
+    return lineage if lineage != (done[-1].lineage if done else {}) else None
 
 
 def produced(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
@@ -211,17 +216,21 @@ def produced(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema
         TransformError: it returned something else than a Dataset, a Table or record batches, or no batch at all.
         SchemaError: what it returned does not fit the declared schema.
     """
+    return _as_declared(routine, _returned(routine, rows, told, schema))
+
+
+def _returned(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
     result = call(routine, rows, told)
     if isinstance(result, Dataset):
-        return _as_declared(routine, result)
+        return result
     if isinstance(result, pa.Table):
-        return _as_declared(routine, Dataset.from_arrow(result))
+        return Dataset.from_arrow(result)
     if not isinstance(result, Iterable):
         raise TransformError(
             f"routine {routine.name!r} returned a {type(result).__name__}; it must return a Dataset, a pyarrow.Table, "
             "or yield pyarrow.RecordBatch"
         )
-    return _as_declared(routine, _streamed(routine, iter(result), rows, told, schema))
+    return _streamed(routine, iter(result), rows, told, schema)
 
 
 def call(routine: Routine, rows: Sequence[Dataset], told: RoutineRun) -> Any:

@@ -1,0 +1,115 @@
+"""Exactly once whatever Dagster remembers, forgets, does twice, or takes for the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.test_utils import create_run_for_test
+
+from dataset_assets.alive import ALIVE_TAG
+from dataset_assets.partitions import key_of, routine_key
+from dataset_assets.work import WORK_TAG
+from lakefeed import Dataset
+from lakefeed.routines import Appended, Every, Routine, pending
+from sensors.watch import Watch
+from tests.orchestration.daemon import Dagster, write
+
+pytestmark = pytest.mark.usefixtures("lake")
+COPY = Routine("copy", lambda rows: rows, "photos", "copies", retries=9, backoff=0)
+HOUR = 3_600.0
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def put_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Puts the clock of the machine forward or back by so many seconds from what it really is."""
+    really = time.time
+
+    def put(seconds: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: really() + seconds)
+
+    return put
+
+
+def copied() -> list[int]:
+    return Dataset("copies").to_arrow()["x"].to_pylist()
+
+
+def test_three_daemons_that_know_nothing_of_one_another(tmp_path: Path) -> None:
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        daemons = [Dagster(instance, COPY) for _ in range(3)]
+        for value in range(4):
+            write(value)
+        asked = [request for daemon in daemons for request in daemon.tick("routines")]
+        assert len(asked) == 3
+        assert len({request.run_key for request in asked}) == 1, "Dagster itself would start only one"
+        with ThreadPoolExecutor(3) as at_once:
+            done = list(at_once.map(lambda pair: pair[0].run(pair[1]), zip(daemons, asked, strict=True)))
+        assert [each.success for each in done] == [True] * 3
+        assert copied() == [0, 1, 2, 3]
+        assert set(daemons[0].reported(routine_key("copy"))) == {"v1", "v2", "v3", "v4"}
+
+
+def test_all_that_dagster_remembers_may_be_deleted(instance: DagsterInstance) -> None:
+    before = Dagster(instance, COPY)
+    for value in range(3):
+        write(value)
+        before.work()
+    with DagsterInstance.ephemeral() as empty:
+        after = Dagster(empty, COPY)
+        after.work()
+        write(3)
+        after.work()
+        assert copied() == [0, 1, 2, 3]
+        assert list(after.partitions()) == [key_of(number) for number in range(1, 5)]
+        assert set(after.reported(routine_key("copy"))) == set(after.partitions())
+
+
+@pytest.mark.parametrize("when", [Appended(), Every(60), Appended(min_rows=100, max_wait=60)])
+def test_a_clock_that_jumps(
+    instance: DagsterInstance, put_clock: Callable[[float], None], when: Appended | Every
+) -> None:
+    dagster = Dagster(instance, replace(COPY, when=when))
+    for value, seconds in enumerate([0, 30 * HOUR, -5 * HOUR, 10 * HOUR, -1_000 * HOUR, 0]):
+        put_clock(seconds)
+        write(value)
+        dagster.work()
+    put_clock(120)
+    dagster.work()
+    assert copied() == [0, 1, 2, 3, 4, 5]
+    assert pending(COPY) is None
+    assert list(dagster.partitions()) == [key_of(number) for number in range(1, 7)]
+
+
+def test_a_dead_run_from_before_the_clock_was_put_back_blocks_nothing(
+    instance: DagsterInstance, put_clock: Callable[[float], None]
+) -> None:
+    dagster = Dagster(instance, COPY)
+    write(1)
+    tags = {WORK_TAG: routine_key("copy").to_user_string(), ALIVE_TAG: f"{time.time() + 24 * HOUR:.0f}"}
+    run = create_run_for_test(instance, status=DagsterRunStatus.STARTED, tags=tags)
+    dagster.work()
+    assert copied() == [1]
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status is DagsterRunStatus.CANCELED
+
+
+def test_who_waits_for_a_time_is_looked_at_again_when_the_clock_was_put_back() -> None:
+    watch = Watch()
+    assert list(watch.to_look_at({"a": "1"}, now=10 * HOUR)) == ["a"]
+    watch.settle("a", "1", until=11 * HOUR)
+    again = Watch.parse(watch.dump())
+    assert list(again.to_look_at({"a": "1"}, now=10.5 * HOUR)) == []
+    assert list(again.to_look_at({"a": "1"}, now=HOUR)) == ["a"]
