@@ -13,18 +13,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.routines import Appended, Removed, Routine, history, pending
-from tests.sdk.killing import (
-    AS_OFTEN,
-    append,
-    both,
-    finish,
-    ids,
-    killed_at_random,
-    meanwhile,
-    note_down,
-    same,
-    work_off,
-)
+from tests.sdk.killing import AS_OFTEN, append, finish, ids, killed_at_random, meanwhile
+from tests.sdk.victims import both, note_down, same, work_off
 
 pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
 COPY = Routine("copy", same, "numbers", "copies")
