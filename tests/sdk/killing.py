@@ -32,7 +32,7 @@ AS_OFTEN = pytest.mark.parametrize(
 
 
 def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Runs ``work`` until ``kills`` processes of it were killed while they were at it, then once to its end."""
+    """Runs ``work`` until ``kills`` processes of it were killed while they were at it."""
     draw = random.Random(len(arguments) + kills)
     while kills:
         process = _started(work, *arguments)
@@ -41,11 +41,10 @@ def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any) -> 
         process.join(PATIENCE_SECONDS)
         kills -= process.exitcode == -signal.SIGKILL
         assert process.exitcode in (0, -signal.SIGKILL), "it failed by itself"
-    finish(work, *arguments)
 
 
 def finish(work: Callable[..., None], *arguments: Any, processes: int = 1) -> None:
-    """Runs ``work`` to its end, in several processes at once."""
+    """Runs ``work`` to its end, in several processes at once; nobody may write meanwhile, for that may be faster."""
     running = [_started(work, *arguments) for _ in range(processes)]
     for process in running:
         process.join(PATIENCE_SECONDS)

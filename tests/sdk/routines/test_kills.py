@@ -101,5 +101,6 @@ def test_three_at_once_of_which_some_die(kills: int, numbers: Iterator[int]) -> 
         append("numbers", rows_of(numbers, 3))
     with meanwhile(lambda: finish(work_off, COPY, processes=2), pause=0):
         killed_at_random(kills, work_off, COPY)
+    finish(work_off, COPY)
     assert ids("copies") == ids("numbers")
     assert [each.rows_out for each in history(COPY)] == [3] * kills
