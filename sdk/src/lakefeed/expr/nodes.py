@@ -17,6 +17,7 @@ from typing import Literal as OneOf
 
 import pyarrow as pa
 
+from lakefeed.expr.scalars import scalar
 from lakefeed.expr.types import common, kernel_type, kind
 
 MAX_DEPTH = 64
@@ -53,7 +54,7 @@ class Literal(_Node):
 
     @cached_property
     def scalar(self) -> pa.Scalar[Any]:
-        return pa.scalar(self.value, self.type)
+        return scalar(self.value, self.type)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from typing import Any, assert_never
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr.like import Wild, parts
@@ -119,13 +120,17 @@ def _of_dictionary(expr: Expr, name: str, column: pa.DictionaryArray[Any, Any]) 
     found = _array(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
     if not pa.types.is_boolean(found.type):
         return found.take(places)
-    valid = _bits(pc.is_valid(found), places) if found.null_count else None
-    return pa.BooleanArray.from_buffers(pa.bool_(), len(places), [valid, _bits(found.fill_null(False), places)])
+    valid = None
+    if found.null_count:
+        valid, found = _bits(pc.is_valid(found), places), found.fill_null(False)
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(places), [valid, _bits(found, places)])
 
 
 def _bits(values: Any, places: Any) -> pa.Buffer:
     """The boolean values at these places, as bits: much faster than to take single bits."""
-    taken = values.to_numpy(zero_copy_only=False).take(places.to_numpy())
+    # Without to_numpy(), which imports pandas where it is installed.
+    lookup: Any = np.from_dlpack(values.cast(pa.uint8()))
+    taken: NDArray[np.uint8] = lookup.take(np.from_dlpack(places))
     return pa.py_buffer(np.packbits(taken, bitorder="little").tobytes())
 
 
