@@ -58,6 +58,7 @@ def test_it_hangs_where_it_is_drawn(name: str) -> None:
 def test_messages_print_as_written_and_travel(name: str) -> None:
     error = CLASSES[name]("no column 'x'\nnext line")
     assert str(error) == "no column 'x'\nnext line"
+    assert isinstance(type(error).__new__(type(error)), LakefeedError), "it can be made as Dask makes what was raised"
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (type(error), str(error))
 

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 LISTED_AT_MOST = 10
 
@@ -170,6 +171,10 @@ class StateMismatchError(LakefeedError, ValueError):
 
 class BudgetExceededError(LakefeedError, MemoryError):
     """More bytes than the caller allowed."""
+
+    def __new__(cls, *args: object) -> Self:
+        # MemoryError's own refuses; Dask makes what was raised anew with it.
+        return Exception.__new__(cls, *args)
 
 
 class MissingDependencyError(LakefeedError, ImportError):
