@@ -133,6 +133,25 @@ def test_a_failure_leaves_no_version_and_no_file_that_is_known(source: Dataset, 
     assert files_below(home) <= before + len(Dataset("source").list_versions())
 
 
+@pytest.mark.parametrize("write_rows", [save, append_to])
+def test_what_is_no_engine_or_no_dataset_is_refused(source: Dataset, write_rows) -> None:
+    for engine in (None, "dask:2", Processes, 3):
+        with pytest.raises(InvalidArgumentError, match="engine="):
+            write_rows(source, "target", engine)
+    with pytest.raises(InvalidArgumentError, match="rows="):
+        write_rows([1], "target", Processes(1))
+    assert not Dataset.exists("target")
+
+
+def test_engines_know_what_a_number_of_workers_is() -> None:
+    for workers in (0, -1, "2", True, 1.5):
+        for engine in (Processes, lambda workers: Dask(workers=workers)):
+            with pytest.raises(InvalidArgumentError, match="workers="):
+                engine(workers)
+    with pytest.raises(InvalidArgumentError, match="address="):
+        Dask(address=8786)
+
+
 def test_a_fence_lets_one_of_two_through(source: Dataset) -> None:
     save(source.head(0), "output", Here())
     append_to(source, "output", Here(), fence=Fence("position", None, "1"))

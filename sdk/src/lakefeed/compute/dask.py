@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.compute.engine import perform
-from lakefeed.errors import MissingDependencyError
+from lakefeed.compute.engine import check_workers, perform
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,6 +25,12 @@ class Dask:
 
     address: str | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.address is not None and not isinstance(self.address, str):
+            raise InvalidArgumentError(f"Dask(address={self.address!r:.80}): give text, such as tcp://scheduler:8786")
+        if self.workers is not None:
+            check_workers(self.workers)
 
     @property
     def width(self) -> int:

@@ -27,6 +27,16 @@ class Engine(Protocol):
         """
 
 
+def check_workers(workers: Any) -> None:
+    """Passes for a number of workers.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise InvalidArgumentError(f"workers={workers!r:.80}: give a number of processes, 1 at least")
+
+
 def packed(piece: Any, what: str) -> bytes:
     """A callable without arguments as it travels to a worker, with the functions that it holds.
 

@@ -11,8 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakefeed.compute.engine import perform
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.compute.engine import check_workers, perform
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +31,7 @@ class Processes:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InvalidArgumentError(f"Processes({self.workers}): there must be one at least")
+        check_workers(self.workers)
 
     @property
     def width(self) -> int:

@@ -23,7 +23,7 @@ from lakefeed.compute.divide import divided
 from lakefeed.compute.engine import Engine, packed
 from lakefeed.compute.task import Done, Part, Place
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError
+from lakefeed.errors import DatasetExistsError, InvalidArgumentError
 from lakefeed.media import normalize_types, typed_schema
 from lakefeed.media.sources import CopyFiles
 from lakefeed.plan import Node
@@ -49,7 +49,8 @@ def save(
     """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
 
     Raises:
-        InvalidArgumentError: the rows cannot be made in parts, or a function cannot travel; nothing is written.
+        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
+            travel; nothing is written.
 
     Example:
         >>> from lakefeed.compute import Processes, save
@@ -58,6 +59,7 @@ def save(
         3
     """
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
+    _check(rows, engine)
     lake, plan = rows._lake, rows._plan
     if idempotency_key is None and lake.exists(name):
         raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
@@ -84,9 +86,11 @@ def append_to(
     """As `Dataset.append_to`, with the rows made by ``engine``: the same rows in the same order, in one version.
 
     Raises:
-        InvalidArgumentError: the rows cannot be made in parts, or a function cannot travel; nothing is written.
+        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
+            travel; nothing is written.
     """
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+    _check(rows, engine)
     lake, plan = rows._lake, rows._plan
     target = typed_columns(declared_schema(lake.table(name)))
     types = normalize_types({c: media for c, media in target.items() if c in plan.schema.names}, plan.schema)
@@ -153,6 +157,16 @@ class _Work:
             self.types,
             self.writing.copy_files,
             self.writing.stats,
+        )
+
+
+def _check(rows: Any, engine: Any) -> None:
+    if not isinstance(rows, Dataset):
+        raise InvalidArgumentError(f"rows={rows!r:.80}: give a Dataset")
+    # Its width is not looked at: a cluster is asked for that.
+    if isinstance(engine, type) or not callable(getattr(engine, "run", None)):
+        raise InvalidArgumentError(
+            f"engine={engine!r:.80}: give lakefeed.compute.Processes(4) or .Dask(), or an Engine"
         )
 
 

@@ -184,10 +184,11 @@ class IcebergSource:
         if known is not None:
             yield from known
             return
-        found = []
+        found: list[Fragment] = []
         for index, file, start, stop in self._touched(pushdown):
             for fragment in self._cut(index, file, hint, start, stop):
-                found.append(fragment)
+                if len(found) <= REMEMBERED_FRAGMENTS:
+                    found.append(fragment)
                 yield fragment
         if hint is not None and len(found) <= REMEMBERED_FRAGMENTS:
             if len(self._planned_before) >= REMEMBERED_PLANS:
