@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats.parquet import ParquetFile
 
 
 def image(n: int) -> dict[str, Any]:
@@ -30,13 +30,13 @@ TABLE = pa.table(
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The columns and fields that files are asked for."""
     asked: list[str] = []
-    real = ParquetFile.read
+    real = pq.ParquetFile.read_row_group
 
-    def noting(self: ParquetFile, group: int, columns: Sequence[str] | None, *more: Any) -> Any:
+    def noting(self: pq.ParquetFile, group: int, columns: Sequence[str] | None, **more: Any) -> Any:
         asked.extend(columns or ["everything"])
-        return real(self, group, columns, *more)
+        return real(self, group, columns, **more)
 
-    monkeypatch.setattr(ParquetFile, "read", noting)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
     return asked
 
 

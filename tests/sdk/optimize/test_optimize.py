@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.formats.parquet import ParquetFile
+from lakefeed.formats.where import Where
 from lakefeed.optimize import optimize
 from lakefeed.plan import fingerprint
 from lakefeed.plan.walk import nodes
@@ -51,10 +53,13 @@ class Reads:
 def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
     seen, read, footer = Reads(), ParquetFile.read, ParquetFile._read_footer
 
-    def counted(self: ParquetFile, group: int, columns: Any, *more: Any) -> Iterator[pa.RecordBatch]:
+    def counted(
+        self: ParquetFile, group: int, columns: Any, start: int, stop: int | None, where: Where | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        beside = chain.from_iterable(where.beside.values() if where is not None else ())
         seen.groups.append((self.url, group))
-        seen.columns.add(tuple(columns))
-        for batch in read(self, group, columns, *more):
+        seen.columns.add((*columns, *beside))
+        for batch in read(self, group, columns, start, stop, where):
             seen.rows += batch.num_rows
             yield batch
 
@@ -126,7 +131,7 @@ def test_a_filter_nothing_can_match_reads_nothing(many: Dataset, reads: Reads) -
 
 def test_only_needed_columns_are_read(many: Dataset, reads: Reads) -> None:
     many.filter("x < 10").select(["y"]).to_arrow()
-    assert reads.columns == {("x", "y")}
+    assert reads.columns == {("y", "x")}
 
 
 def test_a_filter_after_a_slice_counts_places_before_it(many: Dataset, reads: Reads) -> None:

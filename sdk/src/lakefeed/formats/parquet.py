@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from lakefeed.expr import Expr
 from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
 from lakefeed.formats.footer import Footer
 from lakefeed.formats.kept import kept_open
-from lakefeed.formats.where import Where, filtered
+from lakefeed.formats.where import Where
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.streams import Stream, spooled
 
@@ -123,7 +124,7 @@ class ParquetFile:
             start: the first row.
             stop: the one after the last; None for the end.
             where: only the rows that it keeps; what it does not look at is decoded only if it keeps one. Its text may
-                come as dictionaries.
+                come as dictionaries, and what it reads beside the columns may come too.
         """
         footer, names = self.footer(), None if columns is None else list(columns)
         whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
@@ -131,6 +132,8 @@ class ParquetFile:
             if where is not None and whole and not start:
                 yield from self._kept(footer, group, names, where)
                 return
+            if where is not None and names is not None:
+                names += chain.from_iterable(where.beside.values())
             batches = self._ranged(footer, group, names, start, None if whole else stop)
             yield from batches if where is None else map(where.kept, batches)
 
@@ -157,7 +160,7 @@ class ParquetFile:
                 others = file.read_row_group(group, columns=rest, use_threads=False)
                 names = [*table.column_names, *others.column_names]
                 table = pa.Table.from_arrays([*table.columns, *others.columns], names)
-            yield from filtered(table, mask)
+            yield from where.filtered(table, mask)
 
     def _opened(self, footer: Footer, dictionaries: Sequence[str] = ()) -> AbstractContextManager[pq.ParquetFile]:
         # A footer stands for the file as it was when it was read.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -33,19 +34,22 @@ class Where:
     """Which rows of a file are wanted.
 
     ``test`` looks at ``columns`` (names in the file) of a batch and says for each row whether it is wanted; null is no.
-    ``texts`` are those of them that it also takes as dictionaries.
+    ``texts`` are those of them that it also takes as dictionaries, ``beside`` those that nobody else asks for, each
+    with what to read of it (its name, or dotted paths of fields).
     """
 
     columns: frozenset[str]
     test: Callable[[pa.RecordBatch], pa.Array[Any]]
     texts: frozenset[str] = frozenset()
+    beside: dict[str, list[str]] = field(default_factory=dict)
     odds: Odds = field(default_factory=Odds)
 
     def steps(self, footer: Footer, group: int, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What of ``names`` is decoded at once, and what only if a row is wanted: nothing, where that saves little."""
+        """What is decoded at once, and what of ``names`` only if a row is wanted: nothing, where that saves little."""
+        names = [*names, *chain.from_iterable(self.beside.values())]
         first = [name for name in names if name in self.columns or name.partition(".")[0] in self.columns]
         rest = [name for name in names if name not in first]
-        return (first, rest) if first and self._saves(footer, group, rest) else (list(names), [])
+        return (first, rest) if first and self._saves(footer, group, rest) else (names, [])
 
     def _saves(self, footer: Footer, group: int, rest: Sequence[str]) -> bool:
         worth = LATE_BYTES * self.odds.looked / self.odds.without
@@ -77,13 +81,13 @@ class Where:
         """The rows of a batch that are wanted."""
         return _filtered(batch, self.test(batch))
 
-
-def filtered(table: pa.Table, mask: pa.Array[Any]) -> Iterator[pa.RecordBatch]:
-    """The rows of a table for which the mask is true."""
-    start = 0
-    for batch in table.to_batches():
-        yield _filtered(batch, mask.slice(start, batch.num_rows))
-        start += batch.num_rows
+    def filtered(self, table: pa.Table, mask: pa.Array[Any]) -> Iterator[pa.RecordBatch]:
+        """The rows of a table for which the mask is true, without the columns that were read for the test only."""
+        start, names = 0, [name for name in table.column_names if name not in self.beside]
+        # Rows without any column could not be filtered.
+        for batch in (table.select(names) if names else table).to_batches():
+            yield _filtered(batch, mask.slice(start, batch.num_rows))
+            start += batch.num_rows
 
 
 def _filtered(batch: pa.RecordBatch, mask: Any) -> pa.RecordBatch:

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pyarrow as pa
 
 from lakefeed.expr import Expr, evaluate, paths, roots, text
-from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
+from lakefeed.plan.taking import filtered
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +41,7 @@ class Filter(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         mask = evaluate(self.predicate, batch)
-        return kept(batch if self.keep is None else batch.select(list(self.keep)), mask)
+        return filtered(batch if self.keep is None else batch.select(list(self.keep)), mask)
 
     def identity(self) -> dict[str, object]:
         """The predicate alone: columns that nobody asks for change no result."""

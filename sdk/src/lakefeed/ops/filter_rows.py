@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from lakefeed._typing import RowPredicate
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import handle_rows, kept
+from lakefeed.ops.rows import handle_rows
 from lakefeed.plan import Step, name_of
+from lakefeed.plan.taking import filtered
 from lakefeed.storage import BlobStore
 
 
@@ -31,7 +32,7 @@ class FilterRows(Step):
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         rows = handle_rows(batch, self.store)
         verdicts = (self._verdict(row, offset + place) for place, row in enumerate(rows))
-        return kept(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
+        return filtered(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
 
     def _verdict(self, row: dict[str, object], place: int) -> bool:
         verdict = self.predicate(row)

@@ -37,26 +37,6 @@ def stored(cell: Any) -> Any:
     return cell.record() if isinstance(cell, Handle) else cell
 
 
-def kept(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
-    """The rows for which the mask is true; null is not."""
-    if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
-        return batch
-    try:
-        return batch.filter(mask, null_selection_behavior="drop")
-    except pa.ArrowNotImplementedError:
-        # Arrow has no such kernel for string views.
-        columns = [_kept(column, mask) for column in batch.columns]
-        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-
-def _kept(column: pa.Array[Any], mask: pa.Array[Any]) -> pa.Array[Any]:
-    if column.type == pa.string_view():
-        return column.cast(pa.large_string()).filter(mask).cast(pa.string_view())
-    if column.type == pa.binary_view():
-        return column.cast(pa.large_binary()).filter(mask).cast(pa.binary_view())
-    return column.filter(mask)
-
-
 def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
     """The batch in exactly ``schema``; extra or missing columns and values that do not fit are errors.
 

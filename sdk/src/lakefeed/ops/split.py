@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from lakefeed._rng import drawn, permutation
 from lakefeed.errors import ColumnNotFoundError, TypeMismatchError
-from lakefeed.ops.rows import kept
 from lakefeed.plan import Node, Step
+from lakefeed.plan.taking import filtered
 
 Side: TypeAlias = Literal["train", "test"]
 HASH_BITS = 64
@@ -53,7 +53,7 @@ class SplitByKey(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         test = key_hashes(batch.column(self.key), self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
-        return kept(batch, pa.array(test if self.side == "test" else ~test))
+        return filtered(batch, pa.array(test if self.side == "test" else ~test))
 
     def describe(self) -> str:
         return f"SplitByKey {self.key} side={self.side} test_size={self.test_size} seed={self.seed}"
@@ -85,7 +85,7 @@ class SplitByPlace(Step):
         return self, wanted
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        return kept(batch, pa.array(self._mask(offset, batch.num_rows)))
+        return filtered(batch, pa.array(self._mask(offset, batch.num_rows)))
 
     def kept(self, offset: int, rows: int) -> int:
         return int(self._mask(offset, rows).sum())

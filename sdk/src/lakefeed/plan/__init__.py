@@ -3,7 +3,7 @@
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.node import Ahead, Input, Node, Step
-from lakefeed.plan.source import RESIDENT, Fragment, InParts, Pushdown, Ranged, Source, cut, projected
+from lakefeed.plan.source import RESIDENT, Fragment, InParts, Plain, Pushdown, Ranged, Source, cut, projected
 
 __all__ = [
     "RESIDENT",
@@ -12,6 +12,7 @@ __all__ = [
     "InParts",
     "Input",
     "Node",
+    "Plain",
     "Pushdown",
     "Ranged",
     "Source",

@@ -22,13 +22,15 @@ class Pushdown:
     that are `nested`). ``rows``: deliver only the places
     ``[start, stop)`` of the source's row order (stop None: to the end). ``predicate``: may be used to leave out
     fragments in which no row can match, and rows that do not; it is a hint, the exact filter stands right above the
-    scan. ``rows`` counts before ``predicate`` prunes.
+    scan. ``rows`` counts before ``predicate`` prunes. ``exact``: no filter stands above; deliver the rows for which
+    the predicate is true and no others (of sources that are `selective`), ``columns`` may lack what it reads.
     """
 
     columns: tuple[str, ...] | None = None
     predicate: Expr | None = None
     rows: tuple[int, int | None] | None = None
     fields: tuple[tuple[str, ...], ...] = ()
+    exact: bool = False
 
     def describe(self) -> str:
         """The parts that are set, for ``explain()``."""
@@ -86,6 +88,10 @@ class Source(Protocol):
     def nested(self) -> bool:
         """Whether `Pushdown.fields` is obeyed."""
 
+    @property
+    def selective(self) -> bool:
+        """Whether `Pushdown.exact` is obeyed."""
+
     def count(self) -> int | None:
         """The exact number of rows, if known without reading data."""
 
@@ -132,16 +138,24 @@ def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa
     return field.with_type(pa.struct([_with_fields(inner, deeper) for inner in field.type if inner.name in names]))
 
 
-class Ranged:
+class Plain:
+    """What sources have in common that read whole columns and leave filters to the plan."""
+
+    @property
+    def nested(self) -> bool:
+        return False
+
+    @property
+    def selective(self) -> bool:
+        return False
+
+
+class Ranged(Plain):
     """What sources have in common whose fragments are read by themselves, a range of rows at a time."""
 
     @property
     def ranged(self) -> bool:
         return True
-
-    @property
-    def nested(self) -> bool:
-        return False
 
 
 class InParts(Ranged):

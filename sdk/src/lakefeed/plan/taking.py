@@ -1,4 +1,4 @@
-"""Rows of a batch by their places, of whatever types."""
+"""Rows of a batch by their places or by a mask, of whatever types."""
 
 from __future__ import annotations
 
@@ -23,3 +23,21 @@ def taken_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
     values: Any = column.cast(kernel)
     found: pa.Array[Any] = values.take(places).cast(column.type)
     return found
+
+
+def filtered(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
+    """The rows for which the mask is true; null is not."""
+    if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
+        return batch
+    try:
+        return batch.filter(mask, null_selection_behavior="drop")
+    except pa.ArrowNotImplementedError:
+        columns = [_filtered(column, mask) for column in batch.columns]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _filtered(column: pa.Array[Any], mask: pa.Array[Any]) -> pa.Array[Any]:
+    kernel = WITH_KERNEL.get(column.type)
+    values: Any = column if kernel is None else column.cast(kernel)
+    found: pa.Array[Any] = values.filter(mask)
+    return found if kernel is None else found.cast(column.type)

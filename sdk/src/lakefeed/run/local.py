@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.ops import FileColumns, LoadFiles, Project, Scan, Shuffle
+from lakefeed.ops import FileColumns, Filter, LoadFiles, Project, Scan, Shuffle
 from lakefeed.optimize import optimize
 from lakefeed.plan import Fragment, Node, Step, fingerprint
 from lakefeed.plan.fingerprint import digest
@@ -124,10 +124,11 @@ class Local:
 
     def _scan(self, scan: Scan, steps: Sequence[Step]) -> Generator[pa.RecordBatch]:
         """The rows of a source after ``steps``, which are done where the fragments are decoded."""
-        source, pushdown = scan.source, scan.pushdown
-        if not source.ranged:
+        if not scan.source.ranged:
             yield from run_chain(steps, scan.execute([]))
             return
+        scan, steps = _selecting(scan, steps)
+        source, pushdown = scan.source, scan.pushdown
 
         def read(fragment: Fragment) -> list[pa.RecordBatch]:
             return list(run_chain(steps, source.read(fragment, pushdown)))
@@ -162,6 +163,14 @@ class _Running:
 
     def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())
+
+
+def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]:
+    """The scan and what is above it, without the filter that the source can be trusted with."""
+    first = steps[0] if steps else None
+    if isinstance(first, Filter) and first.predicate is scan.pushdown.predicate and scan.source.selective:
+        return scan.pushed(columns=tuple(first.schema.names), exact=True), steps[1:]
+    return scan, steps
 
 
 def _told_apart(plan: Node) -> list[object]:

@@ -31,9 +31,9 @@ def read_ahead(
 
     ``size``: bytes that a task's result will take. One task larger than the budget passes alone. It begins gently, one
     task at first and twice as many after each result, so that a caller who wants little causes little work; ``eager``:
-    with one for each thread, where the first results may be empty. The caller does the first one, so that little work
-    waits for no thread. Closing the iterator (or an error in ``work``) cancels what has not begun and waits for what
-    has.
+    with one for each thread beside it, where the first results may be empty. The caller does the first one, so that
+    little work waits for no thread. Closing the iterator (or an error in ``work``) cancels what has not begun and waits
+    for what has.
     """
     upcoming = iter(tasks)
     threads, budget = settings.threads, settings.prefetch_bytes
@@ -59,7 +59,7 @@ def read_ahead(
             following = next(upcoming, None)
 
     try:
-        fill(allowed - 1)
+        fill(threads if eager else 0)
         result, cost = work(first), size(first)
         while True:
             allowed = min(allowed * 2, 2 * threads + 1)

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFactory
 from lakefeed.errors import InvalidArgumentError, TransformError
-from lakefeed.plan import Fragment, Pushdown, name_of
+from lakefeed.plan import Fragment, Plain, Pushdown, name_of
 from lakefeed.plan.fingerprint import digest
 
 LIST_ITERATOR: type = type(iter([]))
 
 
 @dataclass(frozen=True, eq=False)
-class BatchesSource:
+class BatchesSource(Plain):
     """What ``factory()`` yields, called anew for every pass."""
 
     factory: BatchFactory
@@ -42,10 +42,6 @@ class BatchesSource:
 
     @property
     def ranged(self) -> bool:
-        return False
-
-    @property
-    def nested(self) -> bool:
         return False
 
     def count(self) -> None:

@@ -13,7 +13,7 @@ from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, FilePart, Format, format_named, format_of, stamp
-from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
 from lakefeed.storage.urls import redacted, shown
@@ -22,7 +22,7 @@ FIELD_ID = b"PARQUET:field_id"
 
 
 @dataclass(frozen=True)
-class FilesSource:
+class FilesSource(Plain):
     """Files of one format and one schema, in the order given.
 
     ``declared``: the columns and types to read, instead of those that the files show; others are left out.
@@ -81,10 +81,6 @@ class FilesSource:
     @cached_property
     def ranged(self) -> bool:
         return self._format.counted and all(self._format.addressable(url) for url in self.urls)
-
-    @property
-    def nested(self) -> bool:
-        return False
 
     def count(self) -> int | None:
         if not self.ranged:

@@ -28,7 +28,7 @@ from lakefeed.errors import (
     listed,
 )
 from lakefeed.media import TYPE_KEY, column_type
-from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.plan.fingerprint import digest
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _FEATURES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
 
 
 @dataclass(frozen=True, eq=False)
-class HuggingFaceSource:
+class HuggingFaceSource(Plain):
     """The rows of a ``datasets.Dataset`` or, streamed, of a ``datasets.IterableDataset``."""
 
     dataset: Dataset | IterableDataset
@@ -83,10 +83,6 @@ class HuggingFaceSource:
         contents, paths = (pc.struct_field(column, [field.type.get_field_index(name)]) for name in ("bytes", "path"))
         remote = pc.any(pc.match_substring(paths, "://")).as_py()
         return bool(contents.null_count == len(column) and paths.null_count < len(column) and not remote)
-
-    @property
-    def nested(self) -> bool:
-        return False
 
     def count(self) -> int | None:
         return len(self.dataset) if self.ranged else None

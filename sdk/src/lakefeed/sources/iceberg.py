@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from pyiceberg.table import FileScanTask, Table
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
+from lakefeed.catalog.fitting import Fitting, is_text
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.to_arrow import arrow_fields
@@ -30,7 +31,7 @@ from lakefeed.formats.footer import FIELD_ID, Footer
 from lakefeed.formats.parquet import ParquetFile, within
 from lakefeed.formats.where import Odds, Where
 from lakefeed.plan import Fragment, Pushdown, cut, projected
-from lakefeed.plan.taking import taken
+from lakefeed.plan.taking import filtered, taken
 from lakefeed.sql import Rows, without
 
 WHOLE_FILE = -1
@@ -56,8 +57,7 @@ class Since:
 class _Layout:
     """How the rows of a file are read: what of it, and as what."""
 
-    schema: pa.Schema
-    names: list[str | None]
+    fit: Fitting
     leaves: list[str]
     where: Where | None
 
@@ -174,6 +174,10 @@ class IcebergSource:
     def nested(self) -> bool:
         return True
 
+    @property
+    def selective(self) -> bool:
+        return True
+
     def count(self) -> int | None:
         return sum(file.rows for file in self.files) if self.ranged and not self._compared else None
 
@@ -215,19 +219,36 @@ class IcebergSource:
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         path, group, index = fragment.key
         kept = self.kept.get(index) if self._compared else None
+        layout = self._layout(path, pushdown) if group != WHOLE_FILE else None
+        if kept is None and layout is not None and (layout.where or not pushdown.exact):
+            batches = self._file(path).read(group, layout.leaves, fragment.start, fragment.stop, layout.where)
+            return map(layout.fit, batches)
+        if pushdown.exact:
+            return self._selected(fragment, pushdown)
         start, stop = (fragment.start, fragment.stop) if kept is None else (0, None)
-        if group == WHOLE_FILE:
+        if layout is None:
             schema = projected(self.schema, pushdown)
             batches = within(self._read_by_pyiceberg(path, schema), start, stop)
+            batches = (cast(batch, schema) for batch in batches)
         else:
-            layout = self._layout(path, pushdown)
-            schema = layout.schema
-            where = layout.where if kept is None else None
-            batches = self._file(path).read(group, layout.leaves, start, stop, where)
-            batches = (_renamed(batch, layout.names, schema) for batch in batches)
-        if kept is not None:
-            batches = _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
-        return (cast(batch, schema) for batch in batches)
+            batches = map(layout.fit, self._file(path).read(group, layout.leaves))
+        if kept is None:
+            return batches
+        return _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
+
+    def _selected(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        """The rows for which the predicate is true, found after they were read."""
+        predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
+        assert predicate is not None
+        for batch in self.read(fragment, replace(pushdown, columns=self._with_tested(pushdown), exact=False)):
+            yield filtered(batch.select(names), evaluate(predicate, batch))
+
+    def _with_tested(self, pushdown: Pushdown) -> tuple[str, ...] | None:
+        """The columns that are asked for, and those that the predicate reads."""
+        if pushdown.columns is None or pushdown.predicate is None:
+            return pushdown.columns
+        wanted = {*pushdown.columns, *roots(pushdown.predicate)}
+        return tuple(name for name in self.schema.names if name in wanted)
 
     def rows_of(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
@@ -342,29 +363,27 @@ class IcebergSource:
             for name, field in zip(names, schema, strict=True)
             for leaf in _leaves(footer, name, field, pushdown.fields)
         ]
-        found = _Layout(schema, names, leaves, self._where(footer, names, schema, pushdown.predicate))
+        found = _Layout(Fitting(names, schema), leaves, self._where(footer, schema, pushdown))
         self.__dict__["_last_layout"] = (path, pushdown, found)
         return found
 
-    def _where(
-        self, footer: Footer, names: list[str | None], schema: pa.Schema, predicate: Expr | None
-    ) -> Where | None:
-        """The predicate for the rows of a file; the filter above the scan finds only rows that it keeps."""
+    def _where(self, footer: Footer, asked: pa.Schema, pushdown: Pushdown) -> Where | None:
+        """The predicate for the rows of a file; a filter above the scan finds only rows that it keeps."""
+        predicate = pushdown.predicate
+        schema = projected(self.schema, replace(pushdown, columns=self._with_tested(pushdown)))
         if predicate is None or not all(_leads(schema, path) for path in paths(predicate)):
             return None  # a hint on what is not read
-        read = roots(predicate)
-        mine = [(name, field) for name, field in zip(names, schema, strict=True) if field.name in read]
-        in_file = [name for name, _ in mine]
-        declared = pa.schema([field for _, field in mine])
-
-        def test(batch: pa.RecordBatch) -> pa.Array[Any]:
-            found = _renamed(batch, in_file, declared)
-            return evaluate(predicate, cast(found, _with_dictionaries(declared, found)))
-
-        there = [(name, field) for name, field in mine if name is not None]
-        texts = (name for name, field in there if _is_text(field) and _is_text(footer.schema.field(name)))
-        odds = self._odds.setdefault(predicate, Odds())
-        return Where(frozenset(name for name, _ in there), test, frozenset(texts), odds)
+        declared = pa.schema([field for field in schema if field.name in roots(predicate)])
+        names = self._names_in_file(footer, declared)
+        there = [(name, field) for name, field in zip(names, declared, strict=True) if name is not None]
+        fit = Fitting(names, declared, dictionaries=True)
+        return Where(
+            columns=frozenset(name for name, _ in there),
+            test=lambda batch: evaluate(predicate, fit(batch)),
+            texts=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
+            beside={n: _leaves(footer, n, f, pushdown.fields) for n, f in there if f.name not in asked.names},
+            odds=self._odds.setdefault(predicate, Odds()),
+        )
 
     @cached_property
     def _odds(self) -> dict[Expr, Odds]:
@@ -448,20 +467,6 @@ def _id_of(field: pa.Field[Any]) -> bytes:
     return (field.metadata or {}).get(FIELD_ID, b"")
 
 
-def _renamed(batch: pa.RecordBatch, names: Sequence[str | None], schema: pa.Schema) -> pa.RecordBatch:
-    """The columns of these names as those of the schema; null where the name is None."""
-    given = dict(zip(batch.schema.names, batch.columns, strict=True))
-    columns = [
-        pa.nulls(batch.num_rows, field.type) if name is None else given[name]
-        for name, field in zip(names, schema, strict=True)
-    ]
-    # A schema that says what they are spares the cast, which would look into each.
-    fit = all(field.nullable and column.type == field.type for column, field in zip(columns, schema, strict=True))
-    if fit and not any(pa.types.is_nested(kind) for kind in schema.types):
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
-    return pa.RecordBatch.from_arrays(columns, names=schema.names)
-
-
 def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
     """Whether a column, or field of a struct column, is there."""
     inner: Any = pa.struct(list(schema))
@@ -472,20 +477,6 @@ def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
                 return False
             inner = inner.field(place).type
     return True
-
-
-def _is_text(field: pa.Field[Any]) -> bool:
-    return pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-
-
-def _with_dictionaries(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Schema:
-    """The schema with dictionaries where texts came as such: a condition on them is faster than on their values."""
-    if not any(isinstance(kind, pa.DictionaryType) for kind in batch.schema.types):
-        return schema
-    given = zip(schema, batch.schema.types, strict=True)
-    return pa.schema(
-        [field.with_type(kind) if _is_text(field) and pa.types.is_dictionary(kind) else field for field, kind in given]
-    )
 
 
 def _leaves(footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]) -> list[str]:

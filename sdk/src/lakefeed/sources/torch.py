@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from lakefeed.errors import InvalidArgumentError, TransformError, listed
-from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_array
 from lakefeed.plan.fingerprint import digest
 
@@ -24,7 +24,7 @@ DEPTH = 6
 
 
 @dataclass(frozen=True, eq=False)
-class TorchSource:
+class TorchSource(Plain):
     """The samples of a dataset: a map-style one is read by index, an iterable one is begun anew for each pass.
 
     A sample is a tuple (its parts are the columns, in the schema's order), a mapping (by name) or one value.
@@ -44,10 +44,6 @@ class TorchSource:
     @property
     def ranged(self) -> bool:
         return not isinstance(self.dataset, IterableDataset) and hasattr(self.dataset, "__len__")
-
-    @property
-    def nested(self) -> bool:
-        return False
 
     def count(self) -> int | None:
         return len(self.dataset) if self.ranged else None

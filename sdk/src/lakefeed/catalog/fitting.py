@@ -1,0 +1,52 @@
+"""The columns of a file as those of a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.catalog.fit import cast
+
+
+class Fitting:
+    """The columns of these names in a file as those of ``schema``; null where the name is None.
+
+    ``dictionaries``: texts that come as dictionaries stay such. What fits without a look at the values is known once
+    a batch of the same types was seen. Thread-safe.
+    """
+
+    def __init__(self, names: Sequence[str | None], schema: pa.Schema, *, dictionaries: bool = False) -> None:
+        self.names, self.schema, self._dictionaries = names, schema, dictionaries
+        self._known: tuple[pa.Schema, pa.Schema] | None = None
+        self._simple = all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        known = self._known
+        if known is not None and batch.schema.equals(known[0]):
+            return pa.RecordBatch.from_arrays(batch.columns, schema=known[1])
+        if not self.names:
+            return cast(batch, self.schema)
+        given = dict(zip(batch.schema.names, batch.columns, strict=True))
+        fields = list(zip(self.names, self.schema, strict=True))
+        columns = [pa.nulls(batch.num_rows, field.type) if name is None else given[name] for name, field in fields]
+        schema = _with_dictionaries(self.schema, columns) if self._dictionaries else self.schema
+        if self._simple and all(c.type == f.type for c, f in zip(columns, schema, strict=True)):
+            # A schema that says what they are spares the cast, which would look into each.
+            if batch.schema.names == self.names:
+                self._known = batch.schema, schema
+            return pa.RecordBatch.from_arrays(columns, schema=schema)
+        return cast(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+
+def is_text(field: pa.Field[Any]) -> bool:
+    return pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+
+
+def _with_dictionaries(schema: pa.Schema, columns: Sequence[pa.Array[Any]]) -> pa.Schema:
+    """The schema with dictionaries where texts came as such: a condition on them is faster than on their values."""
+    if not any(isinstance(column, pa.DictionaryArray) for column in columns):
+        return schema
+    pairs = zip(schema, columns, strict=True)
+    return pa.schema([f.with_type(c.type) if is_text(f) and isinstance(c, pa.DictionaryArray) else f for f, c in pairs])
