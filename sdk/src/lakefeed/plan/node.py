@@ -59,7 +59,7 @@ class Node:
         """The schema of the rows that come out; raises a typed error if the inputs cannot give them."""
         raise NotImplementedError(type(self).__name__)
 
-    @property
+    @cached_property
     def children(self) -> tuple[Node, ...]:
         found: list[Node] = []
         for value in self._fields().values():

@@ -37,7 +37,8 @@ from lakefeed.sql import Rows, without
 WHOLE_FILE = -1
 REMEMBERED_PLANS = 16
 REMEMBERED_FRAGMENTS = 4096
-LOCAL = ("table", "_odds", "_last_layout", "_planned_before")
+REMEMBERED_LAYOUTS = 64
+LOCAL = ("table", "_odds", "_layouts", "_planned_before")
 """What a source is not pickled with."""
 
 
@@ -351,11 +352,10 @@ class IcebergSource:
         return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
 
     def _layout(self, path: str, pushdown: Pushdown) -> _Layout:
-        """How a file is read; of the last one it is known, because its row groups are read one after the other."""
-        last = self.__dict__.get("_last_layout")
-        if last is not None and last[0] == path and last[1] is pushdown:
-            found: _Layout = last[2]
-            return found
+        """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
+        known = self._layouts.get((path, pushdown))
+        if known is not None:
+            return known
         schema, footer = projected(self.schema, pushdown), self._file(path).footer()
         names = self._names_in_file(footer, schema)
         leaves = [
@@ -364,8 +364,14 @@ class IcebergSource:
             for leaf in _leaves(footer, name, field, pushdown.fields)
         ]
         found = _Layout(Fitting(names, schema), leaves, self._where(footer, schema, pushdown))
-        self.__dict__["_last_layout"] = (path, pushdown, found)
+        if len(self._layouts) >= REMEMBERED_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[path, pushdown] = found
         return found
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[str, Pushdown], _Layout]:
+        return {}
 
     def _where(self, footer: Footer, asked: pa.Schema, pushdown: Pushdown) -> Where | None:
         """The predicate for the rows of a file; a filter above the scan finds only rows that it keeps."""
