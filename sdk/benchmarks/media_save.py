@@ -3,7 +3,7 @@
     python sdk/benchmarks/media_save.py [files] [bytes]
 
 The baseline reads every file, hashes it with SHA-256 and writes it to one file, which is synced at the end as a save
-is; it is taken before and after, in the same run.
+is. All take turns; the best time of each counts, as what the work takes where nobody disturbs it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from lakefeed.catalog.lake import Lake
 
 FILES = 10_000
 BYTES = 20_000
+ROUNDS = 4
+KINDS = {"no statistics": False, "image statistics": True}
 GOALS = {"no statistics": 1.5, "image statistics": 3.0}
 
 
@@ -84,21 +86,25 @@ def main(files: int, size: int) -> None:
         time.sleep(2.1)  # files written to this shortly before are not trusted to stay as they are
         os.environ["LAKEFEED_HOME"] = f"{root}/warm"
         save(paths[:10], "warm", stats=True)
-        os.sync()
-        print(f"{files:,} files of {size:,} bytes")
-        first = measured(lambda: baseline(paths, Path(root, "one")))
-        report("sha256 + one sequential write", first)
-        for what, stats in (("no statistics", False), ("image statistics", True)):
-            os.environ["LAKEFEED_HOME"] = f"{root}/{stats}"
-            os.sync()
-            taken = measured(lambda stats=stats: save(paths, "first", stats=stats))  # type: ignore[misc]
-            report(f"save, {what}", taken, first, f"(goal {GOALS[what]}x)")
-            again = measured(lambda stats=stats: save(paths, "again", stats=stats))  # type: ignore[misc]
-            report(f"the same files again, {what}", again, goal="  (goal 1 s)")
-            objects = sum(1 for path in Path(root, str(stats), "blobs").rglob("*") if path.is_file())
-            print(f"  {objects} objects in the store")
-        report("sha256 + one sequential write, once more", measured(lambda: baseline(paths, Path(root, "two"))))
-        Lake.current().close()
+        print(f"{files:,} files of {size:,} bytes; best of {ROUNDS}")
+        best: dict[str, tuple[float, float]] = {}
+        for number in range(ROUNDS):
+            note(best, "baseline", lambda number=number: baseline(paths, Path(root, f"{number}")))  # type: ignore[misc]
+            for what, stats in KINDS.items():
+                os.environ["LAKEFEED_HOME"] = f"{root}/{what}/{number}"
+                for name in ("first", "again"):
+                    note(best, f"{name} {what}", lambda name=name, stats=stats: save(paths, name, stats=stats))  # type: ignore[misc]
+                Lake.current().close()
+        report("sha256 + one sequential write", best["baseline"])
+        for what in KINDS:
+            report(f"save, {what}", best[f"first {what}"], best["baseline"], f"(goal {GOALS[what]}x)")
+            report(f"the same files again, {what}", best[f"again {what}"], goal="  (goal 1 s)")
+
+
+def note(best: dict[str, tuple[float, float]], what: str, work: Callable[[], object]) -> None:
+    os.sync()
+    taken = measured(work)
+    best[what] = min(best.get(what, taken), taken)
 
 
 if __name__ == "__main__":

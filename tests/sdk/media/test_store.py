@@ -95,6 +95,42 @@ def test_many_rows_keep_their_order(store: BlobStore, tmp_path: Path) -> None:
     assert [cell["sha256"] for cell in cells] == [sha256_bytes(data) for data in contents.values()]
 
 
+def test_equal_bytes_in_many_chunks_are_stored_once(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads look up what they have read while others' contents are on their way."""
+    monkeypatch.setattr("lakefeed.media.store.GROUP_ROWS", 16)
+    monkeypatch.setattr("lakefeed.media.contents.CHUNK_FILES", 2)
+    contents = [b"%d" % (number % 7) for number in range(200)]
+    paths = []
+    for number, content in enumerate(contents):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(content)
+        paths.append(str(path))
+    cells = stored(paths, store, media="file")
+    assert [store.read(cell["sha256"]) for cell in cells] == contents
+    assert [cell["filename"] for cell in cells] == [Path(path).name for path in paths]
+    assert blobs(store) == sorted({sha256_bytes(content) for content in contents})
+
+
+def test_the_first_of_several_errors_is_told(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One found while reading comes before a missing file further down, which is found by a look ahead."""
+    monkeypatch.setattr("lakefeed.media.store.GROUP_ROWS", 2)
+    paths = [write(tmp_path / f"{number}.png") for number in range(6)]
+    Path(paths[4]).unlink()
+    real = os.open
+
+    def failing(path: Any, *more: Any, **options: Any) -> int:
+        if path == paths[1]:
+            raise OSError(5, "the disk is broken")
+        return real(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(FileError, match=r"row 1.*the disk is broken"):
+        stored(paths, store)
+    assert blobs(store) == []
+
+
 def test_remote_urls_are_kept_as_references(store: BlobStore, tmp_path: Path) -> None:
     url = "https://host/cat.png?id=1"
     assert stored([url, None], store) == [{**NOTHING, "url": url}, None]

@@ -94,6 +94,19 @@ def test_a_second_save_adds_only_what_is_new(place: tuple[str, dict[str, Any]], 
     assert raw_digests(read_index(store.backend.objects, added)) == [hashlib.sha256(b"new").digest()]
 
 
+def test_a_content_that_was_added_meanwhile_is_not_added_again(tmp_path: Path) -> None:
+    store = store_at((str(tmp_path / "blobs"), {}), tmp_path / "cache")
+    digest = hashlib.sha256(b"one").digest()
+    with store.saving() as saving:
+        assert saving.known([digest]) == set()
+        saving.add({digest: b"one"})
+        saving.add({digest: b"one"})
+        assert saving.bytes_added == 3
+        saving.flush()
+    [pack] = packs(store)
+    assert raw_digests(read_index(store.backend.objects, pack)) == [digest]
+
+
 def test_packs_are_of_the_size_that_is_set(tmp_path: Path) -> None:
     contents = [random.Random(number).randbytes(1000) for number in range(100)]
     store = store_at((str(tmp_path / "blobs"), {}), tmp_path / "cache", below=2000, bytes=10_000)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -42,6 +43,21 @@ class Read(NamedTuple):
     seen: tuple[str, os.stat_result, int, Seen] | None = None
 
 
+class Chunk(NamedTuple):
+    """Contents that were read, in order, and those of them that are not known yet, by raw SHA-256."""
+
+    stored: list[Stored]
+    new: dict[bytes, bytes]
+
+
+@dataclass
+class Putting:
+    """What some sources hold, as far as it is known: so many of them are still to be read."""
+
+    stored: list[Stored | None]
+    left: int = 0
+
+
 class _StoreError(Exception):
     """It was the store that failed, not the source."""
 
@@ -59,6 +75,7 @@ class Contents:
     progress: Progress = lambda size: None
     _readers: ThreadPoolExecutor = field(init=False)
     _fetchers: ThreadPoolExecutor = field(init=False)
+    _reading: deque[tuple[Putting, list[int], Future[Chunk]]] = field(default_factory=deque)
 
     def __enter__(self) -> Self:
         readers = min(READERS, os.cpu_count() or 1)
@@ -72,20 +89,51 @@ class Contents:
         self._readers.shutdown(cancel_futures=True)
         self._fetchers.shutdown(cancel_futures=True)
 
-    def put(self, sources: Sequence[Source]) -> list[Stored]:
-        """What each source holds; all of it is in the store once that is flushed.
+    def begin(self, sources: Sequence[Source]) -> Putting:
+        """Begins to put sources into the store; what `finish` is not asked for yet is read meanwhile, up to a bound.
 
-        Every local file is looked at before the first one is read.
+        Every local file of them is looked at before the first one is read.
 
         Raises:
             MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
         """
-        status = [_status(source) for source in sources]
-        stored = self._unchanged(sources, status)
-        left = [place for place, found in enumerate(stored) if found is None]
-        for place, found in zip(left, self._read([sources[place] for place in left], status, left), strict=True):
-            stored[place] = found
-        return cast("list[Stored]", stored)
+        try:
+            status = [_status(source) for source in sources]
+        except FileError:
+            self._collect(0)  # one before it may be missing too
+            raise
+        putting = Putting(self._unchanged(sources, status))
+        left = [place for place, found in enumerate(putting.stored) if found is None]
+        putting.left = len(left)
+        sizes = [_size(sources[place], status[place]) for place in left]
+        places = iter(left)
+        for chunk in _chunks([sources[place] for place in left], sizes):
+            remote = chunk[0].path is None and chunk[0].data is None
+            task = (self._fetchers if remote else self._readers).submit(self._read_chunk, chunk)
+            self._reading.append((putting, list(islice(places, len(chunk))), task))
+            self._collect(AHEAD * (FETCHERS if remote else READERS))
+        return putting
+
+    def finish(self, putting: Putting) -> list[Stored]:
+        """What each source holds; all of it is in the store once that is flushed.
+
+        Raises:
+            MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
+        """
+        while putting.left:
+            self._collect(len(self._reading) - 1)
+        return cast("list[Stored]", putting.stored)
+
+    def _collect(self, most: int) -> None:
+        """Stores what was read first until at most so many chunks are being read."""
+        while len(self._reading) > most:
+            putting, places, task = self._reading.popleft()
+            chunk = task.result()
+            self.saving.add(chunk.new)
+            self.progress(sum(stored.size for stored in chunk.stored))
+            for place, stored in zip(places, chunk.stored, strict=True):
+                putting.stored[place] = stored
+            putting.left -= len(places)
 
     def _unchanged(self, sources: Sequence[Source], status: Sequence[os.stat_result | None]) -> list[Stored | None]:
         """Those whose contents are known and stored, so that they need not be read."""
@@ -101,37 +149,14 @@ class Contents:
                 self.progress(size)
         return stored
 
-    def _read(
-        self, sources: Sequence[Source], status: Sequence[os.stat_result | None], places: Sequence[int]
-    ) -> Iterator[Stored]:
-        sizes = [_size(source, status[place]) for source, place in zip(sources, places, strict=True)]
-        chunks = _chunks(sources, sizes)
-        waiting: deque[Future[list[Read]]] = deque()
-        try:
-            for chunk in chunks:
-                remote = chunk[0].path is None and chunk[0].data is None
-                threads = self._fetchers if remote else self._readers
-                waiting.append(threads.submit(self._read_chunk, chunk))
-                if len(waiting) > AHEAD * (FETCHERS if remote else READERS):
-                    yield from self._added(waiting.popleft().result())
-            while waiting:
-                yield from self._added(waiting.popleft().result())
-        finally:
-            for task in waiting:
-                task.cancel()
-
-    def _added(self, chunk: list[Read]) -> Iterator[Stored]:
-        """Stores what was read and is new."""
-        fresh = [read for read in chunk if read.data is not None]
-        known = self.saving.known([read.stored.sha256 for read in fresh])
-        new = {read.stored.sha256: cast(bytes, read.data) for read in fresh if read.stored.sha256 not in known}
-        self.saving.add(new)
-        self.seen.add(read.seen for read in chunk if read.seen is not None)
-        self.progress(sum(read.stored.size for read in chunk))
-        return (read.stored for read in chunk)
-
-    def _read_chunk(self, sources: Sequence[Source]) -> list[Read]:
-        return [self._read_one(source) for source in sources]
+    def _read_chunk(self, sources: Sequence[Source]) -> Chunk:
+        """Reads sources, and finds out and notes what can be without waiting for those before."""
+        read = [self._read_one(source) for source in sources]
+        self.seen.add(one.seen for one in read if one.seen is not None)
+        fresh = {one.stored.sha256: cast(bytes, one.data) for one in read if one.data is not None}
+        for digest in self.saving.known(list(fresh)):
+            del fresh[digest]
+        return Chunk([one.stored for one in read], fresh)
 
     def _read_one(self, source: Source) -> Read:
         try:

@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Self
 
 import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media.columns import require_file_column, typed_schema
-from lakefeed.media.contents import Contents, Progress
+from lakefeed.media.contents import Contents, Progress, Putting
 from lakefeed.media.probes import Probes
 from lakefeed.media.registry import media_type
-from lakefeed.media.sources import CopyFiles, FileColumn
+from lakefeed.media.sources import CopyFiles, FileColumn, Stored
 from lakefeed.media.stats import Known, Statistics
 from lakefeed.storage.blobs import BlobStore
 from lakefeed.storage.saving import Saving
@@ -60,47 +61,55 @@ class Storing:
         with ExitStack() as stack:
             contents = stack.enter_context(Contents(self.saving, self.seen, self.progress))
             statistics = Statistics(stack.enter_context(Probes()), self.seen) if self.stats else None
+            reading: deque[_Group] = deque()
             waiting: deque[_Group] = deque()
             for batch in _groups(batches):
-                waiting.append(self._begun(batch, contents, statistics, first_row))
+                reading.append(self._begun(batch, contents, first_row))
                 first_row += batch.num_rows
+                if len(reading) > 1:
+                    waiting.append(reading.popleft().stored(contents, statistics))
                 if len(waiting) > GROUPS_AHEAD:
                     yield waiting.popleft().finished(typed)
+            while reading:
+                waiting.append(reading.popleft().stored(contents, statistics))
             while waiting:
                 yield waiting.popleft().finished(typed)
 
-    def _begun(
-        self, batch: pa.RecordBatch, contents: Contents, statistics: Statistics | None, first_row: int
-    ) -> _Group:
-        columns = [
-            FileColumn(batch.column(name), name, media, self.copy, first_row) for name, media in self.types.items()
-        ]
-        for column in columns:
+    def _begun(self, batch: pa.RecordBatch, contents: Contents, first_row: int) -> _Group:
+        columns = {
+            name: FileColumn(batch.column(name), name, media, self.copy, first_row)
+            for name, media in self.types.items()
+        }
+        for column in columns.values():
             kept = column.kept
             self.saving.keep(kept)
             column.require(self.saving.missing(kept))
-        stored = iter(contents.put([source for column in columns for source in column.sources]))
-        group = _Group(batch, list(self.types))
-        for column in columns:
-            own = [next(stored) for _ in column.sources]
-            known = statistics.ask(column.kind, own) if statistics is not None else None
-            group.columns.append((column, own, known))
-        return group
+        sources = [source for column in columns.values() for source in column.sources]
+        return _Group(batch, columns, contents.begin(sources))
 
 
 @dataclass
 class _Group:
-    """Rows whose contents are stored and whose statistics may still be on their way."""
+    """Rows of which the files are being read; then their contents are stored, and their statistics on their way."""
 
     batch: pa.RecordBatch
-    names: Sequence[str]
-    columns: list[tuple[FileColumn, list[Any], Known | None]] = field(default_factory=list)
+    columns: Mapping[str, FileColumn]
+    putting: Putting
+    found: dict[str, tuple[list[Stored], Known | None]] = field(default_factory=dict)
+
+    def stored(self, contents: Contents, statistics: Statistics | None) -> Self:
+        """Waits until the contents are stored, and begins to find their statistics."""
+        stored = iter(contents.finish(self.putting))
+        for name, column in self.columns.items():
+            own = list(islice(stored, len(column.sources)))
+            self.found[name] = own, statistics.ask(column.kind, own) if statistics is not None else None
+        return self
 
     def finished(self, schema: pa.Schema) -> pa.RecordBatch:
         arrays: dict[str, pa.Array[Any]] = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
-        for name, (column, stored, known) in zip(self.names, self.columns, strict=True):
+        for name, (stored, known) in self.found.items():
             stats = known.wait() if known is not None else [{}] * len(stored)
-            arrays[name] = column.finished(stored, stats)
+            arrays[name] = self.columns[name].finished(stored, stats)
         return pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lakefeed.storage.objects import ObjectInfo, Objects
 from lakefeed.storage.packs import FOLDER, Index, is_pack, raw_digests, read_index
-from lakefeed.storage.sqlite import Database
+from lakefeed.storage.sqlite import Database, insert
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ class PackIndex:
             sql = "INSERT OR IGNORE INTO packs (key, size) VALUES (?, ?)"
             inserted = connection.execute(sql, (pack.key, pack.size))
             if inserted.rowcount:
-                rows = ((digest, inserted.lastrowid, start, length) for digest, start, length in contents)
-                connection.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?)", rows)
+                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in contents]
+                insert(connection, "INSERT OR REPLACE INTO contents", rows)
 
         self._database.write(work)
 

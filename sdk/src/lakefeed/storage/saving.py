@@ -56,7 +56,7 @@ class Saving:
     What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
     what was not flushed is dropped; the packs that were complete stay as garbage, since others may rely on them by now.
 
-    ``known``, ``add`` and ``flush`` are for one thread; ``put_alone`` may be called from several.
+    ``add`` and ``flush`` are for one thread; ``known`` and ``put_alone`` may be called from several.
     """
 
     def __init__(
@@ -123,8 +123,7 @@ class Saving:
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
         found = set(self._store.index.find_all(digests, self._trusted))
-        for pack in [*(pack for pack, _ in self._complete), *([self._pack] if self._pack is not None else [])]:
-            found |= pack.writer.contents.keys() & set(digests)
+        found |= {digest for digest in digests if self._packed(digest)}
         if self._store.alone.near:
             found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
         return found
@@ -154,10 +153,11 @@ class Saving:
         return {digest for digest in left if self._store.size(digest.hex()) is None}
 
     def add(self, contents: Mapping[bytes, bytes]) -> None:
-        """Adds some small contents that are not known, by raw SHA-256."""
-        if contents:
+        """Adds some small contents that were not known when they were asked for, by raw SHA-256."""
+        new = {digest: data for digest, data in contents.items() if not self._packed(digest)}
+        if new:
             with reasons(self._what):
-                self._add(contents)
+                self._add(new)
 
     def _add(self, contents: Mapping[bytes, bytes]) -> None:
         pack = self._pack = self._pack or self._new_pack()
@@ -207,6 +207,11 @@ class Saving:
         """Raises FileError where the lease may be over; to be called right before a commit."""
         if self._lease is not None:
             require_alive(self._lease)
+
+    def _packed(self, digest: bytes) -> bool:
+        """Whether this save has put it into a pack that not everybody sees yet."""
+        pack = self._pack
+        return (pack is not None and digest in pack.writer) or any(digest in each.writer for each, _ in self._complete)
 
     def _stood_alone(self, sha256: str) -> bool:
         """As ``_stands_alone``, by a look at the whole folder that is taken once."""

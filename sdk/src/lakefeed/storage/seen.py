@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lakefeed.storage.sqlite import Database
+from lakefeed.storage.sqlite import Database, insert
 
 SCRIPT = """
 CREATE TABLE IF NOT EXISTS files (
@@ -62,7 +61,7 @@ class SeenFiles:
             if read_ns - status.st_mtime_ns > RACY_NS
         ]
         if rows:
-            self._insert("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+            self._insert("INSERT OR REPLACE INTO files", rows)
 
     def facts(self, kind: str, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """What is known of contents."""
@@ -73,13 +72,10 @@ class SeenFiles:
         """Notes what a content of that raw SHA-256 is."""
         rows = [(digest, kind, json.dumps(found)) for digest, found in facts.items()]
         if rows:
-            self._insert("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+            self._insert("INSERT OR REPLACE INTO facts", rows)
 
-    def _insert(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(query, rows)
-
-        self._database.write(work)
+    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._database.write(lambda connection: insert(connection, into, rows))
 
 
 def _identity(status: os.stat_result) -> bytes:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 60.0
 ASKED_AT_ONCE = 1_000
+INSERTED_AT_ONCE = 256
 LOCKED_TRIES = 100
 LOCKED_WAIT = 0.02
 
@@ -135,6 +137,14 @@ class Database:
         # Bound here: at the end of the interpreter the names of a module are gone.
         if getattr(self, "_pid", None) == getpid():
             self._close()
+
+
+def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Inserts rows (``into``: ``"INSERT INTO files"``), many a statement: other threads go on while SQLite runs one."""
+    for start in range(0, len(rows), INSERTED_AT_ONCE):
+        some = rows[start : start + INSERTED_AT_ONCE]
+        row = f"({','.join('?' * len(some[0]))})"
+        connection.execute(f"{into} VALUES {','.join([row] * len(some))}", list(chain.from_iterable(some)))
 
 
 _of_parents: list[sqlite3.Connection | None] = []
