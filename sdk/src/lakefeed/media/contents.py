@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, NamedTuple, Self, TypeAlias, cast
 
 import pyarrow as pa
 
@@ -24,15 +24,17 @@ from lakefeed.media.base import HEAD_BYTES
 from lakefeed.media.sources import Source, Stored
 from lakefeed.storage.fetch import open_reference
 from lakefeed.storage.saving import Saving
-from lakefeed.storage.seen import Seen, SeenFiles
+from lakefeed.storage.seen import Row, SeenFiles, identity, row
 
-READERS = 4  # of local files: more only wait for one another
+READERS = 4  # of local files, beside the thread that packs them: more only wait for one another
 FETCHERS = 16  # of remote files, which keep one waiting
 CHUNK_FILES = 256  # taken by a thread at a time: small files cost less than handing them over
 CHUNK_BYTES = 4 << 20
 AHEAD = 2  # chunks for each thread that may wait, read, to be packed
 
 Progress = Callable[[int], object]
+Status: TypeAlias = tuple[int, bytes]
+"""Size (of a remote file: what it is counted as) and `identity`."""
 
 
 class Read(NamedTuple):
@@ -40,7 +42,8 @@ class Read(NamedTuple):
 
     stored: Stored
     data: bytes | pa.Buffer | None
-    seen: tuple[str, os.stat_result, int, Seen] | None = None
+    row: Row | None = None
+    """For `SeenFiles`."""
 
 
 class Chunk(NamedTuple):
@@ -78,7 +81,7 @@ class Contents:
     _reading: deque[tuple[Putting, list[int], Future[Chunk]]] = field(default_factory=deque)
 
     def __enter__(self) -> Self:
-        readers = min(READERS, os.cpu_count() or 1)
+        readers = min(READERS, max((os.cpu_count() or 1) - 1, 1))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="lakefeed-files")
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="lakefeed-files")
         return self
@@ -105,7 +108,7 @@ class Contents:
         putting = Putting(self._unchanged(sources, status))
         left = [place for place, found in enumerate(putting.stored) if found is None]
         putting.left = len(left)
-        sizes = [_size(sources[place], status[place]) for place in left]
+        sizes = [status[place][0] for place in left]
         places = iter(left)
         for chunk in _chunks([sources[place] for place in left], sizes):
             remote = chunk[0].path is None and chunk[0].data is None
@@ -135,24 +138,25 @@ class Contents:
                 putting.stored[place] = stored
             putting.left -= len(places)
 
-    def _unchanged(self, sources: Sequence[Source], status: Sequence[os.stat_result | None]) -> list[Stored | None]:
+    def _unchanged(self, sources: Sequence[Source], status: Sequence[Status]) -> list[Stored | None]:
         """Those whose contents are known and stored, so that they need not be read."""
         stored: list[Stored | None] = [None] * len(sources)
         local = [(place, _absolute(source.path)) for place, source in enumerate(sources) if source.path is not None]
-        found = self.seen.find([(path, cast(os.stat_result, status[place])) for place, path in local])
-        hits = [(place, path, hit) for (place, path), hit in zip(local, found, strict=True) if hit is not None]
-        known = self.saving.known([hit.sha256 for _, _, hit in hits])
-        for place, path, hit in hits:
-            size = cast(os.stat_result, status[place]).st_size
-            if hit.sha256 in known or (size >= self.saving.packing.below and self.saving.known_alone(hit.sha256.hex())):
-                stored[place] = Stored(hit.sha256, size, hit.head, path)
+        found = self.seen.find([(path, status[place][1]) for place, path in local])
+        known = self.saving.known([hit[0] for hit in found if hit is not None])
+        for (place, path), hit in zip(local, found, strict=True):
+            if hit is None:
+                continue
+            (sha256, head), size = hit, status[place][0]
+            if sha256 in known or (size >= self.saving.packing.below and self.saving.known_alone(sha256.hex())):
+                stored[place] = Stored(sha256, size, head, path)
                 self.progress(size)
         return stored
 
     def _read_chunk(self, sources: Sequence[Source]) -> Chunk:
         """Reads sources, and finds out and notes what can be without waiting for those before."""
         read = [self._read_one(source) for source in sources]
-        self.seen.add(one.seen for one in read if one.seen is not None)
+        self.seen.add([one.row for one in read if one.row is not None])
         fresh = {one.stored.sha256: cast(bytes, one.data) for one in read if one.data is not None}
         for digest in self.saving.known(list(fresh)):
             del fresh[digest]
@@ -195,11 +199,10 @@ class Contents:
                     head = stream.read(HEAD_BYTES) or b""
                     stream.seek(0)
                     stored = self._alone(cast(BinaryIO, stream), head, path)
-            steady = _same(before, os.fstat(descriptor))
+            steady = identity(before) == identity(os.fstat(descriptor))
         finally:
             os.close(descriptor)
-        seen = (path, before, read_ns, Seen(stored.sha256, stored.head)) if steady else None
-        return Read(stored, data, seen)
+        return Read(stored, data, row(path, before, read_ns, stored.sha256, stored.head) if steady else None)
 
     def _from_elsewhere(self, source: Source) -> Read:
         """A remote file: in memory if it is small, else through a local copy."""
@@ -225,7 +228,7 @@ class Contents:
         return Stored(bytes.fromhex(blob.sha256), blob.size, head, probe)
 
 
-def _status(source: Source) -> os.stat_result | None:
+def _status(source: Source) -> Status:
     """The status of a local file.
 
     Raises:
@@ -233,7 +236,8 @@ def _status(source: Source) -> os.stat_result | None:
         FileError: it is no regular file, or may not be looked at.
     """
     if source.path is None:
-        return None
+        # Each remote file on its own.
+        return CHUNK_BYTES if source.data is None else source.data.size, b""
     try:
         status = os.stat(source.path)  # noqa: PTH116 - for many thousands a Path costs more than the call
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the path
@@ -242,7 +246,7 @@ def _status(source: Source) -> os.stat_result | None:
         raise source.failed("read", error) from error
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{source.place}: {source.name} is no regular file")
-    return status
+    return status.st_size, identity(status)
 
 
 def _read_all(descriptor: int, size: int) -> bytes:
@@ -256,12 +260,6 @@ def _absolute(path: str | None) -> str:
     return path if path and path[0] == "/" else str(Path(path or "").absolute())
 
 
-def _size(source: Source, status: os.stat_result | None) -> int:
-    if source.data is not None:
-        return source.data.size
-    return status.st_size if status is not None else CHUNK_BYTES  # each remote file on its own
-
-
 def _chunks(sources: Sequence[Source], sizes: Sequence[int]) -> Iterator[list[Source]]:
     chunk: list[Source] = []
     held = 0
@@ -273,9 +271,3 @@ def _chunks(sources: Sequence[Source], sizes: Sequence[int]) -> Iterator[list[So
         held += size
     if chunk:
         yield chunk
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-        after.st_size, after.st_mtime_ns, after.st_ctime_ns,
-    )  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media.base import MediaType, Stats
-from lakefeed.media.probing.process import Process, ProcessEndedError, Source
+from lakefeed.media.probing.process import MOST_SOURCES, Process, ProcessEndedError, Source
 from lakefeed.media.registry import media_type
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ TIMEOUT = 30.0
 
 LEAST_TIMEOUT = 1.0
 MEMORY_BYTES = 1 << 30
-CHUNK_FILES = 64
+CHUNK_FILES = MOST_SOURCES
 CHUNK_BYTES = 4 << 20
 FILES_A_PROCESS = 5_000
 """Libraries leak; a process that has read so many files gives way to a new one."""
@@ -150,7 +150,7 @@ class Probes:
             self._give_back(process, usable=False)
             raise
         else:
-            self._give_back(process, usable=process.asked < FILES_A_PROCESS)
+            self._give_back(process, usable=process.asked < FILES_A_PROCESS and not process.ended)
 
     def _stats(self, media: MediaType, source: Source, answer: Mapping[str, Any]) -> Stats:
         stats = answer.get("stats")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ class Saving:
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
         found = set(self._store.index.find_all(digests, self._trusted))
-        found |= {digest for digest in digests if self._packed(digest)}
+        found |= self._packed(digests)
         if self._store.alone.near:
             found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
         return found
@@ -154,7 +154,8 @@ class Saving:
 
     def add(self, contents: Mapping[bytes, bytes]) -> None:
         """Adds some small contents that were not known when they were asked for, by raw SHA-256."""
-        new = {digest: data for digest, data in contents.items() if not self._packed(digest)}
+        packed = self._packed(contents)
+        new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
         if new:
             with reasons(self._what):
                 self._add(new)
@@ -208,10 +209,11 @@ class Saving:
         if self._lease is not None:
             require_alive(self._lease)
 
-    def _packed(self, digest: bytes) -> bool:
-        """Whether this save has put it into a pack that not everybody sees yet."""
+    def _packed(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Those that this save has put into packs that not everybody sees yet."""
         pack = self._pack
-        return (pack is not None and digest in pack.writer) or any(digest in each.writer for each, _ in self._complete)
+        packs = [each for each, _ in self._complete] + ([pack] if pack is not None else [])
+        return {digest for each in packs for digest in filter(each.writer.contents.__contains__, digests)}
 
     def _stood_alone(self, sha256: str) -> bool:
         """As ``_stands_alone``, by a look at the whole folder that is taken once."""

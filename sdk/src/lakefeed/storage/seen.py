@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from lakefeed.storage.sqlite import Database, insert
 
@@ -26,11 +26,14 @@ RACY_NS = 2_000_000_000
 _STATUS = struct.Struct("<qqqQQ")
 
 
-class Seen(NamedTuple):
-    """What a file held: its raw SHA-256, and its first bytes."""
+Seen: TypeAlias = tuple[bytes, bytes]
+"""What a file held: its raw SHA-256, and its first bytes."""
 
-    sha256: bytes
-    head: bytes
+Row: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+"""A file as it is noted: path, `identity`, raw SHA-256, first bytes.
+
+Plain tuples of plain values: many thousands of others would keep the collector of garbage busy.
+"""
 
 
 class SeenFiles:
@@ -42,24 +45,19 @@ class SeenFiles:
     def __init__(self, cache_dir: Path) -> None:
         self._database = Database(cache_dir / "seen", LAYOUT, SCRIPT)
 
-    def find(self, files: Sequence[tuple[str, os.stat_result]]) -> list[Seen | None]:
-        """What each of the files holds, if it has not changed since it was seen."""
+    def find(self, files: Sequence[tuple[str, bytes]]) -> list[Seen | None]:
+        """What each of the files (path, `identity`) holds, if it has not changed since it was seen."""
         keys = [os.fsencode(path) for path, _ in files]
         rows = self._database.look_up("SELECT path, status, sha256, head FROM files WHERE path IN", keys)
-        known = {key: (status, Seen(sha256, head)) for key, status, sha256, head in rows}
+        known = {key: (status, sha256, head) for key, status, sha256, head in rows}
         found: list[Seen | None] = []
-        for key, (_, status) in zip(keys, files, strict=True):
-            then, seen = known.get(key, (b"", None))
-            found.append(seen if then == _identity(status) else None)
+        for key, (_, now) in zip(keys, files, strict=True):
+            then, sha256, head = known.get(key, (b"", b"", b""))
+            found.append((sha256, head) if then == now else None)
         return found
 
-    def add(self, files: Iterable[tuple[str, os.stat_result, int, Seen]]) -> None:
-        """Notes files with their status and the time (ns) before they were read; one just written to is left out."""
-        rows = [
-            (os.fsencode(path), _identity(status), seen.sha256, seen.head)
-            for path, status, read_ns, seen in files
-            if read_ns - status.st_mtime_ns > RACY_NS
-        ]
+    def add(self, rows: Sequence[Row]) -> None:
+        """Notes files, each as `row` has made it."""
         if rows:
             self._insert("INSERT OR REPLACE INTO files", rows)
 
@@ -78,5 +76,13 @@ class SeenFiles:
         self._database.write(lambda connection: insert(connection, into, rows))
 
 
-def _identity(status: os.stat_result) -> bytes:
+def identity(status: os.stat_result) -> bytes:
+    """What tells a file from another one, or from itself after a change."""
     return _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def row(path: str, status: os.stat_result, read_ns: int, sha256: bytes, head: bytes) -> Row | None:
+    """What is noted of a file with the status and the time (ns) before it was read; None if it was just written to."""
+    if read_ns - status.st_mtime_ns <= RACY_NS:
+        return None
+    return os.fsencode(path), identity(status), sha256, head

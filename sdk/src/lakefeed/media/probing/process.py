@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 Source: TypeAlias = str | bytes | memoryview
 """A local path, or a content."""
@@ -29,7 +30,15 @@ SLACK_SECONDS = 2.0
 SPILLED_BYTES = 16 << 20
 """A longer content is handed over as a temporary file: a process has no memory for many of them."""
 
-ANSWER_BYTES = 1 << 16
+MOST_SOURCES = 64
+"""In one request."""
+
+ANSWER_BYTES = 4096
+"""Of one answer at most."""
+
+END = struct.Struct("<Q")
+"""At the beginning of the memory that we share with the process: where the answers end that follow it, a line each."""
+
 ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
 """What a process sees of ours: no credentials."""
 
@@ -54,9 +63,11 @@ class Process:
 
     def __init__(self, memory_bytes: int) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, _shared_file() as file:
+            self._memory = mmap.mmap(file.fileno(), END.size + MOST_SOURCES * ANSWER_BYTES)
             # Not multiprocessing: it would run the program of the user again, and import all of lakefeed.
-            program = [sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM), str(memory_bytes), json.dumps(sys.path)]
+            given = [str(memory_bytes), str(file.fileno()), json.dumps(sys.path)]
+            program = [sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM), *given]
             try:
                 self._popen = subprocess.Popen(
                     program,
@@ -65,34 +76,46 @@ class Process:
                     stderr=subprocess.DEVNULL,
                     env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                     start_new_session=True,  # Ctrl-C is for us; we end it
+                    pass_fds=(file.fileno(),),
                 )
             except BaseException:
                 ours.close()
                 raise
         self._socket = ours
-        self._received = b""
         self._loaded: set[Probe] = set()
         self.asked = 0
         """Files so far."""
+        self.ended = False
+        """Whether it ended after the last answer."""
 
     def ask(self, probe: Probe, sources: Sequence[Source], timeout: float) -> Iterator[dict[str, Any]]:
-        """The answer for each source, as it comes; an iteration that is given up leaves the process of no use.
+        """The answer for each source (`MOST_SOURCES` at most); given up on the way, the process is of no use.
 
         Raises:
             ProcessEndedError: at the next source it crashed, took more than ``timeout`` seconds or wanted too much
                 memory.
         """
-        first_wait = timeout + (0 if probe in self._loaded else START_SECONDS)
+        wait = timeout + (0 if probe in self._loaded else START_SECONDS)
+        end: ProcessEndedError | None = None
+        END.pack_into(self._memory, 0, END.size)
         with contextlib.ExitStack() as stack:
             given = [_handed_over(source, stack) for source in sources]
-            self._send(probe, given, timeout, first_wait)
-            for number in range(len(given)):
-                answer = self._answer((timeout if number else first_wait) + SLACK_SECONDS)
-                self.asked += 1
-                self._loaded.add(probe)
-                if answer.get("memory"):
-                    raise ProcessEndedError("it needs more memory than is allowed")
-                yield answer
+            self._send(probe, given, timeout, wait)
+            try:
+                self._await(wait + SLACK_SECONDS, timeout + SLACK_SECONDS)
+            except ProcessEndedError as ended:
+                end = ended
+        answers = self._answers()
+        self.asked += len(answers)
+        self._loaded.add(probe)
+        for line in answers[: len(sources)]:
+            answer = _parsed(line)
+            if answer.get("memory"):
+                raise ProcessEndedError("it needs more memory than is allowed")
+            yield answer
+        if len(answers) < len(sources):
+            raise end or ProcessEndedError("the answers make no sense")
+        self.ended = end is not None
 
     def kill(self) -> None:
         """Ends it; when this returns it is gone."""
@@ -114,29 +137,30 @@ class Process:
         except OSError:
             raise self._ended() from None
 
-    def _answer(self, wait: float) -> dict[str, Any]:
-        until = time.monotonic() + wait
-        while b"\n" not in self._received:
-            if len(self._received) > ANSWER_BYTES:
-                raise ProcessEndedError("the answer makes no sense")
+    def _await(self, first: float, wait: float) -> None:
+        """Waits until all is answered, for so many seconds without an answer; they are written down before."""
+        known = END.size
+        self._socket.settimeout(first)
+        while True:
             try:
-                self._socket.settimeout(max(until - time.monotonic(), 0.001))
-                piece = self._socket.recv(ANSWER_BYTES)
+                if not self._socket.recv(1):
+                    raise self._ended()
+                return
             except TimeoutError:
-                raise ProcessEndedError("it takes too long", late=True) from None
+                [now] = END.unpack_from(self._memory)
+                if now == known:
+                    raise ProcessEndedError("it takes too long", late=True) from None
+                known = now
+                self._socket.settimeout(wait)
             except OSError:
                 raise self._ended() from None
-            if not piece:
-                raise self._ended()
-            self._received += piece
-        line, _, self._received = self._received.partition(b"\n")
-        try:
-            answer: Any = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ProcessEndedError("the answer makes no sense")
-        return answer
+
+    def _answers(self) -> list[bytes]:
+        """What is answered so far."""
+        [end] = END.unpack_from(self._memory)
+        if not END.size <= end <= len(self._memory):
+            raise ProcessEndedError("the answers make no sense")
+        return self._memory[END.size : end].splitlines()
 
     def _ended(self) -> ProcessEndedError:
         try:
@@ -147,6 +171,26 @@ class Process:
             return ProcessEndedError("it takes too long", late=True)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         return ProcessEndedError(f"reading it ended the process ({how})")
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        answer: Any = json.loads(line)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ProcessEndedError("the answers make no sense")
+    return answer
+
+
+def _shared_file() -> BinaryIO:
+    """A file for memory that two processes share; in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        file = cast(BinaryIO, os.fdopen(os.memfd_create("lakefeed"), "r+b"))
+    else:
+        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - whoever asked for it closes it
+    file.truncate(END.size + MOST_SOURCES * ANSWER_BYTES)
+    return file
 
 
 def _handed_over(source: Source, stack: contextlib.ExitStack) -> Source:

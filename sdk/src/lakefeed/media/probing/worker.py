@@ -1,8 +1,9 @@
 """The program of a probing process, run as a file: it answers the requests that come through its standard input.
 
 Standard input is a socket. A request is a line of JSON (what to call, and per source its path or the length of its
-content) and then the contents; the answer is a line of JSON a source, in order. What comes back is read as JSON because
-a file that took over this process must not take over the one that asked.
+content) and then the contents. The answers are lines of JSON, one a source and in order, in memory that is shared with
+the one that asked: they are there even if the next source ends this process. After the last one a byte is sent. What
+comes back is read as JSON because a file that took over this process must not take over the one that asked.
 
 This process may be killed at any file. It limits itself, so that it ends even if nobody is left to end it.
 """
@@ -14,12 +15,14 @@ import functools
 import importlib
 import io
 import json
+import mmap
 import os
 import resource
 import select
 import signal
 import socket
 import stat
+import struct
 import sys
 import types
 from collections.abc import Callable
@@ -29,24 +32,37 @@ from typing import Any, BinaryIO
 IDLE_SECONDS = 5.0
 """How often an idle process looks whether the one that asks is still there."""
 
+END = struct.Struct("<Q")
+"""At the beginning of the shared memory: where the answers end that follow it."""
+
+ANSWER_BYTES = 4096
 OPEN_FILES = 64
 REASON_CHARACTERS = 300
 PACKAGE = "lakefeed"
 
 
-def main(memory_bytes: int, paths: list[str]) -> None:
+def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
     """Answers requests until the other side is gone."""
     parent = os.getppid()
     sys.path[:] = paths
+    memory = mmap.mmap(shared, 0)
+    os.close(shared)
     _limit(memory_bytes)
     _light_packages()
-    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rwb") as channel:
+    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as channel:
         while _asked(connection, parent) and (line := channel.readline()):
             request = json.loads(line)
             contents = [None if isinstance(given, str) else channel.read(given) for given in request["sources"]]
+            end = END.size
             for given, content in zip(request["sources"], contents, strict=True):
-                channel.write(json.dumps(_answer(request, given, content)).encode() + b"\n")
-                channel.flush()
+                answer = json.dumps(_answer(request, given, content)).encode() + b"\n"
+                if len(answer) > ANSWER_BYTES:
+                    answer = b'{"problem": "what is known of it takes too much room"}\n'
+                memory[end : end + len(answer)] = answer
+                end += len(answer)
+                END.pack_into(memory, 0, end)
+            _allow(0)
+            connection.sendall(b"\n")
 
 
 def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[str, Any]:
@@ -59,8 +75,6 @@ def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[
         problem = (str(error) or type(error).__name__)[:REASON_CHARACTERS]
         missing = type(error).__name__ == "MissingDependencyError"
         return {"problem": problem, "missing": missing, "memory": isinstance(error, MemoryError)}
-    finally:
-        _allow(0)
 
 
 @functools.cache
@@ -131,4 +145,4 @@ def _asked(connection: socket.socket, parent: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
