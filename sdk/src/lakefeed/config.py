@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -142,8 +142,10 @@ class Settings(BaseSettings):
     sql: SqlSettings = SqlSettings()
 
     @classmethod
-    def load(cls, **overrides: Any) -> Settings:
+    def load(cls, **overrides: Any) -> Self:
         """The settings in force, with ``overrides`` (nested mappings or dotted keys) on top.
+
+        Asked for with every dataset: they are made anew only where the environment or the file has changed.
 
         Raises:
             ConfigError: a key is unknown or a value does not fit.
@@ -152,6 +154,17 @@ class Settings(BaseSettings):
             >>> Settings.load(**{"commit.retries": 5}).commit.retries
             5
         """
+        global _last
+        surroundings = (cls, *_surroundings())
+        if not overrides and _last is not None and _last[0] == surroundings:
+            return cast(Self, _last[1])
+        made = cls._made(overrides)
+        if not overrides:
+            _last = surroundings, made
+        return made
+
+    @classmethod
+    def _made(cls, overrides: Mapping[str, Any]) -> Self:
         _check_environment(cls)
         try:
             return cls(**_nested(overrides))
@@ -198,6 +211,18 @@ class Settings(BaseSettings):
         """Bytes that copies of files may take in the cache."""
         given = self.cache_bytes if self.cache_bytes is not None else _whole("LAKEFEED_CACHE_BYTES")
         return CACHE_BYTES if given is None else given
+
+
+_last: tuple[tuple[object, ...], Settings] | None = None
+"""What was loaded last without overrides, and all that it followed from."""
+
+
+def _surroundings() -> tuple[object, ...]:
+    """All that settings follow from but overrides."""
+    names = [name for name in os.environ if name == "HOME" or name.upper().startswith("LAKEFEED")]
+    file = _config_file()
+    written = None if file is None else file.read_bytes()
+    return Path.cwd(), file, written, tuple((name, os.environ.get(name)) for name in names)
 
 
 def _whole(name: str) -> int | None:

@@ -13,8 +13,6 @@ from itertools import pairwise
 from math import inf
 from mmap import mmap
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -34,7 +32,6 @@ from lakefeed.storage.fetch import Fetch, Progress
 from lakefeed.storage.hashing import is_digest
 from lakefeed.storage.lane import Failed, Job, Lane
 from lakefeed.storage.tally import Tally
-from lakefeed.storage.threads import shared
 from lakefeed.storage.urls import local_path
 
 logger = logging.getLogger(__name__)
@@ -49,7 +46,6 @@ REASONS = 3
 SLOW_SECONDS = 1e-3
 SLOW_PORTIONS = 32
 """Where opening a file takes so long (a cache that is far away), threads are asked for the next portions."""
-LEAST_HALF = 16
 RECENT = 64
 """Files whose sizes say what is to be expected of the next."""
 
@@ -273,30 +269,7 @@ class Loads:
         views = frame.cells
         if len(views) > len(copies.places):
             views = [view for view, there in zip(views, copies.there, strict=True) if there]
-        return frame.array() if self._read_by_two(copies.places, views) else None
-
-    def _read_by_two(self, places: list[str], views: list[memoryview]) -> bool:
-        """As `BlobCache.read_all`, half of it by another thread if one is free: most of the time is the system's."""
-        half = len(places) // 2
-        if half < LEAST_HALF:
-            return self._cache.read_all(places, views)
-        claim, answer = Lock(), SimpleQueue[bool | BaseException]()
-
-        def second() -> None:
-            if claim.acquire(blocking=False):
-                try:
-                    answer.put(self._cache.read_all(places[half:], views[half:]))
-                except BaseException as error:  # noqa: BLE001  # raised below
-                    answer.put(error)
-
-        shared().submit(second)
-        first = self._cache.read_all(places[:half], views[:half])
-        if claim.acquire(blocking=False):
-            return first and self._cache.read_all(places[half:], views[half:])
-        found = answer.get()
-        if isinstance(found, BaseException):
-            raise found
-        return first and found
+        return frame.array() if self._cache.read_all(copies.places, views) else None
 
     def _array(self, column: Begun) -> pa.Array[Any]:
         if column.ready is not None:
