@@ -151,3 +151,52 @@ def test_m45_a_record_that_names_nothing_says_so(store: BlobStore, mode: str) ->
     kind = pa.struct({"url": pa.string(), "sha256": pa.string()})
     with pytest.raises(FileError, match="neither url nor sha256"):
         load(pa.array([{"url": None, "sha256": None}], kind), mode, store)
+
+
+def refused(*given: Any) -> Any:
+    raise AssertionError("a thread was asked")
+
+
+def test_small_contents_of_a_local_store_are_read_at_once(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread that wants them: handing them over would take longer than reading them."""
+    monkeypatch.setattr("lakefeed.storage.objects.OPEN_AT_ONCE", 2)
+    column = pa.array([], saved(store, []).type)
+    expected: list[bytes | None] = []
+    for group in range(5):  # a pack each
+        contents = [None, *(b"%d" % number * 50 for number in range(group * 10, group * 10 + 10)), b""]
+        texts = [
+            None if content is None else write(tmp_path / f"{group}-{place}.png", content)
+            for place, content in enumerate(contents)
+        ]
+        column = pa.concat_arrays([column, saved(store, texts)])
+        expected += contents
+    alone = store.put_bytes(b"alone")
+    record = {"sha256": alone.sha256, "size": alone.size}
+    column = pa.concat_arrays([column, pa.array([record], column.type)])
+    monkeypatch.setattr("lakefeed.media.load.Load.__call__", refused)
+    assert load(column, "bytes", store) == [*expected, b"alone"]
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 10**15, -1, None])
+def test_a_size_that_a_record_only_claims_is_not_relied_upon(store: BlobStore, size: int | None) -> None:
+    digest = store.put_bytes(b"four").sha256
+    column = pa.array([{"sha256": digest, "size": size}], saved(store, []).type)
+    assert load(column, "bytes", store) == [b"four"]
+
+
+def test_contents_that_the_system_has_not_in_memory_are_read_by_threads(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = saved(store, [write(tmp_path / f"{n}.png", b"%d" % n) for n in range(9)])
+    monkeypatch.setattr("lakefeed.storage.objects.read_in_memory", lambda *given: 0)
+    assert load(column, "bytes", store) == [b"%d" % n for n in range(9)]
+
+
+def test_large_contents_are_hashed_by_threads(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = saved(store, [write(tmp_path / "large.png", bytes(300 << 10)), write(tmp_path / "small.png", b"s")])
+    monkeypatch.setattr("lakefeed.storage.objects.LocalObjects.read_all", refused)
+    assert load(column, "bytes", store) == [bytes(300 << 10), b"s"]

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from math import inf
 from mmap import mmap
@@ -31,6 +32,7 @@ from lakefeed.storage.copies import Known
 from lakefeed.storage.fetch import Fetch, Progress
 from lakefeed.storage.hashing import is_digest
 from lakefeed.storage.lane import Failed, Job, Lane
+from lakefeed.storage.objects import LocalObjects
 from lakefeed.storage.tally import Tally
 from lakefeed.storage.urls import local_path
 
@@ -43,6 +45,8 @@ UNKNOWN_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
 """What a file takes in memory on its way to disk."""
 REASONS = 3
+SMALL_BYTES = 256 << 10
+"""Larger contents take so long to be hashed that threads had better do it."""
 SLOW_SECONDS = 1e-3
 SLOW_PORTIONS = 32
 """Where opening a file takes so long (a cache that is far away), threads are asked for the next portions."""
@@ -212,13 +216,35 @@ class Loads:
             self._patience += 1
             return None
         begun = perf_counter()
-        copies = self._copies(cells)
-        if copies is None:
-            return None
-        found = self._read(copies) if cells.mode == "bytes" else self._found(copies)
+        found = self._stored(cells) if cells.mode == "bytes" and cells.urls is None else None
+        if found is None:
+            copies = self._copies(cells)
+            if copies is None:
+                return None
+            found = self._read(copies) if cells.mode == "bytes" else self._found(copies)
         if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
             self._patience = -SLOW_PORTIONS
         return found
+
+    def _stored(self, cells: Cells) -> pa.Array[Any] | None:
+        """The contents, where a local store has all of them, they are small, and its files are in memory."""
+        objects = self._store.backend.objects
+        wanted = [file for file in cells.files if file is not None]
+        digests = [file.sha256 for file in wanted if file.sha256 is not None and is_digest(file.sha256)]
+        sizes = [file.size for file in wanted if file.size is not None and 0 <= file.size <= SMALL_BYTES]
+        if not (self._store.is_local and len(digests) == len(sizes) == len(wanted)):
+            return None
+        assert isinstance(objects, LocalObjects)
+        places = self._store.backend.places(digests)
+        if places is None or [place.length for place in places] != sizes:
+            return None
+        there = [file is not None for file in cells.files]
+        frame = Frame.of(sizes, there)
+        views = frame.wanted()
+        if not objects.read_all(places, views):
+            return None
+        right = all(sha256(view).hexdigest() == digest for view, digest in zip(views, digests, strict=True))
+        return frame.array() if right else None
 
     def _copies(self, cells: Cells) -> _Copies | None:
         """The copies that there should be of the files; None if there is one without."""
@@ -247,7 +273,11 @@ class Loads:
                 digest, size = known.sha256, known.size
             if digest is None or size is None or not is_digest(digest):
                 return None
-            copies.places.append(self._cache.place(digest, file.suffix))
+            place = self._cache.place(digest, file.suffix)
+            # A record may claim any size: memory for a large one is only taken if the copy has it.
+            if size < 0 or (size > SMALL_BYTES and size != _size_of(place)):
+                return None
+            copies.places.append(place)
             copies.sizes.append(size)
             copies.digests.append(digest)
         return copies
@@ -263,13 +293,8 @@ class Loads:
         return pa.array([next(found) if there else None for there in copies.there], LOADED["path"])
 
     def _read(self, copies: _Copies) -> pa.Array[Any] | None:
-        found = iter(copies.sizes)
-        sizes = copies.sizes if all(copies.there) else [next(found) if there else 0 for there in copies.there]
-        frame = Frame(sizes, copies.there)
-        views = frame.cells
-        if len(views) > len(copies.places):
-            views = [view for view, there in zip(views, copies.there, strict=True) if there]
-        return frame.array() if self._cache.read_all(copies.places, views) else None
+        frame = Frame.of(copies.sizes, copies.there)
+        return frame.array() if self._cache.read_all(copies.places, frame.wanted()) else None
 
     def _array(self, column: Begun) -> pa.Array[Any]:
         if column.ready is not None:
@@ -310,6 +335,13 @@ def _size(file: File | None, known: Known | None, expected: int) -> int:
     if file.size is not None:
         return file.size
     return expected if known is None else known.size
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - as in the cache
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -395,6 +427,18 @@ class Frame:
         self._data = pa.allocate_buffer(int(self._offsets[-1]))
         whole = memoryview(self._data).cast("B") if len(self._data) else memoryview(b"")
         self.cells = [whole[start:stop] for start, stop in pairwise(self._offsets.tolist())]
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], there: Sequence[bool]) -> Frame:
+        """As the class itself, given the sizes of those that are not null."""
+        left = iter(sizes)
+        return cls(sizes if all(there) else [next(left) if one else 0 for one in there], there)
+
+    def wanted(self) -> list[memoryview]:
+        """The cells that are not null."""
+        return (
+            self.cells if all(self._there) else [cell for cell, one in zip(self.cells, self._there, strict=True) if one]
+        )
 
     def array(self) -> pa.Array[Any]:
         self.cells = []

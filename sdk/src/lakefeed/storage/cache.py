@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
 from lakefeed.storage.atomic import aside, publish, write_whole
 from lakefeed.storage.hashing import checked, sha256_bytes, sha256_file, sha256_stream
+from lakefeed.storage.in_memory import read_in_memory
 from lakefeed.storage.room import FULL, GRACE_SECONDS, READ_TOUCH_NS, Room
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: no file is written then by ch
 SPARE_BYTES = 64 << 20
 """What is evicted beyond the size of a file for which a full disk has no room."""
 
-AT_ONCE = getattr(os, "RWF_NOWAIT", 0)
 
 T = TypeVar("T")
 
@@ -109,7 +108,7 @@ class BlobCache:
                     return False
                 if status.st_atime_ns < untouched:
                     self.room.used(descriptor, status)
-                if size and _read_at_once(descriptor, target) != size:
+                if size and read_in_memory(descriptor, target) != size:
                     return False
             finally:
                 closed(descriptor)
@@ -226,17 +225,6 @@ def require(expected: str, found: str, origin: str) -> None:
     """Raises IntegrityError unless the two digests are one."""
     if found != expected:
         raise IntegrityError(f"{origin} holds other bytes than were saved: sha256 is {found}, recorded was {expected}")
-
-
-def _read_at_once(descriptor: int, target: memoryview) -> int:
-    try:
-        return os.preadv(descriptor, [target], 0, AT_ONCE)
-    except OSError as error:
-        if error.errno == errno.EAGAIN:
-            return 0
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        return os.preadv(descriptor, [target], 0)
 
 
 def _is_sealed(status: os.stat_result) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.atomic import aside, publish, sync_directories, sync_file
+from lakefeed.storage.in_memory import read_in_memory
 
 BLOBS: Final = "sha256"
+OPEN_AT_ONCE = 64
 
 
 class ObjectInfo(NamedTuple):
@@ -51,6 +53,14 @@ def digest_of(key: str) -> str:
     return key.removeprefix(f"{BLOBS}/").replace("/", "")
 
 
+class Place(NamedTuple):
+    """Where a content lies: the key of the object, and the bytes in it."""
+
+    key: str
+    start: int
+    length: int
+
+
 @dataclass(frozen=True)
 class LocalObjects:
     """Objects as files below ``root``."""
@@ -78,6 +88,25 @@ class LocalObjects:
             if start:
                 stream.seek(start)
             return stream.readall() if end is None else _exactly(stream, end - start)
+
+    def read_all(self, places: Sequence[Place], targets: Sequence[memoryview]) -> bool:
+        """Whether stretches of objects, as long as their targets, were all read without waiting for the disk."""
+        with ExitStack() as stack:
+            opened: dict[str, int] = {}
+            for (key, start, length), target in zip(places, targets, strict=True):
+                descriptor = opened.get(key)
+                if descriptor is None:
+                    if len(opened) == OPEN_AT_ONCE:
+                        stack.close()
+                        opened.clear()
+                    try:
+                        descriptor = opened[key] = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_CLOEXEC)
+                    except (FileNotFoundError, NotADirectoryError):
+                        return False
+                    stack.callback(os.close, descriptor)
+                if length and read_in_memory(descriptor, target, start) != length:
+                    return False
+        return True
 
     def info(self, key: str) -> ObjectInfo:
         status = self.path(key).stat()

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from lakefeed.storage.objects import ObjectInfo, Objects
+from lakefeed.storage.objects import ObjectInfo, Objects, Place
 from lakefeed.storage.packs import FOLDER, Index, is_pack, raw_digests, read_index
 from lakefeed.storage.sqlite import Database, insert
 
@@ -28,14 +27,6 @@ CREATE TABLE IF NOT EXISTS contents (
 """
 LAYOUT = 1
 EXPECTED = 65_536
-
-
-class Place(NamedTuple):
-    """Where a content lies: the key of the pack, and the bytes in it."""
-
-    key: str
-    start: int
-    length: int
 
 
 class PackIndex:

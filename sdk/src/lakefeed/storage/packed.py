@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from lakefeed.storage.objects import Objects
-from lakefeed.storage.pack_index import PackIndex, Place
+from lakefeed.storage.objects import Objects, Place
+from lakefeed.storage.pack_index import PackIndex
 
 PIECE_BYTES = 4 << 20
 LOOKS = 5
@@ -51,6 +51,21 @@ class PackedBlobs:
         if place is None:
             return self.objects.url(self.alone.key(sha256))
         return f"{self.objects.url(place.key)}#bytes={place.start}-{place.start + place.length - 1}"
+
+    def places(self, digests: Sequence[str]) -> list[Place] | None:
+        """Where blobs of a local store lie, as far as is known here; None where one is not known."""
+        raw = [bytes.fromhex(sha256) for sha256 in digests]
+        packed = self.index.find_all(raw)
+        found: list[Place] = []
+        for sha256, digest in zip(digests, raw, strict=True):
+            place = packed.get(digest)
+            if place is None:
+                size = self.alone.size(sha256)
+                if size is None:
+                    return None
+                place = Place(self.alone.key(sha256), 0, size)
+            found.append(place)
+        return found
 
     def size(self, sha256: str) -> int | None:
         """The size in bytes; None for an unknown blob."""
