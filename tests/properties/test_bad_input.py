@@ -38,12 +38,14 @@ from lakefeed import (
     Settings,
     World,
     collect_garbage,
+    compute,
     concatenate,
     errors,
     get_dataset,
     interleave,
     list_datasets,
 )
+from lakefeed.compute import Processes
 from lakefeed.errors import InvalidArgumentError, LakefeedError
 from lakefeed.loaders.torch import TorchLoader
 from lakefeed.media.handles import Handle
@@ -192,6 +194,16 @@ def of(method: str, good: Mapping[str, Any] | None = None, /, **kinds: Kind) -> 
     return Call(bound, good or {}, kinds)
 
 
+def computed(function: Callable[..., Any], good: Mapping[str, Any], **kinds: Kind) -> Call:
+    """A write of `lakefeed.compute`, of a saved dataset."""
+
+    def bound(**given: Any) -> Any:
+        return function(**{"rows": subject(), "engine": Processes(1), **given})
+
+    bound.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return Call(bound, good, {"rows": OTHER, "engine": ENGINE, **kinds})
+
+
 def subject() -> Dataset:
     return Dataset("there")
 
@@ -200,6 +212,7 @@ def loader() -> Any:
     return subject().to_torch(batch_size=2)
 
 
+ENGINE = Kind(lambda value: False, (Processes, 2, "dask"))
 WRITE = {"name": "text"}
 CHANGE = {"name": "there"}
 NOT_ROWS = Kind(lambda value: value == [], ({"a": [1]}, [1], [["a"]], [{"a": 1}, {"a": "x"}], [{7: 1}]))
@@ -309,6 +322,10 @@ CALLS: dict[str, Call] = {
     "Dataset.with_column_types": of("with_column_types", column_types=optional(AUTO_TYPES)),
     "Dataset.save": of("save", WRITE, name=FREE, column_types=optional(AUTO_TYPES)),
     "Dataset.append_to": of("append_to", CHANGE, name=THERE),
+    "compute.save": computed(compute.save, WRITE, name=FREE, column_types=optional(AUTO_TYPES)),
+    "compute.append_to": computed(compute.append_to, CHANGE, name=THERE),
+    "compute.Processes": Call(Processes, {}, {"workers": COUNT}),
+    "compute.Dask": Call(compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT)}),
     "Dataset.overwrite": of("overwrite", CHANGE, name=THERE),
     "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=COLUMNS),
     "Dataset.delete_rows": of("delete_rows", {"predicate": "a > 1"}, predicate=EXPRESSION),
@@ -360,6 +377,7 @@ def public() -> set[str]:
         elif value not in RESULTS and not issubclass(value, Handle):
             found |= {f"{name}.{method}" for method in methods(value)}
             found |= {name} if dataclasses.is_dataclass(value) or value is Dataset else set()
+    found |= {f"compute.{name}" for name in compute.__all__ if name != "Engine"}
     return found | {f"TorchLoader.{method}" for method in methods(TorchLoader)}
 
 
