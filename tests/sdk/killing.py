@@ -31,12 +31,12 @@ AS_OFTEN = pytest.mark.parametrize(
 )
 
 
-def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Runs ``work`` until ``kills`` processes of it were killed while they were at it."""
+def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any, longest: float = LONGEST_SECONDS) -> None:
+    """Runs ``work`` until ``kills`` processes of it were killed while they were at it, ``longest`` seconds at most."""
     draw = random.Random(len(arguments) + kills)
     while kills:
         process = _started(work, *arguments)
-        process.join(draw.uniform(0, LONGEST_SECONDS))
+        process.join(draw.uniform(0, longest))
         process.kill()
         process.join(PATIENCE_SECONDS)
         kills -= process.exitcode == -signal.SIGKILL

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.ingest import FolderSource, ManifestSource, QuerySource, WebSource
+from lakefeed.ingest import FolderSource, HuggingFaceSource, ManifestSource, QuerySource, WebSource
 from tests.sdk.killing import AS_OFTEN, finish, ids, killed_at_random, meanwhile
 from tests.sdk.victims import take
 
@@ -108,6 +108,26 @@ def test_of_a_web_page(kills: int, landing: Landing, numbers: Iterator[int]) -> 
             killed_at_random(kills, take, source)
         finish(take, source, processes=2)
     assert sorted(ids("numbers")) == list(range(next(numbers)))
+
+
+@AS_OFTEN
+def test_of_a_hugging_face_dataset(kills: int, tmp_path: Path, numbers: Iterator[int]) -> None:
+    pytest.importorskip("datasets")
+    path, rows = tmp_path / "data.csv", list[int]()
+    options = {"data_files": str(path), "cache_dir": str(tmp_path / "hf")}
+    source = HuggingFaceSource("numbers", "numbers", "csv", "train", options, max_rows=3)
+
+    def publish() -> None:
+        """The split grows at its end, and is there whole or as it was."""
+        rows.extend(itertools.islice(numbers, 7))
+        (tmp_path / "next.csv").write_text("id\n" + "".join(f"{row}\n" for row in rows))
+        (tmp_path / "next.csv").rename(path)
+
+    publish()
+    with meanwhile(publish, pause=1.0):
+        killed_at_random(kills, take, source, longest=2.0)  # the library takes its time before the first row
+    finish(take, source, processes=2)
+    assert ids("numbers") == list(range(next(numbers)))
 
 
 @AS_OFTEN
