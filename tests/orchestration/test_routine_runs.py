@@ -15,7 +15,9 @@ from dataset_assets.partitions import dataset_key, routine_key
 from dataset_assets.work import WORK_TAG
 from lakefeed import Dataset
 from lakefeed.checks import InRange, NotNull
+from lakefeed.compute import Dask, Processes
 from lakefeed.routines import After, Appended, ByHand, Every, Routine, RoutineRun, history, run_versions
+from resources.compute import ComputeResource
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -88,6 +90,29 @@ def test_resources_reach_the_function(instance: DagsterInstance) -> None:
     write(2)
     dagster.work()
     assert Dataset("copies").to_arrow()["y"].to_pylist() == [6]
+
+
+def doubled(rows: Dataset) -> Dataset:
+    return rows.with_column("y", "x * 2")
+
+
+@pytest.mark.parametrize("compute", ["processes:2", "dask:2"])
+def test_a_distributed_routine_has_its_rows_made_by_the_compute_resource(
+    compute: str, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED_COMPUTE", compute)
+    engines: list[object] = []
+    real = ComputeResource.engine
+    monkeypatch.setattr(ComputeResource, "engine", lambda self: (engines.append(real(self)), engines[-1])[1])
+    dagster = Dagster(instance, replace(COPY, fn=doubled, distributed=True, coalesce=100))
+    for value in range(5):
+        write(value)
+    dagster.work()
+    write(7)
+    dagster.work()
+    assert Dataset("copies").to_arrow().to_pylist() == [{"x": x, "y": x * 2} for x in (0, 1, 2, 3, 4, 7)]
+    assert engines == [Processes(2) if compute.startswith("processes") else Dask(workers=2)] * 2
+    assert [version.version for version in Dataset("copies").list_versions()] == [2, 1]
 
 
 def test_settings_reach_dagster(instance: DagsterInstance) -> None:
