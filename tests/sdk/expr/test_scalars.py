@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed.expr.scalars import scalar
+from lakefeed.expr.scalars import array, scalar
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from lakefeed.expr.scalars import scalar
         *((-7, pa.int32()), (3, pa.float64()), (3, pa.decimal128(5, 2)), (3, pa.timestamp("us")), (True, pa.bool_())),
         *((0.1, pa.float64()), (-0.0, pa.float64()), (float("inf"), pa.float64()), (0.1, pa.float32())),
         *(("", pa.string()), ("naïve 🎈", pa.string()), ("x", pa.large_string()), ("x", pa.string_view())),
-        (Decimal("1.50"), pa.decimal128(5, 2)),
+        *((Decimal("1.50"), pa.decimal128(5, 2)), (None, pa.bool_()), (None, pa.timestamp("ns"))),
     ],
 )
 def test_scalars_are_those_of_arrow(value: Any, kind: pa.DataType) -> None:
@@ -29,3 +29,18 @@ def test_scalars_are_those_of_arrow(value: Any, kind: pa.DataType) -> None:
 def test_what_does_not_fit_is_an_error(value: int, kind: pa.DataType) -> None:
     with pytest.raises((pa.ArrowInvalid, OverflowError)):
         scalar(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        *(([], pa.int64()), ([3, -1], pa.int16()), ([(1 << 64) - 1, 0], pa.uint64()), ([1, None], pa.int64())),
+        *(([0.5, -0.0], pa.float64()), ([1, 0.5], pa.float64()), ([0.5], pa.float32()), ([True, False], pa.bool_())),
+        *((["", "naïve 🎈", "x"], pa.string()), (["x"], pa.large_string()), (["x", "y"], pa.string_view())),
+        ([Decimal("1.50")], pa.decimal128(5, 2)),
+    ],
+)
+def test_arrays_are_those_of_arrow(values: list[Any], kind: pa.DataType) -> None:
+    found = array(values, kind)
+    found.validate(full=True)
+    assert found.equals(pa.array(values, kind))

@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 
 import pyarrow as pa
 
-from lakefeed.expr.scalars import scalar
+from lakefeed.expr.scalars import array, scalar
 from lakefeed.expr.types import common, kernel_type, kind
 
 MAX_DEPTH = 64
@@ -105,7 +105,7 @@ class In(_Node):
         values: list[Any] = [literal.value for literal in self.values]
         if kind(self.domain) == "float" and 0.0 in values:
             values += [0.0, -0.0]
-        return pa.array(values, self.domain)
+        return array(values, self.domain)
 
     @cached_property
     def ordered(self) -> tuple[Any, ...]:

@@ -1,9 +1,11 @@
-"""Arrow scalars without pandas: `pyarrow.scalar` imports it where it is installed, which takes a third of a second."""
+"""Arrow values without pandas: pyarrow imports it for them where it is installed, which takes a third of a second."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -20,18 +22,43 @@ def scalar(value: Any, kind: pa.DataType) -> pa.Scalar[Any]:
         >>> scalar(3, pa.int8())
         <pyarrow.Int8Scalar: 3>
     """
-    types = pa.types
-    if type(value) is int and value in _INT64 and types.is_integer(kind):
-        return _first(pa.int64(), struct.pack("=q", value)).cast(kind)
-    if type(value) is float and types.is_float64(kind):
-        return _first(kind, struct.pack("=d", value))
-    if type(value) is str and (types.is_string(kind) or types.is_large_string(kind)):
-        data = value.encode()
-        return _first(pa.large_string(), struct.pack("=qq", 0, len(data)), data).cast(kind)
-    return pa.scalar(value, kind)
-
-
-def _first(kind: pa.DataType, *buffers: bytes) -> pa.Scalar[Any]:
-    held = [None, *map(pa.py_buffer, buffers)]
-    found: pa.Scalar[Any] = pa.Array.from_buffers(kind, 1, held)[0]
+    made: Any = pa.nulls(1, cast(Any, kind)) if value is None else _made([value], kind)
+    if made is None:
+        return pa.scalar(value, kind)
+    found: pa.Scalar[Any] = made[0]
     return found
+
+
+def array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    """``pyarrow.array(values, kind)``.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does not fit the type.
+
+    Example:
+        >>> array(["a", "bc"], pa.string()).to_pylist()
+        ['a', 'bc']
+    """
+    made = _made(values, kind)
+    return pa.array(values, kind) if made is None else made
+
+
+def _made(values: Sequence[Any], kind: pa.DataType) -> Any:
+    """The values, if they and the type are of the plain kinds."""
+    kinds = {type(value) for value in values}
+    if len(kinds) != 1:
+        return None
+    types, [given] = pa.types, kinds
+    if given is int and types.is_integer(kind) and all(value in _INT64 for value in values):
+        return _of(pa.int64(), len(values), struct.pack(f"={len(values)}q", *values)).cast(kind)
+    if given is float and types.is_float64(kind):
+        return _of(kind, len(values), struct.pack(f"={len(values)}d", *values))
+    if given is str and (types.is_string(kind) or types.is_large_string(kind)):
+        parts = [value.encode() for value in values]
+        ends = struct.pack(f"={len(parts) + 1}q", 0, *accumulate(map(len, parts)))
+        return _of(pa.large_string(), len(parts), ends, b"".join(parts)).cast(kind)
+    return None
+
+
+def _of(kind: pa.DataType, length: int, *buffers: bytes) -> Any:
+    return pa.Array.from_buffers(kind, length, [None, *map(pa.py_buffer, buffers)])

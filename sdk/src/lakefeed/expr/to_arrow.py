@@ -45,6 +45,7 @@ from lakefeed.expr.nodes import (
     dtype,
     roots,
 )
+from lakefeed.expr.scalars import scalar
 from lakefeed.expr.types import NS_MAX, kernel_type, last_in_ns, narrows
 
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
@@ -134,7 +135,7 @@ def _bits(values: Any, places: Any) -> pa.Buffer:
     lookup: Any = np.from_dlpack(values.cast(pa.uint8()))
     true = np.flatnonzero(lookup).tolist() if values.true_count <= FEW else None
     if true:
-        compared = (pc.equal(places, pa.scalar(place, places.type)) for place in true)
+        compared = (pc.equal(places, scalar(place, places.type)) for place in true)
         found: pa.Buffer = reduce(pc.or_, compared).buffers()[1]
         return found
     taken: NDArray[np.uint8] = np.zeros(len(places), np.uint8) if true == [] else lookup.take(np.from_dlpack(places))
@@ -187,10 +188,10 @@ def _cast(value: Any, to: pa.DataType) -> Any:
 def _saturated(value: Any, to: pa.DataType) -> Any:
     """Dates and timestamps as nanoseconds; those beyond, as the first or last."""
     last = last_in_ns(value.type)
-    after = pc.greater(value, pa.scalar(last, value.type))
-    before = pc.less(value, pa.scalar(-last, value.type))
-    held = pc.if_else(pc.or_(before, after), pa.scalar(None, value.type), value)
-    ends = pc.if_else(after, pa.scalar(NS_MAX, to), pa.scalar(-NS_MAX, to))
+    after = pc.greater(value, scalar(last, value.type))
+    before = pc.less(value, scalar(-last, value.type))
+    held = pc.if_else(pc.or_(before, after), scalar(None, value.type), value)
+    ends = pc.if_else(after, scalar(NS_MAX, to), scalar(-NS_MAX, to))
     return pc.if_else(pc.or_(before, after), ends, pc.cast(held, to))
 
 
@@ -223,22 +224,22 @@ def _element(array: Any, index: int) -> Any:
     inside = pc.greater(lengths, index) if index >= 0 else pc.greater_equal(lengths, -index)
     starts = array.offsets.slice(0, len(array))
     places = pc.add(starts, index) if index >= 0 else pc.add(pc.add(starts, lengths), index)
-    return array.values.take(pc.if_else(inside, places, pa.scalar(None, places.type)))
+    return array.values.take(pc.if_else(inside, places, scalar(None, places.type)))
 
 
 def _in(expr: In, array: Any) -> Any:
     found = pc.is_in(_cast(array, expr.domain), value_set=expr.value_set)
     if expr.nulls:
-        found = pc.if_else(found, found, pa.scalar(None, pa.bool_()))
-    return pc.if_else(array.is_valid(), found, pa.scalar(None, pa.bool_())) if array.null_count else found
+        found = pc.if_else(found, found, scalar(None, pa.bool_()))
+    return pc.if_else(array.is_valid(), found, scalar(None, pa.bool_())) if array.null_count else found
 
 
 def _like(value: Any, pattern: str) -> Any:
     match parts(pattern):
         case ():
-            return pc.equal(value, pa.scalar("", value.type))
+            return pc.equal(value, scalar("", value.type))
         case (str(whole),):
-            return pc.equal(value, pa.scalar(whole, value.type))
+            return pc.equal(value, scalar(whole, value.type))
         case (str(start), Wild.ANY):
             return pc.starts_with(value, start)
         case (Wild.ANY, str(end)):
@@ -260,7 +261,7 @@ def _arithmetic(expr: Arithmetic, left: Any, right: Any) -> Any:
     whole = pa.types.is_integer(expr.type)
     left, right = (_int64(left), _int64(right)) if whole else (_cast(left, pa.float64()), _cast(right, pa.float64()))
     if expr.op in ("/", "%"):
-        right = pc.if_else(pc.equal(right, pa.scalar(0, right.type)), pa.scalar(None, right.type), right)
+        right = pc.if_else(pc.equal(right, scalar(0, right.type)), scalar(None, right.type), right)
     if not whole or expr.op == "%":
         return _ARITHMETIC[expr.op](left, right)
     try:
@@ -271,8 +272,8 @@ def _arithmetic(expr: Arithmetic, left: Any, right: Any) -> Any:
 
 def _int64(value: Any) -> Any:
     if pa.types.is_uint64(value.type):
-        fits = pc.less_equal(value, pa.scalar(INT64_MAX, pa.uint64()))
-        value = pc.if_else(fits, value, pa.scalar(None, pa.uint64()))
+        fits = pc.less_equal(value, scalar(INT64_MAX, pa.uint64()))
+        value = pc.if_else(fits, value, scalar(None, pa.uint64()))
     return _cast(value, pa.int64())
 
 
