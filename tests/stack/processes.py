@@ -22,8 +22,13 @@ def start(code: str, *args: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
 
 
-def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """What each of them said; all must succeed."""
-    said = [process.communicate(timeout=100)[0] for process in processes]
+def finish(processes: Sequence[subprocess.Popen[str]], patience: float = 100.0) -> list[str]:
+    """What each of them said; all must succeed, within so many seconds each. None outlives this."""
+    try:
+        said = [process.communicate(timeout=patience)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     assert [process.returncode for process in processes] == [0] * len(processes)
     return said

@@ -122,7 +122,7 @@ def test_eight_writers_at_once_all_land_and_one_of_them_makes_the_dataset() -> N
 
 @pytest.mark.soak
 def test_a_hundred_appends_of_eight_writers_each_all_land() -> None:
-    finish([start(APPENDS, me, 100) for me in range(1, 9)])
+    finish([start(APPENDS, me, 100) for me in range(1, 9)], patience=3600.0)
     assert sorted(values("numbers", "x"))[1:] == [me * 1000 + step for me in range(1, 9) for step in range(100)]
 
 
