@@ -38,7 +38,7 @@ WHOLE_FILE = -1
 REMEMBERED_PLANS = 16
 REMEMBERED_FRAGMENTS = 4096
 REMEMBERED_LAYOUTS = 64
-LOCAL = ("table", "_odds", "_layouts", "_planned_before")
+LOCAL = ("table", "_odds", "_layouts", "_last_layout", "_planned_before")
 """What a source is not pickled with."""
 
 
@@ -353,9 +353,15 @@ class IcebergSource:
 
     def _layout(self, path: str, pushdown: Pushdown) -> _Layout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
-        known = self._layouts.get((path, pushdown))
-        if known is not None:
+        last = self.__dict__.get("_last_layout")
+        if last is not None and last[0] == path and last[1] is pushdown:  # a long predicate takes long to be hashed
+            known: _Layout = last[2]
             return known
+        found = self._layouts.get((path, pushdown)) or self._new_layout(path, pushdown)
+        self.__dict__["_last_layout"] = path, pushdown, found
+        return found
+
+    def _new_layout(self, path: str, pushdown: Pushdown) -> _Layout:
         schema, footer = projected(self.schema, pushdown), self._file(path).footer()
         names = self._names_in_file(footer, schema)
         leaves = [
