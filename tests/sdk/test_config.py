@@ -121,3 +121,26 @@ def test_equal_settings_share_a_lake_and_others_do_not(monkeypatch: pytest.Monke
     assert Lake.current() is one
     monkeypatch.setenv("LAKEFEED__READ__THREADS", "7")
     assert Lake.current() is not one
+
+
+def test_settings_are_made_anew_where_what_they_follow_from_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = Settings.load()
+    assert Settings.load() is first
+    for retries in (3, 4):  # a file of the same size, perhaps within one tick of its clock
+        (tmp_path / "lakefeed.toml").write_text(f"[commit]\nretries = {retries}\n")
+        assert Settings.load().commit.retries == retries
+    monkeypatch.setenv("LAKEFEED__COMMIT__RETRIES", "5")
+    assert Settings.load().commit.retries == 5
+    monkeypatch.setenv("LAKEFEED_HOME", "elsewhere")
+    assert Settings.load().home == tmp_path / "elsewhere"
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert Settings.load().home == tmp_path / "inner" / "elsewhere"
+    assert Settings.load(**{"commit.retries": 6}).commit.retries == 6
+    assert Settings.load().commit.retries == 5
+    monkeypatch.setenv("LAKEFEED__COMIT__RETRIES", "5")
+    with pytest.raises(ConfigError, match="COMIT"):
+        Settings.load()
