@@ -82,8 +82,8 @@ def test_a_hundred_kills_while_a_writer_appends() -> None:
     filled(1)
     writer = start(WRITER, 1, 1500)
     killed = killed_at_random(100)
-    finish([writer, *(start(RUNNER, me) for me in range(3))])
-    finish([start(RUNNER, 0)])
+    finish([writer, *(start(RUNNER, me) for me in range(3))], patience=3600.0)
+    finish([start(RUNNER, 0)], patience=3600.0)
     assert killed > 50
     assert values("doubles") == values("numbers")
 
