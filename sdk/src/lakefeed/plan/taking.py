@@ -32,6 +32,7 @@ def filtered(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
     try:
         return batch.filter(mask, null_selection_behavior="drop")
     except pa.ArrowNotImplementedError:
+        # Arrow has no such kernel for views of strings and bytes.
         columns = [_filtered(column, mask) for column in batch.columns]
         return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 

@@ -8,13 +8,14 @@ import mmap
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
+
+from lakefeed.media.probing.worker import ANSWER_BYTES, END
 
 Source: TypeAlias = str | bytes | memoryview
 """A local path, or a content."""
@@ -32,12 +33,6 @@ SPILLED_BYTES = 16 << 20
 
 MOST_SOURCES = 64
 """In one request."""
-
-ANSWER_BYTES = 4096
-"""Of one answer at most."""
-
-END = struct.Struct("<Q")
-"""At the beginning of the memory that we share with the process: where the answers end that follow it, a line each."""
 
 ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
 """What a process sees of ours: no credentials."""

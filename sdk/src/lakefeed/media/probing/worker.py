@@ -33,9 +33,11 @@ IDLE_SECONDS = 5.0
 """How often an idle process looks whether the one that asks is still there."""
 
 END = struct.Struct("<Q")
-"""At the beginning of the shared memory: where the answers end that follow it."""
+"""At the beginning of the shared memory: where the answers end that follow it, a line each."""
 
 ANSWER_BYTES = 4096
+"""Of one answer at most."""
+
 OPEN_FILES = 64
 REASON_CHARACTERS = 300
 PACKAGE = "lakefeed"
