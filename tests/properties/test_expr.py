@@ -37,7 +37,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, text, to_iceberg, to_sql
+from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, residual, text, to_iceberg, to_sql
 
 DAY = dt.date(2024, 2, 29)
 NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 500_000)
@@ -280,6 +280,19 @@ def test_bounds_never_prune_a_match(written: str) -> None:
     matches = _matches(expr)
     pruned = [group for group, stats in GROUPS.items() if not can_match(expr, stats)]
     assert not matches.intersection(pruned)
+
+
+@MANY
+@edges
+@given(written=filters())
+def test_what_bounds_leave_to_be_tested_decides(written: str) -> None:
+    expr = parse(written, SCHEMA)
+    wanted = [value is True for value in evaluate(expr, ROWS).to_pylist()]
+    for (start, stop), stats in GROUPS.items():
+        left = residual(expr, stats)
+        group = ROWS.slice(start, stop - start)
+        found = [True] * len(group) if left is None else [v is True for v in evaluate(left, group).to_pylist()]
+        assert found == wanted[start:stop]
 
 
 @MANY

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakefeed.expr import Bounds, can_match, hull, parse
+from lakefeed.expr import Bounds, can_match, hull, parse, residual
 
 SCHEMA = pa.schema(
     {
@@ -219,3 +219,31 @@ def _written(**columns: list[Any]) -> list[tuple[tuple[str, ...], Bounds]]:
 
 def _of(statistics: pq.Statistics, rows: int) -> Bounds:
     return Bounds(statistics.min, statistics.max, statistics.null_count, rows)
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("x >= 2 and x <= 5", None),
+        ("x >= 2 and x < 5", "x < 5"),
+        ("x != 9 and s = 'a' and x in (2, 3)", "s == 'a' and x in (2, 3)"),
+        ("not (x < 2 or x > 5)", None),
+        ("x is not null", None),
+        ("u > 1", "u > 1"),  # a null among them
+        ("f >= 0", "f >= 0"),  # or NaN
+        ("x + 1 > 0", "x + 1 > 0"),  # nothing is known of sums
+        ("st.a < 9 and v[0] < 9", "v[0] < 9"),
+        ("x in (2, null) or x > 5", "x in (2, null) or x > 5"),
+        ("day = '2024-01-01'", "day == '2024-01-01'"),  # no statistics
+    ],
+)
+def test_what_is_left_to_be_tested(written: str, left: str | None) -> None:
+    one_null = Bounds(min=2, max=5, null_count=1, rows=4)
+    stats = {("x",): FOUR, ("u",): one_null, ("f",): FOUR, ("st", "a"): FOUR, ("v",): FOUR, ("s",): FOUR}
+    found = residual(parse(written, SCHEMA), stats)
+    assert found == (None if left is None else parse(left, SCHEMA))
+
+
+def test_what_is_left_is_the_condition_itself_where_nothing_is_known() -> None:
+    condition = parse("x > 2 and s = 'a'", SCHEMA)
+    assert residual(condition, {}) is condition

@@ -130,8 +130,13 @@ def test_a_filter_nothing_can_match_reads_nothing(many: Dataset, reads: Reads) -
 
 
 def test_only_needed_columns_are_read(many: Dataset, reads: Reads) -> None:
-    many.filter("x < 10").select(["y"]).to_arrow()
+    many.filter("x < 5").select(["y"]).to_arrow()
     assert reads.columns == {("y", "x")}
+
+
+def test_what_statistics_tell_of_all_rows_is_not_tested(many: Dataset, reads: Reads) -> None:
+    assert many.filter("x < 10 and y != null").select(["y"]).to_arrow().num_rows == 10
+    assert reads.columns == {("y",)}
 
 
 def test_a_filter_after_a_slice_counts_places_before_it(many: Dataset, reads: Reads) -> None:

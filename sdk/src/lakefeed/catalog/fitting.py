@@ -13,19 +13,20 @@ from lakefeed.catalog.fit import cast
 class Fitting:
     """The columns of these names in a file as those of ``schema``; null where the name is None.
 
-    ``dictionaries``: texts that come as dictionaries stay such. What fits without a look at the values is known once
-    a batch of the same types was seen. Thread-safe.
+    ``dictionaries``: for what looks at values only; texts that come as dictionaries stay such, and metadata of the
+    file's schema may. What fits without a look at the values is known once a batch of the same types was seen.
+    Thread-safe.
     """
 
     def __init__(self, names: Sequence[str | None], schema: pa.Schema, *, dictionaries: bool = False) -> None:
         self.names, self.schema, self._dictionaries = names, schema, dictionaries
-        self._known: tuple[pa.Schema, pa.Schema] | None = None
+        self._known: tuple[pa.Schema, pa.Schema | None] | None = None
         self._simple = all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         known = self._known
         if known is not None and batch.schema.equals(known[0]):
-            return pa.RecordBatch.from_arrays(batch.columns, schema=known[1])
+            return batch if known[1] is None else pa.RecordBatch.from_arrays(batch.columns, schema=known[1])
         if not self.names:
             return cast(batch, self.schema)
         given = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -35,7 +36,8 @@ class Fitting:
         if self._simple and all(c.type == f.type for c, f in zip(columns, schema, strict=True)):
             # A schema that says what they are spares the cast, which would look into each.
             if batch.schema.names == self.names:
-                self._known = batch.schema, schema
+                as_it_is = self._dictionaries and schema.names == self.names
+                self._known = batch.schema, None if as_it_is else schema
             return pa.RecordBatch.from_arrays(columns, schema=schema)
         return cast(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
 

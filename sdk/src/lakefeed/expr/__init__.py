@@ -21,7 +21,7 @@ from lakefeed.expr.nodes import (
     roots,
 )
 from lakefeed.expr.parse import parse, parse_value
-from lakefeed.expr.prune import Bounds, can_match, hull
+from lakefeed.expr.prune import Bounds, can_match, hull, residual
 from lakefeed.expr.render import text
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
@@ -51,6 +51,7 @@ __all__ = [
     "parse_value",
     "paths",
     "rename",
+    "residual",
     "roots",
     "text",
     "to_iceberg",

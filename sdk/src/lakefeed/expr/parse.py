@@ -7,6 +7,7 @@ unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -18,6 +19,8 @@ from lakefeed.expr.operands import MisfitError, Operand, built, condition
 from lakefeed.expr.tokens import Token, pointed, problem, tokens
 
 MAX_NESTING = 100
+REMEMBERED = 256
+"""Texts of which the expressions are kept: what is asked once is asked again, every epoch."""
 OR, AND, NOT, COMPARISON, SUM, PRODUCT, SIGN = range(1, 8)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
@@ -33,6 +36,7 @@ _POWER = {
 _CLOSING = {"(": ")", "[": "]"}
 
 
+@lru_cache(REMEMBERED)
 def parse(text: str, schema: pa.Schema) -> Expr:
     """The condition that the text states about rows of the schema.
 

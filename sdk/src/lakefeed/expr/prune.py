@@ -30,6 +30,9 @@ from lakefeed.expr.nodes import (
     Literal,
     Not,
     Or,
+    children,
+    conjoin,
+    conjuncts,
     dtype,
 )
 from lakefeed.expr.types import NS_PER_DAY, NS_PER_UNIT, kernel_type, kind
@@ -123,6 +126,39 @@ def can_match(expr: Expr, stats: Stats) -> bool:
         False
     """
     return _answers(expr, stats)[0]
+
+
+def residual(expr: Expr, stats: Stats) -> Expr | None:
+    """What of the expression is left to be tested on rows with such bounds: the terms that one of them may not fulfil.
+
+    None where all of them make it true; the very expression where nothing is known.
+
+    Example:
+        >>> schema = pa.schema({"x": pa.int8(), "y": pa.int8()})
+        >>> left = residual(parse("x > 9 and y > 9", schema), {("x",): Bounds(10, 20, null_count=0)})
+        >>> left == parse("y > 9", schema)
+        True
+    """
+    terms = conjuncts(expr)
+    left = [term for term in terms if _answers(term, stats)[1] or _may_be_null(term, stats)]
+    return expr if len(left) == len(terms) else conjoin(left)
+
+
+def _may_be_null(expr: Expr, stats: Stats) -> bool:
+    match expr:
+        case Literal() | IsNull():
+            return False
+        case Column():
+            bounds = _known(expr, stats)
+            return bounds is None or bounds.null_count != 0
+        case Arithmetic():
+            return True
+        case In():
+            return expr.nulls or _may_be_null(expr.term, stats)
+        case Compare() | Like() | Not() | And() | Or():
+            return any(_may_be_null(child, stats) for child in children(expr))
+        case _:
+            assert_never(expr)
 
 
 def _answers(expr: Expr, stats: Stats) -> _Answers:

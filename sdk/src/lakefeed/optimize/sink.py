@@ -28,6 +28,8 @@ class Rule(Protocol, Generic[Load]):
 def sink(plan: Node, rule: Rule[Load]) -> Node:
     """The plan with every node of the rule's kind as low as it goes; one walk down and one up, however deep."""
     walk = numbered(plan)
+    if all(rule.taken(rule.nothing, node) is None for node, _ in walk):
+        return plan
     arriving = [rule.nothing] * len(walk)
     staying: list[Load | None] = [None] * len(walk)
     for index, (node, children) in enumerate(walk):

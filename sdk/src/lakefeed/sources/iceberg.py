@@ -19,19 +19,18 @@ from pyiceberg.table import FileScanTask, Table
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
-from lakefeed.catalog.fitting import Fitting, is_text
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.to_arrow import arrow_fields
 from lakefeed.catalog.versions import DatasetVersion, find
 from lakefeed.errors import VersionNotFoundError
-from lakefeed.expr import Expr, evaluate, paths, rename, roots, to_iceberg
+from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
-from lakefeed.formats.footer import FIELD_ID, Footer
 from lakefeed.formats.parquet import ParquetFile, within
-from lakefeed.formats.where import Odds, Where
+from lakefeed.formats.where import Odds
 from lakefeed.plan import Fragment, Pushdown, cut, projected
 from lakefeed.plan.taking import filtered, taken
+from lakefeed.sources.layout import Layout, fields_of_structs, names_in_file, with_tested
 from lakefeed.sql import Rows, without
 
 WHOLE_FILE = -1
@@ -52,15 +51,6 @@ class Since:
 
     version: int | None
     what: Literal["added", "removed", "gained", "lost"] = "added"
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """How the rows of a file are read: what of it, and as what."""
-
-    fit: Fitting
-    leaves: list[str]
-    where: Where | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,8 +211,9 @@ class IcebergSource:
         path, group, index = fragment.key
         kept = self.kept.get(index) if self._compared else None
         layout = self._layout(path, pushdown) if group != WHOLE_FILE else None
-        if kept is None and layout is not None and (layout.where or not pushdown.exact):
-            batches = self._file(path).read(group, layout.leaves, fragment.start, fragment.stop, layout.where)
+        if kept is None and layout is not None and (layout.selective or not pushdown.exact):
+            where = layout.where(group)
+            batches = self._file(path).read(group, layout.leaves, fragment.start, fragment.stop, where)
             return map(layout.fit, batches)
         if pushdown.exact:
             return self._selected(fragment, pushdown)
@@ -241,15 +232,8 @@ class IcebergSource:
         """The rows for which the predicate is true, found after they were read."""
         predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
         assert predicate is not None
-        for batch in self.read(fragment, replace(pushdown, columns=self._with_tested(pushdown), exact=False)):
+        for batch in self.read(fragment, replace(pushdown, columns=with_tested(self.schema, pushdown), exact=False)):
             yield filtered(batch.select(names), evaluate(predicate, batch))
-
-    def _with_tested(self, pushdown: Pushdown) -> tuple[str, ...] | None:
-        """The columns that are asked for, and those that the predicate reads."""
-        if pushdown.columns is None or pushdown.predicate is None:
-            return pushdown.columns
-        wanted = {*pushdown.columns, *roots(pushdown.predicate)}
-        return tuple(name for name in self.schema.names if name in wanted)
 
     def rows_of(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
@@ -304,7 +288,7 @@ class IcebergSource:
         if predicate is None:
             return None
         used = [field for field in self.schema if field.name in roots(predicate)]
-        names = self._names_in_file(self._file(path).footer(), pa.schema(used))
+        names = names_in_file(self._file(path).footer(), pa.schema(used), self._ids)
         return rename(predicate, {f.name: name or f"\0{f.name}" for f, name in zip(used, names, strict=True)})
 
     # ------------------------------------------------------------------ rows that others hold too
@@ -351,62 +335,31 @@ class IcebergSource:
         io = self.table.io
         return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
 
-    def _layout(self, path: str, pushdown: Pushdown) -> _Layout:
+    def _layout(self, path: str, pushdown: Pushdown) -> Layout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
         last = self.__dict__.get("_last_layout")
         if last is not None and last[0] == path and last[1] is pushdown:  # a long predicate takes long to be hashed
-            known: _Layout = last[2]
+            known: Layout = last[2]
             return known
         found = self._layouts.get((path, pushdown)) or self._new_layout(path, pushdown)
         self.__dict__["_last_layout"] = path, pushdown, found
         return found
 
-    def _new_layout(self, path: str, pushdown: Pushdown) -> _Layout:
-        schema, footer = projected(self.schema, pushdown), self._file(path).footer()
-        names = self._names_in_file(footer, schema)
-        leaves = [
-            leaf
-            for name, field in zip(names, schema, strict=True)
-            for leaf in _leaves(footer, name, field, pushdown.fields)
-        ]
-        found = _Layout(Fitting(names, schema), leaves, self._where(footer, schema, pushdown))
+    def _new_layout(self, path: str, pushdown: Pushdown) -> Layout:
+        odds = Odds() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Odds())
+        found = Layout(self._file(path).footer(), self.schema, self._ids, pushdown, odds)
         if len(self._layouts) >= REMEMBERED_LAYOUTS:
             self._layouts.clear()
         self._layouts[path, pushdown] = found
         return found
 
     @cached_property
-    def _layouts(self) -> dict[tuple[str, Pushdown], _Layout]:
+    def _layouts(self) -> dict[tuple[str, Pushdown], Layout]:
         return {}
-
-    def _where(self, footer: Footer, asked: pa.Schema, pushdown: Pushdown) -> Where | None:
-        """The predicate for the rows of a file; a filter above the scan finds only rows that it keeps."""
-        predicate = pushdown.predicate
-        schema = projected(self.schema, replace(pushdown, columns=self._with_tested(pushdown)))
-        if predicate is None or not all(_leads(schema, path) for path in paths(predicate)):
-            return None  # a hint on what is not read
-        declared = pa.schema([field for field in schema if field.name in roots(predicate)])
-        names = self._names_in_file(footer, declared)
-        there = [(name, field) for name, field in zip(names, declared, strict=True) if name is not None]
-        fit = Fitting(names, declared, dictionaries=True)
-        return Where(
-            columns=frozenset(name for name, _ in there),
-            test=lambda batch: evaluate(predicate, fit(batch)),
-            texts=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
-            beside={n: _leaves(footer, n, f, pushdown.fields) for n, f in there if f.name not in asked.names},
-            odds=self._odds.setdefault(predicate, Odds()),
-        )
 
     @cached_property
     def _odds(self) -> dict[Expr, Odds]:
         return {}
-
-    def _names_in_file(self, footer: Footer, schema: pa.Schema) -> list[str | None]:
-        """The file's name for each column: the one that carries its field id (names change, ids do not)."""
-        ids = footer.names_by_id
-        if ids.keys() == {None}:  # written without ids and added later: names decide
-            return [field.name if field.name in footer.schema.names else None for field in schema]
-        return [ids.get(self._ids[field.name]) for field in schema]
 
     @cached_property
     def _ids(self) -> dict[str, bytes]:
@@ -457,44 +410,3 @@ def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iter
         if low < high:
             yield taken(batch, places[low:high] - start)
         start += batch.num_rows
-
-
-def fields_of_structs(schema: pa.Schema) -> dict[bytes, frozenset[tuple[bytes, str]]]:
-    """By the id of each column: the id and name of every field of a struct in it. Columns without ids are left out."""
-    found = {}
-    for column in schema:
-        fields, inside = set(), [column.type]
-        while inside:
-            kind = inside.pop()
-            children = [kind.field(place) for place in range(kind.num_fields)]
-            if pa.types.is_struct(kind):
-                fields |= {(_id_of(child), child.name) for child in children}
-            inside += [child.type for child in children]
-        if _id_of(column):
-            found[_id_of(column)] = frozenset(fields)
-    return found
-
-
-def _id_of(field: pa.Field[Any]) -> bytes:
-    return (field.metadata or {}).get(FIELD_ID, b"")
-
-
-def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
-    """Whether a column, or field of a struct column, is there."""
-    inner: Any = pa.struct(list(schema))
-    for step in path:
-        if isinstance(inner, pa.StructType):
-            place = inner.get_field_index(str(step))
-            if place < 0:
-                return False
-            inner = inner.field(place).type
-    return True
-
-
-def _leaves(footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]) -> list[str]:
-    """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
-    if name is None:
-        return []
-    wanted = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
-    # A file that lacks one of the fields (it came later) is read for the whole column.
-    return wanted if wanted and all(path in footer.stored for path in wanted) else [name]
