@@ -20,13 +20,13 @@ class Fitting:
 
     def __init__(self, names: Sequence[str | None], schema: pa.Schema, *, dictionaries: bool = False) -> None:
         self.names, self.schema, self._dictionaries = names, schema, dictionaries
-        self._known: tuple[pa.Schema, pa.Schema | None] | None = None
+        self._known: tuple[pa.Schema, list[int] | None, pa.Schema] | None = None
         self._simple = all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         known = self._known
         if known is not None and batch.schema.equals(known[0]):
-            return batch if known[1] is None else pa.RecordBatch.from_arrays(batch.columns, schema=known[1])
+            return _placed(batch, known[1], known[2])
         if not self.names:
             return cast(batch, self.schema)
         given = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -35,11 +35,18 @@ class Fitting:
         schema = _with_dictionaries(self.schema, columns) if self._dictionaries else self.schema
         if self._simple and all(c.type == f.type for c, f in zip(columns, schema, strict=True)):
             # A schema that says what they are spares the cast, which would look into each.
-            if batch.schema.names == self.names:
-                as_it_is = self._dictionaries and schema.names == self.names
-                self._known = batch.schema, None if as_it_is else schema
+            if None not in self.names:
+                as_it_is = self._dictionaries and batch.schema.names == schema.names == self.names
+                places = None if as_it_is else [batch.schema.get_field_index(str(name)) for name in self.names]
+                self._known = batch.schema, places, schema
             return pa.RecordBatch.from_arrays(columns, schema=schema)
         return cast(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+
+def _placed(batch: pa.RecordBatch, places: list[int] | None, schema: pa.Schema) -> pa.RecordBatch:
+    if places is None:
+        return batch
+    return pa.RecordBatch.from_arrays([batch.column(place) for place in places], schema=schema)
 
 
 def is_text(field: pa.Field[Any]) -> bool:

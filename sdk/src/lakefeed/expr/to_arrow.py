@@ -46,7 +46,7 @@ from lakefeed.expr.nodes import (
     roots,
 )
 from lakefeed.expr.scalars import scalar
-from lakefeed.expr.types import NS_MAX, kernel_type, last_in_ns, narrows
+from lakefeed.expr.types import NS_MAX, kernel_type, kind, last_in_ns, narrows
 
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
 pc: Any = pyarrow.compute
@@ -60,6 +60,14 @@ _COMPARE: dict[CompareOp, Callable[[Any, Any], Any]] = {
     "<=": pc.less_equal,
     ">": pc.greater,
     ">=": pc.greater_equal,
+}
+_COMPARE_NUMPY: dict[CompareOp, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _ARITHMETIC: dict[ArithmeticOp, Callable[[Any, Any], Any]] = {
     "+": pc.add,
@@ -133,14 +141,31 @@ def _bits(values: Any, places: Any) -> pa.Buffer:
     """The boolean values at these places, as bits: much faster than to take single bits."""
     if not values.true_count:
         return pa.py_buffer(bytes(-(-len(places) // 8)))
-    # Without to_numpy(), which imports pandas where it is installed. numpy compares integers faster than Arrow does.
-    lookup: NDArray[Any] = np.from_dlpack(values.cast(pa.uint8()))
-    codes: NDArray[Any] = np.from_dlpack(places)
+    lookup, codes = _numbers(values.cast(pa.uint8())), _numbers(places)
     true = np.flatnonzero(lookup).tolist() if values.true_count <= FEW else []
     taken: NDArray[Any] = codes == true[0] if true else lookup.take(codes)
     for code in true[1:]:
         taken |= codes == code
-    return pa.py_buffer(np.packbits(taken, bitorder="little").data)
+    return _packed(taken)
+
+
+def _packed(mask: NDArray[Any]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(mask, bitorder="little").data)
+
+
+def _numbers(array: Any) -> NDArray[Any]:
+    # Without to_numpy(), which imports pandas where it is installed.
+    found: NDArray[Any] = np.from_dlpack(array)
+    return found
+
+
+def _compared(op: CompareOp, left: Any, right: Any) -> Any:
+    numbers = isinstance(left, pa.NumericArray) and kind(left.type) in ("int", "float") and not left.null_count
+    if not numbers or not isinstance(right, pa.Scalar) or not right.is_valid:
+        return _COMPARE[op](left, right)
+    # numpy takes half the time or less, and what is compared here is most of what a filter costs beside decoding.
+    mask = _packed(_COMPARE_NUMPY[op](_numbers(left), right.as_py()))
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(left), [None, mask])
 
 
 def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
@@ -153,7 +178,7 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             return _arithmetic(expr, _value(expr.left, batch), _value(expr.right, batch))
         case Compare():
             left, right = _value(expr.left, batch), _value(expr.right, batch)
-            return _COMPARE[expr.op](_cast(left, expr.domain), _cast(right, expr.domain))
+            return _compared(expr.op, _cast(left, expr.domain), _cast(right, expr.domain))
         case In():
             return _in(expr, _array(_value(expr.term, batch), batch))
         case Like():
