@@ -1,6 +1,7 @@
 """A routine as an asset between the datasets it reads and the one it writes, partitioned by the versions it reads."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,9 @@ from dataset_assets.work import WORK_TAG
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
+
+LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+"""Values of tags that Dagster takes for assets; those of runs may be any text."""
 
 
 def routine(
@@ -56,7 +60,7 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         description=_description(declared, set(open_sources)),
         kinds={"python"},
         owners=declared.owners,
-        tags=declared.tags,
+        tags={name: value for name, value in declared.tags.items() if LABEL.fullmatch(value)},
         pool=declared.pool,
         required_resource_keys={*declared.resources, *(["compute"] if declared.distributed else [])},
         partitions_def=None if several else versions_of(declared.sources[0]),

@@ -84,7 +84,7 @@ def _decide(runs: Runs, routine: Routine, routines: Sequence[Routine]) -> Decisi
 def _plan(runs: Runs, catalog: CatalogResource, routine: Routine, decision: Decision) -> Plan | None:
     """What there is to do; None if nothing before something changes."""
     asset, retries = routine_key(routine.name), Retries(routine.retries + 1, routine.backoff)
-    tags = {MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {}
+    tags = {**routine.tags, **({MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {})}
     if len(routine.sources) > 1:
         if decision.ready is None:
             return None

@@ -124,5 +124,38 @@ def test_the_values_for_kubernetes_say_the_same_as_the_instance() -> None:
     retries = values["dagsterDaemon"]["runRetries"]
     assert retries["maxRetries"] == instance["run_retries"]["max_retries"]
     assert retries["retryOnAssetOrOpFailure"] == instance["run_retries"]["retry_on_asset_or_op_failure"]
+    kept, kept_here = values["retention"], instance["retention"]
+    assert kept_here["sensor"]["purge_after_days"].items() <= kept["sensor"]["purgeAfterDays"].items()
+    assert kept["schedule"]["purgeAfterDays"] == kept_here["schedule"]["purge_after_days"]
+    for ticks in ("sensors", "schedules"):
+        assert values["dagsterDaemon"][ticks]["numWorkers"] == instance[ticks]["num_workers"]
     (code,) = values["dagster-user-deployments"]["deployments"]
     assert " ".join(code["codeServerArgs"]) in SERVICES["code"]["command"]
+
+
+def test_new_datasets_are_announced_to_the_webserver_of_kubernetes() -> None:
+    values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
+    webserver, (code,) = values["dagsterWebserver"], values["dagster-user-deployments"]["deployments"]
+    (url,) = [each["value"] for each in code["env"] if each["name"] == "LAKEFEED_DAGSTER_URL"]
+    port = webserver["service"]["port"]
+    assert url == f"http://lakefeed-{webserver['nameOverride']}:{port}"
+    assert port == webserver["readinessProbe"]["httpGet"]["port"] >= 1024, "the image's user is not root"
+
+
+def test_the_launcher_for_kubernetes_is_in_the_image_and_takes_its_configuration() -> None:
+    from dagster_k8s import K8sRunLauncher
+
+    launcher = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())["runLauncher"]
+    assert launcher["type"] == K8sRunLauncher.__name__
+    assert "'.[kubernetes]'" in (DEPLOY / "Dockerfile").read_text()
+    given = launcher["config"]["k8sRunLauncher"]
+    config = {
+        "service_account_name": "runs",
+        "dagster_home": "/opt/dagster/home",
+        "instance_config_map": "instance",
+        "image_pull_policy": given["imagePullPolicy"],
+        "env_secrets": [secret["name"] for secret in given["envSecrets"]],
+        "resources": given["resources"],
+    }
+    result = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), config)
+    assert result.success, result.errors

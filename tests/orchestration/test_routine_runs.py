@@ -115,14 +115,20 @@ def test_a_distributed_routine_has_its_rows_made_by_the_compute_resource(
     assert [version.version for version in Dataset("copies").list_versions()] == [2, 1]
 
 
+TAGS = {"kind": "heavy", "dagster-k8s/config": '{"container_config": {"resources": {"limits": {"memory": "64Gi"}}}}'}
+
+
 def test_settings_reach_dagster(instance: DagsterInstance) -> None:
-    routine = replace(COPY, timeout=90, pool="gpu", tags={"kind": "heavy"}, owners=("team:vision",))
+    routine = replace(COPY, timeout=90, pool="gpu", tags=TAGS, owners=("team:vision",))
     dagster = Dagster(instance, routine)
     write(1)
     [request] = dagster.tick("routines")
     assert request.tags["dagster/max_runtime"] == "90"
+    assert TAGS.items() <= request.tags.items()
+    assert dagster.run(request).success
     node = dagster.definitions().get_repository_def().asset_graph.get(routine_key("copy"))
     assert (node.pools, node.owners, node.tags["kind"]) == ({"gpu"}, ("team:vision",), "heavy")
+    assert "dagster-k8s/config" not in node.tags, "no label of an asset"
 
 
 def test_a_failed_run_waits_before_it_is_tried_again(

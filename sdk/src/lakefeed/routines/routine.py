@@ -65,7 +65,7 @@ class Routine:
         timeout: seconds after which a run is ended.
         pool: of concurrency, shared with whatever else names it.
         resources: names of what the function needs, handed in by `RoutineRun`.
-        tags: of the asset and its runs.
+        tags: of the runs that its sensor asks for, and of the asset (those of letters, digits, ``_``, ``.`` and ``-``).
         owners: who answers for it (mail addresses, or ``team:name``).
         distributed: the rows of the Dataset that it returns are made in parts, by the engine that the run is given.
 
