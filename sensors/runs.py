@@ -91,7 +91,7 @@ class Runs:
         return RunRequest(
             run_key=f"{span}#{len(earlier)}",
             asset_selection=[asset],
-            tags={WORK_TAG: work, RANGE_TAG: span, **tags},
+            tags={**tags, WORK_TAG: work, RANGE_TAG: span},
         )
 
     def _close_if_dead(self, run: DagsterRun, silent_for: float) -> None:
@@ -127,7 +127,7 @@ def plan(
     if stretch:
         ends = {ASSET_PARTITION_RANGE_START_TAG: stretch[0], ASSET_PARTITION_RANGE_END_TAG: stretch[-1]}
         span = f"{asset.to_user_string()}:{stretch[0]}..{stretch[-1]}"
-        run = runs.request(asset, span, {**ends, **(tags or {})}, retries)
+        run = runs.request(asset, span, {**(tags or {}), **ends}, retries)
     return Plan([definition.build_add_request(fresh)] if fresh else [], [run] if run else [])
 
 
