@@ -98,8 +98,9 @@ def command_of(service: str, environment: dict[str, str], words: list[str] | Non
 
 
 def is_healthy(service: str, environment: dict[str, str]) -> bool:
-    """As the compose file finds it out."""
-    words = SERVICES[service]["healthcheck"]["test"][1:]
+    """As the compose file finds it out; what ends a container is for containers only."""
+    check, _, _ = SERVICES[service]["healthcheck"]["test"][1].partition("&&")
+    words = check.split()
     return subprocess.run(command_of(service, environment, words), capture_output=True).returncode == 0
 
 
