@@ -17,19 +17,18 @@ from lakefeed._typing import ColumnTypes
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Change, Guard
 from lakefeed.compute.divide import divided
 from lakefeed.compute.engine import Engine, packed
 from lakefeed.compute.task import Done, Part, Place
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError, InvalidArgumentError
-from lakefeed.media import normalize_types, typed_schema
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.media import typed_schema
 from lakefeed.media.sources import CopyFiles
 from lakefeed.plan import Node
 from lakefeed.plan.walk import flatten
 from lakefeed.run.progress import counted
-from lakefeed.run.save import Writing, choose_types, typed_columns
+from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.work import at_work
 
 
@@ -61,13 +60,11 @@ def save(
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
     _check(rows, engine)
     lake, plan = rows._lake, rows._plan
-    if idempotency_key is None and lake.exists(name):
-        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
-    types = {**typed_columns(plan.schema), **choose_types(rows._runner, plan, column_types)}
+    types = types_of_new(lake, rows._runner, plan, name, column_types, writing)
     work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
     with work.protected() as guard:
         version = create(
-            lake, name, work.schema, (), description=description, guard=guard, write=work.write, **_action(writing)
+            lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
         )
     return rows._written(name, version)
 
@@ -92,11 +89,10 @@ def append_to(
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
     _check(rows, engine)
     lake, plan = rows._lake, rows._plan
-    target = typed_columns(declared_schema(lake.table(name)))
-    types = normalize_types({c: media for c, media in target.items() if c in plan.schema.names}, plan.schema)
+    types = types_of_old(lake, plan, name)
     work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"append {name}")
     with work.protected() as guard:
-        version = append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **_action(writing))
+        version = append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
     return rows._written(name, version)
 
 
@@ -168,11 +164,3 @@ def _check(rows: Any, engine: Any) -> None:
         raise InvalidArgumentError(
             f"engine={engine!r:.80}: give lakefeed.compute.Processes(4) or .Dask(), or an Engine"
         )
-
-
-def _action(writing: Writing) -> dict[str, Any]:
-    return {
-        "provenance": writing.provenance,
-        "idempotency_key": writing.idempotency_key,
-        "fence": writing.fence,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -29,6 +29,14 @@ from lakefeed.run.work import Work, with_files
 SAMPLE_ROWS = 100
 
 
+class Action(TypedDict):
+    """Of a `Writing` what the commit takes."""
+
+    provenance: Provenance | None
+    idempotency_key: str | None
+    fence: Fence | None
+
+
 @dataclass(frozen=True)
 class Writing:
     """What a write brings besides its rows: see ``Dataset.save``."""
@@ -39,15 +47,17 @@ class Writing:
     idempotency_key: str | None = None
     fence: Fence | None = None
 
+    @property
+    def action(self) -> Action:
+        return {"provenance": self.provenance, "idempotency_key": self.idempotency_key, "fence": self.fence}
+
 
 def save(
     lake: Lake, plan: Node, name: str, description: str | None, column_types: ColumnTypes | str | None, writing: Writing
 ) -> DatasetVersion:
     """The plan's rows as version 1 of a new dataset."""
-    if writing.idempotency_key is None and lake.exists(name):
-        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
     runner = Local(lake.settings)
-    types = {**typed_columns(plan.schema), **choose_types(runner, plan, column_types)}
+    types = types_of_new(lake, runner, plan, name, column_types, writing)
     with (
         with_files(lake, plan, types, writing.copy_files, writing.stats, name) as (typed, guard),
         closing(runner.batches(typed)) as batches,
@@ -58,10 +68,8 @@ def save(
             typed.schema,
             tracked(batches, f"save {name}", known_rows(plan)),
             description=description,
-            provenance=writing.provenance,
-            idempotency_key=writing.idempotency_key,
-            fence=writing.fence,
             guard=guard,
+            **writing.action,
         )
 
 
@@ -76,18 +84,33 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
             name,
             tracked(batches, f"append {name}", known_rows(plan)),
             schema=typed.schema,
-            provenance=writing.provenance,
-            idempotency_key=writing.idempotency_key,
-            fence=writing.fence,
             guard=guard,
+            **writing.action,
         )
 
 
 def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> AbstractContextManager[Work]:
     """The plan with the file columns that the dataset ``name`` has, to be written in a block."""
+    return with_files(lake, plan, types_of_old(lake, plan, name), writing.copy_files, writing.stats, name)
+
+
+def types_of_new(
+    lake: Lake, runner: Local, plan: Node, name: str, column_types: ColumnTypes | str | None, writing: Writing
+) -> dict[str, str]:
+    """The media types of the plan's file columns in a dataset that is to be.
+
+    Raises:
+        DatasetExistsError: there is one of this name; not if the write may be one that is repeated.
+    """
+    if writing.idempotency_key is None and lake.exists(name):
+        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
+    return {**typed_columns(plan.schema), **choose_types(runner, plan, column_types)}
+
+
+def types_of_old(lake: Lake, plan: Node, name: str) -> dict[str, str]:
+    """The media types of the plan's file columns in the dataset ``name``."""
     target = typed_columns(declared_schema(lake.table(name)))
-    types = {column: media for column, media in target.items() if column in plan.schema.names}
-    return with_files(lake, plan, normalize_types(types, plan.schema), writing.copy_files, writing.stats, name)
+    return normalize_types({c: media for c, media in target.items() if c in plan.schema.names}, plan.schema)
 
 
 def typed_columns(schema: pa.Schema) -> dict[str, str]:
