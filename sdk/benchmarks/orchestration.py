@@ -37,6 +37,7 @@ from resources.catalog import CatalogResource  # noqa: E402
 from resources.reload import ReloadResource  # noqa: E402
 from sensors.routines import routines_sensor  # noqa: E402
 from sensors.versions import versions_sensor  # noqa: E402
+from sensors.watch import Watch  # noqa: E402
 
 MOST_TICKS = 100
 ROWS = Dataset.from_arrow(pa.table({"x": pa.array([1, 2, 3])}))
@@ -146,10 +147,12 @@ class Ticking:
         return result
 
     def until_rest(self) -> None:
-        ticks, longest, before = 0, 0.0, ""
-        while before != self.cursor and ticks < MOST_TICKS:
-            before, began = self.cursor, time.perf_counter()
-            self.tick()
+        ticks, longest, resting = 0, 0.0, False
+        while not resting and ticks < MOST_TICKS:
+            before, began = Watch.parse(self.cursor).settled, time.perf_counter()
+            result = self.tick()
+            asked = result.run_requests or result.dynamic_partitions_requests
+            resting = not asked and before == Watch.parse(self.cursor).settled
             longest, ticks = max(longest, time.perf_counter() - began), ticks + 1
         print(f"  {ticks} ticks, the longest {longest:.2f} s, the cursor {len(self.cursor or '') / 1024:.0f} KiB")
 
