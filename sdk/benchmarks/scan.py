@@ -19,7 +19,7 @@ from lakefeed import Dataset
 
 ROWS = 2_000_000
 PAIRS = 7
-GOAL = 0.85
+GOAL = 0.9
 
 
 def with_pyarrow(paths: list[str]) -> int:

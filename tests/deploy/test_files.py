@@ -159,3 +159,18 @@ def test_the_launcher_for_kubernetes_is_in_the_image_and_takes_its_configuration
     }
     result = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), config)
     assert result.success, result.errors
+
+
+@pytest.mark.parametrize(("children", "ends"), [("17 ", False), ("", True), (None, False)])
+def test_the_code_server_ends_when_the_process_behind_its_proxy_is_gone(
+    children: str | None, ends: bool, tmp_path: Path
+) -> None:
+    _, check = SERVICES["code"]["healthcheck"]["test"]
+    (tmp_path / "1").mkdir()
+    if children is not None:
+        (tmp_path / "1" / "children").write_text(children)
+    here = check.replace("/proc/1/task", str(tmp_path)).replace("kill 1", "echo ended")
+    assert here != check
+    _, _, rest = here.partition("&&")
+    done = subprocess.run(["sh", "-c", f"true && {rest}"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("ended\n" if ends else "", "")

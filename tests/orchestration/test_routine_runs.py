@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from dagster import AssetMaterialization, DagsterInstance, DagsterRunStatus
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import create_run_for_test
 
 from dataset_assets.dataset import DatasetSpec
@@ -129,6 +130,13 @@ def test_settings_reach_dagster(instance: DagsterInstance) -> None:
     node = dagster.definitions().get_repository_def().asset_graph.get(routine_key("copy"))
     assert (node.pools, node.owners, node.tags["kind"]) == ({"gpu"}, ("team:vision",), "heavy")
     assert "dagster-k8s/config" not in node.tags, "no label of an asset"
+
+
+def test_a_routines_tags_do_not_take_the_place_of_the_sensors(instance: DagsterInstance) -> None:
+    dagster = Dagster(instance, replace(COPY, tags={WORK_TAG: "mine", ASSET_PARTITION_RANGE_START_TAG: "v9"}))
+    write(1)
+    [request] = dagster.tick("routines")
+    assert (request.tags[WORK_TAG], request.tags[ASSET_PARTITION_RANGE_START_TAG]) == ("routines/copy", "v1")
 
 
 def test_a_failed_run_waits_before_it_is_tried_again(

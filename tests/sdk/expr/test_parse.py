@@ -233,3 +233,11 @@ def test_depth_is_bounded(write: Callable[[int], str]) -> None:
     assert parse(text(expr), SCHEMA) == pickle.loads(pickle.dumps(expr))
     with pytest.raises(ExpressionError, match="deep; split the filter"):
         parse(write(5000), SCHEMA)
+
+
+def test_only_short_texts_are_remembered() -> None:
+    long = "x in (" + ", ".join(map(str, range(1000))) + ")"
+    assert parse("x > 41 and x < 43", SCHEMA) is parse("x > 41 and x < 43", SCHEMA)
+    assert parse(long, SCHEMA) == parse(long, SCHEMA)
+    assert parse(long, SCHEMA) is not parse(long, SCHEMA)
+    assert parse("x > 41", SCHEMA) != parse("x > 41", pa.schema({"x": pa.float64()}))

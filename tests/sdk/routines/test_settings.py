@@ -326,3 +326,8 @@ def test_a_declaration_that_cannot_work_is_refused() -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             wrong()
+
+
+def test_tags_are_text() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"dagster-k8s/config.*json\.dumps"):
+        Routine("double", lambda rows: rows, "numbers", "doubles", tags={"dagster-k8s/config": {}})  # type: ignore[dict-item]

@@ -21,6 +21,8 @@ from lakefeed.expr.tokens import Token, pointed, problem, tokens
 MAX_NESTING = 100
 REMEMBERED = 256
 """Texts of which the expressions are kept: what is asked once is asked again, every epoch."""
+REMEMBERED_LENGTH = 1000
+"""Of longer ones (lists of many values) they are not: they would take memory for good."""
 OR, AND, NOT, COMPARISON, SUM, PRODUCT, SIGN = range(1, 8)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
@@ -36,7 +38,6 @@ _POWER = {
 _CLOSING = {"(": ")", "[": "]"}
 
 
-@lru_cache(REMEMBERED)
 def parse(text: str, schema: pa.Schema) -> Expr:
     """The condition that the text states about rows of the schema.
 
@@ -54,10 +55,17 @@ def parse(text: str, schema: pa.Schema) -> Expr:
         >>> parse("x > 1", pa.schema({"x": pa.int8()}))
         Compare(op='>', left=Column(path=('x',), type=DataType(int8)), right=Literal(value=1, type=DataType(int8)))
     """
+    return _remembered(text, schema) if len(text) <= REMEMBERED_LENGTH else _parsed(text, schema)
+
+
+def _parsed(text: str, schema: pa.Schema) -> Expr:
     try:
         return _Parser(text, schema).filter()
     except MisfitError as error:
         raise problem(text, error.at, str(error)) from error
+
+
+_remembered = lru_cache(REMEMBERED)(_parsed)
 
 
 def parse_value(text: str, schema: pa.Schema) -> Expr:

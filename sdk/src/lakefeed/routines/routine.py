@@ -100,6 +100,9 @@ class Routine:
             )
         for name in (*self.sources, *([self.output] if self.output is not None else [])):
             check_name(name)
+        for tag in self.tags.items():
+            if not all(isinstance(part, str) for part in tag):
+                raise InvalidArgumentError(f"tags of {self.name!r} hold {tag}: give text for text (json.dumps a dict)")
         self._check_numbers()
         self._check_triggers()
         self._check_parameters()

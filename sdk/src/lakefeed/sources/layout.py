@@ -44,15 +44,14 @@ class Layout:
 
     def where(self, group: int) -> Where | None:
         """Which rows of a row group are wanted; None for all: if nobody filters them, or its statistics tell so."""
-        if not self.selective:
+        if self._predicate is None or not self.selective:
             return None
         if group not in self._known:
-            self._known[group] = self._where(group)
+            self._known[group] = self._where(self._predicate, group)
         return self._known[group]
 
-    def _where(self, group: int) -> Where | None:
-        assert self._predicate is not None
-        left = residual(self._predicate, {path: groups[group] for path, groups in self._bounds.items()})
+    def _where(self, predicate: Expr, group: int) -> Where | None:
+        left = residual(predicate, {path: groups[group] for path, groups in self._bounds.items()})
         if left is None:
             return None
         key = tuple(map(id, conjuncts(left)))  # a long predicate takes long to be hashed
