@@ -40,7 +40,7 @@ from lakefeed.ops import (
 from lakefeed.ops.join import JoinType
 from lakefeed.ops.shuffle import with_epoch
 from lakefeed.optimize import optimize
-from lakefeed.plan import Node, explain
+from lakefeed.plan import Node, explain, lineage
 from lakefeed.plan.walk import FlatNode, flatten, rebuild
 from lakefeed.run import Local
 from lakefeed.run.access import Access
@@ -54,7 +54,6 @@ from lakefeed.run.save import append_to, choose_types, save, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.huggingface import exported, hugging_face
-from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
 
 if TYPE_CHECKING:
@@ -1085,8 +1084,8 @@ class AddedRows(Dataset):
     @property
     def from_version(self) -> int | None:
         """The version that the rows came after."""
-        source = self._node.source if isinstance(self._node, Scan) else None
-        return source.since.version if isinstance(source, IcebergSource) and source.since else None
+        (origin,) = lineage(self._plan).origins
+        return origin.from_version or None
 
     @property
     def _changed(self) -> str:

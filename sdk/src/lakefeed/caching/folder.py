@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from lakefeed.errors import FileError, UnsupportedError
 from lakefeed.storage.atomic import sync_directories, sync_file
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 LOCK = "lock"
 COMPRESSION: Literal["zstd"] = "zstd"

@@ -18,7 +18,7 @@ from lakefeed.caching.folder import Folder, Group
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
-from lakefeed.plan import Node, fingerprint
+from lakefeed.plan import Lineage, Node, fingerprint, lineage
 from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
@@ -65,13 +65,14 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
         # Another process may have been faster.
         manifest = folder.manifest()
         if manifest is None:
-            facts = {"fingerprint": identity}
+            facts = {"fingerprint": identity, "lineage": lineage(plan).to_json()}
             manifest = folder.write(plan.schema, plan.schema.names, lambda: _groups(lake, plan), facts)
         elif manifest.facts["fingerprint"] != identity:
             raise InvalidArgumentError(
                 f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
             )
-    return Scan(MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", manifest.parts))
+    origin = Lineage.from_json(manifest.facts["lineage"])
+    return Scan(MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", origin, manifest.parts))
 
 
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:

@@ -22,11 +22,10 @@ from lakefeed.config import Settings
 from lakefeed.errors import DatasetNotFoundError, VersionNotFoundError
 from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
-from lakefeed.plan import Fragment, Node, Pushdown
+from lakefeed.plan import Fragment, Lineage, Node, Origin, Pushdown, Source
 from lakefeed.plan.walk import nodes, transform
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.progress import tracked
-from lakefeed.sources.iceberg import IcebergSource
 from lakefeed.sources.mirror import MirrorSource
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def mirrored(lake: Lake, plan: Node, *, load_files: bool) -> Node:
     }
 
     def replaced(node: Node) -> Node:
-        if isinstance(node, Scan) and isinstance(node.source, IcebergSource):
+        if isinstance(node, Scan) and node.source.identity in mirrors:
             return Scan(mirrors[node.source.identity], node.pushdown)
         return node
 
@@ -67,7 +66,7 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
             "%s cannot be looked up (%s): its local mirror of version %s is used",
             name,
             type(error).__name__,
-            manifest.facts["version"],
+            _origin(manifest).version,
         )
         source = _source(folder, manifest)
         if load_files:
@@ -84,18 +83,18 @@ def _unreachable() -> tuple[type[Exception], ...]:
     return DatasetNotFoundError, VersionNotFoundError, OSError, RESTError, SQLAlchemyError
 
 
-def _needed(plan: Node) -> dict[str, tuple[IcebergSource, frozenset[str]]]:
-    """The snapshots that a plan reads, each with the columns of it that are needed."""
-    needed: dict[str, tuple[IcebergSource, frozenset[str]]] = {}
+def _needed(plan: Node) -> dict[str, tuple[Source, frozenset[str]]]:
+    """The sources of a plan that a mirror is of use for, each with the columns of it that are needed."""
+    needed: dict[str, tuple[Source, frozenset[str]]] = {}
     for node in nodes(optimize(plan)):
-        if isinstance(node, Scan) and isinstance(node.source, IcebergSource):
-            source = node.source
+        source = node.leaf_source
+        if source is not None and source.mirror_key is not None:
             _, before = needed.get(source.identity, (source, frozenset()))
             needed[source.identity] = (source, before | frozenset(node.schema.names))
     return needed
 
 
-def _mirror(lake: Lake, source: IcebergSource, columns: frozenset[str], *, load_files: bool) -> MirrorSource:
+def _mirror(lake: Lake, source: Source, columns: frozenset[str], *, load_files: bool) -> MirrorSource:
     place = _place(lake.settings, source)
     found = _with_columns(place, columns)
     if found is None:
@@ -117,9 +116,9 @@ def _pins(folder: Folder) -> Path:
     return folder.path / "files"
 
 
-def _place(settings: Settings, source: IcebergSource) -> Path:
-    since = "" if source.since is None else f"+since-v{source.since.version or 0}"
-    return settings.cache / "datasets" / source.name / f"{source.version.snapshot_id}{since}"
+def _place(settings: Settings, source: Source) -> Path:
+    assert source.mirror_key is not None, "it was chosen for a mirror"
+    return settings.cache / "datasets" / source.mirror_key
 
 
 def _columns_key(columns: frozenset[str], schema: pa.Schema) -> str:
@@ -139,25 +138,30 @@ def _with_columns(place: Path, columns: frozenset[str]) -> tuple[Folder, Manifes
 
 def _newest(settings: Settings, name: str, version: int | None) -> tuple[Folder, Manifest] | None:
     """The mirror of all columns of this dataset of this lake: of the version, or of the newest that there is."""
-    best: tuple[Folder, Manifest] | None = None
+    found: list[tuple[int, int, Folder, Manifest]] = []
     for path in sorted((settings.cache / "datasets" / name).glob(f"*/{EVERYTHING}/")):
         manifest = Folder(path).manifest()
-        if manifest is None or manifest.facts["catalog"] != _catalog(settings) or manifest.facts["since"] is not None:
+        if manifest is None or manifest.facts["catalog"] != _catalog(settings):
             continue
-        held = manifest.facts["version"]
-        if held == version or (version is None and (best is None or held > best[1].facts["version"])):
-            best = (Folder(path), manifest)
-    return best
+        origin = _origin(manifest)
+        if origin.from_version is None and (version is None or (origin.version, origin.schema_id) == (version, None)):
+            found.append((origin.version, origin.schema_id or 0, Folder(path), manifest))
+    return max(found, key=lambda each: each[:2])[2:] if found else None
 
 
-def _facts(settings: Settings, source: IcebergSource) -> dict[str, Any]:
+def _origin(manifest: Manifest) -> Origin:
+    """The snapshot that a mirror holds."""
+    (origin,) = Lineage.from_json(manifest.facts["lineage"]).origins
+    return origin
+
+
+def _facts(settings: Settings, source: Source) -> dict[str, Any]:
     return {
         "catalog": _catalog(settings),
-        "version": source.version.version,
-        "since": None if source.since is None else source.since.version or 0,
+        "lineage": source.lineage.to_json(),
         # Rows that only PyIceberg can read have no fragments there, hence another order here.
         "identity": source.identity if source.ranged else f"{source.identity}+mirror",
-        "origin": f"{source.name}{'' if source.since is None else f'+since-v{source.since.version or 0}'}",
+        "location": source.location,
     }
 
 
@@ -171,12 +175,13 @@ def _source(folder: Folder, manifest: Manifest) -> MirrorSource:
         manifest.schema,
         manifest.columns,
         manifest.facts["identity"],
-        manifest.facts["origin"],
+        manifest.facts["location"],
+        Lineage.from_json(manifest.facts["lineage"]),
         manifest.parts,
     )
 
 
-def _groups(source: IcebergSource, columns: frozenset[str], settings: Settings) -> Iterator[Group]:
+def _groups(source: Source, columns: frozenset[str], settings: Settings) -> Iterator[Group]:
     names = tuple(name for name in source.schema.names if name in columns)
     pushdown = Pushdown(columns=names)
     schema = pa.schema([source.schema.field(name) for name in names])
@@ -187,4 +192,4 @@ def _groups(source: IcebergSource, columns: frozenset[str], settings: Settings) 
 
     ahead = read_ahead(source.fragments(pushdown), read, settings.read, lambda fragment: fragment.size)
     with closing(ahead):
-        yield from tracked(ahead, f"cache {source.name}", source.count())
+        yield from tracked(ahead, f"cache {source.location}", source.count())

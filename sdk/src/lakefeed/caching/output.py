@@ -20,7 +20,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
-from lakefeed.plan import Node
+from lakefeed.plan import Lineage, Node, lineage
 from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import rebatch
@@ -60,7 +60,12 @@ def _write(folder: Folder, lake: Lake, plan: Node) -> Manifest:
             for batch in rebatch(tracked(batches, f"cache {folder.path.name}"), settings.write.row_group_rows):
                 yield Group(pa.Table.from_batches([batch], plan.schema))
 
-    facts = {"structure": structure(plan), "sources": identities(plan), "identity": f"cache:{uuid.uuid4().hex}"}
+    facts = {
+        "structure": structure(plan),
+        "sources": identities(plan),
+        "identity": f"cache:{uuid.uuid4().hex}",
+        "lineage": lineage(plan).to_json(),
+    }
     return folder.write(plan.schema, plan.schema.names, groups, facts)
 
 
@@ -114,5 +119,6 @@ def _source(folder: Folder, manifest: Manifest) -> MirrorSource:
         manifest.columns,
         manifest.facts["identity"],
         str(folder.path),
+        Lineage.from_json(manifest.facts["lineage"]),
         manifest.parts,
     )

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from lakefeed.ops import Scan
-from lakefeed.plan import Node, Source
+from lakefeed.plan import Node
 from lakefeed.plan.fingerprint import digest
-from lakefeed.plan.walk import nodes
-from lakefeed.sources.files import FilesSource
-from lakefeed.sources.iceberg import IcebergSource
-from lakefeed.sources.memory import MemorySource
-from lakefeed.sources.mirror import MirrorSource
+from lakefeed.plan.walk import nodes, sources
 from lakefeed.storage.urls import redacted
 
 
@@ -21,26 +16,12 @@ def structure(plan: Node) -> list[str]:
 def identities(plan: Node) -> list[str]:
     """What the sources hold now."""
     # They are written down beside the rows, and shown where they are not what they were.
-    return [redacted(node.source.identity) for node in nodes(plan) if isinstance(node, Scan)]
+    return [redacted(source.identity) for source in sources(plan)]
 
 
 def _line(node: Node) -> str:
     columns = digest(node.schema)
-    if isinstance(node, Scan):
-        return f"Scan {_origin(node.source)} {columns}"
+    if node.leaf_source is not None:
+        return f"Scan {node.leaf_source.location} {columns}"
     arguments = {name: value for name, value in node.identity().items() if not callable(value)}
     return f"{type(node).__name__} {digest(arguments)} {columns}"
-
-
-def _origin(source: Source) -> str:
-    """Where rows come from: what stays while they move on."""
-    match source:
-        case IcebergSource():
-            return source.name if source.since is None else f"{source.name}+since-v{source.since.version or 0}"
-        case MirrorSource():
-            return source.origin
-        case FilesSource():
-            return f"{source.format_name} {redacted(','.join(source.urls))}"
-        case MemorySource():
-            return source.identity  # other rows in memory are another source
-    return type(source).__name__

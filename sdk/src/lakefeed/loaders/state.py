@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lakefeed.errors import StateMismatchError
-from lakefeed.ops import Scan
-from lakefeed.plan import Node, fingerprint
+from lakefeed.plan import Node, fingerprint, walk
 from lakefeed.plan.fingerprint import marks
-from lakefeed.plan.walk import nodes
 
 FORMAT = 2
 """1: shuffled in larger pools of fewer blocks."""
@@ -40,7 +38,7 @@ class PlanIdentity:
     @classmethod
     def of(cls, plan: Node, seed: int | None) -> PlanIdentity:
         """The identity of a plan whose deciding shuffle has ``seed``."""
-        sources = "; ".join(node.source.identity for node in nodes(plan) if isinstance(node, Scan))
+        sources = "; ".join(source.identity for source in walk.sources(plan))
         if len(sources) > TEXT_CHARS:
             sources = f"{sources[: TEXT_CHARS // 2]}…{hashlib.sha256(sources.encode()).hexdigest()[:16]}"
         return cls(fingerprint(plan), sources, " ".join(marks(plan)[:NODES_NAMED]), seed)

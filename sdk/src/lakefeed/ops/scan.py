@@ -20,6 +20,10 @@ class Scan(Node):
 
     keeps_order: ClassVar[bool] = True
 
+    @property
+    def leaf_source(self) -> Source:
+        return self.source
+
     def output_schema(self) -> pa.Schema:
         return projected(self.source.schema, self.pushdown)
 

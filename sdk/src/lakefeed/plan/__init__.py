@@ -2,6 +2,7 @@
 
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
+from lakefeed.plan.lineage import Lineage, Origin, lineage
 from lakefeed.plan.node import Ahead, Input, Node, Step
 from lakefeed.plan.source import RESIDENT, Fragment, InParts, Plain, Pushdown, Ranged, Source, cut, projected
 
@@ -11,7 +12,9 @@ __all__ = [
     "Fragment",
     "InParts",
     "Input",
+    "Lineage",
     "Node",
+    "Origin",
     "Plain",
     "Pushdown",
     "Ranged",
@@ -20,6 +23,7 @@ __all__ = [
     "cut",
     "explain",
     "fingerprint",
+    "lineage",
     "name_of",
     "projected",
 ]

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.storage.tally import Tally
+
+if TYPE_CHECKING:
+    from lakefeed.plan.source import Source
 
 
 class Input(Protocol):
@@ -65,6 +68,11 @@ class Node:
         for value in self._fields().values():
             found.extend(nodes_of(value))
         return tuple(found)
+
+    @property
+    def leaf_source(self) -> Source | None:
+        """The source that the node reads, if it is a scan."""
+        return None
 
     def with_children(self, children: Sequence[Node]) -> Self:
         """This node over other children, in field order."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from lakefeed.expr import Expr, text
+from lakefeed.plan.lineage import Lineage
 
 RESIDENT = 0
 
@@ -70,7 +71,11 @@ class Fragment:
 
 
 class Source(Protocol):
-    """A table to read: immutable, deterministic, picklable; `read` may be called from several threads at once."""
+    """A table to read: deterministic, picklable; `read` may be called from several threads at once.
+
+    A source says by itself all that others must know of it; nobody asks for its class. A source that stands in place
+    of others (a mirror, a memory-mapped result) passes on what still holds of them.
+    """
 
     @property
     def schema(self) -> pa.Schema:
@@ -79,6 +84,30 @@ class Source(Protocol):
     @property
     def identity(self) -> str:
         """Text that two sources share only if they deliver the same rows; part of every checkpoint."""
+
+    @property
+    def location(self) -> str:
+        """Text that names where the rows come from; it stays the same when the rows there change."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The stored datasets that the rows and columns come from."""
+
+    @property
+    def immutable(self) -> bool:
+        """Whether `identity` names the rows for ever, so that a result derived from them never goes stale."""
+
+    @property
+    def mirror_key(self) -> str | None:
+        """A relative path for a local mirror of the rows; None if a mirror is of no use."""
+
+    @property
+    def memory(self) -> pa.Table | None:
+        """The rows, if they are an Arrow table in memory that `read` slices."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether batches of resident fragments may lie in memory that others read, so that nobody may write there."""
 
     @property
     def ranged(self) -> bool:
@@ -139,7 +168,34 @@ def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa
 
 
 class Plain:
-    """What sources have in common that read whole columns and leave filters to the plan."""
+    """What sources have in common that read whole columns and leave filters to the plan.
+
+    Of everything else it holds the answer that is always safe.
+    """
+
+    @property
+    def location(self) -> str:
+        return type(self).__name__
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage()
+
+    @property
+    def immutable(self) -> bool:
+        return False
+
+    @property
+    def mirror_key(self) -> str | None:
+        return None
+
+    @property
+    def memory(self) -> pa.Table | None:
+        return None
+
+    @property
+    def shares_memory(self) -> bool:
+        return True
 
     @property
     def nested(self) -> bool:

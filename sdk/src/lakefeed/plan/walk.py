@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakefeed.plan.node import Node, nodes_of
+
+if TYPE_CHECKING:
+    from lakefeed.plan.source import Source
 
 
 def nodes(plan: Node) -> Iterator[Node]:
@@ -17,6 +20,11 @@ def nodes(plan: Node) -> Iterator[Node]:
         node = stack.pop()
         yield node
         stack.extend(reversed(node.children))
+
+
+def sources(plan: Node) -> Iterator[Source]:
+    """The sources that the plan reads, in the order of `nodes`; one that is read twice comes twice."""
+    return (node.leaf_source for node in nodes(plan) if node.leaf_source is not None)
 
 
 def numbered(plan: Node) -> list[tuple[Node, list[int]]]:

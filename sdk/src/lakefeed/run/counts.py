@@ -10,13 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakefeed.ops import Scan
 from lakefeed.plan import Node, fingerprint
 from lakefeed.plan.fingerprint import digest
-from lakefeed.plan.walk import nodes
+from lakefeed.plan.walk import sources
 from lakefeed.run.chain import peel
-from lakefeed.sources.iceberg import IcebergSource
-from lakefeed.sources.mirror import MirrorSource
 from lakefeed.storage.atomic import aside, publish
 
 
@@ -44,10 +41,7 @@ class Counts:
 def _lasting(plan: Node) -> bool:
     """Whether the fingerprint says all: snapshots, and no function, which may give other rows for other reasons."""
     steps, _ = peel(plan)
-    sources = [node.source for node in nodes(plan) if isinstance(node, Scan)]
-    return not any(step.runs_user_code for step in steps) and all(
-        isinstance(source, IcebergSource | MirrorSource) for source in sources
-    )
+    return not any(step.runs_user_code for step in steps) and all(source.immutable for source in sources(plan))
 
 
 def _read(place: Path, pieces: int) -> list[int] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyiceberg.table import Table
 
 from lakefeed.catalog.edit import Draft, edit
 from lakefeed.catalog.edit import restore as restore_version
@@ -20,9 +21,7 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion, Pin, resolve
 from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
-from lakefeed.ops import Scan
-from lakefeed.plan import Node
-from lakefeed.plan.walk import nodes
+from lakefeed.plan import Node, lineage
 from lakefeed.run.local import Local
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import Upsert
@@ -52,11 +51,13 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
     """
     with typed_for(lake, plan, name, writing) as work:
-        return _overwrite(lake, work, _versions_read(lake, plan, name), name, writing)
+        return _overwrite(lake, work, plan, name, writing)
 
 
-def _overwrite(lake: Lake, work: Work, read: set[int], name: str, writing: Writing) -> DatasetVersion:
-    check_fits(work.plan.schema, declared_schema(lake.table(name)))
+def _overwrite(lake: Lake, work: Work, plan: Node, name: str, writing: Writing) -> DatasetVersion:
+    table = lake.table(name)
+    check_fits(work.plan.schema, declared_schema(table))
+    read = _versions_read(table, plan)
 
     def rows() -> Iterator[pa.RecordBatch]:
         with closing(Local(lake.settings).batches(work.plan)) as batches:
@@ -107,15 +108,10 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     return np.concatenate(found)
 
 
-def _versions_read(lake: Lake, plan: Node, name: str) -> set[int]:
-    """The snapshots of the dataset that the plan reads."""
-    scans = (node.source for node in nodes(plan) if isinstance(node, Scan))
-    own = (source for source in scans if isinstance(source, IcebergSource))
-    return {
-        source.version.snapshot_id
-        for source in own
-        if source.lake.settings == lake.settings and lake.identifier(source.name) == lake.identifier(name)
-    }
+def _versions_read(table: Table, plan: Node) -> set[int]:
+    """The snapshots of the table that the plan reads, from the lake or from copies of their rows."""
+    uuid = str(table.metadata.table_uuid)
+    return {origin.snapshot_id for origin in lineage(plan).origins if origin.table_uuid == uuid}
 
 
 def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:

@@ -13,7 +13,6 @@ from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.run.local import Local
-from lakefeed.sources.memory import MemorySource
 from lakefeed.sql import Rows
 
 if TYPE_CHECKING:
@@ -66,9 +65,10 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
 def _resident(plan: Node) -> pa.Table | None:
     """The rows of a plan that only looks at a table in memory, without a copy."""
     scan = optimize(plan)
-    if not isinstance(scan, Scan) or not isinstance(scan.source, MemorySource):
+    if not isinstance(scan, Scan) or scan.source.memory is None:
         return None
-    table, (start, stop) = scan.source.table, scan.pushdown.rows or (0, None)
+    table = scan.source.memory
+    start, stop = scan.pushdown.rows or (0, None)
     return table.select(scan.schema.names).slice(start, None if stop is None else stop - start)
 
 

@@ -13,7 +13,6 @@ from lakefeed.ops import Scan
 from lakefeed.plan import RESIDENT, Fragment, Step
 from lakefeed.run.chain import run_chain
 from lakefeed.run.rebatch import joined
-from lakefeed.sources.mapped import MappedSource
 
 
 class Reading(Protocol):
@@ -55,7 +54,7 @@ class Stored:
 
     @property
     def shared(self) -> bool:
-        return self.fragment.size == RESIDENT and not isinstance(self.scan.source, MappedSource)
+        return self.fragment.size == RESIDENT and self.scan.source.shares_memory
 
     @property
     def runs_user_code(self) -> bool:

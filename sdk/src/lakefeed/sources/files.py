@@ -78,6 +78,10 @@ class FilesSource(Plain):
         types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
         return f"{self.format_name}:{stamps}{types}"
 
+    @property
+    def location(self) -> str:
+        return f"{self.format_name} {redacted(','.join(self.urls))}"
+
     @cached_property
     def ranged(self) -> bool:
         return self._format.counted and all(self._format.addressable(url) for url in self.urls)

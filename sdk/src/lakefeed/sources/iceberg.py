@@ -28,7 +28,7 @@ from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
 from lakefeed.formats.parquet import ParquetFile, within
 from lakefeed.formats.where import Odds
-from lakefeed.plan import Fragment, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, projected
 from lakefeed.plan.taking import filtered, taken
 from lakefeed.sources.layout import Layout, fields_of_structs, names_in_file, with_tested
 from lakefeed.sql import Rows, without
@@ -54,7 +54,7 @@ class Since:
 
 
 @dataclass(frozen=True, eq=False)
-class IcebergSource:
+class IcebergSource(Plain):
     """The rows of one snapshot in total row order: (version that wrote them, file within it, place in the file).
 
     ``schema_id``: read them as a schema of the table has it (None: as the snapshot's). Row groups are fragments, read
@@ -108,13 +108,44 @@ class IcebergSource:
 
     @property
     def identity(self) -> str:
+        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{self._variant}"
+
+    @property
+    def _variant(self) -> str:
+        """Text for the rows and the columns of the snapshot that are read; empty for all of them as written."""
         since = "" if self.since is None else f"+since-v{self.since.version or 0}"
         if self.since is not None and self.since.what != "added":
             since += f"-{self.since.what}"
-        # Where the columns have changed since the version was written, they are part of what is read.
-        evolved = self.schema_id is not None and self._schema_of_snapshot != self.schema_id
-        columns = f"+schema{self.schema_id}" if evolved else ""
-        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{since}{columns}"
+        return since if self._evolved is None else f"{since}+schema{self._evolved}"
+
+    @property
+    def _evolved(self) -> int | None:
+        """The schema that is read, where the columns have changed since the version was written."""
+        return None if self.schema_id == self._schema_of_snapshot else self.schema_id
+
+    @property
+    def location(self) -> str:
+        return self.name if self.since is None else f"{self.name}+since-v{self.since.version or 0}"
+
+    @property
+    def lineage(self) -> Lineage:
+        origin = Origin(
+            self.name,
+            str(self.table.metadata.table_uuid),
+            self.version.snapshot_id,
+            self.version.version,
+            None if self.since is None else self.since.version or 0,
+            self._evolved,
+        )
+        return Lineage((origin,), {name: frozenset([(self.name, name)]) for name in self.schema.names})
+
+    @property
+    def immutable(self) -> bool:
+        return True
+
+    @property
+    def mirror_key(self) -> str:
+        return f"{self.name}/{self.version.snapshot_id}{self._variant}"
 
     @cached_property
     def _schema_of_snapshot(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakefeed.errors import MissingFileError
-from lakefeed.plan import RESIDENT, Fragment, InParts, Pushdown, cut
+from lakefeed.plan import RESIDENT, Fragment, InParts, Lineage, Pushdown, cut
 
 ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 """Where a mapping may begin, so every part of the file begins at such a place."""
@@ -34,8 +34,21 @@ class MappedSource(InParts):
     path: Path
     schema: pa.Schema
     identity: str
+    origin: Lineage
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.origin
+
+    @property
+    def immutable(self) -> bool:
+        return True
+
+    @property
+    def shares_memory(self) -> bool:
+        return False
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         found = (Fragment(index, rows, RESIDENT) for index, (rows, _) in enumerate(self.parts))

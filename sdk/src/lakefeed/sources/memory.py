@@ -40,6 +40,14 @@ class MemorySource(Ranged):
                 writer.write_table(self.table.slice(start, FRAGMENT_ROWS).combine_chunks())
         return f"memory:{digest.hexdigest()}"
 
+    @property
+    def location(self) -> str:
+        return self.identity  # other rows in memory are another source
+
+    @property
+    def memory(self) -> pa.Table:
+        return self.table
+
     def count(self) -> int:
         return self.table.num_rows
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.catalog.fit import cast
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.formats.parquet import ParquetFile
-from lakefeed.plan import Fragment, InParts, Pushdown, cut
+from lakefeed.plan import Fragment, InParts, Lineage, Pushdown, cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,22 @@ class MirrorSource(InParts):
     schema: pa.Schema
     columns: frozenset[str]
     identity: str
-    origin: str
+    name: str
+    origin: Lineage
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
+
+    @property
+    def location(self) -> str:
+        return self.name
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.origin
+
+    @property
+    def immutable(self) -> bool:
+        return True
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         hint = pushdown.predicate if pushdown.rows is None else None
