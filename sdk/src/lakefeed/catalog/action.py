@@ -93,7 +93,7 @@ class Action:
             return None
         for snapshot in ancestry(table.metadata):
             if snapshot.summary is not None and snapshot.summary.get(IDEMPOTENCY_KEY) == self.idempotency_key:
-                return version_of(snapshot)
+                return version_of(snapshot, table)
         return None
 
     def check_fence(self, table: Table | None) -> None:

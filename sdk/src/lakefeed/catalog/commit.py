@@ -36,6 +36,7 @@ from pyiceberg.table.update import (
 )
 
 from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.deletions import deletions, last_number
 from lakefeed.catalog.fit import check_fits, check_round_trip
 from lakefeed.catalog.lake import Lake, new_location
 from lakefeed.catalog.landing import adding, land, settle, submit
@@ -53,6 +54,9 @@ from lakefeed.catalog.snapshot import FORMAT_VERSION, Change, Contents, Guard
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import ColumnNotFoundError, DatasetExistsError, InvalidArgumentError
 
+# How often another process may make and delete the dataset while this one makes it.
+CREATIONS = 8
+
 
 def create(
     lake: Lake,
@@ -69,7 +73,9 @@ def create(
     guard: Guard | None = None,
     write: Writer = write_rows,
 ) -> DatasetVersion:
-    """Version 1 of a new dataset; an empty input makes it too. A failure leaves no table and no file.
+    """The first version of a new dataset; an empty input makes it too. A failure leaves no table and no file.
+
+    Its number is 1, or where datasets of that name were deleted the one after their last.
 
     ``column_types`` names the file columns (``None``: those marked in the schema). ``guard`` is called right before the
     commit; what it raises ends the action.
@@ -90,9 +96,12 @@ def create(
     ours = Change(staged, action.facts(), new_table=True, guard=guard)
     with ours.landing():
         ours.contents = Contents(write(lake, staged, declared, ours, batches))
-        snapshot = ours.attempt(staged.metadata)
-        if submit(lake, staged, ours, (AssertCreate(),), (*_initial(staged.metadata), *adding(snapshot))):
-            return version_of(snapshot)
+        for _ in range(CREATIONS):
+            snapshot = ours.attempt(_numbered(lake, staged))
+            if submit(lake, staged, ours, (AssertCreate(),), (*_initial(staged.metadata), *adding(snapshot))):
+                return version_of(snapshot, staged)
+            if lake.exists(name):
+                break  # else another process made it meanwhile, and has deleted it
         landed = ours.landed_in(lake.table(name))
     return landed or _created_before(lake, name, action)
 
@@ -196,6 +205,12 @@ def _staged(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str,
     location = f"{metadata.location}/metadata/staged"
     io = load_file_io({**lake.catalog.properties, **metadata.properties}, location)
     return StagedTable(identifier, metadata, location, io, lake.catalog)
+
+
+def _numbered(lake: Lake, staged: StagedTable) -> TableMetadata:
+    """The metadata of a table that goes on after the last number of the deleted ones of its name, as recorded now."""
+    last = last_number(deletions(lake.catalog, staged.name()))
+    return staged.metadata.model_copy(update={"last_sequence_number": last})
 
 
 def _initial(metadata: TableMetadata) -> tuple[TableUpdate, ...]:

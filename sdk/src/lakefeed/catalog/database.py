@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.catalog.sql import IcebergNamespaceProperties, IcebergTables, SqlCatalog
 from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
@@ -18,12 +18,13 @@ from pyiceberg.exceptions import (
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
-from pyiceberg.typedef import Identifier
-from sqlalchemy import insert, make_url, select, update
+from pyiceberg.typedef import Identifier, Properties
+from sqlalchemy import Select, delete, insert, make_url, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from lakefeed.catalog.connection import asked_again, broken, open_engine
+from lakefeed.catalog.deletions import last_number, parsed, property_key
 from lakefeed.catalog.durable import sync_files, sync_folder
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,10 @@ class LakeSqlCatalog(SqlCatalog):
         return super().namespace_exists(namespace)
 
     @asked_again
+    def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
+        return super().load_namespace_properties(namespace)
+
+    @asked_again
     def heads(self) -> list[tuple[str, str, str]]:
         """Namespace, name and metadata location of every table, with one query."""
         statement = select(
@@ -159,6 +164,7 @@ class LakeSqlCatalog(SqlCatalog):
                             **self._create_table_row(namespace, name, staged.metadata_location)
                         )
                     )
+                    self._check_numbers(session, staged)
                     session.commit()
                 except IntegrityError as error:
                     raise TableAlreadyExistsError(f"Table {namespace}.{name} already exists") from error
@@ -179,6 +185,51 @@ class LakeSqlCatalog(SqlCatalog):
             if swapped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
                 raise CommitFailedException(f"Table has been updated by another process: {namespace}.{name}")
             session.commit()
+
+    def _check_numbers(self, session: Session, staged: Table) -> None:
+        """Passes where the versions of a new table go on after those of the deleted ones of its name.
+
+        It is asked once the row of the table is in: whoever deletes records the numbers together with the row that
+        goes, so all of them are on record by then.
+        """
+        namespace, name = self._names(staged)
+        record: str | None = session.scalar(self._property(namespace, property_key(name)))
+        first = min((snapshot.sequence_number or 0 for snapshot in staged.metadata.snapshots), default=None)
+        if first is not None and first <= last_number(parsed(record)):
+            raise CommitFailedException(f"Table {namespace}.{name} was created and deleted by another process")
+
+    def _property(self, namespace: str, key: str) -> Select[str]:
+        return select(IcebergNamespaceProperties.property_value).where(
+            IcebergNamespaceProperties.catalog_name == self.name,
+            IcebergNamespaceProperties.namespace == namespace,
+            IcebergNamespaceProperties.property_key == key,
+        )
+
+    @asked_again
+    def retire(self, table: Table, key: str, value: str) -> bool:
+        """Takes the table out of the catalog and sets a property of its namespace, both or none.
+
+        False where the table is not the one that the caller read any more; then nothing has changed.
+        """
+        namespace, name = self._names(table)
+        row = {"catalog_name": self.name, "namespace": namespace, "property_key": key}
+        with Session(self.engine) as session:
+            dropped = session.execute(
+                delete(IcebergTables).where(
+                    IcebergTables.catalog_name == self.name,
+                    IcebergTables.table_namespace == namespace,
+                    IcebergTables.table_name == name,
+                    IcebergTables.metadata_location == table.metadata_location,
+                )
+            )
+            if dropped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+                # The answer to the same request may have been lost.
+                recorded: str | None = session.scalar(self._property(namespace, key))
+                return recorded == value
+            session.execute(delete(IcebergNamespaceProperties).filter_by(**row))
+            session.execute(insert(IcebergNamespaceProperties).values(**row, property_value=value))
+            session.commit()
+        return True
 
     @staticmethod
     def _names(table: Table) -> tuple[str, str]:

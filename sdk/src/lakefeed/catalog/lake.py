@@ -16,6 +16,7 @@ from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import Table
 
 from lakefeed.catalog import file_io
+from lakefeed.catalog.deletions import deletions, purge, retire
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.object_store import from_environment
 from lakefeed.config import Settings
@@ -117,8 +118,8 @@ class Lake:
         identifier = self.identifier(name)
         try:
             return self.catalog.load_table(identifier)
-        except (NoSuchTableError, NoSuchNamespaceError) as error:
-            raise self._not_found(name) from error
+        except (NoSuchTableError, NoSuchNamespaceError):
+            raise self._not_found(name) from None
 
     def exists(self, name: str) -> bool:
         """Whether a dataset of that name exists."""
@@ -158,18 +159,32 @@ class Lake:
     def drop(self, name: str) -> None:
         """Removes the dataset with its data; blobs stay, other datasets may use them.
 
+        Its last number stays on record, so that a dataset that is made anew under the name goes on after it.
+
         Raises:
-            DatasetNotFoundError: there is none of that name.
+            DatasetNotFoundError: there is none of that name, or by now another one.
         """
-        table = self.table(name)
+        from lakefeed.catalog.database import LakeSqlCatalog
+
+        first = self.table(name)
+
+        def same() -> Table:
+            table = self.table(name)
+            if table.metadata.table_uuid != first.metadata.table_uuid:
+                raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew meanwhile")
+            return table
+
         try:
-            if owns_location(table.metadata.location, table.name()[-1]):
-                self.catalog.drop_table(table.name())
-                remove_tree(table.metadata.location)
-            else:
-                self.catalog.purge_table(table.name())
-        except NoSuchTableError as error:
-            raise self._not_found(name) from error
+            table = retire(self.catalog, same, self._drop)
+        except NoSuchTableError:
+            raise self._not_found(name) from None
+        if _owned(table):
+            remove_tree(table.metadata.location)
+        elif isinstance(self.catalog, LakeSqlCatalog):
+            purge(table)
+
+    def _drop(self, table: Table) -> None:
+        (self.catalog.drop_table if _owned(table) else self.catalog.purge_table)(table.name())
 
     def ensure_namespace(self, namespace: str) -> None:
         """Creates the namespace where it is missing."""
@@ -210,7 +225,9 @@ class Lake:
         names = self.names()
         near = difflib.get_close_matches(name, names, n=3)
         hint = f" Did you mean {listed(near)}?" if near else f" The datasets are {listed(names)}."
-        return DatasetNotFoundError(f"no dataset {name!r}.{hint}")
+        gone = deletions(self.catalog, self.identifier(name))
+        past = f": it was deleted at {gone[-1].moment}, after version {gone[-1].last}" if gone else ""
+        return DatasetNotFoundError(f"no dataset {name!r}{past}.{hint}")
 
 
 _current: OrderedDict[str, Lake] = OrderedDict()
@@ -226,6 +243,10 @@ def owns_location(location: str, table: str) -> bool:
     """Whether the location was made by `new_location` and is a local folder: then all in it is the table's."""
     folder = location.rstrip("/").rsplit("/", 1)[-1]
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
+
+
+def _owned(table: Table) -> bool:
+    return owns_location(table.metadata.location, table.name()[-1])
 
 
 def remove_tree(location: str) -> None:

@@ -65,7 +65,7 @@ def land(
         snapshot = ours.attempt(current.metadata)
         updates = (*adding(snapshot), *beside, *_setting(action.properties()))
         if submit(lake, current, ours, unchanged(current), updates):
-            return version_of(snapshot)
+            return version_of(snapshot, current)
     raise conflict(lake, name)
 
 

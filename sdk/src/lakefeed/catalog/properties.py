@@ -12,6 +12,9 @@ FENCE_PREFIX: Final = "lakefeed.fence."
 # By field id, the types of file columns that the table has no more: older versions still have them.
 DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
 
+# A property of namespaces, by the name of a table: the datasets of that name that were deleted.
+DELETED_PREFIX: Final = "lakefeed.deleted."
+
 # Snapshot summary.
 RUN: Final = "lakefeed.run"
 USER: Final = "lakefeed.user"

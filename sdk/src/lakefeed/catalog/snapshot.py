@@ -139,7 +139,7 @@ class Change:
         if snapshot is None:
             return None
         self.outcome = Outcome.LANDED
-        return version_of(snapshot)
+        return version_of(snapshot, table)
 
     def attempt(self, metadata: TableMetadata) -> Snapshot:
         """The snapshot on top of the current one of ``metadata``, with its manifest list written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pyiceberg.table import Table
@@ -11,6 +11,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
+from lakefeed.catalog.deletions import Deletion, deletions, owner_of
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
 
@@ -37,6 +38,8 @@ class DatasetVersion:
     message: str | None = None
     work: str | None = None
     depth: int = 0
+    # Which table of the name it is a version of: numbers are those of the table.
+    table_uuid: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ Pin: TypeAlias = int | str | AsOf
 
 def list_versions(table: Table) -> list[DatasetVersion]:
     """All versions, newest first; a rolled-back commit is none."""
-    return [version_of(snapshot) for snapshot in ancestry(table.metadata)]
+    return [version_of(snapshot, table) for snapshot in ancestry(table.metadata)]
 
 
 def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
@@ -61,7 +64,7 @@ def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
         VersionNotFoundError: there is no such version; the message names at most ten that exist.
         TagNotFoundError: there is no such tag.
     """
-    return version_of(find(table, version))
+    return version_of(find(table, version), table)
 
 
 def find(table: Table, version: Pin | None = None) -> Snapshot:
@@ -98,8 +101,11 @@ def _find_as_of(table: Table, as_of: int) -> Snapshot:
     if not lineage:
         raise _unknown(table, None, lineage)
     first = lineage[-1]
+    past = next(
+        (f": the dataset of that time was deleted at {one.moment}" for one in _past(table) if one.at > as_of), ""
+    )
     raise VersionNotFoundError(
-        f"{table.name()[-1]!r} has no version as of {_moment(as_of)}; the oldest, version {number(first)}, is of "
+        f"{table.name()[-1]!r} has no version as of {_moment(as_of)}{past}; the oldest, version {number(first)}, is of "
         f"{_moment(first.timestamp_ms)}"
     )
 
@@ -122,7 +128,7 @@ def versions_between(
         InvalidArgumentError: ``from_version`` is newer than ``to_version``.
         VersionNotFoundError: one of the two does not exist.
     """
-    return [version_of(snapshot) for snapshot in snapshots_between(table, from_version, to_version)]
+    return [version_of(snapshot, table) for snapshot in snapshots_between(table, from_version, to_version)]
 
 
 def snapshots_between(table: Table, from_version: int | None, to_version: int | None) -> list[Snapshot]:
@@ -162,8 +168,8 @@ def number(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0
 
 
-def version_of(snapshot: Snapshot) -> DatasetVersion:
-    """The version that a snapshot is."""
+def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion:
+    """The version that a snapshot of a table is."""
     summary = snapshot.summary
     facts = dict(summary.additional_properties) if summary is not None else {}
     return DatasetVersion(
@@ -181,6 +187,7 @@ def version_of(snapshot: Snapshot) -> DatasetVersion:
         message=facts.get(MESSAGE),
         work=facts.get(WORK),
         depth=int(facts.get(DEPTH, 0)),
+        table_uuid=str(table.metadata.table_uuid) if table is not None else "",
     )
 
 
@@ -189,4 +196,13 @@ def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> Vers
     if version is None:
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
     exist = listed(number(snapshot) for snapshot in lineage)
-    return VersionNotFoundError(f"{name!r} has no version {version}; the versions, newest first, are {exist}")
+    before = owner_of(_past(table), version)
+    past = (
+        f": the dataset that had it was deleted at {before.moment}, and this one was made anew since" if before else ""
+    )
+    return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
+
+
+def _past(table: Table) -> tuple[Deletion, ...]:
+    """The datasets that had the name before."""
+    return deletions(table.catalog, table.name(), str(table.metadata.table_uuid))
