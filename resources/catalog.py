@@ -8,6 +8,7 @@ from typing import Any
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
+from lakefeed.catalog.deletions import last_number
 from lakefeed.errors import DatasetNotFoundError
 
 
@@ -41,3 +42,7 @@ class CatalogResource(ConfigurableResource[Any]):
         except DatasetNotFoundError:
             return None
         return State(str(table.metadata.table_uuid), tuple(reversed(list_versions(table))))
+
+    def last_deleted(self, name: str, table_uuid: str) -> int:
+        """The last number of the datasets of that name that were deleted before this table; 0 where there are none."""
+        return last_number(self.lake().deletions(name, table_uuid))

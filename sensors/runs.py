@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from dagster import (
@@ -137,10 +137,18 @@ def unreported(instance: DagsterInstance, asset: AssetKey, versions: Iterable[in
     return {version for version in versions if key_of(version) not in reported}
 
 
-def gone(dataset: str, known: Sequence[str], versions: Sequence[int]) -> list[DeleteDynamicPartitionsRequest]:
-    """The partitions of versions that were rolled back; those that are older than all that is kept stay."""
+def gone(
+    dataset: str, known: Sequence[str], versions: Sequence[int], deleted: Callable[[], int] = lambda: 0
+) -> list[DeleteDynamicPartitionsRequest]:
+    """The partitions of versions that were rolled back, and of deleted datasets of the name.
+
+    Those that are older than all that is kept stay. ``deleted`` tells the last number of the deleted datasets.
+    """
     present, oldest = set(versions), min(versions, default=0)
-    surplus = [key for key in known if version_of(key) not in present and version_of(key) > oldest]
+    last = deleted() if any(version_of(key) < oldest for key in known) else 0
+    surplus = [
+        key for key in known if version_of(key) not in present and (version_of(key) > oldest or version_of(key) <= last)
+    ]
     return [DeleteDynamicPartitionsRequest(str(versions_of(dataset).name), surplus)] if surplus else []
 
 

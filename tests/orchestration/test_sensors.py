@@ -216,4 +216,4 @@ def test_the_trouble_of_one_routine_does_not_stop_the_others(instance: DagsterIn
     Dataset("photos").delete()
     write()
     other, stops = Routine("other", COPY.fn, "photos", "others"), replace(COPY, on_remade="stop")
-    assert ranges(tick(routines_sensor([stops, other]), instance)) == [("routines/other", "v1", "v1")]
+    assert ranges(tick(routines_sensor([stops, other]), instance)) == [("routines/other", "v2", "v2")]

@@ -781,7 +781,7 @@ class Dataset:
         idempotency_key: str | None = None,
         fence: Fence | None = None,
     ) -> Dataset:
-        """Version 1 of a new dataset. Streams; a failure leaves no table and no file.
+        """The first version of a new dataset. Streams; a failure leaves no table and no file.
 
         Args:
             name: must be free.

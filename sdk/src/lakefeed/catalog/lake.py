@@ -16,7 +16,7 @@ from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import Table
 
 from lakefeed.catalog import file_io
-from lakefeed.catalog.deletions import deletions, purge, retire
+from lakefeed.catalog.deletions import Deletion, deletions, purge, retire
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.object_store import from_environment
 from lakefeed.config import Settings
@@ -156,6 +156,10 @@ class Lake:
             if PART.fullmatch(name) and PART.fullmatch(namespace)
         }
 
+    def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
+        """The deletions of datasets of that name, oldest first; ``present`` is the table that is there now."""
+        return deletions(self.catalog, self.identifier(name), present)
+
     def drop(self, name: str) -> None:
         """Removes the dataset with its data; blobs stay, other datasets may use them.
 
@@ -225,7 +229,7 @@ class Lake:
         names = self.names()
         near = difflib.get_close_matches(name, names, n=3)
         hint = f" Did you mean {listed(near)}?" if near else f" The datasets are {listed(names)}."
-        gone = deletions(self.catalog, self.identifier(name))
+        gone = self.deletions(name)
         past = f": it was deleted at {gone[-1].moment}, after version {gone[-1].last}" if gone else ""
         return DatasetNotFoundError(f"no dataset {name!r}{past}.{hint}")
 

@@ -55,7 +55,7 @@ class Writing:
 def save(
     lake: Lake, plan: Node, name: str, description: str | None, column_types: ColumnTypes | str | None, writing: Writing
 ) -> DatasetVersion:
-    """The plan's rows as version 1 of a new dataset."""
+    """The plan's rows as the first version of a new dataset."""
     runner = Local(lake.settings)
     types = types_of_new(lake, runner, plan, name, column_types, writing)
     with (
