@@ -123,7 +123,9 @@ def _appended(table: Table, run: list[Snapshot]) -> Delta:
     fresh = [
         manifest
         for manifest in run[-1].manifests(table.io)
-        if manifest.content == ManifestContent.DATA and manifest.sequence_number >= oldest
+        if manifest.content == ManifestContent.DATA
+        # Manifests of format version 1 have no sequence number.
+        and (manifest.added_snapshot_id in ids or manifest.sequence_number >= oldest)
     ]
     found = (ref(manifest, entry) for manifest, entry in entries(table, fresh) if entry.snapshot_id in ids)
     return Delta(tuple(sorted(found, key=row_order)))

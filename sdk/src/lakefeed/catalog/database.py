@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from lakefeed.catalog.connection import asked_again, broken, open_engine
 from lakefeed.catalog.deletions import last_number, parsed, property_key
 from lakefeed.catalog.durable import sync_files, sync_folder
+from lakefeed.catalog.numbering import NumberedTable
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class LakeSqlCatalog(SqlCatalog):
             location = session.scalar(statement)
         if location is None:
             return None
-        if location == table.metadata_location and not isinstance(table, StagedTable):
+        if location == table.metadata_location and not isinstance(table, StagedTable | NumberedTable):
             return table
         try:
             return self.load_table(table.name())

@@ -17,6 +17,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.numbering import NumberedTable
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.errors import VersionNotFoundError
 
@@ -101,7 +102,10 @@ def plan(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
 def entries(
     table: Table, manifests: Iterable[ManifestFile], removed: bool = False
 ) -> Iterator[tuple[ManifestFile, ManifestEntry]]:
-    """The data files that the manifests name, each with its manifest; with ``removed``, also those left out there."""
+    """The data files that the manifests name, each with its manifest; with ``removed``, also those left out there.
+
+    The sequence number of an entry is the number of the version that wrote the rows.
+    """
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
         return [
@@ -111,6 +115,9 @@ def entries(
         ]
 
     for found in ExecutorFactory.get_or_create().map(read, manifests):
+        if isinstance(table, NumberedTable):
+            for _, entry in found:
+                entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
         yield from found
 
 

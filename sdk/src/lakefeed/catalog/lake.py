@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 from lakefeed.catalog import file_io
 from lakefeed.catalog.deletions import Deletion, deletions, purge, retire
 from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.numbering import numbered
 from lakefeed.catalog.object_store import from_environment
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError, listed
@@ -117,7 +118,7 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return self.catalog.load_table(identifier)
+            return numbered(self.catalog.load_table(identifier))
         except (NoSuchTableError, NoSuchNamespaceError):
             raise self._not_found(name) from None
 

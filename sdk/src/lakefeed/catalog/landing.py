@@ -24,11 +24,13 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
+    UpgradeFormatVersionUpdate,
 )
 
 from lakefeed.catalog.action import Action
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.snapshot import Change, Outcome
+from lakefeed.catalog.numbering import to_store
+from lakefeed.catalog.snapshot import FORMAT_VERSION, Change, Outcome
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import CatalogUnavailableError, CommitConflictError, DatasetNotFoundError
 
@@ -63,7 +65,8 @@ def land(
         if beside is None:
             return resolve(current)
         snapshot = ours.attempt(current.metadata)
-        updates = (*adding(snapshot), *beside, *_setting(action.properties()))
+        properties = {**action.properties(), **to_store(current)}
+        updates = (*_upgrading(current), *adding(snapshot), *beside, *_setting(properties))
         if submit(lake, current, ours, unchanged(current), updates):
             return version_of(snapshot, current)
     raise conflict(lake, name)
@@ -187,6 +190,12 @@ def _has(lake: Lake, table: Table, snapshot_id: int) -> bool:
         return lake.catalog.load_table(table.name()).metadata.snapshot_by_id(snapshot_id) is not None
     except NoSuchTableError:
         return False
+
+
+def _upgrading(table: Table) -> tuple[TableUpdate, ...]:
+    """Format version 2, where the table has version 1: only that one keeps which version wrote a row."""
+    old = table.metadata.format_version < FORMAT_VERSION
+    return (UpgradeFormatVersionUpdate(format_version=FORMAT_VERSION),) if old else ()
 
 
 def _setting(properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:

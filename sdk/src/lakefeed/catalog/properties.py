@@ -11,6 +11,8 @@ ARROW_TYPES: Final = "lakefeed.arrow-types"
 FENCE_PREFIX: Final = "lakefeed.fence."
 # By field id, the types of file columns that the table has no more: older versions still have them.
 DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
+# By snapshot id, the numbers of versions to which Iceberg gave none.
+VERSION_NUMBERS: Final = "lakefeed.version-numbers"
 
 # A property of namespaces, by the name of a table: the datasets of that name that were deleted.
 DELETED_PREFIX: Final = "lakefeed.deleted."

@@ -34,11 +34,14 @@ def check_writable(table: Table) -> None:
     """Passes where rows of the table can be written.
 
     Raises:
-        UnsupportedError: it is partitioned, or of another format version.
+        UnsupportedError: it is partitioned, or of a later format version.
     """
-    name = table.name()[-1]
-    if table.metadata.format_version != FORMAT_VERSION:
-        raise UnsupportedError(f"{name!r} has Iceberg format version {table.metadata.format_version}, not 2")
+    name, written = table.name()[-1], table.metadata.format_version
+    if written > FORMAT_VERSION:
+        raise UnsupportedError(
+            f"{name!r} has Iceberg format version {written}; tables up to version {FORMAT_VERSION} can be written. "
+            "Write to it with the program that made it, or save its rows as a new dataset"
+        )
     if not table.spec().is_unpartitioned():
         raise UnsupportedError(f"{name!r} is partitioned; only tables without partitions are written")
 

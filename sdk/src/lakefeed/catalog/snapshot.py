@@ -29,6 +29,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollec
 
 from lakefeed.catalog.durable import sync_files
 from lakefeed.catalog.lake import remove_tree
+from lakefeed.catalog.numbering import next_number
 from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.catalog.writer import remove
 
@@ -148,7 +149,7 @@ class Change:
         parent = metadata.current_snapshot()
         removed: list[DataFile] = []
         carried = self._carried(metadata, parent, removed)
-        sequence_number = metadata.next_sequence_number()
+        sequence_number = next_number(metadata)
         # The writer of the list puts the sequence number into what it is given, and the next attempt has another one.
         manifests = [*deepcopy(self._added), *carried]
         manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
