@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.catalog import Catalog, delete_data_files, delete_files
 from pyiceberg.exceptions import NoSuchNamespaceError
 
+from lakefeed.catalog.numbering import next_number, numbered
 from lakefeed.catalog.properties import DELETED_PREFIX
 
 if TYPE_CHECKING:
@@ -83,10 +84,8 @@ def owner_of(found: Iterable[Deletion], number: int) -> Deletion | None:
 
 def with_deletion(found: Iterable[Deletion], table: Table) -> str:
     """The property once ``table`` is deleted too."""
-    metadata = table.metadata
-    uuid = str(metadata.table_uuid)
-    # Tables of format version 1 have no numbers but those of the order of their snapshots.
-    last = len(metadata.snapshots) if metadata.format_version == 1 else metadata.last_sequence_number
+    uuid = str(table.metadata.table_uuid)
+    last = next_number(numbered(table).metadata) - 1
     now = Deletion(uuid, last, time.time_ns() // 1_000_000)
     others = [one for one in found if one.table != uuid]
     return json.dumps([asdict(one) for one in (*others, now)][-DELETIONS_RECORDED:], separators=(",", ":"))
