@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import fresh_seed
-from lakefeed._typing import ColumnTypes, LoadFiles, Ragged
+from lakefeed._typing import ColumnTypes, IfExists, LoadFiles, Ragged
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.tags import is_tag
 from lakefeed.catalog.versions import AsOf, Pin
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lakefeed.loaders.torch import TorchLoader
 
 SIDES: tuple[Side, Side] = ("train", "test")
+IF_EXISTS = ("error", "append", "new_version")
 LOAD_MODES = ("auto", "bytes", "path")
 MAX_SEED = 2**63
 MAX_PLACE = 2**62
@@ -531,7 +532,13 @@ def seconds(given: Any, what: str) -> float:
 
 
 def writing(
-    copy_files: Any, stats: Any, provenance: Any, idempotency_key: Any, fence: Any, description: Any = None
+    copy_files: Any,
+    stats: Any,
+    provenance: Any,
+    idempotency_key: Any,
+    fence: Any,
+    description: Any = None,
+    if_exists: Any = "error",
 ) -> Writing:
     """What ``save`` and ``append_to`` are told besides the rows."""
     if copy_files != "auto" and not isinstance(copy_files, bool):
@@ -548,7 +555,9 @@ def writing(
         raise InvalidArgumentError(
             "idempotency_key='': an empty key would be shared by all; give one of this action's own"
         )
-    return Writing(copy_files, stats, provenance, idempotency_key, fence)
+    if not isinstance(if_exists, str) or if_exists not in IF_EXISTS:
+        raise InvalidArgumentError(f'if_exists={if_exists!r:.80}: it is "error", "append" or "new_version"')
+    return Writing(copy_files, stats, provenance, idempotency_key, fence, cast("IfExists", if_exists))
 
 
 def tensors(table: pa.Table) -> dict[str, Any]:

@@ -11,7 +11,17 @@ import pyarrow as pa
 
 import lakefeed._arguments as arguments
 from lakefeed import catalog
-from lakefeed._typing import BatchFactory, BatchFn, ColumnTypes, LoadFiles, Ragged, Row, RowFn, RowPredicate
+from lakefeed._typing import (
+    BatchFactory,
+    BatchFn,
+    ColumnTypes,
+    IfExists,
+    LoadFiles,
+    Ragged,
+    Row,
+    RowFn,
+    RowPredicate,
+)
 from lakefeed.caching import cached, mapped
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import update_properties
@@ -47,10 +57,11 @@ from lakefeed.run.access import Access
 from lakefeed.run.changes import Changes, changes
 from lakefeed.run.count import count_rows, known_rows, length
 from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
+from lakefeed.run.existing import save_or_add
 from lakefeed.run.export import collect, to_duckdb, to_pandas, to_polars
 from lakefeed.run.python import dict_batches, rows
 from lakefeed.run.reference import Reference
-from lakefeed.run.save import append_to, choose_types, save, typed_columns
+from lakefeed.run.save import append_to, choose_types, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
 from lakefeed.sources.huggingface import exported, hugging_face
@@ -103,8 +114,6 @@ class Dataset:
         self._name: str | None = name
         self._version = arguments.version(version, as_of)
         self._node: Node | None = None
-
-    # ------------------------------------------------------------------ what it is
 
     @property
     def name(self) -> str:
@@ -780,28 +789,39 @@ class Dataset:
         provenance: Provenance | None = None,
         idempotency_key: str | None = None,
         fence: Fence | None = None,
+        if_exists: IfExists = "error",
     ) -> Dataset:
         """The first version of a new dataset. Streams; a failure leaves no table and no file.
 
         Args:
-            name: must be free.
-            description: shown with the dataset.
-            column_types: which columns hold files: "auto" looks at a sample, a mapping is exact, None is none.
+            name: must be free, unless ``if_exists`` says otherwise.
+            description: shown with the dataset; of a new one only.
+            column_types: which columns hold files: "auto" looks at a sample, a mapping is exact, None is none; of a new
+                dataset only.
             copy_files: "auto" stores local files and keeps remote URLs as references; True stores remote ones too;
                 False stores nothing.
             stats: record what files are (an image's width and height).
             provenance: which run and code wrote it.
             idempotency_key: a save that landed under this key is not repeated but returned.
             fence: see `Fence`.
+            if_exists: where there is a dataset of that name: "error"; "append" the rows to it, as `append_to`;
+                "new_version": the rows take the place of its rows, as `overwrite`, and older versions stay. So a cell
+                of a notebook can be run twice.
 
         Returns:
             The dataset at the version written.
 
         Raises:
             DatasetExistsError, SchemaError, MissingFileError: nothing is written.
+
+        Example:
+            >>> for _ in range(2):
+            ...     saved = Dataset.from_dict({"x": [1, 2]}).save("again", if_exists="new_version")
+            >>> saved.version, saved.count()
+            (2, 2)
         """
-        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
-        return self._written(name, save(self._lake, self._plan, name, description, column_types, writing))
+        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
+        return self._written(name, save_or_add(self._lake, self._plan, name, description, column_types, writing))
 
     def append_to(
         self,

@@ -75,6 +75,13 @@ class DatasetNotFoundError(LakefeedError, LookupError):
 class DatasetExistsError(LakefeedError, ValueError):
     """A dataset of that name exists already."""
 
+    @classmethod
+    def of(cls, name: str) -> DatasetExistsError:
+        return cls(
+            f'dataset {name!r} exists already: save with if_exists="append" to add these rows to it, with '
+            'if_exists="new_version" to put them in place of its rows (older versions stay), or under another name'
+        )
+
 
 class UnsavedDatasetError(LakefeedError, ValueError):
     """Asked of a derived dataset what only a saved one has."""

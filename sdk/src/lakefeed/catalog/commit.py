@@ -175,7 +175,7 @@ def _created_before(lake: Lake, name: str, action: Action) -> DatasetVersion:
     done = action.done(lake.table(name))
     if done is not None:
         return done
-    raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
+    raise DatasetExistsError.of(name)
 
 
 def _own_properties(

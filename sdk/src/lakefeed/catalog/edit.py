@@ -27,7 +27,7 @@ from lakefeed.catalog.files import DataFileRef, data_files, entries
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.landing import land
 from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
-from lakefeed.catalog.rows import check_writable, rewrite_without, write_rows
+from lakefeed.catalog.rows import Writer, check_writable, rewrite_without, write_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Carried, Change, Contents, Guard
 from lakefeed.catalog.versions import DatasetVersion, Pin, find
@@ -81,10 +81,10 @@ class Draft:
         self._carried += [Carried(kept, file.sequence) for kept in self._written[key]]
         self._rows_removed += len(places)
 
-    def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: Writer = write_rows) -> None:
         """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
         if key not in self._written:
-            self._written[key] = write_rows(self.lake, self.table, self.schema, self.ours, batches())
+            self._written[key] = write(self.lake, self.table, self.schema, self.ours, batches())
         self._added += self._written[key]
 
     def contents(self) -> Contents:

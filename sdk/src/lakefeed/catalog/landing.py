@@ -61,10 +61,14 @@ def land(
         if version is not None:
             return version
         action.check_fence(current)
-        beside = revise(current)
-        if beside is None:
-            return resolve(current)
-        snapshot = ours.attempt(current.metadata)
+        try:
+            beside = revise(current)
+            if beside is None:
+                return resolve(current)
+            snapshot = ours.attempt(current.metadata)
+        except OSError:
+            same(lake, name, table)  # its files are gone where it was deleted meanwhile
+            raise
         properties = {**action.properties(), **to_store(current)}
         updates = (*_upgrading(current), *adding(snapshot), *beside, *_setting(properties))
         if submit(lake, current, ours, unchanged(current), updates):
@@ -153,10 +157,19 @@ def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
     settings = lake.settings.commit
     for attempt in range(settings.retries):
         time.sleep(random.uniform(0, min(settings.max_wait, settings.min_wait * 2**attempt)))
-        current = lake.table(name)
-        if current.metadata.table_uuid != table.metadata.table_uuid:
-            raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew while this action wrote to it")
-        yield current
+        yield same(lake, name, table)
+
+
+def same(lake: Lake, name: str, table: Table) -> Table:
+    """The table as it is now.
+
+    Raises:
+        DatasetNotFoundError: it is gone, or another one of that name is there.
+    """
+    current = lake.table(name)
+    if current.metadata.table_uuid != table.metadata.table_uuid:
+        raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew while this action wrote to it")
+    return current
 
 
 def conflict(lake: Lake, name: str) -> CommitConflictError:

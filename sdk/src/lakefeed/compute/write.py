@@ -13,11 +13,12 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakefeed import _arguments as arguments
-from lakefeed._typing import ColumnTypes
+from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot import Change, Guard
+from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.compute.divide import divided
 from lakefeed.compute.engine import Engine, packed
 from lakefeed.compute.task import Done, Part, Place
@@ -27,6 +28,8 @@ from lakefeed.media import typed_schema
 from lakefeed.media.sources import CopyFiles
 from lakefeed.plan import Node
 from lakefeed.plan.walk import flatten
+from lakefeed.run.edit import replace_rows
+from lakefeed.run.existing import make_or_add
 from lakefeed.run.progress import counted
 from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.work import at_work
@@ -44,6 +47,7 @@ def save(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
+    if_exists: IfExists = "error",
 ) -> Dataset:
     """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
 
@@ -57,15 +61,20 @@ def save(
         >>> save(Dataset("numbers").with_column("y", "x * 2"), "doubles", Processes(2)).count()
         3
     """
-    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description)
+    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
     _check(rows, engine)
     lake, plan = rows._lake, rows._plan
-    types = types_of_new(lake, rows._runner, plan, name, column_types, writing)
-    work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
-    with work.protected() as guard:
-        version = create(
-            lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
-        )
+
+    def create_new() -> DatasetVersion:
+        types = types_of_new(lake, rows._runner, plan, name, column_types, writing)
+        work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
+        with work.protected() as guard:
+            return create(
+                lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
+            )
+
+    add = _replace if if_exists == "new_version" else _append
+    version = make_or_add(lake, name, if_exists, create_new, lambda: add(lake, plan, name, writing, engine))
     return rows._written(name, version)
 
 
@@ -88,12 +97,24 @@ def append_to(
     """
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
     _check(rows, engine)
-    lake, plan = rows._lake, rows._plan
-    types = types_of_old(lake, plan, name)
-    work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"append {name}")
+    return rows._written(name, _append(rows._lake, rows._plan, name, writing, engine))
+
+
+def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
+    work = _work_for(lake, plan, name, writing, engine, "append")
     with work.protected() as guard:
-        version = append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
-    return rows._written(name, version)
+        return append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
+
+
+def _replace(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
+    work = _work_for(lake, plan, name, writing, engine, "overwrite")
+    with work.protected() as guard:
+        return replace_rows(lake, plan, work.schema, name, writing, guard, lambda: (), work.write)
+
+
+def _work_for(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _Work:
+    types = types_of_old(lake, plan, name)
+    return _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"{verb} {name}")
 
 
 @dataclass(frozen=True)

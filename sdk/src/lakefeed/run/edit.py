@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -17,7 +17,9 @@ from lakefeed.catalog.edit import restore as restore_version
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.catalog.fit import check_fits
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.rows import Writer, write_rows
 from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.snapshot import Guard
 from lakefeed.catalog.versions import DatasetVersion, Pin, resolve
 from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
@@ -25,7 +27,7 @@ from lakefeed.plan import Node, lineage
 from lakefeed.run.local import Local
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import Upsert
-from lakefeed.run.work import Work, at_work
+from lakefeed.run.work import at_work
 from lakefeed.sources.iceberg import IcebergSource
 
 
@@ -50,27 +52,38 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
     """
-    with typed_for(lake, plan, name, writing) as work:
-        return _overwrite(lake, work, plan, name, writing)
+    with typed_for(lake, plan, name, writing) as (typed, guard):
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            with closing(Local(lake.settings).batches(typed)) as batches:
+                yield from batches
+
+        return replace_rows(lake, plan, typed.schema, name, writing, guard, rows)
 
 
-def _overwrite(lake: Lake, work: Work, plan: Node, name: str, writing: Writing) -> DatasetVersion:
+def replace_rows(
+    lake: Lake,
+    plan: Node,
+    schema: pa.Schema,
+    name: str,
+    writing: Writing,
+    guard: Guard,
+    rows: Callable[[], Iterable[pa.RecordBatch]],
+    write: Writer = write_rows,
+) -> DatasetVersion:
+    """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
     table = lake.table(name)
-    check_fits(work.plan.schema, declared_schema(table))
+    check_fits(schema, declared_schema(table))
     read = _versions_read(table, plan)
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        with closing(Local(lake.settings).batches(work.plan)) as batches:
-            yield from batches
 
     def revise(draft: Draft) -> None:
         _check_not_moved(draft, name, read)
         for file in draft.files:
             draft.remove(file)
-        draft.add("rows", rows)
+        draft.add("rows", rows, write)
 
     # Some of the rows may have been there before: readers of what was added compare.
-    return edit(lake, name, revise, told=False, **_how(writing), guard=work.guard)
+    return edit(lake, name, revise, told=False, **_how(writing), guard=guard)
 
 
 def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from lakefeed._typing import ColumnTypes
+from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
@@ -46,6 +46,7 @@ class Writing:
     provenance: Provenance | None = None
     idempotency_key: str | None = None
     fence: Fence | None = None
+    if_exists: IfExists = "error"
 
     @property
     def action(self) -> Action:
@@ -103,7 +104,7 @@ def types_of_new(
         DatasetExistsError: there is one of this name; not if the write may be one that is repeated.
     """
     if writing.idempotency_key is None and lake.exists(name):
-        raise DatasetExistsError(f"dataset {name!r} exists already: append to it, delete it, or choose another name")
+        raise DatasetExistsError.of(name)
     return {**typed_columns(plan.schema), **choose_types(runner, plan, column_types)}
 
 
