@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-stack postgres browser screenshots ui lint format bench soak clean
+.PHONY: help install demo test test-live test-stack postgres browser screenshots ui lint format bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,13 @@ demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minut
 	$(call dagster_home,$(DEMO_HOME)/dagster)
 	$(DEMO_ENV) $(BIN)/python -m dataset_assets.demo $(ARGS)
 
-test: $(INSTALLED) ## every test but the soak tests
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## the library and the project on embedded parts (a few minutes)
+	$(PYTEST) -m "not live and not soak" $(ARGS)
+
+test-live: $(INSTALLED) postgres browser ## the rest: a live Dagster, PostgreSQL, S3, a browser, the SDK alone
+	$(PYTEST) -m "live and not soak" $(ARGS)
 
 test-stack: $(INSTALLED) postgres ## what runs on PostgreSQL and S3, all of it, on servers of its own
 	$(TEST_ENV) LAKEFEED_TEST_STACK=1 $(BIN)/python -m pytest -m stack --timeout 0 tests/stack $(ARGS)

@@ -27,6 +27,9 @@ settings.register_profile("thorough", parent=settings.get_profile("ci"), max_exa
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+# Tests that start servers, or install an environment of their own.
+LIVE_FOLDERS = tuple(Path(__file__).parent / name for name in ("sdk_alone", "stack"))
+
 # What Dagster warns of by itself; the SDK's tests also run where there is no Dagster.
 OF_DAGSTER = (
     # A run over a range of versions needs it; pinned, so it changes only when we look.
@@ -42,7 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several workers the files with slow tests go first, else one worker ends alone with them."""
+    """Marks whole folders as live; the files with slow tests go first, else one worker ends alone with them."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in LIVE_FOLDERS):
+            item.add_marker("live")
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("live")}
         items.sort(key=lambda item: item.path not in slow)
