@@ -60,7 +60,7 @@ from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
 from lakefeed.run.existing import save_or_add
 from lakefeed.run.export import collect, to_duckdb, to_pandas, to_polars
 from lakefeed.run.python import dict_batches, rows
-from lakefeed.run.reference import Reference
+from lakefeed.run.reference import Identity, Reference
 from lakefeed.run.save import append_to, choose_types, typed_columns
 from lakefeed.run.show import PREVIEW_ROWS, line, preview
 from lakefeed.sources.batches import BatchesSource
@@ -96,6 +96,9 @@ class Dataset:
         as_of: read the version that was the newest at that time: a datetime with a time zone, or milliseconds since
             1970.
 
+    What was resolved once (a pin, a tag, what ``save`` returned, what is derived) stays with its table: once the
+    dataset is deleted, reading it is an error, also where another one was made under the name.
+
     A version is read with the columns that it was written with; the newest rows come with the columns that the dataset
     has now, which `add_column` and its like change without making a version.
 
@@ -112,7 +115,7 @@ class Dataset:
         self._lake = Lake.current()
         self._lake.identifier(name)
         self._name: str | None = name
-        self._version = arguments.version(version, as_of)
+        self._version, self._identity = arguments.version(version, as_of), Identity()
         self._node: Node | None = None
 
     @property
@@ -1038,8 +1041,6 @@ class Dataset:
         """Whether the lake has a dataset of that name."""
         return Lake.current().exists(name)
 
-    # ------------------------------------------------------------------ looking
-
     def explain(self) -> str:
         """The plan that runs, a line a step: what was pushed down, the snapshot, files and rows."""
         return explain(optimize(self._plan))
@@ -1062,18 +1063,20 @@ class Dataset:
 
     @property
     def _reference(self) -> Reference:
-        return Reference(self._lake, self.name, self._version)
+        return Reference(self._lake, self.name, self._version, self._identity)
 
-    _changed = name  # of the dataset that a change is about
+    @property
+    def _changed(self) -> str:
+        return self._reference.changed()
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
     ) -> AnyAddedRows:
         source, _ = self._reference.since(what, *arguments.versions(*given))
-        return _made(kind, self._lake, Scan(source), self.name, source.version.version)
+        return _made(kind, self._lake, Scan(source), self.name, source.version.version, source.version.table_uuid)
 
     def _written(self, name: str, written: DatasetVersion) -> Dataset:
-        return _made(Dataset, self._lake, None, name, written.version)
+        return _made(Dataset, self._lake, None, name, written.version, written.table_uuid)
 
     @property
     def _runner(self) -> Local:
@@ -1092,7 +1095,7 @@ class Dataset:
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
         flat = None if self._node is None else flatten(self._node)
-        return _restored, (type(self), self._lake, flat, self._name, self._version)
+        return _restored, (type(self), self._lake, flat, self._name, self._version, self._identity.table_uuid)
 
 
 class AddedRows(Dataset):
@@ -1157,15 +1160,31 @@ class MappedDataset(Dataset):
         return Access(self._runner.pieces(self._plan))
 
 
+def pinned(name: str, version: int, table_uuid: str) -> Dataset:
+    """A version of the dataset while it is that very table; an error once it is another one."""
+    return _made(Dataset, Lake.current(), None, name, version, table_uuid)
+
+
 def _made(
-    kind: type[AnyDataset], lake: Lake, node: Node | None, name: str | None = None, version: Pin | None = None
+    kind: type[AnyDataset],
+    lake: Lake,
+    node: Node | None,
+    name: str | None = None,
+    version: Pin | None = None,
+    table_uuid: str = "",
 ) -> AnyDataset:
     made = kind.__new__(kind)
     made._lake, made._node, made._name, made._version = lake, node, name, version
+    made._identity = Identity(table_uuid)
     return made
 
 
 def _restored(
-    kind: type[AnyDataset], lake: Lake, flat: list[FlatNode] | None, name: str | None, version: Pin | None
+    kind: type[AnyDataset],
+    lake: Lake,
+    flat: list[FlatNode] | None,
+    name: str | None,
+    version: Pin | None,
+    table_uuid: str = "",
 ) -> AnyDataset:
-    return _made(kind, lake, None if flat is None else rebuild(flat), name, version)
+    return _made(kind, lake, None if flat is None else rebuild(flat), name, version, table_uuid)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from lakefeed.caching.files import fetch_files
 from lakefeed.caching.folder import Folder, Group, Manifest
+from lakefeed.catalog.identity import uuid_of
 from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.errors import DatasetNotFoundError, VersionNotFoundError
@@ -58,7 +59,9 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
     try:
         found = plan()
     except _unreachable() as error:
-        kept = _newest(lake.settings, name, version)
+        # Where the dataset is there without the version, only rows of that very table will do.
+        there = uuid_of(lake, name) if isinstance(error, VersionNotFoundError) else None
+        kept = _newest(lake.settings, name, version, there)
         if kept is None:
             raise
         folder, manifest = kept
@@ -136,17 +139,32 @@ def _with_columns(place: Path, columns: frozenset[str]) -> tuple[Folder, Manifes
     return None
 
 
-def _newest(settings: Settings, name: str, version: int | None) -> tuple[Folder, Manifest] | None:
-    """The mirror of all columns of this dataset of this lake: of the version, or of the newest that there is."""
-    found: list[tuple[int, int, Folder, Manifest]] = []
-    for path in sorted((settings.cache / "datasets" / name).glob(f"*/{EVERYTHING}/")):
+def _newest(
+    settings: Settings, name: str, version: int | None, table_uuid: str | None
+) -> tuple[Folder, Manifest] | None:
+    """The mirror of all columns of this dataset of this lake: of the version, or of the newest that there is.
+
+    Of several tables that had the name, it is one of ``table_uuid``; None: of the table that was mirrored last.
+    """
+    found: list[tuple[Folder, Manifest, Origin]] = []
+    for path in sorted((settings.cache / "datasets" / name).glob(f"*/{EVERYTHING}/"), key=_written):
         manifest = Folder(path).manifest()
         if manifest is None or manifest.facts["catalog"] != _catalog(settings):
             continue
         origin = _origin(manifest)
         if origin.from_version is None and (version is None or (origin.version, origin.schema_id) == (version, None)):
-            found.append((origin.version, origin.schema_id or 0, Folder(path), manifest))
-    return max(found, key=lambda each: each[:2])[2:] if found else None
+            found.append((Folder(path), manifest, origin))
+    table = table_uuid or (found[-1][2].table_uuid if found else "")
+    of_table = [each for each in found if each[2].table_uuid == table]
+    return max(of_table, key=lambda each: (each[2].version, each[2].schema_id or 0))[:2] if of_table else None
+
+
+def _written(path: Path) -> int:
+    """When a mirror became complete; those that are not come first."""
+    try:
+        return (path / "manifest.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _origin(manifest: Manifest) -> Origin:

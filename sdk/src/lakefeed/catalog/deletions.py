@@ -82,6 +82,11 @@ def owner_of(found: Iterable[Deletion], number: int) -> Deletion | None:
     return min((one for one in found if number <= one.last), key=lambda one: one.last, default=None)
 
 
+def owner_by_uuid(found: Iterable[Deletion], table_uuid: str) -> Deletion | None:
+    """The deletion of the table of that uuid."""
+    return next((one for one in found if one.table == table_uuid), None)
+
+
 def with_deletion(found: Iterable[Deletion], table: Table) -> str:
     """The property once ``table`` is deleted too."""
     uuid = str(table.metadata.table_uuid)

@@ -197,9 +197,7 @@ def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> Vers
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
     exist = listed(number(snapshot) for snapshot in lineage)
     before = owner_of(_past(table), version)
-    past = (
-        f": the dataset that had it was deleted at {before.moment}, and this one was made anew since" if before else ""
-    )
+    past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
 
 

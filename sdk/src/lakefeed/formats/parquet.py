@@ -81,11 +81,15 @@ def _file(url: str) -> ParquetFile:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed."""
+    """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed.
+
+    ``missing`` is called where there is no file; it may raise an error that says why.
+    """
 
     url: str
     opener: Callable[[str], Any]
     immutable: bool = False
+    missing: Callable[[], None] = lambda: None
 
     def footer(self) -> Footer:
         """The footer, kept for the next call as long as the file is the same one.
@@ -105,8 +109,15 @@ class ParquetFile:
         return found
 
     def _read_footer(self) -> pq.FileMetaData:
-        with reaching(self.url), reading(self.url, "parquet"), self.opener(self.url) as file:
+        with reaching(self.url), reading(self.url, "parquet"), self._source(None) as file:
             return pq.read_metadata(file)
+
+    def _source(self, local: str | None) -> Any:
+        try:
+            return self.opener(self.url) if local is None else pa.OSFile(local, "r")
+        except FileNotFoundError:
+            self.missing()
+            raise
 
     def read(
         self,
@@ -170,7 +181,7 @@ class ParquetFile:
     def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[pq.ParquetFile]:
         local = _local_path(self.url)
         # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
-        with self.opener(self.url) if local is None else pa.OSFile(local, "r") as source:
+        with self._source(local) as source:
             yield pq.ParquetFile(
                 source, metadata=footer.metadata, read_dictionary=dictionaries, pre_buffer=local is None
             )

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lakefeed.errors import StateMismatchError
-from lakefeed.plan import Node, fingerprint, walk
+from lakefeed.errors import StateMismatchError, listed
+from lakefeed.plan import Node, fingerprint, lineage, walk
 from lakefeed.plan.fingerprint import marks
 
 FORMAT = 2
 """1: shuffled in larger pools of fewer blocks."""
 TEXT_CHARS = 120
 NODES_NAMED = 12
+TABLES_NAMED = 3
+UUID_CHARS = 8
 TYPES: Mapping[str, type | tuple[type, ...]] = {
     "fingerprint": str,
     "snapshot": str,
@@ -28,12 +30,16 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class PlanIdentity:
-    """What a checkpoint belongs to. ``plan``: one short mark a node, so that a mismatch can say what changed."""
+    """What a checkpoint belongs to. ``plan``: one short mark a node, so that a mismatch can say what changed.
+
+    ``tables``: the datasets that are read, each with the beginning of its table's uuid, as far as there is room.
+    """
 
     fingerprint: str
     snapshot: str
     plan: str
     seed: int | None
+    tables: str = ""
 
     @classmethod
     def of(cls, plan: Node, seed: int | None) -> PlanIdentity:
@@ -41,7 +47,7 @@ class PlanIdentity:
         sources = "; ".join(source.identity for source in walk.sources(plan))
         if len(sources) > TEXT_CHARS:
             sources = f"{sources[: TEXT_CHARS // 2]}…{hashlib.sha256(sources.encode()).hexdigest()[:16]}"
-        return cls(fingerprint(plan), sources, " ".join(marks(plan)[:NODES_NAMED]), seed)
+        return cls(fingerprint(plan), sources, " ".join(marks(plan)[:NODES_NAMED]), seed, _tables(plan))
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,14 @@ class LoaderState:
         """
         if not isinstance(state, Mapping) or state.get("format") != FORMAT or not _well_formed(state):
             raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")
-        saved = PlanIdentity(state["fingerprint"], state["snapshot"], state["plan"], state["seed"])
+        tables = state.get("tables")  # older checkpoints have none
+        saved = PlanIdentity(
+            state["fingerprint"],
+            state["snapshot"],
+            state["plan"],
+            state["seed"],
+            tables if isinstance(tables, str) else "",
+        )
         changes = _changes(saved, identity)
         epoch, position = state["epoch"], state["position"]
         if not changes and epoch >= 0 and state["rows"] != rows(epoch):
@@ -94,10 +107,24 @@ def _well_formed(state: Mapping[str, Any]) -> bool:
     )
 
 
+def _tables(plan: Node) -> str:
+    pairs = {origin.dataset: origin.table_uuid[:UUID_CHARS] for origin in lineage(plan).origins}
+    return " ".join(f"{name}={uuid}" for name, uuid in list(pairs.items())[:TABLES_NAMED])
+
+
+def _made_again(before: str, now: str) -> list[str]:
+    """The datasets that are another table now."""
+    known = dict(pair.split("=", 1) for pair in before.split() if "=" in pair)
+    pairs = (pair.split("=", 1) for pair in now.split())
+    return [name for name, uuid in pairs if known.get(name, uuid) != uuid]
+
+
 def _changes(saved: PlanIdentity, now: PlanIdentity) -> list[str]:
     changes = []
     if saved.snapshot != now.snapshot:
-        changes.append(f"the data was {saved.snapshot!r} and is {now.snapshot!r}")
+        again = _made_again(saved.tables, now.tables)
+        why = f" (dataset {listed(again)} was deleted and made again)" if again else ""
+        changes.append(f"the data was {saved.snapshot!r} and is {now.snapshot!r}{why}")
     if saved.seed != now.seed:
         changes.append(f"the shuffle's seed was {saved.seed} and is {now.seed}")
     if saved.plan != now.plan and (difference := _difference(saved, now)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lakefeed.catalog import DatasetVersion
-from lakefeed.dataset import Dataset
+from lakefeed.dataset import Dataset, pinned
 from lakefeed.routines.pending import Pending, VersionRange
 from lakefeed.routines.position import Position, to_text
 
@@ -52,8 +52,8 @@ class Part:
         if not self.versions:
             return Dataset(self.found.source).head(0)
         first, last = self.versions[0].version, self.versions[-1].version
-        pinned = Dataset(self.found.source, version=last)
-        since = pinned.removed_since if self.found.removed else pinned.added_since
+        source = pinned(self.found.source, last, self.found.table_uuid)
+        since = source.removed_since if self.found.removed else source.added_since
         rows = since(self.found.before(first), last)
         # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
         whole = (self.begin, self.end) == (0, None)

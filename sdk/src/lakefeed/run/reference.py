@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from lakefeed.catalog.identity import made_again
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
@@ -17,26 +18,53 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
+@dataclass
+class Identity:
+    """The table in which a version, tag or time was looked up first; it is never looked up in another one."""
+
+    table_uuid: str = ""
+
+
 @dataclass(frozen=True)
 class Reference:
-    """The version that ``pin`` says of the dataset ``name``; None: the newest, whenever it is looked at."""
+    """The version that ``pin`` says of the dataset ``name``; None: the newest, whenever it is looked at.
+
+    A pin stays with the table in which it was resolved first; ``None`` follows the name.
+    """
 
     lake: Lake
     name: str
     pin: Pin | None
+    identity: Identity = field(default_factory=Identity)
 
     def table(self) -> Table:
-        """The table as it is now."""
-        return self.lake.table(self.name)
+        """The table as it is now.
+
+        Raises:
+            DatasetNotFoundError: it was deleted.
+            VersionNotFoundError: it was deleted and made again since the pin was resolved.
+        """
+        table = self._same()
+        self._tie(table)
+        return table
+
+    def changed(self) -> str:
+        """The name of the dataset, for a change; it must still be the table that a pin was resolved in.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: as `table`.
+        """
+        if self.identity.table_uuid:
+            self._same()
+        return self.name
 
     def resolved(self) -> DatasetVersion:
         """The version that is meant now."""
-        return resolve(self.table(), self.pin)
+        return self._resolved()[1]
 
     def scan(self) -> Scan:
         """Its rows."""
-        table = self.table()
-        return Scan(self._source(table, resolve(table, self.pin)))
+        return Scan(self._source(*self._resolved()))
 
     def since(
         self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
@@ -46,10 +74,11 @@ class Reference:
         Raises:
             VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
         """
-        table = self.table()
+        table = self._same()
         first = None if start is None else resolve(table, start).version
         last = resolve(table, self.pin if stop is None else stop)
         versions_between(table, first, last.version)
+        self._tie(table)
         reference = self if stop is None else replace(self, pin=last.version)
         return reference._source(table, last, Since(first, what)), first
 
@@ -64,6 +93,22 @@ class Reference:
             "properties": dict(table.properties),
             "snapshots": list_versions(table),
         }
+
+    def _resolved(self) -> tuple[Table, DatasetVersion]:
+        table = self._same()
+        version = resolve(table, self.pin)
+        self._tie(table)
+        return table, version
+
+    def _same(self) -> Table:
+        table = self.lake.table(self.name)
+        if self.identity.table_uuid not in ("", str(table.metadata.table_uuid)):
+            raise made_again(self.lake, self.name, self.identity.table_uuid)
+        return table
+
+    def _tie(self, table: Table) -> None:
+        if self.pin is not None:
+            self.identity.table_uuid = str(table.metadata.table_uuid)
 
     def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
         # The newest rows come with the columns of now, a version with its own.

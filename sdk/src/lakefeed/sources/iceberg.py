@@ -19,6 +19,7 @@ from pyiceberg.table import FileScanTask, Table
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
+from lakefeed.catalog.identity import gone, uuid_of
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.to_arrow import arrow_fields
@@ -91,10 +92,12 @@ class IcebergSource(Plain):
         return table
 
     def _gone(self) -> VersionNotFoundError:
-        return VersionNotFoundError(
-            f"{self.name!r} has no snapshot {self.version.snapshot_id} (version {self.version.version}) any more: "
-            "the dataset was deleted, perhaps made again, or the version has expired"
-        )
+        return gone(self.lake, self.name, self.version)
+
+    def _check_there(self) -> None:
+        """Raises where a file is missing because the dataset was deleted, which may have been made again."""
+        if not self.version.table_uuid or uuid_of(self.lake, self.name) != self.version.table_uuid:
+            raise self._gone() from None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -170,8 +173,9 @@ class IcebergSource(Plain):
         """The data files, in row order."""
         try:
             return tuple(chain.from_iterable(delta.files for delta in self.deltas))
-        except FileNotFoundError as error:
-            raise self._gone() from error
+        except FileNotFoundError:
+            self._check_there()
+            raise
 
     @cached_property
     def kept(self) -> dict[int, NDArray[np.int64]]:
@@ -364,7 +368,7 @@ class IcebergSource(Plain):
 
     def _file(self, path: str) -> ParquetFile:
         io = self.table.io
-        return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True)
+        return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True, missing=self._check_there)
 
     def _layout(self, path: str, pushdown: Pushdown) -> Layout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
@@ -416,7 +420,11 @@ class IcebergSource(Plain):
             else [_task(path, self.table.metadata.default_spec_id)]
         )
         projected = Schema(*(field for field in self.iceberg.fields if field.name in schema.names))
-        return ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
+        try:
+            yield from ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
+        except FileNotFoundError:
+            self._check_there()
+            raise
 
     def _planned(self, path: str) -> list[FileScanTask]:
         scan = self.table.scan(snapshot_id=self.version.snapshot_id)
