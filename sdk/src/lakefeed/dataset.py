@@ -53,7 +53,7 @@ from lakefeed.optimize import optimize
 from lakefeed.plan import Node, explain, lineage
 from lakefeed.plan.walk import FlatNode, flatten, rebuild
 from lakefeed.run import Local
-from lakefeed.run.access import Access
+from lakefeed.run.access import Access, Streamed
 from lakefeed.run.changes import Changes, changes
 from lakefeed.run.count import count_rows, known_rows, length
 from lakefeed.run.edit import delete_rows, overwrite, restore, upsert_into
@@ -81,7 +81,7 @@ AnyDataset = TypeVar("AnyDataset", bound="Dataset")
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
 
-class Dataset:
+class Dataset(Streamed):
     """Rows of a dataset in the lake, of files or of memory, and what is made of them.
 
     Lazy: nothing is read or run before rows are asked for, and every operation returns a new Dataset.

@@ -17,6 +17,7 @@
     ├── DuplicateKeyError          (ValueError)         rows that share a key which must be their own
     ├── ExpressionError            (ValueError)         filter text that cannot be read; caret at the place
     ├── RowIndexError              (IndexError)         a place where there is no row
+    ├── SubscriptError             (TypeError)          dataset[…] of one whose rows are streamed
     ├── FormatError                (ValueError)         a file whose format is unknown or broken
     ├── TransformError             (ValueError)         a user function returned what it must not
     ├── FileError                  (OSError)            a referenced file cannot be used
@@ -130,6 +131,10 @@ class ExpressionError(LakefeedError, ValueError):
 
 class RowIndexError(LakefeedError, IndexError):
     """A place where there is no row."""
+
+
+class SubscriptError(LakefeedError, TypeError):
+    """``dataset[…]`` of a dataset whose rows are streamed; the message says what to call."""
 
 
 class FormatError(LakefeedError, ValueError):

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("v[-1] is null", '(("v")[-1] IS NULL)'),
         ("s like 'a%'", "(\"s\" LIKE 'a%' ESCAPE '\\')"),
         ("t == '2024-02-29'", "(\"t\" = CAST('2024-02-29T00:00:00+00:00' AS TIMESTAMPTZ))"),
+        ("s || 'b' || s == 'abc'", "(((\"s\" || 'b') || \"s\") = 'abc')"),
         ("f < 1", "(\"f\" < CAST('1.0' AS DOUBLE))"),
     ],
 )

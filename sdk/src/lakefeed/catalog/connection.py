@@ -58,7 +58,7 @@ def open_engine(url: URL, patience: float) -> Engine:
                 with attempt:
                     return dialect.connect(*arguments, **parameters)
         except failures as error:
-            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_said(error)}") from error
+            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_said(error)}") from None
 
     return engine
 

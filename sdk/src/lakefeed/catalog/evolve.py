@@ -45,6 +45,7 @@ from lakefeed.catalog.schema import (
     dropped_column_types,
     iceberg_schema,
     media_of,
+    no_schema,
     normalized_schema,
     storage_schema,
 )
@@ -200,7 +201,10 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
         if after is before:
             return (), ()
         schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
-        schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifiers(table, after))
+        try:
+            schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifiers(table, after))
+        except ValueError as error:
+            raise no_schema(error) from None
         properties = {
             **arrow_types(evolved[0], schema, schema_id),
             **_media_properties(after.media, after.dropped_media),

@@ -98,7 +98,7 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
-        ) from error
+        ) from None
     return fitted
 
 

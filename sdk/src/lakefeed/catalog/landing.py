@@ -168,7 +168,9 @@ def same(lake: Lake, name: str, table: Table) -> Table:
     """
     current = lake.table(name)
     if current.metadata.table_uuid != table.metadata.table_uuid:
-        raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew while this action wrote to it")
+        raise DatasetNotFoundError(
+            f"dataset {name!r} was deleted and created anew while this action wrote to it"
+        ) from None
     return current
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,9 +79,21 @@ def iceberg_schema(schema: pa.Schema) -> Schema:
     from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow  # loads pandas
 
     try:
-        return assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
+        made = assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
     except ValueError as error:
-        raise SchemaError(f"the columns do not make an Iceberg schema: {error}") from error
+        raise no_schema(error) from None
+    return made
+
+
+def no_schema(error: ValueError) -> SchemaError:
+    """The error where columns do not go together in Iceberg."""
+    twice = re.search(r"multiple fields for name (.*): -?\d+ and -?\d+", str(error))
+    if twice is None:
+        return SchemaError(f"the columns do not make an Iceberg schema: {error}")
+    return SchemaError(
+        f"{twice[1]!r} would name two things: a dot leads into a struct or list in Iceberg. Choose a column name that "
+        "is not the path of another field"
+    )
 
 
 def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:

@@ -95,7 +95,7 @@ def moment(text: str) -> Moment:
         local = dt.datetime.fromisoformat(f"{day}T{clock or '00:00'}{_iso_offset(offset)}")
         instant = local.astimezone(dt.UTC).replace(tzinfo=None) if offset else local
     except (ValueError, OverflowError) as error:
-        raise UnfitError(f"{text!r} is no date or timestamp: {error}") from error
+        raise UnfitError(f"{text!r} is no date or timestamp: {error}") from None
     ns = (instant - _EPOCH) // dt.timedelta(seconds=1) * NS_PER_UNIT["s"] + _fraction_ns(fraction)
     return Moment("timestamp" if clock else "date", ns, offset is not None)
 
@@ -248,7 +248,7 @@ def _time(text: str, to: Any) -> Literal:
     try:
         clock = dt.time.fromisoformat(found[1])
     except ValueError as error:
-        raise UnfitError(f"{text!r} is no time of day: {error}") from error
+        raise UnfitError(f"{text!r} is no time of day: {error}") from None
     ns = (clock.hour * 3600 + clock.minute * 60 + clock.second) * NS_PER_UNIT["s"] + _fraction_ns(found[2])
     value, rest = divmod(ns, NS_PER_UNIT[to.unit])
     return Literal(value, to) if rest == 0 else Literal(ns, pa.time64("ns"))

@@ -72,6 +72,19 @@ class Arithmetic(_Node):
 
 
 @dataclass(frozen=True)
+class Concat(_Node):
+    """Two texts joined; null where one of them is."""
+
+    left: Expr
+    right: Expr
+
+    @cached_property
+    def type(self) -> pa.DataType:
+        large = pa.large_string() in (kernel_type(dtype(self.left)), kernel_type(dtype(self.right)))
+        return pa.large_string() if large else pa.string()
+
+
+@dataclass(frozen=True)
 class Compare(_Node):
     """A comparison, made in the ``domain`` type."""
 
@@ -150,12 +163,12 @@ class Or(_Node):
     terms: tuple[Expr, ...]
 
 
-Expr: TypeAlias = Column | Literal | Arithmetic | Compare | In | Like | IsNull | Not | And | Or
+Expr: TypeAlias = Column | Literal | Arithmetic | Concat | Compare | In | Like | IsNull | Not | And | Or
 
 
 def dtype(expr: Expr) -> pa.DataType:
     """The Arrow type of the expression's value."""
-    return expr.type if isinstance(expr, Column | Literal | Arithmetic) else pa.bool_()
+    return expr.type if isinstance(expr, Column | Literal | Arithmetic | Concat) else pa.bool_()
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -163,7 +176,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Column() | Literal():
             return ()
-        case Arithmetic() | Compare():
+        case Arithmetic() | Concat() | Compare():
             return (expr.left, expr.right)
         case In() | Like() | IsNull() | Not():
             return (expr.term,)
@@ -232,7 +245,7 @@ def _with_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:
             return fn(expr)
         case Literal():
             return expr
-        case Arithmetic() | Compare():
+        case Arithmetic() | Concat() | Compare():
             return dataclasses.replace(expr, left=_with_columns(expr.left, fn), right=_with_columns(expr.right, fn))
         case In() | Like() | IsNull() | Not():
             return dataclasses.replace(expr, term=_with_columns(expr.term, fn))

@@ -20,6 +20,7 @@ from lakefeed.expr.nodes import (
     Column,
     Compare,
     CompareOp,
+    Concat,
     Expr,
     In,
     IsNull,
@@ -71,7 +72,7 @@ def typed(operand: Operand) -> Expr:
     try:
         return literals.default(operand.value)
     except UnfitError as error:
-        raise MisfitError(operand.at, str(error)) from error
+        raise MisfitError(operand.at, str(error)) from None
 
 
 def condition(operand: Operand) -> Expr:
@@ -91,6 +92,15 @@ def number(operand: Operand) -> Expr:
 
 def arithmetic(op: ArithmeticOp, left: Operand, right: Operand) -> Operand:
     return built(Arithmetic(op, number(left), number(right)), left.at, (left, right))
+
+
+def concatenation(left: Operand, right: Operand) -> Operand:
+    """Two texts joined."""
+    sides = [typed(side) for side in (left, right)]
+    for side, operand in zip(sides, (left, right), strict=True):
+        if kind(dtype(side)) != "string":
+            raise MisfitError(operand.at, f"`||` joins text, and here is {operand}; conditions are joined by `or`")
+    return built(Concat(*sides), left.at, (left, right))
 
 
 def negative(operand: Operand, at: int) -> Operand:
@@ -137,7 +147,7 @@ def like(operand: Operand, pattern: Operand) -> Expr:
     try:
         patterns.parts(pattern.value.text)
     except ValueError as error:
-        raise MisfitError(pattern.at, str(error)) from error
+        raise MisfitError(pattern.at, str(error)) from None
     return Like(term, pattern.value.text)
 
 
@@ -207,7 +217,7 @@ def _coerced(operand: Operand, beside: Expr) -> Expr:
     try:
         return literals.coerce(operand.value, dtype(beside))
     except UnfitError as error:
-        raise MisfitError(operand.at, f"`{text(beside)}`: {error}") from error
+        raise MisfitError(operand.at, f"`{text(beside)}`: {error}") from None
 
 
 def _with_null(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:

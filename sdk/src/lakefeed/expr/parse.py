@@ -1,7 +1,7 @@
 """Filter text to an expression: a Pratt parser over the tokens, checked against the schema as it goes.
 
-Weakest first: ``or``; ``and``; ``not``; comparisons, ``in``, ``is``, ``like``, ``between``; ``+ -``; ``* / %``;
-unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
+Weakest first: ``or``; ``and``; ``not``; comparisons, ``in``, ``is``, ``like``, ``between``; ``||``; ``+ -``;
+``* / %``; unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REMEMBERED = 256
 """Texts of which the expressions are kept: what is asked once is asked again, every epoch."""
 REMEMBERED_LENGTH = 1000
 """Of longer ones (lists of many values) they are not: they would take memory for good."""
-OR, AND, NOT, COMPARISON, SUM, PRODUCT, SIGN = range(1, 8)
+OR, AND, NOT, COMPARISON, CONCAT, SUM, PRODUCT, SIGN = range(1, 9)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
@@ -32,6 +32,7 @@ _POWER = {
     "or": OR,
     "and": AND,
     **dict.fromkeys((*_COMPARE, "in", "is", "like", "between", "not"), COMPARISON),
+    "||": CONCAT,
     **dict.fromkeys("+-", SUM),
     **dict.fromkeys("*/%", PRODUCT),
 }
@@ -62,7 +63,7 @@ def _parsed(text: str, schema: pa.Schema) -> Expr:
     try:
         return _Parser(text, schema).filter()
     except MisfitError as error:
-        raise problem(text, error.at, str(error)) from error
+        raise problem(text, error.at, str(error)) from None
 
 
 _remembered = lru_cache(REMEMBERED)(_parsed)
@@ -82,7 +83,7 @@ def parse_value(text: str, schema: pa.Schema) -> Expr:
     try:
         return parser.value()
     except MisfitError as error:
-        raise problem(text, error.at, str(error)) from error
+        raise problem(text, error.at, str(error)) from None
 
 
 class _Parser:
@@ -161,6 +162,8 @@ class _Parser:
         if self.sees(*_ARITHMETIC):
             op = self.take().text
             return operands.arithmetic(_ARITHMETIC[op], left, self.expression(_POWER[op]))
+        if self.accept("||"):
+            return operands.concatenation(left, self.expression(CONCAT))
         if left.compared:
             raise self.expected("`and`, `or` or the end (the comparison before it may go into parentheses)")
         return self.chain(left) if self.sees(*_COMPARE) else self.test(left)
@@ -242,9 +245,9 @@ class _Parser:
         try:
             return operands.column(self.schema, path)
         except UnfitError as error:
-            raise MisfitError(name.at, str(error)) from error
+            raise MisfitError(name.at, str(error)) from None
         except ColumnNotFoundError as error:
-            raise ColumnNotFoundError(f"{error}\n{pointed(self.text, name.at)}") from error
+            raise ColumnNotFoundError(f"{error}\n{pointed(self.text, name.at)}") from None
 
     def steps(self) -> list[str | int]:
         """The ``.field`` and ``[0]`` that follow a name."""
@@ -278,7 +281,7 @@ def _moment(form: str, token: Token) -> Moment:
     try:
         found = literals.moment(token.text)
     except UnfitError as error:
-        raise MisfitError(token.at, str(error)) from error
+        raise MisfitError(token.at, str(error)) from None
     if form == "date" and found.form != "date":
         raise MisfitError(token.at, "expected a date without a time; write `timestamp` before it")
     return replace(found, form="date" if form == "date" else "timestamp")

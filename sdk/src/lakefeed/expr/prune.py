@@ -23,6 +23,7 @@ from lakefeed.expr.nodes import (
     Column,
     Compare,
     CompareOp,
+    Concat,
     Expr,
     In,
     IsNull,
@@ -151,7 +152,7 @@ def _may_be_null(expr: Expr, stats: Stats) -> bool:
         case Column():
             bounds = _known(expr, stats)
             return bounds is None or bounds.null_count != 0
-        case Arithmetic():
+        case Arithmetic() | Concat():
             return True
         case In():
             return expr.nulls or _may_be_null(expr.term, stats)
@@ -185,7 +186,7 @@ def _answers(expr: Expr, stats: Stats) -> _Answers:
         case Or():
             found = [_answers(term, stats) for term in expr.terms]
             return any(true for true, _ in found), all(false for _, false in found)
-        case Arithmetic():
+        case Arithmetic() | Concat():
             return _ANY
         case _:
             assert_never(expr)

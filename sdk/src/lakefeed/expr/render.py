@@ -6,7 +6,7 @@ import re
 from typing import assert_never
 
 from lakefeed.expr.literals import written
-from lakefeed.expr.nodes import And, Arithmetic, Column, Compare, Expr, In, IsNull, Like, Literal, Not, Or
+from lakefeed.expr.nodes import And, Arithmetic, Column, Compare, Concat, Expr, In, IsNull, Like, Literal, Not, Or
 from lakefeed.expr.tokens import WORDS
 from lakefeed.expr.types import kind
 
@@ -28,6 +28,9 @@ def text(expr: Expr) -> str:
             return _literal(expr)
         case Arithmetic():
             return _arithmetic(expr)
+        case Concat():
+            right = f"({text(expr.right)})" if isinstance(expr.right, Concat) else text(expr.right)
+            return f"{text(expr.left)} || {right}"
         case Compare():
             return f"{_operand(expr.left)} {expr.op} {_operand(expr.right)}"
         case In() | Like() | IsNull():
@@ -81,7 +84,7 @@ def _arithmetic(expr: Arithmetic) -> str:
 
 
 def _operand(expr: Expr) -> str:
-    return text(expr) if isinstance(expr, Column | Literal | Arithmetic) else f"({text(expr)})"
+    return text(expr) if isinstance(expr, Column | Literal | Arithmetic | Concat) else f"({text(expr)})"
 
 
 def _test(expr: In | Like | IsNull, negation: str) -> str:

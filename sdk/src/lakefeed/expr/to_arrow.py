@@ -35,6 +35,7 @@ from lakefeed.expr.nodes import (
     Column,
     Compare,
     CompareOp,
+    Concat,
     Expr,
     In,
     IsNull,
@@ -176,6 +177,9 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             return expr.scalar
         case Arithmetic():
             return _arithmetic(expr, _value(expr.left, batch), _value(expr.right, batch))
+        case Concat():
+            left, right = (_cast(_value(side, batch), expr.type) for side in (expr.left, expr.right))
+            return pc.binary_join_element_wise(left, right, scalar("", expr.type))
         case Compare():
             left, right = _value(expr.left, batch), _value(expr.right, batch)
             return _compared(expr.op, _cast(left, expr.domain), _cast(right, expr.domain))

@@ -18,6 +18,7 @@ from lakefeed.expr.nodes import (
     Column,
     Compare,
     CompareOp,
+    Concat,
     Expr,
     In,
     IsNull,
@@ -76,7 +77,7 @@ def _lower(expr: Expr, negated: bool, schema: Schema) -> BooleanExpression | Non
             return None if negated else _like(expr, schema)
         case IsNull():
             return _is_null(expr, negated, schema)
-        case Arithmetic():
+        case Arithmetic() | Concat():
             return None
         case _:
             assert_never(expr)

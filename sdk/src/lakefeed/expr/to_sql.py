@@ -14,6 +14,7 @@ from lakefeed.expr.nodes import (
     Column,
     Compare,
     CompareOp,
+    Concat,
     Expr,
     In,
     IsNull,
@@ -69,6 +70,8 @@ def to_sql(expr: Expr) -> str:
             return _literal(expr)
         case Arithmetic():
             return _arithmetic(expr)
+        case Concat():
+            return f"({to_sql(expr.left)} || {to_sql(expr.right)})"
         case Compare():
             return _compare(expr)
         case In():

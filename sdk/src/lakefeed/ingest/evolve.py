@@ -38,8 +38,8 @@ def _wider(known: pa.Field[Any] | None, given: pa.Field[Any], path: str) -> pa.F
         return given if known is None else known
     try:
         kind = pa.unify_schemas([pa.schema([known]), pa.schema([given])], promote_options="permissive").field(0).type
-    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise TypeMismatchError(
             f"column {given.name!r} is {given.type} in {path!r} and {known.type} before: no type holds both"
-        ) from error
+        ) from None
     return known.with_type(kind)

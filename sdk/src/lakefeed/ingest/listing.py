@@ -199,8 +199,8 @@ def is_partial(relative: str) -> bool:
 def _stat(folder: Path, relative: str) -> Landed:
     try:
         stat = (folder / relative).stat()
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{relative!r} has vanished from {folder}") from error
+    except FileNotFoundError:
+        raise MissingFileError(f"{relative!r} has vanished from {folder}") from None
     except OSError as error:
         raise FileError(f"{relative!r} in {folder} cannot be looked at: {error}") from error
     return Landed(relative, stat.st_size, stat.st_mtime_ns)

@@ -127,8 +127,8 @@ Trigger: TypeAlias = Appended | Removed | Cron | Every | After | ByHand
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise InvalidArgumentError(f"{name!r} is no time zone; use a name such as 'UTC' or 'Europe/Berlin'") from error
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InvalidArgumentError(f"{name!r} is no time zone; use a name such as 'UTC' or 'Europe/Berlin'") from None
 
 
 def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) -> list[dt.datetime]:
@@ -144,5 +144,5 @@ def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) 
     except CronSimError as error:
         raise InvalidArgumentError(
             f"{expression!r} is no cron expression ({error}); it has five fields: minute hour day month weekday"
-        ) from error
+        ) from None
     return [] if found is None else [found.astimezone(dt.UTC)]

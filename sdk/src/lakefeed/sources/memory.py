@@ -176,4 +176,4 @@ def _fitting(what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
-        raise SchemaError(f"{what}: values do not fit one type a column: {error}") from error
+        raise SchemaError(f"{what}: values do not fit one type a column: {error}") from None

@@ -64,7 +64,7 @@ def _parsed(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
     try:
         (row,) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
     except (duckdb.Error, UnicodeError) as error:
-        raise ExpressionError(f"this query cannot be read: {error}") from error
+        raise ExpressionError(f"this query cannot be read: {error}") from None
     parsed: dict[str, Any] = json.loads(row[0])
     if parsed["error"]:
         raise ExpressionError(_complaint(parsed, query))

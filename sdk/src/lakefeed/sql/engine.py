@@ -114,7 +114,7 @@ def complaints(query: str, tables: Mapping[str, Rows] | None = None) -> Iterator
         for rows in (tables or {}).values():
             if rows.failure is not None:
                 raise rows.failure from None
-        raise _translated(error, query) from error
+        raise _translated(error, query) from None
 
 
 def _translated(error: Exception, query: str) -> Exception:

@@ -175,8 +175,8 @@ class BlobStore:
                 yield stream
         except FileError:
             raise
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingFileError(f"the blob store {self.url!r} has no blob with sha256 {sha256}") from error
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingFileError(f"the blob store {self.url!r} has no blob with sha256 {sha256}") from None
         except OSError as error:
             raise FileError(f"cannot read from the blob store {self.url!r}: {error}") from error
 
@@ -208,7 +208,7 @@ class BlobStore:
 def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {str(path)!r}") from error
+    except FileNotFoundError:
+        raise MissingFileError(f"there is no file {str(path)!r}") from None
     except OSError as error:
         raise FileError(f"cannot read {str(path)!r}: {error.strerror}") from error

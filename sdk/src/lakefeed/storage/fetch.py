@@ -367,9 +367,9 @@ def open_reference(text: str) -> BinaryIO:
         return Fetch().spooled(text)
     except LakefeedError:
         raise
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         where = f" (looked in {Path.cwd()})" if path is not None and not path.is_absolute() else ""
-        raise MissingFileError(f"there is no file {shown(text)}{where}") from error
+        raise MissingFileError(f"there is no file {shown(text)}{where}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise FileError(f"cannot open {shown(text)}: {error}") from error
 
