@@ -144,3 +144,74 @@ def test_settings_are_made_anew_where_what_they_follow_from_has_changed(
     monkeypatch.setenv("LAKEFEED__COMIT__RETRIES", "5")
     with pytest.raises(ConfigError, match="COMIT"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("LAKEFEED_HOM", "'LAKEFEED_HOME'"),
+        ("lakefeed_home", "'LAKEFEED_HOME'"),
+        ("LAKEFEED_CATALOG_URI", "'LAKEFEED__CATALOG__URI'"),
+        ("LAKEFEED_WAREHOUSE", "'LAKEFEED__CATALOG__WAREHOUSE'"),
+        ("LAKEFEED_CACHE_DIRS", "'LAKEFEED_CACHE_DIR'"),
+        ("LAKEFEED__READ__THREDS", "'LAKEFEED__READ__THREADS'"),
+        ("LAKEFEED__RAED__THREADS", "'LAKEFEED__READ__THREADS'"),
+        ("LAKEFEED__READ__THREADS__MORE", "'LAKEFEED__READ__THREADS'"),
+        ("LAKEFEED_SOMETHING", "There are settings"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_near_miss(
+    name: str, near: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=f"'{name}'.*{near}"):
+        Dataset("t")
+
+
+def test_variables_that_lakefeed_and_kubernetes_use_pass(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "LAKEFEED_COMPUTE": "dask",
+        "LAKEFEED_DAGSTER_URL": "http://webserver",
+        "LAKEFEED__FILES__OPTIONS__S3__KEY": "k",
+        "lakefeed__read__threads": "2",
+        "LAKEFEED_PORT": "tcp://10.0.0.1:80",
+        "LAKEFEED_DAGSTER_WEBSERVER_SERVICE_HOST": "10.0.0.1",
+        "LAKEFEED_DAGSTER_WEBSERVER_SERVICE_PORT_HTTP": "80",
+        "LAKEFEED_DAGSTER_WEBSERVER_PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert (Settings.load().read.threads, Settings.load().home) == (2, home)
+    assert Settings.load().files.options["s3"] == {"key": "k"}
+    monkeypatch.setenv("LAKEFEED_HOME", "")
+    assert Settings.load().home == Path("~/.lakefeed").expanduser()
+    monkeypatch.setenv("LAKEFEED_PORT", "80")
+    with pytest.raises(ConfigError, match="LAKEFEED_PORT"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[read]\nthreds = 1", r"lakefeed\.toml': there is no setting 'read\.threds'\. Did you mean 'read\.threads'"),
+        ("[raed]\nthreads = 1", r"lakefeed\.toml': there is no setting 'raed'\. Did you mean 'read'"),
+        ("[read]\nthreads = 0", r"lakefeed\.toml': read\.threads: "),
+        ("not toml", r"lakefeed\.toml' cannot be read as TOML: .*line 1"),
+        ("[read]\nthreads = '\xff'", r"lakefeed\.toml' cannot be read as TOML: "),
+    ],
+)
+def test_a_mistake_is_told_with_the_file_the_key_and_the_near_miss(text: str, message: str, folder: Path) -> None:
+    (folder / "lakefeed.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=message):
+        Settings.load()
+
+
+def test_a_value_is_told_with_where_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml(folder, "[read]\nthreads = 2")
+    monkeypatch.setenv("LAKEFEED__COMMIT", '{"retrys": 3}')
+    with pytest.raises(ConfigError, match=r"\$LAKEFEED__COMMIT: .*'commit\.retrys'.*'commit\.retries'"):
+        Settings.load()
+    monkeypatch.setenv("LAKEFEED__COMMIT", '{"retries": -3}')
+    with pytest.raises(ConfigError, match=r"\$LAKEFEED__COMMIT: commit\.retries: "):
+        Settings.load()
+    with pytest.raises(ConfigError, match=r"argument: .*'commit\.tries'.*'commit\.retries'"):
+        Settings.load(**{"commit": {"tries": 1}})

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from tomllib import TOMLDecodeError
 from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,9 +23,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lakefeed.errors import ConfigError, listed
+from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, setting_names
+from lakefeed.errors import ConfigError
 
-ENV_PREFIX = "LAKEFEED__"
 CONFIG_FILE = "lakefeed.toml"
 MIB = 1 << 20
 GIB = 1 << 30
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
+        env_prefix=SETTINGS_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -165,13 +165,14 @@ class Settings(BaseSettings):
 
     @classmethod
     def _made(cls, overrides: Mapping[str, Any]) -> Self:
-        _check_environment(cls)
+        check_variables(cls, os.environ)
+        given, written = _nested(overrides), _written(_config_file())
         try:
-            return cls(**_nested(overrides))
+            return cls(**given)
         except ValidationError as error:
-            raise ConfigError(f"settings do not fit: {_reasons(error)}") from error
-        except (SettingsError, TOMLDecodeError) as error:
-            raise ConfigError(f"settings cannot be read: {error}") from error
+            raise ConfigError(f"settings do not fit: {_reasons(cls, error, given, written)}") from error
+        except SettingsError as error:
+            raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from error
 
     @classmethod
     def settings_customise_sources(
@@ -234,7 +235,7 @@ def _whole(name: str) -> int | None:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("LAKEFEED_HOME", "~/.lakefeed")).expanduser().absolute()
+    return Path(os.environ.get("LAKEFEED_HOME") or "~/.lakefeed").expanduser().absolute()
 
 
 def _config_file() -> Path | None:
@@ -247,17 +248,16 @@ def _config_file() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _check_environment(settings: type[BaseSettings]) -> None:
-    """A misspelt variable would otherwise be passed over in silence."""
-    known = {f"{ENV_PREFIX}{name}".upper() for name in settings.model_fields}
-    given = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
-    unknown = sorted(name for name in given if _section_of(name) not in known)
-    if unknown:
-        raise ConfigError(f"no settings are {listed(unknown)}; the variables begin with {listed(sorted(known))}")
+def _written(file: Path | None) -> dict[str, Any]:
+    """The settings in the file.
 
-
-def _section_of(variable: str) -> str:
-    return ENV_PREFIX + variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return {} if file is None else tomllib.loads(file.read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{str(file)!r} cannot be read as TOML: {error}") from error
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,5 +273,39 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _reasons(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+def _reasons(
+    settings: type[BaseModel], error: ValidationError, given: Mapping[str, Any], written: Mapping[str, Any]
+) -> str:
+    """The reason for each setting that does not fit, with where it was given."""
+    reasons = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        key = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            text = f"there is no setting {key!r}.{did_you_mean([key], setting_names(settings))}"
+        else:
+            text = f"{key}: {item['msg']}"
+        reasons.append(f"{_origin(path, given, written)}: {text}")
+    return "; ".join(reasons)
+
+
+def _origin(path: list[str], given: Mapping[str, Any], written: Mapping[str, Any]) -> str:
+    """Where a setting comes from, in the order of precedence."""
+    if _holds(given, path):
+        return "argument"
+    for length in range(len(path), 0, -1):  # a variable may hold a whole section as JSON
+        variable = SETTINGS_PREFIX + "__".join(path[:length]).upper()
+        if any(name.upper() == variable or name.upper().startswith(f"{variable}__") for name in os.environ):
+            return f"${variable}"
+    return repr(str(_config_file())) if _holds(written, path) else "default"
+
+
+def _holds(values: Any, path: list[str]) -> bool:
+    """Whether the nested mapping has a value at ``path``, or one that ends it early."""
+    for part in path:
+        if not isinstance(values, Mapping):
+            return True
+        if part not in values:
+            return False
+        values = values[part]
+    return True

@@ -1,0 +1,106 @@
+"""The environment variables of lakefeed, and the names of all settings: what a name that is misspelt is compared with."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from lakefeed.errors import ConfigError, listed
+
+PREFIX: Final = "LAKEFEED_"
+SETTINGS_PREFIX: Final = "LAKEFEED__"
+VARIABLES: Final = frozenset(
+    {
+        "LAKEFEED_CACHE_BYTES",
+        "LAKEFEED_CACHE_DIR",
+        "LAKEFEED_CODE_HOST",
+        "LAKEFEED_CODE_PORT",
+        "LAKEFEED_COMPUTE",
+        "LAKEFEED_CONFIG",
+        "LAKEFEED_DAGSTER_LOCATION",
+        "LAKEFEED_DAGSTER_URL",
+        "LAKEFEED_DEMO_HOME",
+        "LAKEFEED_HOME",
+        "LAKEFEED_TEST_STACK",
+    }
+)
+"""Those that are not settings: places, the Dagster project, its deployment, and the tests."""
+
+# Kubernetes tells every pod of its services: one that is called "lakefeed-web" gives LAKEFEED_WEB_SERVICE_HOST, …
+OF_A_SERVICE: Final = re.compile(
+    r"LAKEFEED_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+PORT_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://\S+")
+SIMILAR: Final = 0.7
+
+
+def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -> None:
+    """Passes where every variable that begins with ``LAKEFEED_`` is one that lakefeed reads.
+
+    Raises:
+        ConfigError: one is not; the message names those that it resembles.
+    """
+    given = [name for name in environment if name.upper().startswith(PREFIX)]
+    unknown = sorted(name for name in given if not _is_known(settings, name, environment[name]))
+    if unknown:
+        every = [*(_variable(key) for key in setting_names(settings)), *VARIABLES]
+        raise ConfigError(
+            f"lakefeed has no environment variable {listed(unknown)}.{did_you_mean(unknown, every)} Correct or unset "
+            f"it. There are settings, such as LAKEFEED__COMMIT__RETRIES, and {', '.join(sorted(VARIABLES))}"
+        )
+
+
+def setting_names(model: type[BaseModel]) -> Iterator[str]:
+    """The dotted names of all settings: ``commit``, ``commit.retries``, …"""
+    for name, field in model.model_fields.items():
+        yield name
+        if _is_section(field.annotation):
+            yield from (f"{name}.{inner}" for inner in setting_names(field.annotation))  # type: ignore[arg-type]
+
+
+def did_you_mean(names: Iterable[str], existing: Iterable[str]) -> str:
+    """A question with the existing names that resemble ``names``, after a space; empty where none does.
+
+    Example:
+        >>> did_you_mean(["comit"], ["commit", "read"])
+        " Did you mean 'commit'?"
+    """
+    plain = {_letters(name): name for name in existing}
+    near = [plain[hit] for name in names for hit in difflib.get_close_matches(_letters(name), plain, 2, SIMILAR)]
+    return f" Did you mean {listed(dict.fromkeys(near))}?" if near else ""
+
+
+def _is_known(settings: type[BaseModel], name: str, value: str) -> bool:
+    upper = name.upper()
+    if upper.startswith(SETTINGS_PREFIX):  # pydantic reads these in upper and lower case
+        return _is_setting(settings, upper.removeprefix(SETTINGS_PREFIX).lower().split("__"))
+    if OF_A_SERVICE.fullmatch(name) or (name.endswith("_PORT") and PORT_OF_A_SERVICE.fullmatch(value)):
+        return True
+    return name in VARIABLES
+
+
+def _is_setting(model: type[BaseModel], path: list[str]) -> bool:
+    first, *rest = path
+    if first not in model.model_fields:
+        return False
+    kind: Any = model.model_fields[first].annotation
+    if _is_section(kind):
+        return not rest or _is_setting(kind, rest)
+    return not rest or getattr(kind, "__origin__", None) is dict
+
+
+def _is_section(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _variable(key: str) -> str:
+    return SETTINGS_PREFIX + key.upper().replace(".", "__")
+
+
+def _letters(name: str) -> str:
+    """The letters of a name: how many underscores or dots stand between them is what people get wrong."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("lakefeed"))
