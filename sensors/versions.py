@@ -14,6 +14,7 @@ from dagster import (
 )
 
 from dataset_assets.partitions import dataset_key, key_of, versions_of
+from lakefeed.errors import FileError
 from resources.catalog import CatalogResource
 from resources.reload import ReloadResource
 from sensors.runs import Plan, Runs, forget, gone, plan, reported_of
@@ -21,6 +22,7 @@ from sensors.watch import Watch, state_of
 
 TICK_SECONDS = 5
 RELOAD_AGAIN_SECONDS = 60.0
+DAMAGED_AGAIN_SECONDS = 60.0
 
 
 def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> SensorDefinition:
@@ -44,7 +46,14 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
             if name not in heads:
                 plans += forget(context.instance, name)
                 watch.settle(name, states[name])
-            elif (todo := _plan(runs, catalog, name)) is None:
+                continue
+            try:
+                todo = _plan(runs, catalog, name)
+            except FileError as error:  # one dataset's damage is not the others'
+                context.log.error("versions of %s are not looked at for a minute: %s", name, error)
+                watch.settle(name, states[name], time.time() + DAMAGED_AGAIN_SECONDS)
+                continue
+            if todo is None:
                 watch.settle(name, states[name])
             else:
                 plans.append(todo)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from dagster import (
@@ -23,7 +24,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dagster._core.test_utils import create_run_for_test
 
 from dataset_assets.alive import ALIVE_TAG
-from dataset_assets.definitions import definitions
+from dataset_assets.definitions import definitions, in_catalog
 from dataset_assets.partitions import dataset_key, key_of, routine_key
 from dataset_assets.work import RANGE_TAG, WORK_TAG
 from lakefeed import Dataset
@@ -217,3 +218,15 @@ def test_the_trouble_of_one_routine_does_not_stop_the_others(instance: DagsterIn
     write()
     other, stops = Routine("other", COPY.fn, "photos", "others"), replace(COPY, on_remade="stop")
     assert ranges(tick(routines_sensor([stops, other]), instance)) == [("routines/other", "v2", "v2")]
+
+
+def test_a_damaged_dataset_does_not_stop_the_others(instance: DagsterInstance) -> None:
+    write()
+    Dataset.from_dict({"x": [1]}).save("bad")
+    lake = CatalogResource().lake()
+    Path(lake.heads()["bad"].removeprefix("file://")).unlink()
+    lake.close()
+    assert {"bad", "photos"} <= set(in_catalog())
+    reads_bad = Routine("reads_bad", COPY.fn, "bad", "others")
+    assert ranges(tick(versions_sensor(["bad", "photos"]), instance)) == [("datasets/photos", "v1", "v1")]
+    assert ranges(tick(routines_sensor([reads_bad, COPY]), instance)) == [("routines/copy", "v1", "v1")]

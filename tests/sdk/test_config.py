@@ -214,4 +214,4 @@ def test_a_value_is_told_with_where_it_was_given(folder: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"\$LAKEFEED__COMMIT: commit\.retries: "):
         Settings.load()
     with pytest.raises(ConfigError, match=r"argument: .*'commit\.tries'.*'commit\.retries'"):
-        Settings.load(**{"commit": {"tries": 1}})
+        Settings.load(commit={"tries": 1})

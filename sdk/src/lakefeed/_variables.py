@@ -1,4 +1,4 @@
-"""The environment variables of lakefeed, and the names of all settings: what a name that is misspelt is compared with."""
+"""The environment variables of lakefeed and the names of all settings, with which a misspelt name is compared."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -
 
 
 def setting_names(model: type[BaseModel]) -> Iterator[str]:
-    """The dotted names of all settings: ``commit``, ``commit.retries``, …"""
+    """The dotted names of all settings and sections, such as ``commit`` and ``commit.retries``."""
     for name, field in model.model_fields.items():
         yield name
         if _is_section(field.annotation):

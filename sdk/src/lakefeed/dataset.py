@@ -1032,9 +1032,21 @@ class Dataset(Streamed):
         """
         self.update(column_types=arguments.exact_types(column_types))
 
-    def delete(self) -> None:
-        """Removes the dataset and its versions; files in the blob store stay, others may use them."""
-        self._lake.drop(self._changed)
+    def delete(self, *, force: bool = False) -> None:
+        """Removes the dataset and its versions; files in the blob store stay, others may use them.
+
+        Files go that lie at the table's own location in the lake and that no other table names. Files elsewhere, such
+        as those that PyIceberg's ``add_files`` registered, stay; with the table property ``gc.enabled=false`` all do.
+
+        Args:
+            force: also where metadata of the dataset is damaged.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+            DamagedDatasetError: its metadata is lost or cannot be read; nothing was removed.
+            SharedWarehouseError: the warehouse belongs to another catalog; nothing was removed.
+        """
+        self._lake.drop(self._changed, force=arguments.flag(force, "force"))
 
     @staticmethod
     def exists(name: str) -> bool:

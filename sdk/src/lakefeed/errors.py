@@ -2,6 +2,7 @@
 
     LakefeedError
     ├── ConfigError                (ValueError)         settings that cannot work
+    │   └── SharedWarehouseError                        another catalog owns the warehouse
     ├── InvalidArgumentError       (ValueError)         an argument outside what the call accepts
     │   ├── InvalidNameError                            a dataset name that breaks the naming rule
     │   └── CredentialsError                            a URL that would keep a secret in a table
@@ -23,6 +24,7 @@
     ├── FileError                  (OSError)            a referenced file cannot be used
     │   ├── MissingFileError       (FileNotFoundError)  it is not there
     │   ├── IntegrityError                              its bytes are not those recorded
+    │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
     │   └── RefusedTargetError                          it lies where no request may go
     ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
@@ -55,6 +57,10 @@ class LakefeedError(Exception):
 
 class ConfigError(LakefeedError, ValueError):
     """Settings that cannot work."""
+
+
+class SharedWarehouseError(ConfigError):
+    """The warehouse belongs to another catalog, such as the original of this one; nothing was written or deleted."""
 
 
 class InvalidArgumentError(LakefeedError, ValueError):
@@ -155,6 +161,10 @@ class MissingFileError(FileError, FileNotFoundError):
 
 class IntegrityError(FileError):
     """A file's bytes are not those that were recorded."""
+
+
+class DamagedDatasetError(FileError):
+    """A metadata file or a manifest of a dataset is lost or cannot be read."""
 
 
 class RefusedTargetError(FileError):

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+
+from pyiceberg.table import Table
 
 from lakefeed import _arguments as arguments
 from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.live import Live, Marker
+from lakefeed.catalog.owner import require_owner
+from lakefeed.catalog.references import keeps_files, lexical, lies_in, newest_metadata
+from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
 from lakefeed.storage.collector import (
@@ -58,6 +66,8 @@ class GarbageReport:
         postponed: why nothing was removed, or not everything; None if all was.
         sparse_packs: those of the packs of which less than half is in use; what is in use moves to new ones.
         moved_bytes: what moves.
+        damaged: datasets whose metadata is lost or cannot be read. Nothing in their folders is removed, and no blob:
+            which ones they refer to is not known.
         files_read: data files that had to be read; those of earlier collections are known.
     """
 
@@ -72,6 +82,7 @@ class GarbageReport:
     files_read: int = 0
     sparse_packs: int = 0
     moved_bytes: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 def collect_garbage(
@@ -88,7 +99,8 @@ def collect_garbage(
             is removed, and the report says so.
 
     Raises:
-        FileError: a file of a table, or the store, cannot be read. Nothing was removed.
+        FileError: a file of a table, or the store, cannot be reached. Nothing was removed.
+        SharedWarehouseError: the warehouse belongs to another catalog. Nothing was removed.
         UnsupportedError: another lake has saved into the same blob store.
         InvalidArgumentError: a negative time, or none.
 
@@ -108,7 +120,8 @@ def collect(
     lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: Step = nothing
 ) -> GarbageReport:
     """As `collect_garbage`; ``at`` is called with the name of each point at which others may come in between."""
-    if others := other_lakes(lake.blobs.backend.objects, lake.blobs.lake):
+    require_owner(lake.catalog)
+    if others := other_lakes(lake.blobs.backend.objects, partial(is_same_lake, lake)):
         raise UnsupportedError(
             f"the blob store {lake.blobs.url!r} also belongs to {listed(others)}, whose blobs cannot be told from "
             "garbage. Give each lake a store of its own; remove the mark of one that is no more"
@@ -159,6 +172,8 @@ class _Found:
             files_read=marker.files_read,
             sparse_packs=len(self.sparse),
             moved_bytes=sum(held.live_bytes for held in self.sparse),
+            damaged=tuple(sorted(self.live.damaged)),
+            postponed=_postponed(self.live),
         )
 
 
@@ -183,9 +198,11 @@ def _collected(
     at("waited")
     now = marker.mark()
     at("marked again")
+    objects = [] if now.damaged else spared(store, found.objects, found.live.digests, now.digests)
     gone = replace(
         found,
-        objects=sweep(store, sign, spared(store, found.objects, found.live.digests, now.digests), at),
+        live=now,
+        objects=sweep(store, sign, objects, at),
         files=_remove(lake, found.files, now, sign),
         unfinished=_dropped(lake, found.unfinished, sign),
     )
@@ -199,20 +216,32 @@ def _collected(
 
 def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Found:
     """What can go, judged by the clock of the store, which showed ``since``."""
-    live = marker.mark()
+    files, live = list(_table_files(lake)), marker.mark()
+    marker.detached = tuple(_detached(lake, live, files))
+    live = marker.mark() if marker.detached else live
     store, least = lake.blobs.backend, max(grace, LEAST_GRACE)
     inventory = Inventory.of(store, live.digests)
 
     def young(info: ObjectInfo) -> bool:
-        return since - info.modified < grace.total_seconds()
+        return bool(live.damaged) or since - info.modified < grace.total_seconds()
 
     return _Found(
         lake,
         live,
         inventory.unneeded(young),
-        _orphans(lake, live, since - least.total_seconds()),
+        _orphans(lake, live, files, since - least.total_seconds()),
         list(leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
         inventory.sparse(young),
+    )
+
+
+def _postponed(live: Live) -> str | None:
+    """Why not everything that is garbage may go."""
+    if not live.damaged:
+        return None
+    return (
+        f"datasets are damaged ({listed(sorted(live.damaged))}), so blobs and their folders stay; restore them or "
+        "remove them with Dataset.delete(force=True)"
     )
 
 
@@ -224,9 +253,28 @@ def _table_files(lake: Lake) -> Iterator[ObjectInfo]:
             yield ObjectInfo(f"{place}/{info.key}", info.size, info.modified)
 
 
-def _orphans(lake: Lake, live: Live, before: float) -> list[ObjectInfo]:
-    named = {_tail(path) for path in live.files}
-    return [info for info in _table_files(lake) if info.modified <= before and _tail(info.key) not in named]
+def _detached(lake: Lake, live: Live, files: list[ObjectInfo]) -> Iterator[Table]:
+    """The tables that are not in the catalog any more but keep their files, because ``gc.enabled`` is false."""
+    known = {_folder(path) for path in live.files}
+    folders: dict[str, list[str]] = {}
+    for info in files:
+        if _folder(info.key) not in known:
+            folders.setdefault(_folder(info.key), []).append(f"{lake.warehouse.rstrip('/')}/{_tail(info.key)}")
+    io = open_io(lake.catalog.properties, {}, lake.warehouse)
+    for folder, paths in folders.items():
+        if keeps_files(io, paths):
+            location, metadata = next(newest_metadata(io, paths))
+            yield Table(tuple(folder.split("/")), metadata, location, io, lake.catalog)
+
+
+def _orphans(lake: Lake, live: Live, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
+    named, io = {_tail(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
+    protected = [lexical(io, folder) for folder in live.protected]
+    return [
+        info
+        for info in files
+        if info.modified <= before and _tail(info.key) not in named and not lies_in(lexical(io, info.key), protected)
+    ]
 
 
 def _tail(location: str) -> str:
@@ -234,13 +282,15 @@ def _tail(location: str) -> str:
     return "/".join(location.rsplit("/", 4)[-4:])
 
 
+def _folder(location: str) -> str:
+    """Namespace and folder of the table that a file belongs to."""
+    return "/".join(location.rsplit("/", 4)[-4:-2])
+
+
 def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[ObjectInfo]:
     """Removes files of tables; those that are gone."""
-    named = {_tail(path) for path in now.files}
     warehouse, gone = warehouse_of(lake), []
-    for info in files:
-        if _tail(info.key) in named:
-            continue
+    for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
             break
         warehouse.remove(_tail(info.key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,13 @@ import pytest
 
 from lakefeed.catalog import Lake, append, check_name, create, list_versions
 from lakefeed.config import Settings
-from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError
+from lakefeed.errors import (
+    CatalogUnavailableError,
+    ConfigError,
+    DatasetNotFoundError,
+    InvalidNameError,
+    MissingDependencyError,
+)
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -157,3 +164,28 @@ def test_a_home_with_spaces_and_signs_works(tmp_path: Path) -> None:
 def test_a_home_that_a_url_cannot_hold_is_refused(tmp_path: Path, sign: str) -> None:
     with pytest.raises(ConfigError, match="choose another home"):
         Lake(Settings(home=tmp_path / f"a{sign}b")).names()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"catalog.uri": "postgres://u:secret@h/db"}, ConfigError, r"postgresql\+psycopg2://"),
+        ({"catalog.uri": "nonsense"}, ConfigError, r"catalog\.uri='nonsense' is not the URL of a database"),
+        ({"catalog.uri": "postgresql+psycopg2://u:secret@h/db"}, MissingDependencyError, r"lakefeed\[postgres\]"),
+        ({"catalog.uri": "sqlite:////etc/passwd"}, CatalogUnavailableError, "not a database"),
+        ({"catalog.type": "rset"}, ConfigError, r"catalog\.type='rset'.*Did you mean 'rest'"),
+    ],
+)
+def test_a_catalog_that_cannot_be_opened_says_which_setting_to_change(
+    settings: dict[str, str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(error, match=message) as raised:
+        Lake(Settings.load(**settings)).names()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_home_below_a_file_is_refused(home: Path) -> None:
+    home.write_text("a file")
+    with pytest.raises(ConfigError, match="LAKEFEED_HOME"):
+        Lake(Settings.load()).names()

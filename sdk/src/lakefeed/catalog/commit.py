@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-from pyiceberg.io import load_file_io
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.table import StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata, new_table_metadata
@@ -37,6 +36,7 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.deletions import deletions, last_number
+from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.fit import check_fits, check_round_trip
 from lakefeed.catalog.lake import Lake, new_location
 from lakefeed.catalog.landing import adding, land, settle, submit
@@ -197,13 +197,13 @@ def _staged(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str,
         schema=iceberg_schema(declared),
         partition_spec=UNPARTITIONED_PARTITION_SPEC,
         sort_order=UNSORTED_SORT_ORDER,
-        location=new_location(lake.settings.warehouse, *identifier, table_uuid.hex[:12]),
+        location=new_location(lake.warehouse, *identifier, table_uuid.hex[:12]),
         properties={**properties},
         table_uuid=table_uuid,
     )
     metadata.properties.update(declared_property(declared, metadata.schema()))
     location = f"{metadata.location}/metadata/staged"
-    io = load_file_io({**lake.catalog.properties, **metadata.properties}, location)
+    io = open_io(lake.catalog.properties, metadata.properties, location)
     return StagedTable(identifier, metadata, location, io, lake.catalog)
 
 

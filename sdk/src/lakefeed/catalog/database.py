@@ -15,10 +15,12 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
+from pyiceberg.io import FileIO
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
-from pyiceberg.typedef import Identifier, Properties
+from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
+from pyiceberg.utils.properties import property_as_bool
 from sqlalchemy import Select, delete, insert, make_url, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
@@ -26,7 +28,11 @@ from sqlalchemy.orm import Session
 from lakefeed.catalog.connection import asked_again, broken, open_engine
 from lakefeed.catalog.deletions import last_number, parsed, property_key
 from lakefeed.catalog.durable import sync_files, sync_folder
+from lakefeed.catalog.file_io import actual, open_io
 from lakefeed.catalog.numbering import NumberedTable
+from lakefeed.catalog.owner import Ownership
+from lakefeed.catalog.relocation import Home
+from lakefeed.catalog.roots import PROPERTY, Roots, plain_path
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +53,42 @@ class LakeSqlCatalog(SqlCatalog):
         self._patience = patience
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, TableMetadata] = OrderedDict()
+        self._ownership: Ownership | None = None
         super().__init__(name, **properties)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file of the catalog, with symbolic links resolved; None for another database."""
+        url = make_url(str(self.properties["uri"]))
+        name = url.database if url.get_backend_name() == "sqlite" else None
+        return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).resolve()
+
+    def locate(self, warehouse: str) -> None:
+        """Finds out where the files of the lake are, which may have been moved or copied since it was made."""
+        database, path = self.file, plain_path(warehouse)
+        if database is None:
+            return
+        root = path or warehouse
+        if path is not None:
+            home = Home.open(database, path.rstrip("/"), lambda: [location for *_, location in self.heads()])
+            root = home.root
+            self.properties[PROPERTY] = home.roots.dump()
+            self.properties["warehouse"] = f"file://{root}" if warehouse.startswith("file:") else root
+        local = None if path is None else Path(path).resolve()
+        self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
+
+    def require_owner(self) -> None:
+        """Passes where this catalog may write to its warehouse; asked once a process.
+
+        Raises:
+            SharedWarehouseError: the warehouse belongs to another catalog.
+        """
+        if self._ownership is not None:
+            self._ownership.check()
+            self._ownership = None
+
+    def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
+        return open_io(self.properties, properties, location or str(self.properties["warehouse"]))
 
     def _init_catalog(self) -> None:
         url = make_url(str(self.properties["uri"]))
@@ -114,13 +155,15 @@ class LakeSqlCatalog(SqlCatalog):
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
+        self.require_owner()
         current = self._current(table)
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
         self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
-        sync_files([staged.metadata_location])
-        sync_folder(staged.metadata_location)
+        place = actual(staged.io, staged.metadata_location)
+        sync_files([place])
+        sync_folder(place)
         try:
             self._point_to(staged, current)
         except (CommitFailedException, TableAlreadyExistsError):
@@ -131,20 +174,33 @@ class LakeSqlCatalog(SqlCatalog):
                 raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
             raise
         if current is not None:
-            self._delete_old_metadata(staged.io, current.metadata, staged.metadata)
+            self._forget_metadata(staged.io, current.metadata, staged.metadata)
         return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
 
     @asked_again
-    def _current(self, table: Table) -> Table | None:
-        """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
-        namespace, name = self._names(table)
+    def metadata_location(self, identifier: str | Identifier) -> str | None:
+        """Where the metadata of a table is, which need not be readable; None where there is no such table."""
         statement = select(IcebergTables.metadata_location).where(
             IcebergTables.catalog_name == self.name,
-            IcebergTables.table_namespace == namespace,
-            IcebergTables.table_name == name,
+            IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
+            IcebergTables.table_name == Catalog.table_name_from(identifier),
         )
         with Session(self.engine) as session:
-            location = session.scalar(statement)
+            return session.scalar(statement)
+
+    def owns(self, location: str) -> bool:
+        """Whether files below this location belong to the lake: no other lake, nor a copy of this one, uses them."""
+        path = plain_path(location)
+        if self.file is None:
+            return True
+        if path is None:
+            return f"{location}/".startswith(f"{str(self.properties['warehouse']).rstrip('/')}/")
+        roots = [recorded for recorded, _ in Roots.parse(self.properties.get(PROPERTY)).pairs]
+        return any(f"{path}/".startswith(f"{root}/") for root in roots)
+
+    def _current(self, table: Table) -> Table | None:
+        """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
+        location = self.metadata_location(table.name())
         if location is None:
             return None
         if location == table.metadata_location and not isinstance(table, StagedTable | NumberedTable):
@@ -207,12 +263,13 @@ class LakeSqlCatalog(SqlCatalog):
         )
 
     @asked_again
-    def retire(self, table: Table, key: str, value: str) -> bool:
-        """Takes the table out of the catalog and sets a property of its namespace, both or none.
+    def retire(self, identifier: Identifier, metadata_location: str, key: str, value: str) -> bool:
+        """Takes a table out of the catalog and sets a property of its namespace, both or none.
 
-        False where the table is not the one that the caller read any more; then nothing has changed.
+        False where its metadata is not at that location any more; then nothing has changed.
         """
-        namespace, name = self._names(table)
+        namespace = Catalog.namespace_to_string(Catalog.namespace_from(identifier))
+        name = Catalog.table_name_from(identifier)
         row = {"catalog_name": self.name, "namespace": namespace, "property_key": key}
         with Session(self.engine) as session:
             dropped = session.execute(
@@ -220,7 +277,7 @@ class LakeSqlCatalog(SqlCatalog):
                     IcebergTables.catalog_name == self.name,
                     IcebergTables.table_namespace == namespace,
                     IcebergTables.table_name == name,
-                    IcebergTables.metadata_location == table.metadata_location,
+                    IcebergTables.metadata_location == metadata_location,
                 )
             )
             if dropped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
@@ -231,6 +288,16 @@ class LakeSqlCatalog(SqlCatalog):
             session.execute(insert(IcebergNamespaceProperties).values(**row, property_value=value))
             session.commit()
         return True
+
+    def _forget_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
+        """Deletes metadata files that drop out of the log, unless another table stands at one or may come to."""
+        gone = {entry.metadata_file for entry in before.metadata_log} - {
+            entry.metadata_file for entry in after.metadata_log
+        }
+        if not gone or not self.owns(after.location) or not property_as_bool(after.properties, "gc.enabled", True):
+            return
+        if gone.isdisjoint(location for *_, location in self.heads()):
+            self._delete_old_metadata(io, before, after)
 
     @staticmethod
     def _names(table: Table) -> tuple[str, str]:

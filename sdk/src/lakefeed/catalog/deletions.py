@@ -9,6 +9,7 @@ it, which says nothing until the table is gone.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import logging
 import time
@@ -16,8 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pyiceberg.catalog import Catalog, delete_data_files, delete_files
-from pyiceberg.exceptions import NoSuchNamespaceError
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
 from lakefeed.catalog.numbering import next_number, numbered
 from lakefeed.catalog.properties import DELETED_PREFIX
@@ -91,9 +92,7 @@ def with_deletion(found: Iterable[Deletion], table: Table) -> str:
     """The property once ``table`` is deleted too."""
     uuid = str(table.metadata.table_uuid)
     last = next_number(numbered(table).metadata) - 1
-    now = Deletion(uuid, last, time.time_ns() // 1_000_000)
-    others = [one for one in found if one.table != uuid]
-    return json.dumps([asdict(one) for one in (*others, now)][-DELETIONS_RECORDED:], separators=(",", ":"))
+    return _recorded(found, Deletion(uuid, last, _now()))
 
 
 def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], None]) -> Table:
@@ -108,7 +107,7 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
     while True:
         key, value = property_key(table.name()[-1]), with_deletion(deletions(catalog, table.name()), table)
         if isinstance(catalog, LakeSqlCatalog):
-            if catalog.retire(table, key, value):
+            if catalog.retire(table.name(), table.metadata_location, key, value):
                 return table
             table = load()
             continue
@@ -121,14 +120,33 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
         table = now
 
 
-def purge(table: Table) -> None:
-    """Deletes the files of a table that has been dropped."""
-    manifests = [manifest for snapshot in table.metadata.snapshots for manifest in snapshot.manifests(table.io)]
-    delete_data_files(table.io, manifests)
-    delete_files(table.io, {manifest.manifest_path for manifest in manifests}, "manifest")
-    delete_files(table.io, {snapshot.manifest_list for snapshot in table.metadata.snapshots}, "manifest list")
-    logged = {entry.metadata_file for entry in table.metadata.metadata_log}
-    delete_files(table.io, {*logged, table.metadata_location}, "metadata")
+def retire_damaged(catalog: Catalog, identifier: tuple[str, ...], metadata_location: str | None) -> None:
+    """Takes a table out of the catalog whose metadata cannot be read, with a number on record that it had at most.
+
+    Raises:
+        NoSuchTableError: it is gone.
+    """
+    from lakefeed.catalog.database import LakeSqlCatalog
+
+    found, key = deletions(catalog, identifier), property_key(identifier[-1])
+    if metadata_location is None or not isinstance(catalog, LakeSqlCatalog):
+        catalog.drop_table(identifier)
+        return
+    # A commit writes a metadata file, and these are numbered from 0.
+    counter = metadata_location.rpartition("/")[2].partition("-")[0]
+    last = last_number(found) + (int(counter) + 1 if counter.isdecimal() else 0)
+    value = _recorded(found, Deletion(hashlib.sha256(metadata_location.encode()).hexdigest()[:32], last, _now()))
+    if not catalog.retire(identifier, metadata_location, key, value):
+        raise NoSuchTableError(f"{'.'.join(identifier)} was deleted or restored meanwhile")
+
+
+def _recorded(found: Iterable[Deletion], new: Deletion) -> str:
+    others = [one for one in found if one.table != new.table]
+    return json.dumps([asdict(one) for one in (*others, new)][-DELETIONS_RECORDED:], separators=(",", ":"))
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _record(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:

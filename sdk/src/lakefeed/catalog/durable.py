@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlparse
+
+from lakefeed.catalog.roots import plain_path
 
 
 def local_path(location: str) -> Path | None:
     """The local path of a location; None for other stores."""
-    if urlparse(location).scheme not in ("", "file"):
-        return None
-    return Path(location.removeprefix("file://"))
+    path = plain_path(location)
+    return None if path is None else Path(path)
 
 
 def sync_files(locations: Iterable[str]) -> None:

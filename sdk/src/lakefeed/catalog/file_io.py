@@ -1,6 +1,7 @@
 """What PyIceberg opens files with.
 
 Local files are read directly, so that reading a lake on disk does not load pandas, which PyIceberg's own FileIO brings.
+They are looked for where the lake is now (:mod:`lakefeed.catalog.roots`), whatever path the metadata names.
 """
 
 from __future__ import annotations
@@ -10,9 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.io import PY_IO_IMPL, FileIO, InputFile, InputStream, OutputFile, load_file_io
+from pyiceberg.io import PY_IO_IMPL, FileIO, InputFile, InputStream, OutputFile, OutputStream, load_file_io
+from pyiceberg.typedef import Properties
 
 from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.roots import PROPERTY, Roots
+
+
+def actual(io: FileIO, location: str) -> str:
+    """The location where ``io`` has the file that metadata names ``location``."""
+    return io.roots.actual(location) if isinstance(io, LakeFileIO) else location
+
+
+def open_io(own: Properties, properties: Properties, location: str) -> FileIO:
+    """The FileIO of a catalog with the properties ``own``, for a table with ``properties``.
+
+    A table does not choose another one where the catalog's own knows where the files are.
+    """
+    kept = {name: own[name] for name in (PY_IO_IMPL, PROPERTY) if PROPERTY in own and name in own}
+    return load_file_io({**own, **properties, **kept}, location)
 
 
 class LakeFileIO(FileIO):
@@ -20,18 +37,21 @@ class LakeFileIO(FileIO):
 
     def __init__(self, properties: dict[str, str]) -> None:
         super().__init__(properties)
+        self.roots = Roots.parse(properties.get(PROPERTY))
         self._by_scheme = cache(self._loaded)
 
     def new_input(self, location: str) -> InputFile:
-        path = local_path(location)
+        path = local_path(self.roots.actual(location))
         return self.beneath(location).new_input(location) if path is None else LocalInput(location, path)
 
     def new_output(self, location: str) -> OutputFile:
-        return self.beneath(location).new_output(location)
+        place = self.roots.actual(location)
+        output = self.beneath(place).new_output(place)
+        return output if place == location else MovedOutput(location, output)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
-        place = location if isinstance(location, str) else location.location
-        self.beneath(place).delete(location)
+        place = self.roots.actual(location if isinstance(location, str) else location.location)
+        self.beneath(place).delete(place)
 
     def beneath(self, location: str) -> FileIO:
         """PyIceberg's own for locations of this kind."""
@@ -46,6 +66,28 @@ class LakeFileIO(FileIO):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["properties"])  # type: ignore[misc]  # what else there is cannot be sent
+
+
+class MovedOutput(OutputFile):
+    """A local file to be written, which metadata is to name by its recorded location."""
+
+    def __init__(self, location: str, output: OutputFile) -> None:
+        super().__init__(location)
+        self._output = output
+
+    def __len__(self) -> int:
+        return len(self._output)
+
+    def exists(self) -> bool:
+        return self._output.exists()
+
+    def to_input_file(self) -> InputFile:
+        path = local_path(self._output.location)
+        assert path is not None
+        return LocalInput(self.location, path)
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        return self._output.create(overwrite)
 
 
 IMPLEMENTATION = f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}"

@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
+from lakefeed.catalog.damage import intact
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.numbering import NumberedTable
 from lakefeed.catalog.schema import snapshot_schema
@@ -65,6 +66,7 @@ def data_files(
 
     Raises:
         VersionNotFoundError: the table has no such snapshot.
+        DamagedDatasetError: a manifest of it is lost or cannot be read.
     """
     snapshot = _snapshot(table, snapshot_id)
     if snapshot is None:
@@ -91,7 +93,8 @@ def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
 
 def plan(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     """The data files of a snapshot, read from its manifests."""
-    manifests = snapshot.manifests(table.io)
+    with intact(table.name()[-1], snapshot.manifest_list):
+        manifests = snapshot.manifests(table.io)
     # Which rows the deletes touch is not looked into: no file of the snapshot is then read without them.
     deletes = any(manifest.content == ManifestContent.DELETES for manifest in manifests)
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
@@ -108,11 +111,9 @@ def entries(
     """
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
-        return [
-            (manifest, entry)
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
-            if entry.data_file.content == DataFileContent.DATA
-        ]
+        with intact(table.name()[-1], manifest.manifest_path):
+            found = manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
+        return [(manifest, entry) for entry in found if entry.data_file.content == DataFileContent.DATA]
 
     for found in ExecutorFactory.get_or_create().map(read, manifests):
         if isinstance(table, NumberedTable):

@@ -10,24 +10,23 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
-from pyiceberg.io import PY_IO_IMPL
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
 
-from lakefeed.catalog import file_io
-from lakefeed.catalog.deletions import Deletion, deletions, purge, retire
+from lakefeed.catalog.damage import load
+from lakefeed.catalog.deletions import Deletion, deletions
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.numbering import numbered
-from lakefeed.catalog.object_store import from_environment
+from lakefeed.catalog.open_catalog import ensure_namespace, open_catalog
 from lakefeed.config import Settings
-from lakefeed.errors import ConfigError, DatasetNotFoundError, InvalidNameError, listed
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, listed
 from lakefeed.storage.urls import redacted
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs import BlobStore
 
-CATALOG_NAME = "lakefeed"
 PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 OPEN_LAKES = 16
 
@@ -87,8 +86,13 @@ class Lake:
         self._notice_fork()
         with self._lock:
             if self._catalog is None:
-                self._catalog = _connect(self.settings)
+                self._catalog = open_catalog(self.settings)
             return self._catalog
+
+    @property
+    def warehouse(self) -> str:
+        """Where new tables are named to be: of a lake that was moved or copied, where its warehouse was at first."""
+        return str(self.catalog.properties.get("warehouse", self.settings.warehouse))
 
     @property
     def blobs(self) -> BlobStore:
@@ -115,20 +119,30 @@ class Lake:
 
         Raises:
             DatasetNotFoundError: there is none; the message names the near misses.
+            DamagedDatasetError: its metadata is lost or cannot be read.
         """
         identifier = self.identifier(name)
         try:
-            return numbered(self.catalog.load_table(identifier))
+            return numbered(load(self.catalog, identifier))
         except (NoSuchTableError, NoSuchNamespaceError):
-            raise self._not_found(name) from None
+            raise self.not_found(name) from None
 
     def exists(self, name: str) -> bool:
-        """Whether a dataset of that name exists."""
+        """Whether a dataset of that name exists, which may be damaged."""
         identifier = self.identifier(name)
         try:
-            return self.catalog.table_exists(identifier)
-        except NoSuchNamespaceError:
+            load(self.catalog, identifier)
+        except (NoSuchTableError, NoSuchNamespaceError):
             return False
+        except DamagedDatasetError:
+            return True
+        return True
+
+    def metadata_location(self, identifier: Identifier) -> str | None:
+        """Where the metadata of a table is, which need not be readable; None where the catalog cannot tell."""
+        from lakefeed.catalog.database import LakeSqlCatalog
+
+        return self.catalog.metadata_location(identifier) if isinstance(self.catalog, LakeSqlCatalog) else None
 
     def names(self) -> list[str]:
         """The names of all datasets, sorted; those outside the own namespace carry theirs."""
@@ -161,39 +175,22 @@ class Lake:
         """The deletions of datasets of that name, oldest first; ``present`` is the table that is there now."""
         return deletions(self.catalog, self.identifier(name), present)
 
-    def drop(self, name: str) -> None:
-        """Removes the dataset with its data; blobs stay, other datasets may use them.
+    def drop(self, name: str, force: bool = False) -> None:
+        """Removes the dataset with its files, as `lakefeed.catalog.removal.drop` says; blobs stay.
 
         Its last number stays on record, so that a dataset that is made anew under the name goes on after it.
 
         Raises:
             DatasetNotFoundError: there is none of that name, or by now another one.
+            DamagedDatasetError: its metadata cannot be read; ``force=True`` removes it all the same.
         """
-        from lakefeed.catalog.database import LakeSqlCatalog
+        from lakefeed.catalog.removal import drop
 
-        first = self.table(name)
-
-        def same() -> Table:
-            table = self.table(name)
-            if table.metadata.table_uuid != first.metadata.table_uuid:
-                raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew meanwhile")
-            return table
-
-        try:
-            table = retire(self.catalog, same, self._drop)
-        except NoSuchTableError:
-            raise self._not_found(name) from None
-        if _owned(table):
-            remove_tree(table.metadata.location)
-        elif isinstance(self.catalog, LakeSqlCatalog):
-            purge(table)
-
-    def _drop(self, table: Table) -> None:
-        (self.catalog.drop_table if _owned(table) else self.catalog.purge_table)(table.name())
+        drop(self, name, force)
 
     def ensure_namespace(self, namespace: str) -> None:
         """Creates the namespace where it is missing."""
-        _ensure_namespace(self.catalog, namespace)
+        ensure_namespace(self.catalog, namespace)
 
     def close(self) -> None:
         """Gives back connections; the lake opens them again when used."""
@@ -226,7 +223,8 @@ class Lake:
     def _namespaces(self) -> list[str]:
         return [parts[0] for parts in self.catalog.list_namespaces() if len(parts) == 1 and PART.fullmatch(parts[0])]
 
-    def _not_found(self, name: str) -> DatasetNotFoundError:
+    def not_found(self, name: str) -> DatasetNotFoundError:
+        """The error that says so, with the near misses."""
         names = self.names()
         near = difflib.get_close_matches(name, names, n=3)
         hint = f" Did you mean {listed(near)}?" if near else f" The datasets are {listed(names)}."
@@ -250,10 +248,6 @@ def owns_location(location: str, table: str) -> bool:
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
 
 
-def _owned(table: Table) -> bool:
-    return owns_location(table.metadata.location, table.name()[-1])
-
-
 def remove_tree(location: str) -> None:
     """Removes a local folder; other stores have no folders to remove."""
     path = local_path(location)
@@ -261,40 +255,7 @@ def remove_tree(location: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _connect(settings: Settings) -> Catalog:
-    _check_location(settings.warehouse)
-    places = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
-    properties = {**from_environment(), **places, **settings.catalog.properties}
-    if settings.catalog.type == "sql":
-        from lakefeed.catalog.database import LakeSqlCatalog
-
-        if local_path(settings.warehouse) is not None:
-            properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
-        catalog: Catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
-    else:
-        catalog = load_catalog(CATALOG_NAME, type=settings.catalog.type, **properties)
-    _ensure_namespace(catalog, settings.catalog.namespace)
-    return catalog
-
-
 def _told_apart(settings: Settings) -> str:
     """What tells the catalog from all others, without a password."""
     uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
     return f"the {settings.catalog.type} catalog {redacted(uri)}, warehouse {settings.warehouse}"
-
-
-def _check_location(warehouse: str) -> None:
-    # Read as a URL, such a path ends at the sign: every file would land in one place.
-    if local_path(warehouse) is not None and re.search("[#?]", warehouse):
-        raise ConfigError(f"the warehouse {warehouse!r} has '#' or '?' in its path: choose another home or warehouse")
-
-
-def _ensure_namespace(catalog: Catalog, namespace: str) -> None:
-    from sqlalchemy.exc import IntegrityError
-
-    if catalog.namespace_exists((namespace,)):
-        return
-    try:
-        catalog.create_namespace((namespace,))
-    except (NamespaceAlreadyExistsError, IntegrityError):
-        return  # another process was faster

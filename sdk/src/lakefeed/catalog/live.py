@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -15,14 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.manifest import FileFormat, ManifestFile
+from pyiceberg.manifest import FileFormat
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.typedef import Identifier
 
+from lakefeed.catalog.damage import intact, load
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import FENCE_PREFIX
-from lakefeed.errors import FileError, UnsupportedError
+from lakefeed.catalog.references import References, folders_of, may_be_deleted, possible_folders, tables
+from lakefeed.errors import DamagedDatasetError, FileError, UnsupportedError
 from lakefeed.storage.sqlite import Database
+
+logger = logging.getLogger(__name__)
 
 Digests = NDArray[np.bytes_]
 """Sorted, distinct raw SHA-256."""
@@ -37,75 +41,91 @@ ROWS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Live:
-    """What is in use: ``digests`` of blobs; ``files`` of tables, by location; ``folders``, the locations of tables."""
+    """What is in use.
+
+    Attributes:
+        digests: of blobs.
+        files: of tables, by location.
+        protected: locations below which nothing may be deleted, whether it is in ``files`` or not: of damaged tables,
+            and of those whose property ``gc.enabled`` is false.
+        damaged: for each damaged table, by name, what is wrong with it. What it names is not known.
+    """
 
     digests: Digests
     files: frozenset[str]
-    folders: frozenset[str]
-
-
-def live_roots(lake: Lake) -> Iterator[Table]:
-    """Every table whose versions are in use: all of the catalog's, also those that are no datasets of lakefeed.
-
-    Whatever keeps data alive besides belongs here: a collector of garbage asks nobody else.
-    """
-    for namespace in _namespaces(lake, ()):
-        for identifier in lake.catalog.list_tables(namespace):
-            try:
-                yield lake.catalog.load_table(identifier)
-            except NoSuchTableError:
-                continue  # deleted since it was listed
-
-
-def _namespaces(lake: Lake, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for namespace in lake.catalog.list_namespaces(parent):
-        if namespace != parent:
-            yield tuple(namespace)
-            if len(namespace) > len(parent):
-                yield from (inner for inner in _namespaces(lake, tuple(namespace)) if len(inner) > len(namespace))
+    protected: frozenset[str] = frozenset()
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Marker:
     """Finds what is in use. What a file says is kept under the cache folder: files of tables never change.
 
-    ``files_read`` counts the data files that were read, ever.
+    Attributes:
+        files_read: counts the data files that were read, ever.
+        detached: tables that are not in the catalog but keep their files.
     """
 
     lake: Lake
     files_read: int = 0
-    _known: dict[str, bytes] = field(default_factory=dict)
+    detached: tuple[Table, ...] = ()
 
     def __post_init__(self) -> None:
-        name = sha256(self.lake.settings.warehouse.encode()).hexdigest()[:16]
-        self._reads = Database(self.lake.settings.cache / "live" / name, LAYOUT, SCRIPT)
+        self._reads = Reads(self.lake)
 
     def mark(self) -> Live:
-        """What is in use now.
+        """What is in use now: what all tables of the catalog name, also those that are not datasets of lakefeed.
+
+        Whatever keeps data alive besides belongs here: a collector of garbage asks nobody else.
 
         Raises:
-            FileError: a file of a table is gone or cannot be read, so what it names is not known.
+            FileError: a file of a table cannot be read, and not for being lost.
             UnsupportedError: a data file of another format.
         """
-        marking = _Marking(self)
-        for table in live_roots(self.lake):
+        marking = _Marking(self, References(self._reads.told))
+        for identifier, table in tables(self.lake):
+            if isinstance(table, DamagedDatasetError):
+                marking.add_damaged(identifier, table)
+                continue
             try:
                 marking.add(table)
+            except DamagedDatasetError as error:
+                if self._is_there(table):
+                    marking.add_damaged(identifier, error, table)
             except OSError as error:
                 if self._is_there(table):
                     raise FileError(
                         f"{'.'.join(table.name())}: what its versions name cannot be read, so nothing can be "
                         f"told to be garbage: {error}"
                     ) from error
+        for table in self.detached:
+            marking.add(table)
         return marking.live()
 
+    def _is_there(self, table: Table) -> bool:
+        try:
+            now = load(self.lake.catalog, table.name())
+        except NoSuchTableError:
+            return False
+        except DamagedDatasetError:
+            return True
+        return now.metadata.table_uuid == table.metadata.table_uuid
+
+
+class Reads:
+    """What files of a lake's tables say, read at most once and kept under the cache folder."""
+
+    def __init__(self, lake: Lake) -> None:
+        name = sha256(lake.settings.warehouse.encode()).hexdigest()[:16]
+        self._reads = Database(lake.settings.cache / "live" / name, LAYOUT, SCRIPT)
+
     def told(self, path: str, read: Callable[[], bytes]) -> bytes:
-        """What a file says, read at most once."""
-        found = self._reads.read(
+        """What the file at ``path`` says: ``read()``, or what that returned at another time."""
+        known = self._reads.read(
             lambda held: held.execute("SELECT found FROM reads WHERE path = ?", (path,)).fetchone()
         )
-        if found is not None:
-            return bytes(found[0])
+        if known is not None:
+            return bytes(known[0])
         told = read()
 
         def note(held: sqlite3.Connection) -> None:
@@ -114,67 +134,42 @@ class Marker:
         self._reads.write(note)
         return told
 
-    def _is_there(self, table: Table) -> bool:
-        try:
-            now = self.lake.catalog.load_table(table.name())
-        except NoSuchTableError:
-            return False
-        return now.metadata.table_uuid == table.metadata.table_uuid
-
 
 @dataclass
 class _Marking:
     marker: Marker
+    references: References
     parts: list[Digests] = field(default_factory=list)
-    files: set[str] = field(default_factory=set)
-    folders: set[str] = field(default_factory=set)
+    protected: set[str] = field(default_factory=set)
+    damaged: dict[str, str] = field(default_factory=dict)
 
     def add(self, table: Table) -> None:
-        self.folders.add(table.metadata.location)
-        self.files.add(table.metadata_location)
-        self.files |= {entry.metadata_file for entry in table.metadata.metadata_log}
+        if not may_be_deleted(table):
+            self.protected |= folders_of(table)
         fences = [value for key, value in table.properties.items() if key.startswith(FENCE_PREFIX)]
         self.parts.append(packed(value.removeprefix(BLOB) for value in fences if value.startswith(BLOB)))
-        for snapshot in table.metadata.snapshots:
-            for manifest in self._manifests(table, snapshot):
-                for path, file_format in self._entries(table, manifest):
-                    self._add_file(table, path, file_format)
+        damage: list[DamagedDatasetError] = []
+        for path, file_format in self.references.add(table):
+            try:
+                self._add_file(table, path, file_format)
+            except DamagedDatasetError as error:
+                damage.append(error)
+        if damage:
+            raise damage[0]
+
+    def add_damaged(self, identifier: Identifier, error: DamagedDatasetError, table: Table | None = None) -> None:
+        """Protects all that may be the table's."""
+        logger.warning("%s", error)
+        self.damaged[".".join(identifier)] = str(error)
+        self.protected |= possible_folders(self.marker.lake, identifier)
+        self.protected |= set() if table is None else folders_of(table)
 
     def live(self) -> Live:
         """All that was added."""
         digests = np.unique(np.concatenate([np.empty(0, "S32"), *self.parts]))
-        return Live(digests, frozenset(self.files), frozenset(self.folders))
-
-    def _manifests(self, table: Table, snapshot: Snapshot) -> list[tuple[str, int, int]]:
-        """The manifests of a snapshot, each with what a later step needs to read it."""
-        path = snapshot.manifest_list
-        if path in self.files:
-            return []
-        self.files.add(path)
-
-        def read() -> bytes:
-            return json.dumps([_plain(manifest) for manifest in snapshot.manifests(table.io)]).encode()
-
-        return [tuple(item) for item in json.loads(self.marker.told(path, read))]
-
-    def _entries(self, table: Table, manifest: tuple[str, int, int]) -> list[tuple[str, str]]:
-        path = manifest[0]
-        if path in self.files:
-            return []
-        self.files.add(path)
-
-        def read() -> bytes:
-            entries = _manifest(manifest).fetch_manifest_entry(table.io, discard_deleted=True)
-            return json.dumps(
-                [(entry.data_file.file_path, entry.data_file.file_format.name) for entry in entries]
-            ).encode()
-
-        return [tuple(item) for item in json.loads(self.marker.told(path, read))]
+        return Live(digests, frozenset(self.references.files), frozenset(self.protected), self.damaged)
 
     def _add_file(self, table: Table, path: str, file_format: str) -> None:
-        if path in self.files:
-            return
-        self.files.add(path)
         if file_format != FileFormat.PARQUET.name:
             raise UnsupportedError(f"{path} is {file_format}: what it names cannot be read, nor told from garbage")
 
@@ -183,7 +178,8 @@ class _Marking:
             with table.io.new_input(path).open() as stream:
                 return digests_in(pq.ParquetFile(stream)).tobytes()  # type: ignore[arg-type]  # a pyarrow stream
 
-        self.parts.append(np.frombuffer(self.marker.told(path, read), "S32"))
+        with intact(".".join(table.name()), path):
+            self.parts.append(np.frombuffer(self.marker._reads.told(path, read), "S32"))
 
 
 def digests_in(file: pq.ParquetFile) -> Digests:
@@ -220,15 +216,3 @@ def _texts(column: pa.Array[Any]) -> Iterator[pa.Array[Any]]:
 def _hex(texts: pa.Array[Any]) -> list[str]:
     distinct: Any = texts.drop_null().unique()
     return list(distinct.filter(pc.match_substring_regex(distinct, HEX)).to_pylist())
-
-
-def _plain(manifest: ManifestFile) -> tuple[str, int, int]:
-    return manifest.manifest_path, manifest.manifest_length, manifest.partition_spec_id
-
-
-def _manifest(told: tuple[str, int, int]) -> ManifestFile:
-    path, length, spec_id = told
-    return ManifestFile.from_args(
-        manifest_path=path, manifest_length=length, partition_spec_id=spec_id, content=0, sequence_number=0,
-        min_sequence_number=0, added_snapshot_id=0,
-    )  # fmt: skip

@@ -27,9 +27,12 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
+from lakefeed.catalog.damage import intact
 from lakefeed.catalog.durable import sync_files
+from lakefeed.catalog.file_io import actual
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.numbering import next_number
+from lakefeed.catalog.owner import require_owner
 from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.catalog.writer import remove
 
@@ -96,17 +99,22 @@ class Change:
     manifest list, which names the files of the others too, is written again when another writer was faster.
     ``new_table`` says that the whole location of the table is the action's own. ``guard`` is called right before each
     commit; what it raises ends the action.
+
+    Raises:
+        SharedWarehouseError: the catalog does not own its warehouse; nothing has been written.
     """
 
     def __init__(
         self, table: Table, facts: Mapping[str, str], new_table: bool = False, guard: Guard | None = None
     ) -> None:
+        require_owner(table.catalog)
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
         self.contents = Contents()
         self.guard = guard
         self.outcome = Outcome.NOT_LANDED
         self._io: FileIO = table.io
+        self._name = table.name()[-1]
         self._place = table.location_provider().new_metadata_location
         self._facts = facts
         self._own_location = table.metadata.location if new_table else None
@@ -148,12 +156,13 @@ class Change:
         self.forget_attempt()
         parent = metadata.current_snapshot()
         removed: list[DataFile] = []
-        carried = self._carried(metadata, parent, removed)
+        with intact(self._name):
+            carried = self._carried(metadata, parent, removed)
         sequence_number = next_number(metadata)
         # The writer of the list puts the sequence number into what it is given, and the next attempt has another one.
         manifests = [*deepcopy(self._added), *carried]
         manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
-        sync_files([*self._kept, *self._of_attempt])
+        sync_files(actual(self._io, path) for path in (*self._kept, *self._of_attempt))
         schema_id = self.contents.schema_id
         return Snapshot(
             snapshot_id=self.snapshot_id,
@@ -174,7 +183,7 @@ class Change:
         remove(self._io, self._kept)
         remove(self._io, self._written)
         if self._own_location is not None:
-            remove_tree(self._own_location)
+            remove_tree(actual(self._io, self._own_location))
 
     def _summary(self, metadata: TableMetadata, parent: Snapshot | None, removed: Iterable[DataFile]) -> Summary:
         collector = SnapshotSummaryCollector()

@@ -15,6 +15,7 @@ from pyiceberg.typedef import Record
 
 from lakefeed.catalog.durable import sync_files, sync_folder
 from lakefeed.catalog.encodings import options
+from lakefeed.catalog.file_io import actual
 from lakefeed.config import WriteSettings
 
 logger = logging.getLogger(__name__)
@@ -58,9 +59,9 @@ def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataF
                 open_file = None
         if open_file is not None:
             written.append(open_file.finish())
-        sync_files(file.file_path for file in written)
+        sync_files(actual(target.io, file.file_path) for file in written)
         if written:
-            sync_folder(written[-1].file_path)
+            sync_folder(actual(target.io, written[-1].file_path))
     except BaseException:
         if open_file is not None:
             open_file.abandon()

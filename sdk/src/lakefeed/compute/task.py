@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
-from pyiceberg.io import load_file_io
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
+from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.rows import write_files_of
 from lakefeed.media.sources import CopyFiles
@@ -46,7 +46,7 @@ class Place:
 
     def open(self, lake: Lake) -> Table:
         metadata = TableMetadataUtil.parse_raw(self.metadata)
-        io = load_file_io({**lake.catalog.properties, **metadata.properties}, self.location)
+        io = open_io(lake.catalog.properties, metadata.properties, self.location)
         return Table(self.identifier, metadata, self.location, io, lake.catalog)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog.versions import Pin
-from lakefeed.errors import LakefeedError
+from lakefeed.errors import DamagedDatasetError, LakefeedError
 from lakefeed.media import Handle
 from lakefeed.plan import Node
 from lakefeed.run.count import known_rows
@@ -29,8 +29,9 @@ def line(kind: str, name: str | None, pin: Pin | None, known: Callable[[], tuple
     try:
         plan, version = known()
         rows = known_rows(plan)
-    except LakefeedError:
-        return called + ("" if pin is None else f", version={pin}") + ")"
+    except LakefeedError as error:
+        damage = ": damaged" if isinstance(error, DamagedDatasetError) else ""
+        return called + ("" if pin is None else f", version={pin}") + ")" + damage
     which = "" if name is None else f", version={version}"
     return f"{called}{which}): {'?' if rows is None else rows} rows, {columns_text(plan.schema)}"
 

@@ -17,6 +17,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
+from lakefeed.catalog.damage import intact
+from lakefeed.catalog.file_io import actual
 from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
 from lakefeed.catalog.identity import gone, uuid_of
@@ -24,7 +26,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.to_arrow import arrow_fields
 from lakefeed.catalog.versions import DatasetVersion, find
-from lakefeed.errors import VersionNotFoundError
+from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
 from lakefeed.formats.parquet import ParquetFile, within
@@ -172,8 +174,9 @@ class IcebergSource(Plain):
     def files(self) -> tuple[DataFileRef, ...]:
         """The data files, in row order."""
         try:
-            return tuple(chain.from_iterable(delta.files for delta in self.deltas))
-        except FileNotFoundError:
+            with intact(self.name):
+                return tuple(chain.from_iterable(delta.files for delta in self.deltas))
+        except DamagedDatasetError:
             self._check_there()
             raise
 
@@ -368,7 +371,8 @@ class IcebergSource(Plain):
 
     def _file(self, path: str) -> ParquetFile:
         io = self.table.io
-        return ParquetFile(path, lambda url: io.new_input(url).open(), immutable=True, missing=self._check_there)
+        place, opener = actual(io, path), lambda _: io.new_input(path).open()
+        return ParquetFile(place, opener, immutable=True, missing=self._check_there)
 
     def _layout(self, path: str, pushdown: Pushdown) -> Layout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""

@@ -14,7 +14,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -124,14 +124,17 @@ def mark_lake(objects: Objects, lake: str) -> None:
     try:
         objects.info(key)
     except FileNotFoundError:
-        objects.write(key, json.dumps({"lake": lake}).encode())
+        objects.write(key, json.dumps({"lake": lake, "host": platform.node()}).encode())
     _marked.add(objects.url(key))
 
 
-def other_lakes(objects: Objects, lake: str) -> list[str]:
-    """The other lakes that have saved into this store, and where their marks are."""
-    others = [mark.key for mark in objects.list(LAKES) if mark.key != _mark(lake)]
-    return [f"{json.loads(objects.read(key))['lake']} ({objects.url(key)})" for key in others]
+def other_lakes(objects: Objects, is_own: Callable[[str, str | None], bool]) -> list[str]:
+    """The lakes that have saved into this store beside the own one, and where their marks are.
+
+    ``is_own``: whether the lake of that text is the own one, marked on that machine (None: not known).
+    """
+    marks = [(info.key, json.loads(objects.read(info.key))) for info in objects.list(LAKES)]
+    return [f"{mark['lake']} ({objects.url(key)})" for key, mark in marks if not is_own(mark["lake"], mark.get("host"))]
 
 
 def _mark(lake: str) -> str:

@@ -1,0 +1,65 @@
+"""Tables whose metadata is lost or cannot be read, told from tables that are gone and from stores that are away."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import ValidationError
+from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
+
+from lakefeed.errors import DamagedDatasetError, FileError, LakefeedError
+
+UNREADABLE: Final = (
+    FileNotFoundError,
+    NotADirectoryError,
+    ValueError,  # what is not JSON, Avro or Parquet
+    ValidationError,  # what is not metadata
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    zlib.error,
+)
+"""What a reader of metadata raises where the file is not there, or holds something else."""
+
+
+def load(catalog: Catalog, identifier: Identifier) -> Table:
+    """The table with its newest metadata.
+
+    Raises:
+        NoSuchTableError: the catalog has none of that name.
+        DamagedDatasetError: its metadata file is lost or cannot be read.
+        FileError: its metadata file may not be read.
+    """
+    for last in (False, True):
+        with intact(".".join(identifier)):
+            try:
+                return catalog.load_table(identifier)
+            except FileNotFoundError:
+                if last:
+                    raise  # and not for the table being deleted, or written to, since the catalog was asked
+    raise AssertionError("the second time returns or raises")
+
+
+@contextmanager
+def intact(name: str, file: str = "metadata") -> Iterator[None]:
+    """Raises DamagedDatasetError, or FileError, where ``file`` of the table ``name`` cannot be read."""
+    try:
+        yield
+    except LakefeedError:
+        raise
+    except UNREADABLE as error:
+        raise DamagedDatasetError(
+            f"{name!r} is damaged, {file} is lost or cannot be read: {_reason(error)}. Restore the file from a backup, "
+            f"or remove the dataset: Dataset({name!r}).delete(force=True)"
+        ) from error
+    except PermissionError as error:
+        raise FileError(f"the metadata of {name!r} cannot be read: {error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
