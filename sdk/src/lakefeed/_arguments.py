@@ -302,7 +302,8 @@ def renames(plan: Node, given: Any) -> tuple[tuple[str, str], ...]:
     good = isinstance(given, Mapping) and all(isinstance(name, str) for pair in given.items() for name in pair)
     if not good or not all(given.values()):
         raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {given!r:.80}")
-    missing = [name for name in given if name not in plan.schema.names]
+    known = frozenset(plan.schema.names)
+    missing = [name for name in given if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, plan.schema.names)
     return tuple(given.items())
@@ -313,10 +314,11 @@ def remaining(plan: Node, dropped: Any) -> tuple[str, ...]:
     names = _names(dropped)
     if not names and not (_is_list(dropped) and not list(dropped)):
         raise InvalidArgumentError(f"drop takes a column name or a list of them, not {dropped!r:.80}")
-    missing = [name for name in names if name not in plan.schema.names]
+    known, gone = frozenset(plan.schema.names), frozenset(names)
+    missing = [name for name in names if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, plan.schema.names)
-    left = tuple(name for name in plan.schema.names if name not in names)
+    left = tuple(name for name in plan.schema.names if name not in gone)
     if not left:
         raise InvalidArgumentError(f"drop({list(names)!r:.80}) would leave no column")
     return left
@@ -591,7 +593,18 @@ def polars_table(given: Any) -> pa.Table:
     if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
         advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
         raise TypeMismatchError(f"from_polars takes a polars DataFrame, not a {type(given).__name__}{advice}")
-    made: pa.Table = given.to_arrow()
+    objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
+    if objects:
+        raise TypeMismatchError(
+            f"from_polars: {listed(objects)} hold Python objects, of which polars gives only the addresses; convert "
+            "them to text, bytes, numbers or structs first"
+        )
+    try:
+        made: pa.Table = given.to_arrow()
+    except pa.ArrowInvalid as error:
+        raise TypeMismatchError(
+            f"from_polars: a column has a type that Arrow lacks: {error}. The columns are {given.schema}"
+        ) from error
     return made
 
 

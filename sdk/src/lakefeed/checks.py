@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, LakefeedError, TransformError, listed
+from lakefeed.plan.repeated import repeated
 from lakefeed.profiles import Profile
 
 SHOWN = 5
@@ -76,8 +77,9 @@ class HasSchema:
             for want in self.schema
             if want.name in found.schema.names and found.schema.field(want.name).type != want.type
         ]
-        missing = [name for name in self.schema.names if name not in found.schema.names]
-        further = [name for name in found.schema.names if name not in self.schema.names and not self.more]
+        wanted, there = frozenset(self.schema.names), frozenset(found.schema.names)
+        missing = [name for name in self.schema.names if name not in there]
+        further = [name for name in found.schema.names if name not in wanted and not self.more]
         problems += [f"no column {name!r}" for name in missing] + [f"a column {name!r} too many" for name in further]
         return Verdict(not problems, "; ".join(problems[:SHOWN]))
 
@@ -113,13 +115,19 @@ class Unique:
     def check(self, found: Profile) -> Verdict:
         keys = _columns(self.keys, found)
         rows = Dataset(found.name, version=found.version.version) if self.whole else found.added
-        named = ", ".join('"' + key.replace('"', '""') + '"' for key in keys)
-        twice = rows.select(keys).sql(
-            f"SELECT {named}, count(*) AS times FROM data "
-            f"GROUP BY {named} HAVING count(*) > 1 ORDER BY ALL LIMIT {SHOWN}"
+        # SQL does not tell capitals from small letters.
+        columns = [f"k{place}" for place in range(len(keys))]
+        named = ", ".join(columns)
+        twice = (
+            rows.select(keys)
+            .rename(dict(zip(keys, columns, strict=True)))
+            .sql(
+                f"SELECT {named}, count(*) AS times FROM data "
+                f"GROUP BY {named} HAVING count(*) > 1 ORDER BY ALL LIMIT {SHOWN}"
+            )
         )
         shown = [dict(row) for row in twice.rows()]
-        examples = "; ".join(f"{[row[key] for key in keys]} {row['times']} times" for row in shown)
+        examples = "; ".join(f"{[row[column] for column in columns]} {row['times']} times" for row in shown)
         return Verdict(not shown, f"keys that are not unique: {examples}" if shown else "")
 
 
@@ -268,7 +276,7 @@ def check_names(checks: Sequence[Check]) -> None:
         if not isinstance(each, Check):
             raise InvalidArgumentError(f"{each!r} is no check: it needs a name, blocking, and check(profile)")
     names = [each.name for each in checks]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(names)
     if twice:
         raise InvalidArgumentError(f"checks of one dataset need names of their own: give name= to one {listed(twice)}")
 

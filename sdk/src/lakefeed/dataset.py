@@ -893,8 +893,9 @@ class Dataset(Streamed):
         """These rows in place of those of equal keys, and the others as new rows: the dataset's next version.
 
         Columns that these rows lack keep their value (null in new rows). Rows that change nothing are left alone, and
-        if all are such, the newest version is returned. What is new or changed comes last in the row order. Writers
-        that race on a new key make one row of it. Other arguments as in `save`.
+        if all are such, the newest version is returned; null equals null, NaN equals NaN, -0.0 equals 0.0. What is new
+        or changed comes last in the row order. Writers that race on a new key make one row of it. Other arguments as in
+        `save`.
 
         Args:
             name: the dataset.

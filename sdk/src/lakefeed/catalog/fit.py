@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.required import LISTS, filled, has_required, inner_fields
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
 
 EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
-LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 TIME_UNITS = ("s", "ms", "us", "ns")
 
 
@@ -88,12 +88,14 @@ def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
     if not array.type.equals(field.type):
         array = _cast(array, field)
     _check_nulls(array, field, field.name)
-    return array
+    whole: pa.Array[Any] = filled(array)
+    return whole
 
 
 def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    kind, values = field.type, _values(array)
+    kind = field.type
     try:
+        values = filled(_values(array))  # Arrow refuses nulls that lie within nulls, too
         fitted: pa.Array[Any] = _encode(values, kind) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
@@ -118,35 +120,21 @@ def _encode(values: pa.Array[Any], kind: Any) -> pa.Array[Any]:
 def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
     if not field.nullable:
         raise SchemaError(f"column {field.name!r} is required and missing")
-    nulls: pa.Array[Any] = pa.nulls(rows, field.type)
+    nulls: pa.Array[Any] = filled(pa.nulls(rows, field.type))
     return nulls
 
 
 def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
     if not field.nullable and array.null_count:
         raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
-    if _has_required(field.type):
+    if has_required(field.type):
         for child, inner, place in _children(array):
             _check_nulls(child, inner, f"{path}{place}")
 
 
-def _has_required(kind: pa.DataType) -> bool:
-    """Whether something inside the type is required; the key of a map always is and is checked by Arrow."""
-    fields = _inner_fields(kind)
-    return any(not field.nullable or _has_required(field.type) for field in fields)
-
-
-def _inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
-    if isinstance(kind, pa.StructType):
-        return [kind.field(i) for i in range(kind.num_fields)]
-    if isinstance(kind, pa.MapType):
-        return [kind.item_field]
-    return [kind.value_field] if isinstance(kind, LISTS) else []
-
-
 def _children(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
     """The arrays inside a nested one, without what lies under its nulls."""
-    fields = _inner_fields(array.type)
+    fields = inner_fields(array.type)
     if isinstance(array.type, pa.StructType):
         present = array.filter(array.is_valid()) if array.null_count else array
         return [(present.field(i), field, f".{field.name}") for i, field in enumerate(fields)]

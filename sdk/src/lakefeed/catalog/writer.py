@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -153,7 +154,8 @@ class _OpenFile:
 
     def abandon(self) -> None:
         try:
-            self._writer.close()
+            with suppress(RuntimeError):  # a writer that failed has no footer to give; the failure itself is raised
+                self._writer.close()
         finally:
             self._stream.close()
             remove(self._target.io, [self._location])

@@ -52,9 +52,7 @@ class Arrow(Streamed):
     ) -> Iterator[pa.RecordBatch]:
         with _stream(stream) as reader:
             for batch in reader:
-                yield (
-                    batch if columns is None else batch.select([name for name in columns if name in batch.schema.names])
-                )
+                yield (batch if columns is None else batch.select(_there(columns, batch)))
 
     def check(self, url: str, schema: pa.Schema) -> None:
         require_columns(url, self.schema(url), schema)
@@ -173,3 +171,8 @@ class _Peeked:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _there(columns: Sequence[str], batch: pa.RecordBatch) -> list[str]:
+    names = frozenset(batch.schema.names)
+    return [name for name in columns if name in names]

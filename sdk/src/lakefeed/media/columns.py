@@ -49,7 +49,8 @@ def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
         raise InvalidArgumentError(
             f"column_types={mapping!r:.80}: give a mapping of columns to types, such as {{'photo': 'image'}}"
         )
-    missing = [name for name in mapping if name not in schema.names]
+    known = frozenset(schema.names)
+    missing = [name for name in mapping if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, schema.names)
     found = {name: _type_name(name, given) for name, given in mapping.items()}

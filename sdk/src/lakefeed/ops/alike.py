@@ -29,7 +29,7 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
                     f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"
                 )
             fields[field.name] = known.with_nullable(known.nullable or field.nullable)
-    lacking = {name for schema in schemas for name in fields if name not in schema.names}
+    lacking = {name for schema in schemas for name in fields.keys() - frozenset(schema.names)}
     if lacking and not fill:
         raise SchemaError(
             f"{what}: not all datasets have the columns {listed(sorted(lacking))}; select the same columns, or fill "
@@ -44,9 +44,9 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     if not schema.names:
         return batch.select([])  # which keeps the number of rows
+    there = frozenset(batch.schema.names)
     columns = [
-        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
-        for field in schema
+        batch.column(field.name) if field.name in there else pa.nulls(batch.num_rows, field.type) for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
+from lakefeed.plan.repeated import repeated
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,10 +24,11 @@ class Project(Step):
 
     def output_schema(self) -> pa.Schema:
         names = self.child.schema.names
-        missing = [name for name in self.columns if name not in names]
+        known = frozenset(names)
+        missing = [name for name in self.columns if name not in known]
         if missing:
             raise ColumnNotFoundError.of(missing, names)
-        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        twice = repeated(self.columns)
         if twice:
             raise InvalidArgumentError(f"select names {listed(twice)} more than once; name each column once")
         schema = self.child.schema

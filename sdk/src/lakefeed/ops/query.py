@@ -9,8 +9,9 @@ from functools import cached_property
 import pyarrow as pa
 
 from lakefeed.config import Settings
+from lakefeed.ops.alike import conformed
 from lakefeed.plan import Input, Node
-from lakefeed.sql import Rows, Understood, stream, understand
+from lakefeed.sql import Rows, Understood, distinct, stream, understand
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,8 +41,7 @@ class Query(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         tables = {
-            name: Rows(node.schema, given.batches)
-            for name, node, given in zip(self.names, self.inputs, inputs, strict=True)
+            name: _rows(node.schema, given) for name, node, given in zip(self.names, self.inputs, inputs, strict=True)
         }
         return stream(self.settings, self.query, tables, self.schema, self.seed)
 
@@ -50,3 +50,12 @@ class Query(Node):
 
     def describe(self) -> str:
         return f"Query {' '.join(self.query.split())}"
+
+
+def _rows(schema: pa.Schema, given: Input) -> Rows:
+    """The rows, less columns that SQL cannot name, which the query does not read."""
+    seen = distinct(schema)
+    if seen is schema:
+        return Rows(schema, given.batches)
+    names = [name for name in seen.names if name in schema.names]
+    return Rows(seen, lambda: (conformed(batch, seen) for batch in given.batches(names)))

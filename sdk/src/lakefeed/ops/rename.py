@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
+from lakefeed.plan.repeated import repeated
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,8 +25,7 @@ class Rename(Step):
     def output_schema(self) -> pa.Schema:
         new = dict(self.names)
         fields = [field.with_name(new.get(field.name, field.name)) for field in self.child.schema]
-        names = [field.name for field in fields]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = repeated(field.name for field in fields)
         if twice:
             raise InvalidArgumentError(f"rename would give several columns the name {listed(twice)}")
         return pa.schema(fields)
@@ -35,7 +35,8 @@ class Rename(Step):
         return self, frozenset(back.get(name, name) for name in wanted)
 
     def made_of(self, column: str) -> Sequence[tuple[int, str]]:
-        back = {new: old for old, new in self.names if old in self.child.schema.names}
+        known = frozenset(self.child.schema.names)
+        back = {new: old for old, new in self.names if old in known}
         return [(0, back.get(column, column))]
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:

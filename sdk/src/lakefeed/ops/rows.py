@@ -11,6 +11,7 @@ from lakefeed._typing import Row
 from lakefeed.errors import TransformError, listed
 from lakefeed.media import column_type, handles
 from lakefeed.media.handles import Handle
+from lakefeed.plan.arrays import exact_cast
 from lakefeed.storage import BlobStore
 
 
@@ -60,7 +61,7 @@ def _cast(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[An
     if column.type == field.type:
         return column
     try:
-        return column.cast(field.type)
+        return exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TransformError(
             f"{what} gave {column.type} in column {field.name!r}, which does not fit {field.type}: {error}"

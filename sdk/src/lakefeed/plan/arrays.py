@@ -1,23 +1,214 @@
-"""Python values as Arrow arrays, nothing cut off."""
+"""Python values and Arrow columns as Arrow columns of a type: nothing is cut off, or it is an error.
+
+Arrow itself turns a datetime into a date, drops a time zone, rounds a time to the column's unit and leaves out keys of
+a dict that a struct lacks, all without a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+
+AnyColumn = TypeVar("AnyColumn", "pa.Array[Any]", "pa.ChunkedArray[Any]")
+TICKS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
+"""Microseconds of a unit."""
+
+_TYPES = pa.types
+CHECKED = (_TYPES.is_temporal, _TYPES.is_binary, _TYPES.is_string, _TYPES.is_integer, _TYPES.is_struct)
+"""The types as which Arrow takes values that they do not hold."""
+
+
+def inferred_array(values: Sequence[Any]) -> pa.Array[Any]:
+    """The values as an array of the type that they suggest.
+
+    Raises:
+        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError, TypeError, OverflowError, ValueError: the values have
+            no one type that gives each of them back.
+
+    Example:
+        >>> import datetime
+        >>> inferred_array([datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 12)])
+        Traceback (most recent call last):
+        pyarrow.lib.ArrowInvalid: datetime.datetime(2020, 1, 1, 12, 0) among dates would lose its time of day
+    """
+    array: pa.Array[Any] = pa.array(values)
+    check_kept(values, array.type, declared=False)
+    return array
 
 
 def exact_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     """The values as an array of the type. Unlike Arrow's own, 0.5 does not become the integer 0.
 
     Raises:
-        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError, TypeError, OverflowError: a value does not fit.
+        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError, TypeError, OverflowError, ValueError: a value does not
+            fit.
     """
     array: pa.Array[Any] = pa.array(values, kind)
     if _holds(kind, pa.types.is_integer, pa.types.is_temporal):
         _check_fractions(values, kind)
+    check_kept(values, kind, declared=True)
     return array
+
+
+def exact_cast(column: AnyColumn, kind: pa.DataType) -> AnyColumn:
+    """The column as another type. Unlike Arrow's own, no time of day, time zone or field of a struct gets lost.
+
+    Raises:
+        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError: a value does not fit.
+    """
+    if column.type.equals(kind):
+        return column
+    reason = _loss(column.type, kind)
+    found: AnyColumn = column.cast(kind)
+    if reason is not None:
+        dates = pa.types.is_timestamp(column.type) and pa.types.is_date(kind)
+        if not dates or not found.cast(column.type).equals(column):
+            raise pa.ArrowInvalid(reason)
+    return found
+
+
+def _loss(given: pa.DataType, kind: pa.DataType) -> str | None:
+    """The reason why values may get lost between the types, where Arrow does not look; None if there is none."""
+    types = pa.types
+    if types.is_dictionary(given) or types.is_dictionary(kind):
+        plain = [one.value_type if types.is_dictionary(one) else one for one in (given, kind)]
+        return _loss(plain[0], plain[1])
+    if types.is_timestamp(given):
+        if types.is_date(kind) or types.is_time(kind):
+            return f"{given} as {kind} would lose a part of the moment"
+        if types.is_timestamp(kind) and (given.tz is None) != (kind.tz is None):
+            return f"{given} as {kind}: which moments are meant cannot be told; give both a time zone, or none"
+    if types.is_boolean(kind) and not (types.is_boolean(given) or types.is_null(given)):
+        return f"{given} as {kind} would lose numbers"
+    if types.is_struct(given) and types.is_struct(kind):
+        known = {field.name: field.type for field in kind}
+        extra = [field.name for field in given if field.name not in known]
+        if extra:
+            return f"{given} has the fields {extra}, which {kind} lacks"
+        return next((loss for field in given if (loss := _loss(field.type, known[field.name])) is not None), None)
+    if types.is_nested(given) and types.is_nested(kind) and given.num_fields == kind.num_fields:
+        pairs = [(given.field(place).type, kind.field(place).type) for place in range(given.num_fields)]
+        return next((loss for pair in pairs if (loss := _loss(*pair)) is not None), None)
+    return None
+
+
+# ------------------------------------------------------------------------------------------ Python values
+
+
+def check_kept(values: Iterable[Any], kind: pa.DataType, *, declared: bool) -> None:
+    """Passes where an Arrow array of the type gives the values back.
+
+    Args:
+        values: what the array was made from.
+        kind: its type.
+        declared: the type was asked for, so values may be written in another way that means the same.
+
+    Raises:
+        ArrowInvalid: a value that was cut off.
+    """
+    if isinstance(values, np.ndarray):
+        if values.dtype != object:
+            return _check_numpy(values, kind)
+        values = values.tolist()
+    if not _holds(kind, *CHECKED):
+        return None
+    for leaf, cells in _leaves(kind, values, declared):
+        for found in set(map(type, cells)) - {type(None), int, float, bool}:
+            reason = _reason(found, [cell for cell in cells if type(cell) is found], leaf, declared)
+            if reason is not None:
+                raise pa.ArrowInvalid(reason)
+        if pa.types.is_duration(leaf) and not declared and any(type(cell) is int for cell in cells):
+            raise pa.ArrowInvalid("whole numbers among durations: which unit is meant cannot be told")
+    return None
+
+
+def _leaves(kind: pa.DataType, values: Iterable[Any], declared: bool) -> Iterator[tuple[pa.DataType, Sequence[Any]]]:
+    """The values of each type that has no others inside."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return
+    if isinstance(kind, pa.DictionaryType):
+        yield from _leaves(kind.value_type, values, declared)
+    elif isinstance(kind, pa.StructType):
+        rows = [value for value in values if isinstance(value, Mapping)]
+        names = {field.name for field in kind}
+        for row in rows if declared else ():
+            if not names.issuperset(row):
+                raise pa.ArrowInvalid(f"{row!r:.80} has keys that {kind} lacks")
+        for field in kind:
+            yield from _leaves(field.type, [row.get(field.name) for row in rows], declared)
+    elif isinstance(kind, pa.MapType):
+        pairs = [pair for value in values if value is not None for pair in _pairs(value)]
+        yield from _leaves(kind.key_type, [key for key, _ in pairs], declared)
+        yield from _leaves(kind.item_type, [item for _, item in pairs], declared)
+    elif pa.types.is_nested(kind) and kind.num_fields == 1:
+        inside = kind.field(0).type
+        cells: list[Any] = []
+        for value in values:
+            if isinstance(value, np.ndarray) and value.dtype != object:
+                _check_numpy(value, inside)
+            elif isinstance(value, list | tuple | set | frozenset | np.ndarray):
+                cells.extend(value)
+        yield from _leaves(inside, cells, declared)
+    elif not pa.types.is_nested(kind):
+        yield kind, values if isinstance(values, list) else list(values)
+
+
+def _pairs(value: Any) -> Iterable[Any]:
+    return value.items() if isinstance(value, Mapping) else value
+
+
+def _reason(found: type, cells: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
+    """The reason why values of one Python type cannot be of that Arrow type."""
+    types = pa.types
+    if issubclass(found, Decimal) and types.is_integer(kind):
+        return _first(cells, lambda cell: cell != int(cell), f"as {kind} would lose its fraction")
+    if issubclass(found, str) and types.is_binary(kind) and not declared:
+        return f"{cells[0]!r:.80} is text among bytes"
+    if issubclass(found, bytes | bytearray | memoryview) and types.is_string(kind) and not declared:
+        return f"{cells[0]!r:.80} is bytes among text"
+    if types.is_date(kind) and issubclass(found, dt.datetime):
+        return _first(cells, lambda cell: not (declared and _is_day(cell)), "among dates would lose its time of day")
+    if types.is_timestamp(kind) and issubclass(found, dt.datetime):
+        zone = "with a time zone" if kind.tz is not None else "without a time zone"
+        wrong = _first(cells, lambda cell: (cell.tzinfo is None) != (kind.tz is None), f"among times {zone}")
+        return wrong or _first(cells, lambda cell: _too_fine(cell.microsecond, cell, kind), f"is finer than {kind}")
+    if types.is_time(kind) and issubclass(found, dt.time):
+        wrong = _first(cells, lambda cell: cell.tzinfo is not None, f"would lose its time zone as {kind}")
+        return wrong or _first(cells, lambda cell: _too_fine(cell.microsecond, cell, kind), f"is finer than {kind}")
+    if types.is_duration(kind) and issubclass(found, dt.timedelta):
+        return _first(cells, lambda cell: _too_fine(cell.microseconds, cell, kind), f"is finer than {kind}")
+    return None
+
+
+def _first(cells: Iterable[Any], wrong: Any, why: str) -> str | None:
+    return next((f"{cell!r} {why}" for cell in cells if cell == cell and wrong(cell)), None)  # NaT is no moment
+
+
+def _is_day(moment: dt.datetime) -> bool:
+    return moment.tzinfo is None and moment.time() == dt.time() and not getattr(moment, "nanosecond", 0)
+
+
+def _too_fine(microseconds: int, value: Any, kind: Any) -> bool:
+    """Whether the unit of the type is coarser than the value; pandas has nanoseconds besides."""
+    extra = getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0)
+    return bool(microseconds % TICKS[kind.unit] or (extra and kind.unit != "ns"))
+
+
+def _check_numpy(values: np.ndarray[Any, Any], kind: pa.DataType) -> None:
+    """As `check_kept`, for values that have one type."""
+    moments = values.dtype.kind == "M" and pa.types.is_date(kind)
+    days = values.astype("datetime64[D]") if moments else None
+    if days is not None and not np.array_equal(days[~np.isnat(days)], values[~np.isnat(days)]):
+        raise pa.ArrowInvalid(f"{values.dtype} as {kind} would lose the time of day")
+    if values.dtype.kind == "f" and pa.types.is_integer(kind):
+        known = values[~np.isnan(values)]
+        if not np.array_equal(known, np.trunc(known)):
+            raise pa.ArrowInvalid(f"{values.dtype} as {kind} would lose fractions")
 
 
 def _check_fractions(values: Sequence[Any], kind: pa.DataType) -> None:
@@ -38,5 +229,7 @@ def _holds(kind: pa.DataType, *tests: Any) -> bool:
         one = inside.pop()
         if any(test(one) for test in tests):
             return True
+        if isinstance(one, pa.DictionaryType):
+            inside.append(one.value_type)
         inside.extend(one.field(place).type for place in range(one.num_fields))
     return False

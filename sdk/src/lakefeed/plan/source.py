@@ -154,7 +154,7 @@ def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> I
 
 def projected(schema: pa.Schema, pushdown: Pushdown) -> pa.Schema:
     """The schema that a source of ``schema`` delivers under the pushdown."""
-    columns = schema.names if pushdown.columns is None else pushdown.columns
+    columns = frozenset(schema.names if pushdown.columns is None else pushdown.columns)
     return pa.schema([_with_fields(field, pushdown.fields) for field in schema if field.name in columns])
 
 

@@ -113,7 +113,8 @@ def newest(draft: Draft, name: str) -> IcebergSource:
 
 def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray[np.int64]:
     """The places of the rows of a file for which the predicate is true."""
-    columns = tuple(name for name in source.schema.names if name in roots(wanted))
+    read = roots(wanted)
+    columns = tuple(name for name in source.schema.names if name in read)
     found = [np.empty(0, np.int64)]
     for place, batch in source.rows_of(file, columns, wanted):
         true: Any = evaluate(wanted, batch)

@@ -13,7 +13,7 @@ from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.run.local import Local
-from lakefeed.sql import Rows
+from lakefeed.sql import RENAME, Rows, require_distinct
 
 if TYPE_CHECKING:
     import duckdb
@@ -113,6 +113,7 @@ def to_duckdb(runner: Local, plan: Node, name: Any, connection: Any) -> duckdb.D
         raise InvalidArgumentError(f"table_name={name!r}: give the name of a view to be made")
     if connection is not None and not isinstance(connection, duckdb.DuckDBPyConnection):
         raise InvalidArgumentError(f"connection={connection!r:.80}: give a DuckDB connection, or None for a new one")
+    require_distinct({name: plan.schema}, None, RENAME)
     chosen = duckdb.connect() if connection is None else connection
     chosen.register(name, Rows(plan.schema, lambda: runner.batches(plan)))
     return chosen.table(name)

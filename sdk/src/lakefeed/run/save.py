@@ -111,7 +111,8 @@ def types_of_new(
 def types_of_old(lake: Lake, plan: Node, name: str) -> dict[str, str]:
     """The media types of the plan's file columns in the dataset ``name``."""
     target = typed_columns(declared_schema(lake.table(name)))
-    return normalize_types({c: media for c, media in target.items() if c in plan.schema.names}, plan.schema)
+    names = frozenset(plan.schema.names)
+    return normalize_types({c: media for c, media in target.items() if c in names}, plan.schema)
 
 
 def typed_columns(schema: pa.Schema) -> dict[str, str]:

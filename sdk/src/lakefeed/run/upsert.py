@@ -27,6 +27,7 @@ from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.expr import Column, Expr, In, Literal
 from lakefeed.plan import Node
+from lakefeed.plan.equality import same
 from lakefeed.plan.taking import taken, taken_values
 from lakefeed.run.local import Local
 from lakefeed.run.rebatch import joined
@@ -134,6 +135,10 @@ class Upsert:
                 "keep one row of each"
             )
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.plan.schema.names)
+
     @property
     def _key_columns(self) -> str:
         return ", ".join(f"k{index}" for index in range(len(self.keys)))
@@ -234,14 +239,14 @@ class Upsert:
         return {path: match for path, match in changed.items() if len(match.places)}
 
     def _differs(self, source: IcebergSource, file: DataFileRef, match: Match) -> NDArray[np.bool_]:
-        fields = [field for field in self.target if field.name in self.plan.schema.names]
+        fields = [field for field in self.target if field.name in self._names]
         declared = pa.schema(fields)
         kept = storage_schema(declared)
         old = stored(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
         new = stored(self._given_at(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
-            differs |= ~_same(before, after)
+            differs |= ~same(before, after)
         return differs
 
     # ------------------------------------------------------------------ rows that come in
@@ -263,7 +268,7 @@ class Upsert:
     def _coming(
         self, source: IcebergSource | None, comes: NDArray[np.bool_], changed: dict[str, Match], target: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
-        missing = tuple(name for name in target.names if name not in self.plan.schema.names)
+        missing = tuple(name for name in target.names if name not in self._names)
         patch, row = self._values_kept(source, changed, missing) if missing else (None, comes)
         start = 0
         for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
@@ -273,8 +278,9 @@ class Upsert:
             if patch is not None and len(here):
                 at = row[start:stop][here]
                 indices: Any = pa.array(at, mask=at < 0)
-                for name in missing:
-                    coming = coming.append_column(patch.schema.field(name), taken_values(patch.column(name), indices))
+                kept = [taken_values(patch.column(name), indices) for name in missing]
+                fields = [*coming.schema, *(patch.schema.field(name) for name in missing)]
+                coming = pa.RecordBatch.from_arrays([*coming.columns, *kept], schema=pa.schema(fields))
             start = stop
             yield coming
 
@@ -303,20 +309,6 @@ def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: 
         if low < high:
             found.append(taken(batch, places[low:high] - place))
     return joined(found).select(list(columns))
-
-
-def _same(before: Any, after: Any) -> NDArray[np.bool_]:
-    """Which values are equal; null equals null, NaN equals NaN."""
-    both_null: Any = pc.and_(before.is_null(), after.is_null())
-    try:
-        equal: Any = pc.fill_null(pc.equal(before, after), False)
-        if pa.types.is_floating(before.type):
-            both_nan = pc.and_(pc.is_nan(before), pc.is_nan(after))
-            equal = pc.or_(equal, pc.fill_null(both_nan, False))
-    except pa.ArrowNotImplementedError:  # nested values have no kernel
-        equal = pa.array([a == b for a, b in zip(before.to_pylist(), after.to_pylist(), strict=True)], pa.bool_())
-    same: NDArray[np.bool_] = pc.or_(equal, both_null).to_numpy(zero_copy_only=False)
-    return same
 
 
 def _check_key(column: pa.Field[Any]) -> None:

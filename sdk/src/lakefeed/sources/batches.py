@@ -12,6 +12,7 @@ import pyarrow as pa
 from lakefeed._typing import BatchFactory
 from lakefeed.errors import InvalidArgumentError, TransformError
 from lakefeed.plan import Fragment, Plain, Pushdown, name_of
+from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
 
 LIST_ITERATOR: type = type(iter([]))
@@ -82,7 +83,7 @@ class BatchesSource(Plain):
         if sorted(batch.schema.names) != sorted(self.declared.names):
             raise self._misfit(batch, "the columns differ")
         try:
-            fitted = [batch.column(field.name).cast(field.type) for field in self.declared]
+            fitted = [exact_cast(batch.column(field.name), field.type) for field in self.declared]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise self._misfit(batch, str(error)) from error
         for field, column in zip(self.declared, fitted, strict=True):

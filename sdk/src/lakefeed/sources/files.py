@@ -14,6 +14,8 @@ from fsspec.core import split_protocol
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, FilePart, Format, format_named, format_of, stamp
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
+from lakefeed.plan.arrays import exact_cast
+from lakefeed.plan.repeated import repeated
 from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
 from lakefeed.storage.urls import redacted, shown
@@ -41,7 +43,7 @@ class FilesSource(Plain):
             return self.declared
         schemas = {url: _plain(self._format.schema(url)) for url in self._looked_at}
         first = schemas[self.urls[0]]
-        twice = sorted({name for name in first.names if first.names.count(name) > 1})
+        twice = repeated(first.names)
         if twice or not first.names:
             raise SchemaError(
                 f"{shown(self.urls[0])} needs columns of different names; more than once: {listed(twice)}"
@@ -187,7 +189,7 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bool) -> pa.RecordBatch:
     names = batch.schema.names
-    if any(name not in names for name in schema.names) or (all_of_it and len(names) > len(schema)):
+    if not frozenset(names).issuperset(schema.names) or (all_of_it and len(names) > len(schema)):
         raise SchemaError(
             f"{shown(url)} has columns {listed(names)} where {listed(schema.names)} were to be read; files read "
             "together must have the same columns"
@@ -198,7 +200,7 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bo
 
 def _cast(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any]:
     try:
-        fitted = column if column.type.equals(field.type) else column.cast(field.type)
+        fitted = exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise FormatError(
             f"{shown(url)}: column {field.name!r} has values that do not fit the type {field.type}: {error}. "

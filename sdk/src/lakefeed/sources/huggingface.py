@@ -29,6 +29,7 @@ from lakefeed.errors import (
 )
 from lakefeed.media import TYPE_KEY, column_type
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
+from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.Recor
                 column = _content(column, features[field.name], named=pa.types.is_string(field.type))
             elif isinstance(column, pa.ExtensionArray):
                 column = column.storage
-            columns.append(column if column.type.equals(field.type) else column.cast(field.type))
+            columns.append(exact_cast(column, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise FormatError(f"the dataset's column {field.name!r} does not fit {field.type}: {error}") from error
     return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -357,6 +358,8 @@ def _reading() -> Iterator[None]:
         raise MissingFileError(f"from_huggingface: {error}") from error
     except (ConnectionError, TimeoutError) as error:
         raise FileError(f"from_huggingface: the hub cannot be reached: {error}") from error
+    except pa.ArrowException as error:
+        raise FormatError(f"from_huggingface: the rows do not fit one type a column: {error}") from error
 
 
 @contextmanager

@@ -423,7 +423,8 @@ class IcebergSource(Plain):
             if any(file.has_deletes for file in self.files)
             else [_task(path, self.table.metadata.default_spec_id)]
         )
-        projected = Schema(*(field for field in self.iceberg.fields if field.name in schema.names))
+        names = frozenset(schema.names)
+        projected = Schema(*(field for field in self.iceberg.fields if field.name in names))
         try:
             yield from ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
         except FileNotFoundError:

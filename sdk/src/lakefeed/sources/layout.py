@@ -89,7 +89,8 @@ def names_in_file(footer: Footer, schema: pa.Schema, ids: Mapping[str, bytes]) -
     """The file's name for each column: the one that carries its field id (names change, ids do not)."""
     by_id = footer.names_by_id
     if by_id.keys() == {None}:  # written without ids and added later: names decide
-        return [field.name if field.name in footer.schema.names else None for field in schema]
+        there = frozenset(footer.schema.names)
+        return [field.name if field.name in there else None for field in schema]
     return [by_id.get(ids[field.name]) for field in schema]
 
 

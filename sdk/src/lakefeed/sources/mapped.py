@@ -57,7 +57,8 @@ class MappedSource(InParts):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         rows = self._mapped(fragment.key)
         if pushdown.columns is not None:
-            rows = rows.select([name for name in self.schema.names if name in pushdown.columns])
+            wanted = frozenset(pushdown.columns)
+            rows = rows.select([name for name in self.schema.names if name in wanted])
         yield rows.slice(fragment.start, fragment.length)
 
     def describe(self, pushdown: Pushdown) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import SchemaError, listed
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
-from lakefeed.plan.arrays import exact_array
+from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
 
 FRAGMENT_ROWS = 8_192
 """As many as a spilled table has in a batch, so that a fragment of one is a view of the file."""
@@ -102,9 +103,7 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
         raise SchemaError(f"all columns must have one length; these have {lengths}")
     if schema is not None and schema.names != list(columns):
         _check_names("from_dict", list(columns), schema)
-    with _fitting("from_dict"):
-        table = _table(columns, schema)
-    return checked_nulls(table, "from_dict")
+    return checked_nulls(_table(columns, schema, "from_dict"), "from_dict")
 
 
 def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
@@ -116,11 +115,9 @@ def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     # In order of appearance. Arrow itself would look at the first row only.
     names = list(dict.fromkeys(name for row in rows for name in row))
     if schema is not None:
-        _check_names("from_pylist", [*names, *(name for name in schema.names if name not in names)], schema)
+        _check_names("from_pylist", list(dict.fromkeys([*names, *schema.names])), schema)
     columns = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
-    with _fitting("from_pylist"):
-        table = _table(columns, schema)
-    return checked_nulls(table, "from_pylist")
+    return checked_nulls(_table(columns, schema, "from_pylist"), "from_pylist")
 
 
 def _is_row(given: Any) -> bool:
@@ -135,6 +132,11 @@ def table_of_pandas(frame: Any) -> pa.Table:
     taken = [name for name in named if name in map(str, frame.columns)]
     if taken:
         raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
+    for place, kind in enumerate(frame.dtypes):
+        if isinstance(kind, np.dtype) and kind.kind == "O":
+            with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
+                column: pa.Array[Any] = pa.array(frame.iloc[:, place], from_pandas=True)
+                check_kept(frame.iloc[:, place].tolist(), column.type, declared=False)
     with _fitting("from_pandas"):
         table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
     first = len(frame.columns)  # the levels of the index come after the columns
@@ -142,14 +144,23 @@ def table_of_pandas(frame: Any) -> pa.Table:
     return table.select([*range(first), *levels])
 
 
-def _table(columns: Mapping[str, Any], schema: pa.Schema | None) -> pa.Table:
-    if schema is None:
-        return pa.table(dict(columns))
-    given = [
-        values.cast(field.type) if isinstance(values, pa.Array | pa.ChunkedArray) else exact_array(values, field.type)
-        for field, values in ((field, columns[field.name]) for field in schema)
-    ]
-    return pa.table(given, schema=schema)
+def _table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
+    made: dict[str, Any] = {}
+    for name in columns if schema is None else schema.names:
+        with _fitting(f"{what}: column {name!r}"):
+            made[name] = _inferred(columns[name]) if schema is None else _exact(columns[name], schema.field(name).type)
+    with _fitting(what):
+        return pa.table(made, schema=schema)
+
+
+def _inferred(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    return values if isinstance(values, pa.Array | pa.ChunkedArray) else inferred_array(values)
+
+
+def _exact(values: Any, kind: pa.DataType) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    if isinstance(values, pa.ChunkedArray):
+        return exact_cast(values, kind)
+    return exact_cast(values, kind) if isinstance(values, pa.Array) else exact_array(values, kind)
 
 
 def checked_nulls(table: pa.Table, what: str) -> pa.Table:
@@ -162,8 +173,9 @@ def checked_nulls(table: pa.Table, what: str) -> pa.Table:
 
 
 def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
-    extra = [name for name in names if name not in schema.names]
-    missing = [name for name in schema.names if name not in names]
+    known, given = frozenset(schema.names), frozenset(names)
+    extra = [name for name in names if name not in known]
+    missing = [name for name in schema.names if name not in given]
     if extra or missing:
         raise SchemaError(
             f"{what}: the schema has columns {listed(schema.names)}; given besides: {listed(extra)}; "
@@ -176,4 +188,6 @@ def _fitting(what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
-        raise SchemaError(f"{what}: values do not fit one type a column: {error}") from None
+        raise SchemaError(
+            f"{what}: values do not fit one type a column: {error}. Convert them to one type first, or give schema="
+        ) from None

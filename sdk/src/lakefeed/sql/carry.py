@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from lakefeed.errors import ExpressionError, TypeMismatchError
+from lakefeed.plan.equality import encoded
 
 
 def carried_schema(schema: pa.Schema) -> pa.Schema:
@@ -35,6 +36,24 @@ def carried(kind: pa.DataType) -> pa.DataType:
     if types.is_list(kind):
         return pa.list_(kind.value_field.with_type(carried(kind.value_type)))
     return kind
+
+
+def comparable(column: pa.Array[Any]) -> pa.Array[Any]:
+    """The column for telling which values are equal; DuckDB's own answer for nested ones differs (NaN in a list)."""
+    if isinstance(column, pa.ExtensionArray):
+        return comparable(column.storage)
+    return encoded(column) if _encoded_to_compare(column.type) else column
+
+
+def comparable_type(kind: pa.DataType) -> pa.DataType:
+    """The type of such a column."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return comparable_type(kind.storage_type)
+    return pa.large_binary() if _encoded_to_compare(kind) else kind
+
+
+def _encoded_to_compare(kind: pa.DataType) -> bool:
+    return types.is_nested(kind) or types.is_null(kind)
 
 
 def require_carried(schema: pa.Schema, what: str) -> None:

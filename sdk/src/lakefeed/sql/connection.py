@@ -33,6 +33,8 @@ OPTIONS: dict[str, Any] = {
 }
 NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
 PARSING_BYTES = 64 * MIB
+COLUMN_BYTES = 128 << 10
+"""For each column that is looked at: DuckDB makes room for its first rows, in several places."""
 UNCOUNTED_BYTES = 64 * MIB
 
 
@@ -46,9 +48,9 @@ def running(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyCon
 
 
 @contextmanager
-def parsing() -> Iterator[DuckDBPyConnection]:
-    """A locked connection without a disk, for finding out what a query says."""
-    limits = {"temp_directory": "", "memory_limit": f"{PARSING_BYTES // MIB}MiB"}
+def parsing(columns: int = 0) -> Iterator[DuckDBPyConnection]:
+    """A locked connection without a disk, for finding out what a query over so many columns says."""
+    limits = {"temp_directory": "", "memory_limit": f"{(PARSING_BYTES + columns * COLUMN_BYTES) // MIB}MiB"}
     with _locked(limits, (NO_FILES, *LOCKS), 0) as connection:
         yield connection
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed.config import Settings
+from lakefeed.sql.carry import comparable, comparable_type
 from lakefeed.sql.engine import Rows, stream
 
 PLACE = "place"
@@ -18,7 +19,7 @@ SCHEMA = pa.schema([(PLACE, pa.int64())])
 def without(settings: Settings, rows: Rows, less: Rows) -> NDArray[np.int64]:
     """The places (sorted) of the rows that remain when each row of ``less`` takes away one that is equal to it.
 
-    Null equals null here, and NaN equals NaN. Of equal rows the first ones go.
+    Null equals null here, and NaN equals NaN, at every depth. Of equal rows the first ones go.
     """
     if len(rows.schema) == 0:
         raise ValueError("rows without columns cannot be told apart")
@@ -58,19 +59,15 @@ def partners(settings: Settings, left: Rows, right: Rows) -> tuple[int, int, int
 
 def _placed(rows: Rows) -> Rows:
     """The rows with plain column names and their places."""
-    fields = [pa.field(f"c{index}", _plain(field.type)) for index, field in enumerate(rows.schema)]
+    fields = [pa.field(f"c{index}", comparable_type(field.type)) for index, field in enumerate(rows.schema)]
     schema = pa.schema([*fields, pa.field(PLACE, pa.int64())])
 
     def batches() -> Iterator[pa.RecordBatch]:
         place = 0
         for batch in rows.batches():
-            columns = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns]
+            columns = [comparable(column) for column in batch.columns]
             places = pa.array(np.arange(place, place + batch.num_rows))
             place += batch.num_rows
             yield pa.RecordBatch.from_arrays([*columns, places], schema=schema)
 
     return Rows(schema, batches)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind

@@ -15,12 +15,14 @@ from lakefeed.errors import BudgetExceededError, ExpressionError, FileError
 from lakefeed.sql.carry import carried_schema, recast
 from lakefeed.sql.check import columns_named, parse_query
 from lakefeed.sql.connection import parsing, running
+from lakefeed.sql.names import distinct, require_distinct, require_distinct_results
 from lakefeed.sql.results import result_schema
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH_ROWS = 8_192
+RENAME = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
 KEPT_QUERIES = 256
 
 
@@ -77,10 +79,14 @@ def understand(query: str, tables: Mapping[str, pa.Schema]) -> Understood:
 @lru_cache(KEPT_QUERIES)
 def _understood(query: str, serialized: tuple[tuple[str, bytes], ...]) -> Understood:
     tables = {name: pa.ipc.read_schema(pa.py_buffer(schema)) for name, schema in serialized}
-    with parsing() as connection, complaints(query):
+    with parsing(sum(map(_columns, tables.values()))) as connection, complaints(query):
         parsed = parse_query(connection, query, {name: schema.names for name, schema in tables.items()})
-        _register(connection, {name: Rows(schema, lambda: iter(())) for name, schema in tables.items()})
-        return Understood(result_schema(connection.sql(query), tables), columns_named(parsed, tables))
+        named = columns_named(parsed, tables)
+        require_distinct(tables, named, RENAME)
+        require_distinct_results(parsed, {name: schema.names for name, schema in tables.items()})
+        known = {name: distinct(schema) for name, schema in tables.items()}
+        _register(connection, {name: Rows(schema, lambda: iter(())) for name, schema in known.items()})
+        return Understood(result_schema(connection.sql(query), known), named)
 
 
 def stream(
@@ -96,6 +102,16 @@ def stream(
         _register(connection, tables)
         for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
             yield recast(batch, schema)
+
+
+def _columns(schema: pa.Schema) -> int:
+    """The number of columns, with the fields inside them."""
+    inside, count = [field.type for field in schema], 0
+    while inside:
+        kind = inside.pop()
+        count += 1
+        inside.extend(kind.field(place).type for place in range(kind.num_fields))
+    return count
 
 
 def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:

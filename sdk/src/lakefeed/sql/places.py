@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
+from lakefeed.sql.carry import comparable, comparable_type
 from lakefeed.sql.engine import Rows, stream
 
 Batches: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
@@ -38,25 +40,36 @@ def joined_places(
     query = (
         f"SELECT l.{PLACE} AS l, r.{PLACE} AS r FROM l {kind} JOIN r ON {on} ORDER BY l.{PLACE} NULLS LAST, r.{PLACE}"
     )
-    tables = {"l": _keys(*left), "r": _keys(*right)}
+    tables = {"l": _keys(*left, equality=True), "r": _keys(*right, equality=True)}
     for batch in stream(settings, query, tables, pa.schema({"l": pa.int64(), "r": pa.int64()})):
         yield _numbers(batch, "l"), _numbers(batch, "r")
 
 
-def _keys(schema: pa.Schema, batches: Batches) -> Rows:
-    """The columns as ``k0``, ``k1``, … and the place of each row."""
-    fields = [pa.field(f"k{index}", field.type) for index, field in enumerate(schema)]
+def _keys(schema: pa.Schema, batches: Batches, *, equality: bool = False) -> Rows:
+    """The columns as ``k0``, ``k1``, … and the place of each row; ``equality``: nested ones only to be compared."""
+    nested = [equality and pa.types.is_nested(field.type) for field in schema]
+    fields = [
+        pa.field(f"k{index}", comparable_type(field.type) if nested[index] else field.type)
+        for index, field in enumerate(schema)
+    ]
     numbered = pa.schema([*fields, pa.field(PLACE, pa.int64())])
 
     def with_places() -> Iterator[pa.RecordBatch]:
         place = 0
         for batch in batches():
-            columns = [batch.column(name) for name in schema.names]
+            given = [batch.column(name) for name in schema.names]
+            columns = [_present(column) if inside else column for column, inside in zip(given, nested, strict=True)]
             places = pa.array(np.arange(place, place + batch.num_rows))
             place += batch.num_rows
             yield pa.RecordBatch.from_arrays([*columns, places], schema=numbered)
 
     return Rows(numbered, with_places)
+
+
+def _present(column: pa.Array[Any]) -> pa.Array[Any]:
+    """The column to be compared; null where it is null, which is equal to nothing in a join."""
+    found: pa.Array[Any] = pc.if_else(column.is_valid(), comparable(column), pa.scalar(None, pa.large_binary()))
+    return found
 
 
 def _numbers(batch: pa.RecordBatch, name: str) -> Indices:

@@ -1,0 +1,117 @@
+"""Required fields inside nulls: Parquet refuses a null there, although nobody ever reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.errors import TypeMismatchError, listed
+
+# The stubs of these are older than they are.
+LIST_ARRAY: Any = pa.ListArray
+LARGE_LIST_ARRAY: Any = pa.LargeListArray
+FIXED_LIST_ARRAY: Any = pa.FixedSizeListArray
+MAP_ARRAY: Any = pa.MapArray
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
+
+
+def has_required(kind: pa.DataType) -> bool:
+    """Whether something inside the type is required; the key of a map always is and is checked by Arrow."""
+    return any(not field.nullable or has_required(field.type) for field in inner_fields(kind))
+
+
+def inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
+    """The fields inside the type, without the key of a map."""
+    if isinstance(kind, pa.StructType):
+        return [kind.field(i) for i in range(kind.num_fields)]
+    if isinstance(kind, pa.MapType):
+        return [kind.item_field]
+    return [kind.value_field] if isinstance(kind, LISTS) else []
+
+
+def filled(array: Any) -> Any:
+    """The same values, with some value in every required field that lies within a null.
+
+    Raises:
+        TypeMismatchError: a required list of fixed size lies within a null.
+
+    Example:
+        >>> kind = pa.struct([pa.field("a", pa.int64(), nullable=False)])
+        >>> whole = filled(pa.nulls(2, kind))
+        >>> whole.null_count, whole.field(0).null_count
+        (2, 0)
+    """
+    kind: Any = array.type
+    if not has_required(kind) or not len(array):
+        return array
+    column: Any = array
+    mask = column.is_null()
+    if isinstance(kind, pa.StructType):
+        fixed = [field.name for field in kind if not field.nullable and isinstance(field.type, pa.FixedSizeListType)]
+        if fixed and column.null_count:
+            raise TypeMismatchError(
+                f"{listed(fixed)} of {kind} is a required list of fixed size within a null, which no reader of Parquet "
+                "files takes: make it nullable, or a list of any size"
+            )
+        parts = [_child(column.field(place), kind.field(place)) for place in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)
+    if isinstance(kind, pa.FixedSizeListType):
+        values = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)
+        return FIXED_LIST_ARRAY.from_arrays(_child(values, kind.value_field), type=kind, mask=mask)
+    if not isinstance(kind, pa.ListType | pa.LargeListType | pa.MapType):
+        return array
+    # What lies under nulls goes, so offsets are counted anew.
+    lengths = np.where(column.is_valid().to_numpy(zero_copy_only=False), np.diff(column.offsets.to_numpy()), 0)
+    edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    present = column.drop_null()
+    if isinstance(kind, pa.MapType):
+        begin, end = (present.offsets[place].as_py() for place in (0, -1)) if len(present) else (0, 0)
+        keys, items = (part.slice(begin, end - begin) for part in (present.keys, present.items))
+        offsets = pa.array(edges, pa.int32())
+        return MAP_ARRAY.from_arrays(offsets, keys, _child(items, kind.item_field), kind, mask=mask)
+    made, width = (LARGE_LIST_ARRAY, pa.int64()) if isinstance(kind, pa.LargeListType) else (LIST_ARRAY, pa.int32())
+    values = _child(present.flatten(), kind.value_field)
+    return made.from_arrays(pa.array(edges, width), values, type=kind, mask=mask)
+
+
+def _child(array: Any, field: pa.Field[Any]) -> Any:
+    """An array inside another one; where it is required, its nulls lie within nulls."""
+    whole = filled(array)
+    if field.nullable or not whole.null_count:
+        return whole
+    some = _some(field.type)
+    places = np.where(whole.is_valid().to_numpy(zero_copy_only=False), np.arange(len(whole)), len(whole))
+    joined: Any = pa.concat_arrays([whole, some])
+    found: pa.Array[Any] = joined.take(pa.array(places))
+    return found
+
+
+def _some(kind: Any) -> Any:
+    """One value of the type."""
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        made: pa.Array[Any] = pa.ExtensionArray.from_storage(kind, _some(kind.storage_type))
+        return made
+    if isinstance(kind, pa.DictionaryType):
+        indices: Any = pa.array([0], kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, _some(kind.value_type), ordered=kind.ordered)
+    if isinstance(kind, pa.StructType):
+        return pa.StructArray.from_arrays([_some(field.type) for field in kind], fields=list(kind))
+    if isinstance(kind, pa.FixedSizeListType):
+        values = pa.concat_arrays([_some(kind.value_type)] * kind.list_size)
+        return FIXED_LIST_ARRAY.from_arrays(values, type=kind)
+    empty: Any = b"" if types.is_binary(kind) or types.is_large_binary(kind) else 0
+    if types.is_fixed_size_binary(kind):
+        empty = bytes(kind.byte_width)
+    if types.is_string(kind) or types.is_large_string(kind):
+        empty = ""
+    if types.is_list(kind) or types.is_large_list(kind):
+        nothing: pa.Array[Any] = pa.nulls(0, kind.value_type)
+        made_of = LARGE_LIST_ARRAY if types.is_large_list(kind) else LIST_ARRAY
+        return made_of.from_arrays([0, 0], nothing, type=kind)
+    if types.is_map(kind):
+        return MAP_ARRAY.from_arrays([0, 0], pa.nulls(0, kind.key_type), pa.nulls(0, kind.item_type), kind)
+    found: pa.Array[Any] = pa.array([False if types.is_boolean(kind) else empty], kind)
+    return found
