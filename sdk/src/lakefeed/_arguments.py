@@ -200,9 +200,18 @@ def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
     return checked_nulls(given, "from_arrow")
 
 
-def files(location: Any, of: pa.Schema | None, form: Any) -> FilesSource:
+def files(location: Any, of: pa.Schema | None, form: Any, null_values: Any) -> FilesSource:
     """The files at paths, globs or URLs."""
-    return files_source(locations(location), maybe_schema(of), form)
+    return files_source(locations(location), maybe_schema(of), form, words(null_values))
+
+
+def words(given: Any) -> list[str] | None:
+    """The texts that are null in CSV."""
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(word, str) for word in given):
+        raise InvalidArgumentError(f'null_values= takes a list of texts, such as ["", "NA"], not {given!r:.80}')
+    return sorted(given) if isinstance(given, set | frozenset) else list(given)
 
 
 def locations(given: Any) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ BatchFn: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 BatchFactory: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
 LoadMode: TypeAlias = bool | Literal["auto", "bytes", "path"]
 LoadFiles: TypeAlias = LoadMode | Mapping[str, LoadMode]
+Locations: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
+Words: TypeAlias = Sequence[str] | None
 ColumnTypes: TypeAlias = Mapping[str, Any]
 Ragged: TypeAlias = Literal["jagged", "pad", "list"]
 IfExists: TypeAlias = Literal["error", "append", "new_version"]

@@ -17,10 +17,12 @@ from lakefeed._typing import (
     ColumnTypes,
     IfExists,
     LoadFiles,
+    Locations,
     Ragged,
     Row,
     RowFn,
     RowPredicate,
+    Words,
 )
 from lakefeed.caching import cached, mapped
 from lakefeed.catalog.action import Fence, Provenance
@@ -326,7 +328,7 @@ class Dataset(Streamed):
 
     @classmethod
     def from_file(
-        cls, location: str | Sequence[str], schema: pa.Schema | None = None, format: str | None = None
+        cls, location: Locations, schema: pa.Schema | None = None, format: str | None = None, null_values: Words = None
     ) -> Dataset:
         """Files by path, glob or URL, streamed: CSV, JSON lines, Parquet and Arrow, also compressed and in archives.
 
@@ -340,14 +342,20 @@ class Dataset(Streamed):
             schema: the columns and types to read, where the beginning of the files tells them wrong. Other columns are
                 left out; a key that a JSON line lacks is null.
             format: "csv", "jsonl", "parquet" or "arrow", where the suffix does not tell.
+            null_values: of CSV, the cells that are null, such as ``["", "NA"]``. By default in text only the empty cell
+                that is not quoted; in other columns also a quoted empty cell and Arrow's words (``NA``, ``N/A``,
+                ``null``, ``NaN``, …), but ``nan`` in a column of floats is that. Where they are given, exactly these
+                are null in text, and these and the empty cell in other columns.
 
         Raises:
             MissingFileError: nothing is there.
             FileError: it cannot be read, after trying again what may pass.
-            FormatError: an unknown suffix, or a file that is not what its suffix says; with the line.
+            FormatError: an unknown suffix, or a file that is not what its suffix says; with the line. So are text that
+                is not UTF-8, and a value that does not fit the type of its column.
+            InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """
-        return _made(Dataset, Lake.current(), Scan(arguments.files(location, schema, format)))
+        return _made(Dataset, Lake.current(), Scan(arguments.files(location, schema, format, null_values)))
 
     # ------------------------------------------------------------------ reading
 

@@ -13,7 +13,8 @@ import pytest
 import lakefeed
 from lakefeed import Dataset
 from lakefeed.errors import FormatError
-from lakefeed.formats.text import LINE_BYTES, blocks, header
+from lakefeed.formats.records import count_lines, header_end, record_ends
+from lakefeed.formats.text import LINE_BYTES, blocks
 
 ENDS = """
 import sys
@@ -24,29 +25,41 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+CONTENTS = [
+    b"", b"a", b"a\n", b"a\n\nb", b'x,"1\n2\n"\ny\n', b'"\n\n\n",1\n"\n",2\n3,4', b'5" disk\nb\nc\n',
+    b'a,"\r\n"\r\r\nb\r',
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-@pytest.mark.parametrize(
-    "content", [b"", b"a", b"a\n", b"a\n\nb", b'x,"1\n2\n"\ny\n', b'"\n\n\n",1\n"\n",2\n3,4', b'5" disk\nb\nc\n']
-)
-def test_blocks_together_are_the_file(content: bytes, size: int) -> None:
+@pytest.mark.parametrize("content", CONTENTS)
+def test_blocks_together_are_the_file_and_end_with_records(content: bytes, size: int) -> None:
     found = list(blocks(io.BytesIO(content), size, quoted=True))
-    assert b"".join(found) == content
-    assert all(block.endswith(b"\n") for block in found[:-1])
-    assert all(block.count(b'"') % 2 == 0 for block in found[:-1])
+    assert b"".join(block for _, block in found) == content
+    whole = record_ends(content).tolist()
+    offset, line = 0, 1
+    for number, block in found[:-1]:
+        assert number == line
+        offset, line = offset + len(block), line + count_lines(block)
+        assert offset in whole
 
 
-def test_a_quoted_cell_is_never_cut_and_a_lone_quote_is_none() -> None:
+def test_a_long_line_is_an_error_and_a_lone_quote_does_not_make_one() -> None:
     far = LINE_BYTES + (2 << 20)
     lone = b'1,5" disk\n' + b"2,b\n" * (far // 4)
-    assert len(list(blocks(io.BytesIO(lone), quoted=True))) > 1
-    with pytest.raises(FormatError, match="16 MiB"):
-        list(blocks(io.BytesIO(b'1,"' + b"x\n" * (far // 2)), quoted=True))
+    assert len(list(blocks(io.BytesIO(lone), quoted=True))) > 10
+    with pytest.raises(FormatError, match="x, line 2: the quote that opens a cell is not closed within 16 MiB"):
+        list(blocks(io.BytesIO(b'\n1,"' + b"x\n" * far), name="x", quoted=True))
+    for quoted in (True, False):
+        with pytest.raises(FormatError, match="line 1: a line is longer than 16 MiB"):
+            list(blocks(io.BytesIO(b"x" * 2 * far), quoted=quoted))
 
 
 def test_the_header_is_the_first_line_with_text() -> None:
-    assert header(b"\r\n\nx,y\n1,2\n") == b"\r\n\nx,y\n"
-    assert header(b'"a\nb",c\n1,2\n') == b'"a\nb",c\n'
-    assert header(b"x") == b"x\n"
+    assert header_end(b"\r\n\nx,y\n1,2\n") == 7
+    assert header_end(b'"a\nb",c\r1,2\n') == 8
+    assert header_end(b"x") == 1
+    assert header_end(b"x" * 100_000 + b"\r\ny") == 100_002
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

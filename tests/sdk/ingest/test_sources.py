@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.errors import ColumnNotFoundError, FileError, StateMismatchError, TypeMismatchError
+from lakefeed.errors import ColumnNotFoundError, FileError, FormatError, StateMismatchError, TypeMismatchError
 from lakefeed.ingest import (
     FolderSource,
     HuggingFaceSource,
@@ -73,6 +73,12 @@ def test_a_manifest_of_urls(memory: Any, home: Path) -> None:
     (home / "files.txt").write_text("memory://a.csv\nmemory://b.csv\n")
     assert taken(source) == [("memory://b.csv",)]
     assert values() == [1, 2]
+    (home / "files.txt").write_text("memory://a.csv\nmemory://b.csv\n", encoding="utf-8-sig")
+    assert taken(source) == []
+    for encoding, line in (("latin-1", 2), ("utf-16", 1)):
+        (home / "files.txt").write_text("memory://a.csv\nmemory://é.csv\n", encoding=encoding)
+        with pytest.raises(FormatError, match=rf"files\.txt', line {line}: .* not UTF-8"):
+            source.listed()
 
 
 def test_a_manifest_with_columns_says_what_changed(memory: Any) -> None:

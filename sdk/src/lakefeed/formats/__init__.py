@@ -13,7 +13,7 @@ from lakefeed.formats.parquet import Parquet
 from lakefeed.storage.chains import COMPRESSIONS, parse_chain
 from lakefeed.storage.urls import shown
 
-__all__ = ["FORMATS", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
+__all__ = ["FORMATS", "Csv", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
 FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonLines(), Parquet())}
 """Add a format: write its file, add it here."""

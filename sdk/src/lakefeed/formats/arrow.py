@@ -55,7 +55,7 @@ class Arrow(Streamed):
                 yield (batch if columns is None else batch.select(_there(columns, batch)))
 
     def check(self, url: str, schema: pa.Schema) -> None:
-        require_columns(url, self.schema(url), schema)
+        require_columns(url, self.schema(url).names, schema.names)
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
         if not self.addressable(url):

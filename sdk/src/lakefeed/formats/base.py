@@ -161,11 +161,11 @@ def opened(url: str, compression: str | None = "infer") -> Iterator[Any]:
         yield file
 
 
-def require_columns(url: str, found: pa.Schema, wanted: pa.Schema) -> None:
+def require_columns(url: str, names: Sequence[str], wanted: Sequence[str]) -> None:
     """Raises SchemaError where a file lacks columns that it must have."""
-    missing = [name for name in wanted.names if name not in found.names]
+    missing = [name for name in wanted if name not in names]
     if missing:
-        raise SchemaError(f"{shown(url)} has no columns {listed(missing)}; it has {listed(found.names)}")
+        raise SchemaError(f"{shown(url)} has no columns {listed(missing)}; it has {listed(names)}")
 
 
 BROKEN = (

@@ -43,7 +43,7 @@ class Parquet(Streamed):
         return _file(url).footer().schema if self.addressable(url) else super().schema(url)
 
     def check(self, url: str, schema: pa.Schema) -> None:
-        require_columns(url, self.schema(url), schema)
+        require_columns(url, self.schema(url).names, schema.names)
 
     def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
         return _file(url).footer().groups(predicate) if self.addressable(url) else super().parts(url, predicate)

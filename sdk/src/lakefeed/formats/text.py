@@ -7,54 +7,109 @@ memory of its own: none of its threads ever comes back to Python.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from lakefeed.errors import FormatError
+from lakefeed.formats.records import count_lines, last_record_end, open_quote
 
 BLOCK_BYTES = 8 << 20
-"""What the types are taken from where nobody says them."""
+"""The size of the block that types are taken from where nobody says them."""
 
 PIECE_BYTES = 1 << 20
 LINE_BYTES = 2 * BLOCK_BYTES
 """The longest line there may be."""
 
-QUOTED = re.compile(rb'(?:(?<=[,\r\n])|\A)"[^"]*(?:""[^"]*)*(?:"|\Z)')
-"""A quoted cell, or the beginning of one."""
+MARK = b"\xef\xbb\xbf"
+"""What may stand before UTF-8."""
+
+WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""What stands before UTF-16 and UTF-32. Without it, one of the first bytes is zero."""
+
+BEGINNING_BYTES = 4
+
+SHOWN_BYTES = 80
+NOT_UTF8 = "is not UTF-8; convert the file, such as by iconv -f ISO-8859-1 -t UTF-8"
 
 
-def first_block(file: Any, *, quoted: bool = False) -> bytes:
-    """The lines at the beginning, about as many as types are taken from."""
-    return next(blocks(file, BLOCK_BYTES, quoted=quoted), b"")
+def blocks(
+    file: Any, size: int = PIECE_BYTES, name: str = "the text", *, quoted: bool = False
+) -> Iterator[tuple[int, bytes]]:
+    r"""Yields the whole lines of an open file, about ``size`` bytes at a time, without a byte order mark.
 
-
-def blocks(file: Any, size: int = PIECE_BYTES, *, quoted: bool = False) -> Iterator[bytes]:
-    """The lines of an open file, about ``size`` bytes at a time; of a file without any, none.
+    With each block comes the number of its first line.
 
     Args:
         file: an open file.
         size: in bytes.
-        quoted: lines may break within double quotes.
+        name: of the file, for messages.
+        quoted: the file is CSV, whose lines may break within quoted cells, and may end in ``\r``.
 
     Raises:
-        FormatError: a line is longer than `LINE_BYTES`.
+        FormatError: a line is longer than `LINE_BYTES`, a quoted cell does not end, or the file is UTF-16 or UTF-32.
     """
-    rest = b""
-    while more := _piece(file, size):
+    rest, line = _beginning(file, name), 1
+    while True:
+        # At least as much again as there is: so a long line is looked through a few times only.
+        wanted = max(size, len(rest))
+        more = _piece(file, wanted)
         block = rest + more
-        end = _end(block, quoted=quoted)
-        if not end and len(block) > LINE_BYTES:
-            end = _end(QUOTED.sub(_masked, block), quoted=False) if quoted else 0
-        if not end and len(block) > LINE_BYTES:
-            raise FormatError(f"a line is longer than {LINE_BYTES >> 20} MiB")
+        if len(more) < wanted:
+            break
+        end = last_record_end(block) if quoted else block.rfind(b"\n") + 1
         if end:
-            yield block[:end]
+            whole = block[:end]
+            yield line, whole
+            line += count_lines(whole) if quoted else whole.count(b"\n")
+        elif len(block) > LINE_BYTES:
+            raise FormatError(f"{name}, {_too_long(block, line, open_quote(block) if quoted else None)}")
         rest = block[end:]
-    if rest:
-        yield rest
+    if quoted and (start := open_quote(block)) is not None:
+        raise FormatError(
+            f"{name}, line {line + count_lines(block[:start])}: the quote that opens a cell is not closed"
+        )
+    if block:
+        yield line, block
+
+
+def check_utf8(text: bytes, name: str, line: int = 1) -> None:
+    """Raises FormatError with the first line that is not UTF-8. ``line``: the number of the first one."""
+    if text.isascii():
+        return
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        number = line + text.count(b"\n", 0, error.start)
+        wrong = text[text.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0]
+        raise FormatError(f"{name}, line {number}: {wrong[:SHOWN_BYTES]!r} {NOT_UTF8}") from None
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Returns a whole text, without a mark that says that it is UTF-8.
+
+    Raises:
+        FormatError: it is not UTF-8.
+    """
+    _check_wide(content, name)
+    check_utf8(content, name)
+    return content.decode("utf-8-sig")
+
+
+def _beginning(file: Any, name: str) -> bytes:
+    """The first bytes, without a mark that says that they are UTF-8."""
+    first = _piece(file, BEGINNING_BYTES)
+    _check_wide(first, name)
+    return first.removeprefix(MARK)
+
+
+def _check_wide(content: bytes, name: str) -> None:
+    """Raises FormatError where the first bytes show that a text is UTF-16 or UTF-32."""
+    if content.startswith(WIDE_MARKS) or b"\0" in content[:BEGINNING_BYTES]:
+        raise FormatError(
+            f"{name}, line 1: the text is UTF-16 or UTF-32, not UTF-8; convert it, such as by iconv -f UTF-16 -t UTF-8"
+        )
 
 
 def _piece(file: Any, size: int) -> bytes:
@@ -66,23 +121,11 @@ def _piece(file: Any, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _end(block: bytes, *, quoted: bool) -> int:
-    """Where the last whole line ends; 0 if there is none.
-
-    ``quoted``: not after an odd number of quotes. That is always a good place, but not the only one there is: a lone
-    quote in the middle of a cell quotes nothing.
-    """
-    end = block.rfind(b"\n")
-    odd = quoted and block.count(b'"', 0, max(end, 0)) % 2
-    while odd and end >= 0:
-        quote = block.rfind(b'"', 0, end)
-        end = block.rfind(b"\n", 0, quote)
-        odd = block.count(b'"', max(end, 0), quote) % 2  # so many besides that one lie between
-    return end + 1
-
-
-def _masked(cell: re.Match[bytes]) -> bytes:
-    return b"-" * len(cell[0])
+def _too_long(block: bytes, line: int, start: int | None) -> str:
+    if start is None:
+        return f"line {line}: a line is longer than {LINE_BYTES >> 20} MiB"
+    at = line + count_lines(block[:start])
+    return f"line {at}: the quote that opens a cell is not closed within {LINE_BYTES >> 20} MiB"
 
 
 def in_memory(*pieces: bytes) -> Any:
@@ -91,14 +134,3 @@ def in_memory(*pieces: bytes) -> Any:
     for piece in pieces:
         sink.write(piece)
     return pa.BufferReader(sink.getvalue())
-
-
-def header(block: bytes) -> bytes:
-    """The first line of CSV that is not blank, with what is before it."""
-    end = 0
-    while True:
-        end = block.find(b"\n", end) + 1
-        if not end:
-            return block + b"\n"
-        if block[:end].strip(b"\xef\xbb\xbf\r\n") and not block.count(b'"', 0, end) % 2:
-            return block[:end]

@@ -14,11 +14,12 @@ from lakefeed._typing import ColumnTypes
 from lakefeed.catalog import Lake, Provenance
 from lakefeed.dataset import Dataset
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
+from lakefeed.formats.text import decoded
 from lakefeed.ingest import files
 from lakefeed.ingest.ledger import Landed
 from lakefeed.ingest.source import Fenced, IngestResult
 from lakefeed.storage.steady import asked, stamp_of
-from lakefeed.storage.urls import local_path
+from lakefeed.storage.urls import local_path, shown
 
 Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
 Changed: TypeAlias = Literal["report", "append"]
@@ -154,7 +155,7 @@ class ManifestSource(FileSource):
             rows = Dataset.from_file(place).rows()
             return sorted({Landed(str(row["url"]), stamp=str(row.get("stamp") or "")) for row in rows})
         text: bytes = asked(place, lambda fs, path: fs.cat_file(path))
-        lines = (line.strip() for line in text.decode().splitlines())
+        lines = (line.strip() for line in decoded(text, shown(place)).splitlines())
         return sorted({Landed(line) for line in lines if line and not line.startswith("#")})
 
     def location(self, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
-from lakefeed.formats import FORMATS, FilePart, Format, format_named, format_of, stamp
+from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.repeated import repeated
@@ -28,11 +28,13 @@ class FilesSource(Plain):
     """Files of one format and one schema, in the order given.
 
     ``declared``: the columns and types to read, instead of those that the files show; others are left out.
+    ``null_values``: the cells of CSV that are null, instead of the usual ones.
     """
 
     urls: tuple[str, ...]
     format_name: str
     declared: pa.Schema | None = None
+    null_values: tuple[str, ...] | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -78,11 +80,13 @@ class FilesSource(Plain):
     def identity(self) -> str:
         stamps = [(url, *stamp(url)) for url in self.urls]
         types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
-        return f"{self.format_name}:{stamps}{types}"
+        nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
+        return f"{self.format_name}:{stamps}{types}{nulls}"
 
     @property
     def location(self) -> str:
-        return f"{self.format_name} {redacted(','.join(self.urls))}"
+        nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
+        return f"{self.format_name} {redacted(','.join(self.urls))}{nulls}"
 
     @cached_property
     def ranged(self) -> bool:
@@ -116,21 +120,31 @@ class FilesSource(Plain):
 
     @property
     def _format(self) -> Format:
-        return FORMATS[self.format_name]
+        form = FORMATS[self.format_name]
+        if self.null_values is None or not isinstance(form, Csv):
+            return form
+        return replace(form, null_values=self.null_values)
 
 
-def files(locations: str | Sequence[str], schema: pa.Schema | None = None, form: str | None = None) -> FilesSource:
+def files(
+    locations: str | Sequence[str],
+    schema: pa.Schema | None = None,
+    form: str | None = None,
+    null_values: Sequence[str] | None = None,
+) -> FilesSource:
     """The files at these paths, globs or URLs.
 
     Args:
         locations: one or several.
         schema: the columns and types to read, instead of those that the files show.
         form: the name of their format, instead of what the suffix says.
+        null_values: the cells of CSV that are null, instead of the usual ones.
 
     Raises:
         MissingFileError: nothing is there.
         FormatError: a suffix that no format has, or no format of that name.
-        InvalidArgumentError: no location, files of several formats, or a chain that leads nowhere.
+        InvalidArgumentError: no location, files of several formats, or a chain that leads nowhere, or null
+            values for files that are not CSV.
     """
     given = [locations] if isinstance(locations, str) else list(locations)
     if not given:
@@ -142,7 +156,10 @@ def files(locations: str | Sequence[str], schema: pa.Schema | None = None, form:
         raise InvalidArgumentError(
             f"from_file got files of several formats, {listed(sorted(names))}; read them one at a time"
         )
-    return FilesSource(urls, names.pop(), schema)
+    (name,) = names
+    if null_values is not None and not isinstance(FORMATS[name], Csv):
+        raise InvalidArgumentError(f"null_values= says which cells of CSV are null; {shown(urls[0])} is read as {name}")
+    return FilesSource(urls, name, schema, None if null_values is None else tuple(null_values))
 
 
 def _expand(location: str, form: str | None) -> list[str]:
