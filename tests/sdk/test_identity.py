@@ -15,10 +15,10 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
-from lakefeed.errors import DatasetNotFoundError, StateMismatchError, VersionNotFoundError
+from lakefeed.errors import CommitConflictError, DatasetNotFoundError, StateMismatchError, VersionNotFoundError
 from lakefeed.ingest import FolderSource, ingest
 from lakefeed.plan import fingerprint
-from lakefeed.routines import Routine, pending, run_routine
+from lakefeed.routines import After, Routine, due, pending, run_routine
 from lakefeed.routines.portion import first_portion
 
 
@@ -148,6 +148,31 @@ def test_a_routine_reads_no_rows_of_a_table_that_came_after_it_looked(remove: Ca
     saved(8)
     run_routine(routine)
     assert xs(Dataset("copies")) == [7, 8]
+
+
+def test_a_routine_that_comes_after_another_waits_for_it_to_read_the_new_table(remove: Callable[[], None]) -> None:
+    saved(1)
+    first = Routine("first", lambda rows: rows, "t", "firsts")
+    second = Routine("second", lambda rows: rows, "t", "seconds", when=After("first"))
+    run_routine(first)
+    assert due(second, others=[first]).ready is not None
+    remove()
+    saved(7)
+    assert due(second, others=[first]).ready is None
+    run_routine(first)
+    assert due(second, others=[first]).ready is not None
+
+
+def test_rows_of_the_old_table_do_not_take_the_place_of_those_of_the_new_one() -> None:
+    saved(1, 2)
+    kept = Dataset("t").cache().with_column("x", "x * 10")
+    Dataset("t").delete()
+    saved(7)
+    for write in (lambda: kept.overwrite("t"), lambda: kept.save("t", if_exists="new_version")):
+        with pytest.raises(CommitConflictError, match="moved on"):
+            write()
+    assert xs(Dataset("t")) == [7]
+    assert xs(kept.append_to("t")) == [7, 10, 20]
 
 
 def test_positions_and_ledgers_go_with_the_output_that_holds_them(tmp_path: Path, remove: Callable[[], None]) -> None:

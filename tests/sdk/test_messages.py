@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from lakefeed import Dataset, get_dataset
 from lakefeed.errors import (
     ColumnNotFoundError,
+    ConfigError,
     DatasetExistsError,
     DatasetNotFoundError,
     ExpressionError,
@@ -111,3 +113,16 @@ def test_texts_are_joined_in_filters_columns_and_queries() -> None:
     rows.save("saved")
     assert Dataset("saved").filter("a || b == 'z3' and n > 1").to_arrow()["n"].to_pylist() == [3]
     assert Dataset("saved").delete_rows("a || b == 'z3'").count() == 2
+
+
+@pytest.mark.parametrize("variable", ["LAKEFEED__READ__THREADS=many", "LAKEFEED_CONFIG=broken.toml"])
+def test_settings_that_do_not_fit_are_one_error_too(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.toml").write_text("[read\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(*variable.split("=", 1))
+    with pytest.raises(ConfigError) as found:
+        Dataset("there")
+    assert found.value.__cause__ is None
+    assert found.value.__suppress_context__

@@ -170,9 +170,9 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError(f"settings do not fit: {_reasons(cls, error, given, written)}") from error
+            raise ConfigError(f"settings do not fit: {_reasons(cls, error, given, written)}") from None
         except SettingsError as error:
-            raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from error
+            raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from None
 
     @classmethod
     def settings_customise_sources(
@@ -257,7 +257,7 @@ def _written(file: Path | None) -> dict[str, Any]:
     try:
         return {} if file is None else tomllib.loads(file.read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{str(file)!r} cannot be read as TOML: {error}") from error
+        raise ConfigError(f"{str(file)!r} cannot be read as TOML: {error}") from None
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

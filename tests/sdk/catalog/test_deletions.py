@@ -235,4 +235,4 @@ def _once_before(monkeypatch: pytest.MonkeyPatch, lake: Lake, act: Callable[[], 
             todo.pop()()
         return retire(catalog, lambda: looked.pop() if looked else load(), drop)  # type: ignore[arg-type, return-value]
 
-    monkeypatch.setattr("lakefeed.catalog.lake.retire", delayed)
+    monkeypatch.setattr("lakefeed.catalog.removal.retire", delayed)

@@ -44,7 +44,8 @@ def parse(text: str, schema: pa.Schema) -> Expr:
 
     Args:
         text: for example ``score > 0.8 and label != None``, ``image.width >= 512``, ``day between '2024-01-01'
-            and '2024-01-31'``, ``1 < x <= 5``, ``v[0] * 2 > -1``, ``name like 'a%'``, ``id in (1, 2)``.
+            and '2024-01-31'``, ``1 < x <= 5``, ``v[0] * 2 > -1``, ``name like 'a%'``, ``id in (1, 2)``,
+            ``first || ' ' || last == 'Ada Lovelace'``.
             A name with other characters than letters, digits and underscores goes into backticks.
         schema: the columns and their types.
 

@@ -117,7 +117,10 @@ def _after_success(routine: Routine, todo: Pending, other: Routine | None, name:
     shared = other.sources[0] if other.sources[0] in routine.sources else None
     at = position(other)
     if shared is not None:
-        bounded = [each.up_to(at.version if at else 0) if each.source == shared else each for each in todo.ranges]
+        done = [at.version if at and at.table_uuid == each.table_uuid else 0 for each in todo.ranges]
+        bounded = [
+            each.up_to(last) if each.source == shared else each for each, last in zip(todo.ranges, done, strict=True)
+        ]
         if not any(each.versions for each in bounded if each.source == shared):
             bounded = []
     else:

@@ -74,7 +74,7 @@ def replace_rows(
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
     table = lake.table(name)
     check_fits(schema, declared_schema(table))
-    read = _versions_read(table, plan)
+    read = _versions_read(lake, name, table, plan)
 
     def revise(draft: Draft) -> None:
         _check_not_moved(draft, name, read)
@@ -122,10 +122,15 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     return np.concatenate(found)
 
 
-def _versions_read(table: Table, plan: Node) -> set[int]:
+def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
     """The snapshots of the table that the plan reads, from the lake or from copies of their rows."""
     uuid = str(table.metadata.table_uuid)
-    return {origin.snapshot_id for origin in lineage(plan).origins if origin.table_uuid == uuid}
+    origins = lineage(plan).origins
+    tables = {uuid}
+    if any(origin.table_uuid != uuid and origin.dataset == name for origin in origins):
+        # Rows of a dataset that was deleted here and made again are no more those of this one.
+        tables |= {deletion.table for deletion in lake.deletions(name)}
+    return {origin.snapshot_id for origin in origins if origin.table_uuid in tables}
 
 
 def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
