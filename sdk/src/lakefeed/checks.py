@@ -166,7 +166,7 @@ class RowCount:
 
     def check(self, found: Profile) -> Verdict:
         version = found.version
-        added, change = version.added_records, version.added_records - version.deleted_records
+        added, change = version.added_records, version.net_records
         before = version.total_records - change
         share = change / before if before > 0 else 0.0
         problems = []

@@ -10,8 +10,9 @@ from typing import Any
 
 from pyiceberg.table import Table
 
+from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.properties import CODE, DEPTH, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER, WORK
-from lakefeed.catalog.versions import DatasetVersion, ancestry, version_of
+from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.errors import FenceError, InvalidArgumentError
 
 
@@ -91,7 +92,7 @@ class Action:
         """The version that an action of this idempotency key has written already."""
         if self.idempotency_key is None:
             return None
-        for snapshot in ancestry(table.metadata):
+        for snapshot in ancestry(table):
             if snapshot.summary is not None and snapshot.summary.get(IDEMPOTENCY_KEY) == self.idempotency_key:
                 return version_of(snapshot, table)
         return None

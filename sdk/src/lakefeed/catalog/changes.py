@@ -13,25 +13,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from lakefeed.catalog.exchange import Step, by_delete_files, committed, expired, operation
 from lakefeed.catalog.files import DataFileRef, entries, plan, ref, row_order
 from lakefeed.catalog.properties import ROWS_ADDED
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import number, snapshots_between
-from lakefeed.errors import UnsupportedError
-
-ADDED_DELETE_FILES = "added-delete-files"
+from lakefeed.catalog.versions import number, steps_between
 
 
 @dataclass(frozen=True)
 class Delta:
-    """The rows of ``files``, less those that the files of ``less`` hold too (each as often as it is there)."""
+    """The rows of ``files``, less those that the files of ``less`` hold too (each as often as it is there).
+
+    Of the rows of ``less`` those do not count that are in the files of ``moved``.
+    """
 
     files: tuple[DataFileRef, ...]
     less: tuple[DataFileRef, ...] = ()
+    moved: tuple[DataFileRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,39 +71,61 @@ def _columns_by_id(table: Table, schema_id: int | None) -> dict[int, pa.Field[An
     return {one.field_id: declared.field(one.name) for one in table.schemas()[schema_id].fields}
 
 
-def added_rows(table: Table, from_version: int | None = None, to_version: int | None = None) -> tuple[Delta, ...]:
+def added_rows(
+    table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
+) -> tuple[Delta, ...]:
     """What the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
 
-    Follows the ancestry of the current version. Rows that a version left untouched, or moved into other files, are not
-    among what it added; nor are rows that a restore brings back, for the version that wrote them has added them. Where
-    older versions have expired, the beginning is the oldest version that is kept, with all its rows.
+    Follows the ancestry of the current version, or of ``head``. Rows that a version left untouched, or moved into other
+    files, are not among what it added; nor are rows that a restore brings back, for the version that wrote them has
+    added them. Where versions have expired in between, their rows are those of their files that are still there.
+    Where the oldest versions have expired, the beginning is the oldest version that is kept, with all its rows.
+
+    ``from_version`` need not be kept: then it says up to which number rows are known.
 
     Raises:
-        VersionNotFoundError: one of the two does not exist.
-        UnsupportedError: another writer has rewritten rows by delete files in the range.
+        VersionNotFoundError: ``to_version`` does not exist.
+        InvalidArgumentError: ``from_version`` is newer than ``to_version``.
+        UnsupportedError: another writer has rewritten rows by delete files in the range, or versions have expired so
+            that new rows cannot be told.
     """
-    inside = snapshots_between(table, from_version, to_version)
+    steps = steps_between(table, from_version, to_version, head)
     deltas: list[Delta] = []
-    if from_version is None and inside:
+    if from_version is None and steps:
         # Whether older ones have expired is not recorded; the first version ever holds only what it added itself.
-        deltas.append(Delta(plan(table, inside[0])))
-        inside = inside[1:]
-    for run in _runs_of_appends(inside):
-        deltas.append(_appended(table, run) if _operation(run[0]) is Operation.APPEND else _brought(table, run[0]))
+        deltas.append(Delta(plan(table, steps[0].after)))
+        steps = steps[1:]
+    for run in _runs_of_appends(steps):
+        deltas += _added_over_gap(table, run[0])
+        deltas.append(_appended(table, run) if _appends(run[0]) else _brought(table, run[0]))
     return tuple(delta for delta in deltas if delta.files)
 
 
-def removed_rows(table: Table, from_version: int | None = None, to_version: int | None = None) -> tuple[Delta, ...]:
+def removed_rows(
+    table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
+) -> tuple[Delta, ...]:
     """What the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
 
     Rows that an upsert replaced are among them as they were before.
 
     Raises:
-        VersionNotFoundError, UnsupportedError: as for `added_rows`.
+        VersionNotFoundError, InvalidArgumentError, UnsupportedError: as for `added_rows`.
     """
-    changing = (s for s in snapshots_between(table, from_version, to_version) if _operation(s) is not Operation.APPEND)
-    deltas = (_taken(table, snapshot) for snapshot in changing)
+    deltas: list[Delta] = []
+    for step in steps_between(table, from_version, to_version, head):
+        deltas += _removed_over_gap(table, step) if from_version is not None or step.before is not None else []
+        deltas += [] if _appends(step) else [_taken(table, step)]
     return tuple(delta for delta in deltas if delta.files)
+
+
+def rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
+    """How many rows the versions added (or removed), at most, that have expired right before one.
+
+    Raises:
+        UnsupportedError: as for `added_rows`.
+    """
+    deltas = _removed_over_gap(table, step) if removed else _added_over_gap(table, step)
+    return sum(file.rows for delta in deltas for file in delta.files)
 
 
 def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Delta, Delta]:
@@ -112,17 +136,17 @@ def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Del
     went = tuple(file for file in before if file.path not in paths_after)
     for file in (*before, *after):
         if file.has_deletes:
-            raise _by_delete_files(table, newer)
+            raise by_delete_files(table, newer)
     return Delta(came, went), Delta(went, came)
 
 
-def _appended(table: Table, run: list[Snapshot]) -> Delta:
+def _appended(table: Table, run: list[Step]) -> Delta:
     """The files of a run of appends: its last manifest list names them all, for appends remove nothing."""
-    ids = {snapshot.snapshot_id for snapshot in run}
-    oldest = number(run[0])
+    ids = {step.after.snapshot_id for step in run}
+    oldest = number(run[0].after)
     fresh = [
         manifest
-        for manifest in run[-1].manifests(table.io)
+        for manifest in run[-1].after.manifests(table.io)
         if manifest.content == ManifestContent.DATA
         # Manifests of format version 1 have no sequence number.
         and (manifest.added_snapshot_id in ids or manifest.sequence_number >= oldest)
@@ -131,71 +155,46 @@ def _appended(table: Table, run: list[Snapshot]) -> Delta:
     return Delta(tuple(sorted(found, key=row_order)))
 
 
-def _brought(table: Table, snapshot: Snapshot) -> Delta:
-    if _operation(snapshot) is not Operation.OVERWRITE:
+def _brought(table: Table, step: Step) -> Delta:
+    if operation(step.after) is not Operation.OVERWRITE:
         return Delta(())
-    new, moved, gone = _exchanged(table, snapshot)
-    if snapshot.summary is not None and ROWS_ADDED in snapshot.summary.additional_properties:
-        return Delta(new)
-    return Delta((*moved, *new), gone)
+    found = committed(table, step)
+    if step.after.summary is not None and ROWS_ADDED in step.after.summary.additional_properties:
+        return Delta(found.new)
+    return Delta(found.new, found.gone, found.moved)
 
 
-def _taken(table: Table, snapshot: Snapshot) -> Delta:
-    if _operation(snapshot) is Operation.REPLACE:
+def _taken(table: Table, step: Step) -> Delta:
+    if operation(step.after) is Operation.REPLACE:
         return Delta(())
-    new, moved, gone = _exchanged(table, snapshot)
-    return Delta(gone, (*moved, *new))
+    found = committed(table, step)
+    return Delta(found.gone, (*found.moved, *found.new))
 
 
-def _exchanged(
-    table: Table, snapshot: Snapshot
-) -> tuple[tuple[DataFileRef, ...], tuple[DataFileRef, ...], tuple[DataFileRef, ...]]:
-    """The files that a version brought, of new rows and of rows that an older version wrote, and those it left out."""
-    if snapshot.summary is not None and ADDED_DELETE_FILES in snapshot.summary.additional_properties:
-        raise _by_delete_files(table, snapshot)
-    own = [
-        manifest
-        for manifest in snapshot.manifests(table.io)
-        if manifest.content == ManifestContent.DATA and manifest.added_snapshot_id == snapshot.snapshot_id
-    ]
-    new: list[DataFileRef] = []
-    moved: list[DataFileRef] = []
-    gone: list[DataFileRef] = []
-    for manifest, entry in entries(table, own, removed=True):
-        if entry.snapshot_id != snapshot.snapshot_id:
-            continue
-        if entry.status == ManifestEntryStatus.DELETED:
-            gone.append(ref(manifest, entry))
-        elif entry.status == ManifestEntryStatus.ADDED:
-            (new if entry.sequence_number == number(snapshot) else moved).append(ref(manifest, entry))
-    return _sorted(new), _sorted(moved), _sorted(gone)
+def _added_over_gap(table: Table, step: Step) -> list[Delta]:
+    found = expired(table, step)
+    return [Delta(found.new, found.gone, found.moved if found.gone else ())]
 
 
-def _sorted(files: Iterable[DataFileRef]) -> tuple[DataFileRef, ...]:
-    return tuple(sorted(files, key=row_order))
+def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
+    found = expired(table, step, removed=True)
+    return [Delta(found.gone, (*found.moved, *found.new))]
 
 
-def _runs_of_appends(snapshots: Iterable[Snapshot]) -> Iterator[list[Snapshot]]:
-    """The snapshots in order, neighbouring appends together, every other one by itself."""
-    run: list[Snapshot] = []
-    for snapshot in snapshots:
-        if _operation(snapshot) is Operation.APPEND:
-            run.append(snapshot)
-            continue
-        if run:
+def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """The steps in order, appends that follow each other together, every other one by itself."""
+    run: list[Step] = []
+    for step in steps:
+        if run and (step.has_gap or not _appends(step)):
             yield run
-        yield [snapshot]
-        run = []
+            run = []
+        if _appends(step):
+            run.append(step)
+        else:
+            yield [step]
     if run:
         yield run
 
 
-def _operation(snapshot: Snapshot) -> Operation:
-    return snapshot.summary.operation if snapshot.summary is not None else Operation.APPEND
-
-
-def _by_delete_files(table: Table, snapshot: Snapshot) -> UnsupportedError:
-    return UnsupportedError(
-        f"version {number(snapshot)} of {table.name()[-1]!r} deleted rows by delete files (another writer did); what "
-        "changed across it cannot be told: start after it"
-    )
+def _appends(step: Step) -> bool:
+    return operation(step.after) is Operation.APPEND

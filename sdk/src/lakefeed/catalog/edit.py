@@ -27,6 +27,7 @@ from lakefeed.catalog.files import DataFileRef, data_files, entries
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.landing import land
 from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
+from lakefeed.catalog.row_counts import Compare, rows_gone
 from lakefeed.catalog.rows import Writer, check_writable, rewrite_without, write_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Carried, Change, Contents, Guard
@@ -141,10 +142,12 @@ def restore(
     idempotency_key: str | None = None,
     fence: Fence | None = None,
     guard: Guard | None = None,
+    compare: Compare | None = None,
 ) -> DatasetVersion:
     """A new version whose rows, columns and their order are those of an old one; no data is written.
 
-    Where the newest version is like it already, that one is returned.
+    Where the newest version is like it already, that one is returned. ``compare`` reads files where they do not tell
+    how many rows go (see `rows_gone`).
 
     Raises:
         DatasetNotFoundError, VersionNotFoundError: there is no such version.
@@ -157,7 +160,7 @@ def restore(
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         old = find(current, version)
-        ours.contents = _restoring(lake, current, old)
+        ours.contents = _restoring(lake, current, old, compare)
         switch = switching(current, old)
         empty = not (ours.contents.files or ours.contents.removed or switch)
         return None if empty and fence is None else switch
@@ -166,18 +169,20 @@ def restore(
         return land(lake, name, table, ours, action, attempt)
 
 
-def _restoring(lake: Lake, current: Table, old: Snapshot) -> Contents:
-    now = data_files(lake, current)
-    _check_files(current, (*now, *data_files(lake, current, old.snapshot_id)))
+def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | None) -> Contents:
+    now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
+    _check_files(current, (*now, *before))
     then = {entry.data_file.file_path: entry for entry in _live(current, old)}
     paths = {file.path for file in now}
+    gone = [file for file in now if file.path not in then]
+    removed = rows_gone(current, gone, [file for file in before if file.path not in paths], compare)
     return Contents(
         carried=tuple(
             Carried(entry.data_file, entry.sequence_number or 0) for path, entry in then.items() if path not in paths
         ),
-        removed={file.path: file.manifest for file in now if file.path not in then},
+        removed={file.path: file.manifest for file in gone},
         # They were added by the version that wrote them: whoever reads what is new has read them then.
-        facts={ROWS_ADDED: "0"},
+        facts={ROWS_ADDED: "0", ROWS_REMOVED: str(removed)},
         schema_id=old.schema_id,
     )
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pyiceberg.table import Table
-from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot
 
+from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.deletions import Deletion, deletions, owner_of
+from lakefeed.catalog.exchange import Step
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
+from lakefeed.catalog.time_travel import current_at
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
 
 
@@ -22,6 +24,7 @@ class DatasetVersion:
 
     ``added_records`` and ``deleted_records`` count rows that are new or gone; rows that an edit only moved to other
     files are neither. For versions that other programs wrote, and for overwrites, they count the rows of the files.
+    ``net_records`` is by how many rows the total moved, whatever the version did.
     """
 
     version: int
@@ -38,6 +41,7 @@ class DatasetVersion:
     message: str | None = None
     work: str | None = None
     depth: int = 0
+    net_records: int = 0
     # Which table of the name it is a version of: numbers are those of the table.
     table_uuid: str = field(default="", repr=False, compare=False)
 
@@ -54,7 +58,7 @@ Pin: TypeAlias = int | str | AsOf
 
 def list_versions(table: Table) -> list[DatasetVersion]:
     """All versions, newest first; a rolled-back commit is none."""
-    return [version_of(snapshot, table) for snapshot in ancestry(table.metadata)]
+    return [version_of(snapshot, table) for snapshot in ancestry(table)]
 
 
 def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
@@ -67,13 +71,13 @@ def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
     return version_of(find(table, version), table)
 
 
-def find(table: Table, version: Pin | None = None) -> Snapshot:
-    """The snapshot of `resolve`."""
+def find(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:
+    """The snapshot of `resolve`; a number is looked for in the ancestry of ``head`` (None: of the current version)."""
     if isinstance(version, str):
         return tagged(table, version)
     if isinstance(version, AsOf):
         return _find_as_of(table, version.timestamp_ms)
-    lineage = ancestry(table.metadata)
+    lineage = ancestry(table, head)
     for snapshot in lineage:
         if version is None or snapshot.sequence_number == version:
             return snapshot
@@ -94,10 +98,10 @@ def tagged(table: Table, label: str) -> Snapshot:
 
 
 def _find_as_of(table: Table, as_of: int) -> Snapshot:
-    lineage = ancestry(table.metadata)
-    for snapshot in lineage:
-        if snapshot.timestamp_ms <= as_of:
-            return snapshot
+    found = current_at(table, as_of)
+    if found is not None:
+        return found
+    lineage = ancestry(table)
     if not lineage:
         raise _unknown(table, None, lineage)
     first = lineage[-1]
@@ -118,49 +122,49 @@ def _moment(timestamp_ms: int) -> str:
 
 
 def versions_between(
-    table: Table, from_version: int | None = None, to_version: int | None = None
+    table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
 ) -> list[DatasetVersion]:
-    """The versions after ``from_version`` up to ``to_version``, oldest first.
+    """The versions after ``from_version`` up to ``to_version``, oldest first, in the ancestry of ``head``.
 
     ``from_version=None`` starts at the beginning, ``to_version=None`` ends at the newest; equal ends give none.
+    ``head=None`` is the current version.
 
     Raises:
         InvalidArgumentError: ``from_version`` is newer than ``to_version``.
         VersionNotFoundError: one of the two does not exist.
     """
-    return [version_of(snapshot, table) for snapshot in snapshots_between(table, from_version, to_version)]
+    steps = steps_between(table, from_version, to_version, head)
+    lineage = ancestry(table, head)
+    if from_version is not None and from_version not in {number(snapshot) for snapshot in lineage}:
+        raise _unknown(table, from_version, lineage)
+    return [version_of(step.after, table) for step in steps]
 
 
-def snapshots_between(table: Table, from_version: int | None, to_version: int | None) -> list[Snapshot]:
-    """The snapshots of `versions_between`."""
-    lineage = ancestry(table.metadata)
-    known = {snapshot.sequence_number for snapshot in lineage}
-    for asked in (from_version, to_version):
-        if asked is not None and asked not in known:
-            raise _unknown(table, asked, lineage)
-    if from_version is not None and to_version is not None and from_version > to_version:
+def steps_between(
+    table: Table, from_version: int | None, to_version: int | None, head: Snapshot | None = None
+) -> list[Step]:
+    """The versions of `versions_between`, each with the one before it; ``from_version`` need not be kept.
+
+    Raises:
+        InvalidArgumentError, VersionNotFoundError: as for `versions_between`.
+    """
+    lineage = ancestry(table, head)
+    if to_version is not None and to_version not in {number(snapshot) for snapshot in lineage}:
+        raise _unknown(table, to_version, lineage)
+    newest = number(lineage[0]) if lineage else 0
+    start, stop = from_version or 0, newest if to_version is None else to_version
+    if to_version is not None and start > stop:
+        if start not in {number(snapshot) for snapshot in ancestry(table)}:
+            raise _unknown(table, start, lineage)
         raise InvalidArgumentError(
             f"from_version={from_version} is newer than to_version={to_version}: the range runs from old to new"
         )
-    inside = [
-        snapshot
-        for snapshot in lineage
-        if (from_version is None or number(snapshot) > from_version)
-        and (to_version is None or number(snapshot) <= to_version)
-    ]
-    return inside[::-1]
-
-
-def ancestry(metadata: TableMetadata) -> list[Snapshot]:
-    """The current snapshot and its ancestors as far as they are kept, newest first."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-    lineage: list[Snapshot] = []
-    snapshot = by_id.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
-    while snapshot is not None:
-        lineage.append(snapshot)
-        parent = snapshot.parent_snapshot_id
-        snapshot = by_id.get(parent) if parent is not None else None
-    return lineage
+    pairs = zip(lineage, [*lineage[1:], None], strict=False)
+    return [
+        Step(before, after, max(start, number(before) if before is not None else 0))
+        for after, before in pairs
+        if start < number(after) <= stop
+    ][::-1]
 
 
 def number(snapshot: Snapshot) -> int:
@@ -172,13 +176,15 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
     """The version that a snapshot of a table is."""
     summary = snapshot.summary
     facts = dict(summary.additional_properties) if summary is not None else {}
+    added, deleted = int(facts.get("added-records", 0)), int(facts.get("deleted-records", 0))
+    same = summary is not None and summary.operation is Operation.REPLACE
     return DatasetVersion(
         version=number(snapshot),
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
         operation=summary.operation.value if summary is not None else "append",
-        added_records=int(facts.get(ROWS_ADDED, facts.get("added-records", 0))),
-        deleted_records=int(facts.get(ROWS_REMOVED, facts.get("deleted-records", 0))),
+        added_records=0 if same else int(facts.get(ROWS_ADDED, added)),
+        deleted_records=0 if same else int(facts.get(ROWS_REMOVED, deleted)),
         total_records=int(facts.get("total-records", 0)),
         timestamp_ms=snapshot.timestamp_ms,
         run=facts.get(RUN),
@@ -187,6 +193,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
         message=facts.get(MESSAGE),
         work=facts.get(WORK),
         depth=int(facts.get(DEPTH, 0)),
+        net_records=added - deleted,
         table_uuid=str(table.metadata.table_uuid) if table is not None else "",
     )
 

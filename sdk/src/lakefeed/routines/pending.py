@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TypeAlias
 
 from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, fence_value, list_versions
+from lakefeed.catalog.changes import rows_over_gap
+from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.position import Position, from_text
 from lakefeed.routines.routine import Routine
@@ -28,7 +30,8 @@ class VersionRange:
     """What is to be read of one source: ``versions``, oldest first, with rows that the routine has not seen.
 
     ``begin`` rows of the first of them are done. ``left_out`` says why a version is not handed to the function.
-    ``known`` are all version numbers of the source, oldest first.
+    ``known`` are all version numbers of the source, oldest first. ``over_gaps`` counts the rows that are read with a
+    version because the versions before it that wrote them have expired.
     """
 
     source: str
@@ -39,6 +42,7 @@ class VersionRange:
     removed: bool = False
     begin: int = 0
     left_out: Mapping[int, str] | None = None
+    over_gaps: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def from_version(self) -> int | None:
@@ -64,11 +68,17 @@ class VersionRange:
 
     def rows_of(self, version: DatasetVersion) -> int:
         """The rows that a version brings this routine."""
-        return version.deleted_records if self.removed else version.added_records
+        own = version.deleted_records if self.removed else version.added_records
+        return own + self.over_gaps.get(version.version, 0)
 
     def before(self, version: int) -> int | None:
         """The version before one; None before the first."""
         return max((number for number in self.known if number < version), default=None)
+
+    def done_before(self, version: int) -> int | None:
+        """The number up to which rows are done when a version is read; that version may have expired since."""
+        numbers = (self.before(version), self.reached)
+        return max((number for number in numbers if number is not None and number < version), default=None)
 
     def up_to(self, version: int) -> VersionRange:
         """The same without later versions."""
@@ -179,7 +189,9 @@ def _look(
             f"deleted and made anew. Delete {routine.target!r}, write elsewhere, or declare "
             'on_remade="continue" or "replace"'
         )
-    found = after_position(list_versions(table), table_uuid, None if remade else at, source, routine.reads_removed)
+    start = None if remade else at
+    over_gaps = _over_gaps(table, start, routine.reads_removed)
+    found = after_position(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps)
     if remade and not found.versions:
         # Nothing to read yet: the position stays with the old table until there is.
         return replace(found, position=at), False
@@ -195,15 +207,33 @@ def after_position(
     at: Position | None,
     source: str = "",
     removed: bool = False,
+    over_gaps: Mapping[int, int] | None = None,
 ) -> VersionRange:
     """What lies after a position in the versions of a table; after a rollback it goes on with what there is now."""
-    done = 0 if at is None else at.version
+    done, over = 0 if at is None else at.version, over_gaps or {}
     fresh = (version for version in reversed(newest_first) if version.version > done)
-    versions = tuple(version for version in fresh if (_removes if removed else _adds)(version))
+    versions = tuple(v for v in fresh if (_removes if removed else _adds)(v) or over.get(v.version))
     begun = at is not None and bool(versions) and at.within == versions[0].version
     known = tuple(version.version for version in reversed(newest_first))
     begin = at.rows if at is not None and begun else 0
-    return VersionRange(source, table_uuid, at, versions, known, removed, begin)
+    return VersionRange(source, table_uuid, at, versions, known, removed, begin, over_gaps=over)
+
+
+def _over_gaps(table: Table, at: Position | None, removed: bool) -> dict[int, int]:
+    """For the versions after a position before which others have expired, the rows that those bring, at most.
+
+    Raises:
+        UnsupportedError: which rows of them are new cannot be told.
+    """
+    start, rows = None if at is None else at.version, {}
+    for step in steps_between(table, start, None):
+        version = version_of(step.after)
+        if start is None and step.before is None:
+            # What is left of the oldest versions comes with the oldest that is kept.
+            rows[version.version] = 0 if removed else max(0, version.total_records - version.added_records)
+        elif step.has_gap:
+            rows[version.version] = rows_over_gap(table, step, removed)
+    return rows
 
 
 def _left_out(

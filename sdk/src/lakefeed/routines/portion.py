@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lakefeed.catalog import DatasetVersion
-from lakefeed.dataset import Dataset, pinned
+from lakefeed.dataset import Dataset, changed_after, pinned
 from lakefeed.routines.pending import Pending, VersionRange
 from lakefeed.routines.position import Position, to_text
 
@@ -36,7 +36,7 @@ class Part:
             return self.found.position
         if self.end is None:
             return Position(self.found.table_uuid, last)
-        done = self.found.before(last) or 0
+        done = self.found.done_before(last) or 0
         return Position(self.found.table_uuid, done, within=last, rows=self.end)
 
     @property
@@ -51,13 +51,14 @@ class Part:
         """The rows themselves; of a source that brings nothing, its columns without a row."""
         if not self.versions:
             return Dataset(self.found.source).head(0)
-        first, last = self.versions[0].version, self.versions[-1].version
+        known, last = self.found.done_before(self.versions[0].version), self.versions[-1].version
         source = pinned(self.found.source, last, self.found.table_uuid)
-        since = source.removed_since if self.found.removed else source.added_since
-        rows = since(self.found.before(first), last)
-        # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
-        whole = (self.begin, self.end) == (0, None)
-        return rows.select(rows.schema.names) if whole else rows.slice(self.begin, self.end)
+        if known is None:
+            since = source.removed_since() if self.found.removed else source.added_since()
+            rows = since.select(since.schema.names)  # for iterating a plain Dataset gives rows
+        else:
+            rows = changed_after(source, "removed" if self.found.removed else "added", known)
+        return rows if (self.begin, self.end) == (0, None) else rows.slice(self.begin, self.end)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
+from lakefeed.catalog.changes import Delta
 from lakefeed.catalog.edit import Draft, edit
 from lakefeed.catalog.edit import restore as restore_version
 from lakefeed.catalog.files import DataFileRef
@@ -23,7 +24,9 @@ from lakefeed.catalog.snapshot import Guard
 from lakefeed.catalog.versions import DatasetVersion, Pin, resolve
 from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
+from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
+from lakefeed.run.count import count_rows
 from lakefeed.run.local import Local
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import Upsert
@@ -100,8 +103,13 @@ def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writin
 
 def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:
     """The version that is what an old one was."""
+
+    def compare(table: Table, gone: Sequence[DataFileRef], came: Sequence[DataFileRef]) -> int:
+        source = IcebergSource.of_rows(lake, name, table, Delta(tuple(gone), tuple(came)))
+        return count_rows(Local(lake.settings), Scan(source))
+
     with at_work(lake) as guard:
-        return restore_version(lake, name, version, **_how(writing), guard=guard)
+        return restore_version(lake, name, version, **_how(writing), guard=guard, compare=compare)
 
 
 def newest(draft: Draft, name: str) -> IcebergSource:

@@ -9,7 +9,7 @@ from lakefeed.catalog.identity import made_again
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import DatasetVersion, Pin, list_versions, resolve, versions_between
+from lakefeed.catalog.versions import DatasetVersion, Pin, find, list_versions, resolve, version_of, versions_between
 from lakefeed.ops import Scan
 from lakefeed.run.save import typed_columns
 from lakefeed.sources.iceberg import IcebergSource, Since
@@ -75,12 +75,18 @@ class Reference:
             VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
         """
         table = self._same()
-        first = None if start is None else resolve(table, start).version
-        last = resolve(table, self.pin if stop is None else stop)
-        versions_between(table, first, last.version)
+        head = find(table, self.pin if stop is None else stop)
+        last = version_of(head, table)
+        # A number means a version before the last one, which need not be among those of now.
+        first = start if start is None or isinstance(start, int) else resolve(table, start).version
+        versions_between(table, first, last.version, head)
         self._tie(table)
         reference = self if stop is None else replace(self, pin=last.version)
         return reference._source(table, last, Since(first, what)), first
+
+    def after(self, what: Literal["added", "removed"], known: int) -> IcebergSource:
+        """What versions after the number ``known`` did up to this one, also where that version has expired."""
+        return self._source(*self._resolved(), Since(known, what))
 
     def metadata(self) -> dict[str, Any]:
         """Name, description, schema, column types, properties and versions, as the catalog has them."""

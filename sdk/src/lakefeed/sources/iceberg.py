@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.damage import intact
@@ -25,7 +26,7 @@ from lakefeed.catalog.identity import gone, uuid_of
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.to_arrow import arrow_fields
-from lakefeed.catalog.versions import DatasetVersion, find
+from lakefeed.catalog.versions import DatasetVersion, find, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.base import FilePart
@@ -83,6 +84,13 @@ class IcebergSource(Plain):
         """The source, with the metadata that the caller has just loaded."""
         source = cls(lake, name, version, since, schema_id)
         source.__dict__["table"] = table
+        return source
+
+    @classmethod
+    def of_rows(cls, lake: Lake, name: str, table: Table, delta: Delta) -> IcebergSource:
+        """The rows of a delta, under the columns of the current version."""
+        source = cls.of(lake, name, table, resolve(table))
+        source.__dict__["deltas"] = (delta,)
         return source
 
     @cached_property
@@ -163,12 +171,18 @@ class IcebergSource(Plain):
         if since is None:
             return (Delta(data_files(self.lake, self.table, self.version.snapshot_id)),)
         if since.what == "added":
-            return added_rows(self.table, since.version, last)
+            return added_rows(self.table, since.version, last, self._snapshot)
         if since.what == "removed":
-            return removed_rows(self.table, since.version, last)
-        newer = find(self.table, last)
-        older = find(self.table, since.version) if since.version is not None else None
-        return (net_rows(self.table, older, newer)[0 if since.what == "gained" else 1],)
+            return removed_rows(self.table, since.version, last, self._snapshot)
+        older = find(self.table, since.version, self._snapshot) if since.version is not None else None
+        return (net_rows(self.table, older, self._snapshot)[0 if since.what == "gained" else 1],)
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        found = self.table.metadata.snapshot_by_id(self.version.snapshot_id)
+        if found is None:
+            raise self._gone()
+        return found
 
     @cached_property
     def files(self) -> tuple[DataFileRef, ...]:
@@ -292,7 +306,7 @@ class IcebergSource(Plain):
         since = "" if self.since is None else f" {self.since.what} since v{self.since.version or 0}"
         head = f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}"
         if self._compared:
-            others = {file.path for delta in self.deltas for file in delta.less}
+            others = {file.path for delta in self.deltas for file in (*delta.less, *delta.moved)}
             return f"{head}, rows of {len(self.files)} files less those of {len(others)} others)"
         read = list(self._touched(pushdown))
         rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for _, file, start, stop in read)
@@ -333,7 +347,11 @@ class IcebergSource(Plain):
 
     def _less(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
         """For each file of the delta, the places of the rows that are left."""
-        left = without(self.lake.settings, self._comparable(delta.files), self._comparable(delta.less))
+        less = self._comparable(delta.less)
+        if delta.moved:
+            gone = without(self.lake.settings, less, self._comparable(delta.moved))
+            less = Rows(less.schema, partial(_taken_from, less, gone))
+        left = without(self.lake.settings, self._comparable(delta.files), less)
         first = 0
         for file in delta.files:
             low, high = np.searchsorted(left, [first, first + file.rows])
@@ -444,6 +462,10 @@ def _task(path: str, spec_id: int) -> FileScanTask:
     file = DataFile.from_args(content=DataFileContent.DATA, file_path=path, file_format=FileFormat.PARQUET)
     file.spec_id = spec_id
     return FileScanTask(file)
+
+
+def _taken_from(rows: Rows, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    return _taken(iter(rows.batches()), places)
 
 
 def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,239 @@
+"""Snapshots that another program expired, and manifests as other programs write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, ManifestWriter
+
+from lakefeed import Dataset
+from lakefeed.catalog import Lake, list_versions
+from lakefeed.errors import UnsupportedError, VersionNotFoundError
+from lakefeed.routines import Routine, run_versions
+from lakefeed.routines.pending import pending
+
+COPY = Routine("copy", lambda rows: rows, "t", "copied")
+
+
+@pytest.fixture
+def t(lake: Lake) -> Lake:
+    """Five versions: 1, 2, 3, then row 2 is deleted, then 5."""
+    Dataset.from_dict({"id": [1]}).save("t")
+    for value in (2, 3):
+        add(value)
+    Dataset("t").delete_rows("id = 2")
+    add(5)
+    return lake
+
+
+def add(*values: int) -> None:
+    Dataset.from_dict({"id": list(values)}).append_to("t")
+
+
+def ids(rows: Dataset) -> list[int]:
+    return sorted(rows.to_arrow()["id"].to_pylist())
+
+
+def expire(lake: Lake, *numbers: int) -> None:
+    snapshots = {snapshot.sequence_number: snapshot.snapshot_id for snapshot in lake.table("t").metadata.snapshots}
+    lake.table("t").maintenance.expire_snapshots().by_ids([snapshots[number] for number in numbers]).commit()
+
+
+def roll_back(lake: Lake, number: int) -> None:
+    for snapshot in lake.table("t").metadata.snapshots:
+        if snapshot.sequence_number == number:
+            lake.table("t").manage_snapshots().set_current_snapshot(snapshot.snapshot_id).commit()
+
+
+def numbers(lake: Lake) -> list[int]:
+    return [version.version for version in list_versions(lake.table("t"))]
+
+
+# ------------------------------------------------------------------------------------------ which versions there are
+
+
+@pytest.mark.parametrize(("gone", "left"), [((2,), [5, 4, 3, 1]), ((2, 4), [5, 3, 1]), ((1, 4), [5, 3, 2])])
+def test_older_versions_stay_when_one_in_the_middle_expires(t: Lake, gone: tuple[int, ...], left: list[int]) -> None:
+    expire(t, *gone)
+    assert numbers(t) == left
+    assert ids(Dataset("t", version=left[-1])) == list(range(1, left[-1] + 1))
+    with pytest.raises(VersionNotFoundError):
+        Dataset("t", version=gone[0]).count()
+
+
+def test_an_expired_version_hides_none_after_an_overwrite(t: Lake) -> None:
+    Dataset.from_dict({"id": [9]}).overwrite("t")
+    add(10)
+    expire(t, 5, 6)
+    assert numbers(t) == [7, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("gone", [(1,), (1, 6), (1, 4), (1, 2, 3, 4)])
+def test_rolled_back_versions_are_no_ancestors_over_a_gap(t: Lake, gone: tuple[int, ...]) -> None:
+    roll_back(t, 1)
+    add(6)
+    add(7)
+    expire(t, *gone)
+    assert numbers(t) == [number for number in (7, 6, 1) if number not in gone]
+
+
+def test_versions_of_a_branch_are_no_ancestors_over_a_gap(t: Lake) -> None:
+    table = t.table("t")
+    table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "side").commit()
+    t.table("t").append(pa.table({"id": [60]}), branch="side")
+    add(7)
+    add(8)
+    expire(t, 5, 7)
+    assert numbers(t) == [8, 4, 3, 2, 1]
+    t.table("t").manage_snapshots().set_current_snapshot(ref_name="side").commit()
+    # Whether version 4, which only left a file out, comes before the branch is not told by any file or log.
+    assert numbers(t) == [6, 3, 2, 1]
+    assert ids(Dataset("t")) == [1, 3, 5, 60]
+
+
+def test_a_first_version_has_none_before_it(lake: Lake) -> None:
+    Dataset.from_dict({"id": [1]}).save("t")
+    Dataset("t").delete()
+    Dataset.from_dict({"id": [1]}).save("t")
+    assert len(numbers(lake)) == 1
+
+
+# ------------------------------------------------------------------------------------------ what changed across a gap
+
+
+def test_rows_of_expired_versions_are_added_once(t: Lake) -> None:
+    expire(t, 3)
+    assert ids(Dataset("t").added_since(2)) == [3, 5]
+    assert ids(Dataset("t").added_since(1)) == [2, 3, 5]
+    assert ids(Dataset("t").added_since()) == [1, 2, 3, 5]
+    assert ids(Dataset("t", version=4).added_since(2)) == [3]
+    assert ids(Dataset("t").removed_since(1)) == [2]
+    report = Dataset("t").changes(1)
+    assert (report.added, report.removed) == (2, 0)
+
+
+def test_rows_that_expired_versions_removed(t: Lake) -> None:
+    expire(t, 4)
+    assert ids(Dataset("t").added_since(3)) == [5]
+    assert ids(Dataset("t").removed_since(3)) == [2]
+    assert ids(Dataset("t").removed_since(1)) == [2]
+
+
+def test_equal_rows_are_told_from_moved_ones_over_a_gap(lake: Lake) -> None:
+    Dataset.from_dict({"id": [1, 1, 2]}).save("t")
+    Dataset("t").delete_rows("id = 2")
+    add(1)
+    add(3)
+    expire(lake, 2, 3)
+    assert ids(Dataset("t").added_since(1)) == [1, 3]
+    assert ids(Dataset("t").removed_since(1)) == [2]
+
+
+def test_restored_rows_are_not_added_over_a_gap(t: Lake) -> None:
+    Dataset("t").restore(2)
+    add(7)
+    expire(t, 6)
+    assert ids(Dataset("t").added_since(5)) == [7]
+
+
+# ------------------------------------------------------------------------------------------ routines
+
+
+@pytest.mark.parametrize("gone", [(2,), (3,), (1, 2), (1, 2, 3), (2, 3), (1, 2, 3, 4), (3, 4)])
+@pytest.mark.parametrize("read", [1, 2, 3, None])
+def test_a_routine_reads_every_row_once_over_a_gap(t: Lake, read: int | None, gone: tuple[int, ...]) -> None:
+    if read is not None:
+        list(run_versions(COPY, up_to=read))
+    expire(t, *gone)
+    done = list(run_versions(COPY))
+    copied = ids(Dataset("copied"))
+    assert copied == sorted(set(copied))
+    assert {1, 3, 5} <= set(copied) <= {1, 2, 3, 5}
+    assert sum(result.rows_in for result in done) == len(copied) - (read or 0)
+    assert pending(COPY) is None
+
+
+def test_a_large_version_over_a_gap_is_split(lake: Lake) -> None:
+    Dataset.from_dict({"id": [1]}).save("t")
+    list(run_versions(COPY))
+    for first in range(10, 40, 10):
+        add(*range(first, first + 5))
+    expire(lake, 1, 2, 3)
+    parts = Routine("copy", lambda rows: rows, "t", "copied", max_rows_per_run=4)
+    assert [result.rows_in for result in run_versions(parts)] == [4, 4, 4, 3]
+    assert ids(Dataset("copied")) == [1, *(v for first in range(10, 40, 10) for v in range(first, first + 5))]
+
+
+def test_a_removed_version_brings_rows_of_expired_ones(lake: Lake) -> None:
+    Dataset.from_dict({"id": [1, 2]}).save("t")
+    list(run_versions(COPY))
+    add(3)
+    Dataset("t").delete_rows("id = 1")
+    expire(lake, 1, 2)
+    list(run_versions(COPY))
+    assert ids(Dataset("copied")) == [1, 2, 3]
+
+
+def test_rows_that_cannot_be_told_over_a_gap_are_an_error(lake: Lake) -> None:
+    Dataset.from_dict({"id": [1]}).save("t")
+    add(2)
+    list(run_versions(COPY))
+    Dataset.from_dict({"id": [1, 2, 3]}).overwrite("t")
+    add(4)
+    add(5)
+    expire(lake, 2, 3)
+    with pytest.raises(UnsupportedError, match="between 2 and 4 have expired"):
+        list(run_versions(COPY))
+    assert ids(Dataset("copied")) == [1, 2]
+
+
+# ------------------------------------------------------------------------------------------ entries of files left out
+
+
+@pytest.fixture(params=["an old snapshot id", "no entry"])
+def other_writer(t: Lake, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyIceberg, as it or others write what they leave out: some with the id of the snapshot that added the file."""
+    honest: Callable[[ManifestWriter, ManifestEntry], ManifestWriter] = ManifestWriter.add_entry
+
+    def add_entry(writer: ManifestWriter, entry: ManifestEntry) -> ManifestWriter:
+        if entry.status == ManifestEntryStatus.DELETED:
+            by_number = {s.sequence_number: s.snapshot_id for s in t.table("t").metadata.snapshots}
+            entry.snapshot_id = by_number[entry.sequence_number]
+            if request.param == "no entry":
+                writer._deleted_files += 1  # which the manifest must count
+                return writer
+        return honest(writer, entry)
+
+    monkeypatch.setattr(ManifestWriter, "add_entry", add_entry)
+    return
+
+
+@pytest.mark.usefixtures("other_writer")
+def test_what_others_left_out_is_told_whatever_the_entries_say(t: Lake) -> None:
+    add(6, 7)
+    list(run_versions(COPY))
+    removed = Routine("gone", lambda rows: rows, "t", "removed", when=_removed())
+    list(run_versions(removed))
+    table = t.table("t")
+    start = numbers(t)[0]
+    table.delete("id = 6")
+    table.overwrite(pa.table({"id": [3, 8]}), overwrite_filter="id in (3, 5)")
+    assert ids(Dataset("t")) == [1, 3, 7, 8]
+    assert ids(Dataset("t").added_since(start, start + 1)) == []
+    assert ids(Dataset("t").removed_since(start, start + 1)) == [6]
+    assert ids(Dataset("t").removed_since(start)) == [3, 5, 6]
+    assert ids(Dataset("t").added_since(start)) == [3, 8]
+    report = Dataset("t").changes(start)
+    assert (report.added, report.removed) == (1, 2)
+    list(run_versions(COPY))
+    list(run_versions(removed))
+    assert ids(Dataset("copied")) == [1, 2, 3, 3, 5, 6, 7, 8]
+    assert ids(Dataset("removed")) == [2, 3, 5, 6]
+
+
+def _removed() -> object:
+    from lakefeed.routines import Removed
+
+    return Removed()
