@@ -38,6 +38,8 @@ class Site:
     at_once: int = 0
     most_at_once: int = 0
     latency: float = 0.0
+    handler: Any = None
+    """The class that answers."""
 
     def put(self, name: str, content: bytes) -> str:
         self.files[f"/{name}"] = content
@@ -210,7 +212,8 @@ def chunked(content: bytes) -> Fault:
 @contextmanager
 def serving() -> Iterator[Site]:
     site = Site()
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
+    site.handler = type("Bound", (Handler,), {"site": site})
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), site.handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # clients that hang up are expected
     site.url = f"http://127.0.0.1:{server.server_address[1]}"

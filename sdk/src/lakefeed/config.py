@@ -96,7 +96,8 @@ class FileSettings(_Section):
 
     ``options`` by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``. Files of rows: a local copy of what
     a URL refers to is used for ``fresh`` seconds without asking the server whether it has changed; hosts that match
-    one of ``deny_hosts`` (``"*.internal"``) are not asked at all.
+    one of ``deny_hosts`` (``"*.internal"``) are not asked at all. ``local_folders``: folders of this machine in which a
+    file column may name files although its rows come from files of other machines.
     """
 
     retries: int = Field(default=5, ge=0)
@@ -105,6 +106,7 @@ class FileSettings(_Section):
     timeout: float = Field(default=60.0, gt=0)
     fresh: float = Field(default=300.0, ge=0)
     deny_hosts: tuple[str, ...] = ()
+    local_folders: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
 
 

@@ -23,6 +23,8 @@
     ├── TransformError             (ValueError)         a user function returned what it must not
     ├── FileError                  (OSError)            a referenced file cannot be used
     │   ├── MissingFileError       (FileNotFoundError)  it is not there
+    │   ├── ChangedFileError                            it changed while it was read
+    │   ├── AccessDeniedError      (PermissionError)    the store refuses the credentials, or there are none
     │   ├── IntegrityError                              its bytes are not those recorded
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
     │   └── RefusedTargetError                          it lies where no request may go
@@ -157,6 +159,14 @@ class FileError(LakefeedError, OSError):
 
 class MissingFileError(FileError, FileNotFoundError):
     """A referenced file is not there."""
+
+
+class ChangedFileError(FileError):
+    """A file changed between two reads of it; nothing that was made of it is saved."""
+
+
+class AccessDeniedError(FileError, PermissionError):
+    """A store refuses the credentials, or has been given none; the message names the settings."""
 
 
 class IntegrityError(FileError):

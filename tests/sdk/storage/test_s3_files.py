@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -9,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.errors import FileError, MissingFileError
+from lakefeed.errors import AccessDeniedError, ChangedFileError, FileError, MissingFileError, RefusedTargetError
+from lakefeed.ingest import ManifestSource, ingest
+from lakefeed.storage.blobs import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
+from tests.sdk.web import Handler, Site, serving
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +92,99 @@ def test_m16_rows_of_files_in_an_s3(s3: dict[str, Any], bucket: str, pattern: st
 def test_m16_a_bucket_that_is_not_there(bucket: str) -> None:
     with pytest.raises(FileError, match=r"rows\.csv"):
         Dataset.from_file("s3://no-such-bucket-at-all/rows.csv").to_arrow()
+
+
+# ------------------------------------------------------------------------------------------------ one state, lists
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_an_object_replaced_between_two_ranges_is_an_error(s3: dict[str, Any], bucket: str, name: str) -> None:
+    """Of the same size, so that only its ETag tells; the store is asked with ``If-Match``."""
+
+    def content(value: int) -> bytes:
+        table = pa.table({"x": pa.array([value] * 2_000_000, pa.int64())})
+        if name == "a.csv":
+            return b"x,y\n" + b"%d,abcdefgh\n" % value * 1_200_000
+        sink = io.BytesIO()
+        pq.write_table(table, sink, row_group_size=200_000, compression="none", use_dictionary=False)
+        return sink.getvalue()
+
+    url = put(s3, f"{bucket}/{name}", content(1))
+    rows = Dataset.from_file(url)
+    batches = rows.batches(format="arrow")
+    assert next(batches)["x"][0].as_py() == 1
+    put(s3, url, content(2))
+    with pytest.raises(ChangedFileError, match=f"{name}' changed while it was read"):
+        list(batches)
+    assert set(rows.to_arrow()["x"].to_pylist()) == {2}
+
+
+def test_what_was_listed_before_is_not_taken_for_what_is_there(s3: dict[str, Any], bucket: str) -> None:
+    put(s3, f"{bucket}/in/a.csv", b"x\n1\n")
+    assert Dataset.from_file(f"{bucket}/in/*.csv").to_arrow()["x"].to_pylist() == [1]
+    put(s3, f"{bucket}/in/a.csv", b"x\n2\n")
+    put(s3, f"{bucket}/in/b.csv", b"x\n3\n")
+    assert Dataset.from_file(f"{bucket}/in/*.csv").to_arrow()["x"].to_pylist() == [2, 3]
+
+
+def test_a_manifest_in_an_s3_names_keys_of_its_bucket(s3: dict[str, Any], bucket: str, tmp_path: Path) -> None:
+    put(s3, f"{bucket}/in/a.csv", b"x\n1\n")
+    put(s3, f"{bucket}/b.csv", b"x\n2\n")
+    (tmp_path / "c.csv").write_text("x\n666\n")
+    place = put(s3, f"{bucket}/in/files.txt", f"a.csv\n{bucket}/b.csv\n".encode())
+    source = ManifestSource("numbers", "numbers", place)
+    assert [result.files for result in ingest(source)] == [("a.csv", f"{bucket}/b.csv")]
+    assert Dataset("numbers").to_arrow()["x"].to_pylist() == [1, 2]
+    for entry in (f"file://{tmp_path}/c.csv", "s3://other/c.csv", "https://host/c.csv", "../../c.csv"):
+        put(s3, place, f"a.csv\n{entry}\n".encode())
+        with pytest.raises(RefusedTargetError, match="names"):
+            list(ingest(source))
+    put(s3, place, f"{tmp_path}/c.csv\n".encode())  # a key of the bucket
+    with pytest.raises(MissingFileError):
+        list(ingest(source))
+
+
+# ------------------------------------------------------------------------------------------------ wrong keys
+
+
+@pytest.fixture
+def refusing() -> Iterator[Site]:
+    """An S3 that refuses every key."""
+
+    def refuse(handler: Handler) -> None:
+        handler.answer(
+            403,
+            b"<?xml version='1.0'?><Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>",
+        )
+
+    with serving() as site:
+        for method in ("do_GET", "do_HEAD", "do_PUT"):
+            setattr(site.handler, method, refuse)
+        yield site
+
+
+def test_keys_that_a_store_refuses_name_the_setting(
+    refusing: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = {"key": "wrong", "secret": "wrong", "client_kwargs": {"endpoint_url": refusing.url}}
+    monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps({"s3": options}))
+    for place in ("s3://bucket/a.csv", "s3://bucket/*.csv", "zip://a.csv::s3://bucket/a.zip"):
+        with pytest.raises(AccessDeniedError, match=r"refuses .*files\.options\['s3'\].*AWS_ACCESS_KEY_ID"):
+            Dataset.from_file(place)
+    store = BlobStore("s3://bucket/blobs", tmp_path / "cache", options=options)
+    with pytest.raises(AccessDeniedError, match=r"refuses .*blobs\.options"):
+        store.put(io.BytesIO(b"content"))
+    with pytest.raises(AccessDeniedError, match=r"refuses .*blobs\.options"):
+        store.read("0" * 64)
+
+
+def test_keys_that_are_not_there_name_the_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    options = {"client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}, "skip_instance_cache": True}
+    monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps({"s3": options}))
+    with pytest.raises(AccessDeniedError, match=r"files\.options\['s3'\]"):
+        Dataset.from_file("s3://bucket/a.csv")

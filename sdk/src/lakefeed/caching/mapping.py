@@ -18,10 +18,12 @@ from lakefeed.caching.folder import Folder, Group
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
+from lakefeed.optimize import bind
 from lakefeed.plan import Lineage, Node, fingerprint, lineage
 from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
+from lakefeed.run.trust import untrusted_columns
 from lakefeed.sources.mapped import MappedSource, aligned
 from lakefeed.storage.atomic import sync_file
 
@@ -58,6 +60,7 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
     Raises:
         InvalidArgumentError: at ``path`` is something else.
     """
+    plan = bind(plan)
     identity = fingerprint(plan)
     place = lake.settings.cache / "mapped" / identity if path is None else Path(path).expanduser().absolute()
     folder = ArrowFolder(place)
@@ -65,14 +68,21 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
         # Another process may have been faster.
         manifest = folder.manifest()
         if manifest is None:
-            facts = {"fingerprint": identity, "lineage": lineage(plan).to_json()}
+            facts = {
+                "fingerprint": identity,
+                "lineage": lineage(plan).to_json(),
+                "remote": bool(untrusted_columns(plan)),
+            }
             manifest = folder.write(plan.schema, plan.schema.names, lambda: _groups(lake, plan), facts)
         elif manifest.facts["fingerprint"] != identity:
             raise InvalidArgumentError(
                 f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
             )
     origin = Lineage.from_json(manifest.facts["lineage"])
-    return Scan(MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", origin, manifest.parts))
+    remote = bool(manifest.facts.get("remote"))
+    return Scan(
+        MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", origin, manifest.parts, remote)
+    )
 
 
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
+from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns
 from lakefeed.storage.chains import parse_chain
-from lakefeed.storage.steady import is_local
+from lakefeed.storage.identity import Identities
+from lakefeed.storage.steady import identity_at, is_local
 from lakefeed.storage.streams import Stream
 from lakefeed.storage.urls import shown
 
@@ -32,13 +33,14 @@ class Arrow(Streamed):
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".ipc", ".feather")
     counted: ClassVar[bool] = True
 
-    def addressable(self, url: str) -> bool:
-        return parse_chain(url).plain and _index(url) is not None
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
+        return parse_chain(url).plain and _index(url, _known_of(states)) is not None
 
-    def schema(self, url: str) -> pa.Schema:
-        if not self.addressable(url):
-            return super().schema(url)
-        with _opened(url, None) as file:
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
+        seen = _known_of(states)
+        if not self.addressable(url, seen):
+            return super().schema(url, seen)
+        with _opened(url, None, seen) as file:
             schema: pa.Schema = file.schema
             return schema
 
@@ -54,13 +56,14 @@ class Arrow(Streamed):
             for batch in reader:
                 yield (batch if columns is None else batch.select(_there(columns, batch)))
 
-    def check(self, url: str, schema: pa.Schema) -> None:
-        require_columns(url, self.schema(url).names, schema.names)
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
+        require_columns(url, self.schema(url, states).names, schema.names)
 
-    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
-        if not self.addressable(url):
-            return super().parts(url, predicate)
-        rows, size = _index(url) or ((), 0)
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
+        seen = _known_of(states)
+        if not self.addressable(url, seen):
+            return super().parts(url, predicate, seen)
+        rows, size = _index(url, seen) or ((), 0)
         each = size // max(len(rows), 1)
         return (FilePart(place, count, each) for place, count in enumerate(rows))
 
@@ -74,24 +77,29 @@ class Arrow(Streamed):
         stop: int | None,
         *,
         exact: bool = True,
+        states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
         if part.rows is None:
-            yield from super().read(url, part, schema, columns, start, stop, exact=exact)
+            yield from super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
             return
-        with _opened(url, columns) as file:
+        with _opened(url, columns, _known_of(states)) as file:
             batch = file.get_batch(part.key)
             yield batch.slice(start, None if stop is None else stop - start)
+
+
+def _known_of(states: Identities | None) -> Identities:
+    return Identities() if states is None else states
 
 
 _known: dict[tuple[str, object], tuple[tuple[int, ...], int] | None] = {}
 _keeping = Lock()
 
 
-def _index(url: str) -> tuple[tuple[int, ...], int] | None:
+def _index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
     """The rows of each batch of a file, and its bytes; None for the variant that has no table of contents."""
-    key = (url, stamp(url))
+    key = (url, identity_at(url, states))
     if key not in _known:
-        found = _counted(url)
+        found = _counted(url, states)
         with _keeping:
             _known[key] = found
             while len(_known) > FILES_CACHED:
@@ -99,20 +107,22 @@ def _index(url: str) -> tuple[tuple[int, ...], int] | None:
     return _known[key]
 
 
-def _counted(url: str) -> tuple[tuple[int, ...], int] | None:
-    with opened(url, None) as file:
+def _counted(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
+    with opened(url, None, states) as file:
         if file.read(len(MAGIC)) != MAGIC:
             return None
     # The number of rows stands in each batch's own header; one column is read with it.
-    with _opened(url, 0) as file:
+    with _opened(url, 0, states) as file:
         rows = tuple(file.get_batch(place).num_rows for place in range(file.num_record_batches))
-    return rows, int(stamp(url)[0] or 0)
+    return rows, identity_at(url, states).size or 0
 
 
 @contextmanager
-def _opened(url: str, columns: Sequence[str] | int | None) -> Iterator[pa.ipc.RecordBatchFileReader]:
+def _opened(
+    url: str, columns: Sequence[str] | int | None, states: Identities
+) -> Iterator[pa.ipc.RecordBatchFileReader]:
     """The file, of which only some columns (or the one at a place) are read."""
-    with reaching(url), reading(url, Arrow.name), _source(url) as source:
+    with reaching(url), reading(url, Arrow.name), _source(url, states) as source:
         with pa.ipc.open_file(source) as whole:
             names = whole.schema.names
             if columns is None or not names:
@@ -125,13 +135,14 @@ def _opened(url: str, columns: Sequence[str] | int | None) -> Iterator[pa.ipc.Re
 
 
 @contextmanager
-def _source(url: str) -> Iterator[Any]:
-    if is_local(url):
-        with opened(url, None) as file, pa.memory_map(file.name) as mapped:
-            yield mapped
-    else:
-        with opened(url, None) as file:
+def _source(url: str, states: Identities) -> Iterator[Any]:
+    with opened(url, None, states) as file:
+        if not is_local(url):
             yield file
+            return
+        with pa.memory_map(file.name) as mapped:
+            identity_at(url, states)  # the path may lead to another file than a moment ago
+            yield mapped
 
 
 @contextmanager

@@ -17,7 +17,8 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, SchemaError, listed
 from lakefeed.expr import Expr
 from lakefeed.storage.chains import parse_chain
-from lakefeed.storage.steady import PART_AHEAD_BYTES, asked, open_steady, reaching, stamp_of
+from lakefeed.storage.identity import Identities
+from lakefeed.storage.steady import PART_AHEAD_BYTES, identity_at, reaching, steady
 from lakefeed.storage.streams import Stream, opened_stream, streams
 from lakefeed.storage.urls import shown
 
@@ -48,23 +49,26 @@ class FilePart:
 
 
 class Format(Protocol):
-    """One file format. Stateless; its functions may be called from several threads. Most are `Streamed`."""
+    """One file format. Stateless; its functions may be called from several threads. Most are `Streamed`.
+
+    ``states``: the states in which files have to be; that of a file which is read for the first time is recorded.
+    """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     counted: ClassVar[bool]
     """Whether parts know their row counts, of files that are `addressable`."""
 
-    def addressable(self, url: str) -> bool:
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
         """Whether any part of this file can be read by itself."""
 
-    def schema(self, url: str) -> pa.Schema:
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
         """The schema, without reading the whole file."""
 
-    def check(self, url: str, schema: pa.Schema) -> None:
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
         """Raises if the file cannot give the columns of ``schema``, as far as its beginning tells."""
 
-    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
         """The parts in row order; those in which no row can match may be left out."""
 
     def read(
@@ -77,6 +81,7 @@ class Format(Protocol):
         stop: int | None,
         *,
         exact: bool = True,
+        states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows ``[start, stop)`` of a part, streamed, as ``columns`` of ``schema``.
 
@@ -106,17 +111,17 @@ class Streamed:
         """The rows of an open file; see `Format.read`."""
         raise NotImplementedError(type(self).__name__)
 
-    def addressable(self, url: str) -> bool:
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
         return False
 
-    def schema(self, url: str) -> pa.Schema:
-        return self.first_head(url)
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
+        return self.first_head(url, states)
 
-    def check(self, url: str, schema: pa.Schema) -> None:
-        with closing(self.all_rows(url, schema, None, exact=False)) as batches:
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
+        with closing(self.all_rows(url, schema, None, exact=False, states=states)) as batches:
             next(batches, None)
 
-    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
         yield FilePart(0, None)
 
     def read(
@@ -129,35 +134,45 @@ class Streamed:
         stop: int | None,
         *,
         exact: bool = True,
+        states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        return self.all_rows(url, schema, columns, exact=exact)
+        return self.all_rows(url, schema, columns, exact=exact, states=states)
 
-    def first_head(self, url: str) -> pa.Schema:
+    def first_head(self, url: str, states: Identities | None = None) -> pa.Schema:
         """The schema of the (first) file."""
-        with closing(streams(url)) as found:
+        with closing(streams(url, states)) as found:
             stream = next(found)
             with reading(stream.url, self.kind or self.name, ADVICE):
                 return self.head(stream)
 
     def all_rows(
-        self, url: str, schema: pa.Schema, columns: Sequence[str] | None, *, exact: bool
+        self,
+        url: str,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        *,
+        exact: bool,
+        states: Identities | None = None,
     ) -> Generator[pa.RecordBatch]:
         """The rows of every file that the URL leads to."""
-        with closing(streams(url)) as found:
+        with closing(streams(url, states)) as found:
             for stream in found:
-                with reading(stream.url, self.kind or self.name, ADVICE):
-                    yield from self.rows(stream, schema, columns, exact)
+                try:
+                    with reading(stream.url, self.kind or self.name, ADVICE):
+                        yield from self.rows(stream, schema, columns, exact)
+                except FormatError as error:
+                    found.throw(error)  # to where it is known whether the file changed, which raises in any case
 
 
 @contextmanager
-def opened(url: str, compression: str | None = "infer") -> Iterator[Any]:
+def opened(url: str, compression: str | None = "infer", states: Identities | None = None) -> Iterator[Any]:
     """The (first) file that a URL leads to, open for reading; with ``compression=None`` the bytes at the URL itself.
 
     Raises:
         MissingFileError: it is not there, or a folder.
         FileError: it may not be read.
     """
-    with opened_stream(url) if compression == "infer" else closing(open_steady(url, PART_AHEAD_BYTES)) as file:
+    with opened_stream(url, states) if compression == "infer" else steady(url, PART_AHEAD_BYTES, states) as file:
         yield file
 
 
@@ -189,9 +204,9 @@ def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
         raise FormatError(f"{shown(url)} cannot be read as {form}: {error}") from error
 
 
-def stamp(url: str) -> tuple[Any, ...]:
+def stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:
     """What tells that a file is still the same one: its size and its modification time or entity tag."""
-    return stamp_of(asked(parse_chain(url).base, lambda fs, path: fs.info(path)))
+    return identity_at(parse_chain(url).base, states).stamp
 
 
 def lines(file: Any) -> Iterator[bytes]:

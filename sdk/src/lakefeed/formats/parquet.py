@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import split_protocol
 
+from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns, stamp
+from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns
 from lakefeed.formats.footer import Footer
 from lakefeed.formats.kept import kept_open
 from lakefeed.formats.where import Where
 from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.identity import Identities
+from lakefeed.storage.steady import confirm, identity_at
 from lakefeed.storage.streams import Stream, spooled
 
 FOOTERS_CACHED = 4096
@@ -36,17 +39,19 @@ class Parquet(Streamed):
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
     counted: ClassVar[bool] = True
 
-    def addressable(self, url: str) -> bool:
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
         return parse_chain(url).plain
 
-    def schema(self, url: str) -> pa.Schema:
-        return _file(url).footer().schema if self.addressable(url) else super().schema(url)
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
+        return _file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)
 
-    def check(self, url: str, schema: pa.Schema) -> None:
-        require_columns(url, self.schema(url).names, schema.names)
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
+        require_columns(url, self.schema(url, states).names, schema.names)
 
-    def parts(self, url: str, predicate: Expr | None) -> Iterator[FilePart]:
-        return _file(url).footer().groups(predicate) if self.addressable(url) else super().parts(url, predicate)
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
+        if not self.addressable(url):
+            return super().parts(url, predicate, states)
+        return _file(url, states).footer().groups(predicate)
 
     def read(
         self,
@@ -58,10 +63,11 @@ class Parquet(Streamed):
         stop: int | None,
         *,
         exact: bool = True,
+        states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
         if part.rows is None:
-            return super().read(url, part, schema, columns, start, stop, exact=exact)
-        return _file(url).read(part.key, columns, start, stop)
+            return super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
+        return _file(url, states).read(part.key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
         with spooled(stream.file) as copy, pq.ParquetFile(copy) as file:
@@ -75,14 +81,16 @@ class Parquet(Streamed):
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
-def _file(url: str) -> ParquetFile:
-    return ParquetFile(url, lambda url: opened(url, compression=None))
+def _file(url: str, states: Identities | None) -> ParquetFile:
+    seen = Identities() if states is None else states
+    return ParquetFile(url, lambda url: opened(url, compression=None, states=seen), states=seen)
 
 
 @dataclass(frozen=True)
 class ParquetFile:
     """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed.
 
+    Another one has to be in the state that ``states`` has of it: footer and row groups belong together.
     ``missing`` is called where there is no file; it may raise an error that says why.
     """
 
@@ -90,15 +98,17 @@ class ParquetFile:
     opener: Callable[[str], Any]
     immutable: bool = False
     missing: Callable[[], None] = lambda: None
+    states: Identities = field(default_factory=Identities, compare=False, repr=False)
 
     def footer(self) -> Footer:
         """The footer, kept for the next call as long as the file is the same one.
 
         Raises:
             MissingFileError: there is no such file.
+            ChangedFileError: it is in another state than before.
             FormatError: it is not Parquet.
         """
-        key = (self.url, None if self.immutable else stamp(self.url))
+        key = (self.url, None if self.immutable else identity_at(self.url, self.states))
         found = _footers.get(key)
         if found is None:
             found = Footer(self._read_footer())
@@ -138,6 +148,21 @@ class ParquetFile:
                 come as dictionaries, and what it reads beside the columns may come too.
         """
         footer, names = self.footer(), None if columns is None else list(columns)
+        batches = self._batches(footer, group, names, start, stop, where)
+        if self.immutable:
+            yield from batches
+            return
+        try:
+            for batch in batches:
+                identity_at(self.url, self.states)
+                yield batch
+        except FormatError:
+            identity_at(self.url, self.states)  # a mixture of two files is no Parquet either
+            raise
+
+    def _batches(
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: Where | None
+    ) -> Iterator[pa.RecordBatch]:
         whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
         with reaching(self.url), reading(self.url, "parquet"):
             if where is not None and whole and not start:
@@ -151,18 +176,20 @@ class ParquetFile:
     def _ranged(
         self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None
     ) -> Iterator[pa.RecordBatch]:
-        with self._opened(footer) as file:
+        with self._opened(footer) as (file, source):
             if stop is None:
                 table = _decoded(file, group, names)
+                confirm(source)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
                 yield from within(rows, start, stop)
+                confirm(source)
 
     def _kept(self, footer: Footer, group: int, names: list[str] | None, where: Where) -> Iterator[pa.RecordBatch]:
         asked = footer.schema.names if names is None else names
         first, rest = where.steps(footer, group, asked)
-        with self._opened(footer, where.dictionaries(footer, group)) as file:
+        with self._opened(footer, where.dictionaries(footer, group)) as (file, _):
             table = file.read_row_group(group, columns=first, use_threads=False)
             mask = where.mask(table)
             if mask is None:
@@ -173,18 +200,21 @@ class ParquetFile:
                 table = pa.Table.from_arrays([*table.columns, *others.columns], names)
             yield from where.filtered(table, mask)
 
-    def _opened(self, footer: Footer, dictionaries: Sequence[str] = ()) -> AbstractContextManager[pq.ParquetFile]:
+    def _opened(
+        self, footer: Footer, dictionaries: Sequence[str] = ()
+    ) -> AbstractContextManager[tuple[pq.ParquetFile, Any]]:
         # A footer stands for the file as it was when it was read.
         return kept_open((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
 
     @contextmanager
-    def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[pq.ParquetFile]:
+    def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[tuple[pq.ParquetFile, Any]]:
         local = _local_path(self.url)
         # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
         with self._source(local) as source:
-            yield pq.ParquetFile(
+            file = pq.ParquetFile(
                 source, metadata=footer.metadata, read_dictionary=dictionaries, pre_buffer=local is None
             )
+            yield file, source
 
 
 def _decoded(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:

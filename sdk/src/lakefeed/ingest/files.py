@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed.catalog import Fence, Provenance, cast, check_fits
-from lakefeed.dataset import Dataset
+from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits
+from lakefeed.dataset import Dataset, _made
 from lakefeed.errors import FileError, FormatError, SchemaError
 from lakefeed.ingest import evolve, ledger, quarantine
 from lakefeed.ingest.ledger import Landed
 from lakefeed.ingest.source import IngestResult, unless_overtaken, write
+from lakefeed.ops import Scan
+from lakefeed.sources.batches import BatchesSource
+from lakefeed.storage.listed_urls import is_remote
 
 if TYPE_CHECKING:
     from lakefeed.ingest.listing import FileSource
@@ -135,7 +138,9 @@ def _rows(source: FileSource, files: Sequence[Landed], rejected: set[Landed], pr
         schema = evolve.fitting(source.into, {file.path: _schema(source, file) for file in files})
     else:
         schema = _common_schema(source, _schema(source, files[0]))
-    return Dataset.from_batches(lambda: _batches(source, files, schema, rejected, provenance), schema=schema)
+    remote = any(is_remote(str(source.location(file.path))) for file in files)
+    rows = BatchesSource(lambda: _batches(source, files, schema, rejected, provenance), schema, remote)
+    return _made(Dataset, Lake.current(), Scan(rows))
 
 
 def _none_of(source: FileSource) -> Dataset:

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote
 
 from lakefeed._typing import ColumnTypes
 from lakefeed.catalog import Lake, Provenance
 from lakefeed.dataset import Dataset
-from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
+from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.formats.text import decoded
 from lakefeed.ingest import files
 from lakefeed.ingest.ledger import Landed
+from lakefeed.ingest.links import links_below
 from lakefeed.ingest.source import Fenced, IngestResult
-from lakefeed.storage.steady import asked, stamp_of
-from lakefeed.storage.urls import local_path, shown
+from lakefeed.storage.listed_urls import check_allowed, resolve_listed
+from lakefeed.storage.steady import WEB, asked, stamp_of
+from lakefeed.storage.streams import opened_stream
+from lakefeed.storage.urls import local_path, scheme, shown
 
 Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
 Changed: TypeAlias = Literal["report", "append"]
@@ -96,12 +99,20 @@ class FolderSource(FileSource):
     """Files of ``folder`` that match ``pattern``, each read by ``read`` and appended to dataset ``into``.
 
     ``folder``: absolute, or relative to ``$LAKEFEED_HOME``, or a URL of any file system of fsspec. Further arguments
-    say how they are read (``settle``, ``max_files``, ``on_changed``, ``drift``, …).
+    say how they are read (``settle``, ``max_files``, ``on_changed``, ``drift``, …). For a page of the web there is
+    `WebSource`.
     """
 
     folder: str
     pattern: str = "**/*"
     settle: float = field(default=5.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if scheme(self.folder) in WEB:
+            raise InvalidArgumentError(
+                f"ingest {self.name!r}: {shown(self.folder)} is no folder, but a page with links: use WebSource"
+            )
 
     @property
     def path(self) -> Path:
@@ -144,22 +155,45 @@ class FolderSource(FileSource):
 class ManifestSource(FileSource):
     """The files whose URLs stand in ``manifest``: a text file with one a line, or rows with a column ``url``.
 
-    A line or row is taken once; a column ``stamp`` may say that the file behind a URL has changed.
+    A line or row is taken once; a column ``stamp`` may say that the file behind a URL has changed. A manifest of this
+    machine may name anything. One that lies elsewhere may name files of its own host (or bucket), relative names are
+    taken from its folder, and ``allow`` says which other URLs it may name, by their beginnings:
+    ``("https://cdn.example.com/", "s3://bucket/exports/")``. It never leads to a file of this machine.
+
+    Raises:
+        RefusedTargetError: when taken: a remote manifest names what it may not; nothing of it is taken.
     """
 
     manifest: str
+    allow: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_allowed(self.allow)
 
     def listed(self) -> list[Landed]:
-        place = self.manifest if local_path(self.manifest) is None else str(self._local)
-        if not place.endswith(".txt"):
-            rows = Dataset.from_file(place).rows()
-            return sorted({Landed(str(row["url"]), stamp=str(row.get("stamp") or "")) for row in rows})
-        text: bytes = asked(place, lambda fs, path: fs.cat_file(path))
-        lines = (line.strip() for line in decoded(text, shown(place)).splitlines())
-        return sorted({Landed(line) for line in lines if line and not line.startswith("#")})
+        found = sorted(set(self._entries()))
+        for file in found:
+            self.location(file.path)
+        return found
 
     def location(self, path: str) -> str:
-        return path
+        return resolve_listed(self.manifest, path, self.allow)
+
+    def _entries(self) -> Iterator[Landed]:
+        place = self.manifest if local_path(self.manifest) is None else str(self._local)
+        if not place.endswith(".txt"):
+            rows = Dataset.from_file(place)
+            if "url" not in rows.schema.names:
+                raise ColumnNotFoundError.of("url", rows.schema.names, f"the manifest of ingest {self.name!r}")
+            for row in rows.rows(load_files=False):
+                if row["url"] is not None:
+                    yield Landed(str(row["url"]), stamp=str(row.get("stamp") or ""))
+            return
+        with opened_stream(place) as file:
+            content: bytes = file.read()
+        lines = (line.strip() for line in decoded(content, shown(place)).splitlines())
+        yield from (Landed(line) for line in lines if line and not line.startswith("#"))
 
     @property
     def _local(self) -> Path:
@@ -170,25 +204,28 @@ class ManifestSource(FileSource):
 class WebSource(FileSource):
     """The files that the page at ``url`` links to, where their names match ``pattern``: an HTTP listing.
 
-    What a server says of a file (size, ETag, time) is asked when it is new; a later change is not noticed.
+    Only links to files below ``url`` count, whatever the page says; all others are left out. What a server says of a
+    file (size, ETag, time) is asked when it is new; a later change is not noticed.
     """
 
     url: str
     pattern: str = "*"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if scheme(self.url) not in WEB:
+            raise InvalidArgumentError(f"ingest {self.name!r}: {shown(self.url)} is no page of the web (http, https)")
+
     def listed(self) -> list[Landed]:
-        base = self.url.rstrip("/") + "/"
-        links: list[dict[str, Any]] = asked(base, lambda fs, path: fs.ls(path, detail=True))
-        found = set()
-        for link in links:
-            address = urljoin(base, link["name"])
-            relative = unquote(urlsplit(address).path).removeprefix(unquote(urlsplit(base).path))
-            if address.startswith(base) and relative and not relative.endswith("/") and not is_partial(relative):
-                found.add(relative)
+        found = {name for name in links_below(self._base) if not is_partial(name)}
         return [Landed(name) for name in sorted(found) if fnmatch.fnmatch(name, self.pattern)]
 
     def location(self, path: str) -> str:
-        return urljoin(self.url.rstrip("/") + "/", path)
+        return self._base + quote(path)
+
+    @property
+    def _base(self) -> str:
+        return self.url.rstrip("/") + "/"
 
 
 def is_partial(relative: str) -> bool:

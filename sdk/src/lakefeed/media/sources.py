@@ -100,6 +100,11 @@ class FileColumn:
                 source.require_public()
 
     @property
+    def named(self) -> Sequence[Source]:
+        """What the column names by path or URL, each once."""
+        return self._named
+
+    @property
     def kept(self) -> list[bytes]:
         """The raw SHA-256 of contents that the column names already."""
         if not isinstance(self._cells, pa.StructArray):

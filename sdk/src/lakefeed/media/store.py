@@ -14,6 +14,7 @@ import pyarrow as pa
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media.columns import require_file_column, typed_schema
 from lakefeed.media.contents import Contents, Progress, Putting
+from lakefeed.media.foreign import NOT_FOREIGN, Foreign
 from lakefeed.media.probes import Probes
 from lakefeed.media.registry import media_type
 from lakefeed.media.sources import CopyFiles, FileColumn, Stored
@@ -35,7 +36,7 @@ class Storing:
     True stores remote files too; False opens nothing: a local path is kept as an absolute ``file://`` URL, unchecked.
     Contents in memory are stored in any case. Records pass through; one that has a ``url`` but no ``sha256`` is treated
     as that URL or path. ``stats``: whether to record statistics; a file that cannot be read as its type has none, and
-    a log line counts these.
+    a log line counts these. ``foreign``: the columns in which no path of this machine may stand.
     """
 
     types: Mapping[str, str]
@@ -44,6 +45,7 @@ class Storing:
     copy: CopyFiles = "auto"
     stats: bool = True
     progress: Progress = lambda size: None
+    foreign: Foreign = NOT_FOREIGN
 
     def batches(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, first_row: int = 0
@@ -55,6 +57,7 @@ class Storing:
         Raises:
             MissingFileError: a local file is not there; the message names column, row and path.
             FileError: a file cannot be read, or is no regular file.
+            RefusedTargetError: rows of other machines name a file of this one.
             UnsupportedError: ``copy=True`` and a URL that this version cannot fetch.
         """
         typed = typed_schema(schema, self.types)
@@ -84,6 +87,7 @@ class Storing:
             kept = column.kept
             self.saving.keep(kept)
             column.require(self.saving.missing(kept))
+            self.foreign.check(column.named)
         sources = [source for column in columns.values() for source in column.sources]
         return _Group(batch, columns, contents.begin(sources))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from lakefeed.optimize.bind import bind
 from lakefeed.optimize.columns import prune_columns
 from lakefeed.optimize.limits import PushSlices
 from lakefeed.optimize.predicates import PushFilters
 from lakefeed.optimize.sink import sink
 from lakefeed.plan import Node
 
-__all__ = ["optimize"]
+__all__ = ["bind", "optimize"]
 
 
 def optimize(plan: Node) -> Node:
@@ -17,5 +18,5 @@ def optimize(plan: Node) -> Node:
     Ranges first, so that they reach the scans and a filter above one still prunes what the range left; then once
     more, since filters that sank leave steps to pass: what a range cuts off is not to be mapped or loaded.
     """
-    ranged = sink(plan, PushSlices())
+    ranged = sink(bind(plan), PushSlices())
     return prune_columns(sink(sink(ranged, PushFilters()), PushSlices()))

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot import Guard
+from lakefeed.media.foreign import Foreign
 from lakefeed.media.sources import CopyFiles
 from lakefeed.media.store import Storing, check_copy
 from lakefeed.ops import StoreFiles
 from lakefeed.plan import Node
 from lakefeed.run.progress import counted
+from lakefeed.run.trust import untrusted_columns
 from lakefeed.storage.seen import SeenFiles
 
 
@@ -45,5 +47,6 @@ def with_files(
         return
     with lake.blobs.saving() as saving, counted(f"files of {what}", "B") as progress:
         seen = SeenFiles(lake.settings.cache)
-        storing = Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress)
+        foreign = Foreign(untrusted_columns(plan), lake.settings.files.local_folders)
+        storing = Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
         yield Work(StoreFiles(plan, storing), saving.require_alive)

@@ -20,10 +20,11 @@ LIST_ITERATOR: type = type(iter([]))
 
 @dataclass(frozen=True, eq=False)
 class BatchesSource(Plain):
-    """What ``factory()`` yields, called anew for every pass."""
+    """What ``factory()`` yields, called anew for every pass. ``remote``: it reads files of other machines."""
 
     factory: BatchFactory
     declared: pa.Schema
+    remote: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.factory):

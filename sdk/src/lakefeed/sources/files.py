@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -13,14 +13,18 @@ from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
+from lakefeed.media import TYPE_KEY
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.repeated import repeated
 from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.identity import Identities
+from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
 from lakefeed.storage.urls import redacted, shown
 
 FIELD_ID = b"PARQUET:field_id"
+CACHED: tuple[str, ...] = ("schema", "ranged")
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,27 @@ class FilesSource(Plain):
 
     ``declared``: the columns and types to read, instead of those that the files show; others are left out.
     ``null_values``: the cells of CSV that are null, instead of the usual ones.
+    ``states``: the state in which each file was first seen. Whatever is read later has to be of that state; None: each
+    run begins anew. What is pickled has to be in the state in which it was when its schema was read.
     """
 
     urls: tuple[str, ...]
     format_name: str
     declared: pa.Schema | None = None
     null_values: tuple[str, ...] | None = None
+    states: Identities | None = field(default=None, compare=False, repr=False)
+    planned: Identities = field(default_factory=Identities, compare=False, repr=False)
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns of the first file, in types that hold what all of them have."""
         if self.declared is not None:
             for url in self._looked_at:
-                self._format.check(url, self.declared)
+                self._format.check(url, self.declared, self._at_planning)
             return self.declared
-        schemas = {url: _plain(self._format.schema(url)) for url in self._looked_at}
+        # What another machine says is a file column would be opened here, wherever its references lead.
+        without = (FIELD_ID, TYPE_KEY) if self.remote else (FIELD_ID,)
+        schemas = {url: _plain(self._format.schema(url, self._at_planning), without) for url in self._looked_at}
         first = schemas[self.urls[0]]
         twice = repeated(first.names)
         if twice or not first.names:
@@ -78,7 +88,8 @@ class FilesSource(Plain):
 
     @property
     def identity(self) -> str:
-        stamps = [(url, *stamp(url)) for url in self.urls]
+        states = self._in_this_run
+        stamps = [(url, *stamp(url, states)) for url in self.urls]
         types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
         nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
         return f"{self.format_name}:{stamps}{types}{nulls}"
@@ -90,18 +101,23 @@ class FilesSource(Plain):
 
     @cached_property
     def ranged(self) -> bool:
-        return self._format.counted and all(self._format.addressable(url) for url in self.urls)
+        states = self._in_this_run
+        return self._format.counted and all(self._format.addressable(url, states) for url in self.urls)
 
     def count(self) -> int | None:
         if not self.ranged:
             return None
-        return sum(part.rows or 0 for url in self.urls for part in self._format.parts(url, None))
+        states = self._in_this_run
+        return sum(part.rows or 0 for url in self.urls for part in self._format.parts(url, None, states))
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         # Places count before pruning, so a range and a predicate are applied one after the other.
         hint = pushdown.predicate if pushdown.rows is None else None
+        states = self._in_this_run
         found = (
-            Fragment((url, part), part.rows, part.size) for url in self.urls for part in self._format.parts(url, hint)
+            Fragment((url, part), part.rows, part.size)
+            for url in self.urls
+            for part in self._format.parts(url, hint, states)
         )
         return cut(found, pushdown.rows)
 
@@ -110,13 +126,39 @@ class FilesSource(Plain):
         assert isinstance(part, FilePart)
         exact, schema = self.declared is None, projected(self.schema, pushdown)
         columns = None if exact and pushdown.columns is None else schema.names
-        batches = self._format.read(url, part, self.schema, columns, fragment.start, fragment.stop, exact=exact)
+        batches = self._format.read(
+            url, part, self.schema, columns, fragment.start, fragment.stop, exact=exact, states=self._in_this_run
+        )
         for batch in batches:
             yield _fitted(batch, schema, url, all_of_it=columns is None)
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
         return f"{self.format_name} {redacted(self.urls[0])}{more}"
+
+    @property
+    def remote(self) -> bool:
+        """Whether any of the files lies on another machine."""
+        return any(is_remote(url) for url in self.urls)
+
+    def bound(self, states: Identities) -> FilesSource:
+        """These files in the states that a run sees them in, which others may share."""
+        if self.states is not None:
+            return self
+        found = replace(self, states=states)
+        found.__dict__.update({name: self.__dict__[name] for name in CACHED if name in self.__dict__})
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "states": self._at_planning}
+
+    @property
+    def _at_planning(self) -> Identities:
+        return self.planned if self.states is None else self.states
+
+    @property
+    def _in_this_run(self) -> Identities:
+        return Identities() if self.states is None else self.states
 
     @property
     def _format(self) -> Format:
@@ -193,14 +235,14 @@ def _protocol(url: str) -> str | None:
     return protocol
 
 
-def _plain(schema: pa.Schema) -> pa.Schema:
-    """Without what only the file is about: its own metadata and the ids of its fields."""
+def _plain(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
+    """Without what only the file is about: its own metadata, and ``without`` that of its fields."""
     fields = []
-    for field in schema:
+    for column in schema:
         kept: dict[bytes | str, bytes | str] = {
-            key: value for key, value in (field.metadata or {}).items() if key != FIELD_ID
+            key: value for key, value in (column.metadata or {}).items() if key not in without
         }
-        fields.append(field.with_metadata(kept) if kept else field.remove_metadata())
+        fields.append(column.with_metadata(kept) if kept else column.remove_metadata())
     return pa.schema(fields)
 
 

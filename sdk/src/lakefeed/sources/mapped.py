@@ -37,6 +37,8 @@ class MappedSource(InParts):
     origin: Lineage
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
+    remote: bool = False
+    """Whether they come from files of other machines."""
 
     @property
     def lineage(self) -> Lineage:

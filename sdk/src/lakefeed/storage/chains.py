@@ -17,6 +17,7 @@ COMPRESSIONS = {
 LINKS = ARCHIVES | frozenset(COMPRESSIONS.values())
 
 _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 _MAGIC = re.compile(r"[*?[]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -85,18 +86,23 @@ def parse_chain(url: str) -> Chain:
         >>> parse_chain("zip://a/b.json::https://host/x.zip")
         Chain(base='https://host/x.zip', links=(Link(kind='zip', path='a/b.json'),))
     """
-    *outer, base = url.split("::")
-    found = [_LINK.fullmatch(part) for part in outer]
-    if not outer or None in found:  # no chain: "::" may stand in a file's name
-        return Chain(url)
-    return Chain(base, tuple(_link(match[1].lower(), match[2], url) for match in reversed(found) if match))
+    links: list[Link] = []
+    rest = url
+    while not _WEB.match(rest):  # what follows a host is the server's business, and hosts have colons too
+        part, separator, after = rest.partition("::")
+        link = _LINK.fullmatch(part)
+        if not separator or (link is None and "://" not in rest):
+            break  # "::" may stand in a file's name
+        if link is None:
+            raise InvalidArgumentError(_cannot_stand(part, url))
+        links.append(_link(link[1].lower(), link[2], url))
+        rest = after
+    return Chain(rest, tuple(reversed(links)))
 
 
 def _link(kind: str, path: str, url: str) -> Link:
     if kind not in LINKS:
-        raise InvalidArgumentError(
-            f"{shown(url)}: {kind!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
-        )
+        raise InvalidArgumentError(_cannot_stand(kind, url))
     if kind in ARCHIVES and not path:
         raise InvalidArgumentError(f"{shown(url)} names no member of the archive, such as {kind}://folder/*.csv::…")
     if kind in ARCHIVES and leads_out(path):
@@ -104,6 +110,10 @@ def _link(kind: str, path: str, url: str) -> Link:
             f"{shown(url)}: {path!r} leads out of the archive; members have relative names without '..'"
         )
     return Link(kind, path)
+
+
+def _cannot_stand(part: str, url: str) -> str:
+    return f"{shown(url)}: {part!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
 
 
 def leads_out(member: str) -> bool:

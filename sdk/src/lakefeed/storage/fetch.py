@@ -17,13 +17,15 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 import fsspec
 
 from lakefeed.config import FileSettings, Settings
-from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError, UnsupportedError, listed
+from lakefeed.errors import FileError, LakefeedError, MissingFileError, UnsupportedError, listed
 from lakefeed.storage.cache import SPARE_BYTES, BlobCache
 from lakefeed.storage.copies import Copies, Known
 from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.room import FULL
 from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
+from lakefeed.storage.store_file import is_expired
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
+from lakefeed.storage.web_file import load_web
 
 __all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "shown"]
 
@@ -204,7 +206,7 @@ class Fetch:
 
     @contextmanager
     def _answer_of_web(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
-        get = _web(url)
+        get = load_web(url).get
         asked = {} if known is None else known.validators
         with get(url, self.settings.timeout, self.settings.deny_hosts, asked) as answer:
             if answer.unchanged:
@@ -228,7 +230,19 @@ class Fetch:
             yield _Answer(size, {STAMP: stamp}, iter([fs.cat_file(path)]))
             return
         with fs.open(path, "rb", block_size=IN_MEMORY_BYTES) as stream:
-            yield _Answer(size, {STAMP: stamp}, iter(lambda: stream.read(IN_MEMORY_BYTES), b""))
+            details = getattr(stream, "details", None) or info
+            yield _Answer(details.get("size"), {STAMP: repr(stamp_of(details))}, _pieces_of(stream))
+
+
+def _pieces_of(stream: Any) -> Iterator[bytes]:
+    """The bytes of an open object; ConnectionError, which is tried again, where another one takes its place."""
+    try:
+        while piece := stream.read(IN_MEMORY_BYTES):
+            yield piece
+    except OSError as error:
+        if is_expired(error):
+            raise ConnectionError("the object changed while it was read") from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -393,17 +407,6 @@ def _require_fetched(text: str) -> None:
             f"cannot fetch {shown(text)}: {listed(FETCHED_SCHEMES)} and local paths are read. "
             "Download the file and save its path instead"
         )
-
-
-def _web(url: str) -> Any:
-    """How the web is asked; imported on first use."""
-    try:
-        from lakefeed.storage import web
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{shown(url)} needs another library (pip install 'lakefeed[http]'): {error}"
-        ) from error
-    return web.get
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import fsspec
 
-from lakefeed.errors import ConfigError, FileError, LakefeedError, MissingDependencyError
+from lakefeed.errors import AccessDeniedError, ConfigError, FileError, LakefeedError, MissingDependencyError
+from lakefeed.storage.credentials import access_advice, causes
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.objects import RemoteObjects, blob_key
 from lakefeed.storage.urls import scheme
@@ -78,9 +79,14 @@ class RemoteBlobs:
         """What the library of the store raises for a host that is down has no base class of ours or of Python's."""
         try:
             yield
-        except (LakefeedError, OSError):
+        except LakefeedError:
             raise
         except Exception as error:
+            advice = access_advice(self.url, list(causes(error)), "blobs.options")
+            if advice is not None:
+                raise AccessDeniedError(f"the blob store {self.url!r}: {advice}") from error
+            if isinstance(error, OSError):
+                raise
             raise FileError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
 
     def filesystem(self) -> Any:

@@ -5,21 +5,36 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import uniform
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import split_protocol
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from lakefeed.config import FileSettings, Settings
-from lakefeed.errors import FileError, LakefeedError, MissingDependencyError, MissingFileError
+from lakefeed.errors import (
+    AccessDeniedError,
+    ChangedFileError,
+    FileError,
+    LakefeedError,
+    MissingDependencyError,
+    MissingFileError,
+)
+from lakefeed.storage.credentials import access_advice, causes
+from lakefeed.storage.identity import Identities, Identity, identity_of_info, identity_of_status
+from lakefeed.storage.local_file import LocalFile
+from lakefeed.storage.refused import check_host
+from lakefeed.storage.store_file import StoreFile
 from lakefeed.storage.urls import harmless, redacted, shown
+from lakefeed.storage.web_file import NoRangesError, WebFile
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +46,8 @@ PART_AHEAD_BYTES = 256 << 10
 LOCAL = (None, "file", "local")
 NEVER_BUSY = (*LOCAL, "memory")
 WEB = ("http", "https")
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
+BROKEN_BY_CHANGE = (ArithmeticError, AssertionError, EOFError, LookupError, OSError, RuntimeError, ValueError)
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
 MISSING_STATUS = frozenset({404, 410})
@@ -54,35 +71,35 @@ def is_local(url: str) -> bool:
 def filesystem(url: str) -> tuple[Any, str]:
     """The file system of a URL, configured, and the path in it.
 
+    A chain (``one::two``) is not followed: fsspec would open whatever its last part names.
+
     Raises:
         MissingDependencyError: its library is not installed.
-        FileError: there is no such file system.
+        FileError: there is no such file system, or its host is refused.
     """
-    protocol = split_protocol(url)[0]
+    protocol = split_protocol(url)[0] or "file"
     try:
-        options = {} if protocol in NEVER_BUSY else _options(str(protocol))
-        fs, path = fsspec.core.url_to_fs(url, **options)
+        kind = fsspec.get_filesystem_class(protocol)
+        options = {} if protocol in NEVER_BUSY else _options(protocol, url)
+        return fsspec.filesystem(protocol, **{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
     except ImportError as error:
-        extra = EXTRAS.get(str(protocol))
+        extra = EXTRAS.get(protocol)
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
         raise MissingDependencyError(f"{shown(url)} needs another library{advice}: {error}") from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise FileError(f"{shown(url)} cannot be opened: {redacted(str(error))}") from harmless(url, error)
-    return fs, path
 
 
-def _options(protocol: str) -> dict[str, Any]:
+def _options(protocol: str, url: str) -> dict[str, Any]:
+    """What fsspec is told: the settings, and to ask a store each time instead of repeating what it once listed."""
     files = Settings.load().files
-    options = dict(files.options.get(protocol, {}))
-    if protocol in WEB and "client_kwargs" not in options:
-        from aiohttp import ClientTimeout
-
-        # By default all of a download must end within minutes, however it goes.
-        options["client_kwargs"] = {
-            "timeout": ClientTimeout(total=None, sock_connect=files.timeout, sock_read=files.timeout),
-            "headers": {"Accept-Encoding": "identity"},  # places count the bytes of the file
-        }
-    return options
+    given = files.options.get(protocol, {})
+    if protocol in OBJECT_STORES:
+        return {"use_listings_cache": False, **given}
+    host = urlsplit(url).hostname
+    if host:
+        check_host(host, files.deny_hosts)
+    return dict(given)
 
 
 def asked(url: str, question: Callable[[Any, str], T]) -> T:
@@ -97,20 +114,70 @@ def asked(url: str, question: Callable[[Any, str], T]) -> T:
         return question(*filesystem(url))
 
 
-def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES) -> Any:
+def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Any:
     """The bytes at a URL, open for reading; reading goes on where it was after an error that passes.
 
-    ``ahead``: bytes to fetch beyond what is asked for, of a file that is far away.
+    All that is read belongs to one state of the file.
+
+    Args:
+        url: where it is.
+        ahead: bytes to fetch beyond what is asked for, of a file that is far away.
+        states: the states in which files have to be; that of this one is recorded.
 
     Raises:
         MissingFileError: it is not there, or a folder.
+        ChangedFileError: it is in another state than was recorded.
         FileError: it may not be read.
     """
     if split_protocol(url)[0] not in NEVER_BUSY:
-        return SteadyFile(url, ahead)
+        return SteadyFile(url, ahead, states)
     with reaching(url):
         fs, path = filesystem(url)
-        return fs.open(path, "rb")
+        if is_local(url):
+            return LocalFile(url, path, states)
+        file = fs.open(path, "rb")
+        if states is not None:
+            states.confirm(url, identity_of_info(fs.info(path)))
+        return file
+
+
+@contextmanager
+def steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Iterator[Any]:
+    """As `open_steady`; at the end of the block it is certain that all that was read belongs to one state."""
+    with closing(open_steady(url, ahead, states)) as file:
+        try:
+            yield file
+        except BROKEN_BY_CHANGE:
+            confirm(file)  # a mixture of two files makes no sense to whoever reads it
+            raise
+        confirm(file)
+
+
+def confirm(file: Any) -> None:
+    """Raises ChangedFileError where what was read of an open file may belong to several states of it."""
+    check = getattr(file, "confirm", None)
+    if check is not None:
+        check()
+
+
+def identity_at(url: str, states: Identities | None = None) -> Identity:
+    """The state of the file at a URL as it is now; of a far one that is recorded, as it was recorded.
+
+    Raises:
+        ChangedFileError: it is in another state than was recorded.
+    """
+    known = states.find(url) if states is not None else None
+    if is_local(url):
+        with reaching(url):
+            now = identity_of_status(os.stat(filesystem(url)[1]))  # noqa: PTH116  # asked for with every read
+    elif known is not None:
+        return known  # each read of it compares
+    elif split_protocol(url)[0] in WEB:
+        with closing(SteadyFile(url, 0)) as file:
+            now = file.identity
+    else:
+        now = identity_of_info(asked(url, lambda fs, path: fs.info(path)))
+    return now if states is None else states.confirm(url, now)
 
 
 @contextmanager
@@ -125,7 +192,7 @@ def reaching(url: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise _a_folder(url) from harmless(url, error)
     except PermissionError as error:
-        raise FileError(f"{shown(url)} may not be read: {redacted(str(error))}") from harmless(url, error)
+        raise AccessDeniedError(f"{shown(url)} may not be read: {redacted(str(error))}") from harmless(url, error)
 
 
 class SteadyFile(io.RawIOBase):
@@ -134,18 +201,24 @@ class SteadyFile(io.RawIOBase):
     What a server only gives from front to back is copied to local disk once somebody wants it in another order.
     """
 
-    def __init__(self, url: str, ahead: int) -> None:
+    def __init__(self, url: str, ahead: int, states: Identities | None = None) -> None:
         super().__init__()
         self._url = url
         self._ahead = ahead
+        self._states = Identities() if states is None else states
         self._settings = Settings.load().files
         self._place = 0
         self._size: int | None = None
-        self._stamp: tuple[Any, ...] | None = None
         self._ranges = True
         self._file: Any = None
         self._copy: Any = None
+        self._failure: FileError | None = None
         tried(url, self._opened, self._drop, self._settings)
+
+    @property
+    def identity(self) -> Identity:
+        """The state of the file."""
+        return self._states.find(self._url) or Identity()
 
     def readable(self) -> bool:
         return True
@@ -165,7 +238,6 @@ class SteadyFile(io.RawIOBase):
             if not self._ranges:
                 self._copied()
             self._place = place
-            (self._copy or self._opened()).seek(place)
         return place
 
     def read(self, size: int | None = -1) -> bytes:
@@ -173,8 +245,13 @@ class SteadyFile(io.RawIOBase):
         pieces = []
         while left is None or left > 0:
             ask = ANY_BYTES if left is None else left
-            piece = tried(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
+            try:
+                piece = tried(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
+            except FileError as error:
+                self._failure = error
+                raise
             if not piece:
+                self.confirm()
                 break
             pieces.append(piece)
             left = None if left is None else left - len(piece)
@@ -185,6 +262,16 @@ class SteadyFile(io.RawIOBase):
         buffer[: len(piece)] = piece
         return len(piece)
 
+    def confirm(self) -> None:
+        """Raises ChangedFileError where what was read may belong to several states of the file.
+
+        Also raises what a read has raised: zipfile takes any OSError as the end of the file.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._file is not None:
+            tried(self._url, lambda: self._opened().confirm(), settings=self._settings)
+
     def close(self) -> None:
         if not self.closed:
             self._drop()
@@ -193,51 +280,61 @@ class SteadyFile(io.RawIOBase):
         super().close()
 
     def _some(self, size: int) -> bytes:
+        if self._copy is not None:
+            self._copy.seek(self._place)
+            piece: bytes = self._copy.read(size)
+        else:
+            piece = self._some_of_file(size)
+        self._place += len(piece)
+        return piece
+
+    def _some_of_file(self, size: int) -> bytes:
         try:
-            piece: bytes = (self._copy or self._opened()).read(size)
-        except ValueError as error:
-            if "range requests" not in str(error):
-                raise
+            file = self._opened()
+            file.seek(self._place)
+            piece: bytes = file.read(size)
+        except NoRangesError:
             self._drop()
             self._ranges = False
-            piece = self._opened().read(size)
-        self._place += len(piece)
+            file = self._opened()
+            piece = file.read(size)
+        self._learn(file)
         return piece
 
     def _opened(self) -> Any:
         """The file as it is open, or opened again at the place where reading was."""
         if self._file is None:
-            file, info = self._reached()
-            stamp = stamp_of(info)
-            if self._stamp not in (None, stamp):
-                file.close()
-                raise FileError(f"{shown(self._url)} changed while it was read; read it again")
-            self._file, self._stamp = file, stamp
-            self._size = self._size if file.size is None else file.size
-            self._ranges = self._ranges and file.size is not None
-            self._go_to(self._place)
+            try:
+                file = self._reached()
+            except NoRangesError:
+                self._ranges = False
+                file = self._reached()
+            self._file = file
+            self._learn(file)
+            if not self._ranges:
+                self._skip(self._place)
         return self._file
 
-    def _reached(self) -> tuple[Any, dict[str, Any]]:
-        """The file, open at its beginning, and what its file system knows of it."""
-        fs, path = filesystem(self._url)
-        if split_protocol(self._url)[0] not in WEB:
-            file = fs.open(path, "rb", block_size=self._ahead, cache_type="readahead")
-            return file, getattr(file, "details", None) or {}
-        info = fs.info(path)
-        if not info["size"] or not info.get("partial", True):
-            self._ranges = False
-        ahead = self._ahead if self._ranges else 0
-        return fs.open(path, "rb", size=info["size"], block_size=ahead, cache_type="readahead"), info
+    def _learn(self, file: Any) -> None:
+        """Takes over what was found out about the file."""
+        self._states.confirm(self._url, file.identity)
+        self._size = self._size if file.size is None else file.size
+        self._ranges = self._ranges and file.ranged and file.size is not None
 
-    def _go_to(self, place: int) -> None:
-        if self._ranges:
-            self._file.seek(place)
-            return
+    def _reached(self) -> Any:
+        """The file, open at its beginning."""
+        known = self._states.find(self._url)
+        if split_protocol(self._url)[0] in WEB:
+            return WebFile(self._url, self._ahead, self._settings, known, ranged=self._ranges)
+        return StoreFile(self._url, *filesystem(self._url), self._ahead, known)
+
+    def _skip(self, place: int) -> None:
         while place > 0:
             skipped = self._file.read(min(place, ANY_BYTES))
             if not skipped:
-                raise FileError(f"{shown(self._url)} became shorter while it was read; read it again")
+                raise ChangedFileError(
+                    f"{shown(self._url)} changed while it was read: it became shorter; read it again"
+                )
             place -= len(skipped)
 
     def _copied(self) -> None:
@@ -250,7 +347,6 @@ class SteadyFile(io.RawIOBase):
         while piece := self.read(ANY_BYTES):
             whole.write(piece)
         self._copy, self._size, self._place = whole, whole.tell(), place
-        whole.seek(place)
 
     def _drop(self) -> None:
         file, self._file = self._file, None
@@ -323,13 +419,13 @@ class _Wait(wait_exponential):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        wanted = max((_seconds(link) for link in _causes(error)), default=0.0)
+        wanted = max((_seconds(link) for link in causes(error)), default=0.0)
         return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(wanted, self._most))
 
 
 def passes(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    for link in _causes(error):
+    for link in causes(error):
         status = _status(link)
         if status is not None:
             return status in TRANSIENT_STATUS
@@ -343,12 +439,15 @@ def passes(error: BaseException) -> bool:
 
 
 def _explained(url: str, error: Exception, tries: int) -> FileError:
-    *_, root = causes = list(_causes(error))
-    statuses = {status for link in causes if (status := _status(link)) is not None}
+    *_, root = links = list(causes(error))
+    statuses = {status for link in links if (status := _status(link)) is not None}
     if isinstance(error, IsADirectoryError):
         return _a_folder(url)
     if statuses & MISSING_STATUS or (isinstance(error, FileNotFoundError) and not statuses and tries == 1):
         return MissingFileError(f"there is no file {shown(url)}")
+    advice = access_advice(url, links, "files.options")
+    if advice is not None:
+        return AccessDeniedError(f"{shown(url)} cannot be read: {advice}")
     after = f" after {tries} tries" if tries > 1 else ""
     reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {redacted(str(root))}"
     return FileError(f"{shown(url)} cannot be read{after}: {reason}")
@@ -356,13 +455,6 @@ def _explained(url: str, error: Exception, tries: int) -> FileError:
 
 def _a_folder(url: str) -> MissingFileError:
     return MissingFileError(f"{shown(url)} is a folder; name its files, such as {shown(url.rstrip('/') + '/*')}")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from: fsspec hides the answer of a server behind "not found"."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _status(error: BaseException) -> int | None:

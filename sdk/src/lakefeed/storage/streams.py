@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
 from lakefeed.storage.chains import Link, leads_out, parse_chain
-from lakefeed.storage.steady import open_steady
+from lakefeed.storage.identity import Identities
+from lakefeed.storage.steady import confirm, steady
 from lakefeed.storage.urls import shown
 
 DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
@@ -41,18 +42,19 @@ class Stream:
     file: Any
 
 
-def streams(url: str) -> Generator[Stream]:
+def streams(url: str, states: Identities | None = None) -> Generator[Stream]:
     """The files that a URL leads to, one after the other; those of an archive in the order in which it has them.
 
-    Each is open until the next one is asked for.
+    Each is open until the next one is asked for. ``states``: the states in which files have to be.
 
     Raises:
+        ChangedFileError: the file at the base of the URL is in another state, or changed while it was read.
         MissingFileError: there is none.
         FormatError: an archive is broken, or the name of a member leads out of it.
         FileError: the bytes cannot be had.
     """
     chain = parse_chain(url)
-    with closing(open_steady(chain.base)) as file:
+    with steady(chain.base, states=states) as file, _confirmed(file):
         if chain.compression is None or chain.links:
             yield from _through(chain.links, file, chain.base)
         else:
@@ -61,9 +63,9 @@ def streams(url: str) -> Generator[Stream]:
 
 
 @contextmanager
-def opened_stream(url: str) -> Iterator[Any]:
+def opened_stream(url: str, states: Identities | None = None) -> Iterator[Any]:
     """The (first) file that a URL leads to."""
-    with closing(streams(url)) as found:
+    with closing(streams(url, states)) as found:
         yield next(found).file
 
 
@@ -112,6 +114,16 @@ def _none_of(link: Link, url: str, seen: list[str]) -> str:
     hint = f" Did you mean {listed(near)}?" if near else ""
     what = "no member matches" if link.many else "there is no member"
     return f"{what} {link.path!r} in the archive {shown(url)}; it has {listed(seen)}.{hint}"
+
+
+@contextmanager
+def _confirmed(file: Any) -> Iterator[None]:
+    """Says that a file changed, or could not be read, where that is why its content makes no sense."""
+    try:
+        yield
+    except FormatError:
+        confirm(file)
+        raise
 
 
 @contextmanager

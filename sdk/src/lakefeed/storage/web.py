@@ -6,13 +6,11 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import inf
-from threading import Event, Lock, Thread, get_ident
-from time import monotonic, sleep
+from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -34,17 +32,20 @@ from urllib3.util.connection import create_connection
 
 from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
 from lakefeed.storage.refused import check_host, resolved
-from lakefeed.storage.urls import redacted, shown
+from lakefeed.storage.urls import file_name, redacted, shown
+from lakefeed.storage.web_guard import Guard, _guards
 
 PIECE_BYTES = 256 << 10
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 WHOLE = frozenset({200, 203})
 UNCHANGED = 304
+DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+GZIP = (["gzip"], ["x-gzip"])
+GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
 DRAINED_BYTES = 64 << 10
 """A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
 CONNECTIONS = 64
-TICK_SECONDS = 0.1
 NO_RETRIES = Retry.from_int(False, redirect=False)
 HOSTS_REMEMBERED = 1_000
 MOST_PORT = 65_535
@@ -101,53 +102,149 @@ def get(
         RefusedTargetError: the URL, or one that it redirects to, leads where no request may go.
         FileError: the URL cannot be asked for, or redirects for ever.
     """
-    with _Guard(timeout, denied) as guard, _explained(url, guard):
-        response = _followed(url, guard, headers)
+    accepted = WHOLE | {UNCHANGED} if headers else WHOLE
+    with closing(open_url(url, Request(timeout, tuple(denied), headers, accepted=accepted))) as opened:
+        yield Answer(opened.headers, opened.status == UNCHANGED, opened.size, opened.pieces())
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a URL is asked for.
+
+    ``headers`` go wherever the URL redirects to, less what lets somebody in; ``private`` ones to its own host only.
+    ``upgrade``: a redirect from http to https is followed; any other change of the scheme is refused in any case.
+    """
+
+    timeout: float
+    denied: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    private: Mapping[str, str] = field(default_factory=dict)
+    accepted: Collection[int] = WHOLE
+    upgrade: bool = False
+
+    def headers_for(self, host: Url, first: Url) -> Mapping[str, str]:
+        """The headers that a host may see, asked because of the first one."""
+        return {**self.headers, **self.private} if host.netloc == first.netloc else _public(self.headers)
+
+
+class Opened:
+    """An answer whose body is read bit by bit, by any one thread at a time; to be closed."""
+
+    def __init__(self, url: str, response: BaseHTTPResponse, guard: Guard) -> None:
+        self._response = response
+        self._guard = guard
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.encoded = _is_encoded(url, response.headers)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the body, where the server tells."""
+        given = self.headers.get("Content-Length", "")
+        return int(given) if given.isdecimal() and not self.encoded else None
+
+    def read(self, size: int) -> bytes:
+        """Some of the body, at most ``size`` bytes; none at its end."""
         try:
-            if response.status not in WHOLE and not (headers and response.status == UNCHANGED):
+            self._guard.more()
+            piece: bytes = self._response.read(size, decode_content=self.encoded)
+            self._guard.rest()
+        except (HTTPError, OSError) as error:
+            raise _explanation(None, self._guard, error) from None
+        return piece
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body."""
+        left: int | None = None
+        while left != 0:
+            piece = self.read(PIECE_BYTES)
+            if not piece:
+                return
+            left = None if self.encoded else getattr(self._response, "length_remaining", None)
+            yield piece
+
+    def close(self) -> None:
+        """Gives the connection back, or closes it where that is cheaper than reading to the end."""
+        _finish(self._response)
+        self._guard.end()
+
+
+def open_url(url: str, request: Request) -> Opened:
+    """The answer at the end of the redirects, whose body has not been read. Raises: as `get`."""
+    guard = Guard(request.timeout, request.denied)
+    guard.begin()
+    try:
+        with _explained(url, guard):
+            response = _followed(url, guard, request)
+            opened = Opened(url, response, guard)
+            if response.status not in request.accepted:
+                _finish(response)
                 raise StatusError(response.status, response.headers)
-            yield Answer(response.headers, response.status == UNCHANGED, _size(response), _pieces(response, guard))
-        finally:
-            _finish(response)
+            return opened
+    except BaseException:
+        guard.end()
+        raise
 
 
-def _followed(url: str, guard: _Guard, headers: Mapping[str, str]) -> BaseHTTPResponse:
+def _followed(url: str, guard: Guard, request: Request) -> BaseHTTPResponse:
     """The answer at the end of the redirects."""
     here = first = _parsed(url)
+    schemes = [first.scheme]
     for _ in range(MAX_REDIRECTS + 1):
-        response = _asked(here, guard, headers if here.netloc == first.netloc else _public(headers), first)
+        response = _asked(here, guard, request.headers_for(here, first), first)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return response
         _finish(response)
         url = urljoin(url, target)
         here = _parsed(url)
-        if here.scheme != first.scheme:
+        if here.scheme != schemes[-1]:
+            schemes.append(here.scheme)
+        if schemes not in ([first.scheme], ["http", "https"] if request.upgrade else [first.scheme]):
             raise RefusedTargetError(
-                f"{shown(first.url)} redirects to {shown(url)}, which has another scheme; save that URL instead"
+                f"{shown(first.url)} redirects to {shown(url)}, which has another scheme; use that URL instead"
             )
     raise FileError(f"{shown(first.url)} redirects more than {MAX_REDIRECTS} times")
 
 
-def _asked(url: Url, guard: _Guard, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
+def _asked(url: Url, guard: Guard, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
     if url.host is None:
         raise LocationValueError("no host")
     _check_host(url.host, guard.denied)
     auth = url.auth or (first.auth if url.netloc == first.netloc else None)
     signed = {} if auth is None else make_headers(basic_auth=unquote(auth))
     guard.more()
-    response = _pool(url.scheme, url.host, url.port).urlopen(
-        "GET",
-        url.request_uri,
-        headers={**HEADERS, **headers, **signed},
-        retries=NO_RETRIES,
-        redirect=False,
-        timeout=Timeout(connect=guard.seconds, read=guard.seconds),
-        preload_content=False,
-        decode_content=False,
-    )
+    with guard.asking():
+        response = _pool(url.scheme, url.host, url.port).urlopen(
+            "GET",
+            url.request_uri,
+            headers={**HEADERS, **headers, **signed},
+            retries=NO_RETRIES,
+            redirect=False,
+            timeout=Timeout(connect=guard.seconds, read=guard.seconds),
+            preload_content=False,
+            decode_content=False,
+        )
     guard.rest()
     return response
+
+
+def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
+    """Whether the body is not the file itself but has to be decoded first, although that was not asked for.
+
+    Servers that call a ``.gz`` file an encoded one send the file as it is.
+
+    Raises:
+        FileError: it is encoded in a way that is not known.
+    """
+    encodings = [name.strip().lower() for name in headers.get("Content-Encoding", "").split(",")]
+    encodings = [name for name in encodings if name not in ("", "identity", "aws-chunked")]
+    if not encodings or (encodings in GZIP and file_name(url).lower().endswith(GZIP_SUFFIXES)):
+        return False
+    unknown = [name for name in encodings if name not in DECODED]
+    if unknown:
+        raise FileError(f"{shown(url)}: the server answers in the encoding {unknown[0]!r}, which was not asked for")
+    return True
 
 
 def _parsed(url: str) -> Url:
@@ -170,26 +267,6 @@ def _public(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
 
 
-def _pieces(response: BaseHTTPResponse, guard: _Guard) -> Iterator[bytes]:
-    left: int | None = None
-    while left != 0:
-        try:
-            guard.more()
-            piece = response.read(PIECE_BYTES)
-            guard.rest()
-        except (HTTPError, OSError) as error:
-            raise _explanation(None, guard, error) from None
-        if not piece:
-            return
-        left = getattr(response, "length_remaining", None)
-        yield piece
-
-
-def _size(response: BaseHTTPResponse) -> int | None:
-    given = response.headers.get("Content-Length", "")
-    return int(given) if given.isdecimal() else None
-
-
 def _finish(response: BaseHTTPResponse) -> None:
     """Gives the connection back, or closes it where that is cheaper than reading to the end."""
     left = getattr(response, "length_remaining", None)
@@ -204,7 +281,7 @@ def _finish(response: BaseHTTPResponse) -> None:
 
 
 @contextmanager
-def _explained(url: str | None, guard: _Guard) -> Iterator[None]:
+def _explained(url: str | None, guard: Guard) -> Iterator[None]:
     """Errors of urllib3 as Python's, or as ours where asking again cannot help.
 
     Without what they came from: its text may hold the URL as it is.
@@ -217,7 +294,7 @@ def _explained(url: str | None, guard: _Guard) -> Iterator[None]:
         raise _explanation(url, guard, error) from None
 
 
-def _explanation(url: str | None, guard: _Guard, error: Exception) -> Exception:
+def _explanation(url: str | None, guard: Guard, error: Exception) -> Exception:
     if guard.refusal is not None:
         return guard.refusal
     if guard.expired or _is_late(error):
@@ -225,7 +302,7 @@ def _explanation(url: str | None, guard: _Guard, error: Exception) -> Exception:
     if isinstance(error, SSLError):
         return FileError(f"no safe connection: {redacted(str(error))}")
     if isinstance(error, NameResolutionError) and _is_unknown(error):
-        return FileError("there is no host of that name")
+        return FileError(f"{shown(url)}: there is no host of that name" if url else "there is no host of that name")
     if isinstance(error, LocationParseError | LocationValueError):
         return FileError(f"{shown(url or '')} is no URL that can be asked for")
     reason = error.args[-1] if isinstance(error, ProtocolError) else error
@@ -274,9 +351,27 @@ def _to(connection: HTTPConnection, address: str) -> socket.socket:
     )
 
 
+def _check_kept(connection: HTTPConnection) -> None:
+    """Refuses a connection that was made when its address was still allowed."""
+    guard = _guards[get_ident()]
+    if connection.sock is None or not guard.denied:
+        return
+    try:
+        _check_host(str(connection.sock.getpeername()[0]), guard.denied)
+    except RefusedTargetError as error:
+        guard.refusal = error
+        raise
+    except OSError:
+        return  # it is closed; the new one is looked at
+
+
 class _Plain(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _new_socket(self)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _check_kept(self)
+        super().request(*args, **options)
 
     def getresponse(self) -> Any:
         _guards[get_ident()].sock = self.sock
@@ -286,6 +381,10 @@ class _Plain(HTTPConnection):
 class _Safe(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _new_socket(self)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _check_kept(self)
+        super().request(*args, **options)
 
     def getresponse(self) -> Any:
         _guards[get_ident()].sock = self.sock
@@ -310,87 +409,8 @@ def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool
     return pool(host, port, maxsize=CONNECTIONS, retries=False)
 
 
-# ------------------------------------------------------------------------------------------------------ guards
-
-
-class _Guard:
-    """Ends a request that takes too long: a server may send a byte now and then, for ever."""
-
-    def __init__(self, seconds: float, denied: Sequence[str]) -> None:
-        self.seconds = seconds
-        self.denied = tuple(denied)
-        self.expired = False
-        self.refusal: RefusedTargetError | None = None
-        self.sock: Any = None
-        self._due = monotonic() + seconds
-        self._lock = Lock()
-
-    def more(self) -> None:
-        """Another ``seconds`` from now."""
-        self._due = monotonic() + self.seconds
-
-    def rest(self) -> None:
-        """It is not the server that is waited for."""
-        self._due = inf
-
-    def look(self, now: float) -> None:
-        """Ends the connection if the time is up."""
-        with self._lock:
-            if self.sock is not None and now > self._due:
-                self.expired = True
-                with suppress(OSError):
-                    # Not that of ssl, which forgets the connection while another thread reads from it.
-                    socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-    def __enter__(self) -> _Guard:
-        _guards[get_ident()] = self
-        if not _needed.is_set():
-            _needed.set()
-        if _watchman is None:
-            _start_watchman()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        del _guards[get_ident()]
-        with self._lock:
-            self.sock = None  # it is somebody else's from now on
-
-
-_guards: dict[int, _Guard] = {}
-"""By thread: the request that it makes."""
-_needed = Event()
-
-
-_watchman: Thread | None = None
-_starting = Lock()
-
-
-def _start_watchman() -> None:
-    global _watchman
-    with _starting:
-        if _watchman is None:
-            _watchman = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
-            _watchman.start()
-
-
-def _watch() -> None:
-    while True:
-        _needed.wait()
-        sleep(TICK_SECONDS)
-        now = monotonic()
-        for guard in list(_guards.values()):
-            guard.look(now)
-        if not _guards:
-            _needed.clear()
-            if _guards:
-                _needed.set()
-
-
 def _after_fork() -> None:
-    """A child must not talk on its parent's connections, and has none of its threads."""
-    global _needed, _watchman, _starting
-    _needed, _watchman, _starting = Event(), None, Lock()
-    _guards.clear()
+    """A child must not talk on its parent's connections."""
     _pool.cache_clear()
 
 

@@ -1,0 +1,69 @@
+"""What a store says about credentials, as advice on settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lakefeed.storage.urls import redacted, scheme
+
+S3 = ("s3", "s3a")
+DENIED_STATUS = (401, 403)
+DENIED_CODES = frozenset(
+    {"403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
+     "TokenRefreshRequired"}
+)  # fmt: skip
+# By name: the libraries are optional.
+MISSING_CLASSES = frozenset(
+    {"CredentialRetrievalError", "DefaultCredentialsError", "NoAuthTokenError", "NoCredentialsError",
+     "PartialCredentialsError", "ProfileNotFound", "SSOTokenLoadError", "TokenRetrievalError",
+     "UnauthorizedSSOTokenError"}
+)  # fmt: skip
+ENDPOINT_CLASSES = frozenset({"InvalidEndpointConfigurationError", "InvalidRegionError", "NoRegionError"})
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: fsspec hides the answer of a server behind "not found"."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def access_advice(url: str, links: Sequence[BaseException], setting: str) -> str | None:
+    """What to do about an error, of which ``links`` are the causes, where a store refused credentials or found none.
+
+    ``setting``: the one that holds them.
+    """
+    protocol = scheme(url)
+    kinds = {kind.__name__ for cause in links for kind in type(cause).__mro__}
+    if kinds & MISSING_CLASSES or kinds & ENDPOINT_CLASSES:
+        lacking = redacted(str(links[-1]))
+        return f"{lacking}. Set {_settings(protocol, setting)}"
+    code = next((found for cause in links if (found := _code(cause)) is not None), None)
+    if code is not None and protocol not in ("http", "https"):
+        said = redacted(str(links[0]))
+        return f"the store refuses the credentials or the access ({code}: {said}). Check {_settings(protocol, setting)}"
+    return None
+
+
+def _code(error: BaseException) -> str | None:
+    """What a store calls its refusal; None where the error is something else."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        code = str(response.get("Error", {}).get("Code", ""))
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return code or str(status) if code in DENIED_CODES or status in DENIED_STATUS else None
+    status = getattr(error, "status", None) or getattr(error, "code", None)
+    if status in DENIED_STATUS:
+        return str(status)
+    return "no permission" if isinstance(error, PermissionError) and error.errno is None else None
+
+
+def _settings(protocol: str, setting: str) -> str:
+    where = f"{setting}[{protocol!r}]" if setting == "files.options" else setting
+    if protocol in S3:
+        return (
+            f"key, secret, token and endpoint_url in the setting {where}, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_SESSION_TOKEN and AWS_ENDPOINT_URL in the environment"
+        )
+    return f"the setting {where}"

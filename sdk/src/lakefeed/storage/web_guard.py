@@ -1,0 +1,116 @@
+"""How long a request may take: a server that sends a byte now and then, for ever, is given up."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from math import inf
+from threading import Event, Lock, Thread, get_ident
+from time import monotonic, sleep
+from typing import Any
+
+from lakefeed.errors import RefusedTargetError
+
+TICK_SECONDS = 0.1
+
+
+class Guard:
+    """Ends a request that takes too long: a server may send a byte now and then, for ever."""
+
+    def __init__(self, seconds: float, denied: Sequence[str]) -> None:
+        self.seconds = seconds
+        self.denied = tuple(denied)
+        self.expired = False
+        self.refusal: RefusedTargetError | None = None
+        self.sock: Any = None
+        self._due = monotonic() + seconds
+        self._lock = Lock()
+
+    def more(self) -> None:
+        """Another ``seconds`` from now."""
+        self._due = monotonic() + self.seconds
+
+    def rest(self) -> None:
+        """It is not the server that is waited for."""
+        self._due = inf
+
+    def look(self, now: float) -> None:
+        """Ends the connection if the time is up."""
+        with self._lock:
+            if self.sock is not None and now > self._due:
+                self.expired = True
+                with suppress(OSError):
+                    # Not that of ssl, which forgets the connection while another thread reads from it.
+                    socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def begin(self) -> None:
+        """From now on the time is watched."""
+        _watched[id(self)] = self
+        if not _needed.is_set():
+            _needed.set()
+        if _watchman is None:
+            _start_watchman()
+
+    def end(self) -> None:
+        """The request is over, and its connection somebody else's from now on."""
+        _watched.pop(id(self), None)
+        with self._lock:
+            self.sock = None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While a request is sent: what the connection that is made for it asks."""
+        before = _guards.get(get_ident())
+        _guards[get_ident()] = self
+        try:
+            yield
+        finally:
+            if before is None:
+                del _guards[get_ident()]
+            else:
+                _guards[get_ident()] = before
+
+
+_guards: dict[int, Guard] = {}
+"""By thread: the request that it sends."""
+_watched: dict[int, Guard] = {}
+"""The requests that are under way."""
+_needed = Event()
+
+
+_watchman: Thread | None = None
+_starting = Lock()
+
+
+def _start_watchman() -> None:
+    global _watchman
+    with _starting:
+        if _watchman is None:
+            _watchman = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
+            _watchman.start()
+
+
+def _watch() -> None:
+    while True:
+        _needed.wait()
+        sleep(TICK_SECONDS)
+        now = monotonic()
+        for guard in list(_watched.values()):
+            guard.look(now)
+        if not _watched:
+            _needed.clear()
+            if _watched:
+                _needed.set()
+
+
+def _after_fork() -> None:
+    """A child has none of its parent's threads."""
+    global _needed, _watchman, _starting
+    _needed, _watchman, _starting = Event(), None, Lock()
+    _guards.clear()
+    _watched.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
