@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import urllib.request
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +16,10 @@ import pytest
 from lakefeed import Dataset, Settings, collect_garbage, list_datasets
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.roots import Roots
-from lakefeed.errors import ConfigError, SharedWarehouseError
+from lakefeed.errors import ConfigError, SharedWarehouseError, StoreAccessError
 from lakefeed.routines import Routine, run_routine
 from tests.sdk.media.pictures import write
+from tests.sdk.s3 import new_bucket, s3_server
 from tests.sdk.test_garbage import age
 
 NOW = dt.timedelta(0)
@@ -252,6 +254,36 @@ def test_pyiceberg_writes_through_a_moved_lake(filled: Path, tmp_path: Path, mon
     Dataset("theirs").delete()
     lake.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "cache", "moved"]
+
+
+def test_a_warehouse_in_an_object_store_belongs_to_one_catalog(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server() as options:
+        bucket, endpoint = new_bucket(options, "one-catalog"), options["client_kwargs"]["endpoint_url"]
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, "any")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", f"{bucket}/warehouse")
+        Dataset.from_dict({"x": [1, 2]}).save("t")
+        monkeypatch.setenv("LAKEFEED_HOME", str(copy(home, tmp_path / "copy")))
+        assert values() == [1, 2]
+        for write_or_delete in (Dataset("t").delete, lambda: Dataset.from_dict({"x": [3]}).append_to("t")):
+            with pytest.raises(SharedWarehouseError, match="only reads it"):
+                write_or_delete()
+        monkeypatch.setenv("LAKEFEED_HOME", str(home))
+        Dataset.from_dict({"x": [3]}).append_to("t")
+        Dataset("t").delete()
+        Lake.current().close()
+        monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "new"))
+        monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", "s3://no-such-bucket/warehouse")
+        with pytest.raises(StoreAccessError, match=r"bucket of .*catalog\.warehouse"):
+            Dataset.from_dict({"x": [1]}).save("t")
+        keys = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"0", {"content-type": "text/plain"})
+        with urllib.request.urlopen(keys):  # from now on keys are looked at
+            monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", f"{bucket}/other")
+        with pytest.raises(StoreAccessError, match="AWS_ACCESS_KEY_ID"):
+            Dataset.from_dict({"x": [1]}).save("t")
 
 
 def test_roots_the_longest_counts() -> None:

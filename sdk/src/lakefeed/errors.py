@@ -27,6 +27,7 @@
     │   ├── AccessDeniedError      (PermissionError)    the store refuses the credentials, or there are none
     │   ├── IntegrityError                              its bytes are not those recorded
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
+    │   ├── StoreAccessError                            the object store refuses the keys, or has no such bucket
     │   └── RefusedTargetError                          it lies where no request may go
     ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
@@ -175,6 +176,10 @@ class IntegrityError(FileError):
 
 class DamagedDatasetError(FileError):
     """A metadata file or a manifest of a dataset is lost or cannot be read."""
+
+
+class StoreAccessError(FileError):
+    """The object store of the warehouse refuses the keys, or has no such bucket."""
 
 
 class RefusedTargetError(FileError):

@@ -16,6 +16,10 @@ from pyiceberg.typedef import Properties
 
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.roots import PROPERTY, Roots
+from lakefeed.catalog.store_access import RemoteInput, RemoteOutput
+
+BENEATH = "lakefeed.io-impl"
+"""The property that names another FileIO for what is not local."""
 
 
 def actual(io: FileIO, location: str) -> str:
@@ -33,7 +37,7 @@ def open_io(own: Properties, properties: Properties, location: str) -> FileIO:
 
 
 class LakeFileIO(FileIO):
-    """Opens local files to be read; everything else is done by the FileIO that PyIceberg would take."""
+    """Opens local files to be read; the FileIO that `BENEATH` names, or that PyIceberg would take, does the rest."""
 
     def __init__(self, properties: dict[str, str]) -> None:
         super().__init__(properties)
@@ -42,11 +46,15 @@ class LakeFileIO(FileIO):
 
     def new_input(self, location: str) -> InputFile:
         path = local_path(self.roots.actual(location))
-        return self.beneath(location).new_input(location) if path is None else LocalInput(location, path)
+        if path is None:
+            return RemoteInput(location, self.beneath(location).new_input(location))
+        return LocalInput(location, path)
 
     def new_output(self, location: str) -> OutputFile:
         place = self.roots.actual(location)
         output = self.beneath(place).new_output(place)
+        if local_path(place) is None:
+            return RemoteOutput(location, output)
         return output if place == location else MovedOutput(location, output)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
@@ -59,6 +67,8 @@ class LakeFileIO(FileIO):
 
     def _loaded(self, scheme: str) -> FileIO:
         properties = {name: value for name, value in self.properties.items() if name != PY_IO_IMPL}
+        if BENEATH in properties:
+            properties[PY_IO_IMPL] = properties.pop(BENEATH)
         return load_file_io(properties, f"{scheme}://" if scheme else "file://")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -60,8 +60,9 @@ def ensure_namespace(catalog: Catalog, namespace: str) -> None:
 def _sql_catalog(settings: Settings, properties: dict[str, str]) -> Catalog:
     from lakefeed.catalog.database import LakeSqlCatalog
 
-    if local_path(settings.warehouse) is not None:
-        properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
+    if local_path(settings.warehouse) is None and PY_IO_IMPL in properties:
+        properties[file_io.BENEATH] = properties.pop(PY_IO_IMPL)
+    properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
     catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     catalog.locate(settings.warehouse)
     if Roots.parse(catalog.properties.get(PROPERTY)).moved and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION:
