@@ -161,6 +161,8 @@ USUAL: dict[str, Kind] = {
     "fill": FLAG,
     "warn": FLAG,
     "overwrite": FLAG,
+    "force": FLAG,
+    "if_exists": one_of("error", "append", "new_version", bad=("replace", "Append", "new version")),
 }
 
 
