@@ -11,7 +11,6 @@ from pyiceberg.types import IntegerType, LongType, StringType
 
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
-from lakefeed.plan import Pushdown
 
 X = pa.schema({"x": pa.int64()})
 
@@ -119,19 +118,6 @@ def test_deletes_between_appends_add_nothing(grown: Dataset, lake: Lake) -> None
     Dataset.from_dict({"x": [5]}).append_to("t")
     newest = Dataset("t").version
     assert [row["x"] for row in Dataset("t").added_since(newest - 1).rows()] == [5]
-
-
-def test_a_file_with_deletes_is_read_by_pyiceberg(grown: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The branch for delete files, which neither we nor PyIceberg write: the flag is set by hand."""
-    from dataclasses import replace
-
-    source = grown._plan.source  # type: ignore[attr-defined]  # a scan
-    source.__dict__["files"] = tuple(replace(file, has_deletes=True) for file in source.files)
-    assert (source.ranged, source.count()) == (False, None)
-    assert [row["x"] for row in rows(grown)] == [1, 2, 3, 4]
-    assert rows(grown.filter("x > 2").select(["r"]).head(1)) == [{"r": {"a": 3}}]
-    assert all(part.rows is None for part in source.fragments(Pushdown()))
-    assert sorted(row["x"] for row in grown.shuffle(1)) == [1, 2, 3, 4]
 
 
 def test_where_a_name_looks_like_a_field() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
-from pyiceberg.table import Table
+from pyiceberg.table import Table, TableProperties
+from pyiceberg.table.name_mapping import NameMapping, create_mapping_from_schema
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
     AddSchemaUpdate,
@@ -208,6 +209,7 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
         properties = {
             **arrow_types(evolved[0], schema, schema_id),
             **_media_properties(after.media, after.dropped_media),
+            **_name_mapping(table, after.fields),
         }
         updates = (
             AddSchemaUpdate(schema_=schema),
@@ -234,6 +236,26 @@ def _columns(table: Table) -> Columns:
 def _media_properties(media: Mapping[str, str], dropped: Mapping[str, str]) -> dict[str, str]:
     properties = {COLUMN_TYPES: json.dumps(dict(media), sort_keys=True)}
     return properties | ({DROPPED_COLUMN_TYPES: json.dumps(dict(dropped), sort_keys=True)} if dropped else {})
+
+
+def _name_mapping(table: Table, fields: Sequence[NestedField]) -> dict[str, str]:
+    """The property by which files without field ids are read, with the names that the columns have now.
+
+    A name that files use for a column that was dropped stays with that one: its values do not come back.
+    """
+    mapping = table.metadata.name_mapping()
+    if mapping is None:
+        return {}
+    by_id = {mapped.field_id: mapped for mapped in mapping.root}
+    owners = {name: mapped.field_id for mapped in mapping.root for name in mapped.names}
+    for one in fields:
+        if owners.setdefault(one.name, one.field_id) != one.field_id:
+            continue
+        (new,) = create_mapping_from_schema(Schema(one)).root
+        known = by_id.setdefault(one.field_id, new)
+        if one.name not in known.names:
+            by_id[one.field_id] = known.model_copy(update={"names": [*known.names, one.name]})
+    return {TableProperties.DEFAULT_NAME_MAPPING: NameMapping(list(by_id.values())).model_dump_json()}
 
 
 def _identifiers(table: Table, columns: Columns) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
@@ -19,10 +21,12 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from lakefeed.catalog.damage import intact
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.numbering import NumberedTable
+from lakefeed.catalog.row_deletes import delete_entries
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.errors import VersionNotFoundError
 
 PLANS_KEPT = 16
+NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,28 @@ class DataFileRef:
     """One data file: where it is, how many rows and bytes it has, and its statistics by field id.
 
     ``sequence`` is the version that wrote its rows: a file that was rewritten, because some of its rows were deleted or
-    replaced, keeps that of the file before it. ``has_deletes`` says that some of its rows may be deleted, so that only
-    a reader that applies delete files may read it. ``manifest`` is the manifest that names it.
+    replaced, keeps that of the file before it. ``manifest`` is the manifest that names it; ``partition`` are its values
+    in the partition spec ``spec_id``. ``deletes_in`` is the snapshot whose delete files may name some of its rows.
     """
 
     path: str
     rows: int
     size: int
     sequence: int
-    has_deletes: bool = False
+    deletes_in: int | None = None
     manifest: str = field(default="", repr=False, compare=False)
+    spec_id: int = field(default=0, repr=False, compare=False)
+    partition: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
     null_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
     nan_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
     lower_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
     upper_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def has_deletes(self) -> bool:
+        """Whether some of its rows may be deleted."""
+        return self.deletes_in is not None
 
     @property
     def record_count(self) -> int:
@@ -92,11 +103,14 @@ def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
 
 
 def plan(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
-    """The data files of a snapshot, read from its manifests."""
+    """The data files of a snapshot, read from its manifests.
+
+    Raises:
+        UnsupportedError: another writer deleted rows by the values of columns.
+    """
     with intact(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
-    # Which rows the deletes touch is not looked into: no file of the snapshot is then read without them.
-    deletes = any(manifest.content == ManifestContent.DELETES for manifest in manifests)
+    deletes = snapshot.snapshot_id if delete_entries(table, snapshot, manifests) else None
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
     found = entries(table, data)
     return tuple(sorted((ref(manifest, entry, deletes) for manifest, entry in found), key=row_order))
@@ -122,7 +136,7 @@ def entries(
         yield from found
 
 
-def ref(manifest: ManifestFile, entry: ManifestEntry, has_deletes: bool = False) -> DataFileRef:
+def ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | None = None) -> DataFileRef:
     """What a manifest says of a data file."""
     file = entry.data_file
     return DataFileRef(
@@ -130,8 +144,10 @@ def ref(manifest: ManifestFile, entry: ManifestEntry, has_deletes: bool = False)
         rows=file.record_count,
         size=file.file_size_in_bytes,
         sequence=entry.sequence_number or 0,
-        has_deletes=has_deletes,
+        deletes_in=deletes_in,
         manifest=manifest.manifest_path,
+        spec_id=manifest.partition_spec_id,
+        partition=tuple(file.partition),
         value_counts=file.value_counts or {},
         null_value_counts=file.null_value_counts or {},
         nan_value_counts=file.nan_value_counts or {},
@@ -141,8 +157,13 @@ def ref(manifest: ManifestFile, entry: ManifestEntry, has_deletes: bool = False)
 
 
 def row_order(file: DataFileRef) -> tuple[int, str]:
-    """The key of the total order of files."""
-    return file.sequence, file.path
+    """The key of the total order of files.
+
+    Files that lakefeed wrote go by their names, which are numbered: their folders may be made of hashes
+    (``write.object-storage.enabled``).
+    """
+    name = file.path.rpartition("/")[2]
+    return file.sequence, name if NUMBERED_NAME.fullmatch(name) else file.path
 
 
 class _Plans:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -11,14 +12,24 @@ from lakefeed.catalog.fit import cast
 
 
 class Fitting:
-    """The columns of these names in a file as those of ``schema``; null where the name is None.
+    """The columns of these names in a file as those of ``schema``.
 
-    ``dictionaries``: for what looks at values only; texts that come as dictionaries stay such, and metadata of the
-    file's schema may. What fits without a look at the values is known once a batch of the same types was seen.
-    Thread-safe.
+    Where the name is None, a column has the value of ``constants``, else null. ``reshaped`` says, by the names of the
+    schema, what makes a column of the file one of the schema before types are looked at. ``dictionaries``: for what
+    looks at values only; texts that come as dictionaries stay such, and metadata of the file's schema may. What fits
+    without a look at the values is known once a batch of the same types was seen. Thread-safe.
     """
 
-    def __init__(self, names: Sequence[str | None], schema: pa.Schema, *, dictionaries: bool = False) -> None:
+    def __init__(
+        self,
+        names: Sequence[str | None],
+        schema: pa.Schema,
+        *,
+        dictionaries: bool = False,
+        constants: Mapping[str, Any] = MappingProxyType({}),
+        reshaped: Mapping[str, Callable[[pa.Array[Any]], pa.Array[Any]]] = MappingProxyType({}),
+    ) -> None:
+        self._constants, self._reshaped = constants, reshaped
         self.names, self.schema, self._dictionaries = names, schema, dictionaries
         self._known: tuple[pa.Schema, list[int] | None, pa.Schema] | None = None
         self._simple = all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
@@ -31,7 +42,7 @@ class Fitting:
             return cast(batch, self.schema)
         given = dict(zip(batch.schema.names, batch.columns, strict=True))
         fields = list(zip(self.names, self.schema, strict=True))
-        columns = [pa.nulls(batch.num_rows, field.type) if name is None else given[name] for name, field in fields]
+        columns = [self._column(given, name, field, batch.num_rows) for name, field in fields]
         schema = _with_dictionaries(self.schema, columns) if self._dictionaries else self.schema
         if self._simple and all(c.type == f.type for c, f in zip(columns, schema, strict=True)):
             # A schema that says what they are spares the cast, which would look into each.
@@ -41,6 +52,16 @@ class Fitting:
                 self._known = batch.schema, places, schema
             return pa.RecordBatch.from_arrays(columns, schema=schema)
         return cast(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+    def _column(
+        self, given: Mapping[str, pa.Array[Any]], name: str | None, field: pa.Field[Any], rows: int
+    ) -> pa.Array[Any]:
+        if name is not None:
+            reshape = self._reshaped.get(field.name)
+            return given[name] if reshape is None else reshape(given[name])
+        value = self._constants.get(field.name)
+        absent: pa.Array[Any] = pa.nulls(rows, field.type) if value is None else pa.repeat(value, rows)
+        return absent
 
 
 def _placed(batch: pa.RecordBatch, places: list[int] | None, schema: pa.Schema) -> pa.RecordBatch:

@@ -23,6 +23,8 @@ from pyiceberg.manifest import (
     write_manifest,
     write_manifest_list,
 )
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
@@ -189,8 +191,9 @@ class Change:
         collector = SnapshotSummaryCollector()
         for file in self.contents.files:
             collector.add_file(file, metadata.schema(), metadata.spec())
+        specs = metadata.specs()
         for file in removed:
-            collector.remove_file(file, metadata.schema(), metadata.spec())
+            collector.remove_file(file, metadata.schema(), specs[file.spec_id])
         operation = self.contents.operation
         # PyIceberg counts the totals of three operations only.
         counted = Operation.OVERWRITE if operation is Operation.REPLACE else operation
@@ -209,17 +212,21 @@ class Change:
         self._kept, self._added, self._named = [], [], contents.files
         if not contents.files:
             return
-        output = self._new_manifest(self._kept)
-        with self._writer(metadata, output) as writer:
-            for file in contents.added:
-                writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
-            for kept in contents.carried:
-                writer.add(
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED, sequence_number=kept.sequence, data_file=kept.file
-                    )
-                )
-        self._added = [writer.to_manifest_file()]
+        # Files that were there before may be partitioned as the table was then.
+        for spec_id in sorted({file.spec_id for file in contents.files}):
+            output = self._new_manifest(self._kept)
+            with self._writer(metadata, output, spec_id) as writer:
+                for file in contents.added:
+                    if file.spec_id == spec_id:
+                        writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
+                for kept in contents.carried:
+                    if kept.file.spec_id == spec_id:
+                        writer.add(
+                            ManifestEntry.from_args(
+                                status=ManifestEntryStatus.ADDED, sequence_number=kept.sequence, data_file=kept.file
+                            )
+                        )
+            self._added.append(writer.to_manifest_file())
 
     def _carried(self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]) -> list[ManifestFile]:
         """The manifests of the parent, without the files that this snapshot leaves out; those go to ``removed``."""
@@ -237,7 +244,7 @@ class Change:
 
     def _lessened(self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]) -> ManifestFile:
         output = self._new_manifest(self._of_attempt)
-        with self._writer(metadata, output) as writer:
+        with self._writer(metadata, output, manifest.partition_spec_id) as writer:
             for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                 if entry.data_file.file_path in self.contents.removed:
                     removed.append(entry.data_file)
@@ -261,7 +268,7 @@ class Change:
 
     def _merge(self, metadata: TableMetadata, manifests: Iterable[ManifestFile]) -> ManifestFile:
         output = self._new_manifest(self._of_attempt)
-        with self._writer(metadata, output) as writer:
+        with self._writer(metadata, output, metadata.default_spec_id) as writer:
             for manifest in manifests:
                 for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                     writer.existing(entry)
@@ -283,11 +290,12 @@ class Change:
             writer.add_manifests(manifests)
         return location
 
-    def _writer(self, metadata: TableMetadata, output: OutputFile) -> ManifestWriter:
+    def _writer(self, metadata: TableMetadata, output: OutputFile, spec_id: int) -> ManifestWriter:
+        spec = metadata.specs()[spec_id]
         return write_manifest(
             format_version=FORMAT_VERSION,
-            spec=metadata.spec(),
-            schema=metadata.schema(),
+            spec=spec,
+            schema=_schema_of(metadata, spec),
             output_file=output,
             snapshot_id=self.snapshot_id,
             avro_compression=_compression(metadata),
@@ -297,6 +305,14 @@ class Change:
         location = self._place(f"{self.commit}-m{next(self._manifests)}.avro")
         written.append(location)
         return self._io.new_output(location)
+
+
+def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
+    """The schema; where a column by which files are partitioned was dropped, the newest one that tells its type."""
+    sources = {part.source_id for part in spec.fields}
+    newest_first = sorted(metadata.schemas, key=lambda schema: schema.schema_id, reverse=True)
+    known = (schema for schema in (metadata.schema(), *newest_first) if sources <= set(schema.field_ids))
+    return next(known, metadata.schema())
 
 
 def _tier(manifest: ManifestFile, spec_id: int) -> int | None:

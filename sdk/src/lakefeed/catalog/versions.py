@@ -53,6 +53,8 @@ class AsOf:
     timestamp_ms: int
 
 
+UUID_BITS_LEFT_OUT = 65
+
 Pin: TypeAlias = int | str | AsOf
 
 
@@ -69,6 +71,24 @@ def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
         TagNotFoundError: there is no such tag.
     """
     return version_of(find(table, version), table)
+
+
+def newest_or_empty(table: Table) -> DatasetVersion:
+    """The newest version; where nothing was ever written to the table, a version 0 that has no rows."""
+    if table.metadata.current_snapshot_id is not None:
+        return resolve(table)
+    uuid = table.metadata.table_uuid
+    return DatasetVersion(
+        version=0,
+        snapshot_id=-(uuid.int >> UUID_BITS_LEFT_OUT) - 1,  # of no snapshot, and the same for no other table
+        parent_id=None,
+        operation="append",
+        added_records=0,
+        deleted_records=0,
+        total_records=0,
+        timestamp_ms=table.metadata.last_updated_ms,
+        table_uuid=str(uuid),
+    )
 
 
 def find(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:

@@ -173,15 +173,16 @@ class _OpenFile:
             stats_columns=compute_statistics_plan(iceberg, self._target.properties),
             parquet_column_mapping=parquet_path_to_id_mapping(iceberg),
         )
-        return DataFile.from_args(
+        file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self._location,
             file_format=FileFormat.PARQUET,
             partition=Record(),
             file_size_in_bytes=len(self._output),
             sort_order_id=None,
-            spec_id=self._target.spec_id,
             equality_ids=None,
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+        file.spec_id = self._target.spec_id
+        return file

@@ -16,6 +16,9 @@ from lakefeed.formats.base import FilePart
 Path: TypeAlias = tuple[str, ...]
 
 FIELD_ID = b"PARQUET:field_id"
+INT96 = "INT96"
+INT96_UNIT = "us"
+"""What timestamps of this old type are read as. As nanoseconds, those before 1677 and after 2262 would be others."""
 FAN_OUT = 8
 """Neighbours that are asked together whether one of them can match, before each is asked."""
 
@@ -30,12 +33,9 @@ class Footer:
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns as Arrow has them."""
-        return self.metadata.schema.to_arrow_schema()
-
-    @cached_property
-    def names_by_id(self) -> dict[bytes | None, str]:
-        """The columns' names by their field ids (None: of one that has none)."""
-        return {(column.metadata or {}).get(FIELD_ID): column.name for column in self.schema}
+        schema, stored = self.metadata.schema.to_arrow_schema(), self.metadata.schema
+        kinds = [stored.column(index).physical_type for index in range(len(stored))]
+        return _with_int96(schema, kinds) if INT96 in kinds else schema
 
     @cached_property
     def stored(self) -> dict[str, list[int]]:
@@ -102,6 +102,32 @@ class Footer:
     def _leaves(self) -> list[Path | None]:
         found = _leaves(self.schema)
         return found if len(found) == self.metadata.num_columns else []
+
+
+def _with_int96(schema: pa.Schema, kinds: list[str]) -> pa.Schema:
+    """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
+    left = iter(kinds)
+    return pa.schema([_field_with_int96(column, left) for column in schema], schema.metadata)
+
+
+def _field_with_int96(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:
+    kind = column.type
+    match kind:
+        case pa.StructType():
+            inner = [_field_with_int96(kind.field(place), kinds) for place in range(kind.num_fields)]
+            return column.with_type(pa.struct(inner))
+        case pa.ListType():
+            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds)))
+        case pa.LargeListType():
+            return column.with_type(pa.large_list(_field_with_int96(kind.value_field, kinds)))
+        case pa.FixedSizeListType():
+            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds), kind.list_size))
+        case pa.MapType():
+            key, item = _field_with_int96(kind.key_field, kinds), _field_with_int96(kind.item_field, kinds)
+            return column.with_type(pa.map_(key, item, kind.keys_sorted))
+        case _:
+            old = next(kinds) == INT96
+            return column.with_type(pa.timestamp(INT96_UNIT, getattr(kind, "tz", None))) if old else column
 
 
 def _names(path: tuple[str | int, ...]) -> Path | None:

@@ -17,7 +17,7 @@ from fsspec.core import split_protocol
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
 from lakefeed.formats.base import FilePart, Streamed, opened, reaching, reading, require_columns
-from lakefeed.formats.footer import Footer
+from lakefeed.formats.footer import INT96_UNIT, Footer
 from lakefeed.formats.kept import kept_open
 from lakefeed.formats.where import Where
 from lakefeed.storage.chains import parse_chain
@@ -70,14 +70,14 @@ class Parquet(Streamed):
         return _file(url, states).read(part.key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
-        with spooled(stream.file) as copy, pq.ParquetFile(copy) as file:
+        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             return file.schema_arrow
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
-        with spooled(stream.file) as copy, pq.ParquetFile(copy) as file:
+        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
@@ -212,7 +212,11 @@ class ParquetFile:
         # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
         with self._source(local) as source:
             file = pq.ParquetFile(
-                source, metadata=footer.metadata, read_dictionary=dictionaries, pre_buffer=local is None
+                source,
+                metadata=footer.metadata,
+                read_dictionary=dictionaries,
+                pre_buffer=local is None,
+                coerce_int96_timestamp_unit=INT96_UNIT,
             )
             yield file, source
 

@@ -21,7 +21,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.rows import Writer, write_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Guard
-from lakefeed.catalog.versions import DatasetVersion, Pin, resolve
+from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
@@ -143,7 +143,7 @@ def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
 
 def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
     """What is made of the rows must not take away rows that came after they were read."""
-    now = resolve(draft.table) if read else None
+    now = newest_or_empty(draft.table) if read else None
     if now is not None and now.snapshot_id not in read:
         raise CommitConflictError(
             f"the rows were read from {name!r} itself, which has moved on to version {now.version} since; nothing was "

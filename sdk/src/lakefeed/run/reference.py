@@ -9,7 +9,16 @@ from lakefeed.catalog.identity import made_again
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import DatasetVersion, Pin, find, list_versions, resolve, version_of, versions_between
+from lakefeed.catalog.versions import (
+    DatasetVersion,
+    Pin,
+    find,
+    list_versions,
+    newest_or_empty,
+    resolve,
+    version_of,
+    versions_between,
+)
 from lakefeed.ops import Scan
 from lakefeed.run.save import typed_columns
 from lakefeed.sources.iceberg import IcebergSource, Since
@@ -64,7 +73,10 @@ class Reference:
 
     def scan(self) -> Scan:
         """Its rows."""
-        return Scan(self._source(*self._resolved()))
+        if self.pin is not None:
+            return Scan(self._source(*self._resolved()))
+        table = self._same()
+        return Scan(self._source(table, newest_or_empty(table)))
 
     def since(
         self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
@@ -75,7 +87,10 @@ class Reference:
             VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
         """
         table = self._same()
-        head = find(table, self.pin if stop is None else stop)
+        end = self.pin if stop is None else stop
+        if end is None and table.current_snapshot() is None and start is None:
+            return self._source(table, newest_or_empty(table), Since(None, what)), None
+        head = find(table, end)
         last = version_of(head, table)
         # A number means a version before the last one, which need not be among those of now.
         first = start if start is None or isinstance(start, int) else resolve(table, start).version

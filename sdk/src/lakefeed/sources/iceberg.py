@@ -11,10 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
@@ -24,24 +22,23 @@ from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.fit import cast
 from lakefeed.catalog.identity import gone, uuid_of
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.row_deletes import deleted_places, places_left
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
-from lakefeed.catalog.to_arrow import arrow_fields
 from lakefeed.catalog.versions import DatasetVersion, find, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
-from lakefeed.formats.base import FilePart
-from lakefeed.formats.parquet import ParquetFile, within
+from lakefeed.formats.parquet import ParquetFile
 from lakefeed.formats.where import Odds
 from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, projected
 from lakefeed.plan.taking import filtered, taken
-from lakefeed.sources.layout import Layout, fields_of_structs, names_in_file, with_tested
+from lakefeed.sources.layout import Layout, with_tested
+from lakefeed.sources.projection import FileColumns, Projection
 from lakefeed.sql import Rows, without
 
-WHOLE_FILE = -1
 REMEMBERED_PLANS = 16
 REMEMBERED_FRAGMENTS = 4096
 REMEMBERED_LAYOUTS = 64
-LOCAL = ("table", "_odds", "_layouts", "_last_layout", "_planned_before")
+LOCAL = ("table", "_odds", "_layouts", "_last_layout", "_planned_before", "_projection")
 """What a source is not pickled with."""
 
 
@@ -61,8 +58,7 @@ class Since:
 class IcebergSource(Plain):
     """The rows of one snapshot in total row order: (version that wrote them, file within it, place in the file).
 
-    ``schema_id``: read them as a schema of the table has it (None: as the snapshot's). Row groups are fragments, read
-    by us; a file of which rows were deleted by delete files is one fragment, read by PyIceberg.
+    ``schema_id``: read them as a schema of the table has it (None: as the snapshot's). Row groups are fragments.
     """
 
     lake: Lake
@@ -97,9 +93,14 @@ class IcebergSource(Plain):
     def table(self) -> Table:
         """The table's metadata; whatever it is now, the snapshot in it has not changed."""
         table = self.lake.table(self.name)
-        if table.metadata.snapshot_by_id(self.version.snapshot_id) is None:
+        if self._snapshot_id is not None and table.metadata.snapshot_by_id(self._snapshot_id) is None:
             raise self._gone()
         return table
+
+    @property
+    def _snapshot_id(self) -> int | None:
+        """The snapshot; None for a table to which nothing was ever written."""
+        return self.version.snapshot_id if self.version.version else None
 
     def _gone(self) -> VersionNotFoundError:
         return gone(self.lake, self.name, self.version)
@@ -111,12 +112,12 @@ class IcebergSource(Plain):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        return declared_schema(self.table, self.version.snapshot_id, self.schema_id)
+        return declared_schema(self.table, self._snapshot_id, self.schema_id)
 
     @cached_property
     def iceberg(self) -> Schema:
         """The schema as Iceberg has it."""
-        of_snapshot = snapshot_schema(self.table, self.version.snapshot_id)
+        of_snapshot = snapshot_schema(self.table, self._snapshot_id)
         return of_snapshot if self.schema_id is None else self.table.schemas()[self.schema_id]
 
     @property
@@ -134,7 +135,8 @@ class IcebergSource(Plain):
     @property
     def _evolved(self) -> int | None:
         """The schema that is read, where the columns have changed since the version was written."""
-        return None if self.schema_id == self._schema_of_snapshot else self.schema_id
+        same = self._snapshot_id is not None and self.schema_id == self._schema_of_snapshot
+        return None if same else self.schema_id
 
     @property
     def location(self) -> str:
@@ -162,14 +164,16 @@ class IcebergSource(Plain):
 
     @cached_property
     def _schema_of_snapshot(self) -> int:
-        return snapshot_schema(self.table, self.version.snapshot_id).schema_id
+        return snapshot_schema(self.table, self._snapshot_id).schema_id
 
     @cached_property
     def deltas(self) -> tuple[Delta, ...]:
         """What the rows are, commit by commit where a range of versions is read."""
         since, last = self.since, self.version.version
+        if self._snapshot_id is None:
+            return ()
         if since is None:
-            return (Delta(data_files(self.lake, self.table, self.version.snapshot_id)),)
+            return (Delta(data_files(self.lake, self.table, self._snapshot_id)),)
         if since.what == "added":
             return added_rows(self.table, since.version, last, self._snapshot)
         if since.what == "removed":
@@ -196,14 +200,37 @@ class IcebergSource(Plain):
 
     @cached_property
     def kept(self) -> dict[int, NDArray[np.int64]]:
-        """The places of the rows that count, for files (by index) of which others hold rows too; this reads them."""
+        """The places of the rows that count, for files (by index) of which others hold rows too; this reads them.
+
+        Also for files of which rows were deleted by delete files; this reads only those.
+        """
         found: dict[int, NDArray[np.int64]] = {}
         first = 0
         for delta in self.deltas:
             if delta.less:
                 found.update(zip(range(first, first + len(delta.files)), self._less(delta), strict=True))
             first += len(delta.files)
+        return {**self._undeleted(), **found}
+
+    def _undeleted(self) -> dict[int, NDArray[np.int64]]:
+        found = {}
+        for snapshot_id in {file.deletes_in for file in self.files if file.deletes_in is not None}:
+            snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
+            if snapshot is None:
+                raise self._gone()
+            deleted = deleted_places(self.table, snapshot)
+            for index, file in enumerate(self.files):
+                if file.deletes_in == snapshot_id and file.path in deleted:
+                    found[index] = places_left(file.rows, file.sequence, deleted[file.path])
         return found
+
+    @cached_property
+    def _partial(self) -> bool:
+        """Whether some rows of the files may not count."""
+        return self._compared or any(file.has_deletes for file in self.files)
+
+    def _rows_in(self, index: int, file: DataFileRef) -> int:
+        return len(self.kept[index]) if self._partial and index in self.kept else file.rows
 
     @cached_property
     def _compared(self) -> bool:
@@ -211,7 +238,7 @@ class IcebergSource(Plain):
 
     @property
     def ranged(self) -> bool:
-        return not any(file.has_deletes for file in self.files)
+        return True
 
     @property
     def nested(self) -> bool:
@@ -222,7 +249,7 @@ class IcebergSource(Plain):
         return True
 
     def count(self) -> int | None:
-        return sum(file.rows for file in self.files) if self.ranged and not self._compared else None
+        return None if self._compared else sum(self._rows_in(index, file) for index, file in enumerate(self.files))
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         # Places count before pruning, so a range and a predicate are not pushed together.
@@ -254,37 +281,38 @@ class IcebergSource(Plain):
         for index, file in self.matching(pushdown.predicate if pushdown.rows is None else None):
             if stop is not None and place >= stop:
                 return
-            rows = len(self.kept[index]) if self._compared and index in self.kept else file.rows
+            rows = self._rows_in(index, file)
             if place + rows > start:
                 yield index, file, max(start - place, 0), None if stop is None else stop - place
             place += rows
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        path, group, index = fragment.key
-        kept = self.kept.get(index) if self._compared else None
-        layout = self._layout(path, pushdown) if group != WHOLE_FILE else None
-        if kept is None and layout is not None and (layout.selective or not pushdown.exact):
+        _, _, index = fragment.key
+        return self._read(self.files[index], fragment, pushdown, self.kept.get(index) if self._partial else None)
+
+    def _read(
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, kept: NDArray[np.int64] | None
+    ) -> Iterator[pa.RecordBatch]:
+        _, group, _ = fragment.key
+        layout = self._layout(file, pushdown)
+        if kept is None and (layout.selective or not pushdown.exact):
             where = layout.where(group)
-            batches = self._file(path).read(group, layout.leaves, fragment.start, fragment.stop, where)
+            batches = self._file(file.path).read(group, layout.leaves, fragment.start, fragment.stop, where)
             return map(layout.fit, batches)
         if pushdown.exact:
-            return self._selected(fragment, pushdown)
-        start, stop = (fragment.start, fragment.stop) if kept is None else (0, None)
-        if layout is None:
-            schema = projected(self.schema, pushdown)
-            batches = within(self._read_by_pyiceberg(path, schema), start, stop)
-            batches = (cast(batch, schema) for batch in batches)
-        else:
-            batches = map(layout.fit, self._file(path).read(group, layout.leaves))
-        if kept is None:
-            return batches
-        return _taken(batches, self._kept_in(path, group, kept)[fragment.start : fragment.stop])
+            return self._selected(file, fragment, pushdown, kept)
+        assert kept is not None, "the rows of a part of a file"
+        batches = map(layout.fit, self._file(file.path).read(group, layout.leaves))
+        return _taken(batches, self._kept_in(file.path, group, kept)[fragment.start : fragment.stop])
 
-    def _selected(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+    def _selected(
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, kept: NDArray[np.int64] | None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows for which the predicate is true, found after they were read."""
         predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
         assert predicate is not None
-        for batch in self.read(fragment, replace(pushdown, columns=with_tested(self.schema, pushdown), exact=False)):
+        wider = replace(pushdown, columns=with_tested(self.schema, pushdown), exact=False)
+        for batch in self._read(file, fragment, wider, kept):
             yield filtered(batch.select(names), evaluate(predicate, batch))
 
     def rows_of(
@@ -292,9 +320,9 @@ class IcebergSource(Plain):
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows of one file, in batches with the place of their first row; without groups that cannot match."""
         pushdown = Pushdown(columns)
-        for fragment in self._cut(0, file, predicate, 0, None):
+        for fragment in self._groups(0, file, predicate):
             place = int(self._span(file.path, fragment.key[1])[0])
-            for batch in self.read(fragment, pushdown):
+            for batch in self._read(file, fragment, pushdown, None):
                 yield place, batch
                 place += batch.num_rows
 
@@ -309,39 +337,39 @@ class IcebergSource(Plain):
             others = {file.path for delta in self.deltas for file in (*delta.less, *delta.moved)}
             return f"{head}, rows of {len(self.files)} files less those of {len(others)} others)"
         read = list(self._touched(pushdown))
-        rows = sum((file.rows if stop is None else min(stop, file.rows)) - start for _, file, start, stop in read)
-        return (
-            f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(file.rows for file in self.files)} rows)"
-        )
+        counts = [self._rows_in(index, file) for index, file in enumerate(self.files)]
+        rows = sum((counts[i] if stop is None else min(stop, counts[i])) - start for i, _, start, stop in read)
+        return f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(counts)} rows)"
 
     def matching(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
         """The files in which a row may match, with their indices."""
-        row_filter = to_iceberg(predicate, self.iceberg) if predicate is not None and self.since is None else None
+        whole = self.since is None and self._snapshot_id is not None
+        row_filter = to_iceberg(predicate, self.iceberg) if predicate is not None and whole else None
         if row_filter is None:
             return enumerate(self.files)
-        return enumerate(data_files(self.lake, self.table, self.version.snapshot_id, row_filter, self.iceberg))
+        found = data_files(self.lake, self.table, self._snapshot_id, row_filter, self.iceberg)
+        paths = {file.path for file in found}
+        return ((index, file) for index, file in enumerate(self.files) if file.path in paths)
 
     def _cut(
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
-        if file.has_deletes:
-            yield Fragment((file.path, WHOLE_FILE, index), None, file.size)
-        elif self._compared and index in self.kept:
-            yield from cut(self._kept_fragments(index, file), whole)
-        elif self._structs_changed(file.path):
-            yield from cut([Fragment((file.path, WHOLE_FILE, index), file.rows, file.size)], whole)
-        else:
-            groups = self._file(file.path).footer().groups(self._in_file(file.path, predicate))
-            yield from cut((Fragment((file.path, part.key, index), part.rows, part.size) for part in groups), whole)
+        partial = self._partial and index in self.kept
+        return cut(self._kept_fragments(index, file) if partial else self._groups(index, file, predicate), whole)
 
-    def _in_file(self, path: str, predicate: Expr | None) -> Expr | None:
+    def _groups(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
+        """The row groups of a file, without those in which no row can match."""
+        footer = self._file(file.path).footer()
+        for part in footer.groups(self._in_file(file, predicate)):
+            yield Fragment((file.path, part.key, index), part.rows, part.size)
+
+    def _in_file(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
         """The predicate with the names that its columns have in the file."""
         if predicate is None:
             return None
-        used = [field for field in self.schema if field.name in roots(predicate)]
-        names = names_in_file(self._file(path).footer(), pa.schema(used), self._ids)
-        return rename(predicate, {f.name: name or f"\0{f.name}" for f, name in zip(used, names, strict=True)})
+        names = self._columns(file).by_path
+        return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
     # ------------------------------------------------------------------ rows that others hold too
 
@@ -365,8 +393,7 @@ class IcebergSource(Plain):
         return Rows(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
 
     def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
-        whole = [FilePart(WHOLE_FILE, file.rows, file.size)]
-        for part in whole if self._structs_changed(file.path) else self._file(file.path).footer().groups(None):
+        for part in self._file(file.path).footer().groups(None):
             rows = len(self._kept_in(file.path, part.key, self.kept[index]))
             if rows:
                 yield Fragment((file.path, part.key, index), rows, part.size)
@@ -381,8 +408,6 @@ class IcebergSource(Plain):
         """The places of the first row of a row group and of the first one after it."""
         footer = self._file(path).footer().metadata
         rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        if group == WHOLE_FILE:
-            return 0, sum(rows)
         return sum(rows[:group]), sum(rows[: group + 1])
 
     # ------------------------------------------------------------------ one file
@@ -392,22 +417,30 @@ class IcebergSource(Plain):
         place, opener = actual(io, path), lambda _: io.new_input(path).open()
         return ParquetFile(place, opener, immutable=True, missing=self._check_there)
 
-    def _layout(self, path: str, pushdown: Pushdown) -> Layout:
+    @cached_property
+    def _projection(self) -> Projection:
+        return Projection(self.table, self.iceberg)
+
+    def _columns(self, file: DataFileRef) -> FileColumns:
+        return self._projection.columns(file, self._file(file.path).footer())
+
+    def _layout(self, file: DataFileRef, pushdown: Pushdown) -> Layout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
         last = self.__dict__.get("_last_layout")
-        if last is not None and last[0] == path and last[1] is pushdown:  # a long predicate takes long to be hashed
+        # A long predicate takes long to be hashed.
+        if last is not None and last[0] == file.path and last[1] is pushdown:
             known: Layout = last[2]
             return known
-        found = self._layouts.get((path, pushdown)) or self._new_layout(path, pushdown)
-        self.__dict__["_last_layout"] = path, pushdown, found
+        found = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
+        self.__dict__["_last_layout"] = file.path, pushdown, found
         return found
 
-    def _new_layout(self, path: str, pushdown: Pushdown) -> Layout:
+    def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> Layout:
         odds = Odds() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Odds())
-        found = Layout(self._file(path).footer(), self.schema, self._ids, pushdown, odds)
+        found = Layout(self._columns(file), self.schema, pushdown, odds)
         if len(self._layouts) >= REMEMBERED_LAYOUTS:
             self._layouts.clear()
-        self._layouts[path, pushdown] = found
+        self._layouts[file.path, pushdown] = found
         return found
 
     @cached_property
@@ -418,50 +451,9 @@ class IcebergSource(Plain):
     def _odds(self) -> dict[Expr, Odds]:
         return {}
 
-    @cached_property
-    def _ids(self) -> dict[str, bytes]:
-        return {field.name: str(field.field_id).encode() for field in self.iceberg.fields}
-
-    @cached_property
-    def _structs(self) -> dict[bytes, frozenset[tuple[bytes, str]]]:
-        return fields_of_structs(pa.schema(arrow_fields(self.iceberg)))
-
-    def _structs_changed(self, path: str) -> bool:
-        """Whether a struct had other fields, or fields of other names, when the file was written."""
-        if not any(self._structs.values()):
-            return False
-        in_file = fields_of_structs(self._file(path).footer().schema)
-        return any(fields != self._structs.get(column, fields) for column, fields in in_file.items())
-
-    def _read_by_pyiceberg(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        from pyiceberg.io.pyarrow import ArrowScan  # loads pandas
-
-        tasks = (
-            self._planned(path)
-            if any(file.has_deletes for file in self.files)
-            else [_task(path, self.table.metadata.default_spec_id)]
-        )
-        names = frozenset(schema.names)
-        projected = Schema(*(field for field in self.iceberg.fields if field.name in names))
-        try:
-            yield from ArrowScan(self.table.metadata, self.table.io, projected, AlwaysTrue()).to_record_batches(tasks)
-        except FileNotFoundError:
-            self._check_there()
-            raise
-
-    def _planned(self, path: str) -> list[FileScanTask]:
-        scan = self.table.scan(snapshot_id=self.version.snapshot_id)
-        return [task for task in scan.plan_files() if task.file.file_path == path]
-
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
         return {name: value for name, value in self.__dict__.items() if name not in LOCAL}
-
-
-def _task(path: str, spec_id: int) -> FileScanTask:
-    file = DataFile.from_args(content=DataFileContent.DATA, file_path=path, file_format=FileFormat.PARQUET)
-    file.spec_id = spec_id
-    return FileScanTask(file)
 
 
 def _taken_from(rows: Rows, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

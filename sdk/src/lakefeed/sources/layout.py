@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,29 +10,23 @@ import pyarrow as pa
 
 from lakefeed.catalog.fitting import Fitting, is_text
 from lakefeed.expr import Bounds, Expr, conjuncts, evaluate, paths, residual, roots
-from lakefeed.formats.footer import FIELD_ID, Footer
+from lakefeed.formats.footer import Footer
 from lakefeed.formats.where import Odds, Where
 from lakefeed.plan import Pushdown, projected
+from lakefeed.sources.projection import FileColumns
 
 
 class Layout:
-    """How the rows of a file are read as those of ``schema`` under a pushdown.
+    """How the rows of a file, which has ``columns``, are read as those of ``schema`` under a pushdown.
 
-    ``ids``: the field id of each column. ``odds``: what was seen of the predicate in other files. Thread-safe.
+    ``odds``: what was seen of the predicate in other files. Thread-safe.
     """
 
-    def __init__(
-        self, footer: Footer, schema: pa.Schema, ids: Mapping[str, bytes], pushdown: Pushdown, odds: Odds
-    ) -> None:
-        self._footer, self._ids, self._fields, self._odds = footer, ids, pushdown.fields, odds
+    def __init__(self, columns: FileColumns, schema: pa.Schema, pushdown: Pushdown, odds: Odds) -> None:
+        self._columns, self._footer, self._fields, self._odds = columns, columns.footer, pushdown.fields, odds
         asked = projected(schema, pushdown)
-        names = names_in_file(footer, asked, ids)
-        self.fit = Fitting(names, asked)
-        self.leaves = [
-            leaf
-            for name, field in zip(names, asked, strict=True)
-            for leaf in _leaves(footer, name, field, pushdown.fields)
-        ]
+        self.fit = self._fitting(asked)
+        self.leaves = [leaf for field in asked for leaf in self._leaves(field)]
         self._asked = frozenset(asked.names)
         self._tested = projected(schema, replace(pushdown, columns=with_tested(schema, pushdown)))
         self._predicate = pushdown.predicate
@@ -64,7 +57,7 @@ class Layout:
         """The statistics of what the predicate reads, in every row group."""
         found: dict[tuple[str, ...], list[Bounds]] = {}
         for path in paths(self._predicate) if self._predicate is not None else ():
-            [name] = names_in_file(self._footer, pa.schema([self._tested.field(str(path[0]))]), self._ids)
+            name = self._columns.by_path[str(path[0])]
             steps = tuple(step for step in path[1:] if isinstance(step, str))
             groups = self._footer.bounds((name, *steps)) if name is not None and len(steps) == len(path) - 1 else None
             if groups is not None:
@@ -73,25 +66,45 @@ class Layout:
 
     def _of(self, predicate: Expr) -> Where:
         declared = pa.schema([field for field in self._tested if field.name in roots(predicate)])
-        names = names_in_file(self._footer, declared, self._ids)
-        there = [(name, field) for name, field in zip(names, declared, strict=True) if name is not None]
-        footer, fit = self._footer, Fitting(names, declared, dictionaries=True)
+        there = [(name, field) for field in declared if (name := self._columns.names[field.name]) is not None]
+        footer, fit = self._footer, self._fitting(declared, dictionaries=True)
+        beside = {name: self._leaves(field) for name, field in there if field.name not in self._asked}
+        read = frozenset(name for name, _ in there)
+        if not there and not self.leaves:
+            # Rows without any column could not be filtered.
+            beside = {(smallest := _smallest(footer)): [smallest]}
         return Where(
-            columns=frozenset(name for name, _ in there),
+            columns=read or frozenset(beside),
             test=lambda batch: evaluate(predicate, fit(batch)),
             texts=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
-            beside={n: _leaves(footer, n, f, self._fields) for n, f in there if f.name not in self._asked},
+            beside=beside,
             odds=self._odds,
         )
 
+    def _fitting(self, schema: pa.Schema, *, dictionaries: bool = False) -> Fitting:
+        columns = self._columns
+        names = [columns.names[name] for name in schema.names]
+        return Fitting(names, schema, dictionaries=dictionaries, constants=columns.constants, reshaped=columns.reshaped)
 
-def names_in_file(footer: Footer, schema: pa.Schema, ids: Mapping[str, bytes]) -> list[str | None]:
-    """The file's name for each column: the one that carries its field id (names change, ids do not)."""
-    by_id = footer.names_by_id
-    if by_id.keys() == {None}:  # written without ids and added later: names decide
-        there = frozenset(footer.schema.names)
-        return [field.name if field.name in there else None for field in schema]
-    return [by_id.get(ids[field.name]) for field in schema]
+    def _leaves(self, field: pa.Field[Any]) -> list[str]:
+        """What to read of the file for a column: its name there, or the dotted paths of the fields that are wanted."""
+        name = self._columns.names[field.name]
+        if name is None:
+            return []
+        wanted = [".".join((name, *path[1:])) for path in self._fields if path[0] == field.name]
+        # A file that lacks one of the fields (it came later), or names them otherwise, is read for the whole column.
+        there = field.name not in self._columns.reshaped and all(path in self._footer.stored for path in wanted)
+        return wanted if wanted and there else [name]
+
+
+def _smallest(footer: Footer) -> str:
+    """The column that takes the fewest bytes."""
+    groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
+
+    def size(name: str) -> int:
+        return sum(group.column(index).total_compressed_size for group in groups for index in footer.stored[name])
+
+    return min(footer.schema.names, key=size)
 
 
 def with_tested(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None:
@@ -100,26 +113,6 @@ def with_tested(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None
         return pushdown.columns
     wanted = {*pushdown.columns, *roots(pushdown.predicate)}
     return tuple(name for name in schema.names if name in wanted)
-
-
-def fields_of_structs(schema: pa.Schema) -> dict[bytes, frozenset[tuple[bytes, str]]]:
-    """By the id of each column: the id and name of every field of a struct in it. Columns without ids are left out."""
-    found = {}
-    for column in schema:
-        fields, inside = set(), [column.type]
-        while inside:
-            kind = inside.pop()
-            children = [kind.field(place) for place in range(kind.num_fields)]
-            if pa.types.is_struct(kind):
-                fields |= {(_id_of(child), child.name) for child in children}
-            inside += [child.type for child in children]
-        if _id_of(column):
-            found[_id_of(column)] = frozenset(fields)
-    return found
-
-
-def _id_of(field: pa.Field[Any]) -> bytes:
-    return (field.metadata or {}).get(FIELD_ID, b"")
 
 
 def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
@@ -132,12 +125,3 @@ def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
                 return False
             inner = inner.field(place).type
     return True
-
-
-def _leaves(footer: Footer, name: str | None, field: pa.Field[Any], fields: tuple[tuple[str, ...], ...]) -> list[str]:
-    """What to read of a file for a column: its name there, or the dotted paths of the fields that are wanted."""
-    if name is None:
-        return []
-    wanted = [".".join((name, *path[1:])) for path in fields if path[0] == field.name]
-    # A file that lacks one of the fields (it came later) is read for the whole column.
-    return wanted if wanted and all(path in footer.stored for path in wanted) else [name]
