@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -104,10 +104,11 @@ class Footer:
         return found if len(found) == self.metadata.num_columns else []
 
 
-def _with_int96(schema: pa.Schema, kinds: list[str]) -> pa.Schema:
+def _with_int96(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
     """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
     left = iter(kinds)
-    return pa.schema([_field_with_int96(column, left) for column in schema], schema.metadata)
+    fields = [_field_with_int96(column, left) for column in schema]
+    return pa.schema(fields) if schema.metadata is None else pa.schema(fields).with_metadata({**schema.metadata})
 
 
 def _field_with_int96(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:

@@ -158,7 +158,7 @@ def _mapping_for(mapped: Sequence[Mapped], kind: IcebergType) -> tuple[Mapped, .
     found = []
     for name, one in _inside(kind):
         before = known.get(one.field_id)
-        names = (name,) if name in own else ()
+        names: tuple[str, ...] = (name,) if name in own else ()
         if before is not None:
             names = tuple(each for each in before.names if each not in own)
         inside = before.inside if before is not None else ()
@@ -273,9 +273,9 @@ def _reshaped_struct(stored: Stored, kind: StructType, constants: Constants, arr
     for one in kind.fields:
         place = places.get(one.field_id)
         if place is None:
+            absent: Any = arrow_type(one.field_type)
             value = _constant(one, constants)
-            null = pa.nulls(len(array), arrow_type(one.field_type))
-            columns.append(null if value is None else pa.repeat(value, len(array)))
+            columns.append(pa.nulls(len(array), absent) if value is None else pa.repeat(value, len(array)))
         else:
             columns.append(_reshape(stored.inside[place], one.field_type, constants, array.field(place)))
     fields = [pa.field(one.name, column.type) for one, column in zip(kind.fields, columns, strict=True)]
