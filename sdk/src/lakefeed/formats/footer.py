@@ -107,8 +107,8 @@ class Footer:
 def _with_int96(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
     """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
     left = iter(kinds)
-    fields = [_field_with_int96(column, left) for column in schema]
-    return pa.schema(fields) if schema.metadata is None else pa.schema(fields).with_metadata({**schema.metadata})
+    metadata: Any = schema.metadata
+    return pa.schema([_field_with_int96(column, left) for column in schema], metadata)
 
 
 def _field_with_int96(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:

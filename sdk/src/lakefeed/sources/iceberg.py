@@ -355,8 +355,8 @@ class IcebergSource(Plain):
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
-        partial = self._partial and index in self.kept
-        return cut(self._kept_fragments(index, file) if partial else self._groups(index, file, predicate), whole)
+        counted = self._partial and index in self.kept
+        return cut(self._kept_fragments(index, file) if counted else self._groups(index, file, predicate), whole)
 
     def _groups(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
         """The row groups of a file, without those in which no row can match."""
