@@ -36,10 +36,10 @@ def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[Manifes
             entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
         if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
             raise UnsupportedError(
-                f"version {snapshot.sequence_number} of {table.name()[-1]!r} has equality deletes (another writer deleted rows "
-                f"by the values of columns, in {entry.data_file.file_path}), which lakefeed does not read. Let a "
-                "program that applies them compact the table (Spark: CALL system.rewrite_data_files), or read an "
-                "older version"
+                f"version {snapshot.sequence_number} of {table.name()[-1]!r} has equality deletes: another writer "
+                f"deleted rows by the values of columns, in {entry.data_file.file_path}, and lakefeed does not read "
+                "such deletes. Let a program that applies them compact the table (Spark: CALL "
+                "system.rewrite_data_files), or read an older version"
             )
     return found
 
