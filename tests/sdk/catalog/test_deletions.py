@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import ForbiddenError
 
 from lakefeed import Dataset, Fence
 from lakefeed.catalog import Lake, append, create, list_versions, resolve
@@ -141,6 +142,24 @@ def test_a_crash_between_record_and_drop_does_no_harm(home: Path, monkeypatch: p
         resolve(lake.table("t"), 7)
     lake.drop("t")
     assert create(lake, "t", BATCH.schema, [BATCH]).version == 3
+    lake.close()
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError("no such endpoint"), ForbiddenError("not yours")])
+def test_a_catalog_that_keeps_no_record_deletes_and_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: Exception
+) -> None:
+    home.mkdir()
+    lake = Lake(Settings.load(**{"catalog.type": "in-memory", "catalog.uri": f"sqlite:///{home}/other.db"}))
+    create(lake, "t", BATCH.schema, [BATCH])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(type(lake.catalog), "update_namespace_properties", refuse)
+    lake.drop("t")
+    assert "start again at 1" in caplog.text
+    assert create(lake, "t", BATCH.schema, [BATCH]).version == 1
     lake.close()
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError, NoSuchTableError
 
 from lakefeed.catalog.numbering import next_number, numbered
 from lakefeed.catalog.properties import DELETED_PREFIX
@@ -152,7 +152,7 @@ def _now() -> int:
 def _record(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:
     try:
         catalog.update_namespace_properties(namespace, updates={key: value})
-    except NotImplementedError as error:
+    except (NotImplementedError, ForbiddenError) as error:
         logger.warning(
             "this catalog keeps no properties of namespaces (%s): numbers of %s start again at 1", error, key
         )
