@@ -18,6 +18,7 @@ import pyarrow as pa
 from lakefeed._rng import fresh_seed
 from lakefeed._typing import ColumnTypes, IfExists, LoadFiles, Ragged
 from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.categories import with_categories
 from lakefeed.catalog.tags import is_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import (
@@ -197,7 +198,7 @@ def table(given: pa.Table | pa.RecordBatch) -> pa.Table:
     if not isinstance(given, pa.Table):
         raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
     schema(given.schema)
-    return checked_nulls(given, "from_arrow")
+    return with_categories(checked_nulls(given, "from_arrow"))
 
 
 def files(location: Any, of: pa.Schema | None, form: Any, null_values: Any) -> FilesSource:

@@ -35,6 +35,7 @@ from pyiceberg.table.update import (
 )
 
 from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.decide import decide
 from lakefeed.catalog.deletions import deletions, last_number
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.fit import check_fits, check_round_trip
@@ -44,7 +45,6 @@ from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX,
 from lakefeed.catalog.rows import Writer, check_writable, write_rows
 from lakefeed.catalog.schema import (
     declared_property,
-    declared_schema,
     iceberg_schema,
     media_of,
     normalized_schema,
@@ -136,15 +136,22 @@ def append(
         return done
     action.check_fence(table)
     check_writable(table)
-    declared = declared_schema(table)
+    decision = decide(table, schema)
+    declared = decision.declared
     check_fits(schema, declared)
     ours = Change(table, action.facts(), guard=guard)
     with ours.landing():
-        ours.contents = Contents(write(lake, table, declared, ours, batches))
+        files = write(lake, decision.table, declared, ours, batches)
+        ours.contents = Contents(files)
         if not ours.contents.added and fence is None and table.current_snapshot() is not None:
             return resolve(table)
-        version = land(lake, name, table, ours, action)
-    return version
+
+        def beside(current: Table) -> tuple[TableUpdate, ...]:
+            updates = decision.again(current)
+            ours.contents = decision.contents(Contents(files)) if updates else Contents(files)
+            return updates
+
+        return land(lake, name, table, ours, action, beside)
 
 
 def update_properties(lake: Lake, name: str, updates: Mapping[str, str], remove: Iterable[str] = ()) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import TableUpdate
 
 from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.decide import decide
 from lakefeed.catalog.evolve import switching
 from lakefeed.catalog.files import DataFileRef, data_files, entries
 from lakefeed.catalog.lake import Lake
@@ -74,7 +76,7 @@ class Draft:
             return self.remove(file)
         if len(places) == 0:
             return None
-        key = (file.path, hashlib.sha256(places.tobytes()).digest())
+        key = (self._columns, file.path, hashlib.sha256(places.tobytes()).digest())
         if key not in self._written:
             written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
             self._written[key] = (written,)
@@ -84,9 +86,15 @@ class Draft:
 
     def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: Writer = write_rows) -> None:
         """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
+        key = self._columns, key
         if key not in self._written:
             self._written[key] = write(self.lake, self.table, self.schema, self.ours, batches())
         self._added += self._written[key]
+
+    @cached_property
+    def _columns(self) -> Hashable:
+        """The columns of the files to be written: those of another attempt may differ."""
+        return tuple(self.table.schema().fields)
 
     def contents(self) -> Contents:
         """What the snapshot changes."""
@@ -105,10 +113,12 @@ def edit(
     idempotency_key: str | None = None,
     fence: Fence | None = None,
     guard: Guard | None = None,
+    incoming: pa.Schema | None = None,
 ) -> DatasetVersion:
     """The version that an edit makes; where it changes nothing and there is no fence, the newest version as it is.
 
-    ``revise`` may be called several times, each time with the version that is the newest then.
+    ``revise`` may be called several times, each time with the version that is the newest then. ``incoming``: the
+    columns of rows that it adds, which may decide columns of the dataset (:mod:`lakefeed.catalog.decide`).
 
     Raises:
         DatasetNotFoundError: no such dataset.
@@ -123,11 +133,12 @@ def edit(
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
         _check_files(current, data_files(lake, current))
-        draft = Draft(lake, current, ours, told, written)
+        decision = decide(current, incoming)
+        draft = Draft(lake, decision.table, ours, told, written)
         revise(draft)
-        ours.contents = draft.contents()
+        ours.contents = decision.contents(draft.contents())
         empty = not (ours.contents.files or ours.contents.removed)
-        return None if empty and fence is None and current.current_snapshot() is not None else ()
+        return None if empty and fence is None and current.current_snapshot() is not None else decision.updates
 
     with ours.landing():
         return land(lake, name, table, ours, action, attempt)

@@ -34,6 +34,7 @@ from pyiceberg.types import (
     IntegerType,
     LongType,
     NestedField,
+    StringType,
 )
 
 from lakefeed.catalog.fit import check_round_trip, fits
@@ -67,6 +68,15 @@ class Columns:
             if one.name == name:
                 return one
         raise ColumnNotFoundError.of(name, list(self.declared))
+
+    def with_column(self, old: NestedField, new: NestedField, declared: pa.Field[Any]) -> Columns:
+        """These, with one as another of the same name."""
+        return Columns(
+            tuple(new if one is old else one for one in self.fields),
+            {**self.declared, declared.name: declared},
+            self.media,
+            self.dropped_media,
+        )
 
     def free(self, name: str) -> None:
         """Passes where no column has that name."""
@@ -159,6 +169,9 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
         check_round_trip(pa.schema([wider]), storage_schema(pa.schema([wider])))
         if wider.type == declared.type:
             return columns
+        if pa.types.is_null(declared.type):
+            new, wider = typed(found, column, wider, next_id)
+            return columns.with_column(found, new, wider)
         (stored,) = iceberg_schema(pa.schema([wider])).fields
         if not _widens(declared.type, wider.type, found.field_type, stored.field_type):
             raise TypeMismatchError(
@@ -167,12 +180,7 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
             )
         # Where the stored type stays, the comment makes it another schema all the same: it declares another type.
         new = found.model_copy(update={"field_type": stored.field_type, "doc": f"declared as {wider.type}"})
-        return Columns(
-            tuple(new if one is found else one for one in columns.fields),
-            {**columns.declared, column: wider},
-            columns.media,
-            columns.dropped_media,
-        )
+        return columns.with_column(found, new, wider)
 
     return _evolve(lake, name, change)
 
@@ -181,7 +189,7 @@ def switching(table: Table, old: Snapshot) -> tuple[TableUpdate, ...]:
     """What makes the columns of an old snapshot the current ones; nothing where they are."""
     if old.schema_id is None or old.schema_id == table.metadata.current_schema_id:
         return ()
-    then, now = declared_schema(table, old.snapshot_id), _columns(table)
+    then, now = declared_schema(table, old.snapshot_id), columns_of(table)
     kept = {one.field_id for one in table.schemas()[old.schema_id].fields}
     dropped = {
         str(one.field_id): now.media[one.name]
@@ -196,26 +204,13 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
     evolved: list[pa.Schema] = []
 
     def commit(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
-        before = _columns(table)
+        before = columns_of(table)
         after = change(before, itertools.count(table.metadata.last_column_id + 1).__next__)
-        evolved[:] = [pa.schema(list(after.declared.values()))]
         if after is before:
+            evolved[:] = [pa.schema(list(after.declared.values()))]
             return (), ()
-        schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
-        try:
-            schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifiers(table, after))
-        except ValueError as error:
-            raise no_schema(error) from None
-        properties = {
-            **arrow_types(evolved[0], schema, schema_id),
-            **_media_properties(after.media, after.dropped_media),
-            **_name_mapping(table, after.fields),
-        }
-        updates = (
-            AddSchemaUpdate(schema_=schema),
-            SetCurrentSchemaUpdate(schema_id=-1),
-            SetPropertiesUpdate(updates=properties),
-        )
+        declared, updates = evolution(table, after)
+        evolved[:] = [declared]
         same = AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id)
         return (*unchanged(table), same), updates
 
@@ -223,7 +218,52 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
     return evolved[0]
 
 
-def _columns(table: Table) -> Columns:
+def evolution(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
+    """The columns as they are declared, and the updates that make them the table's.
+
+    Raises:
+        SchemaError: they make no Iceberg schema.
+    """
+    declared = pa.schema(list(after.declared.values()))
+    schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
+    try:
+        schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifiers(table, after))
+    except ValueError as error:
+        raise no_schema(error) from None
+    properties = {
+        **arrow_types(declared, schema, schema_id),
+        **_media_properties(after.media, after.dropped_media),
+        **_name_mapping(table, after.fields),
+    }
+    updates = (
+        AddSchemaUpdate(schema_=schema),
+        SetCurrentSchemaUpdate(schema_id=-1),
+        SetPropertiesUpdate(updates=properties),
+    )
+    return declared, updates
+
+
+def typed(
+    field: NestedField, name: str, given: pa.Field[Any], next_id: Callable[[], int]
+) -> tuple[NestedField, pa.Field[Any]]:
+    """A column without a type as one of the type of ``given``."""
+    (declared,) = normalized_schema(pa.schema([given.with_name(name).with_nullable(True)]))
+    check_round_trip(pa.schema([declared]), storage_schema(pa.schema([declared])))
+    plain = iceberg_schema(pa.schema([declared]))
+    if isinstance(plain.fields[0].field_type, StringType):
+        return field.model_copy(update={"doc": note(field, f"declared as {declared.type}")}), declared
+    (new,) = assign_fresh_schema_ids(plain, next_id).fields
+    return new, declared
+
+
+def note(field: NestedField, text: str) -> str:
+    """A comment that the column does not have yet: it makes the schema another one."""
+    times = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
+    return f"{text} #{int(next(times, '0')) + 1}"
+
+
+def columns_of(table: Table) -> Columns:
+    """The columns as they are now."""
     declared = declared_schema(table)
     return Columns(
         tuple(table.schema().fields),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.categories import categories, encode
 from lakefeed.catalog.required import LISTS, filled, has_required, inner_fields
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
 
@@ -85,7 +86,7 @@ def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
     if position < 0:
         return _absent(field, batch.num_rows)
     array = batch.column(position)
-    if not array.type.equals(field.type):
+    if not array.type.equals(field.type) or categories(field) is not None:
         array = _cast(array, field)
     _check_nulls(array, field, field.name)
     whole: pa.Array[Any] = filled(array)
@@ -96,7 +97,9 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     kind = field.type
     try:
         values = filled(_values(array))  # Arrow refuses nulls that lie within nulls, too
-        fitted: pa.Array[Any] = _encode(values, kind) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
+        if pa.types.is_null(kind):
+            return _nothing(values, field)
+        fitted: pa.Array[Any] = encode(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
@@ -109,12 +112,15 @@ def _values(array: pa.Array[Any]) -> pa.Array[Any]:
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
-def _encode(values: pa.Array[Any], kind: Any) -> pa.Array[Any]:
-    # Arrow casts to dictionaries of text only.
-    encoded = values.cast(kind.value_type).dictionary_encode()
-    indices = encoded.indices.cast(kind.index_type)
-    made: pa.Array[Any] = pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=kind.ordered)
-    return made
+def _nothing(values: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+    """The nulls of a column without a type."""
+    if values.null_count < len(values):
+        raise TypeMismatchError(
+            f"column {field.name!r} has no type yet, but {values.type} values, which another writer has put there: "
+            f"say what they are with widen_column({field.name!r}, pa.string())"
+        )
+    nulls: pa.Array[Any] = pa.nulls(len(values))
+    return nulls
 
 
 def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
@@ -157,7 +163,8 @@ def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
 
 def fits(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
     """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
-    if given.equals(declared) or pa.types.is_null(given):
+    # A column without a type takes the one that it is given.
+    if given.equals(declared) or pa.types.is_null(given) or pa.types.is_null(declared):
         return True
     if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
         return False  # the same storage may mean another thing, such as a tensor of another shape

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.categories import CATEGORIES
 from lakefeed.catalog.fit import cast
 
 
@@ -32,7 +33,10 @@ class Fitting:
         self._constants, self._reshaped = constants, reshaped
         self.names, self.schema, self._dictionaries = names, schema, dictionaries
         self._known: tuple[pa.Schema, list[int] | None, pa.Schema] | None = None
-        self._simple = all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
+        self._simple = all(
+            field.nullable and not pa.types.is_nested(field.type) and CATEGORIES not in (field.metadata or {})
+            for field in schema
+        )
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         known = self._known

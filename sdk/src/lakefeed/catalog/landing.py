@@ -17,7 +17,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
+    AddSchemaUpdate,
     AddSnapshotUpdate,
+    AssertCurrentSchemaId,
     AssertRefSnapshotId,
     AssertTableUUID,
     SetPropertiesUpdate,
@@ -70,8 +72,8 @@ def land(
             same(lake, name, table)  # its files are gone where it was deleted meanwhile
             raise
         properties = {**action.properties(), **to_store(current)}
-        updates = (*_upgrading(current), *adding(snapshot), *beside, *_setting(properties))
-        if submit(lake, current, ours, unchanged(current), updates):
+        updates = (*_upgrading(current), *beside, *adding(snapshot), *_setting(properties))
+        if submit(lake, current, ours, _required(current, beside), updates):
             return version_of(snapshot, current)
     raise conflict(lake, name)
 
@@ -180,6 +182,13 @@ def conflict(lake: Lake, name: str) -> CommitConflictError:
         f"other writers kept changing {name!r}; gave up after {lake.settings.commit.retries} retries and wrote "
         "nothing. Try again, write fewer and larger appends, or raise commit.retries"
     )
+
+
+def _required(table: Table, beside: tuple[TableUpdate, ...]) -> tuple[TableRequirement, ...]:
+    """That the table is as it was looked at; its columns too, where they change."""
+    if not any(isinstance(update, AddSchemaUpdate) for update in beside):
+        return unchanged(table)
+    return (*unchanged(table), AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id))
 
 
 def unchanged(table: Table) -> tuple[TableRequirement, ...]:

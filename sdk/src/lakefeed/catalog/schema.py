@@ -12,12 +12,15 @@ Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type th
     timestamp[ns], time64[ns], duration   int64, in the declared unit
     time32                                time64[us]
     date64                                date32
+    null                                  string, all null; the first rows with values decide the type
     decimal32, decimal64, decimal256      decimal128 (precision up to 38)
     dictionary                            its values
     string_view, binary_view              string, binary
     extension types                       their storage
 
-Two types do not come back as they were: a column of type null has no type yet and becomes a nullable string, and
+The categories of a dictionary column are declared with it (:mod:`lakefeed.catalog.categories`).
+
+Two types do not come back as they were: null within another type has no type yet and becomes a nullable string, and
 dictionary indices narrower than 32 bits become int32, because a dictionary grows with every append. Types without
 a lossless form (unions, intervals, list views, run-end encoding, structs without fields, …) are refused.
 """
@@ -104,9 +107,9 @@ def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:
 
 def _normalized_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     metadata = {key: value for key, value in (field.metadata or {}).items() if key != FIELD_ID}
-    kind = _normalized(field.type, path)
-    nullable = field.nullable or pa.types.is_null(field.type)
-    return pa.field(field.name, kind, nullable, metadata or None)
+    is_null = pa.types.is_null(field.type)
+    kind = field.type if is_null else _normalized(field.type, path)
+    return pa.field(field.name, kind, field.nullable or is_null, metadata or None)
 
 
 def _normalized_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
@@ -114,16 +117,17 @@ def _normalized_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     # Arrow encodes text only where the dictionary is not the column itself.
     if isinstance(kind, pa.DictionaryType) and kind.value_type not in DICTIONARY_TEXT:
         raise TypeMismatchError(f"column {path!r} has type {kind} inside another type: convert it to its values first")
+    if pa.types.is_null(kind):
+        return pa.field(field.name, pa.string(), metadata=field.metadata)
     return _normalized_field(field, path)
 
 
 def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
     match kind:
-        case _ if pa.types.is_null(kind):
-            return pa.string()
         case pa.DictionaryType():
             index = pa.int32() if kind.index_type in NARROW_INDICES else kind.index_type
-            return _dictionary(index, _normalized(kind.value_type, path), kind.ordered)
+            values = pa.string() if pa.types.is_null(kind.value_type) else _normalized(kind.value_type, path)
+            return _dictionary(index, values, kind.ordered)
         case _ if _is_nested(kind):
             return _rebuilt(kind, path, _normalized_inner_field)
         case _:
@@ -167,6 +171,7 @@ _KEPT: frozenset[pa.DataType] = frozenset(
     }
 )  # fmt: skip
 _WIDENED: dict[pa.DataType, pa.DataType] = {
+    pa.null(): pa.string(),
     pa.int8(): pa.int32(),
     pa.int16(): pa.int32(),
     pa.uint8(): pa.int32(),

@@ -24,6 +24,10 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
     for schema in schemas:
         for field in schema:
             known = fields.setdefault(field.name, field)
+            if pa.types.is_null(known.type):
+                known = field.with_nullable(True)
+            elif pa.types.is_null(field.type):
+                field = known.with_nullable(True)
             if known.type != field.type:
                 raise TypeMismatchError(
                     f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"
@@ -48,7 +52,11 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
         batch.column(field.name) if field.name in there else pa.nulls(batch.num_rows, field.type) for field in schema
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    typed = [
+        pa.nulls(batch.num_rows, field.type) if pa.types.is_null(column.type) else column
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
 def kept(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pyiceberg.table import Table
 
 from lakefeed.catalog.changes import Delta
+from lakefeed.catalog.decide import decide
 from lakefeed.catalog.edit import Draft, edit
 from lakefeed.catalog.edit import restore as restore_version
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.catalog.fit import check_fits
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.rows import Writer, write_rows
-from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot import Guard
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import CommitConflictError
@@ -76,7 +76,7 @@ def replace_rows(
 ) -> DatasetVersion:
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
     table = lake.table(name)
-    check_fits(schema, declared_schema(table))
+    check_fits(schema, decide(table, schema).declared)
     read = _versions_read(lake, name, table, plan)
 
     def revise(draft: Draft) -> None:
@@ -86,19 +86,19 @@ def replace_rows(
         draft.add("rows", rows, write)
 
     # Some of the rows may have been there before: readers of what was added compare.
-    return edit(lake, name, revise, told=False, **_how(writing), guard=guard)
+    return edit(lake, name, revise, told=False, **_how(writing), guard=guard, incoming=schema)
 
 
 def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
     """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
     with typed_for(lake, plan, name, writing) as (typed, guard):
-        upsert = Upsert.of(lake.settings, typed, keys, declared_schema(lake.table(name)))
+        upsert = Upsert.of(lake.settings, typed, keys, decide(lake.table(name), typed.schema).declared)
 
         def revise(draft: Draft) -> None:
             source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
             upsert.apply(draft, source)
 
-        return edit(lake, name, revise, **_how(writing), guard=guard)
+        return edit(lake, name, revise, **_how(writing), guard=guard, incoming=typed.schema)
 
 
 def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:

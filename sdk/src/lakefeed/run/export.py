@@ -28,6 +28,9 @@ NULLABLE = {
 }
 """pandas' types that can hold null, by Arrow's."""
 
+POLARS_ENUM = b"_PL_ENUM_VALUES2"
+"""Where polars notes beside an Arrow column that it was an Enum."""
+
 
 class LargeResultWarning(UserWarning):
     """A result of more than 1 GiB is being put into memory."""
@@ -100,9 +103,16 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
         import polars as pl
     except ImportError as error:
         raise MissingDependencyError("to_polars needs polars: pip install 'lakefeed[polars]'") from error
-    frame = pl.from_arrow(table.replace_schema_metadata())
+    # What polars notes of an Enum beside the column is outdated once rows with other categories were added.
+    plain = pa.schema([field.remove_metadata() for field in table.schema])
+    frame = pl.from_arrow(pa.table(table.columns, schema=plain))
     assert isinstance(frame, pl.DataFrame)
-    return frame
+    enums = {
+        field.name: pl.Enum(column.unify_dictionaries().chunk(0).dictionary.to_pylist())  # type: ignore[attr-defined]  # the stubs are older
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if POLARS_ENUM in (field.metadata or {}) and column.num_chunks
+    }
+    return frame.with_columns([pl.col(name).cast(kind) for name, kind in enums.items()]) if enums else frame
 
 
 def to_duckdb(runner: Local, plan: Node, name: Any, connection: Any) -> duckdb.DuckDBPyRelation:

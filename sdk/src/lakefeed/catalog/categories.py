@@ -1,0 +1,93 @@
+"""The categories of a column: all of them in their order, also those that no row has, kept in the field's metadata.
+
+A data file holds values only, so what a dictionary says beyond them is declared with the column.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakefeed.errors import SchemaError
+
+CATEGORIES = b"lakefeed.categories"
+MOST_BYTES = 64 << 10
+"""Of an order that nothing was said of; it goes into the table's metadata, which every commit writes anew."""
+
+MOST_ORDERED_BYTES = 1 << 20
+
+
+def with_categories(table: pa.Table) -> pa.Table:
+    """The table with the categories of its dictionary columns in their metadata.
+
+    Raises:
+        SchemaError: ordered categories of more than 1 MiB.
+    """
+    places = [place for place, field in enumerate(table.schema) if isinstance(field.type, pa.DictionaryType)]
+    for place in places:
+        field, column = table.schema.field(place), table.column(place).unify_dictionaries()
+        if column.num_chunks:
+            table = table.set_column(place, _declaring(field, column.chunk(0)), column)
+    return table
+
+
+def _declaring(field: pa.Field[Any], chunk: Any) -> pa.Field[Any]:
+    ordered = field.type.ordered
+    if not ordered and chunk.dictionary.nbytes > MOST_BYTES:
+        return field
+    if chunk.dictionary.nbytes > MOST_ORDERED_BYTES:
+        raise SchemaError(
+            f"column {field.name!r} has {len(chunk.dictionary)} ordered categories, more than can be kept with a "
+            "dataset: make it a plain column"
+        )
+    return declaring(field, chunk.dictionary.drop_null().unique())
+
+
+def declaring(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Field[Any]:
+    """The field with these categories."""
+    batch = pa.record_batch([categories], names=["categories"])
+    packed = base64.b64encode(batch.schema.serialize().to_pybytes()) + b"." + base64.b64encode(batch.serialize())
+    metadata: dict[Any, Any] = {**(field.metadata or {}), CATEGORIES: packed}
+    return field.with_metadata(metadata)
+
+
+def categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
+    """The categories that were declared with the field; None where there are none."""
+    packed = (field.metadata or {}).get(CATEGORIES)
+    if packed is None or not isinstance(field.type, pa.DictionaryType):
+        return None
+    schema, batch = (pa.py_buffer(base64.b64decode(part)) for part in packed.split(b"."))
+    found: pa.Array[Any] = pa.ipc.read_record_batch(batch, pa.ipc.read_schema(schema)).column(0)
+    return found.cast(field.type.value_type)
+
+
+def joined(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+    """The field ``known`` with the categories of ``given`` that it lacks, after its own; the same one without such."""
+    own, more = categories(known), categories(given)
+    if own is None or more is None:
+        return known
+    values: Any = more.cast(own.type)
+    fresh = values.filter(pc.invert(pc.is_in(values, value_set=own)))
+    return declaring(known, pa.concat_arrays([own, fresh])) if len(fresh) else known
+
+
+def encode(values: Any, field: pa.Field[Any]) -> pa.Array[Any]:
+    """Plain values as the field's dictionary: the categories declared, then others in order of appearance."""
+    kind: Any = field.type
+    plain = values.cast(kind.value_type)
+    known = categories(field)
+    if known is None:
+        encoded = plain.dictionary_encode()
+        indices, dictionary = encoded.indices, encoded.dictionary
+    else:
+        indices = pc.index_in(plain, value_set=known)
+        others = plain.filter(pc.and_(indices.is_null(), plain.is_valid())).unique()
+        dictionary = pa.concat_arrays([known, others]) if len(others) else known
+        indices = pc.index_in(plain, value_set=dictionary) if len(others) else indices
+    found: pa.Array[Any] = pa.DictionaryArray.from_arrays(
+        indices.cast(kind.index_type), dictionary, ordered=kind.ordered
+    )
+    return found
