@@ -27,6 +27,7 @@ from tests.sdk.web import Fault, Handler, Site, answers, resets, serving
 pytest.importorskip("urllib3")
 
 ROWS = 300_000
+LINES = 120_000
 """A CSV of these needs several ranges."""
 
 
@@ -38,8 +39,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield server
 
 
-def csv(value: int, rows: int = 4 * ROWS) -> bytes:
-    return b"x,y\n" + b"%d,abcdefgh\n" % value * rows
+def csv(value: int, rows: int = LINES) -> bytes:
+    return b"x,y\n" + b"%d,%b\n" % (value, b"y" * 100) * rows
 
 
 def parquet(value: int) -> bytes:
@@ -149,7 +150,7 @@ def test_without_any_validator_another_length_is_noticed(site: Site) -> None:
     url = site.put("a.csv", csv(1))
     batches = Dataset.from_file(url).batches(format="arrow")
     next(batches)
-    site.put("a.csv", csv(2, 4 * ROWS + 1))
+    site.put("a.csv", csv(2, LINES + 1))
     with pytest.raises(ChangedFileError, match=r"size .* became"):
         list(batches)
 
@@ -178,7 +179,7 @@ def test_reading_that_goes_on_after_a_broken_connection_is_of_one_state(site: Si
 
     site.faults = [lambda handler: handler.serve(), breaks] if ranges else []
     if not ranges:
-        assert rows.count() == 4 * ROWS
+        assert rows.count() == LINES
         site.faults = [half_and_new(site)]
     with pytest.raises(ChangedFileError):
         list(rows.batches(format="arrow"))

@@ -104,7 +104,7 @@ def test_an_object_replaced_between_two_ranges_is_an_error(s3: dict[str, Any], b
     def content(value: int) -> bytes:
         table = pa.table({"x": pa.array([value] * 2_000_000, pa.int64())})
         if name == "a.csv":
-            return b"x,y\n" + b"%d,abcdefgh\n" % value * 1_200_000
+            return b"x,y\n" + b"%d,%b\n" % (value, b"y" * 100) * 120_000
         sink = io.BytesIO()
         pq.write_table(table, sink, row_group_size=200_000, compression="none", use_dictionary=False)
         return sink.getvalue()
