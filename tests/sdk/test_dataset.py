@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import threading
@@ -132,6 +133,14 @@ def test_m04_properties_and_metadata() -> None:
     facts = dataset.metadata
     assert (facts["name"], facts["description"], facts["schema"], facts["column_types"]) == ("t", "one", X, {})
     assert [version.version for version in facts["snapshots"]] == [1]
+    (entry,) = facts["snapshots"]
+    (version,) = dataset.list_versions()
+    assert json.loads(json.dumps(entry)) == entry == pickle.loads(pickle.dumps(entry))
+    names = ["snapshot_id", "operation", "added_records", "total_records", "timestamp_ms"]
+    assert entry["sequence_number"] == version.version
+    assert [entry[name] for name in names] == [getattr(version, name) for name in names]
+    assert not hasattr(entry, "sequence")
+    assert (facts["tags"], facts["branches"]) == ({}, {})
 
 
 @pytest.mark.parametrize("what", ["name", "version", "description", "metadata", "list_versions", "delete", "update"])

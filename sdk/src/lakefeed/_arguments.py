@@ -19,7 +19,7 @@ from lakefeed._rng import fresh_seed
 from lakefeed._typing import ColumnTypes, IfExists, LoadFiles, Ragged
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.categories import with_categories
-from lakefeed.catalog.tags import is_tag
+from lakefeed.catalog.tags import may_be_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import (
     ColumnNotFoundError,
@@ -69,7 +69,7 @@ def version(given: int | str | None, as_of: dt.datetime | int | None = None) -> 
                 f"version={given!r} and as_of={as_of!r} both say which version is meant: give one"
             )
         return AsOf(moment(as_of))
-    if isinstance(given, str) and is_tag(given):
+    if isinstance(given, str) and may_be_tag(given):
         return given
     if given is not None and (isinstance(given, str) or not _is_whole(given) or given < 1):
         raise InvalidArgumentError(

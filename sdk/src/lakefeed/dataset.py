@@ -151,7 +151,12 @@ class Dataset(Streamed):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Name, description, schema, column types, properties and versions, as the catalog has them."""
+        """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them.
+
+        ``snapshots`` holds an entry for each version, newest first, with ``sequence_number`` (the version),
+        ``snapshot_id``, ``operation``, ``added_records``, ``total_records``, ``timestamp_ms`` and what else
+        `list_versions` tells.
+        """
         return self._reference.metadata()
 
     def list_versions(self) -> list[DatasetVersion]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from lakefeed import Dataset
 from lakefeed.catalog import Lake, append, create, resolve, tag, tags, untag
-from lakefeed.errors import InvalidNameError, TagExistsError, TagNotFoundError, VersionNotFoundError
+from lakefeed.errors import (
+    InvalidArgumentError,
+    InvalidNameError,
+    TagExistsError,
+    TagNotFoundError,
+    VersionNotFoundError,
+)
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -78,5 +85,26 @@ def test_a_branch_is_no_tag(grown: Lake) -> None:
     assert tags(grown.table("t")) == {}
     with pytest.raises(TagExistsError, match="'side' is a branch"):
         tag(grown, "t", "side", 1, move=True)
-    with pytest.raises(TagNotFoundError):
+    with pytest.raises(TagNotFoundError, match="'side' is a branch"):
         resolve(grown.table("t"), "side")
+    assert (Dataset("t").metadata["branches"], Dataset("t").metadata["tags"]) == ({"side": 1}, {})
+
+
+@pytest.mark.parametrize("name", ["release 1.0", "2026-01-31", "_x", "größe", "a" * 100, "a/b"])
+def test_tags_of_other_clients_are_read_and_removed(grown: Lake, name: str) -> None:
+    second = resolve(grown.table("t"), 2).snapshot_id
+    grown.table("t").manage_snapshots().create_tag(second, name).commit()
+    assert tags(grown.table("t")) == {name: 2}
+    assert len(Dataset("t", version=name)) == 1
+    Dataset("t").untag(name)
+    assert tags(grown.table("t")) == {}
+
+
+@pytest.mark.parametrize("name", ["v7", "7"])
+def test_a_tag_that_reads_like_a_version_is_removed_but_not_read(grown: Lake, name: str) -> None:
+    grown.table("t").manage_snapshots().create_tag(resolve(grown.table("t"), 2).snapshot_id, name).commit()
+    assert tags(grown.table("t")) == {name: 2}
+    with pytest.raises(InvalidArgumentError, match="whole numbers"):
+        Dataset("t", version=name)
+    untag(grown, "t", name)
+    assert tags(grown.table("t")) == {}

@@ -21,7 +21,7 @@ from lakefeed.catalog.versions import Pin, find, number, tagged
 from lakefeed.errors import InvalidNameError, TagExistsError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
-LIKE_A_VERSION = re.compile(r"v\d+")
+LIKE_A_VERSION = re.compile(r"v?\d+")
 
 
 def is_tag(name: object) -> bool:
@@ -32,6 +32,14 @@ def is_tag(name: object) -> bool:
         and LIKE_A_VERSION.fullmatch(name) is None
         and name != MAIN_BRANCH
     )
+
+
+def may_be_tag(name: object) -> bool:
+    """Whether a tag of the name may be there: other clients give names that `is_tag` does not.
+
+    What reads like a version is none, for a version is what is meant then.
+    """
+    return isinstance(name, str) and name.strip() != "" and LIKE_A_VERSION.fullmatch(name.strip()) is None
 
 
 def check_tag(name: str) -> str:
@@ -49,9 +57,19 @@ def check_tag(name: str) -> str:
 
 
 def tags(table: Table) -> dict[str, int]:
-    """The tags, by name, and their versions."""
+    """The tags, by name, and their versions; also those that other clients gave."""
+    return _numbers(table, SnapshotRefType.TAG)
+
+
+def branches(table: Table) -> dict[str, int]:
+    """The branches that other clients made, by name, and their newest versions."""
+    return {name: found for name, found in _numbers(table, SnapshotRefType.BRANCH).items() if name != MAIN_BRANCH}
+
+
+def _numbers(table: Table, kind: SnapshotRefType) -> dict[str, int]:
     by_id = {snapshot.snapshot_id: number(snapshot) for snapshot in table.metadata.snapshots}
-    return {name: by_id[ref.snapshot_id] for name, ref in sorted(table.metadata.refs.items()) if _is_tag(ref)}
+    refs = sorted(table.metadata.refs.items())
+    return {name: by_id[ref.snapshot_id] for name, ref in refs if ref.snapshot_ref_type == kind}
 
 
 def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> int:
@@ -87,10 +105,13 @@ def untag(lake: Lake, name: str, label: str) -> None:
 
     Raises:
         TagNotFoundError: there is none; the message names those that exist.
+        InvalidNameError: the name is not text.
     """
+    if not isinstance(label, str):
+        check_tag(label)
 
     def change(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
-        there = tagged(table, check_tag(label))
+        there = tagged(table, label)
         removing = RemoveSnapshotRefUpdate(ref_name=label)
         return (*_same(table), AssertRefSnapshotId(ref=label, snapshot_id=there.snapshot_id)), (removing,)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
@@ -44,6 +44,21 @@ class DatasetVersion:
     net_records: int = 0
     # Which table of the name it is a version of: numbers are those of the table.
     table_uuid: str = field(default="", repr=False, compare=False)
+
+
+class SnapshotEntry(dict[str, Any]):
+    """A version as an entry of a dataset's metadata: a dict, whose values are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(f"a snapshot entry has no {name!r}; it has {listed(self)}") from error
+
+
+def entry_of(version: DatasetVersion) -> SnapshotEntry:
+    """The entry of a version: its facts by name, and its number as ``sequence_number`` too."""
+    return SnapshotEntry(sequence_number=version.version, **asdict(version))
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,10 @@ def tagged(table: Table, label: str) -> Snapshot:
     refs = {name: ref for name, ref in table.metadata.refs.items() if ref.snapshot_ref_type == SnapshotRefType.TAG}
     snapshot = table.metadata.snapshot_by_id(refs[label].snapshot_id) if label in refs else None
     if snapshot is None:
-        raise TagNotFoundError(f"{table.name()[-1]!r} has no tag {label!r}; the tags are {listed(sorted(refs))}")
+        branch = f": {label!r} is a branch, and branches are not read" if label in table.metadata.refs else ""
+        raise TagNotFoundError(
+            f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {listed(sorted(refs))}"
+        )
     return snapshot
 
 

@@ -9,9 +9,11 @@ from lakefeed.catalog.identity import made_again
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import DESCRIPTION
 from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.tags import branches, tags
 from lakefeed.catalog.versions import (
     DatasetVersion,
     Pin,
+    entry_of,
     find,
     list_versions,
     newest_or_empty,
@@ -104,7 +106,7 @@ class Reference:
         return self._source(*self._resolved(), Since(known, what))
 
     def metadata(self) -> dict[str, Any]:
-        """Name, description, schema, column types, properties and versions, as the catalog has them."""
+        """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them."""
         table = self.table()
         return {
             "name": self.name,
@@ -112,7 +114,9 @@ class Reference:
             "schema": declared_schema(table),
             "column_types": typed_columns(declared_schema(table)),
             "properties": dict(table.properties),
-            "snapshots": list_versions(table),
+            "snapshots": [entry_of(version) for version in list_versions(table)],
+            "tags": tags(table),
+            "branches": branches(table),
         }
 
     def _resolved(self) -> tuple[Table, DatasetVersion]:
