@@ -9,6 +9,7 @@ from dagster import (
     AssetDep,
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetsDefinition,
     BackfillPolicy,
     FreshnessPolicy,
@@ -17,10 +18,12 @@ from dagster import (
 )
 
 from dataset_assets.alive import alive
-from dataset_assets.checks import ALWAYS, check_specs, evaluated, results
+from dataset_assets.checks import ALWAYS, Checked, check_specs, evaluated, results
+from dataset_assets.outages import outages_marked
 from dataset_assets.partitions import dataset_key, key_of, version_of, versions_of
 from dataset_assets.profile import metadata
 from lakefeed.checks import Check, check_names
+from lakefeed.errors import LakefeedError
 from lakefeed.profiles import profiles
 
 
@@ -78,13 +81,20 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
         else None,
     )
     def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
-        with alive(context):
-            checked = []
-            for found in profiles(spec.name, map(version_of, context.partition_keys)):
-                checked.append(evaluated(found, spec.checks))
-                partition = key_of(found.version.version)
-                context.add_asset_metadata(metadata(checked[-1], spec.columns, spec.lineage), partition_key=partition)
-                context.log.info("%s %s is profiled", spec.name, partition)
-            return MaterializeResult(check_results=results(key, spec.checks, checked))
+        with alive(context), outages_marked(context):
+            checked: dict[str, Checked] = {}
+            try:
+                for found in profiles(spec.name, map(version_of, context.partition_keys)):
+                    checked[key_of(found.version.version)] = evaluated(found, spec.checks)
+                    context.log.info("%s v%d is profiled", spec.name, found.version.version)
+            except LakefeedError:
+                # What is done is reported; the run fails, and what is left is asked for again.
+                for partition, each in checked.items():
+                    facts = metadata(each, spec.columns, spec.lineage)
+                    context.log_event(AssetMaterialization(key, partition=partition, metadata=facts))
+                raise
+            for partition, each in checked.items():
+                context.add_asset_metadata(metadata(each, spec.columns, spec.lineage), partition_key=partition)
+            return MaterializeResult(check_results=results(key, spec.checks, list(checked.values())))
 
     return profile_versions

@@ -19,6 +19,7 @@ from dagster import (
 
 from dataset_assets.alive import alive
 from dataset_assets.checks import verdicts
+from dataset_assets.outages import outages_marked
 from dataset_assets.partitions import dataset_key, key_of, routine_key, version_of, versions_of
 from dataset_assets.profile import column_lineage, column_schema, run_link
 from dataset_assets.work import WORK_TAG
@@ -70,7 +71,7 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         output_required=False,
     )
     def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
-        with alive(context):
+        with alive(context), outages_marked(context):
             made = list(_worked_off(context, declared))
             for event in _events(context.asset_key, declared, context.partition_keys if not several else None, made):
                 context.log_event(event)

@@ -21,7 +21,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from dataset_assets.alive import ALIVE_TAG
 from dataset_assets.partitions import dataset_key, first_stretch, key_of, version_of, versions_of
-from dataset_assets.work import FINISHED, RANGE_TAG, UNFINISHED, WORK_TAG
+from dataset_assets.work import FINISHED, OUTAGE_TAG, RANGE_TAG, UNFINISHED, WORK_TAG
 
 ATTEMPTS = 3
 # Seconds without a sign of life. A run wrongly taken for dead does no harm: its position decides what is written.
@@ -30,6 +30,9 @@ VERSIONS_PER_TICK = 500
 VERSIONS_PER_RUN = 250
 # A queue that is longer than what runs in a minute helps nobody, and every tick looks at it.
 UNFINISHED_RUNS = 50
+# Seconds after the first run that met an outage; they double up to the most.
+OUTAGE_BACKOFF = 10.0
+MOST_BACKOFF = 600.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Runs:
         earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}))
         # A run that never began says nothing about the work.
         failed = [r for r in earlier if r.dagster_run.status is DagsterRunStatus.FAILURE and r.start_time is not None]
-        if len(failed) >= retries.attempts or _waits(failed, retries.backoff):
+        # Nor does one that met an outage: it is tried until the outage is over.
+        outages = [r for r in failed if OUTAGE_TAG in r.dagster_run.tags]
+        failed = [r for r in failed if OUTAGE_TAG not in r.dagster_run.tags]
+        if len(failed) >= retries.attempts or _waits(failed, retries.backoff) or _waits(outages, OUTAGE_BACKOFF):
             return None
         self.busy.add(work)
         return RunRequest(
@@ -189,7 +195,12 @@ def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[s
 def _waits(failed: Sequence[RunRecord], backoff: float) -> bool:
     newest = max((record.end_time or 0.0 for record in failed), default=0.0)
     # Not longer than that either if the clock was put back since.
-    return bool(failed) and abs(time.time() - newest) < backoff * 2 ** (len(failed) - 1)
+    return bool(failed) and abs(time.time() - newest) < _backoff(len(failed), backoff)
+
+
+def _backoff(failures: int, first: float) -> float:
+    doubled = first * 2.0 ** min(failures - 1, 32)
+    return min(doubled, max(first, MOST_BACKOFF))
 
 
 def _last_seen(record: RunRecord) -> float | None:

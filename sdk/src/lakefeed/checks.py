@@ -16,10 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakefeed.catalog import Lake
+from lakefeed.catalog.warehouse import warehouse_is_away
 from lakefeed.dataset import Dataset
-from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, LakefeedError, TransformError, listed
+from lakefeed.errors import (
+    ColumnNotFoundError,
+    FileError,
+    InvalidArgumentError,
+    LakefeedError,
+    TransformError,
+    UnreachableError,
+    listed,
+)
 from lakefeed.plan.repeated import repeated
 from lakefeed.profiles import Profile
+from lakefeed.storage.outages import is_outage
 
 SHOWN = 5
 
@@ -220,13 +230,18 @@ class FilesIntact:
         store = Lake.current().blobs
         digests = list(_digests(found) if self.sample is None else found.digests)
         missing = [digest for digest in digests if not store.has(digest)]
+        if missing:
+            store.require_reachable()
         there = [digest for digest in digests if digest not in set(missing)]
         drawn = there if self.sample is None else random.Random(0).sample(there, min(self.sample, len(there)))
         damaged = []
         for digest in drawn:
             try:
                 store.read(digest)
-            except FileError:
+            except FileError as error:
+                if is_outage(error):
+                    raise
+                store.require_reachable()
                 damaged.append(digest)
         problems = ([f"missing: {listed(missing, SHOWN)}"] if missing else []) + (
             [f"damaged: {listed(damaged, SHOWN)}"] if damaged else []
@@ -257,12 +272,24 @@ class Custom:
 
 
 def evaluate(check: Check, found: Profile) -> Verdict:
-    """What a check says; where it cannot look, the version has not passed."""
+    """The verdict of a check; a version of which it can make no sense has not passed.
+
+    Raises:
+        UnreachableError: a store, server or catalog that it needs is away. So the version is not checked: try again.
+    """
+    if found.unreachable is not None:
+        raise UnreachableError(f"version {found.version.version} of {found.name!r} is not checked: {found.unreachable}")
     if found.unread is not None and not isinstance(check, Readable):
         return Verdict(False, f"not checked: {found.unread}")
     try:
         return check.check(found)
-    except LakefeedError as error:
+    except (LakefeedError, OSError) as error:
+        if is_outage(error) or warehouse_is_away(Lake.current()):
+            raise UnreachableError(
+                f"version {found.version.version} of {found.name!r} is not checked: {check.name!r} cannot look: {error}"
+            ) from error
+        if not isinstance(error, LakefeedError):
+            raise
         return Verdict(False, f"{type(error).__name__}: {error}")
 
 

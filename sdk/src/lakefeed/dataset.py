@@ -1191,12 +1191,13 @@ def pinned(name: str, version: int, table_uuid: str) -> Dataset:
     return _made(Dataset, Lake.current(), None, name, version, table_uuid)
 
 
-def changed_after(version: Dataset, what: Literal["added", "removed"], known: int) -> Dataset:
+def changed_after(version: Dataset, what: Literal["added", "removed"], known: int) -> AddedRows:
     """The rows that the versions after the number ``known`` up to a version added or removed, oldest commit first.
 
     The version ``known`` may have expired, which `added_since` does not take.
     """
-    return _made(Dataset, version._lake, Scan(version._reference.after(what, known)))
+    kind = AddedRows if what == "added" else RemovedRows
+    return _made(kind, version._lake, Scan(version._reference.after(what, known)), version.name, version.version)
 
 
 def _made(

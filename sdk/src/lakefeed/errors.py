@@ -28,7 +28,8 @@
     │   ├── IntegrityError                              its bytes are not those recorded
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
     │   ├── StoreAccessError                            the object store refuses the keys, or has no such bucket
-    │   └── RefusedTargetError                          it lies where no request may go
+    │   ├── RefusedTargetError                          it lies where no request may go
+    │   └── UnreachableError       (ConnectionError)    nobody can look now: a store or server is away, or refuses
     ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
@@ -184,6 +185,10 @@ class StoreAccessError(FileError):
 
 class RefusedTargetError(FileError):
     """A URL leads where no request may go: link-local addresses, denied hosts, another scheme than it names."""
+
+
+class UnreachableError(FileError, ConnectionError):
+    """Nobody can look now: a store or server is away or refuses, so nothing is known of what is in it."""
 
 
 class CatalogUnavailableError(LakefeedError, ConnectionError):

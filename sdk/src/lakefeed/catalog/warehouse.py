@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io import load_file_io
 
+from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.file_io import LakeFileIO
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import UnsupportedError
@@ -51,6 +53,12 @@ def warehouse_of(lake: Lake) -> Warehouse:
         f"the warehouse {place!r} is read with {type(io).__name__}, which cannot list files; garbage is found where "
         "PyIceberg's PyArrowFileIO or FsspecFileIO reads it"
     )
+
+
+def warehouse_is_away(lake: Lake) -> bool:
+    """Whether the folder of the warehouse is not there or empty, as where its disk is not mounted."""
+    folder = local_path(lake.settings.warehouse)
+    return folder is not None and next(iter(Path(folder).glob("*")), None) is None
 
 
 def _of_arrow(io: PyArrowFileIO, place: str) -> Warehouse:

@@ -12,9 +12,11 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
 from lakefeed.catalog.changes import SchemaChanges, schema_changes
-from lakefeed.dataset import Dataset
+from lakefeed.catalog.warehouse import warehouse_is_away
+from lakefeed.dataset import Dataset, changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
 from lakefeed.profiles.columns import Column, ColumnStatistics
+from lakefeed.storage.outages import is_outage
 
 FIRST_ROWS = 16
 DIGESTS_KEPT = 10_000
@@ -25,8 +27,9 @@ class Profile:
     """A version as it was found when read: ``rows`` were really there, ``digests`` are some of their files' sha256.
 
     ``unread`` says why its rows could not be told from those that were there before (another program wrote it), or
-    why they could not be read. ``changed`` is how its columns differ from those of the version before. Bytes are of
-    data files, ``file_bytes`` of the files that the added rows name.
+    why they could not be read. ``unreachable`` says why nobody could look at the time: then nothing is known of its
+    rows, and another look may find them. ``changed`` is how its columns differ from those of the version before. Bytes
+    are of data files, ``file_bytes`` of the files that the added rows name.
     """
 
     name: str
@@ -43,11 +46,14 @@ class Profile:
     bytes_total: int = 0
     changed: SchemaChanges = field(default_factory=SchemaChanges)
     unread: str | None = None
+    unreachable: str | None = None
 
     @property
     def added(self) -> Dataset:
         """The rows that the version added."""
-        return Dataset(self.name, version=self.version.version).added_since(self.before, self.version.version)
+        number = self.version.version
+        # Not since the version before: others that came in between may have expired.
+        return changed_after(Dataset(self.name, version=number), "added", number - 1)
 
 
 def profile(name: str, version: int) -> Profile:
@@ -89,6 +95,8 @@ def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVe
     except UnsupportedError as error:
         return replace(found, unread=str(error))
     except (LakefeedError, OSError) as error:
+        if is_outage(error) or warehouse_is_away(Lake.current()):
+            return replace(found, unreachable=f"{type(error).__name__}: {error}")
         # A version whose rows cannot be read is a finding, and the other versions of a run still get their profiles.
         return replace(found, unread=f"{type(error).__name__}: {error}")
 

@@ -54,11 +54,12 @@ class Part:
         known, last = self.found.done_before(self.versions[0].version), self.versions[-1].version
         source = pinned(self.found.source, last, self.found.table_uuid)
         if known is None:
-            since = source.removed_since() if self.found.removed else source.added_since()
-            rows = since.select(since.schema.names)  # for iterating a plain Dataset gives rows
+            rows = source.removed_since() if self.found.removed else source.added_since()
         else:
             rows = changed_after(source, "removed" if self.found.removed else "added", known)
-        return rows if (self.begin, self.end) == (0, None) else rows.slice(self.begin, self.end)
+        # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
+        whole = (self.begin, self.end) == (0, None)
+        return rows.select(rows.schema.names) if whole else rows.slice(self.begin, self.end)
 
 
 @dataclass(frozen=True)

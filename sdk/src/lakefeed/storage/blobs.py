@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
+from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
 from lakefeed.storage.cache import BlobCache, require
 from lakefeed.storage.hashing import checked, sha256_bytes
 from lakefeed.storage.leases import lease, require_alive
@@ -105,6 +105,16 @@ class BlobStore:
     def has(self, sha256: str) -> bool:
         """Whether the store holds the blob (its bytes are verified when they are read)."""
         return self.backend.size(checked(sha256)) is not None
+
+    def require_reachable(self) -> None:
+        """Passes where the store is there, so that a blob which is not found is really missing.
+
+        Raises:
+            UnreachableError: it does not answer, or is empty: not mounted, or another bucket.
+        """
+        with reasons(f"the blob store {self.url!r} cannot be looked at"):
+            if self.backend.alone.is_empty():
+                raise UnreachableError(f"the blob store {self.url!r} is empty or not there: is it mounted?")
 
     def locate(self, sha256: str) -> str:
         """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""

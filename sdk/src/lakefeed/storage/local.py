@@ -52,6 +52,13 @@ class LocalBlobs:
         digest = sha256_bytes(head)
         return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head))
 
+    def is_empty(self) -> bool:
+        """Whether nothing is in the store, not even a folder; so it is where its disk is not mounted."""
+        try:
+            return all(entry.name == "tmp" for entry in self.root.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
     def sync(self, digests: Iterable[str]) -> None:
         """Blobs that were there already count too: their writer may not have got to its own sync yet."""
         shards = {self.path(digest).parent for digest in digests}

@@ -10,10 +10,18 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import fsspec
 
-from lakefeed.errors import AccessDeniedError, ConfigError, FileError, LakefeedError, MissingDependencyError
+from lakefeed.errors import (
+    AccessDeniedError,
+    ConfigError,
+    FileError,
+    LakefeedError,
+    MissingDependencyError,
+    UnreachableError,
+)
 from lakefeed.storage.credentials import access_advice, causes
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.objects import RemoteObjects, blob_key
+from lakefeed.storage.outages import is_outage
 from lakefeed.storage.urls import scheme
 
 
@@ -85,9 +93,19 @@ class RemoteBlobs:
             advice = access_advice(self.url, list(causes(error)), "blobs.options")
             if advice is not None:
                 raise AccessDeniedError(f"the blob store {self.url!r}: {advice}") from error
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not is_outage(error):
                 raise
-            raise FileError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
+            raise UnreachableError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
+
+    def is_empty(self) -> bool:
+        """Whether nothing is in the store, not even a folder; so it is where the bucket is not there."""
+        with self.answering():
+            filesystem = self.filesystem()
+            filesystem.invalidate_cache()
+            try:
+                return not filesystem.ls(self.url, detail=False)
+            except FileNotFoundError:
+                return True
 
     def filesystem(self) -> Any:
         # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
