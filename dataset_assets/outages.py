@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dagster import AssetExecutionContext
 
 from dataset_assets.work import OUTAGE_TAG
-from lakefeed.catalog import Lake
-from lakefeed.catalog.warehouse import warehouse_is_away
-from lakefeed.storage.outages import is_outage
+from lakefeed.profiles import is_unreachable
 
 
 @contextmanager
@@ -19,6 +17,6 @@ def outages_marked(context: AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_outage(error) or warehouse_is_away(Lake.current()):
+        if is_unreachable(error):
             context.instance.add_run_tags(context.run.run_id, {OUTAGE_TAG: type(error).__name__})
         raise

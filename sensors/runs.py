@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dagster import (
     AddDynamicPartitionsRequest,
@@ -22,6 +23,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dataset_assets.alive import ALIVE_TAG
 from dataset_assets.partitions import dataset_key, first_stretch, key_of, version_of, versions_of
 from dataset_assets.work import FINISHED, OUTAGE_TAG, RANGE_TAG, UNFINISHED, WORK_TAG
+from lakefeed.catalog import DatasetVersion
 
 ATTEMPTS = 3
 # Seconds without a sign of life. A run wrongly taken for dead does no harm: its position decides what is written.
@@ -144,18 +146,25 @@ def unreported(instance: DagsterInstance, asset: AssetKey, versions: Iterable[in
 
 
 def gone(
-    dataset: str, known: Sequence[str], versions: Sequence[int], deleted: Callable[[], int] = lambda: 0
+    dataset: str, known: Sequence[str], versions: Sequence[DatasetVersion], deleted: Callable[[], int]
 ) -> list[DeleteDynamicPartitionsRequest]:
-    """The partitions of versions that were rolled back, and of deleted datasets of the name.
+    """The partitions of versions that were rolled back, or deleted; those that may have expired stay.
 
-    Those that are older than all that is kept stay. ``deleted`` tells the last number of the deleted datasets.
+    ``versions``: oldest first. ``deleted``: the last version of the name that was deleted, asked for where it matters.
     """
-    present, oldest = set(versions), min(versions, default=0)
-    last = deleted() if any(version_of(key) < oldest for key in known) else 0
-    surplus = [
-        key for key in known if version_of(key) not in present and (version_of(key) > oldest or version_of(key) <= last)
-    ]
+    present = {version.version for version in versions}
+    missing = {key: version_of(key) for key in known if version_of(key) not in present}
+    last = deleted() if any(number < min(present, default=0) for number in missing.values()) else 0
+    surplus = [key for key, number in missing.items() if number <= last or not _may_have_expired(number, versions)]
     return [DeleteDynamicPartitionsRequest(str(versions_of(dataset).name), surplus)] if surplus else []
+
+
+def _may_have_expired(number: int, versions: Sequence[DatasetVersion]) -> bool:
+    """Whether the version stood before all that are kept, or where one that is kept has another parent."""
+    for older, newer in pairwise([None, *versions]):
+        if newer is not None and number < newer.version:
+            return older is None or newer.parent_id != older.snapshot_id
+    return False
 
 
 def forget(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartitionsRequest]:

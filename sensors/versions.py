@@ -79,7 +79,7 @@ def _plan(runs: Runs, catalog: CatalogResource, name: str) -> Plan | None:
     reported = reported_of(runs.instance, name, state.table_uuid)
     known = runs.instance.get_dynamic_partitions(str(versions_of(name).name))
     due = {number for number in state.numbers if key_of(number) not in reported}
-    surplus = gone(name, known, state.numbers, lambda: catalog.last_deleted(name, state.table_uuid))
+    surplus = gone(name, known, state.versions, lambda: catalog.last_deleted(name, state.table_uuid))
     if not (due or surplus):
         return None
     todo = plan(runs, asset, name, state.numbers, due, known=known)

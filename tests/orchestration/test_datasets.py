@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -20,6 +21,7 @@ from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines import Routine
 from resources.catalog import CatalogResource
 from resources.reload import URL_VARIABLE, ReloadResource, reload_location
+from sensors.runs import ATTEMPTS
 from sensors.versions import versions_sensor
 from tests.orchestration.daemon import Dagster, write
 
@@ -213,3 +215,45 @@ def test_checks_are_asset_checks_that_block_or_warn(instance: DagsterInstance) -
 def test_two_checks_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="'readable'"):
         DatasetSpec("photos", checks=[Custom("readable", lambda rows: True)])
+
+
+def test_an_outage_during_a_check_is_no_verdict_and_the_check_is_tried_again(
+    instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+    rows = [Dataset.from_dict({"x": [str(tmp_path / name)]}).with_column_types({"x": "file"}) for name in ("a", "b")]
+    rows[0].save("photos")
+    checked = Routine("copy", lambda rows: rows, "photos", "copies", only_checked=True)
+    dagster = Dagster(instance, checked)
+    dagster.work()
+    rows[1].append_to("photos")
+    store = Path(Lake.current().blobs.url.removeprefix("file://"))
+    store.rename(store.with_name("aside"))
+    for _ in range(ATTEMPTS + 1):
+        monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 0.0)  # as if the wait was over
+        [request] = dagster.tick("versions")
+        assert not dagster.run(request).success
+        monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 60.0)
+        assert dagster.tick("versions") == dagster.tick("routines") == []
+        assert set(dagster.reported(PHOTOS)) == {"v1"}
+    store.with_name("aside").rename(store)
+    monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 0.0)
+    dagster.work()
+    assert dagster.reported(PHOTOS)["v2"]["checks_passed"] is True
+    assert Dataset("copies").count() == 2
+
+
+def test_a_version_that_expired_in_the_middle_keeps_its_partition(instance: DagsterInstance) -> None:
+    dagster = Dagster(instance, COPY)
+    for value in (1, 2):
+        write(value)
+    dagster.work()
+    for value in (3, 4):
+        write(value)
+    table = Lake.current().table("photos")
+    table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in table.metadata.snapshots[1:3]]).commit()
+    dagster.work()
+    assert list(dagster.partitions()) == ["v1", "v2", "v4"]
+    assert dagster.reported(PHOTOS)["v4"]["checks_passed"] is True
+    assert sorted(Dataset("copies").to_arrow()["x"].to_pylist()) == [1, 2, 3, 4]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lakefeed import Dataset
+from lakefeed.catalog import Lake
 from lakefeed.checks import (
     Check,
     Custom,
@@ -28,8 +30,21 @@ from lakefeed.checks import (
     check_names,
     evaluate,
 )
-from lakefeed.errors import InvalidArgumentError, TransformError
-from lakefeed.profiles import Profile, profile
+from lakefeed.errors import (
+    AccessDeniedError,
+    CatalogUnavailableError,
+    FileError,
+    FormatError,
+    IntegrityError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    MissingFileError,
+    TransformError,
+    UnreachableError,
+)
+from lakefeed.profiles import Profile, profile, profiles
+from lakefeed.storage.blobs import BlobStore
+from tests.sdk.s3 import new_bucket, s3_server
 
 pytestmark = pytest.mark.usefixtures("lake")
 
@@ -133,3 +148,129 @@ def test_checks_have_names_of_their_own() -> None:
 def test_a_custom_check_answers(found: Profile) -> None:
     with pytest.raises(TransformError, match="returned a int"):
         Custom("c", lambda rows: 3).check(found)
+
+
+# ------------------------------------------------------------------------------------------ what is away
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Profile:
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    Dataset.from_dict({"photo": [str(tmp_path / "a.png")]}).with_column_types({"photo": "image"}).save("photos")
+    return profile("photos", 1)
+
+
+def blobs() -> Path:
+    return Path(Lake.current().blobs.url.removeprefix("file://"))
+
+
+def test_a_blob_store_that_is_not_mounted_is_no_verdict(photos: Profile) -> None:
+    store, aside = blobs(), blobs().with_name("aside")
+    store.rename(aside)
+    with pytest.raises(UnreachableError, match="version 1 of 'photos' is not checked: 'files' cannot look"):
+        evaluate(FilesIntact(), photos)
+    store.mkdir()  # where it was mounted
+    with pytest.raises(UnreachableError, match="is it mounted"):
+        evaluate(FilesIntact(), photos)
+    store.rmdir()
+    aside.rename(store)
+    assert evaluate(FilesIntact(), photos).passed
+    for file in [*store.glob("sha256/*/*"), *store.glob("packs/*")]:
+        file.unlink()
+    assert not evaluate(FilesIntact(), photos).passed
+
+
+def test_a_warehouse_that_is_not_mounted_is_no_verdict(photos: Profile) -> None:
+    name, uuid = photos.name, photos.table_uuid
+    del photos
+    warehouse = Path(Lake.current().settings.warehouse.removeprefix("file://"))
+    (found,) = _profiled_while(name, lambda: warehouse.rename(warehouse.with_name("aside")))
+    assert (found.table_uuid, found.unread, found.rows) == (uuid, None, 0)
+    with pytest.raises(UnreachableError, match="not checked"):
+        evaluate(Readable(), found)
+    warehouse.with_name("aside").rename(warehouse)
+    assert evaluate(Readable(), profile(name, 1)).passed
+
+
+def _profiled_while(name: str, away: Callable[[], object]) -> list[Profile]:
+    """The profile of version 1, where something goes away once the table was looked up."""
+
+    def versions() -> Iterator[int]:
+        away()
+        yield 1
+
+    return list(profiles(name, versions()))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionRefusedError(), TimeoutError(), PermissionError(), OSError(errno.ESTALE, "stale"),
+     CatalogUnavailableError("x"), MissingDependencyError("x"), AccessDeniedError("keys"),
+     OSError("When reading: AWS Error NETWORK_CONNECTION")],
+    ids=repr,
+)  # fmt: skip
+def test_a_check_that_cannot_look_gives_no_verdict(found: Profile, error: Exception) -> None:
+    def fail(rows: Dataset) -> bool:
+        raise FileError("cannot read") from error
+
+    with pytest.raises(UnreachableError):
+        evaluate(Custom("c", fail), found)
+
+
+@pytest.mark.parametrize("error", [MissingFileError("gone"), IntegrityError("damaged"), FormatError("broken")])
+def test_a_check_that_finds_damage_gives_a_verdict(found: Profile, error: Exception) -> None:
+    def fail(rows: Dataset) -> bool:
+        raise error
+
+    assert not evaluate(Custom("c", fail), found).passed
+
+
+def test_a_store_that_answers_no_more_is_unreachable(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as options:
+        url = new_bucket(options, "blobs")
+        store = BlobStore(f"{url}/store", lake.settings.cache, options)
+        blob = store.put_bytes(b"abc")
+        store.require_reachable()
+        with pytest.raises(UnreachableError, match="empty or not there"):
+            BlobStore("s3://nowhere/store", lake.settings.cache, options).require_reachable()
+    fast = {**options, "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 0.2}}
+    with pytest.raises(UnreachableError, match="does not answer"):
+        BlobStore(f"{url}/store", lake.settings.cache, fast).has(blob.sha256)
+
+
+# ------------------------------------------------------------------------------------------ rows, not files
+
+
+def test_a_restored_version_loses_no_rows() -> None:
+    Dataset.from_dict({"id": list(range(10))}).save("data")
+    Dataset("data").delete_rows("id < 5")
+    Dataset("data").restore(1)
+    newest = Dataset("data").list_versions()[0]
+    assert (newest.added_records, newest.deleted_records, newest.net_records, newest.total_records) == (0, 0, 5, 10)
+    assert RowCount(max_loss=0.0).check(profile("data", 3)).passed
+    assert not RowCount(max_growth=0.5).check(profile("data", 3)).passed
+    Dataset.from_dict({"id": [3, 20]}).upsert_into("data", keys="id")
+    Dataset("data").restore(2)
+    newest = Dataset("data").list_versions()[0]
+    assert (newest.deleted_records, newest.net_records) == (Dataset("data").removed_since(4).count(), -6)
+    assert newest.deleted_records == 6
+
+
+def test_rows_that_another_client_wrote_again_are_not_lost_by_a_restore() -> None:
+    Dataset.from_dict({"id": [1, 2, 3]}).save("data")
+    Lake.current().table("data").delete("id = 2")
+    Dataset.from_dict({"id": [4]}).append_to("data")
+    Dataset("data").restore(1)
+    newest = Dataset("data").list_versions()[0]
+    assert (newest.deleted_records, newest.net_records) == (1, 0)
+    assert Dataset("data").removed_since(3).to_arrow()["id"].to_pylist() == [4]
+
+
+def test_a_version_before_which_others_expired_is_checked_by_its_own_rows() -> None:
+    Dataset.from_dict({"id": [1]}).save("data")
+    for value in (2, 3):
+        Dataset.from_dict({"id": [value]}).append_to("data")
+    table = Lake.current().table("data")
+    table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in table.metadata.snapshots[:2]]).commit()
+    found = profile("data", 3)
+    assert (found.rows, evaluate(Readable(), found).passed) == (1, True)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakefeed.catalog import Lake
-from lakefeed.catalog.warehouse import warehouse_is_away
 from lakefeed.dataset import Dataset
 from lakefeed.errors import (
     ColumnNotFoundError,
@@ -28,7 +27,7 @@ from lakefeed.errors import (
     listed,
 )
 from lakefeed.plan.repeated import repeated
-from lakefeed.profiles import Profile
+from lakefeed.profiles import Profile, is_unreachable
 from lakefeed.storage.outages import is_outage
 
 SHOWN = 5
@@ -284,7 +283,7 @@ def evaluate(check: Check, found: Profile) -> Verdict:
     try:
         return check.check(found)
     except (LakefeedError, OSError) as error:
-        if is_outage(error) or warehouse_is_away(Lake.current()):
+        if is_unreachable(error):
             raise UnreachableError(
                 f"version {found.version.version} of {found.name!r} is not checked: {check.name!r} cannot look: {error}"
             ) from error

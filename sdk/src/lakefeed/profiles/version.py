@@ -56,6 +56,11 @@ class Profile:
         return changed_after(Dataset(self.name, version=number), "added", number - 1)
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error says only that nobody could look: a store, server, catalog or the warehouse is away."""
+    return is_outage(error) or warehouse_is_away(Lake.current())
+
+
 def profile(name: str, version: int) -> Profile:
     """Reads the rows that the version added, once, in bounded memory.
 
@@ -95,7 +100,7 @@ def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVe
     except UnsupportedError as error:
         return replace(found, unread=str(error))
     except (LakefeedError, OSError) as error:
-        if is_outage(error) or warehouse_is_away(Lake.current()):
+        if is_unreachable(error):
             return replace(found, unreachable=f"{type(error).__name__}: {error}")
         # A version whose rows cannot be read is a finding, and the other versions of a run still get their profiles.
         return replace(found, unread=f"{type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+
 from lakefeed.errors import (
     AccessDeniedError,
     CatalogUnavailableError,
