@@ -29,7 +29,9 @@
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
     │   ├── StoreAccessError                            the object store refuses the keys, or has no such bucket
     │   ├── RefusedTargetError                          it lies where no request may go
-    │   └── UnreachableError       (ConnectionError)    nobody can look now: a store or server is away, or refuses
+    │   ├── UnreachableError       (ConnectionError)    nobody can look now: a store or server is away, or refuses
+    │   └── StorageError                                a disk or store did not take what was to be written
+    │       └── StorageFullError                        it is full, or a quota is used up
     ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
     ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
@@ -45,6 +47,7 @@ A message says what was wrong, what exists, and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -189,6 +192,36 @@ class RefusedTargetError(FileError):
 
 class UnreachableError(FileError, ConnectionError):
     """Nobody can look now: a store or server is away or refuses, so nothing is known of what is in it."""
+
+
+class StorageError(FileError):
+    """A disk or store did not take data that was to be written; nothing refers to that data.
+
+    ``errno`` is that of the system (None where the store has none), ``filename`` the file or folder that was written,
+    ``free_bytes`` the free space of its file system at that moment (None where it is not known).
+    """
+
+    def __init__(
+        self, message: str = "", errno: int | None = None, filename: str | None = None, free_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.strerror = None if errno is None else os.strerror(errno)
+        self.filename = filename
+        self.free_bytes = free_bytes
+
+    def prefixed(self, context: str) -> Self:
+        """The same error with ``context`` before its message, unless it is there."""
+        message = str(self)
+        text = message if message.startswith(context) else f"{context}: {message}"
+        return type(self)(text, self.errno, self.filename, self.free_bytes)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), (str(self), self.errno, self.filename, self.free_bytes)
+
+
+class StorageFullError(StorageError):
+    """A disk is full, or a quota is used up."""
 
 
 class CatalogUnavailableError(LakefeedError, ConnectionError):

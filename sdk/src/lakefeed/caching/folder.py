@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakefeed.errors import FileError, UnsupportedError
-from lakefeed.storage.atomic import sync_directories, sync_file
+from lakefeed.errors import UnsupportedError
+from lakefeed.storage.atomic import new_file, publish, sync_directories, sync_file
+from lakefeed.storage.failures import close_lock, discard, storage_errors
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -75,16 +76,14 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """This process alone writes here; others wait."""
-        try:
+        with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise FileError(f"cannot keep rows in {str(self.path)!r}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            close_lock(descriptor)
 
     def write(
         self, schema: pa.Schema, columns: Iterable[str], groups: Callable[[], Iterable[Group]], facts: dict[str, Any]
@@ -104,17 +103,18 @@ class Folder:
             }
             self._publish(json.dumps(written))
         except BaseException:
-            (self.path / file).unlink(missing_ok=True)
+            discard(self.path / file)
             raise
+        sync_directories([self.path, self.path.parent])
         self._sweep(file)
         return Manifest(file, schema, frozenset(narrow.names), tuple(parts), facts)
 
     def _write_rows(self, path: Path, schema: pa.Schema, groups: Iterable[Group]) -> list[tuple[int, int]]:
         parts: list[tuple[int, int]] = []
         sizes: list[int | None] = []
-        with path.open("wb") as sink:
+        with new_file(path) as sink:
             try:
-                with pq.ParquetWriter(sink, schema, compression=COMPRESSION) as writer:
+                with _parquet_writer(sink, schema) as writer:
                     for group in groups:
                         if group.rows.num_rows:
                             writer.write_table(group.rows, row_group_size=group.rows.num_rows)
@@ -130,14 +130,28 @@ class Folder:
 
     def _publish(self, text: str) -> None:
         temporary = self.path / f"{MANIFEST}.new"
-        with temporary.open("wb") as sink:
+        with new_file(temporary) as sink:
             sink.write(text.encode())
             sync_file(sink)
-        sync_directories([self.path])
-        temporary.replace(self.path / MANIFEST)
-        sync_directories([self.path, self.path.parent])
+        try:
+            sync_directories([self.path])
+            publish(temporary, self.path / MANIFEST)
+        except BaseException:
+            discard(temporary)
+            raise
 
     def _sweep(self, file: str) -> None:
         for path in self.path.glob(f"rows-*.{self.suffix}"):
             if path.name != file:
-                path.unlink(missing_ok=True)
+                discard(path)
+
+
+@contextmanager
+def _parquet_writer(sink: BinaryIO, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Writes one Parquet file; where that fails, the footer is not tried as well."""
+    writer = pq.ParquetWriter(sink, schema, compression=COMPRESSION)
+    try:
+        yield writer
+        writer.close()
+    finally:
+        writer.is_open = False

@@ -23,9 +23,10 @@ from lakefeed.plan import Lineage, Node, fingerprint, lineage
 from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
+from lakefeed.run.spill import stream_writer
 from lakefeed.run.trust import untrusted_columns
 from lakefeed.sources.mapped import MappedSource, aligned
-from lakefeed.storage.atomic import sync_file
+from lakefeed.storage.atomic import new_file, sync_file
 
 MIB = 1 << 20
 PART_BYTES = 16 * MIB
@@ -41,10 +42,10 @@ class ArrowFolder(Folder):
 
     def _write_rows(self, path: Path, schema: pa.Schema, groups: Iterable[Group]) -> list[tuple[int, int]]:
         parts = []
-        with path.open("wb") as sink:
+        with new_file(path) as sink:
             for group in groups:
                 begin = sink.tell()
-                with pa.ipc.new_stream(sink, schema) as writer:
+                with stream_writer(sink, schema) as writer:
                     for batch in group.rows.to_batches():
                         writer.write_batch(batch)
                 size = sink.tell() - begin

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from tenacity import (
@@ -22,6 +23,7 @@ from tenacity import (
 )
 
 from lakefeed.errors import CatalogUnavailableError
+from lakefeed.storage.sqlite import disk_error
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,9 @@ def open_engine(url: URL, patience: float) -> Engine:
     """
     if url.get_backend_name() == "sqlite":
         waiting = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
-        return create_engine(url, poolclass=NullPool, connect_args=waiting)
+        embedded = create_engine(url, poolclass=NullPool, connect_args=waiting)
+        event.listen(embedded, "handle_error", partial(_refuse_disk, url.database or ""))
+        return embedded
     engine = create_engine(
         url, pool_pre_ping=True, pool_recycle=RECYCLE_SECONDS, pool_size=2, max_overflow=100, connect_args=_bounded(url)
     )
@@ -77,6 +81,13 @@ def asked_again(ask: Callable[Given, Answer]) -> Callable[Given, Answer]:
         reraise=True,
     )
     return again(ask)
+
+
+def _refuse_disk(path: str, context: ExceptionContext) -> None:
+    """Raises StorageError where SQLite says that the disk did not take, or give, its pages."""
+    error = disk_error(context.original_exception, path)
+    if error is not None:
+        raise error from context.original_exception
 
 
 def _patiently(shown: str, failures: type[Exception], patience: float) -> Retrying:

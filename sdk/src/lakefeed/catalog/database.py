@@ -16,13 +16,14 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
 )
 from pyiceberg.io import FileIO
+from pyiceberg.serializers import ToOutputFile
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 from pyiceberg.utils.properties import property_as_bool
 from sqlalchemy import Select, delete, insert, make_url, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lakefeed.catalog.connection import asked_again, broken, open_engine
@@ -30,9 +31,11 @@ from lakefeed.catalog.deletions import last_number, parsed, property_key
 from lakefeed.catalog.durable import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual, open_io
 from lakefeed.catalog.numbering import NumberedTable
+from lakefeed.catalog.output import new_file, remove
 from lakefeed.catalog.owner import Ownership
 from lakefeed.catalog.relocation import Home
 from lakefeed.catalog.roots import PROPERTY, Roots, plain_path
+from lakefeed.storage.failures import storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -160,18 +163,21 @@ class LakeSqlCatalog(SqlCatalog):
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
-        self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
-        place = actual(staged.io, staged.metadata_location)
-        sync_files([place])
-        sync_folder(place)
+        with new_file(staged.io, staged.metadata_location) as output:
+            ToOutputFile.table_metadata(staged.metadata, output)
+            place = actual(staged.io, staged.metadata_location)
+            sync_files([place])
+            sync_folder(place)
         try:
             self._point_to(staged, current)
         except (CommitFailedException, TableAlreadyExistsError):
-            staged.io.delete(staged.metadata_location)
+            remove(staged.io, [staged.metadata_location])
             raise
-        except DBAPIError as error:
+        except BaseException as error:
             if broken(error):
                 raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
+            if self._surely_elsewhere(staged):
+                remove(staged.io, [staged.metadata_location])
             raise
         if current is not None:
             self._forget_metadata(staged.io, current.metadata, staged.metadata)
@@ -209,6 +215,14 @@ class LakeSqlCatalog(SqlCatalog):
             return self.load_table(table.name())
         except NoSuchTableError:
             return None
+
+    def _surely_elsewhere(self, staged: Table) -> bool:
+        """Whether the catalog was seen to point to another metadata file; where it cannot be asked, it may be this."""
+        try:
+            return self.metadata_location(staged.name()) != staged.metadata_location
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("%s may be referred to and stays: %s", staged.metadata_location, error)
+            return False
 
     def _point_to(self, staged: Table, current: Table | None) -> None:
         """One compare-and-swap of the metadata location."""
@@ -307,4 +321,5 @@ class LakeSqlCatalog(SqlCatalog):
 
 def _make_parent(database: str | None) -> None:
     if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(database):
+            Path(database).parent.mkdir(parents=True, exist_ok=True)

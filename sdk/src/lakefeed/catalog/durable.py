@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lakefeed.catalog.roots import plain_path
+from lakefeed.storage.failures import storage_errors
 
 
 def local_path(location: str) -> Path | None:
@@ -30,8 +31,9 @@ def sync_folder(location: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

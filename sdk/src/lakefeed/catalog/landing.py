@@ -100,10 +100,14 @@ def submit(
         except CommitStateUnknownException as error:
             lost = error
             logger.warning("%s; it is sent again", error)
-    raise CatalogUnavailableError(
-        f"{lost}, {UNANSWERED} times in a row; whether it landed is not known: look at the versions of "
-        f"{table.name()[-1]!r} before you write again, or write with an idempotency_key"
-    ) from lost
+    raise CatalogUnavailableError(f"{lost}, {UNANSWERED} times in a row; {_doubt(table)}") from lost
+
+
+def _doubt(table: Table) -> str:
+    return (
+        f"whether it landed is not known: look at the versions of {table.name()[-1]!r} before you write again, or "
+        "write with an idempotency_key"
+    )
 
 
 def _sent(
@@ -124,7 +128,12 @@ def _sent(
     except BaseException as error:
         # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed; nor where a
         # commit that is still on its way may land after the look.
-        landed = _has(lake, table, ours.snapshot_id)
+        try:
+            landed = _has(lake, table, ours.snapshot_id)
+        except Exception as unseen:  # noqa: BLE001 - any catalog's: it must not hide the first error
+            logger.warning("whether version %s landed is not known: %s", ours.snapshot_id, unseen)
+            error.add_note(f"{_doubt(table)}; the catalog cannot be asked: {unseen}")
+            raise error from None
         missed = Outcome.UNKNOWN if isinstance(error, CommitStateUnknownException) else Outcome.NOT_LANDED
         ours.outcome = Outcome.LANDED if landed else missed
         if ours.outcome is Outcome.LANDED and isinstance(error, Exception):

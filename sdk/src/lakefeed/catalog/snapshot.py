@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pyiceberg.io import FileIO, OutputFile
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
     ManifestContent,
@@ -34,9 +34,9 @@ from lakefeed.catalog.durable import sync_files
 from lakefeed.catalog.file_io import actual
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.numbering import next_number
+from lakefeed.catalog.output import new_file, remove
 from lakefeed.catalog.owner import require_owner
 from lakefeed.catalog.versions import DatasetVersion, version_of
-from lakefeed.catalog.writer import remove
 
 if TYPE_CHECKING:
     from pyiceberg.avro.codecs import AvroCompressionCodec
@@ -214,8 +214,7 @@ class Change:
             return
         # Files that were there before may be partitioned as the table was then.
         for spec_id in sorted({file.spec_id for file in contents.files}):
-            output = self._new_manifest(self._kept)
-            with self._writer(metadata, output, spec_id) as writer:
+            with self._new_manifest(metadata, self._kept, spec_id) as writer:
                 for file in contents.added:
                     if file.spec_id == spec_id:
                         writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
@@ -243,8 +242,7 @@ class Change:
         return [*lessened, *self._merged(metadata, untouched)]
 
     def _lessened(self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]) -> ManifestFile:
-        output = self._new_manifest(self._of_attempt)
-        with self._writer(metadata, output, manifest.partition_spec_id) as writer:
+        with self._new_manifest(metadata, self._of_attempt, manifest.partition_spec_id) as writer:
             for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                 if entry.data_file.file_path in self.contents.removed:
                     removed.append(entry.data_file)
@@ -267,8 +265,7 @@ class Change:
         return merged
 
     def _merge(self, metadata: TableMetadata, manifests: Iterable[ManifestFile]) -> ManifestFile:
-        output = self._new_manifest(self._of_attempt)
-        with self._writer(metadata, output, metadata.default_spec_id) as writer:
+        with self._new_manifest(metadata, self._of_attempt, metadata.default_spec_id) as writer:
             for manifest in manifests:
                 for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                     writer.existing(entry)
@@ -279,32 +276,38 @@ class Change:
     ) -> str:
         location = self._place(f"snap-{self.snapshot_id}-{next(self._attempts)}-{self.commit}.avro")
         self._of_attempt.append(location)
-        with write_manifest_list(
-            format_version=FORMAT_VERSION,
-            output_file=self._io.new_output(location),
-            snapshot_id=self.snapshot_id,
-            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
-            sequence_number=sequence_number,
-            avro_compression=_compression(metadata),
-        ) as writer:
+        with new_file(self._io, location) as output:
+            writer = write_manifest_list(
+                format_version=FORMAT_VERSION,
+                output_file=output,
+                snapshot_id=self.snapshot_id,
+                parent_snapshot_id=parent.snapshot_id if parent is not None else None,
+                sequence_number=sequence_number,
+                avro_compression=_compression(metadata),
+            )
+            writer.__enter__()
             writer.add_manifests(manifests)
+            writer.__exit__(None, None, None)
         return location
 
-    def _writer(self, metadata: TableMetadata, output: OutputFile, spec_id: int) -> ManifestWriter:
-        spec = metadata.specs()[spec_id]
-        return write_manifest(
-            format_version=FORMAT_VERSION,
-            spec=spec,
-            schema=_schema_of(metadata, spec),
-            output_file=output,
-            snapshot_id=self.snapshot_id,
-            avro_compression=_compression(metadata),
-        )
-
-    def _new_manifest(self, written: list[str]) -> OutputFile:
+    @contextmanager
+    def _new_manifest(self, metadata: TableMetadata, written: list[str], spec_id: int) -> Iterator[ManifestWriter]:
         location = self._place(f"{self.commit}-m{next(self._manifests)}.avro")
         written.append(location)
-        return self._io.new_output(location)
+        spec = metadata.specs()[spec_id]
+        with new_file(self._io, location) as output:
+            writer = write_manifest(
+                format_version=FORMAT_VERSION,
+                spec=spec,
+                schema=_schema_of(metadata, spec),
+                output_file=output,
+                snapshot_id=self.snapshot_id,
+                avro_compression=_compression(metadata),
+            )
+            writer.__enter__()
+            yield writer
+            # Not after a failure: PyIceberg's writer would complete the file, or raise another error over the first.
+            writer.__exit__(None, None, None)
 
 
 def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,9 +15,9 @@ from pyiceberg.typedef import Record
 from lakefeed.catalog.durable import sync_files, sync_folder
 from lakefeed.catalog.encodings import options
 from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.output import NewFile, remove
 from lakefeed.config import WriteSettings
-
-logger = logging.getLogger(__name__)
+from lakefeed.storage.failures import storage_errors
 
 SMALL_BATCHES = 512
 
@@ -69,15 +67,6 @@ def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataF
         remove(target.io, (file.file_path for file in written))
         raise
     return written
-
-
-def remove(io: FileIO, locations: Iterable[str]) -> None:
-    """Removes files that no snapshot refers to; one that is gone already, or cannot go, does not matter."""
-    for location in locations:
-        try:
-            io.delete(location)
-        except OSError as error:
-            logger.warning("could not remove %s, which nothing refers to: %s", location, error)
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], sizes: WriteSettings) -> Iterator[pa.Table]:
@@ -131,34 +120,39 @@ class _OpenFile:
         sizes = target.sizes
         basic = {"compression": sizes.compression, "store_decimal_as_integer": True}
         chosen = options(first, sizes.compression) if sizes.encodings == "fast" else basic
-        self._location = target.place(f"{target.prefix}-{index:05d}.parquet")
-        self._output = target.io.new_output(self._location)
+        self._output = NewFile(target.io, target.place(f"{target.prefix}-{index:05d}.parquet"))
         self._footer: list[pq.FileMetaData] = []
-        self._stream = self._output.create()
+        self._writer: pq.ParquetWriter | None = None
         self.decoded_bytes = 0
-        self._writer = pq.ParquetWriter(
-            self._stream,  # type: ignore[arg-type]  # PyIceberg's protocol of what is a pyarrow stream here
-            target.schema,
-            metadata_collector=self._footer,
-            **chosen,
-        )
+        try:
+            with storage_errors(self._output.path):
+                # Without Python in between: it would copy every byte.
+                self._writer = pq.ParquetWriter(
+                    self._output.opened(), target.schema, metadata_collector=self._footer, **chosen
+                )
+        except BaseException:
+            self.abandon()
+            raise
 
     def write(self, group: pa.Table) -> None:
-        self._writer.write_table(group, row_group_size=group.num_rows)
+        assert self._writer is not None
+        with storage_errors(self._output.path, group.nbytes):
+            self._writer.write_table(group, row_group_size=group.num_rows)
         self.decoded_bytes += group.nbytes
 
     def finish(self) -> DataFile:
-        self._writer.close()
-        self._stream.close()
-        return self._described()
+        assert self._writer is not None
+        with storage_errors(self._output.path):
+            self._writer.close()
+            self._output.close()
+            return self._described()
 
     def abandon(self) -> None:
-        try:
-            with suppress(RuntimeError):  # a writer that failed has no footer to give; the failure itself is raised
-                self._writer.close()
-        finally:
-            self._stream.close()
-            remove(self._target.io, [self._location])
+        """Closes and removes the file; raises nothing."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.is_open = False  # it would write a footer when it goes
+        self._output.abandon()
 
     def _described(self) -> DataFile:
         from pyiceberg.io.pyarrow import (  # loads pandas
@@ -175,7 +169,7 @@ class _OpenFile:
         )
         file = DataFile.from_args(
             content=DataFileContent.DATA,
-            file_path=self._location,
+            file_path=self._output.location,
             file_format=FileFormat.PARQUET,
             partition=Record(),
             file_size_in_bytes=len(self._output),

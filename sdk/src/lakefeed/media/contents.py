@@ -22,6 +22,7 @@ import pyarrow as pa
 from lakefeed.errors import FileError, UnsupportedError
 from lakefeed.media.base import HEAD_BYTES
 from lakefeed.media.sources import Source, Stored
+from lakefeed.storage.atomic import new_file
 from lakefeed.storage.fetch import open_reference
 from lakefeed.storage.saving import Saving
 from lakefeed.storage.seen import Row, SeenFiles, identity, row
@@ -214,7 +215,7 @@ class Contents:
             if len(data) < below:
                 return Read(Stored(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], data), data)
             copy = self.saving.scratch / uuid.uuid4().hex
-            with copy.open("w+b") as target:
+            with new_file(copy) as target:
                 target.write(data)
                 shutil.copyfileobj(stream, target, CHUNK_BYTES)
                 target.seek(0)

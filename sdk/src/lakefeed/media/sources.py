@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError
+from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError, StorageError
 from lakefeed.media.base import MediaType
 from lakefeed.media.columns import is_bytes, plain
 from lakefeed.media.records import conformed, from_records
@@ -61,7 +61,10 @@ class Source(NamedTuple):
 
     def failed(self, what: str, error: OSError) -> FileError:
         """What is raised where it cannot be read or stored."""
-        return FileError(f"{self.place}: cannot {what} {self.name}: {error.strerror or error}")
+        context = f"{self.place}: cannot {what} {self.name}"
+        if isinstance(error, StorageError):
+            return error.prefixed(context)
+        return FileError(f"{context}: {error.strerror or error}")
 
 
 class Stored(NamedTuple):

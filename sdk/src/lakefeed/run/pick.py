@@ -9,7 +9,6 @@ is read and written once, in large parts.
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +24,8 @@ from lakefeed._rng import Indices
 from lakefeed.errors import RowIndexError
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
+from lakefeed.run.spill import stream_writer
+from lakefeed.storage.failures import scratch_file
 
 MIB = 1 << 20
 GATHER_BYTES = 16 * MIB
@@ -99,8 +100,7 @@ class Picker:
         # What is at hand at once: a part, rows taken of it, the rows before those, and numbers for each place.
         part = max(self.budget - INDEX_BYTES * len(places), self.budget // 2) // PARTS_HELD
         rows = max(part // self._row_bytes, 1)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.directory) as file:
+        with scratch_file(self.directory) as file:
             runs = _Runs(file, len(places), rows)
             if edges[0]:
                 runs.add(wanted[: edges[0]], self._nulls(1), np.zeros(edges[0], np.int64))
@@ -190,7 +190,7 @@ class _Runs:
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         for low, high in pairwise(edges):
             begin = self.file.tell()
-            with pa.ipc.new_stream(self.file, rows.schema) as writer:  # type: ignore[arg-type]  # it is a file
+            with stream_writer(self.file, rows.schema) as writer:
                 writer.write_batch(taken.slice(low, high - low))
             self._cuts[int(numbers[low])].append((begin, self.file.tell() - begin, places[low:high]))
 

@@ -8,7 +8,6 @@ bucket by bucket: nothing is held for each row of the table, and the order is th
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,8 @@ from lakefeed._rng import Indices, Words
 from lakefeed.plan.order import Shuffled
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
+from lakefeed.run.spill import stream_writer
+from lakefeed.storage.failures import scratch_file
 
 PARTS_HELD = 5
 """Rows that were read, the same by bucket, and as much again while they are written and sorted."""
@@ -31,8 +32,7 @@ WORD_BITS = 64
 def scattered(pieces: Pieces, order: Shuffled, budget: int, directory: Path) -> Iterator[pa.RecordBatch]:
     """The rows of ``pieces``, all resident, in a global ``order``, holding about ``budget`` bytes of them."""
     part = max(budget // PARTS_HELD, 1)
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory) as file:
+    with scratch_file(directory) as file:
         buckets = _Buckets(file, pieces.schema, _bits(pieces.mapped, part))
         for start, rows in _stretches(pieces, part):
             buckets.add(rows, *order.keys(start, start + rows.num_rows))
@@ -88,7 +88,7 @@ class _Buckets:
 
     def _written(self, rows: pa.RecordBatch) -> tuple[int, int]:
         begin = self.file.tell()
-        with pa.ipc.new_stream(self.file, rows.schema) as writer:  # type: ignore[arg-type]  # it is a file
+        with stream_writer(self.file, rows.schema) as writer:
             writer.write_batch(rows)
         return begin, self.file.tell() - begin
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakefeed.run.spill import mapped_rows, write_rows
+from lakefeed.storage.atomic import new_file
+from lakefeed.storage.failures import close_lock, discard, storage_errors
 
 ROWS, NEW, LOCK = ".arrow", ".new", ".lock"
 PATIENCE_SECONDS = 1.0
@@ -42,8 +44,9 @@ def shared_spill(
         directory: where the file is.
         key: what the rows are.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        _sweep(directory)
     place = directory / f"{key}{ROWS}"
     with _locked(place):
         descriptor = _in_use(place)
@@ -56,14 +59,16 @@ def shared_spill(
 
 def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, place: Path) -> int:
     temporary = place.with_suffix(NEW)
+    with new_file(temporary) as file:
+        write_rows(file, batches, schema)
+        descriptor = os.dup(file.fileno())
     try:
-        with temporary.open("w+b") as file:
-            write_rows(file, batches, schema)
-            descriptor = os.dup(file.fileno())
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        temporary.replace(place)
+        with storage_errors(place):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            temporary.replace(place)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+        discard(temporary)
         raise
     return descriptor
 
@@ -92,9 +97,9 @@ def _let_go(place: Path, descriptor: int, owner: int) -> None:
             # Of forked processes too, which have the same lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             if _alone(descriptor):
-                place.unlink(missing_ok=True)
+                discard(place)
     finally:
-        os.close(descriptor)
+        close_lock(descriptor)
 
 
 def _alone(descriptor: int) -> bool:
@@ -128,13 +133,14 @@ def _locked(place: Path, patience: float | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # who waits for it notices, and makes another
-        os.close(descriptor)
+        discard(lock)  # who waits for it notices, and makes another
+        close_lock(descriptor)
 
 
 def _lock(lock: Path, until: float | None) -> int:
     while True:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600)
+        with storage_errors(lock):
+            descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if until is None else fcntl.LOCK_NB))
             if os.fstat(descriptor).st_nlink:

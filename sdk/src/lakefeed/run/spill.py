@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from lakefeed.run.rebatch import joined
+from lakefeed.storage.failures import scratch_file
 
 MIB = 1 << 20
 SPILL_BYTES = 16 * MIB
@@ -22,8 +23,7 @@ def spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, directory: Path)
     The file has no name from the start, so nothing is left behind whatever happens; the space is given back when the
     table goes. The memory is read-only: who writes to it crashes.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory) as file:
+    with scratch_file(directory) as file:
         write_rows(file, batches, schema)
         return mapped_rows(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -31,10 +31,18 @@ def spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, directory: Path)
 def write_rows(file: BinaryIO, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
     """Puts the rows into a file."""
     # The stream format, since in the file format dictionaries could not differ from batch to batch.
-    with pa.ipc.new_stream(file, schema) as writer:  # type: ignore[arg-type]  # it is a file
+    with stream_writer(file, schema) as writer:
         for batch in _gathered(batches):
             writer.write_batch(batch)
     file.flush()
+
+
+@contextmanager
+def stream_writer(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
+    """Writes one Arrow stream to a file; where that fails, the end of the stream is not tried as well."""
+    writer = pa.ipc.new_stream(file, schema)  # type: ignore[arg-type]  # it is a file
+    yield writer
+    writer.close()
 
 
 def mapped_rows(mapped: mmap.mmap) -> pa.Table:

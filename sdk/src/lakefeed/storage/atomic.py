@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,9 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from mmap import mmap
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
+
+from lakefeed.storage.failures import DiskFile, close_unflushed, discard, storage_errors
 
 READ_ONLY = 0o444
 ASIDE_FOLDERS = 16
@@ -29,13 +32,34 @@ def aside(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
     name = uuid.uuid4().hex
     # Spread out: under many fsyncs, one busy directory doubles the time of creating a file in it (measured, ext4).
     path = directory.joinpath(name[0], name)
-    descriptor = with_directory(path.parent, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READ_ONLY))
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with storage_errors(path):
+        descriptor = with_directory(path.parent, lambda: os.open(path, how, READ_ONLY))
+    stream = cast(BinaryIO, io.BufferedWriter(DiskFile(descriptor, "wb", str(path))))
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield path, stream
-    finally:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        yield path, stream
+        stream.close()
+    except BaseException:
+        close_unflushed(stream)
+        discard(path)
+        raise
+    with storage_errors(path), suppress(FileNotFoundError):
+        path.unlink()
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file at ``path``, open for writing and reading; removed where the block fails, or closing the file."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    stream = cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", str(path))))
+    try:
+        yield stream
+        stream.close()
+    except BaseException:
+        close_unflushed(stream)
+        discard(path)
+        raise
 
 
 def write_whole(target: str, data: bytes | mmap, aside: str, times: tuple[int, int]) -> None:
@@ -47,38 +71,42 @@ def write_whole(target: str, data: bytes | mmap, aside: str, times: tuple[int, i
     place = f"{aside}/{number % ASIDE_FOLDERS:x}"
     temporary = f"{place}/{_process}{number:x}"
     how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = with_directory(place, lambda: os.open(temporary, how, READ_ONLY))
-    try:
-        _write_all(descriptor, data)
-        os.utime(descriptor, ns=times)
-        with_directory(target.rpartition("/")[0], lambda: os.rename(temporary, target))  # noqa: PTH104
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)  # noqa: PTH108
-        raise
-    finally:
-        os.close(descriptor)
+    with storage_errors(target, len(data)):
+        descriptor = with_directory(place, lambda: os.open(temporary, how, READ_ONLY))
+        try:
+            try:
+                _write_all(descriptor, data)
+                os.utime(descriptor, ns=times)
+            finally:
+                os.close(descriptor)
+            with_directory(target.rpartition("/")[0], lambda: os.rename(temporary, target))  # noqa: PTH104
+        except BaseException:
+            discard(temporary)
+            raise
 
 
 def publish(temporary: Path, target: Path) -> None:
     """Move a file written aside to its name, over what may be there."""
-    with_directory(target.parent, lambda: temporary.replace(target))
+    with storage_errors(target):
+        with_directory(target.parent, lambda: temporary.replace(target))
 
 
 def sync_file(stream: BinaryIO) -> None:
     """Return once the bytes written to ``stream`` survive a power cut."""
     stream.flush()
-    os.fsync(stream.fileno())
+    with storage_errors(_place_of(stream)):
+        os.fsync(stream.fileno())
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
     """Return once the names in ``directories`` survive a power cut."""
     for directory in directories:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with storage_errors(directory):
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def write_all(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
@@ -87,9 +115,17 @@ def write_all(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
     descriptor = stream.fileno()
     for start in range(0, len(pieces), WRITTEN_TOGETHER):
         some = pieces[start : start + WRITTEN_TOGETHER]
-        written = os.writev(descriptor, some)
-        if written < sum(map(len, some)):  # it was interrupted, or more than goes at once
-            _write_all(descriptor, memoryview(b"".join(some))[written:])
+        size = sum(map(len, some))
+        with storage_errors(_place_of(stream), size):
+            written = os.writev(descriptor, some)
+            if written < size:  # it was interrupted, or more than goes at once
+                _write_all(descriptor, memoryview(b"".join(some))[written:])
+
+
+def _place_of(stream: BinaryIO) -> str:
+    """The path of an open file."""
+    raw = getattr(stream, "raw", stream)
+    return str(raw.place if isinstance(raw, DiskFile) else stream.name)
 
 
 def _write_all(descriptor: int, data: bytes | mmap | memoryview) -> None:

@@ -20,6 +20,7 @@ from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingFileError, UnsupportedError, listed
 from lakefeed.storage.cache import SPARE_BYTES, BlobCache
 from lakefeed.storage.copies import Copies, Known
+from lakefeed.storage.failures import storage_errors
 from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.room import FULL
 from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
@@ -121,7 +122,8 @@ class Fetch:
                 with self._answer(url)(url, None) as answer:
                     assert answer is not None, "nothing was known"
                     for piece in answer.watched(NOBODY, self.settings.timeout).pieces:
-                        whole.write(piece)
+                        with storage_errors(tempfile.gettempdir(), len(piece)):
+                            whole.write(piece)
                 whole.seek(0)
                 stack.pop_all()
             return cast(BinaryIO, whole)

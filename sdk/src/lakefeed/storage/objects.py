@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.atomic import aside, publish, sync_directories, sync_file
+from lakefeed.storage.failures import storage_errors
 from lakefeed.storage.in_memory import read_in_memory
 
 BLOBS: Final = "sha256"
@@ -76,7 +77,7 @@ class LocalObjects:
 
     def upload(self, key: str, path: Path) -> None:
         """Takes the file over; it and its name survive a power cut."""
-        with path.open("rb") as stream:
+        with storage_errors(path), path.open("rb") as stream:
             sync_file(stream)
         target = self.path(key)
         publish(path, target)

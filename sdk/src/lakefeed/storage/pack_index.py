@@ -96,12 +96,13 @@ class PackIndex:
 
     def add(self, pack: ObjectInfo, contents: Iterable[tuple[bytes, int, int]]) -> None:
         """Notes a pack: raw digest, offset and length of each content."""
+        places = list(contents)  # the work may be done twice
 
         def work(connection: sqlite3.Connection) -> None:
             sql = "INSERT OR IGNORE INTO packs (key, size) VALUES (?, ?)"
             inserted = connection.execute(sql, (pack.key, pack.size))
             if inserted.rowcount:
-                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in contents]
+                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in places]
                 insert(connection, "INSERT OR REPLACE INTO contents", rows)
 
         self._database.write(work)

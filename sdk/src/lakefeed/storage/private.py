@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lakefeed.storage.failures import close_lock, discard, storage_errors
+
 LOCK_SUFFIX = ".lock"
 
 
@@ -20,17 +22,19 @@ def private_folder(place: Path, prefix: str) -> Iterator[Path]:
     A process that was killed leaves its folder behind, but no longer holds the lock beside it: the next call with this
     prefix removes it.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    _sweep(place, prefix)
-    lock, descriptor = _own_lock(place, prefix)
+    with storage_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+        _sweep(place, prefix)
+        lock, descriptor = _own_lock(place, prefix)
     folder = lock.with_name(lock.name.removesuffix(LOCK_SUFFIX))
     try:
-        folder.mkdir(0o700)
+        with storage_errors(folder):
+            folder.mkdir(0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        discard(lock)
+        close_lock(descriptor)
 
 
 def _own_lock(place: Path, prefix: str) -> tuple[Path, int]:
@@ -38,10 +42,16 @@ def _own_lock(place: Path, prefix: str) -> tuple[Path, int]:
     while True:
         lock = place / f"{prefix}{uuid.uuid4().hex}{LOCK_SUFFIX}"
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with suppress(BlockingIOError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return lock, descriptor
+        except BlockingIOError:
+            pass
+        except BaseException:
+            discard(lock)
+            os.close(descriptor)
+            raise
         os.close(descriptor)  # swept away before it was locked
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lakefeed.errors import FileError
+from lakefeed.errors import FileError, StorageError, StorageFullError
+from lakefeed.storage.failures import FULL
 
 
 @contextmanager
 def reasons(what: str) -> Iterator[None]:
-    """Raises FileError with ``what`` for any OSError that is not one of ours already.
+    """Raises FileError with ``what`` for any OSError that is not one of ours already; StorageError where space ran out.
 
     Example:
         >>> with reasons("cannot write"):
         ...     open("no/such/folder", "w")
         Traceback (most recent call last):
-        lakefeed.errors.FileError: cannot write: No such file or directory
+        lakefeed.errors.StorageError: cannot write: No such file or directory
     """
     try:
         yield
+    except StorageError as error:
+        raise error.prefixed(what) from error
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{what}: {error.strerror or error}") from error
+        kind = StorageFullError if error.errno in FULL else StorageError
+        raise kind(f"{what}: {error.strerror or error}", error.errno) from error

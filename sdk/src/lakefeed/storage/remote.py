@@ -20,6 +20,7 @@ from lakefeed.errors import (
 )
 from lakefeed.storage.credentials import access_advice, causes
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_stream
+from lakefeed.storage.multipart import drop_upload
 from lakefeed.storage.objects import RemoteObjects, blob_key
 from lakefeed.storage.outages import is_outage
 from lakefeed.storage.urls import scheme
@@ -75,12 +76,15 @@ class RemoteBlobs:
             _same(expected, sha256_stream(source, into=copy.write)[0])
             self.filesystem().pipe_file(self._url(expected), copy.getvalue())
             return
-        with self.filesystem().open(self._url(expected), "wb", autocommit=False) as target:
+        target = self.filesystem().open(self._url(expected), "wb", autocommit=False)
+        try:
             digest, _ = sha256_stream(source, into=target.write)
-        if digest != expected:
-            target.discard()
-        _same(expected, digest)
-        target.commit()
+            _same(expected, digest)
+            target.close()
+            target.commit()
+        except BaseException:
+            drop_upload(target)
+            raise
 
     @contextmanager
     def answering(self) -> Iterator[None]:

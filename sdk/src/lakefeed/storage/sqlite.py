@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -13,7 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lakefeed.errors import FileError
+from lakefeed.errors import FileError, StorageError
+from lakefeed.storage.failures import is_full, storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,15 @@ ASKED_AT_ONCE = 1_000
 INSERTED_AT_ONCE = 256
 LOCKED_TRIES = 100
 LOCKED_WAIT = 0.02
+PRIMARY = 0xFF
+"""The part of an extended error code that says the kind."""
+OF_DISK = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
 
 _T = TypeVar("_T")
 
@@ -44,14 +55,20 @@ class Database:
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """What ``work`` makes of the connection; done again on a new file where this one is broken.
 
+        Where the disk does not take what ``work`` writes, this process goes on in memory.
+
         Raises:
-            FileError: the disk is full, or another process held the file for a minute.
+            FileError: another process held the file for a minute.
+            StorageError: the file cannot be read.
         """
         with self._held():
             try:
                 return self._tried(work)
             except sqlite3.Error as error:
-                raise FileError(f"cannot use {str(self.path)!r} in the cache: {error}") from error
+                full = disk_error(error, self.path)
+                if full is not None and self._moved_to_memory(full):
+                    return self._tried(work)
+                raise full or FileError(f"cannot use {str(self.path)!r} in the cache: {error}") from error
 
     def _tried(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
@@ -117,6 +134,21 @@ class Database:
             self._elsewhere = True
             return self._prepared(":memory:")
 
+    def _moved_to_memory(self, reason: StorageError) -> bool:
+        """Whether the contents could be copied to memory, where they stay until this process ends."""
+        if self._elsewhere:
+            return False
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            self._connected().backup(memory)
+        except sqlite3.Error:
+            memory.close()
+            return False
+        logger.warning("nothing more can be kept in %s, only in memory: %s", self.path, reason)
+        self._close()
+        self._connection, self._elsewhere = memory, True
+        return True
+
     def _prepared(self, place: str) -> sqlite3.Connection:
         connection = sqlite3.connect(place, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -137,6 +169,17 @@ class Database:
         # Bound here: at the end of the interpreter the names of a module are gone.
         if getattr(self, "_pid", None) == getpid():
             self._close()
+
+
+def disk_error(error: BaseException | None, path: str | Path) -> StorageError | None:
+    """The error of SQLite as ours where the disk is at fault: full, read-only, or broken; else None."""
+    code = getattr(error, "sqlite_errorcode", None)
+    number = None if code is None else OF_DISK.get(code & PRIMARY)
+    if number is None:
+        return None
+    if number in (errno.EIO, errno.EACCES) and is_full(path):
+        number = errno.ENOSPC  # it could not make its journal
+    return storage_error(OSError(number, str(error)), path, reason=str(error))
 
 
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:

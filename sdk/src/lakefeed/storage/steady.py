@@ -6,7 +6,6 @@ import errno
 import io
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from lakefeed.errors import (
     MissingFileError,
 )
 from lakefeed.storage.credentials import access_advice, causes
+from lakefeed.storage.failures import open_scratch
 from lakefeed.storage.identity import Identities, Identity, identity_of_info, identity_of_status
 from lakefeed.storage.local_file import LocalFile
 from lakefeed.storage.refused import check_host
@@ -343,7 +343,7 @@ class SteadyFile(io.RawIOBase):
             return
         place, self._place = self._place, 0
         self._drop()
-        whole = tempfile.TemporaryFile(prefix="lakefeed-")  # noqa: SIM115  # closed with this file
+        whole = open_scratch()  # closed with this file
         while piece := self.read(ANY_BYTES):
             whole.write(piece)
         self._copy, self._size, self._place = whole, whole.tell(), place

@@ -7,7 +7,6 @@ import gzip
 import lzma
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
 from lakefeed.storage.chains import Link, leads_out, parse_chain
+from lakefeed.storage.failures import scratch_file
 from lakefeed.storage.identity import Identities
 from lakefeed.storage.steady import confirm, steady
 from lakefeed.storage.urls import shown
@@ -186,7 +186,7 @@ def _seekable(file: Any) -> Iterator[Any]:
 @contextmanager
 def spooled(file: Any) -> Iterator[Any]:
     """A nameless local copy of what is left of a file."""
-    with tempfile.TemporaryFile(prefix="lakefeed-") as copy:
+    with scratch_file() as copy:
         shutil.copyfileobj(file, copy, COPY_BYTES)
         copy.seek(0)
         yield copy

@@ -1,0 +1,38 @@
+"""Multipart uploads of table files whose writing failed.
+
+pyarrow's client of S3 cannot abort what it has begun, so that is asked for through s3fs, with the same properties.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from pyiceberg.io import FileIO
+
+from lakefeed.storage.failures import cleanup_errors
+from lakefeed.storage.multipart import abort_multipart
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("s3", "s3a", "s3n")
+
+
+def abort_uploads(io: FileIO, location: str) -> None:
+    """Aborts every unfinished upload of exactly this object, which only the caller writes; raises nothing."""
+    parts = urlsplit(location)
+    if parts.scheme not in SCHEMES:
+        return
+    if find_spec("s3fs") is None:
+        logger.warning(
+            "parts of %s may be left in the store: pip install 'lakefeed[s3]', or let a rule of the bucket abort "
+            "incomplete multipart uploads",
+            location,
+        )
+        return
+    from pyiceberg.io.fsspec import FsspecFileIO
+
+    with cleanup_errors(location):
+        own = io if isinstance(io, FsspecFileIO) else FsspecFileIO(io.properties)
+        abort_multipart(own.get_fs(parts.scheme, parts.netloc), parts.netloc, parts.path.lstrip("/"))

@@ -1,0 +1,168 @@
+"""Writes that a disk refuses, as typed errors: which path, how much space is left there, how much was to be written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from lakefeed.errors import FileError, StorageError, StorageFullError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+logger = logging.getLogger(__name__)
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+READ_ONLY_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+SMALL_BYTES: Final = 1 << 16
+
+ADVICE: Final = {
+    errno.ENOSPC: "free space there, or choose another place",
+    errno.EDQUOT: "free space there, or have the quota raised",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EACCES: "give this user the right to write there",
+    errno.EPERM: "give this user the right to write there",
+    errno.EROFS: "mount it for writing, or choose another place",
+}
+
+
+@contextmanager
+def storage_errors(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
+    """Raises StorageError for any OSError that is none of ours; ``size``: the bytes to be written, where known.
+
+    Only the calls that write belong into the block: rows that come from elsewhere may raise an OSError of their own.
+
+    Example:
+        >>> with storage_errors("no/such/folder"):
+        ...     open("no/such/folder/file", "w")
+        Traceback (most recent call last):
+        lakefeed.errors.StorageError: cannot write 'no/such/folder': No such file or directory
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path, size) from error
+
+
+def storage_error(
+    error: OSError, path: str | os.PathLike[str], size: int | None = None, reason: str | None = None
+) -> StorageError:
+    """The error of a write to ``path`` that failed; to be made before anything is removed, as it asks for the space."""
+    place = os.fspath(path).removeprefix("file://")
+    number = error.errno
+    if reason is None:
+        reason = os.strerror(number) if number in ADVICE else error.strerror or str(error)
+    free, inodes = (None, None) if number is None else _free(place)
+    kind = StorageFullError if number in FULL else StorageError
+    parts = [f"cannot write {place!r}: {reason}"]
+    if free is not None and number in FULL:
+        parts.append(f"its file system has {free:,} bytes free{' but no free inode' if free and inodes == 0 else ''}")
+        if size is not None:
+            parts.append(f"{size:,} bytes were to be written")
+    if number in ADVICE:
+        parts.append(ADVICE[number])
+    return kind("; ".join(parts), number, place, free)
+
+
+def is_full(path: str | os.PathLike[str]) -> bool:
+    """Whether the file system of a path has no room for another small file."""
+    free, inodes = _free(os.fspath(path))
+    return (free is not None and free < SMALL_BYTES) or inodes == 0
+
+
+def _free(place: str) -> tuple[int | None, int | None]:
+    """The free bytes and inodes of the file system of a path that need not exist."""
+    if "://" in place:
+        return None, None
+    path = Path(place).absolute()
+    for folder in (path, *path.parents):
+        try:
+            status = os.statvfs(folder)
+        except OSError:
+            continue
+        return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None
+    return None, None
+
+
+class DiskFile(io.FileIO):
+    """A file of this machine whose failed writes raise StorageError; ``place`` is its name in the message."""
+
+    def __init__(self, descriptor: int, mode: str, place: str) -> None:
+        self.place = place
+        super().__init__(descriptor, mode)
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise storage_error(error, self.place, memoryview(data).nbytes) from error
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        with storage_errors(self.place):
+            super().close()
+
+
+@contextmanager
+def scratch_file(directory: str | os.PathLike[str] | None = None) -> Iterator[BinaryIO]:
+    """A nameless file in ``directory`` (None: the system's folder for temporary files); gone on exit, whatever happens.
+
+    Raises:
+        StorageError: it cannot be made, or later written.
+    """
+    stream = open_scratch(directory)
+    try:
+        yield stream
+    finally:
+        close_unflushed(stream)
+
+
+def open_scratch(directory: str | os.PathLike[str] | None = None) -> BinaryIO:
+    """As `scratch_file`, for callers that close the file themselves."""
+    with storage_errors(directory if directory is not None else "the folder for temporary files"):
+        if directory is not None:
+            os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        place = os.fspath(directory) if directory is not None else tempfile.gettempdir()
+        with tempfile.TemporaryFile(dir=place, buffering=0, prefix="lakefeed-") as file:
+            descriptor = os.dup(file.fileno())
+    return cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", place)))
+
+
+def close_unflushed(stream: BinaryIO) -> None:
+    """Closes a file of which nothing is needed any more; what is not written yet is dropped. Raises nothing."""
+    with suppress(OSError):
+        getattr(stream, "raw", stream).close()
+
+
+@contextmanager
+def cleanup_errors(path: str | os.PathLike[str], level: int = logging.WARNING) -> Iterator[None]:
+    """Logs errors instead of raising them, for a block that closes or removes what a failed write has left."""
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except Exception as error:  # noqa: BLE001 - any library's: it must not hide the error that ended the write
+        logger.log(level, "%s, which nothing refers to, may be left behind: %s", os.fspath(path), error)
+
+
+def close_lock(descriptor: int) -> None:
+    """Closes a file that was only locked: nothing of it can be lost. Raises nothing."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Removes a file that a failed write has made; raises nothing."""
+    with cleanup_errors(path):
+        os.unlink(path)  # noqa: PTH108

@@ -1,0 +1,88 @@
+"""A disk that is full for real: a small file system in memory, where this user may mount one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakefeed import Dataset
+from lakefeed.errors import StorageError, StorageFullError
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """24 MiB on which home, cache and temporary files are."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount a file system")
+    monkeypatch.setenv("LAKEFEED_HOME", str(place / "home"))
+    monkeypatch.setenv("LAKEFEED_CACHE_DIR", str(place / "cache"))
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def files(disk: Path) -> set[Path]:
+    return {path for path in disk.rglob("*") if path.is_file()}
+
+
+def many(size: int = MIB, count: int = 48) -> Dataset:
+    return Dataset.from_dict({"x": list(range(count)), "b": [os.urandom(size) for _ in range(count)]})
+
+
+def test_a_disk_that_was_filled_by_a_write_is_not_full_afterwards(disk: Path) -> None:
+    small = Dataset.from_dict({"x": [1, 2, 3], "b": [b"a", b"b", b"c"]})
+    small.save("t")
+    before = files(disk)
+    message = r"cannot write '.*\.parquet': No space left on device; .* bytes free; .* bytes were to be written"
+    with pytest.raises(StorageFullError, match=message) as failure:
+        many().append_to("t")
+    assert failure.value.errno == errno.ENOSPC
+    assert failure.value.filename is not None
+    assert str(disk) in failure.value.filename
+    assert failure.value.free_bytes is not None
+    assert failure.value.free_bytes < MIB
+    assert files(disk) == before
+    small.append_to("t")
+    assert Dataset("t").collect()["x"].to_pylist() == [1, 2, 3] * 2
+    with pytest.raises(StorageFullError):
+        many().save("new")
+    assert not list((disk / "home" / "warehouse" / "default").glob("new-*"))
+    for write in (lambda: many().mapped(disk / "m"), lambda: many().cache(disk / "c")):
+        with pytest.raises(StorageFullError):
+            write()
+    assert not [path for path in files(disk) if path.stat().st_size > MIB]
+
+
+def test_a_disk_for_reading_only_says_so(disk: Path) -> None:
+    rows = Dataset.from_dict({"x": [1, 2, 3]})
+    rows.save("t")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with pytest.raises(StorageError) as failure:
+        rows.append_to("t")
+    assert str(disk) in str(failure.value)
+    assert failure.value.errno == errno.EROFS
+    assert Dataset("t").collect()["x"].to_pylist() == [1, 2, 3]
+
+
+def test_the_error_travels_between_processes() -> None:
+    error = StorageFullError("cannot write 'a'", errno.ENOSPC, "a", 12)
+    same = pickle.loads(pickle.dumps(error))
+    assert isinstance(same, OSError)
+    assert (type(same), str(same), same.errno, same.filename, same.free_bytes) == (
+        StorageFullError,
+        "cannot write 'a'",
+        errno.ENOSPC,
+        "a",
+        12,
+    )
