@@ -20,6 +20,7 @@ from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.file_io import actual, open_io
 from lakefeed.catalog.lake import Lake, owns_location
 from lakefeed.catalog.live import Reads
+from lakefeed.catalog.output import remove
 from lakefeed.catalog.owner import require_owner
 from lakefeed.catalog.references import (
     References,
@@ -33,7 +34,6 @@ from lakefeed.catalog.references import (
     possible_folders,
     tables,
 )
-from lakefeed.catalog.writer import remove
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.config import Settings
-from lakefeed.errors import InvalidArgumentError, UnsupportedError
+from lakefeed.errors import InvalidArgumentError, StorageError, UnsupportedError
 from lakefeed.media.base import Mode
 from lakefeed.media.cells import Cells, File, files, only_urls, require_readable
 from lakefeed.media.columns import LOADED, checked_mode
@@ -317,7 +317,9 @@ class Loads:
     def _checked(self, outcome: Any) -> Loaded:
         if not isinstance(outcome, Failed):
             return outcome  # type: ignore[no-any-return]  # what the work gave
-        if not (self._skips and isinstance(outcome.error, OSError | UnsupportedError)):
+        # A disk of this machine that is full or broken says nothing of the file.
+        skipped = isinstance(outcome.error, OSError | UnsupportedError) and not isinstance(outcome.error, StorageError)
+        if not (self._skips and skipped):
             raise outcome.error
         self._failed += 1
         if len(self._reasons) < REASONS:

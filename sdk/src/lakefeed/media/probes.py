@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.errors import InvalidArgumentError, StorageError
 from lakefeed.media.base import MediaType, Stats
 from lakefeed.media.probing.process import MOST_SOURCES, Process, ProcessEndedError, Source
 from lakefeed.media.registry import media_type
@@ -144,6 +144,9 @@ class Probes:
                 self._timeout = max(min(self._timeout, timeout / 2), LEAST_TIMEOUT)
             found.append(self._failed(sources[len(found)], str(ended)))
             self._give_back(process, usable=False)
+        except StorageError:  # a full disk for temporary files says nothing of the file
+            self._give_back(process, usable=False)
+            raise
         except OSError as error:
             found.append(self._failed(sources[len(found)], f"no process can be started: {error}"))
         except BaseException:

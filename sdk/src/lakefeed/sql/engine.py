@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed.config import Settings
-from lakefeed.errors import BudgetExceededError, ExpressionError, FileError
+from lakefeed.errors import BudgetExceededError, ExpressionError
 from lakefeed.sql.carry import carried_schema, recast
 from lakefeed.sql.check import columns_named, parse_query
 from lakefeed.sql.connection import parsing, running
 from lakefeed.sql.names import distinct, require_distinct, require_distinct_results
 from lakefeed.sql.results import result_schema
+from lakefeed.storage.failures import is_full, storage_error
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+TEMPORARY = "max_temp_directory_size"
+"""DuckDB takes no more than nine tenths of what is free on the disk, and names this setting then."""
+FULL_DISK = os.strerror(errno.ENOSPC)
 BATCH_ROWS = 8_192
 RENAME = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
 KEPT_QUERIES = 256
@@ -98,7 +105,7 @@ def stream(
         ExpressionError: DuckDB cannot work a value out.
         BudgetExceededError: it needs more memory than ``settings.sql.memory_bytes`` even with spilling.
     """
-    with running(settings, seed) as connection, complaints(query, tables):
+    with running(settings, seed) as connection, complaints(query, tables, settings.cache / "spill"):
         _register(connection, tables)
         for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
             yield recast(batch, schema)
@@ -120,8 +127,8 @@ def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None
 
 
 @contextmanager
-def complaints(query: str, tables: Mapping[str, Rows] | None = None) -> Iterator[None]:
-    """DuckDB's errors as ours; an error of the rows below as it was."""
+def complaints(query: str, tables: Mapping[str, Rows] | None = None, folder: Path | None = None) -> Iterator[None]:
+    """DuckDB's errors as ours; an error of the rows below as it was. ``folder``: where it may spill."""
     import duckdb
 
     try:
@@ -130,16 +137,19 @@ def complaints(query: str, tables: Mapping[str, Rows] | None = None) -> Iterator
         for rows in (tables or {}).values():
             if rows.failure is not None:
                 raise rows.failure from None
-        raise _translated(error, query) from None
+        raise _translated(error, query, folder) from None
 
 
-def _translated(error: Exception, query: str) -> Exception:
+def _translated(error: Exception, query: str, folder: Path | None) -> Exception:
     import duckdb
 
+    if folder is not None and (isinstance(error, duckdb.IOException) or TEMPORARY in str(error)):
+        number = errno.ENOSPC if TEMPORARY in str(error) or FULL_DISK in str(error) or is_full(folder) else errno.EIO
+        said = str(error).partition("\n")[0]
+        reason = f"this query needs more disk for what does not fit into memory: {said}\n  {query}\n"
+        return storage_error(OSError(number, str(error)), folder, reason=reason)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
         return BudgetExceededError(
             f"this query needs more memory than LAKEFEED__SQL__MEMORY_BYTES allows, or more disk: {error}\n  {query}"
         )
-    if isinstance(error, duckdb.IOException):
-        return FileError(f"this query cannot write what does not fit into memory: {error}\n  {query}")
     return ExpressionError(f"this query cannot be run: {error}\n  {query}")

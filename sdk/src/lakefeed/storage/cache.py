@@ -16,9 +16,10 @@ from typing import BinaryIO, TypeVar
 from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
 from lakefeed.storage.atomic import aside, publish, write_whole
+from lakefeed.storage.failures import FULL
 from lakefeed.storage.hashing import checked, sha256_bytes, sha256_file, sha256_stream
 from lakefeed.storage.in_memory import read_in_memory
-from lakefeed.storage.room import FULL, GRACE_SECONDS, READ_TOUCH_NS, Room
+from lakefeed.storage.room import GRACE_SECONDS, READ_TOUCH_NS, Room
 
 logger = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ def storage_errors(path: str | os.PathLike[str], size: int | None = None) -> Ite
     except FileError:
         raise
     except OSError as error:
-        raise storage_error(error, path, size) from error
+        raise storage_error(error, path, size) from None
 
 
 def storage_error(
@@ -105,7 +105,7 @@ class DiskFile(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            raise storage_error(error, self.place, memoryview(data).nbytes) from error
+            raise storage_error(error, self.place, memoryview(data).nbytes) from None
 
     def close(self) -> None:
         if self.closed:

@@ -17,12 +17,11 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 import fsspec
 
 from lakefeed.config import FileSettings, Settings
-from lakefeed.errors import FileError, LakefeedError, MissingFileError, UnsupportedError, listed
+from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, listed
 from lakefeed.storage.cache import SPARE_BYTES, BlobCache
 from lakefeed.storage.copies import Copies, Known
-from lakefeed.storage.failures import storage_errors
+from lakefeed.storage.failures import FULL, storage_errors
 from lakefeed.storage.hashing import sha256_bytes
-from lakefeed.storage.room import FULL
 from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
 from lakefeed.storage.store_file import is_expired
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
@@ -417,12 +416,15 @@ def _room_for(cache: BlobCache, size: int | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileError) or error.errno not in FULL:
+        if error.errno not in FULL or (isinstance(error, FileError) and not isinstance(error, StorageFullError)):
             raise
         went = cache.room.trim((size or 0) + SPARE_BYTES)
         if went:
             raise ConnectionError("the disk was full; room was made") from error
-        raise FileError(
+        raise StorageFullError(
             f"there is no room in the cache {str(cache.directory)!r}: {error.strerror}. Free some of the disk, set "
-            "LAKEFEED_CACHE_DIR to another one, or load the files as bytes"
+            "LAKEFEED_CACHE_DIR to another one, or load the files as bytes",
+            error.errno,
+            str(cache.directory),
+            error.free_bytes if isinstance(error, StorageFullError) else None,
         ) from error

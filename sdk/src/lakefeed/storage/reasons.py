@@ -22,7 +22,7 @@ def reasons(what: str) -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise error.prefixed(what) from error
+        raise error.prefixed(what) from None
     except FileError:
         raise
     except OSError as error:

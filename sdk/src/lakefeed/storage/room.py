@@ -9,7 +9,6 @@ counted nor evicted.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -42,7 +41,6 @@ DIGEST = 64
 NOTES_UNCOUNTED_BYTES = 1 << 20
 COUNTED_SHARE = 1_000
 """Counting with other processes costs a fifth of keeping a small file, so it is done for this part of the limit."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _in_vain: dict[Path, float] = {}
 _uncounted: dict[Path, int] = {}
@@ -67,20 +65,20 @@ class Room:
         """The bytes of an open file were read."""
         now = time_ns() - GRACE_SECONDS * 10**9
         if now > status.st_atime_ns + READ_TOUCH_NS:
-            with suppress(PermissionError):  # somebody else's file in a shared cache: theirs to keep
+            with suppress(OSError):  # somebody else's file in a shared cache, or a disk that takes nothing more
                 os.utime(descriptor, ns=(now, status.st_mtime_ns))
 
     def promise(self, path: Path, status: os.stat_result) -> bool:
         """The path was handed out; False if it was evicted at this moment."""
         if time_ns() <= status.st_atime_ns + TOUCH_NS:
             return True
-        with self._locked("evict.lock", fcntl.LOCK_SH):
-            try:
+        try:
+            with self._locked("evict.lock", fcntl.LOCK_SH):
                 os.utime(path, ns=(time_ns(), status.st_mtime_ns))
-            except FileNotFoundError:
-                return False
-            except PermissionError:
-                return path.exists()
+        except FileNotFoundError:
+            return False
+        except OSError:  # somebody else's file in a shared cache, or a disk that takes nothing more
+            return path.exists()
         return True
 
     def added(self, size: int) -> None:
@@ -96,10 +94,13 @@ class Room:
             size = _uncounted.pop(self.directory, 0)
         if not size:
             return
-        self._sweep_once()
-        total = self._counted(size)
-        if total is None or total > self.limit:
-            self.trim()
+        try:
+            self._sweep_once()
+            total = self._counted(size)
+            if total is None or total > self.limit:
+                self.trim()
+        except OSError as error:  # what was kept is good; only the bound is not looked at
+            logger.warning("the size of the cache %s is not counted: %s", self.directory, error)
 
     def trim(self, free: int = 0) -> int:
         """Evicts, oldest first, until the cache is a little below its limit and ``free`` bytes went; how many went.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from lakefeed.media.probing.worker import ANSWER_BYTES, END
+from lakefeed.storage.failures import storage_errors
 
 Source: TypeAlias = str | bytes | memoryview
 """A local path, or a content."""
@@ -193,7 +194,13 @@ def _handed_over(source: Source, stack: contextlib.ExitStack) -> Source:
         return os.fsencode(source).decode(errors="surrogateescape")  # the process speaks UTF-8, whatever we do
     if len(source) <= SPILLED_BYTES:
         return source
-    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="lakefeed-"))  # noqa: SIM115 - the stack closes it
-    file.write(source)
-    file.flush()
+    with storage_errors(tempfile.gettempdir(), len(source)):
+        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="lakefeed-", buffering=0))  # noqa: SIM115 - the stack closes it
+        _write_all(file, source)
     return file.name
+
+
+def _write_all(file: Any, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while len(left):
+        left = left[file.write(left) :]
