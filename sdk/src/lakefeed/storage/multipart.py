@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from fsspec.spec import AbstractBufferedFile
 
 from lakefeed.storage.failures import cleanup_errors
 
 
 def drop_upload(file: Any) -> None:
     """Throws away what was written to an open fsspec file, with the parts that it has uploaded; raises nothing."""
-    with cleanup_errors(str(getattr(file, "path", file))):
+    path = str(getattr(file, "path", file))
+    with cleanup_errors(path):
         file.discard()
-    file.closed = True  # else it would try to complete the upload when it goes
+    if isinstance(file, AbstractBufferedFile):
+        file.closed = True  # else it would try to complete the upload when it goes
+    with cleanup_errors(path, logging.DEBUG):
+        file.close()
 
 
 def abort_multipart(filesystem: Any, bucket: str, key: str) -> None:
