@@ -37,7 +37,7 @@ def refuse_parts() -> Iterator[pytest.MonkeyPatch]:
 
     def refusing(self: S3Backend, bucket: str, upload_id: str, part: int, *more: Any, **others: Any) -> Any:
         if part > 1:
-            raise S3ClientError("AccessDenied", "no room for more")
+            raise S3ClientError("QuotaExceeded", "no room for more")
         return upload(self, bucket, upload_id, part, *more, **others)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -96,7 +96,7 @@ def test_a_blob_that_cannot_be_stored_leaves_no_upload(
 ) -> None:
     store = BlobStore(new_bucket(server, "blobs"), tmp_path / "cache", {**server, "default_block_size": 5 * MIB})
     data = os.urandom(12 * MIB)
-    with pytest.raises(StorageError, match="cannot write to the blob store"):
+    with pytest.raises(FileError, match="no room for more"):
         store.put_bytes(data)
     assert contents(server, "blobs") == (set(), [])
     refuse_parts.undo()
