@@ -51,10 +51,21 @@ def numbers(lake: Lake) -> list[int]:
     return [version.version for version in list_versions(lake.table("t"))]
 
 
+@pytest.fixture(params=["metadata files are there", "metadata files are gone"])
+def metadata_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other clients keep fewer metadata files, or none but the current one."""
+    if request.param == "metadata files are gone":
+        monkeypatch.setattr("lakefeed.catalog.metadata_files.read_metadata", lambda table, location: None)
+
+
 # ------------------------------------------------------------------------------------------ which versions there are
 
 
-@pytest.mark.parametrize(("gone", "left"), [((2,), [5, 4, 3, 1]), ((2, 4), [5, 3, 1]), ((1, 4), [5, 3, 2])])
+MIDDLE = [((2,), [5, 4, 3, 1]), ((2, 4), [5, 3, 1]), ((1, 4), [5, 3, 2])]
+
+
+@pytest.mark.usefixtures("metadata_files")
+@pytest.mark.parametrize(("gone", "left"), MIDDLE)
 def test_older_versions_stay_when_one_in_the_middle_expires(t: Lake, gone: tuple[int, ...], left: list[int]) -> None:
     expire(t, *gone)
     assert numbers(t) == left
@@ -70,6 +81,7 @@ def test_an_expired_version_hides_none_after_an_overwrite(t: Lake) -> None:
     assert numbers(t) == [7, 4, 3, 2, 1]
 
 
+@pytest.mark.usefixtures("metadata_files")
 @pytest.mark.parametrize("gone", [(1,), (1, 6), (1, 4), (1, 2, 3, 4)])
 def test_rolled_back_versions_are_no_ancestors_over_a_gap(t: Lake, gone: tuple[int, ...]) -> None:
     roll_back(t, 1)
@@ -77,6 +89,17 @@ def test_rolled_back_versions_are_no_ancestors_over_a_gap(t: Lake, gone: tuple[i
     add(7)
     expire(t, *gone)
     assert numbers(t) == [number for number in (7, 6, 1) if number not in gone]
+
+
+def test_what_files_and_log_do_not_tell_the_metadata_file_of_the_commit_tells(t: Lake) -> None:
+    roll_back(t, 1)
+    Dataset.from_dict({"id": [6]}).overwrite("t")
+    expire(t, 1)
+    assert numbers(t) == [6]
+    Dataset.from_dict({"id": [7]}).overwrite("t")
+    Dataset.from_dict({"id": [8]}).overwrite("t")
+    expire(t, 6, 7)
+    assert numbers(t) == [8]
 
 
 def test_versions_of_a_branch_are_no_ancestors_over_a_gap(t: Lake) -> None:
@@ -88,8 +111,7 @@ def test_versions_of_a_branch_are_no_ancestors_over_a_gap(t: Lake) -> None:
     expire(t, 5, 7)
     assert numbers(t) == [8, 4, 3, 2, 1]
     t.table("t").manage_snapshots().set_current_snapshot(ref_name="side").commit()
-    # Whether version 4, which only left a file out, comes before the branch is not told by any file or log.
-    assert numbers(t) == [6, 3, 2, 1]
+    assert numbers(t) == [6, 4, 3, 2, 1]
     assert ids(Dataset("t")) == [1, 3, 5, 60]
 
 
@@ -187,6 +209,22 @@ def test_rows_that_cannot_be_told_over_a_gap_are_an_error(lake: Lake) -> None:
     with pytest.raises(UnsupportedError, match="between 2 and 4 have expired"):
         list(run_versions(COPY))
     assert ids(Dataset("copied")) == [1, 2]
+
+
+def test_a_routine_reads_a_branch_that_is_published_in_place_of_what_it_has_read(t: Lake) -> None:
+    table = t.table("t")
+    table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "side").commit()
+    t.table("t").append(pa.table({"id": [60]}), branch="side")
+    add(7)
+    list(run_versions(COPY))
+    t.table("t").manage_snapshots().set_current_snapshot(ref_name="side").commit()
+    assert [version.version for version in pending(COPY).versions] == [6]
+    add(8)
+    list(run_versions(COPY))
+    assert ids(Dataset("copied")) == [1, 2, 3, 5, 7, 8, 60]
+    roll_back(t, 7)
+    list(run_versions(COPY))
+    assert ids(Dataset("copied")) == [1, 2, 3, 5, 7, 8, 60]
 
 
 # ------------------------------------------------------------------------------------------ entries of files left out

@@ -1,16 +1,17 @@
 """Which snapshots come before one, also where snapshots in between have expired.
 
 A snapshot names its parent. Where the parent was removed from the metadata, older snapshots may still be kept. One of
-them counts as an ancestor if the files of the snapshot prove it, or if the snapshot log says that it was the current
-one before and neither the log nor the files speak against it. Snapshots that were rolled back, and those of branches
-that were never published, are no ancestors.
+them counts as an ancestor if the files of the snapshot prove it, or if the metadata file of its commit says so. Where
+that file is gone, it counts if it was the current one before, by the snapshot log, and no file speaks against it.
+Snapshots that were rolled back, and those of branches that were never published, are no ancestors.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.files import entries
+from lakefeed.catalog.metadata_files import recorded_ancestor
 
 ORIGINS_KEPT = 8
 PARENT = "parent-snapshot-id"
@@ -62,7 +64,12 @@ def _ancestor_over_gap(table: Table, child: Snapshot, by_id: Mapping[int, Snapsh
     origin = _origin(table, child) if older else None
     if origin is not None and not origin.has_parent:
         return None
-    logged = _logged_before(table, child, by_id) if older else frozenset()
+    if not older or (origin is not None and older[0].snapshot_id in origin.adders):
+        return older[0] if older else None
+    told, recorded = recorded_ancestor(table, child, functools.partial(_has_parent, table))
+    if told:
+        return recorded
+    logged = _logged_before(table, child, by_id)
     for each in older:
         if origin is not None and each.snapshot_id in origin.adders:
             return each
@@ -95,29 +102,32 @@ def _logged_before(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot])
 
     None where it was committed to a branch: then its parents are not those that the log names before it.
     """
-    line: list[Snapshot] = []
-    lines: dict[int, list[Snapshot]] = {}
+    before: dict[int, int | None] = {}  # for each version the one before it, also over gaps
+    head: int | None = None
     for entry in table.metadata.snapshot_log:
-        snapshot = by_id.get(entry.snapshot_id)
-        if snapshot is None:
+        at = by_id.get(entry.snapshot_id)
+        if at is None:
             continue
-        is_commit = entry.timestamp_ms == snapshot.timestamp_ms
-        if snapshot.snapshot_id == child.snapshot_id:
-            return frozenset(each.snapshot_id for each in line if is_commit)
-        line = _line(_segment(snapshot, by_id), lines, line if is_commit else [])
-        for at, each in enumerate(line):
-            lines.setdefault(each.snapshot_id, line[at:])
+        is_commit = entry.timestamp_ms == at.timestamp_ms
+        if at.snapshot_id == child.snapshot_id:
+            return frozenset(_followed(head, before) if is_commit else ())
+        while at.snapshot_id not in before:
+            parent = _parent(at, by_id)
+            if parent is None:
+                line = _followed(head, before) if is_commit else ()
+                older = (each for each in line if _number(by_id[each]) < _number(at))
+                before[at.snapshot_id] = next(older, None)
+                break
+            before[at.snapshot_id] = parent.snapshot_id
+            at = parent
+        head = entry.snapshot_id
     return frozenset()
 
 
-def _line(
-    segment: Sequence[Snapshot], lines: Mapping[int, list[Snapshot]], before: Iterable[Snapshot]
-) -> list[Snapshot]:
-    """The versions that there are when the newest of a segment becomes the current one: after a rollback, as before."""
-    for at, each in enumerate(segment):
-        if each.snapshot_id in lines:
-            return [*segment[:at], *lines[each.snapshot_id]]
-    return [*segment, *(each for each in before if _number(each) < _number(segment[-1]))]
+def _followed(head: int | None, before: Mapping[int, int | None]) -> Iterator[int]:
+    while head is not None:
+        yield head
+        head = before[head]
 
 
 @dataclass(frozen=True)
@@ -175,8 +185,11 @@ def _has_parent(table: Table, snapshot: Snapshot) -> bool:
         return True
     # AvroFile is generic over records, and only the header is read here.
     file: AvroFile[object] = AvroFile(table.io.new_input(snapshot.manifest_list))  # type: ignore[type-var]
-    with file as opened:
-        return opened.header.meta.get(PARENT) != "null"
+    try:
+        with file as opened:
+            return opened.header.meta.get(PARENT) != "null"
+    except OSError:
+        return True
 
 
 def _number(snapshot: Snapshot) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog.metadata_files import metadata_file_at, read_metadata
 from lakefeed.errors import VersionNotFoundError
 
 
@@ -54,16 +54,14 @@ def _by_metadata_files(table: Table, found: Snapshot, since: int, timestamp_ms: 
     """The current snapshot of the metadata file that was the newest at the time."""
     if timestamp_ms >= table.metadata.last_updated_ms:
         return found
-    files = [entry for entry in table.metadata.metadata_log if entry.timestamp_ms <= timestamp_ms]
-    if not files:
+    location = metadata_file_at(table, timestamp_ms)
+    if location is None:
         raise _unknown(table, found)
-    newest = max(files, key=lambda entry: entry.timestamp_ms)
-    if newest.timestamp_ms <= since:
-        return found
-    try:
-        then = FromInputFile.table_metadata(table.io.new_input(newest.metadata_file))
-    except OSError as error:
-        raise _unknown(table, found) from error
+    if location == metadata_file_at(table, since):
+        return found  # nothing was committed in between
+    then = read_metadata(table, location)
+    if then is None:
+        raise _unknown(table, found)
     snapshot = table.metadata.snapshot_by_id(then.current_snapshot_id or 0)
     if snapshot is None:
         raise VersionNotFoundError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from lakefeed.catalog.changes import rows_over_gap
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.position import Position, from_text
+from lakefeed.routines.published import published_since
 from lakefeed.routines.routine import Routine
 
 # Whether the versions of each source passed their checks; one that is missing is not checked yet.
@@ -190,8 +191,10 @@ def _look(
             'on_remade="continue" or "replace"'
         )
     start = None if remade else at
-    over_gaps = _over_gaps(table, start, routine.reads_removed)
-    found = after_position(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps)
+    below = published_since(routine, source, table, table_or_none(routine.target), start) if start else frozenset()
+    first = min([start.version, *(number - 1 for number in below)]) if start else None
+    over_gaps = _over_gaps(table, first, routine.reads_removed)
+    found = after_position(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
     if remade and not found.versions:
         # Nothing to read yet: the position stays with the old table until there is.
         return replace(found, position=at), False
@@ -208,10 +211,14 @@ def after_position(
     source: str = "",
     removed: bool = False,
     over_gaps: Mapping[int, int] | None = None,
+    below: Collection[int] = (),
 ) -> VersionRange:
-    """What lies after a position in the versions of a table; after a rollback it goes on with what there is now."""
+    """What lies after a position in the versions of a table; after a rollback it goes on with what there is now.
+
+    ``below`` are versions with lower numbers that are not read yet either.
+    """
     done, over = 0 if at is None else at.version, over_gaps or {}
-    fresh = (version for version in reversed(newest_first) if version.version > done)
+    fresh = (version for version in reversed(newest_first) if version.version > done or version.version in below)
     versions = tuple(v for v in fresh if (_removes if removed else _adds)(v) or over.get(v.version))
     begun = at is not None and bool(versions) and at.within == versions[0].version
     known = tuple(version.version for version in reversed(newest_first))
@@ -219,13 +226,13 @@ def after_position(
     return VersionRange(source, table_uuid, at, versions, known, removed, begin, over_gaps=over)
 
 
-def _over_gaps(table: Table, at: Position | None, removed: bool) -> dict[int, int]:
-    """For the versions after a position before which others have expired, the rows that those bring, at most.
+def _over_gaps(table: Table, start: int | None, removed: bool) -> dict[int, int]:
+    """For the versions after ``start`` before which others have expired, the rows that those bring, at most.
 
     Raises:
         UnsupportedError: which rows of them are new cannot be told.
     """
-    start, rows = None if at is None else at.version, {}
+    rows = {}
     for step in steps_between(table, start, None):
         version = version_of(step.after)
         if start is None and step.before is None:
