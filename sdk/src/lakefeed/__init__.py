@@ -1,17 +1,22 @@
 """lakefeed: versioned datasets in an Apache Iceberg lake that feed training."""
 
+from typing import TYPE_CHECKING
+
 from lakefeed import errors
-from lakefeed.catalog.action import Fence, Provenance
-from lakefeed.catalog.changes import SchemaChanges
-from lakefeed.catalog.versions import DatasetVersion
-from lakefeed.client import get_dataset, list_datasets
-from lakefeed.combine import concatenate, interleave
-from lakefeed.config import Settings
-from lakefeed.dataset import AddedRows, Dataset, MappedDataset, RemovedRows
-from lakefeed.garbage import GarbageReport, collect_garbage
-from lakefeed.loaders.world import World
-from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
-from lakefeed.run.changes import Changes
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.action import Fence, Provenance
+    from lakefeed.catalog.changes import SchemaChanges
+    from lakefeed.catalog.versions import DatasetVersion
+    from lakefeed.client import get_dataset, list_datasets
+    from lakefeed.combine import concatenate, interleave
+    from lakefeed.config import Settings
+    from lakefeed.dataset import AddedRows, Dataset, MappedDataset, RemovedRows
+    from lakefeed.garbage import GarbageReport, collect_garbage
+    from lakefeed.loaders.world import World
+    from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
+    from lakefeed.run.changes import Changes
 
 __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "AddedRows",
@@ -40,3 +45,24 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "interleave",
     "list_datasets",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "catalog.action": ("Fence", "Provenance"),
+        "catalog.changes": ("SchemaChanges",),
+        "catalog.versions": ("DatasetVersion",),
+        "client": ("get_dataset", "list_datasets"),
+        "combine": ("concatenate", "interleave"),
+        "config": ("Settings",),
+        "dataset": ("AddedRows", "Dataset", "MappedDataset", "RemovedRows"),
+        "garbage": ("GarbageReport", "collect_garbage"),
+        "loaders.world": ("World",),
+        "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
+        "run.changes": ("Changes",),
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("_"))})

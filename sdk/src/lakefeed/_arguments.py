@@ -19,7 +19,7 @@ from lakefeed._rng import fresh_seed
 from lakefeed._typing import ColumnTypes, IfExists, LoadFiles, Ragged
 from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.catalog.categories import with_categories
-from lakefeed.catalog.tags import may_be_tag
+from lakefeed.catalog.refs import may_be_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import (
     ColumnNotFoundError,

@@ -1,16 +1,21 @@
 """The catalog of datasets: names, versions, files, and the commits that make them."""
 
-from lakefeed.catalog.action import Fence, Provenance, fence_value
-from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
-from lakefeed.catalog.commit import append, create, update_properties
-from lakefeed.catalog.edit import Draft, edit, restore
-from lakefeed.catalog.evolve import add_column, drop_columns, rename_column, widen_column
-from lakefeed.catalog.files import DataFileRef, data_files
-from lakefeed.catalog.fit import cast, check_fits
-from lakefeed.catalog.lake import Lake, check_name
-from lakefeed.catalog.schema import column_types, declared_schema, storage_schema
-from lakefeed.catalog.tags import tag, tags, untag
-from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.action import Fence, Provenance, fence_value
+    from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
+    from lakefeed.catalog.commit import append, create, update_properties
+    from lakefeed.catalog.edits import Draft, edit, restore
+    from lakefeed.catalog.evolve import add_column, drop_columns, rename_column, widen_column
+    from lakefeed.catalog.files import DataFileRef, data_files
+    from lakefeed.catalog.fit import cast, check_fits
+    from lakefeed.catalog.lake import Lake, check_name
+    from lakefeed.catalog.refs import tag, tags, untag
+    from lakefeed.catalog.schema import column_types, declared_schema, storage_schema
+    from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
 
 __all__ = [
     "DataFileRef",
@@ -47,3 +52,20 @@ __all__ = [
     "versions_between",
     "widen_column",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "action": ("Fence", "Provenance", "fence_value"),
+        "changes": ("Delta", "added_rows", "net_rows", "removed_rows"),
+        "commit": ("append", "create", "update_properties"),
+        "edits": ("Draft", "edit", "restore"),
+        "evolve": ("add_column", "drop_columns", "rename_column", "widen_column"),
+        "files": ("DataFileRef", "data_files"),
+        "fit": ("cast", "check_fits"),
+        "lake": ("Lake", "check_name"),
+        "schema": ("column_types", "declared_schema", "storage_schema"),
+        "refs": ("tag", "tags", "untag"),
+        "versions": ("DatasetVersion", "list_versions", "resolve", "versions_between"),
+    },
+)

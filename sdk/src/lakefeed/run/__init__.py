@@ -1,5 +1,12 @@
 """Running plans."""
 
-from lakefeed.run.local import Local
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.run.local import Local
 
 __all__ = ["Local"]
+
+__getattr__ = lazy_attributes(__name__, {"local": ("Local",)})

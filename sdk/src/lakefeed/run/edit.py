@@ -14,8 +14,8 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog.changes import Delta
 from lakefeed.catalog.decide import decide
-from lakefeed.catalog.edit import Draft, edit
-from lakefeed.catalog.edit import restore as restore_version
+from lakefeed.catalog.edits import Draft, edit
+from lakefeed.catalog.edits import restore as restore_version
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.catalog.fit import check_fits
 from lakefeed.catalog.lake import Lake

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lakefeed.catalog.identity import made_again
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import DESCRIPTION
+from lakefeed.catalog.refs import branches, tags
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.tags import branches, tags
 from lakefeed.catalog.versions import (
     DatasetVersion,
     Pin,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lakefeed.catalog.edit import Draft
+from lakefeed.catalog.edits import Draft
 from lakefeed.catalog.files import DataFileRef
 from lakefeed.catalog.fit import cast, check_fits, stored
 from lakefeed.catalog.schema import storage_schema

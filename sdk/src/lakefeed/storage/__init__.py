@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from lakefeed.storage.blobs import BlobStore
-from lakefeed.storage.saving import Blob, Packing, Saving
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.storage.blobs import BlobStore
+    from lakefeed.storage.saving import Blob, Packing, Saving
 
 __all__ = ["Blob", "BlobStore", "Packing", "Saving"]
+
+__getattr__ = lazy_attributes(__name__, {"blobs": ("BlobStore",), "saving": ("Blob", "Packing", "Saving")})
