@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import lakefeed.dataset
 from lakefeed import AddedRows, Dataset, Fence, Image, Provenance, concatenate, get_dataset, list_datasets
 from lakefeed.errors import (
     BudgetExceededError,
@@ -114,6 +115,15 @@ def test_a_deleted_dataset_made_again_is_another_one() -> None:
     with pytest.raises(VersionNotFoundError, match="deleted at"):
         Dataset("t", version=1).to_arrow()
     assert xs(Dataset("t", version=2)) == [9]
+
+
+def test_a_pickle_of_an_older_release_is_read(home: Path) -> None:
+    """It names a function of the module that the package `lakefeed.dataset` has taken the name of."""
+    saved = Dataset.from_dict({"x": [1, 2]}).save("t")
+    function, parts = saved.__reduce__()
+    assert callable(function)
+    assert lakefeed.dataset._restored(*parts).to_arrow() == saved.to_arrow()
+    assert pickle.loads(b"clakefeed.dataset\nDataset\n.") is Dataset
 
 
 def test_m05_versions_say_who_wrote_what() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lakefeed import _arguments as arguments
 from lakefeed.catalog.lake import Lake
-from lakefeed.dataset import Dataset, _made
+from lakefeed.dataset import Dataset, dataset_of
 from lakefeed.ops import Concatenate, Interleave
 from lakefeed.plan import Node
 from lakefeed.plan.interleaved import Stopping
@@ -64,4 +64,4 @@ def interleave(
 
 
 def _derived(node: Node) -> Dataset:
-    return _made(Dataset, Lake.current(), node)
+    return dataset_of(Lake.current(), node)

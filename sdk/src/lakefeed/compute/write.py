@@ -22,7 +22,7 @@ from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.compute.divide import divided
 from lakefeed.compute.engine import Engine, packed
 from lakefeed.compute.task import Done, Part, Place
-from lakefeed.dataset import Dataset
+from lakefeed.dataset import Dataset, dataset_at, lake_of, plan_of
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media import typed_schema
 from lakefeed.media.sources import CopyFiles
@@ -30,6 +30,7 @@ from lakefeed.plan import Node
 from lakefeed.plan.walk import flatten
 from lakefeed.run.edit import replace_rows
 from lakefeed.run.existing import make_or_add
+from lakefeed.run.local import Local
 from lakefeed.run.progress import counted
 from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.work import at_work
@@ -63,10 +64,10 @@ def save(
     """
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
     _check(rows, engine)
-    lake, plan = rows._lake, rows._plan
+    lake, plan = lake_of(rows), plan_of(rows)
 
     def create_new() -> DatasetVersion:
-        types = types_of_new(lake, rows._runner, plan, name, column_types, writing)
+        types = types_of_new(lake, Local(lake.settings), plan, name, column_types, writing)
         work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
         with work.protected() as guard:
             return create(
@@ -75,7 +76,7 @@ def save(
 
     add = _replace if if_exists == "new_version" else _append
     version = make_or_add(lake, name, if_exists, create_new, lambda: add(lake, plan, name, writing, engine))
-    return rows._written(name, version)
+    return dataset_at(lake, name, version)
 
 
 def append_to(
@@ -97,7 +98,8 @@ def append_to(
     """
     writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
     _check(rows, engine)
-    return rows._written(name, _append(rows._lake, rows._plan, name, writing, engine))
+    lake = lake_of(rows)
+    return dataset_at(lake, name, _append(lake, plan_of(rows), name, writing, engine))
 
 
 def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:

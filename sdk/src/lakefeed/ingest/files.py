@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits
-from lakefeed.dataset import Dataset, _made
+from lakefeed.dataset import Dataset, dataset_of
 from lakefeed.errors import FileError, FormatError, SchemaError
 from lakefeed.ingest import evolve, ledger, quarantine
 from lakefeed.ingest.ledger import Landed
@@ -140,7 +140,7 @@ def _rows(source: FileSource, files: Sequence[Landed], rejected: set[Landed], pr
         schema = _common_schema(source, _schema(source, files[0]))
     remote = any(is_remote(str(source.location(file.path))) for file in files)
     rows = BatchesSource(lambda: _batches(source, files, schema, rejected, provenance), schema, remote)
-    return _made(Dataset, Lake.current(), Scan(rows))
+    return dataset_of(Lake.current(), Scan(rows))
 
 
 def _none_of(source: FileSource) -> Dataset:

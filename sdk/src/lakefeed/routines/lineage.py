@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from lakefeed.dataset import Dataset
+from lakefeed.dataset import Dataset, plan_of
 from lakefeed.plan import lineage
 
 # For a column the columns that it is made of, each as (dataset, column).
@@ -22,4 +22,4 @@ def column_lineage(rows: Dataset) -> dict[str, list[tuple[str, str]]]:
         >>> column_lineage(Dataset.from_dict({"x": [1]}).with_column("y", "x + 1"))
         {}
     """
-    return {name: sorted(columns) for name, columns in lineage(rows._plan).columns.items()}
+    return {name: sorted(columns) for name, columns in lineage(plan_of(rows)).columns.items()}

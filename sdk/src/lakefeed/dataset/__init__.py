@@ -1,0 +1,25 @@
+"""The façade: `Dataset`, a file for each group of its methods, and the seam for the packages around it.
+
+Outside this package nobody touches what begins with an underscore: `plan_of` and `lake_of` see a dataset's plan and
+lake, `dataset_of` and `dataset_at` make a dataset of them.
+"""
+
+from lakefeed.dataset.core import dataset_at, dataset_of, lake_of, plan_of
+from lakefeed.dataset.core import unpickle as _restored  # of pickles that older releases wrote
+from lakefeed.dataset.dataset import Dataset, pinned
+from lakefeed.dataset.mapped_dataset import MappedDataset
+from lakefeed.dataset.row_changes import AddedRows, RemovedRows, changed_after
+
+__all__ = [
+    "AddedRows",
+    "Dataset",
+    "MappedDataset",
+    "RemovedRows",
+    "_restored",
+    "changed_after",
+    "dataset_at",
+    "dataset_of",
+    "lake_of",
+    "pinned",
+    "plan_of",
+]

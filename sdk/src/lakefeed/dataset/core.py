@@ -1,0 +1,132 @@
+"""The state of a dataset, and the seam through which other packages see plans and make datasets of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+
+import pyarrow as pa
+
+import lakefeed._arguments as arguments
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.versions import DatasetVersion, Pin
+from lakefeed.plan import Node
+from lakefeed.plan.walk import FlatNode, rebuild
+from lakefeed.run import Local
+from lakefeed.run.access import Streamed
+from lakefeed.run.reference import Identity, Reference
+
+if TYPE_CHECKING:
+    from lakefeed.dataset.dataset import Dataset
+
+AnyDataset = TypeVar("AnyDataset", bound="Core")
+
+
+class Core(Streamed):
+    """Rows in a lake: of a plan, or of the version of a named dataset that a pin says."""
+
+    _lake: Lake
+    _node: Node | None
+    _name: str | None
+    _version: Pin | None
+    _identity: Identity
+
+    _complete: ClassVar[bool] = True
+    """Whether these are all rows of the version, where there is a name."""
+
+    @property
+    def name(self) -> str:
+        """The name in the lake.
+
+        Raises:
+            UnsavedDatasetError: it is derived, or was never saved.
+        """
+        return arguments.saved(self._name)
+
+    @property
+    def version(self) -> int:
+        """The version that is read now (the newest one where none was pinned)."""
+        return self._reference.resolved().version
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self._plan.schema
+
+    @property
+    def _plan(self) -> Node:
+        if self._node is None and isinstance(self._version, int):  # a tag may move
+            self._node = self._reference.scan()
+        return self._reference.scan() if self._node is None else self._node
+
+    @property
+    def _reference(self) -> Reference:
+        return Reference(self._lake, self.name, self._version, self._identity)
+
+    @property
+    def _changed(self) -> str:
+        return self._reference.changed()
+
+    def _written(self, name: str, written: DatasetVersion) -> Dataset:
+        return dataset_at(self._lake, name, written)
+
+    @property
+    def _runner(self) -> Local:
+        return Local(self._lake.settings)
+
+    @property
+    def _itself(self) -> Dataset:
+        return cast("Dataset", self)  # no other class inherits from the groups of methods
+
+    def _derive(self, node: Node) -> Dataset:
+        return dataset_of(self._lake, node)
+
+
+def plan_of(dataset: Core) -> Node:
+    """Returns the plan that gives the rows of a dataset."""
+    return dataset._plan
+
+
+def lake_of(dataset: Core) -> Lake:
+    """Returns the lake that a dataset belongs to."""
+    return dataset._lake
+
+
+def dataset_of(lake: Lake, node: Node) -> Dataset:
+    """Returns the rows of a plan as a dataset without a name."""
+    from lakefeed.dataset.dataset import Dataset
+
+    return build(Dataset, lake, node)
+
+
+def dataset_at(lake: Lake, name: str, version: DatasetVersion) -> Dataset:
+    """Returns a version of a dataset of the lake, as long as it is the same table."""
+    from lakefeed.dataset.dataset import Dataset
+
+    return build(Dataset, lake, None, name, version.version, version.table_uuid)
+
+
+def build(
+    kind: type[AnyDataset],
+    lake: Lake,
+    node: Node | None,
+    name: str | None = None,
+    version: Pin | None = None,
+    table_uuid: str = "",
+) -> AnyDataset:
+    """Returns a dataset of a class from its parts, with no look at the lake."""
+    dataset = kind.__new__(kind)
+    dataset._lake, dataset._node, dataset._name, dataset._version = lake, node, name, version
+    dataset._identity = Identity(table_uuid)
+    return dataset
+
+
+def unpickle(
+    kind: type[AnyDataset],
+    lake: Lake,
+    flat: list[FlatNode] | None,
+    name: str | None,
+    version: Pin | None,
+    table_uuid: str = "",
+) -> AnyDataset:
+    """Returns the dataset that was pickled as these parts."""
+    return build(kind, lake, None if flat is None else rebuild(flat), name, version, table_uuid)

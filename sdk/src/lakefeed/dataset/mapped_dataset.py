@@ -1,0 +1,43 @@
+"""Rows in a file that is mapped into memory, by their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import overload
+
+import lakefeed._arguments as arguments
+from lakefeed._typing import Row
+from lakefeed.dataset.dataset import Dataset
+from lakefeed.run.access import Access
+from lakefeed.run.python import rows
+
+
+class MappedDataset(Dataset):
+    """Rows by their places, so that it is also a map-style dataset for a plain ``torch.utils.data.DataLoader``.
+
+    Example:
+        >>> len(Dataset.from_dict({"x": [1, 2, 3]}).mapped()[1:])
+        2
+    """
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice | Sequence[int]) -> list[Row]: ...
+    def __getitem__(self, place: int | slice | Sequence[int]) -> Row | list[Row]:
+        """One row as a dict, or a list of them; file cells are handles. Negative places count from the end.
+
+        Raises:
+            RowIndexError: there is no such row.
+        """
+        found = list(rows([self._access.at(arguments.places(place, len(self)))], self._lake.blobs))
+        return found[0] if arguments.is_place(place) else found
+
+    def __getitems__(self, places: Sequence[int]) -> list[Row]:
+        """As torch asks for the rows of a batch."""
+        return self[places]
+
+    @cached_property
+    def _access(self) -> Access:
+        return Access(self._runner.pieces(self._plan))
