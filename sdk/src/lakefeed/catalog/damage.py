@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import ValidationError
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, ValidationError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
 from lakefeed.errors import DamagedDatasetError, FileError, LakefeedError
+
+MISSING: Final = (NoSuchTableError, NoSuchNamespaceError)
+"""The errors of a catalog that has no table of that name."""
 
 UNREADABLE: Final = (
     FileNotFoundError,

@@ -10,21 +10,18 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-from pyiceberg.table import Table
-from pyiceberg.typedef import Identifier
-
-from lakefeed.catalog.damage import load
-from lakefeed.catalog.deletions import Deletion, deletions
+from lakefeed.catalog import damage, deletions, numbering, open_catalog
 from lakefeed.catalog.durable import local_path
-from lakefeed.catalog.numbering import numbered
-from lakefeed.catalog.open_catalog import ensure_namespace, open_catalog
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, listed
 from lakefeed.storage.urls import redacted
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+    from pyiceberg.typedef import Identifier
+
+    from lakefeed.catalog.deletions import Deletion
     from lakefeed.storage.blobs import BlobStore
 
 PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -86,7 +83,7 @@ class Lake:
         self._notice_fork()
         with self._lock:
             if self._catalog is None:
-                self._catalog = open_catalog(self.settings)
+                self._catalog = open_catalog.open_catalog(self.settings)
             return self._catalog
 
     @property
@@ -123,16 +120,16 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return numbered(load(self.catalog, identifier))
-        except (NoSuchTableError, NoSuchNamespaceError):
+            return numbering.numbered(damage.load(self.catalog, identifier))
+        except damage.MISSING:
             raise self.not_found(name) from None
 
     def exists(self, name: str) -> bool:
         """Whether a dataset of that name exists, which may be damaged."""
         identifier = self.identifier(name)
         try:
-            load(self.catalog, identifier)
-        except (NoSuchTableError, NoSuchNamespaceError):
+            damage.load(self.catalog, identifier)
+        except damage.MISSING:
             return False
         except DamagedDatasetError:
             return True
@@ -173,7 +170,7 @@ class Lake:
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
         """The deletions of datasets of that name, oldest first; ``present`` is the table that is there now."""
-        return deletions(self.catalog, self.identifier(name), present)
+        return deletions.deletions(self.catalog, self.identifier(name), present)
 
     def drop(self, name: str, force: bool = False) -> None:
         """Removes the dataset with its files, as `lakefeed.catalog.removal.drop` says; blobs stay.
@@ -190,7 +187,7 @@ class Lake:
 
     def ensure_namespace(self, namespace: str) -> None:
         """Creates the namespace where it is missing."""
-        ensure_namespace(self.catalog, namespace)
+        open_catalog.ensure_namespace(self.catalog, namespace)
 
     def close(self) -> None:
         """Gives back connections; the lake opens them again when used."""

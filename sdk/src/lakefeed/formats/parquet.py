@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
@@ -24,6 +23,7 @@ from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.identity import Identities
 from lakefeed.storage.steady import confirm, identity_at
 from lakefeed.storage.streams import Stream, spooled
+from lakefeed.storage.urls import split_protocol
 
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Rows(Protocol):
@@ -26,7 +27,7 @@ def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
 
     def update(done: int) -> None:
         nonlocal bar
-        bar = bar if bar is not None else tqdm(desc=what, unit=unit, unit_scale=True, disable=None)
+        bar = bar if bar is not None else _bar(what, unit)
         bar.update(done)
 
     try:
@@ -38,7 +39,13 @@ def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
 
 def tracked(batches: Iterable[SomeRows], what: str, total: int | None = None) -> Iterator[SomeRows]:
     """The batches, with their rows shown as they go by."""
-    with tqdm(desc=what, total=total, unit=" rows", unit_scale=True, disable=None) as bar:
+    with _bar(what, " rows", total) as bar:
         for batch in batches:
             yield batch
             bar.update(batch.num_rows)
+
+
+def _bar(title: str, unit: str, total: int | None = None) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    return tqdm(desc=title, total=total, unit=unit, unit_scale=True, disable=None)

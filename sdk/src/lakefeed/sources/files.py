@@ -9,7 +9,6 @@ from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
-from fsspec.core import split_protocol
 
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
@@ -21,7 +20,7 @@ from lakefeed.storage.chains import parse_chain
 from lakefeed.storage.identity import Identities
 from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.steady import NEVER_BUSY, WEB, asked
-from lakefeed.storage.urls import redacted, shown
+from lakefeed.storage.urls import redacted, shown, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED: tuple[str, ...] = ("schema", "ranged")

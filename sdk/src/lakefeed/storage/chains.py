@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fsspec.utils import glob_translate
-
 from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.storage.urls import shown
 
@@ -36,7 +34,11 @@ class Link:
 
     def matches(self, member: str) -> bool:
         """Whether a member of an archive is asked for; a name is a name first."""
-        return member == self.path or (self.many and re.match(glob_translate(self.path), member) is not None)
+        if member == self.path or not self.many:
+            return member == self.path
+        from fsspec.utils import glob_translate
+
+        return re.match(glob_translate(self.path), member) is not None
 
     def __str__(self) -> str:
         return f"{self.kind}://{self.path}"

@@ -14,8 +14,6 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
-import fsspec
-
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, listed
 from lakefeed.storage.cache import SPARE_BYTES, BlobCache
@@ -377,7 +375,7 @@ def open_reference(text: str) -> BinaryIO:
         if path is not None:
             return _open_local(path)
         if scheme(text) == "memory":
-            return cast(BinaryIO, fsspec.filesystem("memory").open(text, "rb"))
+            return cast(BinaryIO, filesystem("memory://")[0].open(text, "rb"))
         _require_fetched(text)
         return Fetch().spooled(text)
     except LakefeedError:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fsspec.spec import AbstractBufferedFile
-
 from lakefeed.storage.failures import cleanup_errors
 
 
 def drop_upload(file: Any) -> None:
     """Throws away what was written to an open fsspec file, with the parts that it has uploaded; raises nothing."""
+    from fsspec.spec import AbstractBufferedFile
+
     path = str(getattr(file, "path", file))
     with cleanup_errors(path):
         file.discard()

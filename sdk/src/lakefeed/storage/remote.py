@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, cast
 
-import fsspec
-
 from lakefeed.errors import (
     AccessDeniedError,
     ConfigError,
@@ -113,6 +111,8 @@ class RemoteBlobs:
 
     def filesystem(self) -> Any:
         # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
+        import fsspec
+
         protocol = scheme(self.url)
         try:
             return fsspec.filesystem(protocol, **self.options)

@@ -8,15 +8,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from random import uniform
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-
-import fsspec
-from fsspec.core import split_protocol
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import (
@@ -27,14 +20,18 @@ from lakefeed.errors import (
     MissingDependencyError,
     MissingFileError,
 )
+from lakefeed.storage import retries
 from lakefeed.storage.credentials import access_advice, causes
 from lakefeed.storage.failures import open_scratch
 from lakefeed.storage.identity import Identities, Identity, identity_of_info, identity_of_status
 from lakefeed.storage.local_file import LocalFile
 from lakefeed.storage.refused import check_host
 from lakefeed.storage.store_file import StoreFile
-from lakefeed.storage.urls import harmless, redacted, shown
+from lakefeed.storage.urls import harmless, redacted, shown, split_protocol
 from lakefeed.storage.web_file import NoRangesError, WebFile
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +74,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         MissingDependencyError: its library is not installed.
         FileError: there is no such file system, or its host is refused.
     """
+    import fsspec
+
     protocol = split_protocol(url)[0] or "file"
     try:
         kind = fsspec.get_filesystem_class(protocol)
@@ -395,32 +394,13 @@ def _tried_again(
         if between is not None:
             between()
 
-    attempts = Retrying(
-        stop=stop_after_attempt(chosen.retries + 1),
-        wait=_Wait(chosen),
-        retry=retry_if_exception(passes),
-        before_sleep=again,
-        reraise=True,
-    )
+    attempts = retries.attempts(chosen, passes, again)
     try:
         return attempts(next_try)
     except LakefeedError:
         raise
     except Exception as error:  # noqa: BLE001  # raised as ours
         raise _explained(url, error, chosen.retries + 1 if passes(error) else 1) from harmless(url, error)
-
-
-class _Wait(wait_exponential):
-    """Longer each time, not the same for all who wait, and no shorter than the server asks for."""
-
-    def __init__(self, settings: FileSettings) -> None:
-        super().__init__(multiplier=settings.min_wait, max=settings.max_wait)
-        self._most = settings.max_wait
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        wanted = max((_seconds(link) for link in causes(error)), default=0.0)
-        return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(wanted, self._most))
 
 
 def passes(error: BaseException) -> bool:
@@ -464,15 +444,3 @@ def _status(error: BaseException) -> int | None:
     if isinstance(response, dict):  # botocore
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return found if isinstance(found, int) else None
-
-
-def _seconds(error: BaseException) -> float:
-    """What the server asked to wait: so many seconds, or until a date."""
-    asked_for = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
-    if asked_for.isdecimal():
-        return float(asked_for)
-    try:
-        until = parsedate_to_datetime(asked_for)
-    except ValueError:
-        return 0.0
-    return max((until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

@@ -31,6 +31,19 @@ SECRETS = frozenset(
 """Words in the name of a parameter that say that its value lets somebody in."""
 
 
+def split_protocol(url: str) -> tuple[str | None, str]:
+    """Returns the protocol and the rest, as fsspec splits them; the protocol of a local path is None.
+
+    Example:
+        >>> split_protocol("s3://bucket/cat.jpg"), split_protocol("/data/cat.jpg")
+        (('s3', 'bucket/cat.jpg'), (None, '/data/cat.jpg'))
+    """
+    protocol, separator, path = url.partition("://")
+    if separator and len(protocol) > 1:  # one letter is a drive
+        return protocol, path
+    return ("data", url.removeprefix("data:")) if url.startswith("data:") else (None, url)
+
+
 def scheme(text: str) -> str:
     """The lower-case scheme of a URL; empty for a plain path.
 
