@@ -122,10 +122,10 @@ class Constructors(Core):
                 are null in text, and these and the empty cell in other columns.
 
         Raises:
-            MissingFileError: nothing is there.
+            MissingFileError: nothing is there, or a member of a tar is a link.
             FileError: it cannot be read, after trying again what may pass.
-            FormatError: an unknown suffix, or a file that is not what its suffix says; with the line. So are text that
-                is not UTF-8, and a value that does not fit the type of its column.
+            FormatError: an unknown suffix, or a file that is cut or not what its suffix says; with the line. So are
+                text that is not UTF-8, and a value that does not fit the type of its column.
             InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,23 +15,19 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
 from lakefeed.storage.chains import Link, leads_out, parse_chain
+from lakefeed.storage.compressions import DECOMPRESSORS
 from lakefeed.storage.failures import scratch_file
 from lakefeed.storage.identity import Identities
 from lakefeed.storage.steady import confirm, steady
+from lakefeed.storage.tars import tarred
 from lakefeed.storage.urls import shown
 
-DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
-    "gzip": lambda file: gzip.GzipFile(fileobj=file),
-    "bz2": bz2.BZ2File,
-    "xz": lzma.LZMAFile,
-    "zstd": lambda file: pa.CompressedInputStream(file, "zstd"),
-    "lz4": lambda file: pa.CompressedInputStream(file, "lz4"),
-}
 COPY_BYTES = 1 << 20
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,8 @@ def _members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
     """The members that a link asks for, each open until the next one."""
     seen, found = [], 0
     with _sound(link.kind, url):
-        for name, opener in (_zipped if link.kind == "zip" else _tarred)(file, url):
+        for member_name, opener in _zipped(file) if link.kind == "zip" else tarred(file, url):
+            name = member_name.removeprefix("./")
             seen.append(name)
             if not link.matches(name):
                 continue
@@ -133,40 +130,21 @@ def _sound(kind: str, url: str) -> Iterator[None]:
         yield
     except LakefeedError:
         raise
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
+    except BROKEN_ARCHIVE as error:
+        raise FormatError(f"{shown(url)} cannot be read as a {kind} archive: {error}") from error
+    except OSError as error:  # so Arrow's decompressors speak
+        if type(error) is not OSError or error.errno is not None:
+            raise
         raise FormatError(f"{shown(url)} cannot be read as a {kind} archive: {error}") from error
     except RuntimeError as error:  # so zipfile says that a password is needed
         raise FormatError(f"{shown(url)} cannot be read: {error}") from error
 
 
-def _zipped(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _zipped(file: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     with _seekable(file) as whole, zipfile.ZipFile(whole) as archive:
         for info in archive.infolist():
             if not info.is_dir():
-                yield _name(info.filename), partial(archive.open, info)
-
-
-def _tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    with _unpacked(file, url) as plain, tarfile.open(fileobj=plain, mode="r|*") as archive:
-        for info in archive:
-            if info.isreg():
-                yield _name(info.name), partial(archive.extractfile, info)
-            archive.members = []  # type: ignore[attr-defined]  # else it keeps a record of each
-
-
-@contextmanager
-def _unpacked(file: Any, url: str) -> Iterator[Any]:
-    """A tar as `tarfile` takes it: it knows gzip, bzip2 and xz itself."""
-    packed = parse_chain(url).compression
-    if packed in ("zstd", "lz4"):
-        with closing(DECOMPRESSORS[packed](file)) as plain:
-            yield plain
-    else:
-        yield file
-
-
-def _name(member: str) -> str:
-    return member.removeprefix("./")
+                yield info.filename, partial(archive.open, info)
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""Compressions: how a file is decompressed, and how its first bytes show that it is compressed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
+    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zstd": lambda file: pa.CompressedInputStream(file, "zstd"),
+    "lz4": lambda file: pa.CompressedInputStream(file, "lz4"),
+}
+"""Functions that open a compressed file, by the name of the compression. All streams of a file are read."""
+
+_MAGIC = {
+    b"\x1f\x8b\x08": "gzip",
+    b"\xfd7zXZ": "xz",
+    b"\x5d\x00\x00\x80": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_BZ2, _BZ2_BLOCK = b"BZh", b"1AY&SY"
+
+
+def compression_of(first: bytes) -> str | None:
+    """Returns the compression that the first bytes of a file show; None if they show none.
+
+    Example:
+        >>> compression_of(gzip.compress(b"rows")), compression_of(b"BZh.csv")
+        ('gzip', None)
+    """
+    if first.startswith(_BZ2) and first[4:10] == _BZ2_BLOCK:
+        return "bz2"
+    return next((name for magic, name in _MAGIC.items() if first.startswith(magic)), None)
