@@ -252,7 +252,7 @@ def _nothing(passed: bool) -> None:
 
 
 def spill(disk: Disk, fault: Fault, step: int) -> int:
-    """Rows beyond memory: a global shuffle, a sort and a join of all columns, a query."""
+    """Rows beyond memory: a global shuffle, and rows that are rearranged for a sort."""
     from lakefeed import Dataset
 
     os.environ["LAKEFEED__SQL__MEMORY_BYTES"] = str(64 << 20)
@@ -261,7 +261,7 @@ def spill(disk: Disk, fault: Fault, step: int) -> int:
     total = 0
     for make in (
         lambda: Dataset("m").shuffle(seed=1),
-        lambda: Dataset("m").sort("b"),
+        lambda: Dataset("m").sort("x", descending=True),
     ):
 
         def act(make: Callable[[], Dataset] = make) -> None:

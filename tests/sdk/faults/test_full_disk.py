@@ -64,6 +64,22 @@ def test_a_disk_that_was_filled_by_a_write_is_not_full_afterwards(disk: Path) ->
     assert not [path for path in files(disk) if path.stat().st_size > MIB]
 
 
+def test_rows_that_are_spilled_to_a_full_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LAKEFEED__SQL__MEMORY_BYTES", str(64 * MIB))
+    many(size=30_000, count=4_000).save("m")
+    keys = Dataset.from_dict({"k": [f"{number:0200}" for number in range(400_000)]})
+    for rows in (
+        Dataset("m").shuffle(seed=1),
+        Dataset("m").sort("x", descending=True),
+        keys.sql("SELECT * FROM data ORDER BY k DESC"),
+    ):
+        with pytest.raises(StorageFullError, match=f"cannot write '{disk}/cache/spill'") as failure:
+            sum(len(batch["b" if "b" in batch else "k"]) for batch in rows.batches(500))
+        assert failure.value.errno == errno.ENOSPC
+    assert not [path for path in files(disk) if path.stat().st_size > MIB]
+
+
 def test_a_disk_for_reading_only_says_so(disk: Path) -> None:
     rows = Dataset.from_dict({"x": [1, 2, 3]})
     rows.save("t")

@@ -134,8 +134,11 @@ def open_scratch(directory: str | os.PathLike[str] | None = None) -> BinaryIO:
         if directory is not None:
             os.makedirs(directory, exist_ok=True)  # noqa: PTH103
         place = os.fspath(directory) if directory is not None else tempfile.gettempdir()
-        with tempfile.TemporaryFile(dir=place, buffering=0, prefix="lakefeed-") as file:
+        file = tempfile.TemporaryFile(dir=place, buffering=0, prefix="lakefeed-")  # noqa: SIM115 - closed below
+        try:
             descriptor = os.dup(file.fileno())
+        finally:
+            close_unflushed(cast(BinaryIO, file))  # it is empty: an error of its closing means nothing
     return cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", place)))
 
 
