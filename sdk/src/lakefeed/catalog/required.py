@@ -1,4 +1,4 @@
-"""Required fields inside nulls: Parquet refuses a null there, although nobody ever reads it."""
+"""What lies within nulls: Parquet refuses a null in a required field there, and Arrow an index of no dictionary."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def has_required(kind: pa.DataType) -> bool:
     return any(not field.nullable or has_required(field.type) for field in inner_fields(kind))
 
 
+def _sensitive(kind: pa.DataType) -> bool:
+    """Whether the type holds something that is looked at within nulls: required fields, indices of dictionaries."""
+    fields = inner_fields(kind)
+    return any(not f.nullable or isinstance(f.type, pa.DictionaryType) or _sensitive(f.type) for f in fields)
+
+
 def inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
     """The fields inside the type, without the key of a map."""
     if isinstance(kind, pa.StructType):
@@ -32,7 +38,7 @@ def inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
 
 
 def filled(array: Any) -> Any:
-    """The same values, with some value in every required field that lies within a null.
+    """The same values, with some value in every required field that lies within a null, and null in other fields.
 
     Raises:
         TypeMismatchError: a required list of fixed size lies within a null.
@@ -44,7 +50,7 @@ def filled(array: Any) -> Any:
         (2, 0)
     """
     kind: Any = array.type
-    if not has_required(kind) or not len(array):
+    if not _sensitive(kind) or not len(array):
         return array
     column: Any = array
     mask = column.is_null()
@@ -55,7 +61,7 @@ def filled(array: Any) -> Any:
                 f"{listed(fixed)} of {kind} is a required list of fixed size within a null, which no reader of Parquet "
                 "files takes: make it nullable, or a list of any size"
             )
-        parts = [_child(column.field(place), kind.field(place)) for place in range(kind.num_fields)]
+        parts = [_child(part, field) for part, field in zip(column.flatten(), kind, strict=True)]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)
     if isinstance(kind, pa.FixedSizeListType):
         values = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)

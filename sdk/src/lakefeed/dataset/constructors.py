@@ -28,12 +28,16 @@ class Constructors(Core):
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Sequence[Any]], schema: pa.Schema | None = None) -> Dataset:
-        """Columns in memory, each a list (or Arrow or NumPy array) of one length."""
+        """Columns in memory, each a list (or Arrow or NumPy array) of one length.
+
+        Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
+        column: convert them first.
+        """
         return cls.from_arrow(table_of_columns(columns, arguments.maybe_schema(schema)))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
-        """Rows in memory, each a dict."""
+        """Rows in memory, each a dict; its values as in `from_dict`."""
         return cls.from_arrow(table_of_rows(rows, arguments.maybe_schema(schema)))
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from lakefeed.errors import InvalidArgumentError, StorageError
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError, StorageError, listed
 from lakefeed.media.base import MediaType, Stats
 from lakefeed.media.probing.process import MOST_SOURCES, Process, ProcessEndedError, Source
 from lakefeed.media.registry import media_type
@@ -56,6 +56,7 @@ class Probes:
 
     Raises:
         InvalidArgumentError: an argument that is not above 0.
+        MissingDependencyError: the library that reads the files is not installed (when the result is asked for).
 
     Example:
         >>> import PIL.Image
@@ -76,7 +77,6 @@ class Probes:
         self.reasons: list[str] = []
         self._timeout = timeout
         self._memory_bytes = memory_bytes
-        self._missing: dict[str, str] = {}
         self._idle: list[Process] = []
         self._all: set[Process] = set()
         self._stopped = False
@@ -131,9 +131,6 @@ class Probes:
 
     def _probe_some(self, media: MediaType, sources: Sequence[Source], found: list[Stats]) -> None:
         """Extends ``found`` by those of one process: all that are left, or down to the one at which it ended."""
-        if media.name in self._missing:
-            found += [self._failed(source, self._missing[media.name]) for source in sources[len(found) :]]
-            return
         timeout, process = self._timeout, None
         try:
             process = self._process()
@@ -161,7 +158,10 @@ class Probes:
             return {field.name: _fitting(stats.get(field.name), field.type) for field in media.stat_fields}
         problem = str(answer.get("problem"))
         if answer.get("missing"):
-            self._missing[media.name] = problem
+            raise MissingDependencyError(
+                f"{problem}. Without it {listed(field.name for field in media.stat_fields)} of {media.name} columns "
+                "would be null for good; to save without them on purpose, pass stats=False"
+            )
         return self._failed(source, problem)
 
     def _failed(self, source: Source, reason: str) -> Stats:

@@ -19,8 +19,20 @@ TICKS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
 """Microseconds of a unit."""
 
 _TYPES = pa.types
-CHECKED = (_TYPES.is_temporal, _TYPES.is_binary, _TYPES.is_string, _TYPES.is_integer, _TYPES.is_struct)
-"""The types as which Arrow takes values that they do not hold."""
+_NO_NUMBER = (bool, np.bool_, np.timedelta64)
+PYTHON_TYPES: tuple[tuple[Any, Any, Any], ...] = (
+    (_TYPES.is_boolean, (bool, np.bool_), ()),
+    (_TYPES.is_integer, (int, np.integer), _NO_NUMBER),
+    (_TYPES.is_floating, (int, float, np.integer, np.floating), _NO_NUMBER),
+    (_TYPES.is_decimal, (int, Decimal, np.integer), _NO_NUMBER),
+    (lambda kind: _TYPES.is_string(kind) or _TYPES.is_large_string(kind), str, ()),
+    (lambda kind: _TYPES.is_binary(kind) or _TYPES.is_large_binary(kind), (bytes, bytearray, memoryview), ()),
+    (_TYPES.is_date, (dt.date, np.datetime64), dt.datetime),
+    (_TYPES.is_timestamp, (dt.datetime, np.datetime64), ()),
+    (_TYPES.is_time, dt.time, ()),
+    (_TYPES.is_duration, (dt.timedelta, np.timedelta64), ()),
+)
+"""The Python types of which Arrow types hold the values, and those of their relatives of which they do not."""
 
 
 def inferred_array(values: Sequence[Any]) -> pa.Array[Any]:
@@ -100,7 +112,7 @@ def _loss(given: pa.DataType, kind: pa.DataType) -> str | None:
 # ------------------------------------------------------------------------------------------ Python values
 
 
-def check_kept(values: Iterable[Any], kind: pa.DataType, *, declared: bool) -> None:
+def check_kept(values: Any, kind: pa.DataType, *, declared: bool) -> None:
     """Passes where an Arrow array of the type gives the values back.
 
     Args:
@@ -111,20 +123,34 @@ def check_kept(values: Iterable[Any], kind: pa.DataType, *, declared: bool) -> N
     Raises:
         ArrowInvalid: a value that was cut off.
     """
-    if isinstance(values, np.ndarray):
+    gaps = False
+    if hasattr(values, "dtype"):  # an array or a column of pandas
         if values.dtype != object:
-            return _check_numpy(values, kind)
-        values = values.tolist()
-    if not _holds(kind, *CHECKED):
-        return None
+            return _check_numpy(values, kind) if isinstance(values, np.ndarray) else None
+        values, gaps = values.tolist(), not isinstance(values, np.ndarray)
     for leaf, cells in _leaves(kind, values, declared):
-        for found in set(map(type, cells)) - {type(None), int, float, bool}:
-            reason = _reason(found, [cell for cell in cells if type(cell) is found], leaf, declared)
+        for found in set(map(type, cells)) - {type(None)}:
+            if not declared and not _is_like(found, leaf):
+                wrong = next((cell for cell in cells if type(cell) is found and not (gaps and _is_gap(cell))), None)
+                if wrong is not None:
+                    raise pa.ArrowInvalid(f"{wrong!r:.80} is a {found.__name__} among values that are {leaf}")
+            reason = _reason(found, cells, leaf, declared)
             if reason is not None:
                 raise pa.ArrowInvalid(reason)
-        if pa.types.is_duration(leaf) and not declared and any(type(cell) is int for cell in cells):
-            raise pa.ArrowInvalid("whole numbers among durations: which unit is meant cannot be told")
     return None
+
+
+def _is_like(found: type, kind: pa.DataType) -> bool:
+    """Whether values of the Python type are of that Arrow type, unless they are too large or too fine for it."""
+    if issubclass(found, pa.Scalar):
+        return True
+    yes, no = next(((yes, no) for test, yes, no in PYTHON_TYPES if test(kind)), (object, ()))
+    return issubclass(found, yes) and not issubclass(found, no)
+
+
+def _is_gap(cell: Any) -> bool:
+    """Whether pandas has no value there: NaN, NaT, NA."""
+    return type(cell).__name__ == "NAType" or bool(cell != cell)
 
 
 def _leaves(kind: pa.DataType, values: Iterable[Any], declared: bool) -> Iterator[tuple[pa.DataType, Sequence[Any]]]:
@@ -162,15 +188,14 @@ def _pairs(value: Any) -> Iterable[Any]:
     return value.items() if isinstance(value, Mapping) else value
 
 
-def _reason(found: type, cells: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
+def _reason(found: type, among: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
     """The reason why values of one Python type cannot be of that Arrow type."""
     types = pa.types
+    if found in (str, bytes, int, float, bool):
+        return None
+    cells = [cell for cell in among if type(cell) is found]
     if issubclass(found, Decimal) and types.is_integer(kind):
         return _first(cells, lambda cell: cell != int(cell), f"as {kind} would lose its fraction")
-    if issubclass(found, str) and types.is_binary(kind) and not declared:
-        return f"{cells[0]!r:.80} is text among bytes"
-    if issubclass(found, bytes | bytearray | memoryview) and types.is_string(kind) and not declared:
-        return f"{cells[0]!r:.80} is bytes among text"
     if types.is_date(kind) and issubclass(found, dt.datetime):
         return _first(cells, lambda cell: not (declared and _is_day(cell)), "among dates would lose its time of day")
     if types.is_timestamp(kind) and issubclass(found, dt.datetime):

@@ -76,7 +76,10 @@ def _resident(plan: Node) -> pa.Table | None:
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """A DataFrame. Integers and booleans among which are nulls get pandas' nullable types, and so stay what they are.
+    """A DataFrame.
+
+    Integers and booleans among which are nulls get pandas' nullable types, and so stay what they are; columns of lists,
+    structs and maps with such ones inside come as Python lists and dicts.
 
     Raises:
         MissingDependencyError: pandas is not installed.
@@ -90,7 +93,21 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
         if column.null_count and str(field.type) in NULLABLE:
             mapped: dict[Any, Any] = {field.type: pd.api.types.pandas_dtype(NULLABLE[str(field.type)])}
             frame[field.name] = column.to_pandas(types_mapper=mapped.get)
+        elif pa.types.is_nested(field.type) and any(map(_would_be_floats, column.chunks)):
+            frame[field.name] = pd.Series(column.to_pylist(), index=frame.index, dtype=object)
     return frame
+
+
+def _would_be_floats(values: Any) -> bool:
+    """Whether whole numbers or booleans inside stand beside nulls, of which pandas would make floats or objects."""
+    kind = values.type
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return bool(values.null_count)
+    if isinstance(values, pa.MapArray):
+        return _would_be_floats(values.keys) or _would_be_floats(values.items)
+    if isinstance(values, pa.StructArray):
+        return any(map(_would_be_floats, values.flatten()))
+    return pa.types.is_nested(kind) and kind.num_fields == 1 and _would_be_floats(values.flatten())
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed.catalog.versions import Pin
 from lakefeed.errors import DamagedDatasetError, LakefeedError
-from lakefeed.media import Handle
+from lakefeed.media import Handle, column_type
 from lakefeed.plan import Node
 from lakefeed.run.count import known_rows
 
@@ -38,20 +38,25 @@ def line(kind: str, name: str | None, pin: Pin | None, known: Callable[[], tuple
 
 def columns_text(schema: pa.Schema, most: int = 6) -> str:
     """The columns and their types in a line, the tail left out where there are many."""
-    shown = [f"{field.name}: {_short(str(field.type), 40)}" for field in list(schema)[:most]]
+    shown = [f"{field.name}: {_kind(field)}" for field in list(schema)[:most]]
     return ", ".join(shown) + (f", … {len(schema) - most} more" if len(schema) > most else "")
 
 
 def preview(title: str, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> str:
     """An HTML table of rows; images show as thumbnails."""
     fields = list(schema)[:PREVIEW_COLUMNS]
-    head = "".join(_heading(field.name, _short(str(field.type), 40)) for field in fields)
+    head = "".join(_heading(field.name, _kind(field)) for field in fields)
     body = "".join(f"<tr>{''.join(_cell(row[field.name]) for field in fields)}</tr>" for row in rows)
     more = f"<p>… {len(schema) - len(fields)} more columns</p>" if len(schema) > len(fields) else ""
     return (
         f"<div><p><b>{html.escape(title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         f"{more}</div>"
     )
+
+
+def _kind(field: pa.Field[Any]) -> str:
+    """The type of a column: of files, what they are."""
+    return column_type(field) or _short(str(field.type), 40)
 
 
 def _heading(name: str, kind: str) -> str:

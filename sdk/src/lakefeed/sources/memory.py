@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import SchemaError, listed
+from lakefeed.media.objects import plain_cells
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
 
@@ -132,25 +133,49 @@ def table_of_pandas(frame: Any) -> pa.Table:
     taken = [name for name in named if name in map(str, frame.columns)]
     if taken:
         raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
-    for place, kind in enumerate(frame.dtypes):
-        if isinstance(kind, np.dtype) and kind.kind == "O":
-            with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
-                column: pa.Array[Any] = pa.array(frame.iloc[:, place], from_pandas=True)
-                check_kept(frame.iloc[:, place].tolist(), column.type, declared=False)
+    frame, files = _plain_frame(frame)
     with _fitting("from_pandas"):
         table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
+    for place, field in files.items():
+        metadata: Any = field.metadata
+        table = table.set_column(place, table.schema.field(place).with_metadata(metadata), table.column(place))
     first = len(frame.columns)  # the levels of the index come after the columns
     levels = [first + level for level, name in enumerate(frame.index.names) if name is not None]
     return table.select([*range(first), *levels])
 
 
+def _plain_frame(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
+    """The frame with what stands for files as Arrow takes it, and the fields of these columns by their places."""
+    files: dict[int, pa.Field[Any]] = {}
+    plain = frame
+    for place, kind in enumerate(frame.dtypes):
+        if not isinstance(kind, np.dtype) or kind.kind != "O":
+            continue
+        with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
+            given = frame.iloc[:, place].tolist()
+            values, field = plain_cells(given)
+            if values is not given:
+                plain = plain.copy(deep=False) if plain is frame else plain
+                plain.isetitem(place, np.fromiter(values, object, len(values)))
+            if field is not None:
+                files[place] = field
+            column: pa.Array[Any] = pa.array(plain.iloc[:, place], from_pandas=True)
+            check_kept(plain.iloc[:, place], column.type, declared=False)
+    return plain, files
+
+
 def _table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
-    made: dict[str, Any] = {}
+    made: list[Any] = []
+    fields: list[pa.Field[Any]] = []
     for name in columns if schema is None else schema.names:
         with _fitting(f"{what}: column {name!r}"):
-            made[name] = _inferred(columns[name]) if schema is None else _exact(columns[name], schema.field(name).type)
+            values, of_files = plain_cells(columns[name])
+            kind = schema.field(name).type if schema is not None else None if of_files is None else of_files.type
+            made.append(_inferred(values) if kind is None else _exact(values, kind))
+            metadata = None if of_files is None else of_files.metadata
+            fields.append(pa.field(name, made[-1].type, metadata=metadata))
     with _fitting(what):
-        return pa.table(made, schema=schema)
+        return pa.table(made, schema=pa.schema(fields) if schema is None else schema)
 
 
 def _inferred(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
