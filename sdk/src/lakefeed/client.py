@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from lakefeed.catalog.lake import Lake
+from lakefeed.catalog import lake
 from lakefeed.dataset import Dataset
 
 
@@ -16,7 +16,7 @@ def list_datasets() -> list[Dataset]:
         >>> [dataset.name for dataset in list_datasets()]
         ['one']
     """
-    return [Dataset(name) for name in Lake.current().names()]
+    return [Dataset(name) for name in lake.Lake.current().names()]
 
 
 def get_dataset(name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> Dataset:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lakefeed import _arguments as arguments
-from lakefeed.catalog.lake import Lake
+from lakefeed import ops
+from lakefeed.catalog import lake
 from lakefeed.dataset import Dataset, dataset_of
-from lakefeed.ops import Concatenate, Interleave
-from lakefeed.plan import Node
-from lakefeed.plan.interleaved import Stopping
+
+if TYPE_CHECKING:
+    from lakefeed.plan import Node
+    from lakefeed.plan.interleaved import Stopping
 
 
 def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
@@ -27,7 +30,7 @@ def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
         >>> concatenate([one, two]).to_arrow()["x"].to_pylist()
         [1, 2]
     """
-    return _derived(Concatenate(arguments.combined(datasets, "concatenate"), arguments.flag(fill, "fill")))
+    return _derived(ops.Concatenate(arguments.combined(datasets, "concatenate"), arguments.flag(fill, "fill")))
 
 
 def interleave(
@@ -59,9 +62,9 @@ def interleave(
     plans = arguments.combined(datasets, "interleave")
     chances = None if probabilities is None else arguments.chances(probabilities)
     return _derived(
-        Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, arguments.flag(fill, "fill"))
+        ops.Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, arguments.flag(fill, "fill"))
     )
 
 
 def _derived(node: Node) -> Dataset:
-    return dataset_of(Lake.current(), node)
+    return dataset_of(lake.Lake.current(), node)

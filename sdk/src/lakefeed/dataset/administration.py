@@ -7,13 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
 from lakefeed import catalog
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog.commit import update_properties
-from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION
-from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog import commit, lake, properties, schema
 from lakefeed.dataset.versioning import Versioning
 
 
@@ -63,9 +60,11 @@ class Administration(Versioning):
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
-        columns = declared_schema(self._lake.table(self._changed))
-        changes = arguments.metadata_changes(columns, description, column_types, DESCRIPTION, COLUMN_TYPES)
-        update_properties(self._lake, self._changed, changes)
+        columns = schema.declared_schema(self._lake.table(self._changed))
+        changes = arguments.metadata_changes(
+            columns, description, column_types, properties.DESCRIPTION, properties.COLUMN_TYPES
+        )
+        commit.update_properties(self._lake, self._changed, changes)
         return self.metadata
 
     def set_column_types(self, column_types: ColumnTypes) -> None:
@@ -95,4 +94,4 @@ class Administration(Versioning):
     @staticmethod
     def exists(name: str) -> bool:
         """Whether the lake has a dataset of that name."""
-        return Lake.current().exists(name)
+        return lake.Lake.current().exists(name)

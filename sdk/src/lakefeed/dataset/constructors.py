@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
+from lakefeed import ops
 from lakefeed._typing import BatchFactory, Locations, Row, Words
-from lakefeed.catalog.lake import Lake
+from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
-from lakefeed.ops import Scan
-from lakefeed.sources.batches import BatchesSource
-from lakefeed.sources.huggingface import hugging_face
-from lakefeed.sources.memory import MemorySource, table_of_columns, table_of_pandas, table_of_rows
+from lakefeed.sources import batches, huggingface, memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,22 +31,22 @@ class Constructors(Core):
         Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
         column: convert them first.
         """
-        return cls.from_arrow(table_of_columns(columns, arguments.maybe_schema(schema)))
+        return cls.from_arrow(memory.table_of_columns(columns, arguments.maybe_schema(schema)))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
         """Rows in memory, each a dict; its values as in `from_dict`."""
-        return cls.from_arrow(table_of_rows(rows, arguments.maybe_schema(schema)))
+        return cls.from_arrow(memory.table_of_rows(rows, arguments.maybe_schema(schema)))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
         """An Arrow table or batch; nothing is copied."""
-        return dataset_of(Lake.current(), Scan(MemorySource(arguments.table(table))))
+        return dataset_of(lake.Lake.current(), ops.Scan(memory.MemorySource(arguments.table(table))))
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
         """A DataFrame; an index that has a name becomes a column."""
-        return cls.from_arrow(table_of_pandas(frame))
+        return cls.from_arrow(memory.table_of_pandas(frame))
 
     @classmethod
     def from_polars(cls, frame: pl.DataFrame) -> Dataset:
@@ -74,7 +72,9 @@ class Constructors(Core):
             MissingFileError, FileError: there is no such dataset, or no way to it.
             InvalidArgumentError: no such split; those that exist are listed.
         """
-        return dataset_of(Lake.current(), Scan(hugging_face(name_or_dataset, split, streaming, load_options)))
+        return dataset_of(
+            lake.Lake.current(), ops.Scan(huggingface.hugging_face(name_or_dataset, split, streaming, load_options))
+        )
 
     @classmethod
     def from_torch(cls, dataset: Any, schema: pa.Schema | None = None) -> Dataset:
@@ -90,7 +90,7 @@ class Constructors(Core):
             >>> Dataset.from_torch(pairs, schema=schema).to_arrow().to_pylist()[1]
             {'x': [0.0, 1.0], 'y': 8}
         """
-        return dataset_of(Lake.current(), Scan(arguments.torch_source(dataset, schema)))
+        return dataset_of(lake.Lake.current(), ops.Scan(arguments.torch_source(dataset, schema)))
 
     @classmethod
     def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
@@ -102,7 +102,7 @@ class Constructors(Core):
             >>> Dataset.from_batches(numbers, schema=pa.schema({"x": pa.int64()})).count()
             2
         """
-        return dataset_of(Lake.current(), Scan(BatchesSource(factory, arguments.schema(schema))))
+        return dataset_of(lake.Lake.current(), ops.Scan(batches.BatchesSource(factory, arguments.schema(schema))))
 
     @classmethod
     def from_file(
@@ -133,4 +133,4 @@ class Constructors(Core):
             InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """
-        return dataset_of(Lake.current(), Scan(arguments.files(location, schema, format, null_values)))
+        return dataset_of(lake.Lake.current(), ops.Scan(arguments.files(location, schema, format, null_values)))

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 import pyarrow as pa
 
-import lakefeed._arguments as arguments
-from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.versions import DatasetVersion, Pin
-from lakefeed.plan import Node
-from lakefeed.plan.walk import FlatNode, rebuild
-from lakefeed.run import Local
-from lakefeed.run.access import Streamed
-from lakefeed.run.reference import Identity, Reference
+from lakefeed import _arguments as arguments
+from lakefeed import plan, run
+from lakefeed.dataset.streamed import Streamed
+from lakefeed.run import reference
 
 if TYPE_CHECKING:
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.versions import DatasetVersion, Pin
     from lakefeed.dataset.dataset import Dataset
+    from lakefeed.plan import Node
+    from lakefeed.plan.walk import FlatNode
+    from lakefeed.run import Local
+    from lakefeed.run.reference import Identity, Reference
 
 AnyDataset = TypeVar("AnyDataset", bound="Core")
 
@@ -60,7 +62,7 @@ class Core(Streamed):
 
     @property
     def _reference(self) -> Reference:
-        return Reference(self._lake, self.name, self._version, self._identity)
+        return reference.Reference(self._lake, self.name, self._version, self._identity)
 
     @property
     def _changed(self) -> str:
@@ -71,7 +73,7 @@ class Core(Streamed):
 
     @property
     def _runner(self) -> Local:
-        return Local(self._lake.settings)
+        return run.Local(self._lake.settings)
 
     @property
     def _itself(self) -> Dataset:
@@ -116,7 +118,7 @@ def build(
     """Returns a dataset of a class from its parts, with no look at the lake."""
     dataset = kind.__new__(kind)
     dataset._lake, dataset._node, dataset._name, dataset._version = lake, node, name, version
-    dataset._identity = Identity(table_uuid)
+    dataset._identity = reference.Identity(table_uuid)
     return dataset
 
 
@@ -129,4 +131,4 @@ def unpickle(
     table_uuid: str = "",
 ) -> AnyDataset:
     """Returns the dataset that was pickled as these parts."""
-    return build(kind, lake, None if flat is None else rebuild(flat), name, version, table_uuid)
+    return build(kind, lake, None if flat is None else plan.rebuild(flat), name, version, table_uuid)

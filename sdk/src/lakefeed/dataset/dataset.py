@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import lakefeed._arguments as arguments
-from lakefeed.catalog.lake import Lake
+from lakefeed import _arguments as arguments
+from lakefeed import plan
+from lakefeed.catalog import lake
 from lakefeed.dataset.administration import Administration
 from lakefeed.dataset.constructors import Constructors
 from lakefeed.dataset.core import build, unpickle
 from lakefeed.dataset.reading import Reading
 from lakefeed.dataset.writes import Writes
-from lakefeed.plan.walk import flatten
-from lakefeed.run.reference import Identity
+from lakefeed.run import reference
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -50,17 +50,17 @@ class Dataset(Constructors, Reading, Writes, Administration):
     """
 
     def __init__(self, name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> None:
-        self._lake = Lake.current()
+        self._lake = lake.Lake.current()
         self._lake.identifier(name)
         self._name = name
-        self._version, self._identity = arguments.version(version, as_of), Identity()
+        self._version, self._identity = arguments.version(version, as_of), reference.Identity()
         self._node = None
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
-        flat = None if self._node is None else flatten(self._node)
+        flat = None if self._node is None else plan.flatten(self._node)
         return unpickle, (type(self), self._lake, flat, self._name, self._version, self._identity.table_uuid)
 
 
 def pinned(name: str, version: int, table_uuid: str) -> Dataset:
     """A version of the dataset while it is that very table; an error once it is another one."""
-    return build(Dataset, Lake.current(), None, name, version, table_uuid)
+    return build(Dataset, lake.Lake.current(), None, name, version, table_uuid)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
 from lakefeed._typing import Row
 from lakefeed.dataset.dataset import Dataset
-from lakefeed.run.access import Access
-from lakefeed.run.python import rows
+from lakefeed.run import access, python
+
+if TYPE_CHECKING:
+    from lakefeed.run.access import Access
 
 
 class MappedDataset(Dataset):
@@ -31,7 +33,7 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: there is no such row.
         """
-        found = list(rows([self._access.at(arguments.places(place, len(self)))], self._lake.blobs))
+        found = list(python.rows([self._access.at(arguments.places(place, len(self)))], self._lake.blobs))
         return found[0] if arguments.is_place(place) else found
 
     def __getitems__(self, places: Sequence[int]) -> list[Row]:
@@ -40,4 +42,4 @@ class MappedDataset(Dataset):
 
     @cached_property
     def _access(self) -> Access:
-        return Access(self._runner.pieces(self._plan))
+        return access.Access(self._runner.pieces(self._plan))

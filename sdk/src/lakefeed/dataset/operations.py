@@ -8,34 +8,17 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
+from lakefeed import caching, ops
 from lakefeed._typing import BatchFn, ColumnTypes, LoadFiles, RowFn, RowPredicate
-from lakefeed.caching import cached, mapped
 from lakefeed.dataset.core import Core, build
-from lakefeed.ops import (
-    Batch,
-    FileColumns,
-    Join,
-    Map,
-    MapBatches,
-    Project,
-    Query,
-    Rename,
-    Repeat,
-    Sample,
-    Shuffle,
-    Slice,
-    Sort,
-    Take,
-)
-from lakefeed.ops.join import JoinType
-from lakefeed.ops.shuffle import with_epoch
-from lakefeed.run.count import known_rows
-from lakefeed.run.save import choose_types
+from lakefeed.run import count as row_counts
+from lakefeed.run import save
 
 if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.dataset.mapped_dataset import MappedDataset
+    from lakefeed.ops.join import JoinType
 
 
 class Operations(Core):
@@ -47,7 +30,7 @@ class Operations(Core):
         Raises:
             ColumnNotFoundError: with the near misses.
         """
-        return self._derive(Project(self._plan, arguments.columns(columns)))
+        return self._derive(ops.Project(self._plan, arguments.columns(columns)))
 
     def filter(self, predicate: str | RowPredicate) -> Dataset:
         """The rows for which a SQL-like expression, or a function of the row, is true.
@@ -70,7 +53,7 @@ class Operations(Core):
 
     def slice(self, start: int, stop: int | None = None) -> Dataset:
         """The rows ``[start, stop)``; past the end is clamped, None is the end."""
-        return self._derive(Slice(self._plan, *arguments.row_range(start, stop)))
+        return self._derive(ops.Slice(self._plan, *arguments.row_range(start, stop)))
 
     def skip(self, n: int) -> Dataset:
         """All rows but the first ``n``."""
@@ -82,7 +65,7 @@ class Operations(Core):
         Raises:
             RowIndexError: a negative place, or one past the end (at the call where the number of rows is known).
         """
-        return self._derive(Take(self._plan, arguments.indices(indices, known_rows(self._plan))))
+        return self._derive(ops.Take(self._plan, arguments.indices(indices, row_counts.known_rows(self._plan))))
 
     def sample(self, n: int, seed: int | None = None) -> Dataset:
         """``n`` rows by chance without replacement (all if there are fewer), in the order in which they stand.
@@ -91,7 +74,7 @@ class Operations(Core):
             n: how many.
             seed: None: one is drawn now and stays with the returned dataset.
         """
-        return self._derive(Sample(self._plan, arguments.whole(n, "sample"), arguments.chosen_seed(seed)))
+        return self._derive(ops.Sample(self._plan, arguments.whole(n, "sample"), arguments.chosen_seed(seed)))
 
     def shard(self, index: int, count: int) -> Dataset:
         """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
@@ -99,19 +82,19 @@ class Operations(Core):
 
     def repeat(self, times: int) -> Dataset:
         """The rows ``times`` times over."""
-        return self._derive(Repeat(self._plan, arguments.whole(times, "repeat")))
+        return self._derive(ops.Repeat(self._plan, arguments.whole(times, "repeat")))
 
     def batch(self, size: int, drop_last: bool = False) -> Dataset:
         """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
-        return self._derive(Batch(self._plan, *arguments.batch(size, drop_last)))
+        return self._derive(ops.Batch(self._plan, *arguments.batch(size, drop_last)))
 
     def drop(self, columns: str | Sequence[str]) -> Dataset:
         """All columns but these."""
-        return self._derive(Project(self._plan, arguments.remaining(self._plan, columns)))
+        return self._derive(ops.Project(self._plan, arguments.remaining(self._plan, columns)))
 
     def rename(self, names: Mapping[str, str]) -> Dataset:
         """Columns by other names: ``rename({"old": "new"})``."""
-        return self._derive(Rename(self._plan, arguments.renames(self._plan, names)))
+        return self._derive(ops.Rename(self._plan, arguments.renames(self._plan, names)))
 
     def with_column(self, name: str, value: str) -> Dataset:
         """One more column, or another in place of one of that name, computed by an expression.
@@ -137,7 +120,7 @@ class Operations(Core):
             ColumnNotFoundError, TypeMismatchError, InvalidArgumentError: at the call.
         """
         right = arguments.other(other, "join")
-        return self._derive(Join(self._plan, right, arguments.keys(keys), join_type, self._lake.settings))
+        return self._derive(ops.Join(self._plan, right, arguments.keys(keys), join_type, self._lake.settings))
 
     def sql(
         self,
@@ -167,17 +150,19 @@ class Operations(Core):
         """
         names, plans = arguments.tables(self._plan, table_name, tables)
         chosen = None if seed is None else arguments.seed(seed)
-        return self._derive(Query(query, names, plans, self._lake.settings, chosen))
+        return self._derive(ops.Query(query, names, plans, self._lake.settings, chosen))
 
     query = sql
 
     def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
         """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
-        return self._derive(Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs))
+        return self._derive(
+            ops.Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs)
+        )
 
     def map_batches(self, fn: BatchFn, *, schema: pa.Schema) -> Dataset:
         """``fn(batch)`` for each Arrow batch; the number of rows may change. ``fn`` must treat rows independently."""
-        return self._derive(MapBatches(self._plan, arguments.function(fn, "map_batches"), arguments.schema(schema)))
+        return self._derive(ops.MapBatches(self._plan, arguments.function(fn, "map_batches"), arguments.schema(schema)))
 
     def shuffle(self, seed: int | None = None, global_: bool = True, window: int = 10_000) -> Dataset:
         """The rows in random order; the same seed gives the same order, on every rank and worker.
@@ -188,7 +173,7 @@ class Operations(Core):
             window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
         """
         chosen, rows = arguments.chosen_seed(seed), arguments.window(window)
-        return self._derive(Shuffle(self._plan, chosen, None if arguments.flag(global_, "global_") else rows))
+        return self._derive(ops.Shuffle(self._plan, chosen, None if arguments.flag(global_, "global_") else rows))
 
     def set_epoch(self, epoch: int) -> Dataset:
         """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
@@ -197,7 +182,7 @@ class Operations(Core):
         """
         turned = arguments.whole(epoch, "set_epoch")
         if self._node is not None:
-            self._node = with_epoch(self._node, turned)
+            self._node = ops.with_epoch(self._node, turned)
         return self._itself
 
     def sort(self, by: str | Sequence[str], descending: bool | Sequence[bool] = False) -> Dataset:
@@ -217,7 +202,7 @@ class Operations(Core):
             >>> Dataset.from_dict({"x": [2, None, 3]}).sort("x", descending=True).to_arrow()["x"].to_pylist()
             [3, 2, None]
         """
-        return self._derive(Sort(self._plan, *arguments.sort_keys(by, descending), self._lake.settings))
+        return self._derive(ops.Sort(self._plan, *arguments.sort_keys(by, descending), self._lake.settings))
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
@@ -285,7 +270,7 @@ class Operations(Core):
         number = self._version if isinstance(self._version, int) else None
         name = self._name if self._complete and number == self._version else None
         flags = arguments.caching(path, load_files, overwrite)
-        return self._derive(cached(self._lake, name, number, lambda: self._plan, path, **flags))
+        return self._derive(caching.cached(self._lake, name, number, lambda: self._plan, path, **flags))
 
     def mapped(self, path: str | os.PathLike[str] | None = None) -> MappedDataset:
         """The rows in a local Arrow file that is mapped into memory: the fastest to read again, and in any order.
@@ -303,12 +288,16 @@ class Operations(Core):
         """
         from lakefeed.dataset.mapped_dataset import MappedDataset
 
-        return build(MappedDataset, self._lake, mapped(self._lake, self._plan, arguments.folder(path, "mapped")))
+        return build(
+            MappedDataset, self._lake, caching.mapped(self._lake, self._plan, arguments.folder(path, "mapped"))
+        )
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""
         plan = self._plan
-        types = choose_types(self._runner, plan, column_types)
+        types = save.choose_types(self._runner, plan, column_types)
         if not types:
             return self._itself
-        return self._derive(FileColumns(plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False))
+        return self._derive(
+            ops.FileColumns(plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False)
+        )

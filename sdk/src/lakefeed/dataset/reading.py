@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
+from lakefeed import optimize, plan
 from lakefeed._typing import LoadFiles, Ragged, Row
 from lakefeed.dataset.operations import Operations
-from lakefeed.optimize import optimize
-from lakefeed.plan import explain
-from lakefeed.run.count import count_rows, length
-from lakefeed.run.export import collect, to_duckdb, to_pandas, to_polars
-from lakefeed.run.python import dict_batches, rows
-from lakefeed.run.show import PREVIEW_ROWS, line, preview
-from lakefeed.sources.huggingface import exported
+from lakefeed.run import count, export, python, show
+from lakefeed.sources import huggingface
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,7 +36,7 @@ class Reading(Operations):
         File cells are lazy handles ("auto", or True); ``load_files`` as in `load_files` makes them bytes, paths, or
         (False) records.
         """
-        return rows(self._batches(load_files), self._store_for(load_files))
+        return python.rows(self._batches(load_files), self._store_for(load_files))
 
     def batches(
         self, size: int | None = None, format: Literal["dict", "arrow"] = "dict", load_files: LoadFiles = "auto"
@@ -54,7 +50,7 @@ class Reading(Operations):
         """
         arguments.batches(size, format)
         batches = self._batches(load_files, size)
-        return batches if format == "arrow" else dict_batches(batches, self._store_for(load_files))
+        return batches if format == "arrow" else python.dict_batches(batches, self._store_for(load_files))
 
     def collect(self, max_bytes: int | None = None, warn: bool = True) -> pa.Table:
         """All rows as an Arrow table; more than 1 GiB gives a `LargeResultWarning` unless ``warn`` is off.
@@ -62,7 +58,7 @@ class Reading(Operations):
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return collect(self._runner, self._plan, arguments.budget(max_bytes), arguments.flag(warn, "warn"))
+        return export.collect(self._runner, self._plan, arguments.budget(max_bytes), arguments.flag(warn, "warn"))
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -74,11 +70,11 @@ class Reading(Operations):
         Integers and booleans with nulls among them get pandas' nullable types (``Int64``, ``boolean``), so that no
         value turns into a float.
         """
-        return to_pandas(self.collect())
+        return export.to_pandas(self.collect())
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a polars DataFrame, over the memory of the Arrow table."""
-        return to_polars(self.collect())
+        return export.to_polars(self.collect())
 
     def to_tensors(self, load_files: LoadFiles = "auto") -> dict[str, Any]:
         """All rows as PyTorch tensors, by column; text, bytes and structs as lists.
@@ -105,7 +101,7 @@ class Reading(Operations):
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        return exported(self.load_files(load_files), self.schema, arguments.flag(streaming, "streaming"))
+        return huggingface.exported(self.load_files(load_files), self.schema, arguments.flag(streaming, "streaming"))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
@@ -118,7 +114,7 @@ class Reading(Operations):
             >>> Dataset.from_dict({"x": [1, 2, 3]}).to_duckdb().aggregate("sum(x) AS total").fetchall()
             [(6,)]
         """
-        return to_duckdb(self._runner, self._plan, table_name, connection)
+        return export.to_duckdb(self._runner, self._plan, table_name, connection)
 
     def to_torch(
         self,
@@ -173,7 +169,7 @@ class Reading(Operations):
 
     def count(self) -> int:
         """The number of rows; reads what it takes to tell."""
-        return count_rows(self._runner, self._plan)
+        return count.count_rows(self._runner, self._plan)
 
     def __len__(self) -> int:
         """The number of rows, if it is known without reading data.
@@ -181,22 +177,24 @@ class Reading(Operations):
         Raises:
             TypeError: it is not; `count` finds out.
         """
-        return length(self._plan)
+        return count.length(self._plan)
 
     def __bool__(self) -> bool:
         return True
 
     def explain(self) -> str:
         """The plan that runs, a line a step: what was pushed down, the snapshot, files and rows."""
-        return explain(optimize(self._plan))
+        return plan.explain(optimize.optimize(self._plan))
 
     def __repr__(self) -> str:
         """Name, version, rows and columns, as far as they can be had; never an error."""
-        return line(type(self).__name__, self._name, self._version, lambda: (self._plan, self._name and self.version))
+        return show.line(
+            type(self).__name__, self._name, self._version, lambda: (self._plan, self._name and self.version)
+        )
 
     def _repr_html_(self) -> str:
         """A preview of the first rows, for notebooks."""
-        return preview(repr(self), self.schema, self.head(PREVIEW_ROWS))
+        return show.preview(repr(self), self.schema, self.head(show.PREVIEW_ROWS))
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
         loaded = self if arguments.is_auto(load_files) else self.load_files(load_files)

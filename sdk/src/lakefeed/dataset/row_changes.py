@@ -7,11 +7,10 @@ from typing import Literal
 
 import pyarrow as pa
 
+from lakefeed import ops, plan
 from lakefeed.dataset.core import build
 from lakefeed.dataset.dataset import Dataset
 from lakefeed.errors import UnsavedDatasetError
-from lakefeed.ops import Scan
-from lakefeed.plan import lineage
 
 
 class AddedRows(Dataset):
@@ -25,7 +24,7 @@ class AddedRows(Dataset):
     @property
     def from_version(self) -> int | None:
         """The version that the rows came after."""
-        (origin,) = lineage(self._plan).origins
+        (origin,) = plan.lineage(self._plan).origins
         return origin.from_version or None
 
     @property
@@ -54,4 +53,4 @@ def changed_after(version: Dataset, what: Literal["added", "removed"], known: in
     The version ``known`` may have expired, which `added_since` does not take.
     """
     kind = AddedRows if what == "added" else RemovedRows
-    return build(kind, version._lake, Scan(version._reference.after(what, known)), version.name, version.version)
+    return build(kind, version._lake, ops.Scan(version._reference.after(what, known)), version.name, version.version)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import lakefeed._arguments as arguments
-from lakefeed import catalog
-from lakefeed.catalog.action import Fence, Provenance
-from lakefeed.catalog.properties import DESCRIPTION
-from lakefeed.catalog.versions import DatasetVersion, list_versions
+from lakefeed import _arguments as arguments
+from lakefeed import catalog, ops
+from lakefeed.catalog import properties, versions
 from lakefeed.dataset.core import Core, build
-from lakefeed.ops import Scan
-from lakefeed.run.changes import Changes, changes
-from lakefeed.run.edit import restore
-from lakefeed.run.save import typed_columns
+from lakefeed.run import changes as comparison
+from lakefeed.run import edit, save
 
 if TYPE_CHECKING:
+    from lakefeed.catalog.action import Fence, Provenance
+    from lakefeed.catalog.versions import DatasetVersion
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.dataset.row_changes import AddedRows, RemovedRows
+    from lakefeed.run.changes import Changes
 
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
@@ -29,12 +28,12 @@ class Versioning(Core):
     @property
     def description(self) -> str | None:
         """The text that was given with ``save`` or ``update``."""
-        return self._reference.table().properties.get(DESCRIPTION)
+        return self._reference.table().properties.get(properties.DESCRIPTION)
 
     @property
     def column_types(self) -> dict[str, str]:
         """The file columns and their types, such as ``{"photo": "image"}``."""
-        return typed_columns(self.schema)
+        return save.typed_columns(self.schema)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -48,7 +47,7 @@ class Versioning(Core):
 
     def list_versions(self) -> list[DatasetVersion]:
         """Every version, newest first, with who wrote it and how many rows it added."""
-        return list_versions(self._reference.table())
+        return versions.list_versions(self._reference.table())
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """The rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
@@ -114,7 +113,7 @@ class Versioning(Core):
             (1, 0, 1)
         """
         source, first = self._reference.since("gained", *arguments.versions(from_version, to_version))
-        return changes(source, first, () if keys is None else arguments.keys(keys))
+        return comparison.changes(source, first, () if keys is None else arguments.keys(keys))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
         """Names a version (None: this reference's) for ``Dataset(name, version=tag)``. Returns its number.
@@ -172,10 +171,10 @@ class Versioning(Core):
             [1, 2]
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        return self._written(self.name, restore(self._lake, self._changed, arguments.restored(version), writing))
+        return self._written(self.name, edit.restore(self._lake, self._changed, arguments.restored(version), writing))
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
     ) -> AnyAddedRows:
         source, _ = self._reference.since(what, *arguments.versions(*given))
-        return build(kind, self._lake, Scan(source), self.name, source.version.version, source.version.table_uuid)
+        return build(kind, self._lake, ops.Scan(source), self.name, source.version.version, source.version.table_uuid)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import lakefeed._arguments as arguments
+from lakefeed import _arguments as arguments
 from lakefeed._typing import ColumnTypes, IfExists
-from lakefeed.catalog.action import Fence, Provenance
 from lakefeed.dataset.core import Core
-from lakefeed.run.edit import delete_rows, overwrite, upsert_into
-from lakefeed.run.existing import save_or_add
-from lakefeed.run.save import append_to
+from lakefeed.run import edit, existing, save
 
 if TYPE_CHECKING:
+    from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.dataset.dataset import Dataset
 
 
@@ -63,7 +61,9 @@ class Writes(Core):
             (2, 2)
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
-        return self._written(name, save_or_add(self._lake, self._plan, name, description, column_types, writing))
+        return self._written(
+            name, existing.save_or_add(self._lake, self._plan, name, description, column_types, writing)
+        )
 
     def append_to(
         self,
@@ -86,7 +86,7 @@ class Writes(Core):
             DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        return self._written(name, append_to(self._lake, self._plan, name, writing))
+        return self._written(name, save.append_to(self._lake, self._plan, name, writing))
 
     def overwrite(
         self,
@@ -116,7 +116,7 @@ class Writes(Core):
             [1, 2, 3]
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        return self._written(name, overwrite(self._lake, self._plan, name, writing))
+        return self._written(name, edit.overwrite(self._lake, self._plan, name, writing))
 
     def upsert_into(
         self,
@@ -158,7 +158,7 @@ class Writes(Core):
             {'id': [1, 2, 3], 'x': [10, 21, 30]}
         """
         writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        return self._written(name, upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing))
+        return self._written(name, edit.upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing))
 
     def delete_rows(
         self,
@@ -186,4 +186,4 @@ class Writes(Core):
         """
         writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
         wanted = arguments.text(predicate, "predicate")
-        return self._written(self.name, delete_rows(self._lake, self._changed, wanted, writing))
+        return self._written(self.name, edit.delete_rows(self._lake, self._changed, wanted, writing))

@@ -17,7 +17,7 @@ from lakefeed.ops.rename import Rename
 from lakefeed.ops.repeat import Repeat
 from lakefeed.ops.sample import Sample
 from lakefeed.ops.scan import Scan
-from lakefeed.ops.shuffle import Shuffle
+from lakefeed.ops.shuffle import Shuffle, with_epoch
 from lakefeed.ops.slice import Slice
 from lakefeed.ops.sort import Sort
 from lakefeed.ops.split import SplitByKey, SplitByPlace
@@ -53,4 +53,5 @@ __all__ = [
     "Stride",
     "Take",
     "WithColumn",
+    "with_epoch",
 ]

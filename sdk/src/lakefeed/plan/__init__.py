@@ -5,6 +5,7 @@ from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.lineage import Lineage, Origin, lineage
 from lakefeed.plan.node import Ahead, Input, Node, Step
 from lakefeed.plan.source import RESIDENT, Fragment, InParts, Plain, Pushdown, Ranged, Source, cut, projected
+from lakefeed.plan.walk import flatten, rebuild
 
 __all__ = [
     "RESIDENT",
@@ -23,7 +24,9 @@ __all__ = [
     "cut",
     "explain",
     "fingerprint",
+    "flatten",
     "lineage",
     "name_of",
     "projected",
+    "rebuild",
 ]

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.errors import RowIndexError, SubscriptError
+from lakefeed.errors import RowIndexError
 from lakefeed.run.gather import Gatherable, gathered
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
-
-
-class Streamed:
-    """A dataset whose rows are streamed: ``dataset[…]`` says what to call instead."""
-
-    def __getitem__(self, place: Any) -> Any:
-        """Raises `SubscriptError`; ``mapped()`` gives a dataset that has places."""
-        raise SubscriptError(f"dataset[{place!r:.80}]: the rows of a dataset are streamed. {_instead(place)}")
-
-
-def _instead(place: Any) -> str:
-    random_access = "dataset.mapped() gives one that has rows at places, fast and in any order"
-    if isinstance(place, str):
-        return f"For a column use dataset.select([{place!r}]), for its values dataset.to_arrow()[{place!r}]"
-    if isinstance(place, slice):
-        return f"For a range of rows use dataset.slice(start, stop) or dataset.head(n); {random_access}"
-    return f"For rows at places use dataset.take([…]), for the first ones dataset.head(n); {random_access}"
 
 
 class Access:
