@@ -7,7 +7,7 @@ from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from lakefeed.catalog.action import Fence, Provenance
-    from lakefeed.catalog.changes import SchemaChanges
+    from lakefeed.catalog.schema_changes import SchemaChanges
     from lakefeed.catalog.versions import DatasetVersion
     from lakefeed.client import get_dataset, list_datasets
     from lakefeed.combine import concatenate, interleave
@@ -50,7 +50,7 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "catalog.action": ("Fence", "Provenance"),
-        "catalog.changes": ("SchemaChanges",),
+        "catalog.schema_changes": ("SchemaChanges",),
         "catalog.versions": ("DatasetVersion",),
         "client": ("get_dataset", "list_datasets"),
         "combine": ("concatenate", "interleave"),

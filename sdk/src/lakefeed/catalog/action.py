@@ -6,14 +6,16 @@ import functools
 import getpass
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyiceberg.table import Table
-
-from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog import ancestry, versions
 from lakefeed.catalog.properties import CODE, DEPTH, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER, WORK
-from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.errors import FenceError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from lakefeed.catalog.versions import DatasetVersion
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ class Action:
         """The version that an action of this idempotency key has written already."""
         if self.idempotency_key is None:
             return None
-        for snapshot in ancestry(table):
+        for snapshot in ancestry.ancestry(table):
             if snapshot.summary is not None and snapshot.summary.get(IDEMPOTENCY_KEY) == self.idempotency_key:
-                return version_of(snapshot, table)
+                return versions.version_of(snapshot, table)
         return None
 
     def check_fence(self, table: Table | None) -> None:

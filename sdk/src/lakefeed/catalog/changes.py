@@ -8,11 +8,9 @@ that were there before, the rows of the files that came are compared with those 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-import pyarrow as pa
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -20,7 +18,6 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from lakefeed.catalog.exchange import Step, by_delete_files, committed, expired, operation
 from lakefeed.catalog.files import DataFileRef, entries, plan, ref, row_order
 from lakefeed.catalog.properties import ROWS_ADDED
-from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import number, steps_between
 
 
@@ -34,41 +31,6 @@ class Delta:
     files: tuple[DataFileRef, ...]
     less: tuple[DataFileRef, ...] = ()
     moved: tuple[DataFileRef, ...] = ()
-
-
-@dataclass(frozen=True)
-class SchemaChanges:
-    """How the columns of two versions differ; a column is known by its field id, whatever it is called.
-
-    ``added`` and ``dropped``: name -> type; ``renamed``: old -> new name; ``retyped``: new name -> (old, new type).
-    """
-
-    added: Mapping[str, pa.DataType] = field(default_factory=dict)
-    dropped: Mapping[str, pa.DataType] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    retyped: Mapping[str, tuple[pa.DataType, pa.DataType]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.dropped or self.renamed or self.retyped)
-
-
-def schema_changes(table: Table, older: int | None, newer: int) -> SchemaChanges:
-    """How two schemas of the table differ; ``older=None`` has no columns."""
-    before, after = _columns_by_id(table, older), _columns_by_id(table, newer)
-    both = [(before[key], after[key]) for key in after if key in before]
-    return SchemaChanges(
-        added={column.name: column.type for key, column in after.items() if key not in before},
-        dropped={column.name: column.type for key, column in before.items() if key not in after},
-        renamed={old.name: new.name for old, new in both if old.name != new.name},
-        retyped={new.name: (old.type, new.type) for old, new in both if old.type != new.type},
-    )
-
-
-def _columns_by_id(table: Table, schema_id: int | None) -> dict[int, pa.Field[Any]]:
-    if schema_id is None:
-        return {}
-    declared = declared_schema(table, schema_id=schema_id)
-    return {one.field_id: declared.field(one.name) for one in table.schemas()[schema_id].fields}
 
 
 def added_rows(

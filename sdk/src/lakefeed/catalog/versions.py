@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyiceberg.table import Table
-from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot
-
-from lakefeed.catalog.ancestry import ancestry
-from lakefeed.catalog.deletions import Deletion, deletions, owner_of
-from lakefeed.catalog.exchange import Step
+from lakefeed.catalog import ancestry, deletions, exchange, time_travel
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
-from lakefeed.catalog.time_travel import current_at
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
+
+    from lakefeed.catalog.deletions import Deletion
+    from lakefeed.catalog.exchange import Step
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ Pin: TypeAlias = int | str | AsOf
 
 def list_versions(table: Table) -> list[DatasetVersion]:
     """All versions, newest first; a rolled-back commit is none."""
-    return [version_of(snapshot, table) for snapshot in ancestry(table)]
+    return [version_of(snapshot, table) for snapshot in ancestry.ancestry(table)]
 
 
 def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
@@ -112,7 +112,7 @@ def find(table: Table, version: Pin | None = None, head: Snapshot | None = None)
         return tagged(table, version)
     if isinstance(version, AsOf):
         return _find_as_of(table, version.timestamp_ms)
-    lineage = ancestry(table, head)
+    lineage = ancestry.ancestry(table, head)
     for snapshot in lineage:
         if version is None or snapshot.sequence_number == version:
             return snapshot
@@ -125,6 +125,8 @@ def tagged(table: Table, label: str) -> Snapshot:
     Raises:
         TagNotFoundError: there is no such tag.
     """
+    from pyiceberg.table.refs import SnapshotRefType
+
     refs = {name: ref for name, ref in table.metadata.refs.items() if ref.snapshot_ref_type == SnapshotRefType.TAG}
     snapshot = table.metadata.snapshot_by_id(refs[label].snapshot_id) if label in refs else None
     if snapshot is None:
@@ -136,10 +138,10 @@ def tagged(table: Table, label: str) -> Snapshot:
 
 
 def _find_as_of(table: Table, as_of: int) -> Snapshot:
-    found = current_at(table, as_of)
+    found = time_travel.current_at(table, as_of)
     if found is not None:
         return found
-    lineage = ancestry(table)
+    lineage = ancestry.ancestry(table)
     if not lineage:
         raise _unknown(table, None, lineage)
     first = lineage[-1]
@@ -172,7 +174,7 @@ def versions_between(
         VersionNotFoundError: one of the two does not exist.
     """
     steps = steps_between(table, from_version, to_version, head)
-    lineage = ancestry(table, head)
+    lineage = ancestry.ancestry(table, head)
     if from_version is not None and from_version not in {number(snapshot) for snapshot in lineage}:
         raise _unknown(table, from_version, lineage)
     return [version_of(step.after, table) for step in steps]
@@ -186,20 +188,20 @@ def steps_between(
     Raises:
         InvalidArgumentError, VersionNotFoundError: as for `versions_between`.
     """
-    lineage = ancestry(table, head)
+    lineage = ancestry.ancestry(table, head)
     if to_version is not None and to_version not in {number(snapshot) for snapshot in lineage}:
         raise _unknown(table, to_version, lineage)
     newest = number(lineage[0]) if lineage else 0
     start, stop = from_version or 0, newest if to_version is None else to_version
     if to_version is not None and start > stop:
-        if start not in {number(snapshot) for snapshot in ancestry(table)}:
+        if start not in {number(snapshot) for snapshot in ancestry.ancestry(table)}:
             raise _unknown(table, start, lineage)
         raise InvalidArgumentError(
             f"from_version={from_version} is newer than to_version={to_version}: the range runs from old to new"
         )
     pairs = zip(lineage, [*lineage[1:], None], strict=False)
     return [
-        Step(before, after, max(start, number(before) if before is not None else 0))
+        exchange.Step(before, after, max(start, number(before) if before is not None else 0))
         for after, before in pairs
         if start < number(after) <= stop
     ][::-1]
@@ -212,6 +214,8 @@ def number(snapshot: Snapshot) -> int:
 
 def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion:
     """The version that a snapshot of a table is."""
+    from pyiceberg.table.snapshots import Operation
+
     summary = snapshot.summary
     facts = dict(summary.additional_properties) if summary is not None else {}
     added, deleted = int(facts.get("added-records", 0)), int(facts.get("deleted-records", 0))
@@ -241,11 +245,11 @@ def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> Vers
     if version is None:
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
     exist = listed(number(snapshot) for snapshot in lineage)
-    before = owner_of(_past(table), version)
+    before = deletions.owner_of(_past(table), version)
     past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
 
 
 def _past(table: Table) -> tuple[Deletion, ...]:
     """The datasets that had the name before."""
-    return deletions(table.catalog, table.name(), str(table.metadata.table_uuid))
+    return deletions.deletions(table.catalog, table.name(), str(table.metadata.table_uuid))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
-from lakefeed.catalog.changes import SchemaChanges, schema_changes
+from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.catalog.warehouse import warehouse_is_away
 from lakefeed.dataset import Dataset, changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from lakefeed.catalog.changes import SchemaChanges, schema_changes
-from lakefeed.catalog.fit import cast
-from lakefeed.catalog.schema import snapshot_schema, storage_schema
-from lakefeed.catalog.versions import find
+from lakefeed import ops, sql
+from lakefeed.catalog import fit, schema, versions
+from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.errors import ColumnNotFoundError
-from lakefeed.ops import Project, Scan
-from lakefeed.run.count import count_rows
-from lakefeed.run.local import Local
-from lakefeed.sources.iceberg import IcebergSource, Since
-from lakefeed.sql import Rows, partners
+from lakefeed.run import count, local
+from lakefeed.sources import iceberg
+
+if TYPE_CHECKING:
+    from lakefeed.run.local import Local
+    from lakefeed.sources.iceberg import IcebergSource
+    from lakefeed.sql import Rows
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,32 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     missing = [key for key in keys if key not in source.schema.names]
     if missing:
         raise ColumnNotFoundError.of(missing, source.schema.names)
-    runner = Local(source.lake.settings)
+    runner = local.Local(source.lake.settings)
     gained, lost = _part(source, from_version, "gained"), _part(source, from_version, "lost")
-    added, removed = (count_rows(runner, Scan(part)) for part in (gained, lost))
-    schema = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
+    added, removed = (count.count_rows(runner, ops.Scan(part)) for part in (gained, lost))
+    columns = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
     if not keys:
-        return Changes(from_version, source.version.version, added, removed, None, schema)
+        return Changes(from_version, source.version.version, added, removed, None, columns)
     new, old, both = 0, 0, 0
     if added and removed:
-        new, old, both = partners(source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys))
-    return Changes(from_version, source.version.version, added - new, removed - old, both, schema)
+        new, old, both = sql.partners(source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys))
+    return Changes(from_version, source.version.version, added - new, removed - old, both, columns)
 
 
 def _part(source: IcebergSource, from_version: int | None, what: Literal["gained", "lost"]) -> IcebergSource:
-    since = Since(from_version, what)
-    return IcebergSource.of(source.lake, source.name, source.table, source.version, since, source.schema_id)
+    since = iceberg.Since(from_version, what)
+    return iceberg.IcebergSource.of(source.lake, source.name, source.table, source.version, since, source.schema_id)
 
 
 def _schema_id(source: IcebergSource, version: int | None) -> int | None:
     if version is None:
         return None
-    return snapshot_schema(source.table, find(source.table, version).snapshot_id).schema_id
+    return schema.snapshot_schema(source.table, versions.find(source.table, version).snapshot_id).schema_id
 
 
 def _keys(runner: Local, source: IcebergSource, keys: tuple[str, ...]) -> Rows:
     """The keys of the rows, as they are stored: types that any engine can compare."""
-    stored = storage_schema(pa.schema([source.schema.field(key) for key in keys]))
-    return Rows(stored, lambda: (cast(batch, stored) for batch in runner.batches(Project(Scan(source), keys))))
+    stored = schema.storage_schema(pa.schema([source.schema.field(key) for key in keys]))
+    return sql.Rows(
+        stored, lambda: (fit.cast(batch, stored) for batch in runner.batches(ops.Project(ops.Scan(source), keys)))
+    )
