@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.json as pajson
@@ -13,6 +13,7 @@ from lakefeed.errors import FormatError
 from lakefeed.formats.base import ADVICE, Streamed
 from lakefeed.formats.integers import may_be_inexact, with_whole_numbers
 from lakefeed.formats.text import BLOCK_BYTES, PIECE_BYTES, blocks, check_utf8, in_memory
+from lakefeed.formats.zones import as_text, has_times, parse_times, with_zones
 from lakefeed.storage.streams import Stream
 from lakefeed.storage.urls import shown
 
@@ -31,21 +32,50 @@ class JsonLines(Streamed):
         part = next(_parts(stream, BLOCK_BYTES), None)
         if part is None:
             raise _empty(stream.url)
-        table = part.read(None)
-        if not any(may_be_inexact(column) for column in table.columns):
-            return table.schema
-        return with_whole_numbers(table.schema, part.text, shown(stream.url))
+        table = part.read(_Reader())
+        schema = table.schema
+        if any(has_times(kind) for kind in schema.types):
+            schema = with_zones(schema, part.read(_Reader(as_text(schema))))
+        if any(may_be_inexact(column) for column in table.columns):
+            schema = with_whole_numbers(schema, part.text, shown(stream.url))
+        return schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
-        parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error" if exact else "ignore")
+        reader = _Reader(schema, exact)
         part = None
         for part in _parts(stream, PIECE_BYTES):
-            table = part.read(parse)
+            table = part.read(reader)
             yield from (table if columns is None else table.select(list(columns))).to_batches()
         if part is None and exact:
             raise _empty(stream.url)
+
+
+class _Reader:
+    """Reads whole lines as rows of a schema; None: of the types that they show.
+
+    ``exact``: a key that the schema lacks is an error.
+    """
+
+    def __init__(self, schema: pa.Schema | None = None, exact: bool = True) -> None:
+        self._schema = schema if schema is not None and any(has_times(kind) for kind in schema.types) else None
+        self._parse = None
+        if schema is not None:
+            self._parse = pajson.ParseOptions(
+                explicit_schema=as_text(schema), unexpected_field_behavior="error" if exact else "ignore"
+            )
+
+    def table(self, text: bytes) -> pa.Table:
+        """Returns the rows.
+
+        Raises:
+            pa.ArrowInvalid: they do not fit.
+        """
+        # At once: a boundary within could cut a line that is longer than half of it.
+        options = pajson.ReadOptions(block_size=max(len(text), 1))
+        table = pajson.read_json(in_memory(text), read_options=options, parse_options=self._parse)
+        return table if self._schema is None else parse_times(table, self._schema)
 
 
 @dataclass(frozen=True)
@@ -57,7 +87,7 @@ class _Part:
     line: int
     is_first: bool
 
-    def read(self, parse: Any) -> pa.Table:
+    def read(self, reader: _Reader) -> pa.Table:
         """Returns the rows.
 
         Raises:
@@ -65,17 +95,17 @@ class _Part:
         """
         check_utf8(self.text, shown(self.url), self.line)  # Arrow does not look at that
         try:
-            return _parsed(self.text, parse)
+            return reader.table(self.text)
         except pa.ArrowInvalid as error:
-            raise self._located(parse, str(error)) from None
+            raise self._located(reader, str(error)) from None
 
-    def _located(self, parse: Any, reason: str) -> FormatError:
+    def _located(self, reader: _Reader, reason: str) -> FormatError:
         """The first line that does not fit those before it, by halving."""
         lines = [(number, line) for number, line in enumerate(self.text.split(b"\n"), self.line) if line.strip()]
         good, bad = 0, len(lines)
         while bad - good > 1:
             middle = (good + bad) // 2
-            complaint = _complaint(lines[:middle], parse)
+            complaint = _complaint(lines[:middle], reader)
             good, bad, reason = (middle, bad, reason) if complaint is None else (good, middle, complaint)
         number, line = lines[bad - 1]
         shown_line = line.decode().strip()[:SHOWN_CHARS]
@@ -94,19 +124,12 @@ def _parts(stream: Stream, size: int) -> Iterator[_Part]:
             is_first = False
 
 
-def _complaint(lines: list[tuple[int, bytes]], parse: Any) -> str | None:
+def _complaint(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
     try:
-        _parsed(b"\n".join(line for _, line in lines), parse)
+        reader.table(b"\n".join(line for _, line in lines))
     except pa.ArrowInvalid as error:
         return str(error)
     return None
-
-
-def _parsed(text: bytes, parse: Any) -> pa.Table:
-    """The rows of whole lines."""
-    # At once: a boundary within could cut a line that is longer than half of it.
-    options = pajson.ReadOptions(block_size=max(len(text), 1))
-    return pajson.read_json(in_memory(text), read_options=options, parse_options=parse)
 
 
 def _empty(url: str) -> FormatError:
