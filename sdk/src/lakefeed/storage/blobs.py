@@ -141,7 +141,7 @@ class BlobStore:
             if self._cache.find(sha256, suffix) is None:
                 raise
             return self._read_cached(sha256, suffix)  # the store is gone, what was kept is not
-        require(sha256, sha256_bytes(data), self.locate(sha256))
+        self._require_whole(sha256, data)
         return data
 
     def local_path(self, sha256: str, suffix: str = "") -> Path:
@@ -170,9 +170,15 @@ class BlobStore:
             return found
         with self._open(sha256) as stream:
             data = stream.read()
-        require(sha256, sha256_bytes(data), self.locate(sha256))
+        self._require_whole(sha256, data)
         self._cache.keep(data, suffix, sha256)  # as far as there is room
         return data
+
+    def _require_whole(self, sha256: str, data: bytes) -> None:
+        """Raises IntegrityError where the bytes are not the blob's; to say where it lies takes another look."""
+        found = sha256_bytes(data)
+        if found != sha256:
+            require(sha256, found, self.locate(sha256))
 
     def _fill(self, sha256: str, suffix: str) -> Path:
         with self._open(sha256) as stream, self._caching():
