@@ -385,10 +385,12 @@ def public() -> set[str]:
 
 
 def methods(kind: type) -> set[str]:
-    """The public functions that a class itself defines."""
+    """The public functions that a class itself defines, those of `Dataset` in its groups of methods."""
+    groups = [each for each in kind.__mro__ if kind is Dataset and each.__module__.startswith("lakefeed.dataset")]
     return {
         name
-        for name, value in vars(kind).items()
+        for group in groups or [kind]
+        for name, value in vars(group).items()
         if not name.startswith(("_", "settings_customise"))
         and not isinstance(value, property)
         and callable(getattr(kind, name))

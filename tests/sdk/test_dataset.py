@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 import lakefeed.dataset
-from lakefeed import AddedRows, Dataset, Fence, Image, Provenance, concatenate, get_dataset, list_datasets
+from lakefeed import AddedRows, Dataset, Fence, Image, Provenance, compute, concatenate, get_dataset, list_datasets
 from lakefeed.errors import (
     BudgetExceededError,
     ColumnNotFoundError,
@@ -115,6 +116,21 @@ def test_a_deleted_dataset_made_again_is_another_one() -> None:
     with pytest.raises(VersionNotFoundError, match="deleted at"):
         Dataset("t", version=1).to_arrow()
     assert xs(Dataset("t", version=2)) == [9]
+
+
+def test_a_write_takes_the_keywords_of_its_signature_only(home: Path) -> None:
+    rows = saved(1, 2)
+    with pytest.raises(TypeError, match="'fense'; there are 'provenance', 'idempotency_key', 'fence'"):
+        rows.save("u", fense=None)  # type: ignore[call-arg]
+    for given in ({"description": "d"}, {"if_exists": "append"}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            rows.append_to("t", **given)  # type: ignore[arg-type]
+    for given in ({"copy_files": True}, {"stats": False}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            rows.delete_rows("x = 1", **given)  # type: ignore[arg-type]
+    assert rows.list_versions() == Dataset("t").list_versions()
+    for write in (Dataset.save, Dataset.append_to, Dataset.restore, compute.save, compute.append_to):
+        assert {"provenance", "idempotency_key", "fence"} < set(inspect.signature(write).parameters)
 
 
 def test_a_pickle_of_an_older_release_is_read(home: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lakefeed._validate import check_seed
+
 Indices: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -21,6 +23,11 @@ SEED_BITS = 31
 def fresh_seed() -> int:
     """A seed for a caller who gave none."""
     return secrets.randbits(SEED_BITS)
+
+
+def choose_seed(given: int | None) -> int:
+    """Returns a seed that was given, checked, or else one that is drawn now."""
+    return fresh_seed() if given is None else check_seed(given)
 
 
 WORDS_A_STEP = 4

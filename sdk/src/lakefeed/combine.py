@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lakefeed import _arguments as arguments
 from lakefeed import ops
+from lakefeed._rng import choose_seed
+from lakefeed._validate import check_flag
 from lakefeed.catalog import lake
-from lakefeed.dataset import Dataset, dataset_of
+from lakefeed.dataset import Dataset, dataset_of, plans_of
 
 if TYPE_CHECKING:
     from lakefeed.plan import Node
@@ -30,7 +31,7 @@ def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
         >>> concatenate([one, two]).to_arrow()["x"].to_pylist()
         [1, 2]
     """
-    return _derived(ops.Concatenate(arguments.combined(datasets, "concatenate"), arguments.flag(fill, "fill")))
+    return _derived(ops.Concatenate(plans_of(datasets, "concatenate"), check_flag(fill, "fill")))
 
 
 def interleave(
@@ -59,11 +60,9 @@ def interleave(
         >>> interleave([one, two]).to_arrow()["x"].to_pylist()
         [1, 10, 2, 20, 3]
     """
-    plans = arguments.combined(datasets, "interleave")
-    chances = None if probabilities is None else arguments.chances(probabilities)
-    return _derived(
-        ops.Interleave(plans, chances, arguments.chosen_seed(seed), stopping_strategy, arguments.flag(fill, "fill"))
-    )
+    plans = plans_of(datasets, "interleave")
+    chances = None if probabilities is None else ops.check_chances(probabilities)
+    return _derived(ops.Interleave(plans, chances, choose_seed(seed), stopping_strategy, check_flag(fill, "fill")))
 
 
 def _derived(node: Node) -> Dataset:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyiceberg.table import Table
 
-from lakefeed import _arguments as arguments
+from lakefeed._validate import check_flag
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
@@ -108,7 +108,7 @@ def collect_garbage(
         >>> collect_garbage().bytes
         0
     """
-    arguments.flag(dry_run, "dry_run")
+    check_flag(dry_run, "dry_run")
     for given, what in ((grace, "grace"), (patience, "patience")):
         span: object = given
         if not isinstance(span, dt.timedelta) or span < dt.timedelta(0):

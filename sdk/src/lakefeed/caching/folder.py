@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, ClassVar, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakefeed.errors import UnsupportedError
+from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.storage.atomic import new_file, publish, sync_directories, sync_file
 from lakefeed.storage.failures import close_lock, discard, storage_errors
 
@@ -155,3 +155,10 @@ def _parquet_writer(sink: BinaryIO, schema: pa.Schema) -> Iterator[pq.ParquetWri
         writer.close()
     finally:
         writer.is_open = False
+
+
+def check_folder(path: Any, method: str) -> str | os.PathLike[str] | None:
+    """Returns the path of a folder, or None."""
+    if path is not None and (not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path) or not os.fspath(path)):
+        raise InvalidArgumentError(f"{method}(path={path!r:.80}): give the path of a folder, or None")
+    return path

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.caching.folder import Folder, Group
+from lakefeed.caching.folder import Folder, Group, check_folder
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
@@ -61,6 +61,7 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
     Raises:
         InvalidArgumentError: at ``path`` is something else.
     """
+    check_folder(path, "mapped")
     plan = bind(plan)
     identity = fingerprint(plan)
     place = lake.settings.cache / "mapped" / identity if path is None else Path(path).expanduser().absolute()

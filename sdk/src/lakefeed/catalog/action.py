@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import getpass
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from lakefeed.catalog import ancestry, versions
 from lakefeed.catalog.properties import CODE, DEPTH, FENCE_PREFIX, IDEMPOTENCY_KEY, MESSAGE, RUN, USER, WORK
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from lakefeed.catalog.versions import DatasetVersion
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,26 @@ class Fence:
         _require_text(self.key or None, "Fence(key=")
         _require_text(self.expected, "Fence(expected=", maybe=True)
         _require_text(self.value, "Fence(value=")
+
+
+class WriteOptions(TypedDict, total=False):
+    """The keywords of a write that its commit takes: see ``Dataset.save``."""
+
+    provenance: Provenance | None
+    idempotency_key: str | None
+    fence: Fence | None
+
+
+def takes_write_options(write: AnyFunction) -> AnyFunction:
+    """Spells the keywords of `WriteOptions` out in the signature of a write, for `help` and completion."""
+    signature = inspect.signature(write)
+    spelled = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind.__forward_arg__)
+        for name, kind in WriteOptions.__annotations__.items()
+    ]
+    others = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    write.__signature__ = signature.replace(parameters=[*others, *spelled])  # type: ignore[attr-defined]  # of `inspect`
+    return write
 
 
 def _require_text(given: Any, what: str, *, maybe: bool = False) -> None:

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakefeed import _arguments as arguments
 from lakefeed._typing import ColumnTypes, IfExists
-from lakefeed.catalog.action import Fence, Provenance
+from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot import Change, Guard
@@ -36,6 +35,7 @@ from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.work import at_work
 
 
+@takes_write_options
 def save(
     rows: Dataset,
     name: str,
@@ -45,10 +45,8 @@ def save(
     copy_files: CopyFiles = "auto",
     stats: bool = True,
     *,
-    provenance: Provenance | None = None,
-    idempotency_key: str | None = None,
-    fence: Fence | None = None,
     if_exists: IfExists = "error",
+    **options: Unpack[WriteOptions],
 ) -> Dataset:
     """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
 
@@ -62,9 +60,9 @@ def save(
         >>> save(Dataset("numbers").with_column("y", "x * 2"), "doubles", Processes(2)).count()
         3
     """
-    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
+    writing = Writing.of(options, copy_files, stats, description, if_exists)
     _check(rows, engine)
-    lake, plan = lake_of(rows), plan_of(rows)
+    lake, plan = lake_of(rows), plan_of(rows, "save")
 
     def create_new() -> DatasetVersion:
         types = types_of_new(lake, Local(lake.settings), plan, name, column_types, writing)
@@ -79,16 +77,14 @@ def save(
     return dataset_at(lake, name, version)
 
 
+@takes_write_options
 def append_to(
     rows: Dataset,
     name: str,
     engine: Engine,
     copy_files: CopyFiles = "auto",
     stats: bool = True,
-    *,
-    provenance: Provenance | None = None,
-    idempotency_key: str | None = None,
-    fence: Fence | None = None,
+    **options: Unpack[WriteOptions],
 ) -> Dataset:
     """As `Dataset.append_to`, with the rows made by ``engine``: the same rows in the same order, in one version.
 
@@ -96,10 +92,10 @@ def append_to(
         InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
             travel; nothing is written.
     """
-    writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+    writing = Writing.of(options, copy_files, stats)
     _check(rows, engine)
     lake = lake_of(rows)
-    return dataset_at(lake, name, _append(lake, plan_of(rows), name, writing, engine))
+    return dataset_at(lake, name, _append(lake, plan_of(rows, "append_to"), name, writing, engine))
 
 
 def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:

@@ -1,10 +1,10 @@
 """The façade: `Dataset`, a file for each group of its methods, and the seam for the packages around it.
 
-Outside this package nobody touches what begins with an underscore: `plan_of` and `lake_of` see a dataset's plan and
-lake, `dataset_of` and `dataset_at` make a dataset of them.
+Outside this package nobody touches what begins with an underscore: `plan_of`, `plans_of` and `lake_of` see plans and
+lakes, `dataset_of` and `dataset_at` make a dataset of them.
 """
 
-from lakefeed.dataset.core import dataset_at, dataset_of, lake_of, plan_of
+from lakefeed.dataset.core import dataset_at, dataset_of, lake_of, plan_of, plans_of
 from lakefeed.dataset.core import unpickle as _restored  # of pickles that older releases wrote
 from lakefeed.dataset.dataset import Dataset, pinned
 from lakefeed.dataset.mapped_dataset import MappedDataset
@@ -22,4 +22,5 @@ __all__ = [
     "lake_of",
     "pinned",
     "plan_of",
+    "plans_of",
 ]

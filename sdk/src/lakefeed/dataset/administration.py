@@ -7,11 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
 from lakefeed import catalog
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog import commit, lake, properties, schema
+from lakefeed._validate import check_column_name, check_data_type, check_flag, check_keys, check_text
+from lakefeed.catalog import lake
 from lakefeed.dataset.versioning import Versioning
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.media import columns as file_columns
+from lakefeed.run import metadata_update
 
 
 class Administration(Versioning):
@@ -32,7 +35,7 @@ class Administration(Versioning):
             >>> Dataset("widening").to_arrow().to_pylist()
             [{'x': 1, 'score': None}]
         """
-        return catalog.add_column(self._lake, self._changed, arguments.column(name, type))
+        return catalog.add_column(self._lake, self._changed, file_columns.new_column(name, type))
 
     def rename_column(self, old: str, new: str) -> pa.Schema:
         """A column under another name; see `add_column`.
@@ -40,7 +43,7 @@ class Administration(Versioning):
         Raises:
             ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
         """
-        return catalog.rename_column(self._lake, self._changed, *arguments.renaming(old, new))
+        return catalog.rename_column(self._lake, self._changed, check_text(old, "old"), check_column_name(new, "new"))
 
     def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
         """Without a column or several (all or none); older versions still have them. See `add_column`.
@@ -48,7 +51,7 @@ class Administration(Versioning):
         Raises:
             ColumnNotFoundError, SchemaError: there is no such column, or no other.
         """
-        return catalog.drop_columns(self._lake, self._changed, arguments.keys(columns))
+        return catalog.drop_columns(self._lake, self._changed, check_keys(columns))
 
     def widen_column(self, name: str, type: pa.DataType) -> pa.Schema:
         """A column of a type that holds more, such as ``int64`` for ``int32``; see `add_column`.
@@ -56,15 +59,11 @@ class Administration(Versioning):
         Raises:
             ColumnNotFoundError, TypeMismatchError: there is no such column, or the type does not hold all it may hold.
         """
-        return catalog.widen_column(self._lake, self._changed, arguments.text(name, "name"), arguments.data_type(type))
+        return catalog.widen_column(self._lake, self._changed, check_text(name, "name"), check_data_type(type))
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
         """New description or column types (exactly those named); no new version. Returns `metadata`."""
-        columns = schema.declared_schema(self._lake.table(self._changed))
-        changes = arguments.metadata_changes(
-            columns, description, column_types, properties.DESCRIPTION, properties.COLUMN_TYPES
-        )
-        commit.update_properties(self._lake, self._changed, changes)
+        metadata_update.update_metadata(self._lake, self._changed, description, column_types)
         return self.metadata
 
     def set_column_types(self, column_types: ColumnTypes) -> None:
@@ -73,7 +72,9 @@ class Administration(Versioning):
         Raises:
             ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: nothing is changed.
         """
-        self.update(column_types=arguments.exact_types(column_types))
+        if column_types is None:
+            raise InvalidArgumentError("column_types=None: give a mapping of columns to types; {} is none")
+        self.update(column_types=column_types)
 
     def delete(self, *, force: bool = False) -> None:
         """Removes the dataset and its versions; files in the blob store stay, others may use them.
@@ -89,7 +90,7 @@ class Administration(Versioning):
             DamagedDatasetError: its metadata is lost or cannot be read; nothing was removed.
             SharedWarehouseError: the warehouse belongs to another catalog; nothing was removed.
         """
-        self._lake.drop(self._changed, force=arguments.flag(force, "force"))
+        self._lake.drop(self._changed, force=check_flag(force, "force"))
 
     @staticmethod
     def exists(name: str) -> bool:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
 from lakefeed import ops
 from lakefeed._typing import BatchFactory, Locations, Row, Words
+from lakefeed._validate import check_schema
 from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
-from lakefeed.sources import batches, huggingface, memory
+from lakefeed.loaders import entry
+from lakefeed.sources import batches, files, huggingface, memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,17 +32,17 @@ class Constructors(Core):
         Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
         column: convert them first.
         """
-        return cls.from_arrow(memory.table_of_columns(columns, arguments.maybe_schema(schema)))
+        return cls.from_arrow(memory.table_of_columns(columns, schema))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
         """Rows in memory, each a dict; its values as in `from_dict`."""
-        return cls.from_arrow(memory.table_of_rows(rows, arguments.maybe_schema(schema)))
+        return cls.from_arrow(memory.table_of_rows(rows, schema))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
         """An Arrow table or batch; nothing is copied."""
-        return dataset_of(lake.Lake.current(), ops.Scan(memory.MemorySource(arguments.table(table))))
+        return dataset_of(lake.Lake.current(), ops.Scan(memory.MemorySource(memory.table_of_arrow(table))))
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
@@ -51,7 +52,7 @@ class Constructors(Core):
     @classmethod
     def from_polars(cls, frame: pl.DataFrame) -> Dataset:
         """A polars DataFrame; nothing is copied but categories."""
-        return cls.from_arrow(arguments.polars_table(frame))
+        return cls.from_arrow(memory.table_of_polars(frame))
 
     @classmethod
     def from_huggingface(
@@ -90,7 +91,7 @@ class Constructors(Core):
             >>> Dataset.from_torch(pairs, schema=schema).to_arrow().to_pylist()[1]
             {'x': [0.0, 1.0], 'y': 8}
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(arguments.torch_source(dataset, schema)))
+        return dataset_of(lake.Lake.current(), ops.Scan(entry.torch_rows(dataset, schema)))
 
     @classmethod
     def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
@@ -102,7 +103,7 @@ class Constructors(Core):
             >>> Dataset.from_batches(numbers, schema=pa.schema({"x": pa.int64()})).count()
             2
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(batches.BatchesSource(factory, arguments.schema(schema))))
+        return dataset_of(lake.Lake.current(), ops.Scan(batches.BatchesSource(factory, check_schema(schema))))
 
     @classmethod
     def from_file(
@@ -133,4 +134,4 @@ class Constructors(Core):
             InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(arguments.files(location, schema, format, null_values)))
+        return dataset_of(lake.Lake.current(), ops.Scan(files.files(location, schema, format, null_values)))

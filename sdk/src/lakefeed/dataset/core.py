@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
 from lakefeed import plan, run
+from lakefeed._validate import is_list
 from lakefeed.dataset.streamed import Streamed
+from lakefeed.errors import InvalidArgumentError, UnsavedDatasetError
 from lakefeed.run import reference
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ class Core(Streamed):
         Raises:
             UnsavedDatasetError: it is derived, or was never saved.
         """
-        return arguments.saved(self._name)
+        if self._name is None:
+            raise UnsavedDatasetError(
+                "this dataset is derived from others or was never saved, so it has no name, version or description; "
+                "save(name) gives it one, or ask the dataset that it was made from"
+            )
+        return self._name
 
     @property
     def version(self) -> int:
@@ -83,9 +89,27 @@ class Core(Streamed):
         return dataset_of(self._lake, node)
 
 
-def plan_of(dataset: Core) -> Node:
-    """Returns the plan that gives the rows of a dataset."""
+def plan_of(dataset: Any, method: str) -> Node:
+    """Returns the plan that gives the rows of a dataset.
+
+    Raises:
+        InvalidArgumentError: it is not a dataset; the message names the method that got it.
+    """
+    if not isinstance(dataset, Core):
+        raise InvalidArgumentError(f"{method} takes a Dataset, not {dataset!r:.80}")
     return dataset._plan
+
+
+def plans_of(datasets: Any, method: str) -> tuple[Node, ...]:
+    """Returns the plans of several datasets.
+
+    Raises:
+        InvalidArgumentError: it is not a list of datasets; the message names the method that got it.
+    """
+    given = list(datasets) if is_list(datasets) else []
+    if not given or not all(isinstance(each, Core) for each in given):
+        raise InvalidArgumentError(f"{method} takes a list of at least one Dataset, not {datasets!r:.80}")
+    return tuple(each._plan for each in given)
 
 
 def lake_of(dataset: Core) -> Lake:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lakefeed import _arguments as arguments
 from lakefeed import plan
-from lakefeed.catalog import lake
+from lakefeed.catalog import lake, pin_check
 from lakefeed.dataset.administration import Administration
 from lakefeed.dataset.constructors import Constructors
 from lakefeed.dataset.core import build, unpickle
@@ -53,7 +52,7 @@ class Dataset(Constructors, Reading, Writes, Administration):
         self._lake = lake.Lake.current()
         self._lake.identifier(name)
         self._name = name
-        self._version, self._identity = arguments.version(version, as_of), reference.Identity()
+        self._version, self._identity = pin_check.check_version(version, as_of), reference.Identity()
         self._node = None
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:

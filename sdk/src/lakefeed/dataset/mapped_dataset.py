@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
-from lakefeed import _arguments as arguments
 from lakefeed._typing import Row
 from lakefeed.dataset.dataset import Dataset
 from lakefeed.run import access, python
@@ -33,8 +32,8 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: there is no such row.
         """
-        found = list(python.rows([self._access.at(arguments.places(place, len(self)))], self._lake.blobs))
-        return found[0] if arguments.is_place(place) else found
+        found = list(python.rows([self._access.at(access.check_positions(place, len(self)))], self._lake.blobs))
+        return found[0] if access.is_position(place) else found
 
     def __getitems__(self, places: Sequence[int]) -> list[Row]:
         """As torch asks for the rows of a batch."""

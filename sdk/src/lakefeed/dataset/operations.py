@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
 from lakefeed import caching, ops
 from lakefeed._typing import BatchFn, ColumnTypes, LoadFiles, RowFn, RowPredicate
-from lakefeed.dataset.core import Core, build
+from lakefeed._validate import check_whole
+from lakefeed.dataset.core import Core, build, plan_of
 from lakefeed.run import count as row_counts
 from lakefeed.run import save
 
@@ -30,7 +30,7 @@ class Operations(Core):
         Raises:
             ColumnNotFoundError: with the near misses.
         """
-        return self._derive(ops.Project(self._plan, arguments.columns(columns)))
+        return self._derive(ops.Project.of(self._plan, columns))
 
     def filter(self, predicate: str | RowPredicate) -> Dataset:
         """The rows for which a SQL-like expression, or a function of the row, is true.
@@ -45,19 +45,21 @@ class Operations(Core):
             >>> Dataset.from_dict({"x": [1, 2, None]}).filter("x >= 2").count()
             1
         """
-        return self._derive(arguments.filtered(self._plan, predicate, self._lake.blobs))
+        if isinstance(predicate, str):
+            return self._derive(ops.Filter.of(self._plan, predicate))
+        return self._derive(ops.FilterRows.of(self._plan, predicate, self._lake.blobs))
 
     def head(self, n: int = 5) -> Dataset:
         """The first ``n`` rows (fewer if there are fewer)."""
-        return self.slice(0, arguments.whole(n, "head"))
+        return self.slice(0, check_whole(n, "head"))
 
     def slice(self, start: int, stop: int | None = None) -> Dataset:
         """The rows ``[start, stop)``; past the end is clamped, None is the end."""
-        return self._derive(ops.Slice(self._plan, *arguments.row_range(start, stop)))
+        return self._derive(ops.Slice.of(self._plan, start, stop))
 
     def skip(self, n: int) -> Dataset:
         """All rows but the first ``n``."""
-        return self.slice(arguments.whole(n, "skip"))
+        return self.slice(check_whole(n, "skip"))
 
     def take(self, indices: Iterable[int]) -> Dataset:
         """The rows at these places, in this order, as often as named.
@@ -65,7 +67,7 @@ class Operations(Core):
         Raises:
             RowIndexError: a negative place, or one past the end (at the call where the number of rows is known).
         """
-        return self._derive(ops.Take(self._plan, arguments.indices(indices, row_counts.known_rows(self._plan))))
+        return self._derive(ops.Take.of(self._plan, indices, row_counts.known_rows(self._plan)))
 
     def sample(self, n: int, seed: int | None = None) -> Dataset:
         """``n`` rows by chance without replacement (all if there are fewer), in the order in which they stand.
@@ -74,27 +76,30 @@ class Operations(Core):
             n: how many.
             seed: None: one is drawn now and stays with the returned dataset.
         """
-        return self._derive(ops.Sample(self._plan, arguments.whole(n, "sample"), arguments.chosen_seed(seed)))
+        return self._derive(ops.Sample.of(self._plan, n, seed))
 
     def shard(self, index: int, count: int) -> Dataset:
         """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
-        return self._derive(arguments.shard(self._plan, index, count))
+        rows = row_counts.known_rows(self._plan)
+        if rows is None:
+            return self._derive(ops.Stride.of(self._plan, index, count))
+        return self._derive(ops.Slice(self._plan, *ops.shard_range(rows, index, count)))
 
     def repeat(self, times: int) -> Dataset:
         """The rows ``times`` times over."""
-        return self._derive(ops.Repeat(self._plan, arguments.whole(times, "repeat")))
+        return self._derive(ops.Repeat.of(self._plan, times))
 
     def batch(self, size: int, drop_last: bool = False) -> Dataset:
         """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
-        return self._derive(ops.Batch(self._plan, *arguments.batch(size, drop_last)))
+        return self._derive(ops.Batch.of(self._plan, size, drop_last))
 
     def drop(self, columns: str | Sequence[str]) -> Dataset:
         """All columns but these."""
-        return self._derive(ops.Project(self._plan, arguments.remaining(self._plan, columns)))
+        return self._derive(ops.Project.without(self._plan, columns))
 
     def rename(self, names: Mapping[str, str]) -> Dataset:
         """Columns by other names: ``rename({"old": "new"})``."""
-        return self._derive(ops.Rename(self._plan, arguments.renames(self._plan, names)))
+        return self._derive(ops.Rename.of(self._plan, names))
 
     def with_column(self, name: str, value: str) -> Dataset:
         """One more column, or another in place of one of that name, computed by an expression.
@@ -103,7 +108,7 @@ class Operations(Core):
             >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
             [0.5, 1.0]
         """
-        return self._derive(arguments.with_column(self._plan, name, value))
+        return self._derive(ops.WithColumn.of(self._plan, name, value))
 
     def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
         """Rows of both datasets side by side where the keys are equal; null keys have no partner.
@@ -119,8 +124,7 @@ class Operations(Core):
         Raises:
             ColumnNotFoundError, TypeMismatchError, InvalidArgumentError: at the call.
         """
-        right = arguments.other(other, "join")
-        return self._derive(ops.Join(self._plan, right, arguments.keys(keys), join_type, self._lake.settings))
+        return self._derive(ops.Join.of(self._plan, plan_of(other, "join"), keys, join_type, self._lake.settings))
 
     def sql(
         self,
@@ -148,21 +152,19 @@ class Operations(Core):
             >>> sold.sql("SELECT item, count(*) AS times FROM data GROUP BY item ORDER BY item").to_arrow().to_pylist()
             [{'item': 'a', 'times': 2}, {'item': 'b', 'times': 1}]
         """
-        names, plans = arguments.tables(self._plan, table_name, tables)
-        chosen = None if seed is None else arguments.seed(seed)
-        return self._derive(ops.Query(query, names, plans, self._lake.settings, chosen))
+        others = ops.check_tables(table_name, tables).items()
+        plans = {table_name: self._plan, **{name: plan_of(each, f"sql(tables={name!r})") for name, each in others}}
+        return self._derive(ops.Query.of(query, plans, self._lake.settings, seed))
 
     query = sql
 
     def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
         """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
-        return self._derive(
-            ops.Map(self._plan, arguments.function(fn, "map"), arguments.schema(schema), self._lake.blobs)
-        )
+        return self._derive(ops.Map.of(self._plan, fn, schema, self._lake.blobs))
 
     def map_batches(self, fn: BatchFn, *, schema: pa.Schema) -> Dataset:
         """``fn(batch)`` for each Arrow batch; the number of rows may change. ``fn`` must treat rows independently."""
-        return self._derive(ops.MapBatches(self._plan, arguments.function(fn, "map_batches"), arguments.schema(schema)))
+        return self._derive(ops.MapBatches.of(self._plan, fn, schema))
 
     def shuffle(self, seed: int | None = None, global_: bool = True, window: int = 10_000) -> Dataset:
         """The rows in random order; the same seed gives the same order, on every rank and worker.
@@ -172,15 +174,14 @@ class Operations(Core):
             global_: a fair shuffle of all rows; the rows are put on local disk for it unless they are in memory.
             window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
         """
-        chosen, rows = arguments.chosen_seed(seed), arguments.window(window)
-        return self._derive(ops.Shuffle(self._plan, chosen, None if arguments.flag(global_, "global_") else rows))
+        return self._derive(ops.Shuffle.of(self._plan, seed, global_, window))
 
     def set_epoch(self, epoch: int) -> Dataset:
         """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
 
         The one method that changes a dataset, as training loops expect; it also returns it.
         """
-        turned = arguments.whole(epoch, "set_epoch")
+        turned = check_whole(epoch, "set_epoch")
         if self._node is not None:
             self._node = ops.with_epoch(self._node, turned)
         return self._itself
@@ -202,7 +203,7 @@ class Operations(Core):
             >>> Dataset.from_dict({"x": [2, None, 3]}).sort("x", descending=True).to_arrow()["x"].to_pylist()
             [3, 2, None]
         """
-        return self._derive(ops.Sort(self._plan, *arguments.sort_keys(by, descending), self._lake.settings))
+        return self._derive(ops.Sort.of(self._plan, by, descending, self._lake.settings))
 
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
@@ -214,7 +215,7 @@ class Operations(Core):
             seed: another seed is another split.
             by: a key column: a row's side depends on its key alone, so later appends never move it to the other side.
         """
-        sides = arguments.split(self._plan, test_size, seed, by)
+        sides = ops.split_sides(self._plan, row_counts.known_rows(self._plan), test_size, seed, by)
         return {side: self._derive(node) for side, node in sides.items()}
 
     def load_files(
@@ -237,7 +238,7 @@ class Operations(Core):
             on_error: "null" gives None for a file that cannot be had; a warning says how many, and why.
             fetch_timeout: seconds in which a server answers, and sends each 256 KiB (or what is left).
         """
-        node = arguments.load_files(
+        node = ops.LoadFiles.of(
             self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
         )
         return self._itself if node is None else self._derive(node)
@@ -269,8 +270,10 @@ class Operations(Core):
         """
         number = self._version if isinstance(self._version, int) else None
         name = self._name if self._complete and number == self._version else None
-        flags = arguments.caching(path, load_files, overwrite)
-        return self._derive(caching.cached(self._lake, name, number, lambda: self._plan, path, **flags))
+        kept = caching.cached(
+            self._lake, name, number, lambda: self._plan, path, load_files=load_files, overwrite=overwrite
+        )
+        return self._derive(kept)
 
     def mapped(self, path: str | os.PathLike[str] | None = None) -> MappedDataset:
         """The rows in a local Arrow file that is mapped into memory: the fastest to read again, and in any order.
@@ -288,9 +291,7 @@ class Operations(Core):
         """
         from lakefeed.dataset.mapped_dataset import MappedDataset
 
-        return build(
-            MappedDataset, self._lake, caching.mapped(self._lake, self._plan, arguments.folder(path, "mapped"))
-        )
+        return build(MappedDataset, self._lake, caching.mapped(self._lake, self._plan, path))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from lakefeed import _arguments as arguments
-from lakefeed import optimize, plan
+from lakefeed import ops, optimize, plan
 from lakefeed._typing import LoadFiles, Ragged, Row
+from lakefeed._validate import check_flag
 from lakefeed.dataset.operations import Operations
+from lakefeed.loaders import batching, entry
 from lakefeed.run import count, export, python, show
 from lakefeed.sources import huggingface
 
@@ -48,7 +49,7 @@ class Reading(Operations):
             format: "dict" or "arrow". Under "auto" file cells are handles in dicts, records in Arrow.
             load_files: as in `load_files`; True means "auto".
         """
-        arguments.batches(size, format)
+        python.check_batches(size, format)
         batches = self._batches(load_files, size)
         return batches if format == "arrow" else python.dict_batches(batches, self._store_for(load_files))
 
@@ -58,7 +59,7 @@ class Reading(Operations):
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return export.collect(self._runner, self._plan, arguments.budget(max_bytes), arguments.flag(warn, "warn"))
+        return export.collect(self._runner, self._plan, max_bytes, warn)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -87,7 +88,7 @@ class Reading(Operations):
             >>> Dataset.from_dict({"x": [1.0, None], "name": ["a", "b"]}).to_tensors()
             {'x': tensor([1., nan], dtype=torch.float64), 'name': ['a', 'b']}
         """
-        return arguments.tensors(self.load_files(load_files).collect())
+        return entry.tensors(self.load_files(load_files).collect())
 
     def to_huggingface(self, load_files: LoadFiles = "auto", *, streaming: bool = False) -> Any:
         """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
@@ -101,7 +102,7 @@ class Reading(Operations):
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        return huggingface.exported(self.load_files(load_files), self.schema, arguments.flag(streaming, "streaming"))
+        return huggingface.exported(self.load_files(load_files), self.schema, check_flag(streaming, "streaming"))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
@@ -163,9 +164,9 @@ class Reading(Operations):
             [[1.0, 2.0], [3.0]]
         """
         loaded = self.load_files(load_files, None, fetch_workers, max_inflight_bytes, "raise", fetch_timeout)
-        cut = arguments.batching(batch_size, drop_last, world, rank, world_size)
+        cut = batching.Batching.of(batch_size, drop_last, world, rank, world_size)
         options = {"num_workers": num_workers, **dataloader_kwargs}
-        return arguments.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
+        return entry.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
 
     def count(self) -> int:
         """The number of rows; reads what it takes to tell."""
@@ -197,9 +198,9 @@ class Reading(Operations):
         return show.preview(repr(self), self.schema, self.head(show.PREVIEW_ROWS))
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
-        loaded = self if arguments.is_auto(load_files) else self.load_files(load_files)
+        loaded = self if ops.is_auto(load_files) else self.load_files(load_files)
         return self._runner.sized(loaded._plan, size)
 
     def _store_for(self, load_files: LoadFiles) -> Any:
         # What is asked for by name means the same in rows as in Arrow batches: only "auto" makes handles.
-        return self._lake.blobs if arguments.is_auto(load_files) else None
+        return self._lake.blobs if ops.is_auto(load_files) else None

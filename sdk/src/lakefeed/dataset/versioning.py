@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
-from lakefeed import _arguments as arguments
 from lakefeed import catalog, ops
-from lakefeed.catalog import properties, versions
+from lakefeed._validate import check_flag, check_keys
+from lakefeed.catalog import pin_check, properties, versions
+from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
 from lakefeed.run import changes as comparison
 from lakefeed.run import edit, save
 
 if TYPE_CHECKING:
-    from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.catalog.versions import DatasetVersion
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.dataset.row_changes import AddedRows, RemovedRows
@@ -112,8 +112,10 @@ class Versioning(Core):
             >>> report.added, report.removed, report.changed
             (1, 0, 1)
         """
-        source, first = self._reference.since("gained", *arguments.versions(from_version, to_version))
-        return comparison.changes(source, first, () if keys is None else arguments.keys(keys))
+        source, first = self._reference.since(
+            "gained", pin_check.check_version(from_version), pin_check.check_version(to_version)
+        )
+        return comparison.changes(source, first, () if keys is None else check_keys(keys))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
         """Names a version (None: this reference's) for ``Dataset(name, version=tag)``. Returns its number.
@@ -130,8 +132,8 @@ class Versioning(Core):
             >>> len(Dataset("tagged", version="stable"))
             1
         """
-        chosen = self._version if version is None else arguments.version(version)
-        return catalog.tag(self._lake, self._changed, tag, chosen, arguments.flag(move, "move"))
+        chosen = self._version if version is None else pin_check.check_version(version)
+        return catalog.tag(self._lake, self._changed, tag, chosen, check_flag(move, "move"))
 
     def untag(self, tag: str) -> None:
         """Removes a tag; the version stays.
@@ -145,13 +147,11 @@ class Versioning(Core):
         """The tags and the versions that they stand for."""
         return catalog.tags(self._reference.table())
 
+    @takes_write_options
     def restore(
         self,
         version: int | str,
-        *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """Rows and columns of an old version (a number or tag) as the next version; no data is written.
 
@@ -170,11 +170,13 @@ class Versioning(Core):
             >>> Dataset("regretted").restore(1).to_arrow()["x"].to_pylist()
             [1, 2]
         """
-        writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        return self._written(self.name, edit.restore(self._lake, self._changed, arguments.restored(version), writing))
+        writing = save.Writing.of(options)
+        return self._written(
+            self.name, edit.restore(self._lake, self._changed, pin_check.check_restored(version), writing)
+        )
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
     ) -> AnyAddedRows:
-        source, _ = self._reference.since(what, *arguments.versions(*given))
+        source, _ = self._reference.since(what, *map(pin_check.check_version, given))
         return build(kind, self._lake, ops.Scan(source), self.name, source.version.version, source.version.table_uuid)

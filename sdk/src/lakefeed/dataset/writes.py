@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
-from lakefeed import _arguments as arguments
 from lakefeed._typing import ColumnTypes, IfExists
+from lakefeed._validate import check_keys, check_text
+from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core
 from lakefeed.run import edit, existing, save
 
 if TYPE_CHECKING:
-    from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.dataset.dataset import Dataset
 
 
 class Writes(Core):
     """The methods that write rows to the lake, or take rows away there."""
 
+    @takes_write_options
     def save(
         self,
         name: str,
@@ -26,10 +27,8 @@ class Writes(Core):
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
         *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
         if_exists: IfExists = "error",
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """The first version of a new dataset. Streams; a failure leaves no table and no file.
 
@@ -60,20 +59,18 @@ class Writes(Core):
             >>> saved.version, saved.count()
             (2, 2)
         """
-        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence, description, if_exists)
+        writing = save.Writing.of(options, copy_files, stats, description, if_exists)
         return self._written(
             name, existing.save_or_add(self._lake, self._plan, name, description, column_types, writing)
         )
 
+    @takes_write_options
     def append_to(
         self,
         name: str,
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
-        *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """The rows appended to a dataset as its next version; safe with any number of writers. Arguments as in `save`.
 
@@ -85,18 +82,16 @@ class Writes(Core):
         Raises:
             DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
         """
-        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+        writing = save.Writing.of(options, copy_files, stats)
         return self._written(name, save.append_to(self._lake, self._plan, name, writing))
 
+    @takes_write_options
     def overwrite(
         self,
         name: str,
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
-        *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """These rows in place of all rows of a dataset, as its next version. Arguments as in `save`.
 
@@ -115,19 +110,17 @@ class Writes(Core):
             >>> Dataset("sorted").sql("SELECT * FROM data ORDER BY x").overwrite("sorted").to_arrow()["x"].to_pylist()
             [1, 2, 3]
         """
-        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
+        writing = save.Writing.of(options, copy_files, stats)
         return self._written(name, edit.overwrite(self._lake, self._plan, name, writing))
 
+    @takes_write_options
     def upsert_into(
         self,
         name: str,
         keys: str | Sequence[str],
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
-        *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """These rows in place of those of equal keys, and the others as new rows: the dataset's next version.
 
@@ -157,16 +150,14 @@ class Writes(Core):
             >>> Dataset.from_dict({"id": [2, 3], "x": [21, 30]}).upsert_into("prices", keys="id").to_arrow().to_pydict()
             {'id': [1, 2, 3], 'x': [10, 21, 30]}
         """
-        writing = arguments.writing(copy_files, stats, provenance, idempotency_key, fence)
-        return self._written(name, edit.upsert_into(self._lake, self._plan, name, arguments.keys(keys), writing))
+        writing = save.Writing.of(options, copy_files, stats)
+        return self._written(name, edit.upsert_into(self._lake, self._plan, name, check_keys(keys), writing))
 
+    @takes_write_options
     def delete_rows(
         self,
         predicate: str,
-        *,
-        provenance: Provenance | None = None,
-        idempotency_key: str | None = None,
-        fence: Fence | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Dataset:
         """The newest rows without those for which an expression is true, as the next version. See `filter`.
 
@@ -184,6 +175,6 @@ class Writes(Core):
             >>> Dataset("cleaned").delete_rows("x is null").to_arrow()["x"].to_pylist()
             [1, 2]
         """
-        writing = arguments.writing("auto", True, provenance, idempotency_key, fence)
-        wanted = arguments.text(predicate, "predicate")
+        writing = save.Writing.of(options)
+        wanted = check_text(predicate, "predicate")
         return self._written(self.name, edit.delete_rows(self._lake, self._changed, wanted, writing))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
+from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.loaders.world import Deal, World
 from lakefeed.run.feed import Part, Range
@@ -28,6 +29,23 @@ class Batching:
     batch_size: int | None
     world: World
     drop_last: bool
+
+    @classmethod
+    def of(cls, batch_size: int | None, drop_last: Any, world: Any, rank: int, world_size: int) -> Batching:
+        """Returns how an epoch is cut; rank and world size come together or each by itself."""
+        if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
+            raise InvalidArgumentError(
+                f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
+            )
+        if world is None:
+            return cls(batch_size, World(rank, world_size), check_flag(drop_last, "drop_last"))
+        if not isinstance(world, World):
+            raise InvalidArgumentError(f"world={world!r:.80}: give a World, such as World.from_torch()")
+        if (rank, world_size) not in ((0, 1), (world.rank, world.world_size)):
+            raise InvalidArgumentError(
+                f"rank={rank!r}, world_size={world_size!r} and world={world!r}: give one of them"
+            )
+        return cls(batch_size, world, check_flag(drop_last, "drop_last"))
 
     def deal(self, rows: int, begin: int) -> Deal:
         """The places ``[begin, rows)`` dealt.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import types
 
+from lakefeed._validate import check_column_name
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.media.base import TYPE_KEY, MediaType, Mode
 from lakefeed.media.handles import Handle
@@ -147,3 +148,13 @@ def _type_name(column: str, given: Any) -> str:
 def _typed(field: pa.Field[Any], name: str) -> pa.Field[Any]:
     metadata = {**(field.metadata or {}), TYPE_KEY: name.encode()}
     return pa.field(field.name, media_type(name).struct, field.nullable, metadata)
+
+
+def new_column(name: str, kind: Any) -> pa.Field[Any]:
+    """Returns a column to add: of an Arrow type, or of a media type by name or class."""
+    check_column_name(name, "name")
+    if isinstance(kind, pa.DataType):
+        return pa.field(name, kind)
+    plain = pa.schema([(name, pa.string())])
+    (typed,) = typed_schema(plain, normalize_types({name: kind}, plain))
+    return typed

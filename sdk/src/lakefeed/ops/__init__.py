@@ -1,4 +1,4 @@
-"""One file an operation."""
+"""One file an operation. ``__all__`` are the operations; the functions beside them check what belongs to one."""
 
 from lakefeed.ops.batch import Batch
 from lakefeed.ops.concatenate import Concatenate
@@ -7,22 +7,28 @@ from lakefeed.ops.file_columns import FileColumns
 from lakefeed.ops.filter import Filter
 from lakefeed.ops.filter_rows import FilterRows
 from lakefeed.ops.interleave import Interleave
+from lakefeed.ops.interleave import check_chances as check_chances
 from lakefeed.ops.join import Join
 from lakefeed.ops.load_files import LoadFiles
+from lakefeed.ops.load_files import is_auto as is_auto
 from lakefeed.ops.map import Map
 from lakefeed.ops.map_batches import MapBatches
 from lakefeed.ops.project import Project
 from lakefeed.ops.query import Query
+from lakefeed.ops.query import check_tables as check_tables
 from lakefeed.ops.rename import Rename
 from lakefeed.ops.repeat import Repeat
 from lakefeed.ops.sample import Sample
 from lakefeed.ops.scan import Scan
-from lakefeed.ops.shuffle import Shuffle, with_epoch
+from lakefeed.ops.shuffle import Shuffle
+from lakefeed.ops.shuffle import with_epoch as with_epoch
 from lakefeed.ops.slice import Slice
 from lakefeed.ops.sort import Sort
 from lakefeed.ops.split import SplitByKey, SplitByPlace
+from lakefeed.ops.split import split_sides as split_sides
 from lakefeed.ops.store_files import StoreFiles
 from lakefeed.ops.stride import Stride
+from lakefeed.ops.stride import shard_range as shard_range
 from lakefeed.ops.take import Take
 from lakefeed.ops.with_column import WithColumn
 
@@ -53,5 +59,4 @@ __all__ = [
     "Stride",
     "Take",
     "WithColumn",
-    "with_epoch",
 ]

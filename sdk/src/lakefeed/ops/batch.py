@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._validate import check_flag, is_whole
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Input, Node
 
 
@@ -21,6 +23,13 @@ class Batch(Node):
     drop_last: bool = False
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, size: Any, drop_last: Any) -> Batch:
+        """Returns the node of ``batch``."""
+        if not is_whole(size) or size < 1:
+            raise InvalidArgumentError(f"batch(size={size!r:.80}): give a number of rows from 1 on")
+        return cls(child, int(size), check_flag(drop_last, "drop_last"))
 
     def output_schema(self) -> pa.Schema:
         return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, evaluate, paths, roots, text
+from lakefeed.expr import Expr, evaluate, parse, paths, roots, text
 from lakefeed.plan import Node, Step
 from lakefeed.plan.taking import filtered
 
@@ -22,6 +22,11 @@ class Filter(Step):
 
     keeps_columns: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, predicate: str) -> Filter:
+        """Returns the node of ``filter`` with an expression as text."""
+        return cls(child, parse(predicate, child.schema))
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._typing import RowPredicate
+from lakefeed._validate import check_function
 from lakefeed.errors import TransformError
 from lakefeed.ops.rows import handle_rows
-from lakefeed.plan import Step, name_of
+from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.taking import filtered
 from lakefeed.storage import BlobStore
 
@@ -25,6 +26,11 @@ class FilterRows(Step):
 
     keeps_columns: ClassVar[bool] = True
     runs_user_code: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, predicate: Any, store: BlobStore) -> FilterRows:
+        """Returns the node of ``filter`` with a function."""
+        return cls(child, check_function(predicate, "filter"), store)
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

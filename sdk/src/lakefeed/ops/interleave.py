@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed._validate import is_list
 from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.ops.alike import common_schema, conformed, kept
 from lakefeed.plan import Input, Node
@@ -175,3 +176,11 @@ def _arranged(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch |
         places[mine] = start + np.arange(len(mine))
     joined = pa.Table.from_batches([part for part in parts if part.num_rows]).combine_chunks()
     return joined.take(places).to_batches()[0]
+
+
+def check_chances(given: Any) -> tuple[float, ...]:
+    """Returns probabilities as numbers."""
+    items: list[Any] = list(given) if is_list(given) else [None]
+    if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
+        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
+    return tuple(map(float, items))

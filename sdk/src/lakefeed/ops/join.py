@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakefeed._rng import Indices
+from lakefeed._validate import check_keys
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.plan import Input, Node
@@ -42,6 +43,11 @@ class Join(Node):
     keys: tuple[str, ...]
     kind: JoinType
     settings: Settings
+
+    @classmethod
+    def of(cls, left: Node, right: Node, keys: Any, kind: JoinType, settings: Settings) -> Join:
+        """Returns the node of ``join``."""
+        return cls(left, right, check_keys(keys), kind, settings)
 
     def output_schema(self) -> pa.Schema:
         self._check()

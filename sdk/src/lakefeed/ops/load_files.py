@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from lakefeed.media import column_type, loaded_type
+from lakefeed._typing import LoadFiles as LoadModes
+from lakefeed._validate import check_seconds, is_list, is_whole, list_names
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
+from lakefeed.media import column_type, default_mode, loaded_type
 from lakefeed.media.cells import Cells
 from lakefeed.media.load import Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 from lakefeed.storage.tally import Tally
 
+LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
 """Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
 LOOK_ROWS = 16 * PORTION_ROWS
@@ -41,6 +45,28 @@ class LoadFiles(Step):
     keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     works_ahead: ClassVar[bool] = True
+
+    @classmethod
+    def of(
+        cls,
+        child: Node,
+        store: BlobStore,
+        to: LoadModes,
+        columns: Sequence[str] | None,
+        workers: int,
+        on_error: Literal["raise", "null"],
+        timeout: float,
+        max_inflight_bytes: int,
+    ) -> LoadFiles | None:
+        """Returns the node of ``load_files``; None if there is nothing to load."""
+        if on_error not in ("raise", "null"):
+            raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
+        check_seconds(timeout, "fetch_timeout")
+        for given, name in ((workers, "workers"), (max_inflight_bytes, "max_inflight_bytes")):
+            if not is_whole(given) or given < 1:
+                raise InvalidArgumentError(f"{name}={given!r:.80}: give a whole number from 1 on")
+        modes = _choose_modes(child.schema, to, columns)
+        return cls(child, modes, store, workers, on_error, timeout, max_inflight_bytes) if modes else None
 
     def output_schema(self) -> pa.Schema:
         modes = dict(self.modes)
@@ -138,3 +164,38 @@ class LoadAhead:
             if row and held > most:
                 return row
         return rows
+
+
+def _choose_modes(
+    given: pa.Schema, to: LoadModes, only: Sequence[str] | None
+) -> tuple[tuple[str, Literal["bytes", "path"]], ...]:
+    media = {field.name: kind for field in given if (kind := column_type(field)) is not None}
+    if only is not None and (isinstance(only, str) or not (list_names(only) or is_list(only))):
+        raise InvalidArgumentError(f"columns={only!r:.80}: give a list of column names, or None for all file columns")
+    named = list(to) if isinstance(to, Mapping) else list(only or [])
+    if not all(isinstance(name, str) for name in named):
+        raise InvalidArgumentError(f"load_files takes names of columns, not {listed(named)}")
+    missing = [name for name in named if name not in given.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, given.names)
+    plain = [name for name in named if name not in media]
+    if plain:
+        raise TypeMismatchError(
+            f"{listed(plain)} hold no files; the file columns are {listed(media)}. with_column_types() makes one of a "
+            "column of paths"
+        )
+    wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
+    wrong = {name: mode for name, mode in wanted.items() if not _is_mode(mode)}
+    if wrong or not (isinstance(to, Mapping) or _is_mode(to)):
+        raise InvalidArgumentError(f'files load as "auto", "bytes", "path", True or False, not as {to!r:.80}')
+    chosen = {name: default_mode(media[name]) if is_auto(mode) else mode for name, mode in wanted.items()}
+    return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))
+
+
+def _is_mode(given: Any) -> bool:
+    return isinstance(given, bool) or (isinstance(given, str) and given in LOAD_MODES)
+
+
+def is_auto(given: Any) -> bool:
+    """Whether files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
+    return given is True or (isinstance(given, str) and given == "auto")

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from lakefeed._typing import RowFn
+from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError, listed
 from lakefeed.ops.rows import handle_rows, stored
-from lakefeed.plan import Step, name_of
+from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore
 
@@ -26,6 +27,11 @@ class Map(Step):
 
     keeps_row_count: ClassVar[bool] = True
     runs_user_code: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, fn: Any, schema: pa.Schema, store: BlobStore) -> Map:
+        """Returns the node of ``map``."""
+        return cls(child, check_function(fn, "map"), check_schema(schema), store)
 
     def output_schema(self) -> pa.Schema:
         return self.result

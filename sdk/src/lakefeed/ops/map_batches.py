@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from lakefeed._typing import BatchFn
+from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError
 from lakefeed.ops.rows import checked
-from lakefeed.plan import Step, name_of
+from lakefeed.plan import Node, Step, name_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,6 +23,11 @@ class MapBatches(Step):
 
     batchwise: ClassVar[bool] = True
     runs_user_code: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, fn: Any, schema: pa.Schema) -> MapBatches:
+        """Returns the node of ``map_batches``."""
+        return cls(child, check_function(fn, "map_batches"), check_schema(schema))
 
     def output_schema(self) -> pa.Schema:
         return self.result

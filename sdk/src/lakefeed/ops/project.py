@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from lakefeed._validate import is_list, list_names
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
 from lakefeed.plan.repeated import repeated
@@ -21,6 +22,29 @@ class Project(Step):
     keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, columns: Any) -> Project:
+        """Returns the node of ``select``."""
+        names = () if isinstance(columns, str) else list_names(columns)
+        if not names:
+            raise InvalidArgumentError(f"select takes a list of column names, at least one, not {columns!r:.80}")
+        return cls(child, names)
+
+    @classmethod
+    def without(cls, child: Node, columns: Any) -> Project:
+        """Returns the node of ``drop``: the columns that are left."""
+        names = list_names(columns)
+        if not names and not (is_list(columns) and not list(columns)):
+            raise InvalidArgumentError(f"drop takes a column name or a list of them, not {columns!r:.80}")
+        known, gone = frozenset(child.schema.names), frozenset(names)
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ColumnNotFoundError.of(missing, child.schema.names)
+        left = tuple(name for name in child.schema.names if name not in gone)
+        if not left:
+            raise InvalidArgumentError(f"drop({list(names)!r:.80}) would leave no column")
+        return cls(child, left)
 
     def output_schema(self) -> pa.Schema:
         names = self.child.schema.names

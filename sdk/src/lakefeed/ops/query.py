@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import pyarrow as pa
 
+from lakefeed._validate import check_seed
 from lakefeed.config import Settings
+from lakefeed.errors import InvalidArgumentError, listed
 from lakefeed.ops.alike import conformed
 from lakefeed.plan import Input, Node
 from lakefeed.sql import Rows, Understood, distinct, stream, understand
@@ -27,6 +30,12 @@ class Query(Node):
     @cached_property
     def understood(self) -> Understood:
         return understand(self.query, {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)})
+
+    @classmethod
+    def of(cls, query: str, tables: Mapping[str, Node], settings: Settings, seed: int | None) -> Query:
+        """Returns the node of ``sql``."""
+        chosen = None if seed is None else check_seed(seed)
+        return cls(query, tuple(tables), tuple(tables.values()), settings, chosen)
 
     def output_schema(self) -> pa.Schema:
         return self.understood.schema
@@ -59,3 +68,20 @@ def _rows(schema: pa.Schema, given: Input) -> Rows:
         return Rows(schema, given.batches)
     names = [name for name in seen.names if name in schema.names]
     return Rows(seen, lambda: (conformed(batch, seen) for batch in given.batches(names)))
+
+
+def check_tables(table_name: Any, others: Any) -> Mapping[str, Any]:
+    """Returns the other tables of a query by name; each name is a plain one, and differs in more than case."""
+    more = {} if others is None else others
+    plain = isinstance(more, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in more)
+    if not plain or not isinstance(table_name, str) or not table_name.isidentifier():
+        raise InvalidArgumentError(
+            f"table_name={table_name!r:.80}, tables={others!r:.80}: a table needs a plain name; tables= is a mapping "
+            "of names to datasets"
+        )
+    folded = {name.lower() for name in (table_name, *more)}
+    if len(folded) < 1 + len(more):
+        raise InvalidArgumentError(
+            f"the tables {listed({table_name: None, **more})} need names that differ in more than case"
+        )
+    return cast("Mapping[str, Any]", more)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
 from lakefeed.plan.repeated import repeated
 
@@ -21,6 +21,18 @@ class Rename(Step):
 
     keeps_row_count: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, names: Any) -> Rename:
+        """Returns the node of ``rename``: of a mapping of old to new names."""
+        good = isinstance(names, Mapping) and all(isinstance(name, str) for pair in names.items() for name in pair)
+        if not good or not all(names.values()):
+            raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {names!r:.80}")
+        known = frozenset(child.schema.names)
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ColumnNotFoundError.of(missing, child.schema.names)
+        return cls(child, tuple(names.items()))
 
     def output_schema(self) -> pa.Schema:
         new = dict(self.names)

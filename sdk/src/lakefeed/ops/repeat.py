@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from lakefeed._validate import check_whole
 from lakefeed.plan import Input, Node
 
 
@@ -19,6 +20,11 @@ class Repeat(Node):
     times: int
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, times: int) -> Repeat:
+        """Returns the node of ``repeat``."""
+        return cls(child, check_whole(times, "repeat"))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

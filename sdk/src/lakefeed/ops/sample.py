@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from lakefeed._rng import drawn
+from lakefeed._rng import choose_seed, drawn
+from lakefeed._validate import check_whole
 from lakefeed.plan import Input, Node
 
 _SAMPLE = 13
@@ -29,6 +30,11 @@ class Sample(Node):
     keeps_order = True
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, n: int, seed: int | None) -> Sample:
+        """Returns the node of ``sample``; without a seed one is drawn."""
+        return cls(child, check_whole(n, "sample"), choose_seed(seed))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

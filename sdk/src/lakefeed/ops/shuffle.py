@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from lakefeed._rng import choose_seed
+from lakefeed._validate import check_flag, is_whole
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Input, Node
 from lakefeed.plan.walk import transform
 
@@ -22,6 +25,14 @@ class Shuffle(Node):
     epoch: int = 0
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, seed: int | None, global_: Any, window: int) -> Shuffle:
+        """Returns the node of ``shuffle``; without a seed one is drawn."""
+        chosen = choose_seed(seed)
+        if not is_whole(window) or window < 1:
+            raise InvalidArgumentError(f"window={window!r}: a shuffle window is a number of rows from 1 on")
+        return cls(child, chosen, None if check_flag(global_, "global_") else int(window))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

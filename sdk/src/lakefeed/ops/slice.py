@@ -7,7 +7,12 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from lakefeed._validate import check_whole
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Node, Step
+
+MAX_ROW = 2**62
+"""Past the end of anything, and still a whole number of 64 bits when two of them are added."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -19,6 +24,14 @@ class Slice(Step):
 
     keeps_columns: ClassVar[bool] = True
     positional: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, start: int, stop: int | None) -> Slice:
+        """Returns the node of ``slice``, whose range does not run backwards."""
+        check_whole(start, "slice")
+        if stop is not None and check_whole(stop, "slice") < start:
+            raise InvalidArgumentError(f"slice({start}, {stop}): stop lies before start")
+        return cls(child, min(int(start), MAX_ROW), None if stop is None else min(int(stop), MAX_ROW))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed._validate import list_names
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError
 from lakefeed.plan import Input, Node
@@ -30,6 +31,19 @@ class Sort(Node):
     settings: Settings
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, by: Any, descending: Any, settings: Settings) -> Sort:
+        """Returns the node of ``sort``: by columns, and for each whether the largest comes first."""
+        names = () if isinstance(by, set | frozenset) else list_names(by)
+        if not names:
+            raise InvalidArgumentError(f"sort takes a column name or a list of them, not {by!r:.80}")
+        given = (descending,) * len(names) if isinstance(descending, bool) else descending
+        if not isinstance(given, Sequence) or not all(isinstance(down, bool) for down in given):
+            raise InvalidArgumentError(
+                f"sort(descending={descending!r:.80}): give True or False, or one for each column"
+            )
+        return cls(child, names, tuple(given), settings)
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema

@@ -12,11 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import drawn, permutation
-from lakefeed.errors import ColumnNotFoundError, TypeMismatchError
+from lakefeed._validate import check_seed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError
 from lakefeed.plan import Node, Step
 from lakefeed.plan.taking import filtered
 
 Side: TypeAlias = Literal["train", "test"]
+SIDES: tuple[Side, Side] = ("train", "test")
 HASH_BITS = 64
 _SPLIT = 11
 
@@ -128,3 +130,15 @@ def _check_key_type(field: pa.Field[Any]) -> None:
             f"column {field.name!r} of type {field.type} cannot be a split key; use an integer, text, bytes, date or "
             "boolean column"
         )
+
+
+def split_sides(child: Node, rows: int | None, test_size: Any, seed: int | None, by: Any) -> dict[Side, Node]:
+    """Returns the nodes of ``train_test_split``: by a key column, or by place of so many rows (None: not known)."""
+    if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
+        raise InvalidArgumentError(f"test_size={test_size!r}: give a share between 0 and 1, such as 0.2")
+    if by is not None and not isinstance(by, str):
+        raise InvalidArgumentError(f"by={by!r}: give the name of a key column, or None")
+    chosen = 0 if seed is None else check_seed(seed)
+    if by is not None:
+        return {side: SplitByKey(child, by, chosen, float(test_size), side) for side in SIDES}
+    return {side: SplitByPlace(child, rows, chosen, float(test_size), side) for side in SIDES}

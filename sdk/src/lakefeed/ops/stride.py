@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._validate import is_whole
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Node, Step
 
 
@@ -20,6 +22,12 @@ class Stride(Step):
 
     keeps_columns: ClassVar[bool] = True
     positional: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, index: int, count: int) -> Stride:
+        """Returns the node of ``shard`` where the number of rows is not known."""
+        check_shard(index, count)
+        return cls(child, int(index), int(count))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema
@@ -38,3 +46,15 @@ class Stride(Step):
 
     def describe(self) -> str:
         return f"Stride {self.first} of {self.every}"
+
+
+def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:
+    """Returns the rows of one of ``count`` contiguous shards, whose sizes differ by at most one row."""
+    check_shard(index, count)
+    return rows * index // count, rows * (index + 1) // count
+
+
+def check_shard(index: int, count: int) -> None:
+    """Raises InvalidArgumentError unless there is such a shard."""
+    if not is_whole(count) or count < 1 or not is_whole(index) or not 0 <= index < count:
+        raise InvalidArgumentError(f"shard({index!r}, {count!r}): index must be in range(count), count at least 1")

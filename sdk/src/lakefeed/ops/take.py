@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._validate import is_list, is_whole
+from lakefeed.errors import InvalidArgumentError, RowIndexError
 from lakefeed.plan import Input, Node
 
 
@@ -20,6 +22,19 @@ class Take(Node):
     places: tuple[int, ...]
 
     keeps_columns: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, indices: Any, rows: int | None) -> Take:
+        """Returns the node of ``take``; the indices are checked against the number of rows where that is known."""
+        items = list(indices) if is_list(indices) else None
+        if items is None or not all(map(is_whole, items)):
+            raise InvalidArgumentError(f"take needs a list of whole numbers, not {indices!r:.80}")
+        positions = tuple(int(item) for item in items)
+        outside = [index for index in positions if index < 0 or (rows is not None and index >= rows)]
+        if outside:
+            there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
+            raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
+        return cls(child, positions)
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema

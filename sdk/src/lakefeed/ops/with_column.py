@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, dtype, evaluate, roots, text
+from lakefeed._validate import check_column_name, check_text
+from lakefeed.expr import Expr, dtype, evaluate, parse_value, roots, text
 from lakefeed.plan import Node, Step
 
 
@@ -22,6 +23,11 @@ class WithColumn(Step):
     """The order of the columns, where the one that is replaced is not read any more to tell its place."""
 
     keeps_row_count: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, child: Node, name: Any, value: Any) -> WithColumn:
+        """Returns the node of ``with_column``: of a name and an expression as text."""
+        return cls(child, check_column_name(name, "name"), parse_value(check_text(value, "value"), child.schema))
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema

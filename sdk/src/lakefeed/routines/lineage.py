@@ -22,4 +22,4 @@ def column_lineage(rows: Dataset) -> dict[str, list[tuple[str, str]]]:
         >>> column_lineage(Dataset.from_dict({"x": [1]}).with_column("y", "x + 1"))
         {}
     """
-    return {name: sorted(columns) for name, columns in lineage(plan_of(rows)).columns.items()}
+    return {name: sorted(columns) for name, columns in lineage(plan_of(rows, "column_lineage")).columns.items()}

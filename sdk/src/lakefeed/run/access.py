@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.errors import RowIndexError
+from lakefeed.errors import InvalidArgumentError, RowIndexError
 from lakefeed.run.gather import Gatherable, gathered
 from lakefeed.run.pieces import Pieces
 from lakefeed.run.rebatch import joined
@@ -55,3 +56,18 @@ class Access:
         if piece not in self._open:
             self._open[piece] = Gatherable(joined(list(self._pieces.batches(piece))))
         return self._open[piece]
+
+
+def check_positions(given: Any, rows: int) -> Any:
+    """Returns the positions that an index, a slice or several indices name."""
+    if isinstance(given, slice):
+        return range(rows)[given]
+    positions = np.atleast_1d(np.asarray(given))
+    if not (positions.ndim == 1 and (positions.dtype.kind in "iu" or not positions.size)):
+        raise InvalidArgumentError(f"dataset[{given!r:.80}]: give a place, a slice, or a list of places")
+    return positions
+
+
+def is_position(given: Any) -> bool:
+    """Whether one position is given, not a slice or several."""
+    return not isinstance(given, slice) and np.ndim(given) == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import BudgetExceededError, InvalidArgumentError, MissingDependencyError
 from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
@@ -42,6 +43,9 @@ def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.
     Raises:
         BudgetExceededError: as soon as the rows take more than ``max_bytes``.
     """
+    if max_bytes is not None and (not is_whole(max_bytes) or max_bytes < 0):
+        raise InvalidArgumentError(f"max_bytes={max_bytes!r}: give a number of bytes from 0 on, or None for no limit")
+    check_flag(warn, "warn")
     resident = _resident(plan)
     if resident is not None and resident.nbytes <= (LARGE_RESULT_BYTES if max_bytes is None else max_bytes):
         return resident

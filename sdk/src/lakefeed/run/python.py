@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed._typing import Row
+from lakefeed._validate import is_whole
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops.rows import handle_columns, handle_rows
 from lakefeed.storage import BlobStore
 
@@ -22,3 +24,11 @@ def dict_batches(batches: Iterable[pa.RecordBatch], store: BlobStore | None) -> 
     """One dict of lists a batch."""
     for batch in batches:
         yield handle_columns(batch, store)
+
+
+def check_batches(size: int | None, form: Any) -> None:
+    """Raises unless the arguments of ``batches`` make sense."""
+    if size is not None and (not is_whole(size) or size < 1):
+        raise InvalidArgumentError(f"batches(size={size!r}): give a number of rows from 1 on, or None")
+    if not isinstance(form, str) or form not in ("dict", "arrow"):
+        raise InvalidArgumentError(f'batches(format={form!r}): the formats are "dict" and "arrow"')

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, cast
 
 import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes, IfExists
-from lakefeed.catalog.action import Fence, Provenance
+from lakefeed._validate import check_text
+from lakefeed.catalog.action import Fence, Provenance, WriteOptions
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
-from lakefeed.errors import DatasetExistsError, InvalidArgumentError
+from lakefeed.errors import DatasetExistsError, InvalidArgumentError, listed
 from lakefeed.media import column_type, infer, normalize_types
 from lakefeed.media.sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
@@ -29,12 +30,7 @@ from lakefeed.run.work import Work, with_files
 SAMPLE_ROWS = 100
 
 
-class Action(TypedDict):
-    """Of a `Writing` what the commit takes."""
-
-    provenance: Provenance | None
-    idempotency_key: str | None
-    fence: Fence | None
+IF_EXISTS = ("error", "append", "new_version")
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,47 @@ class Writing:
     fence: Fence | None = None
     if_exists: IfExists = "error"
 
+    @classmethod
+    def of(
+        cls,
+        options: WriteOptions,
+        copy_files: Any = "auto",
+        stats: Any = True,
+        description: Any = None,
+        if_exists: Any = "error",
+    ) -> Writing:
+        """Returns the checked keywords of a write; ``description`` is checked only.
+
+        Raises:
+            TypeError: ``options`` has a keyword that no write takes.
+        """
+        unknown = [name for name in options if name not in WriteOptions.__annotations__]
+        if unknown:
+            raise TypeError(
+                f"unexpected keyword argument {unknown[0]!r}; there are {listed(WriteOptions.__annotations__)}"
+            )
+        if copy_files != "auto" and not isinstance(copy_files, bool):
+            raise InvalidArgumentError(f'copy_files={copy_files!r}: it is "auto", True or False')
+        if not isinstance(stats, bool):
+            raise InvalidArgumentError(f"stats={stats!r}: it is True or False")
+        key, kinds = options.get("idempotency_key"), {"provenance": Provenance, "fence": Fence}
+        for name, kind in kinds.items():
+            given = options.get(name)
+            if given is not None and not isinstance(given, kind):
+                raise InvalidArgumentError(f"{name}={given!r:.80}: give a lakefeed.{kind.__name__}")
+        for given, name in ((key, "idempotency_key"), (description, "description")):
+            if given is not None:
+                check_text(given, name)
+        if key == "":
+            raise InvalidArgumentError(
+                "idempotency_key='': an empty key would be shared by all; give one of this action's own"
+            )
+        if not isinstance(if_exists, str) or if_exists not in IF_EXISTS:
+            raise InvalidArgumentError(f'if_exists={if_exists!r:.80}: it is "error", "append" or "new_version"')
+        return cls(copy_files, stats, if_exists=cast("IfExists", if_exists), **options)
+
     @property
-    def action(self) -> Action:
+    def action(self) -> WriteOptions:
         return {"provenance": self.provenance, "idempotency_key": self.idempotency_key, "fence": self.fence}
 
 

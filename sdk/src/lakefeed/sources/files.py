@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -10,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._typing import Locations, Words
+from lakefeed._validate import check_optional_schema
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
 from lakefeed.media import TYPE_KEY
@@ -168,10 +171,10 @@ class FilesSource(Plain):
 
 
 def files(
-    locations: str | Sequence[str],
+    locations: Locations,
     schema: pa.Schema | None = None,
     form: str | None = None,
-    null_values: Sequence[str] | None = None,
+    null_values: Words = None,
 ) -> FilesSource:
     """The files at these paths, globs or URLs.
 
@@ -187,7 +190,8 @@ def files(
         InvalidArgumentError: no location, files of several formats, or a chain that leads nowhere, or null
             values for files that are not CSV.
     """
-    given = [locations] if isinstance(locations, str) else list(locations)
+    given = check_locations(locations)
+    schema, null_values = check_optional_schema(schema), check_null_values(null_values)
     if not given:
         raise InvalidArgumentError(f"from_file needs at least one path, not {locations!r}")
     known = None if form is None else format_named(form).name
@@ -267,3 +271,21 @@ def _cast(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any
     if fitted.null_count and not field.nullable:
         raise FormatError(f"{shown(url)}: column {field.name!r} holds nulls, which the schema says it does not")
     return fitted
+
+
+def check_locations(given: Any) -> list[str]:
+    """Returns paths, globs or URLs as a list of text."""
+    one = isinstance(given, str | os.PathLike)
+    many = [given] if one else given
+    if not isinstance(many, Sequence) or not all(isinstance(item, str | os.PathLike) for item in many):
+        raise InvalidArgumentError(f"from_file takes a path or URL, or a list of them, not {given!r:.80}")
+    return [os.fspath(item) for item in many]
+
+
+def check_null_values(given: Any) -> list[str] | None:
+    """Returns the texts that are null in CSV, or None."""
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(word, str) for word in given):
+        raise InvalidArgumentError(f'null_values= takes a list of texts, such as ["", "NA"], not {given!r:.80}')
+    return sorted(given) if isinstance(given, set | frozenset) else list(given)

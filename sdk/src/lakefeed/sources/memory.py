@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.errors import SchemaError, listed
+from lakefeed._validate import check_optional_schema, check_schema
+from lakefeed.catalog.categories import with_categories
+from lakefeed.errors import SchemaError, TypeMismatchError, listed
 from lakefeed.media.objects import plain_cells
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
@@ -92,6 +94,7 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
     Raises:
         SchemaError: the columns differ in length or from the schema's, or values do not fit.
     """
+    schema = check_optional_schema(schema)
     if not isinstance(columns, Mapping) or not columns:
         raise SchemaError(f"from_dict takes a mapping of column names to values, not {columns!r:.80}")
     plain = [
@@ -109,6 +112,7 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
 
 def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of rows given as dicts; a key that a row lacks is null there."""
+    schema = check_optional_schema(schema)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not all(map(_is_row, rows)):
         raise SchemaError(f"from_pylist takes rows as a list of dicts with text as keys, not {rows!r:.80}")
     if not rows and schema is None:
@@ -123,6 +127,44 @@ def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
 
 def _is_row(given: Any) -> bool:
     return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+
+
+def table_of_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
+    """Returns a table of a table or batch, with the categories of its columns.
+
+    Raises:
+        TypeMismatchError, SchemaError: it is neither, or has columns of one name, or nulls where none may be.
+    """
+    if isinstance(given, pa.RecordBatch):
+        given = pa.Table.from_batches([given])
+    if not isinstance(given, pa.Table):
+        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
+    check_schema(given.schema)
+    return with_categories(checked_nulls(given, "from_arrow"))
+
+
+def table_of_polars(given: Any) -> pa.Table:
+    """Returns the table of a polars frame.
+
+    Raises:
+        TypeMismatchError: it is another thing, or has columns of a type that Arrow lacks.
+    """
+    if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
+        advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
+        raise TypeMismatchError(f"from_polars takes a polars DataFrame, not a {type(given).__name__}{advice}")
+    objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
+    if objects:
+        raise TypeMismatchError(
+            f"from_polars: {listed(objects)} hold Python objects, of which polars gives only the addresses; convert "
+            "them to text, bytes, numbers or structs first"
+        )
+    try:
+        table: pa.Table = given.to_arrow()
+    except pa.ArrowInvalid as error:
+        raise TypeMismatchError(
+            f"from_polars: a column has a type that Arrow lacks: {error}. The columns are {given.schema}"
+        ) from error
+    return table
 
 
 def table_of_pandas(frame: Any) -> pa.Table:
