@@ -7,13 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed import catalog
+from lakefeed import catalog, media
 from lakefeed._typing import ColumnTypes
 from lakefeed._validate import check_column_name, check_data_type, check_flag, check_keys, check_text
 from lakefeed.catalog import lake
 from lakefeed.dataset.versioning import Versioning
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.media import columns as file_columns
 from lakefeed.run import metadata_update
 
 
@@ -35,7 +34,7 @@ class Administration(Versioning):
             >>> Dataset("widening").to_arrow().to_pylist()
             [{'x': 1, 'score': None}]
         """
-        return catalog.add_column(self._lake, self._changed, file_columns.new_column(name, type))
+        return catalog.add_column(self._lake, self._changed, media.new_column(name, type))
 
     def rename_column(self, old: str, new: str) -> pa.Schema:
         """A column under another name; see `add_column`.

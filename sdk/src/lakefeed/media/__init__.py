@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lakefeed.media.audio import Audio
 from lakefeed.media.base import TYPE_KEY, MediaType
-from lakefeed.media.columns import column_type, default_mode, loaded_type, normalize_types, typed_schema
+from lakefeed.media.columns import column_type, default_mode, loaded_type, new_column, normalize_types, typed_schema
 from lakefeed.media.file import File
 from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
@@ -42,6 +42,7 @@ __all__ = [
     "load_column",
     "loaded_type",
     "media_type",
+    "new_column",
     "normalize_types",
     "store_column",
     "typed_schema",
