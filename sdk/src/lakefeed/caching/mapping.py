@@ -1,11 +1,16 @@
 """What ``Dataset.mapped`` does: the rows of a plan in a local Arrow file, ``<cache>/mapped/<fingerprint>/``.
 
 The fingerprint names the snapshots that are read and all that is done with them, so what is there never goes stale.
+Where it cannot tell that (a generator, a function that holds a connection), the rows are those of one call, in a folder
+that goes with the process.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +24,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
 from lakefeed.optimize import bind
-from lakefeed.plan import Lineage, Node, fingerprint, lineage
+from lakefeed.plan import Lineage, Node, exact_fingerprint, fingerprint, lineage
 from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
@@ -63,8 +68,16 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
     """
     check_folder(path, "mapped")
     plan = bind(plan)
-    identity = fingerprint(plan)
-    place = lake.settings.cache / "mapped" / identity if path is None else Path(path).expanduser().absolute()
+    exact = exact_fingerprint(plan)
+    identity = exact or fingerprint(plan)
+    kept = lake.settings.cache / "mapped"
+    if path is not None:
+        place = Path(path).expanduser().absolute()
+    elif exact is not None:
+        place = kept / exact
+    else:
+        place = kept / f"call-{uuid.uuid4().hex}"
+        atexit.register(_remove, place, os.getpid())
     folder = ArrowFolder(place)
     with folder.locked():
         # Another process may have been faster.
@@ -83,8 +96,21 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
     origin = Lineage.from_json(manifest.facts["lineage"])
     remote = bool(manifest.facts.get("remote"))
     return Scan(
-        MappedSource(place / manifest.file, manifest.schema, f"mapped:{identity}", origin, manifest.parts, remote)
+        MappedSource(
+            place / manifest.file,
+            manifest.schema,
+            f"mapped:{identity}",
+            origin,
+            manifest.parts,
+            remote,
+            exact is not None,
+        )
     )
+
+
+def _remove(place: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:

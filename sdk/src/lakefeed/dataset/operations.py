@@ -279,10 +279,12 @@ class Operations(Core):
         """The rows in a local Arrow file that is mapped into memory: the fastest to read again, and in any order.
 
         It is made once under ``$LAKEFEED_CACHE_DIR/mapped``, uncompressed, and shared by the processes of a machine; a
-        new version or another operation gets another file. File columns stay references.
+        new version or another operation gets another file, and so does a function with other code, globals or state.
+        Where Python cannot tell that (`from_batches`, streams, a function that holds a connection), each call makes a
+        file of its own, which goes with the process. File columns stay references.
 
         Args:
-            path: a folder of its own for the rows.
+            path: a folder of its own for the rows. Rows of the same plan that are there are read again.
 
         Example:
             >>> numbers = Dataset.from_dict({"x": [1, 2, 3]}).mapped()

@@ -54,19 +54,10 @@ def _text(value: Any, above: tuple[int, ...] = ()) -> str:
     def inner(part: Any) -> str:
         return _text(part, (*above, id(value)))
 
+    plain = leaf(value)
+    if plain is not None:
+        return plain
     match value:
-        case None | bool() | int() | float() | complex() | str() | bytes():
-            return repr(value)
-        case dt.date() | dt.time() | dt.timedelta() | Decimal() | UUID() | PurePath() | Enum() | range() | slice():
-            return repr(value)
-        case pa.DataType() | pa.Field():
-            return str(value)
-        case pa.Schema():
-            return value.to_string(show_schema_metadata=False)
-        case np.generic():
-            return repr(value)
-        case np.ndarray() if not value.dtype.hasobject:
-            return f"{value.dtype}{value.shape}:{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
         case Mapping():
             return "{" + ",".join(f"{inner(key)}:{inner(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
@@ -81,13 +72,31 @@ def _text(value: Any, above: tuple[int, ...] = ()) -> str:
     return type(value).__qualname__
 
 
+def leaf(value: Any) -> str | None:
+    """Returns a value that holds no others as text; None for anything else."""
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            return repr(value)
+        case dt.date() | dt.time() | dt.timedelta() | Decimal() | UUID() | PurePath() | Enum() | range() | slice():
+            return repr(value)
+        case pa.DataType() | pa.Field():
+            return str(value)
+        case pa.Schema():
+            return value.to_string(show_schema_metadata=False)
+        case np.generic():
+            return repr(value)
+        case np.ndarray() if not value.dtype.hasobject:
+            return f"{value.dtype}{value.shape}:{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    return None
+
+
 def _parts(value: Any) -> tuple[Any, ...] | None:
     """What a function or a dataclass is made of; None for anything else."""
     match value:
         case CodeType():
             return value.co_code, value.co_consts, value.co_names, value.co_varnames
         case FunctionType():
-            return value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, _captured(value)
+            return value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, captured(value)
         case MethodType():
             return value.__func__, value.__self__
         case partial():
@@ -97,7 +106,8 @@ def _parts(value: Any) -> tuple[Any, ...] | None:
     return None
 
 
-def _captured(function: FunctionType) -> list[Any]:
+def captured(function: FunctionType) -> list[Any]:
+    """The values that a function has from the function around it."""
     cells = []
     for cell in function.__closure__ or ():
         try:

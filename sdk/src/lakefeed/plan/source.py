@@ -98,6 +98,10 @@ class Source(Protocol):
         """Whether `identity` names the rows for ever, so that a result derived from them never goes stale."""
 
     @property
+    def exact_identity(self) -> bool:
+        """Whether `identity` changes with the rows. That of a function or stream does not: it may give others."""
+
+    @property
     def mirror_key(self) -> str | None:
         """A relative path for a local mirror of the rows; None if a mirror is of no use."""
 
@@ -186,6 +190,10 @@ class Plain:
         return False
 
     @property
+    def exact_identity(self) -> bool:
+        return False
+
+    @property
     def mirror_key(self) -> str | None:
         return None
 
@@ -211,6 +219,10 @@ class Ranged(Plain):
 
     @property
     def ranged(self) -> bool:
+        return True
+
+    @property
+    def exact_identity(self) -> bool:
         return True
 
 

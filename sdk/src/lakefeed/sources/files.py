@@ -101,6 +101,10 @@ class FilesSource(Plain):
         nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
         return f"{self.format_name} {redacted(','.join(self.urls))}{nulls}"
 
+    @property
+    def exact_identity(self) -> bool:
+        return True
+
     @cached_property
     def ranged(self) -> bool:
         states = self._in_this_run

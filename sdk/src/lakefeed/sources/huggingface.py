@@ -73,6 +73,10 @@ class HuggingFaceSource(Plain):
         return f"huggingface:{digest(_recipe(self.dataset))}"
 
     @property
+    def exact_identity(self) -> bool:
+        return self.ranged
+
+    @property
     def ranged(self) -> bool:
         return hasattr(self.dataset, "num_rows")
 

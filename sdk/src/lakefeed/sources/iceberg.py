@@ -237,6 +237,10 @@ class IcebergSource(Plain):
         return any(delta.less for delta in self.deltas)
 
     @property
+    def exact_identity(self) -> bool:
+        return True
+
+    @property
     def ranged(self) -> bool:
         return True
 

@@ -39,14 +39,12 @@ class MappedSource(InParts):
     """Rows and bytes of each fragment."""
     remote: bool = False
     """Whether they come from files of other machines."""
+    immutable: bool = True
+    """Whether their plan tells them apart from other rows."""
 
     @property
     def lineage(self) -> Lineage:
         return self.origin
-
-    @property
-    def immutable(self) -> bool:
-        return True
 
     @property
     def shares_memory(self) -> bool:
