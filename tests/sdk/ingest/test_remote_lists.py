@@ -294,7 +294,7 @@ def rows_of(web: Site, *names: str) -> Dataset:
 
 
 @pytest.mark.parametrize("copy", ["auto", True, False])
-def test_rows_of_another_machine_name_no_file_of_this_one(web: Site, secret: Path, copy: Any) -> None:
+def test_rows_of_another_machine_name_no_file_of_this_one(web: Site, secret: Path, tmp_path: Path, copy: Any) -> None:
     (secret.parent / "link.csv").symlink_to(secret)
     for name in (str(secret), f"file://{secret}", f"local://{secret}", "secret.csv", str(secret.parent / "link.csv")):
         rows = rows_of(web, f"{web.url}/in/a.csv", name)
@@ -306,6 +306,8 @@ def test_rows_of_another_machine_name_no_file_of_this_one(web: Site, secret: Pat
         rows.sql("SELECT file, n FROM data"),
         rows.with_column("file", "file"),
         rows.mapped(),
+        rows.cache(tmp_path / "kept"),
+        rows.cache(tmp_path / "kept"),
         Dataset.from_dict({"n": [1], "m": [1]}).join(rows, "n"),
     ):
         with pytest.raises(RefusedTargetError, match="is a path of this machine"):

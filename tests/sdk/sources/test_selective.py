@@ -95,4 +95,5 @@ def test_a_column_that_files_lack(lake: Lake) -> None:
 
 
 def test_explain_shows_the_filter(lake: Lake) -> None:
-    assert "Filter x == 3" in saved(lake).filter("x = 3").select(["no"]).explain()
+    assert "Filter x == 3 (decided by the scan)" in saved(lake).filter("x = 3").select(["no"]).explain()
+    assert "Filter x == 3\n" in Dataset.from_dict({"x": [3]}).filter("x = 3").explain()

@@ -24,7 +24,7 @@ from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.storage.atomic import new_file, publish, sync_directories, sync_file
 from lakefeed.storage.failures import close_lock, discard, storage_errors
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 LOCK = "lock"
 COMPRESSION: Literal["zstd"] = "zstd"

@@ -29,7 +29,6 @@ from lakefeed.run import Local
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
-from lakefeed.run.trust import untrusted_columns
 from lakefeed.sources.mapped import MappedSource, aligned
 from lakefeed.storage.atomic import new_file, sync_file
 
@@ -83,29 +82,15 @@ def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
         # Another process may have been faster.
         manifest = folder.manifest()
         if manifest is None:
-            facts = {
-                "fingerprint": identity,
-                "lineage": lineage(plan).to_json(),
-                "remote": bool(untrusted_columns(plan)),
-            }
+            facts = {"fingerprint": identity, "lineage": lineage(plan).to_json()}
             manifest = folder.write(plan.schema, plan.schema.names, lambda: _groups(lake, plan), facts)
         elif manifest.facts["fingerprint"] != identity:
             raise InvalidArgumentError(
                 f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
             )
     origin = Lineage.from_json(manifest.facts["lineage"])
-    remote = bool(manifest.facts.get("remote"))
-    return Scan(
-        MappedSource(
-            place / manifest.file,
-            manifest.schema,
-            f"mapped:{identity}",
-            origin,
-            manifest.parts,
-            remote,
-            exact is not None,
-        )
-    )
+    file = place / manifest.file
+    return Scan(MappedSource(file, manifest.schema, f"mapped:{identity}", origin, manifest.parts, exact is not None))
 
 
 def _remove(place: Path, owner: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from lakefeed import ops, optimize, plan
+from lakefeed import ops, optimize
 from lakefeed._typing import LoadFiles, Ragged, Row
 from lakefeed._validate import check_flag
 from lakefeed.dataset.operations import Operations
@@ -185,7 +185,7 @@ class Reading(Operations):
 
     def explain(self) -> str:
         """The plan that runs, a line a step: what was pushed down, the snapshot, files and rows."""
-        return plan.explain(optimize.optimize(self._plan))
+        return optimize.explain_run(self._plan)
 
     def __repr__(self) -> str:
         """Name, version, rows and columns, as far as they can be had; never an error."""

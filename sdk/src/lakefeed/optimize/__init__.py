@@ -5,11 +5,11 @@ from __future__ import annotations
 from lakefeed.optimize.bind import bind
 from lakefeed.optimize.columns import prune_columns
 from lakefeed.optimize.limits import PushSlices
-from lakefeed.optimize.predicates import PushFilters
+from lakefeed.optimize.predicates import PushFilters, is_absorbed
 from lakefeed.optimize.sink import sink
-from lakefeed.plan import Node
+from lakefeed.plan import Node, explain
 
-__all__ = ["bind", "optimize"]
+__all__ = ["bind", "explain_run", "is_absorbed", "optimize"]
 
 
 def optimize(plan: Node) -> Node:
@@ -20,3 +20,8 @@ def optimize(plan: Node) -> Node:
     """
     ranged = sink(bind(plan), PushSlices())
     return prune_columns(sink(sink(ranged, PushFilters()), PushSlices()))
+
+
+def explain_run(plan: Node) -> str:
+    """Returns the plan that runs as text, one line a node; a filter that its scan decides says so."""
+    return explain(optimize(plan), lambda node: " (decided by the scan)" if is_absorbed(node) else "")

@@ -6,24 +6,18 @@ from dataclasses import replace
 
 from lakefeed.ops.scan import Scan
 from lakefeed.plan import Node
-from lakefeed.plan.walk import nodes, transform
-from lakefeed.sources.files import FilesSource
+from lakefeed.plan.walk import transform
 from lakefeed.storage.identity import Identities
 
 
 def bind(plan: Node) -> Node:
     """The plan over files that have to stay as they are when they are first read; the same plan if it is so already."""
-    if not any(_is_free(node) for node in nodes(plan)):
-        return plan
     states = Identities()
 
     def bound(node: Node) -> Node:
-        if isinstance(node, Scan) and isinstance(node.source, FilesSource):
-            return replace(node, source=node.source.bound(states))
-        return node
+        if not isinstance(node, Scan):
+            return node
+        source = node.source.bound(states)
+        return node if source is node.source else replace(node, source=source)
 
     return transform(plan, bound)
-
-
-def _is_free(node: Node) -> bool:
-    return isinstance(node, Scan) and isinstance(node.source, FilesSource) and node.source.states is None

@@ -17,6 +17,14 @@ Predicates: TypeAlias = tuple[tuple[frozenset[str], Expr], ...]
 """Each with the columns that it reads, the upper ones first."""
 
 
+def is_absorbed(node: Node) -> bool:
+    """Whether the scan below a filter decides its rows when the plan is streamed, so that the filter does not run."""
+    if not isinstance(node, Filter) or not isinstance(node.child, Scan):
+        return False
+    scan = node.child
+    return scan.source.selective and scan.pushdown.predicate is node.predicate
+
+
 class PushFilters:
     """The rule for `sink`."""
 

@@ -11,13 +11,13 @@ from lakefeed.plan.node import Node
 INDENT = "  "
 
 
-def explain(plan: Node) -> str:
-    """One line a node, the root first."""
+def explain(plan: Node, note: Callable[[Node], str] = lambda node: "") -> str:
+    """One line a node, the root first; ``note`` gives text for the end of a node's line."""
     lines = []
     stack = [(plan, 0)]
     while stack:
         node, depth = stack.pop()
-        lines.append(INDENT * depth + node.describe())
+        lines.append(INDENT * depth + node.describe() + note(node))
         stack.extend((child, depth + 1) for child in reversed(node.children))
     return "\n".join(lines)
 

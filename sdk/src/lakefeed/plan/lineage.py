@@ -35,17 +35,20 @@ class Origin:
 class Lineage:
     """The snapshots that rows were read from, and for each column the stored columns that it is made of.
 
-    A column whose origin is not known is not in ``columns``.
+    A column whose origin is not known is not in ``columns``. ``untrusted``: the columns that hold, or may hold, text
+    from files of other machines; it may not choose which files of this machine are read.
     """
 
     origins: tuple[Origin, ...] = ()
     columns: Mapping[str, Columns] = field(default_factory=dict)
+    untrusted: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, for `from_json`."""
         return {
             "origins": [asdict(origin) for origin in self.origins],
             "columns": {name: sorted(map(list, columns)) for name, columns in self.columns.items()},
+            "untrusted": sorted(self.untrusted),
         }
 
     @classmethod
@@ -54,37 +57,50 @@ class Lineage:
         columns = {
             name: frozenset((dataset, column) for dataset, column in of) for name, of in value["columns"].items()
         }
-        return cls(tuple(Origin(**origin) for origin in value["origins"]), columns)
+        origins = tuple(Origin(**origin) for origin in value["origins"])
+        return cls(origins, columns, frozenset(value["untrusted"]))
 
 
 def lineage(plan: Node) -> Lineage:
     """Returns the lineage of a plan's rows.
 
     A column is known if every node above its source says which input columns it is made of (`Node.made_of`): a choice
-    of rows and columns, new names, expressions, joins. The output of a function or a query is not known.
+    of rows and columns, new names, expressions, joins. The output of a function or a query is not known, so all of it
+    is untrusted where a column that it reads is.
     """
     walk = numbered(plan)
-    known: list[dict[str, Columns]] = [{} for _ in walk]
-    origins: dict[Origin, None] = {}
+    done = [Lineage()] * len(walk)
     for index, (node, children) in reversed(list(enumerate(walk))):
         source = node.leaf_source
-        if source is not None:
-            origins.update(dict.fromkeys(source.lineage.origins))
-            known[index] = {name: of for name, of in source.lineage.columns.items() if name in node.schema.names}
-        else:
-            below = [known[child] for child in children]
-            columns = {name: _columns(node, name, below) for name in node.schema.names}
-            known[index] = {name: of for name, of in columns.items() if of is not None}
-    return Lineage(tuple(origins), known[0])
+        below = [done[child] for child in children]
+        done[index] = _derive(node, below) if source is None else _narrow(source.lineage, node.schema.names)
+    return done[0]
 
 
-def _columns(node: Node, column: str, below: Sequence[Mapping[str, Columns]]) -> Columns | None:
-    made_of = node.made_of(column)
-    if made_of is None:
-        return None
-    origins = [below[child].get(name) for child, name in made_of]
-    known = [each for each in origins if each is not None]
-    return frozenset().union(*known) if len(known) == len(origins) else None
+def _narrow(whole: Lineage, names: Sequence[str]) -> Lineage:
+    """The lineage of some of the columns."""
+    columns = {name: whole.columns[name] for name in names if name in whole.columns}
+    return Lineage(whole.origins, columns, whole.untrusted.intersection(names))
+
+
+def _derive(node: Node, below: Sequence[Lineage]) -> Lineage:
+    """The lineage of a node's rows, from those of its children."""
+    origins = tuple(dict.fromkeys(origin for each in below for origin in each.origins))
+    columns: dict[str, Columns] = {}
+    untrusted = set()
+    for name in node.schema.names:
+        made_of = node.made_of(name)
+        if made_of is None:
+            if any(each.untrusted for each in below):
+                untrusted.add(name)
+            continue
+        if any(column in below[child].untrusted for child, column in made_of):
+            untrusted.add(name)
+        inputs = [below[child].columns.get(column) for child, column in made_of]
+        known = [each for each in inputs if each is not None]
+        if len(known) == len(inputs):
+            columns[name] = frozenset().union(*known)
+    return Lineage(origins, columns, frozenset(untrusted))
 
 
 def _column(pair: Sequence[str]) -> tuple[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pyarrow as pa
 
 from lakefeed.expr import Expr, text
 from lakefeed.plan.lineage import Lineage
+
+if TYPE_CHECKING:
+    from lakefeed.storage.identity import Identities
 
 RESIDENT = 0
 
@@ -92,6 +95,9 @@ class Source(Protocol):
     @property
     def lineage(self) -> Lineage:
         """The stored datasets that the rows and columns come from."""
+
+    def bound(self, states: Identities) -> Self:
+        """The source in the states in which a run sees its files first; itself if it has none that may change."""
 
     @property
     def immutable(self) -> bool:
@@ -184,6 +190,9 @@ class Plain:
     @property
     def lineage(self) -> Lineage:
         return Lineage()
+
+    def bound(self, states: Identities) -> Self:
+        return self
 
     @property
     def immutable(self) -> bool:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.ops import FileColumns, Filter, LoadFiles, Project, Scan, Shuffle
-from lakefeed.optimize import optimize
+from lakefeed.ops import FileColumns, LoadFiles, Project, Scan, Shuffle
+from lakefeed.optimize import is_absorbed, optimize
 from lakefeed.plan import Fragment, Node, Step, fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
@@ -167,9 +167,8 @@ class _Running:
 
 def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]:
     """The scan and what is above it, without the filter that the source can be trusted with."""
-    first = steps[0] if steps else None
-    if isinstance(first, Filter) and first.predicate is scan.pushdown.predicate and scan.source.selective:
-        return scan.pushed(columns=tuple(first.schema.names), exact=True), steps[1:]
+    if steps and is_absorbed(steps[0]):
+        return scan.pushed(columns=tuple(steps[0].schema.names), exact=True), steps[1:]
     return scan, steps
 
 

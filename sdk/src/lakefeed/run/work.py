@@ -12,9 +12,8 @@ from lakefeed.media.foreign import Foreign
 from lakefeed.media.sources import CopyFiles
 from lakefeed.media.store import Storing, check_copy
 from lakefeed.ops import StoreFiles
-from lakefeed.plan import Node
+from lakefeed.plan import Node, lineage
 from lakefeed.run.progress import counted
-from lakefeed.run.trust import untrusted_columns
 from lakefeed.storage.seen import SeenFiles
 
 
@@ -47,6 +46,6 @@ def with_files(
         return
     with lake.blobs.saving() as saving, counted(f"files of {what}", "B") as progress:
         seen = SeenFiles(lake.settings.cache)
-        foreign = Foreign(untrusted_columns(plan), lake.settings.files.local_folders)
+        foreign = Foreign(lineage(plan).untrusted, lake.settings.files.local_folders)
         storing = Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
         yield Work(StoreFiles(plan, storing), saving.require_alive)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFactory
 from lakefeed.errors import InvalidArgumentError, TransformError
-from lakefeed.plan import Fragment, Plain, Pushdown, name_of
+from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, name_of
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
 
@@ -37,6 +37,10 @@ class BatchesSource(Plain):
     @property
     def schema(self) -> pa.Schema:
         return self.declared
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(untrusted=frozenset(self.declared.names if self.remote else ()))
 
     @property
     def identity(self) -> str:

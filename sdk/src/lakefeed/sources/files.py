@@ -16,7 +16,7 @@ from lakefeed._validate import check_optional_schema
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
 from lakefeed.media import TYPE_KEY
-from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.repeated import repeated
 from lakefeed.storage.chains import parse_chain
@@ -146,6 +146,10 @@ class FilesSource(Plain):
     def remote(self) -> bool:
         """Whether any of the files lies on another machine."""
         return any(is_remote(url) for url in self.urls)
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(untrusted=frozenset(self.schema.names if self.remote else ()))
 
     def bound(self, states: Identities) -> FilesSource:
         """These files in the states that a run sees them in, which others may share."""

@@ -37,8 +37,6 @@ class MappedSource(InParts):
     origin: Lineage
     parts: tuple[tuple[int, int], ...]
     """Rows and bytes of each fragment."""
-    remote: bool = False
-    """Whether they come from files of other machines."""
     immutable: bool = True
     """Whether their plan tells them apart from other rows."""
 
