@@ -1,59 +1,23 @@
-"""File formats: one file each, one line here."""
+"""File formats: one file each, and one line in `by_name`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lakefeed.errors import FormatError, InvalidArgumentError, listed
-from lakefeed.formats.arrow import Arrow
-from lakefeed.formats.base import FilePart, Format, Streamed, opened, stamp
-from lakefeed.formats.csv import Csv
-from lakefeed.formats.jsonl import JsonLines
-from lakefeed.formats.parquet import Parquet
-from lakefeed.storage.chains import COMPRESSIONS, parse_chain
-from lakefeed.storage.urls import shown
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.formats.base import FilePart, Format, Streamed, opened, stamp
+    from lakefeed.formats.by_name import FORMATS, format_named, format_of
+    from lakefeed.formats.csv import Csv
 
 __all__ = ["FORMATS", "Csv", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
-FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonLines(), Parquet())}
-"""Add a format: write its file, add it here."""
-
-
-def format_named(name: Any) -> Format:
-    """The format of that name.
-
-    Raises:
-        FormatError: there is none; the known ones are listed.
-    """
-    if not isinstance(name, str) or name not in FORMATS:
-        raise FormatError(f"no format is called {name!r}; there are {listed(FORMATS)}")
-    return FORMATS[name]
-
-
-def format_of(url: str) -> Format:
-    """The format that a file's suffix (below a compression suffix) names.
-
-    Raises:
-        FormatError: no format has that suffix; the known ones are listed.
-
-    Example:
-        >>> format_of("rows.csv.gz").name
-        'csv'
-    """
-    name = parse_chain(url).name.lower()
-    stem, dot, last = name.rpartition(".")
-    if dot + last in COMPRESSIONS:
-        name = stem
-    for form in FORMATS.values():
-        if name.endswith(form.suffixes):
-            return form
-    if name.endswith((".zip", ".tar", ".tgz")):
-        kind = "zip" if name.endswith(".zip") else "tar"
-        raise InvalidArgumentError(
-            f"{shown(url)} is an archive; say what is wanted of it, such as {shown(f'{kind}://*.csv::{url}')}"
-        )
-    known = sorted(suffix for form in FORMATS.values() for suffix in form.suffixes)
-    raise FormatError(
-        f"no format is known for {shown(url)}; the known suffixes are {listed(known, most=50)}. "
-        f"format= names it where the suffix does not: {listed(FORMATS)}"
-    )
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "base": ("FilePart", "Format", "Streamed", "opened", "stamp"),
+        "by_name": ("FORMATS", "format_named", "format_of"),
+        "csv": ("Csv",),
+    },
+)

@@ -1,36 +1,41 @@
 """One file an operation. ``__all__`` are the operations; the functions beside them check what belongs to one."""
 
-from lakefeed.ops.batch import Batch
-from lakefeed.ops.concatenate import Concatenate
-from lakefeed.ops.conform import Conform
-from lakefeed.ops.file_columns import FileColumns
-from lakefeed.ops.filter import Filter
-from lakefeed.ops.filter_rows import FilterRows
-from lakefeed.ops.interleave import Interleave
-from lakefeed.ops.interleave import check_chances as check_chances
-from lakefeed.ops.join import Join
-from lakefeed.ops.load_files import LoadFiles
-from lakefeed.ops.load_files import is_auto as is_auto
-from lakefeed.ops.map import Map
-from lakefeed.ops.map_batches import MapBatches
-from lakefeed.ops.project import Project
-from lakefeed.ops.query import Query
-from lakefeed.ops.query import check_tables as check_tables
-from lakefeed.ops.rename import Rename
-from lakefeed.ops.repeat import Repeat
-from lakefeed.ops.sample import Sample
-from lakefeed.ops.scan import Scan
-from lakefeed.ops.shuffle import Shuffle
-from lakefeed.ops.shuffle import with_epoch as with_epoch
-from lakefeed.ops.slice import Slice
-from lakefeed.ops.sort import Sort
-from lakefeed.ops.split import SplitByKey, SplitByPlace
-from lakefeed.ops.split import split_sides as split_sides
-from lakefeed.ops.store_files import StoreFiles
-from lakefeed.ops.stride import Stride
-from lakefeed.ops.stride import shard_range as shard_range
-from lakefeed.ops.take import Take
-from lakefeed.ops.with_column import WithColumn
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.ops.batch import Batch
+    from lakefeed.ops.concatenate import Concatenate
+    from lakefeed.ops.conform import Conform
+    from lakefeed.ops.file_columns import FileColumns
+    from lakefeed.ops.filter import Filter
+    from lakefeed.ops.filter_rows import FilterRows
+    from lakefeed.ops.interleave import Interleave
+    from lakefeed.ops.interleave import check_chances as check_chances
+    from lakefeed.ops.join import Join
+    from lakefeed.ops.load_files import LoadFiles
+    from lakefeed.ops.load_files import is_auto as is_auto
+    from lakefeed.ops.map import Map
+    from lakefeed.ops.map_batches import MapBatches
+    from lakefeed.ops.project import Project
+    from lakefeed.ops.query import Query
+    from lakefeed.ops.query import check_tables as check_tables
+    from lakefeed.ops.rename import Rename
+    from lakefeed.ops.repeat import Repeat
+    from lakefeed.ops.sample import Sample
+    from lakefeed.ops.scan import Scan
+    from lakefeed.ops.shuffle import Shuffle
+    from lakefeed.ops.shuffle import with_epoch as with_epoch
+    from lakefeed.ops.slice import Slice
+    from lakefeed.ops.sort import Sort
+    from lakefeed.ops.split import SplitByKey, SplitByPlace
+    from lakefeed.ops.split import split_sides as split_sides
+    from lakefeed.ops.store_files import StoreFiles
+    from lakefeed.ops.stride import Stride
+    from lakefeed.ops.stride import shard_range as shard_range
+    from lakefeed.ops.take import Take
+    from lakefeed.ops.with_column import WithColumn
 
 __all__ = [
     "Batch",
@@ -60,3 +65,34 @@ __all__ = [
     "Take",
     "WithColumn",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "batch": ("Batch",),
+        "concatenate": ("Concatenate",),
+        "conform": ("Conform",),
+        "file_columns": ("FileColumns",),
+        "filter": ("Filter",),
+        "filter_rows": ("FilterRows",),
+        "interleave": ("Interleave", "check_chances"),
+        "join": ("Join",),
+        "load_files": ("LoadFiles", "is_auto"),
+        "map": ("Map",),
+        "map_batches": ("MapBatches",),
+        "project": ("Project",),
+        "query": ("Query", "check_tables"),
+        "rename": ("Rename",),
+        "repeat": ("Repeat",),
+        "sample": ("Sample",),
+        "scan": ("Scan",),
+        "shuffle": ("Shuffle", "with_epoch"),
+        "slice": ("Slice",),
+        "sort": ("Sort",),
+        "split": ("SplitByKey", "SplitByPlace", "split_sides"),
+        "store_files": ("StoreFiles",),
+        "stride": ("Stride", "shard_range"),
+        "take": ("Take",),
+        "with_column": ("WithColumn",),
+    },
+)
