@@ -5,28 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakefeed.catalog.identity import made_again
-from lakefeed.catalog.lake import Lake
+from lakefeed import ops
+from lakefeed.catalog import identity as table_identity
+from lakefeed.catalog import refs, schema, versions
 from lakefeed.catalog.properties import DESCRIPTION
-from lakefeed.catalog.refs import branches, tags
-from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.versions import (
-    DatasetVersion,
-    Pin,
-    entry_of,
-    find,
-    list_versions,
-    newest_or_empty,
-    resolve,
-    version_of,
-    versions_between,
-)
-from lakefeed.ops import Scan
-from lakefeed.run.save import typed_columns
-from lakefeed.sources.iceberg import IcebergSource, Since
+from lakefeed.run import save
+from lakefeed.sources import iceberg
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.versions import DatasetVersion, Pin
+    from lakefeed.ops import Scan
+    from lakefeed.sources.iceberg import IcebergSource, Since
 
 
 @dataclass
@@ -76,9 +68,9 @@ class Reference:
     def scan(self) -> Scan:
         """Its rows."""
         if self.pin is not None:
-            return Scan(self._source(*self._resolved()))
+            return ops.Scan(self._source(*self._resolved()))
         table = self._same()
-        return Scan(self._source(table, newest_or_empty(table)))
+        return ops.Scan(self._source(table, versions.newest_or_empty(table)))
 
     def since(
         self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
@@ -91,19 +83,19 @@ class Reference:
         table = self._same()
         end = self.pin if stop is None else stop
         if end is None and table.current_snapshot() is None and start is None:
-            return self._source(table, newest_or_empty(table), Since(None, what)), None
-        head = find(table, end)
-        last = version_of(head, table)
+            return self._source(table, versions.newest_or_empty(table), iceberg.Since(None, what)), None
+        head = versions.find(table, end)
+        last = versions.version_of(head, table)
         # A number means a version before the last one, which need not be among those of now.
-        first = start if start is None or isinstance(start, int) else resolve(table, start).version
-        versions_between(table, first, last.version, head)
+        first = start if start is None or isinstance(start, int) else versions.resolve(table, start).version
+        versions.versions_between(table, first, last.version, head)
         self._tie(table)
         reference = self if stop is None else replace(self, pin=last.version)
-        return reference._source(table, last, Since(first, what)), first
+        return reference._source(table, last, iceberg.Since(first, what)), first
 
     def after(self, what: Literal["added", "removed"], known: int) -> IcebergSource:
         """What versions after the number ``known`` did up to this one, also where that version has expired."""
-        return self._source(*self._resolved(), Since(known, what))
+        return self._source(*self._resolved(), iceberg.Since(known, what))
 
     def metadata(self) -> dict[str, Any]:
         """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them."""
@@ -111,24 +103,24 @@ class Reference:
         return {
             "name": self.name,
             "description": table.properties.get(DESCRIPTION),
-            "schema": declared_schema(table),
-            "column_types": typed_columns(declared_schema(table)),
+            "schema": schema.declared_schema(table),
+            "column_types": save.typed_columns(schema.declared_schema(table)),
             "properties": dict(table.properties),
-            "snapshots": [entry_of(version) for version in list_versions(table)],
-            "tags": tags(table),
-            "branches": branches(table),
+            "snapshots": [versions.entry_of(version) for version in versions.list_versions(table)],
+            "tags": refs.tags(table),
+            "branches": refs.branches(table),
         }
 
     def _resolved(self) -> tuple[Table, DatasetVersion]:
         table = self._same()
-        version = resolve(table, self.pin)
+        version = versions.resolve(table, self.pin)
         self._tie(table)
         return table, version
 
     def _same(self) -> Table:
         table = self.lake.table(self.name)
         if self.identity.table_uuid not in ("", str(table.metadata.table_uuid)):
-            raise made_again(self.lake, self.name, self.identity.table_uuid)
+            raise table_identity.made_again(self.lake, self.name, self.identity.table_uuid)
         return table
 
     def _tie(self, table: Table) -> None:
@@ -138,4 +130,4 @@ class Reference:
     def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
         # The newest rows come with the columns of now, a version with its own.
         columns = table.metadata.current_schema_id if self.pin is None else None
-        return IcebergSource.of(self.lake, self.name, table, version, since, columns)
+        return iceberg.IcebergSource.of(self.lake, self.name, table, version, since, columns)
