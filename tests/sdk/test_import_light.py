@@ -15,14 +15,37 @@ import pytest
 
 import lakefeed
 
-HEAVY = {"torch", "pandas", "duckdb", "dagster", "PIL", "scipy", "sklearn", "s3fs", "hypothesis", "pytest"}
-HEAVY |= {"av", "datasets", "mcap", "polars"}
-LIST_MODULES = "import json, sys, lakefeed; json.dump(sorted(sys.modules), sys.stdout)"
+HEAVY = {"PIL", "av", "dagster", "datasets", "duckdb", "fsspec", "hypothesis", "mcap", "pandas", "polars", "pydantic"}
+HEAVY |= {"pydantic_settings", "pyiceberg", "pytest", "s3fs", "scipy", "sklearn", "sqlalchemy", "tenacity", "torch"}
+HEAVY |= {"tqdm", "urllib3"}
+OURS = 40
+"""Modules of lakefeed that ``from lakefeed import Dataset`` may load."""
+
+LIST_MODULES = "import json, sys; {}; json.dump(sorted(sys.modules), sys.stdout)"
+IMPORT = "from lakefeed import Dataset"
 
 
-def test_import_loads_no_heavy_library() -> None:
-    loaded = subprocess.run([sys.executable, "-c", LIST_MODULES], capture_output=True, check=True, text=True).stdout
-    assert HEAVY & set(json.loads(loaded)) == set()
+def loaded_by(statement: str) -> set[str]:
+    command = [sys.executable, "-c", LIST_MODULES.format(statement)]
+    return set(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
+
+
+def test_import_loads_no_heavy_library_and_few_modules_of_ours() -> None:
+    loaded = loaded_by(f"import lakefeed; {IMPORT}")
+    assert HEAVY & loaded == set()
+    assert "pyarrow.compute" not in loaded
+    assert len([name for name in loaded if name.startswith("lakefeed")]) < OURS
+
+
+def test_rows_in_memory_load_neither_a_catalog_nor_file_systems() -> None:
+    loaded = loaded_by(f"{IMPORT}; Dataset.from_dict({{'x': [1]}}).filter('x > 0').shuffle(seed=1).to_arrow()")
+    # pyarrow itself imports pandas, where it is installed, to make an array; settings are checked by pydantic
+    assert (HEAVY - {"pandas", "pydantic", "pydantic_settings"}) & loaded == set()
+
+
+def test_values_of_the_catalog_load_no_catalog() -> None:
+    loaded = loaded_by("from lakefeed import Changes, DatasetVersion, Fence, Provenance, SchemaChanges, World")
+    assert {"pyiceberg", "sqlalchemy", "fsspec", "duckdb"} & loaded == set()
 
 
 def test_all_is_sorted_and_equals_the_public_namespace() -> None:
