@@ -75,6 +75,11 @@ def test_a_module_is_imported_when_it_is_used_and_replaced_through_its_stand_in(
     assert "lazy_package.inner" not in sys.modules
     assert (package.NUMBER, inner.NUMBER, "NUMBER" in dir(inner)) == (1, 1, True)
     assert pickle.loads(pickle.dumps(inner)) is package.inner is sys.modules["lazy_package.inner"]
+    for stand_in in (package.__getattr__("inner"), inner):
+        with monkeypatch.context() as patch:
+            patch.setattr(stand_in, "NUMBER", 3)
+            assert package.inner.NUMBER == 3
+        assert package.inner.NUMBER == stand_in.NUMBER == 1
     monkeypatch.setattr(inner, "NUMBER", 2)
     assert package.inner.NUMBER == 2
     monkeypatch.delattr(inner, "NUMBER")

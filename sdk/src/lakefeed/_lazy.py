@@ -15,6 +15,10 @@ class LazyModule(ModuleType):
     It holds no attributes of its own: whoever replaces one (a test) replaces that of the module.
     """
 
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # where pytest looks for what it has to put back
+        return import_module(self.__name__).__dict__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.__name__), name)
 
