@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakefeed import Dataset
 from lakefeed.catalog import Lake, create, data_files
 from lakefeed.catalog.durable import local_path
 from lakefeed.catalog.writer import row_groups
@@ -80,6 +81,7 @@ def test_statistics_of_awkward_columns(lake: Lake) -> None:
         "all_nan": pa.array([float("nan")] * 2),
         "nulls": pa.array([None, None], pa.string()),
         "long": pa.array(["a" * 100, "\U0010ffff" * 100]),
+        "before_surrogates": pa.array(["a" * 15 + "\ud7ff" + "b", "a" * 15 + "\ud7ffa"]),
         "blob": pa.array([b"\xff" * 10_000, b"\x00"]),
         "flag": pa.array([True, False]),
     }
@@ -91,6 +93,9 @@ def test_statistics_of_awkward_columns(lake: Lake) -> None:
     assert ids["all_nan"] not in file.lower_bounds
     assert np.frombuffer(file.upper_bounds[ids["nan"]], "<f8")[0] == 1.0
     assert file.lower_bounds[ids["long"]] == b"a" * 16
+    assert ids["before_surrogates"] not in file.upper_bounds
+    value = columns["before_surrogates"][0].as_py()
+    assert Dataset("t").filter(f"before_surrogates >= '{value}'").count() == 1
 
 
 def test_memory_does_not_grow_with_the_input(home: Path) -> None:

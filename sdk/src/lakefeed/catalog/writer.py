@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -167,6 +168,7 @@ class _OpenFile:
             stats_columns=compute_statistics_plan(iceberg, self._target.properties),
             parquet_column_mapping=parquet_path_to_id_mapping(iceberg),
         )
+        _drop_false_bounds(statistics.column_aggregates.values())
         file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self._output.location,
@@ -180,3 +182,15 @@ class _OpenFile:
         )
         file.spec_id = self._target.spec_id
         return file
+
+
+def _drop_false_bounds(aggregates: Iterable[Any]) -> None:
+    """Leaves out upper bounds that are not text.
+
+    PyIceberg cuts a bound and counts its last character up, which may give half of a surrogate pair.
+    """
+    for aggregate in aggregates:
+        try:
+            aggregate.max_as_bytes()
+        except UnicodeEncodeError:
+            aggregate.current_max = None
