@@ -343,3 +343,32 @@ def test_files_under_hashed_paths_are_in_the_order_of_writing(lake: Lake) -> Non
     assert Dataset("t").to_arrow()["x"].to_pylist() == list(range(8))
     Dataset("t").delete_rows("x == 3")
     assert Dataset("t").to_arrow()["x"].to_pylist() == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_file_that_a_table_names_twice_is_edited_twice(plain: SqlCatalog, lake: Lake, tmp_path: Path) -> None:
+    table = plain.create_table("default.twice", Schema(NestedField(1, "id", LongType(), required=False)))
+    path = str(tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"id": [1, 2, 3]}), path)
+    table.add_files([path])
+    table.add_files([path], check_duplicate_files=False)
+
+    def ids(version: int | None = None) -> list[int]:
+        found: list[int] = sorted(Dataset("twice", version=version).to_arrow()["id"].to_pylist())
+        return found
+
+    assert ids() == [1, 1, 2, 2, 3, 3]
+    assert Dataset("twice").delete_rows("id == 1").version == 3
+    assert ids() == [2, 2, 3, 3] == sorted(plain.load_table("default.twice").scan().to_arrow()["id"].to_pylist())
+    assert Dataset("twice").removed_since(2).to_arrow()["id"].to_pylist() == [1, 1]
+    assert Dataset("twice").added_since(2).count() == 0
+    assert (Dataset("twice").changes(1).added, Dataset("twice").changes(1).removed) == (2, 1)
+    assert (Dataset("twice").changes(1, 2).added, Dataset("twice").changes(1, 2).removed) == (3, 0)
+    Dataset("twice").restore(2)
+    assert ids() == [1, 1, 2, 2, 3, 3]
+    Dataset("twice").restore(1)
+    assert ids() == [1, 2, 3] == ids(1)
+    Dataset("twice").restore(2)
+    assert ids() == [1, 1, 2, 2, 3, 3]
+    Dataset.from_dict({"id": [9]}).overwrite("twice")
+    assert ids() == [9]
+    assert [version.total_records for version in Dataset("twice").list_versions()] == [1, 6, 3, 6, 4, 6, 3]

@@ -15,7 +15,7 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakefeed.catalog.exchange import Step, by_delete_files, committed, expired, operation
+from lakefeed.catalog.exchange import Step, by_delete_files, committed, expired, operation, without
 from lakefeed.catalog.files import DataFileRef, entries, plan, ref, row_order
 from lakefeed.catalog.properties import ROWS_ADDED
 from lakefeed.catalog.versions import number, steps_between
@@ -93,9 +93,7 @@ def rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
 def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Delta, Delta]:
     """The rows that the newer version has and the older has not, and the other way round; shared files are not read."""
     before, after = plan(table, older) if older is not None else (), plan(table, newer)
-    paths_before, paths_after = {file.path for file in before}, {file.path for file in after}
-    came = tuple(file for file in after if file.path not in paths_before)
-    went = tuple(file for file in before if file.path not in paths_after)
+    came, went = without(after, before), without(before, after)
     for file in (*before, *after):
         if file.has_deletes:
             raise by_delete_files(table, newer)

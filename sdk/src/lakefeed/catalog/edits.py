@@ -10,6 +10,7 @@ writer made; what was written for files that are still there is used again.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,6 +54,7 @@ class Draft:
     _added: list[DataFile] = field(default_factory=list)
     _carried: list[Carried] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
+    _manifests: set[str] = field(default_factory=set)
     _rows_removed: int = 0
 
     @property
@@ -67,7 +69,7 @@ class Draft:
 
     def remove(self, file: DataFileRef) -> None:
         """Leaves a file out, with all its rows."""
-        self._removed[file.path] = file.manifest
+        self._leave_out(file)
         self._rows_removed += file.rows
 
     def drop(self, file: DataFileRef, places: NDArray[np.int64], rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
@@ -80,9 +82,13 @@ class Draft:
         if key not in self._written:
             written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
             self._written[key] = (written,)
-        self._removed[file.path] = file.manifest
+        self._leave_out(file)
         self._carried += [Carried(kept, file.sequence) for kept in self._written[key]]
         self._rows_removed += len(places)
+
+    def _leave_out(self, file: DataFileRef) -> None:
+        self._removed[file.path] = file.manifest
+        self._manifests.add(file.manifest)
 
     def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: Writer = write_rows) -> None:
         """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
@@ -100,7 +106,8 @@ class Draft:
         """What the snapshot changes."""
         rows_added = sum(file.record_count for file in self._added)
         told = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.told else {}
-        return Contents(tuple(self._added), tuple(self._carried), self._removed, told)
+        manifests = frozenset(self._manifests)
+        return Contents(tuple(self._added), tuple(self._carried), self._removed, told, manifests=manifests)
 
 
 def edit(
@@ -183,18 +190,19 @@ def restore(
 def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | None) -> Contents:
     now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
     _check_files(current, (*now, *before))
-    then = {entry.data_file.file_path: entry for entry in _live(current, old)}
-    paths = {file.path for file in now}
-    gone = [file for file in now if file.path not in then]
-    removed = rows_gone(current, gone, [file for file in before if file.path not in paths], compare)
+    # A table may name a file more than once, and each time its rows count again.
+    times, times_before = (Counter(file.path for file in files) for files in (now, before))
+    changed = {path for path in times | times_before if times[path] != times_before[path]}
+    gone = [file for file in now if file.path in changed]
+    back = [entry for entry in _live(current, old) if entry.data_file.file_path in changed]
+    removed = rows_gone(current, gone, [file for file in before if file.path in changed], compare)
     return Contents(
-        carried=tuple(
-            Carried(entry.data_file, entry.sequence_number or 0) for path, entry in then.items() if path not in paths
-        ),
+        carried=tuple(Carried(entry.data_file, entry.sequence_number or 0) for entry in back),
         removed={file.path: file.manifest for file in gone},
         # They were added by the version that wrote them: whoever reads what is new has read them then.
         facts={ROWS_ADDED: "0", ROWS_REMOVED: str(removed)},
         schema_id=old.schema_id,
+        manifests=frozenset(file.manifest for file in gone),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -77,13 +78,12 @@ def expired(table: Table, step: Step, removed: bool = False) -> Exchange:
         raise _untold(table, step)
     brought = {file.path for file in (*own.new, *own.moved)}
     then = [*(file for file in plan(table, step.after) if file.path not in brought), *own.gone]
-    before = {file.path: file for file in plan(table, step.before)} if step.before is not None else {}
-    paths = {file.path for file in then}
-    came = [file for file in then if file.path not in before]
+    before = plan(table, step.before) if step.before is not None else ()
+    came = without(_ordered(then), before)
     found = Exchange(
         new=_ordered(file for file in came if file.sequence > step.start),
         moved=_ordered(file for file in came if file.sequence <= step.start),
-        gone=_ordered(file for path, file in before.items() if path not in paths),
+        gone=without(_ordered(before), then),
     )
     if not _is_told(step, found, removed):
         raise _untold(table, step)
@@ -105,14 +105,26 @@ def _between(table: Table, before: Snapshot, after: Snapshot) -> Exchange:
     So it does not depend on what the writer says of the files that it left out.
     """
     older, newer = _data_manifests(table, before), _data_manifests(table, after)
-    left_out = {file.path: file for file in _live(table, (older[path] for path in older if path not in newer))}
-    brought = {file.path: file for file in _live(table, (newer[path] for path in newer if path not in older))}
-    came = [file for path, file in brought.items() if path not in left_out]
+    left_out = _ordered(_live(table, (older[path] for path in older if path not in newer)))
+    brought = _ordered(_live(table, (newer[path] for path in newer if path not in older)))
+    came = without(brought, left_out)
     return Exchange(
         new=_ordered(file for file in came if file.sequence == _number(after)),
         moved=_ordered(file for file in came if file.sequence != _number(after)),
-        gone=_ordered(file for path, file in left_out.items() if path not in brought),
+        gone=without(left_out, brought),
     )
+
+
+def without(files: Iterable[DataFileRef], others: Iterable[DataFileRef]) -> Files:
+    """The files that are not among the others. A table may name a file more than once: it counts each time."""
+    times = Counter(file.path for file in others)
+    left = []
+    for file in files:
+        if times[file.path]:
+            times[file.path] -= 1
+        else:
+            left.append(file)
+    return tuple(left)
 
 
 def _by_own_manifests(table: Table, snapshot: Snapshot) -> Exchange:

@@ -68,8 +68,9 @@ class Carried:
 class Contents:
     """What a snapshot changes: files of new rows, files of rows that were there before, files that it leaves out.
 
-    ``removed`` maps the path of a file to the manifest of the parent that names it. ``facts`` go into the summary;
-    ``schema_id`` is that of the snapshot (None: the table's).
+    ``removed`` maps the path of a file to a manifest of the parent that names it; ``manifests`` are others that name
+    such files, since a table may name a file more than once. ``facts`` go into the summary; ``schema_id`` is that of
+    the snapshot (None: the table's).
     """
 
     added: tuple[DataFile, ...] = ()
@@ -78,6 +79,7 @@ class Contents:
     facts: Mapping[str, str] = field(default_factory=dict)
     replaces: bool = False
     schema_id: int | None = None
+    manifests: frozenset[str] = frozenset()
 
     @property
     def operation(self) -> Operation:
@@ -231,7 +233,7 @@ class Change:
         """The manifests of the parent, without the files that this snapshot leaves out; those go to ``removed``."""
         if parent is None:
             return []
-        touched = set(self.contents.removed.values())
+        touched = {*self.contents.removed.values(), *self.contents.manifests}
         live = [m for m in parent.manifests(self._io) if m.has_added_files() or m.has_existing_files()]
         untouched = [manifest for manifest in live if manifest.manifest_path not in touched]
         lessened = [
