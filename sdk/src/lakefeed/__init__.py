@@ -46,22 +46,23 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "list_datasets",
 ]
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "catalog.action": ("Fence", "Provenance"),
-        "catalog.schema_changes": ("SchemaChanges",),
-        "catalog.versions": ("DatasetVersion",),
-        "client": ("get_dataset", "list_datasets"),
-        "combine": ("concatenate", "interleave"),
-        "config": ("Settings",),
-        "dataset": ("AddedRows", "Dataset", "MappedDataset", "RemovedRows"),
-        "garbage": ("GarbageReport", "collect_garbage"),
-        "loaders.world": ("World",),
-        "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
-        "run.changes": ("Changes",),
-    },
-)
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "catalog.action": ("Fence", "Provenance"),
+            "catalog.schema_changes": ("SchemaChanges",),
+            "catalog.versions": ("DatasetVersion",),
+            "client": ("get_dataset", "list_datasets"),
+            "combine": ("concatenate", "interleave"),
+            "config": ("Settings",),
+            "dataset": ("AddedRows", "Dataset", "MappedDataset", "RemovedRows"),
+            "garbage": ("GarbageReport", "collect_garbage"),
+            "loaders.world": ("World",),
+            "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
+            "run.changes": ("Changes",),
+        },
+    )
 
 
 def __dir__() -> list[str]:

@@ -40,7 +40,7 @@ def lazy_attributes(package: str, names: Mapping[str, Sequence[str]] = MappingPr
 
     ``names`` says for each module which of its names the package offers; they are imported when first used. A name must
     not be that of a module. Type checkers and import-linter see ordinary imports, for the names those under
-    ``TYPE_CHECKING``.
+    ``TYPE_CHECKING``. Assign the result ``if not TYPE_CHECKING``: else mypy takes any name.
 
     Example:
         >>> lazy_attributes("lakefeed.sql")("engine").__name__

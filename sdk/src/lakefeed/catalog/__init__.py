@@ -53,19 +53,20 @@ __all__ = [
     "widen_column",
 ]
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "action": ("Fence", "Provenance", "fence_value"),
-        "changes": ("Delta", "added_rows", "net_rows", "removed_rows"),
-        "commit": ("append", "create", "update_properties"),
-        "edits": ("Draft", "edit", "restore"),
-        "evolve": ("add_column", "drop_columns", "rename_column", "widen_column"),
-        "files": ("DataFileRef", "data_files"),
-        "fit": ("cast", "check_fits"),
-        "lake": ("Lake", "check_name"),
-        "schema": ("column_types", "declared_schema", "storage_schema"),
-        "refs": ("tag", "tags", "untag"),
-        "versions": ("DatasetVersion", "list_versions", "resolve", "versions_between"),
-    },
-)
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "action": ("Fence", "Provenance", "fence_value"),
+            "changes": ("Delta", "added_rows", "net_rows", "removed_rows"),
+            "commit": ("append", "create", "update_properties"),
+            "edits": ("Draft", "edit", "restore"),
+            "evolve": ("add_column", "drop_columns", "rename_column", "widen_column"),
+            "files": ("DataFileRef", "data_files"),
+            "fit": ("cast", "check_fits"),
+            "lake": ("Lake", "check_name"),
+            "schema": ("column_types", "declared_schema", "storage_schema"),
+            "refs": ("tag", "tags", "untag"),
+            "versions": ("DatasetVersion", "list_versions", "resolve", "versions_between"),
+        },
+    )

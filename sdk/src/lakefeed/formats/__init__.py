@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Csv", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "base": ("FilePart", "Format", "Streamed", "opened", "stamp"),
-        "by_name": ("FORMATS", "format_named", "format_of"),
-        "csv": ("Csv",),
-    },
-)
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "base": ("FilePart", "Format", "Streamed", "opened", "stamp"),
+            "by_name": ("FORMATS", "format_named", "format_of"),
+            "csv": ("Csv",),
+        },
+    )

@@ -9,4 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Local"]
 
-__getattr__ = lazy_attributes(__name__, {"local": ("Local",)})
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(__name__, {"local": ("Local",)})

@@ -1,5 +1,8 @@
 """Where rows come from: one file a source."""
 
+from typing import TYPE_CHECKING
+
 from lakefeed._lazy import lazy_attributes
 
-__getattr__ = lazy_attributes(__name__)
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(__name__)

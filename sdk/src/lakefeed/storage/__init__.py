@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Blob", "BlobStore", "Packing", "Saving"]
 
-__getattr__ = lazy_attributes(__name__, {"blobs": ("BlobStore",), "saving": ("Blob", "Packing", "Saving")})
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(__name__, {"blobs": ("BlobStore",), "saving": ("Blob", "Packing", "Saving")})
