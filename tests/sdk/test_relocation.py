@@ -16,7 +16,7 @@ import pytest
 from lakefeed import Dataset, Settings, collect_garbage, list_datasets
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.roots import Roots
-from lakefeed.errors import ConfigError, SharedWarehouseError, StoreAccessError
+from lakefeed.errors import AccessDeniedError, ConfigError, SharedWarehouseError
 from lakefeed.routines import Routine, run_routine
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
@@ -277,12 +277,12 @@ def test_a_warehouse_in_an_object_store_belongs_to_one_catalog(
         Lake.current().close()
         monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "new"))
         monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", "s3://no-such-bucket/warehouse")
-        with pytest.raises(StoreAccessError, match=r"bucket of .*catalog\.warehouse"):
+        with pytest.raises(AccessDeniedError, match=r"bucket of .*catalog\.warehouse"):
             Dataset.from_dict({"x": [1]}).save("t")
         keys = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"0", {"content-type": "text/plain"})
         with urllib.request.urlopen(keys):  # from now on keys are looked at
             monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", f"{bucket}/other")
-        with pytest.raises(StoreAccessError, match="AWS_ACCESS_KEY_ID"):
+        with pytest.raises(AccessDeniedError, match="AWS_ACCESS_KEY_ID"):
             Dataset.from_dict({"x": [1]}).save("t")
 
 

@@ -27,7 +27,6 @@
     │   ├── AccessDeniedError      (PermissionError)    the store refuses the credentials, or there are none
     │   ├── IntegrityError                              its bytes are not those recorded
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
-    │   ├── StoreAccessError                            the object store refuses the keys, or has no such bucket
     │   ├── RefusedTargetError                          it lies where no request may go
     │   ├── UnreachableError       (ConnectionError)    nobody can look now: a store or server is away, or refuses
     │   └── StorageError                                a disk or store did not take what was to be written
@@ -171,7 +170,7 @@ class ChangedFileError(FileError):
 
 
 class AccessDeniedError(FileError, PermissionError):
-    """A store refuses the credentials, or has been given none; the message names the settings."""
+    """A store refuses the credentials, has been given none, or lacks the bucket; the message names the settings."""
 
 
 class IntegrityError(FileError):
@@ -180,10 +179,6 @@ class IntegrityError(FileError):
 
 class DamagedDatasetError(FileError):
     """A metadata file or a manifest of a dataset is lost or cannot be read."""
-
-
-class StoreAccessError(FileError):
-    """The object store of the warehouse refuses the keys, or has no such bucket."""
 
 
 class RefusedTargetError(FileError):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pyiceberg.io import InputFile, InputStream, OutputFile, OutputStream
 
-from lakefeed.errors import StoreAccessError
+from lakefeed.errors import AccessDeniedError
 
 # As the clients of AWS's C++ library and of boto name it.
 NO_BUCKET = re.compile("NO_?SUCH_?BUCKET|bucket does not exist", re.IGNORECASE)
@@ -64,17 +64,19 @@ class RemoteOutput(OutputFile):
 
 @contextmanager
 def access(location: str) -> Iterator[None]:
-    """Raises StoreAccessError where an object store refuses the credentials, or has no such bucket."""
+    """Raises AccessDeniedError where an object store refuses the credentials, or has no such bucket."""
     try:
         yield
+    except AccessDeniedError:
+        raise  # of a store beneath, which has said it
     except OSError as error:
         reason = " ".join(str(error).split())
         if NO_BUCKET.search(reason):
-            raise StoreAccessError(
+            raise AccessDeniedError(
                 f"the bucket of {location!r} does not exist: make it, or correct catalog.warehouse ({reason})"
             ) from error
         if isinstance(error, PermissionError) or REFUSED.search(reason):
-            raise StoreAccessError(
+            raise AccessDeniedError(
                 f"the object store refuses {location!r}: {reason}. Check the keys (AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or s3.access-key-id and s3.secret-access-key in catalog.properties), what they "
                 "may do in that bucket, and the endpoint and region"

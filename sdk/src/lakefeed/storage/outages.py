@@ -11,13 +11,12 @@ from lakefeed.errors import (
     ConfigError,
     IntegrityError,
     MissingDependencyError,
-    StoreAccessError,
     UnreachableError,
 )
 from lakefeed.storage.credentials import causes
 
 AWAY = (
-    AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, StoreAccessError, UnreachableError,
+    AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, UnreachableError,
 )  # fmt: skip
 # Of a file or folder that is not there, or is something else than was asked for.
 OF_PATHS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
