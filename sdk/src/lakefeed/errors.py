@@ -207,7 +207,9 @@ class StorageError(FileError):
 
     def prefixed(self, context: str) -> Self:
         """The same error with ``context`` before its message, unless it is there."""
-        message = str(self)
+        message, own = str(self), f"cannot write {self.filename!r}: "
+        if message.startswith(own):  # the context says what failed: the path goes to the end
+            message = f"{message.removeprefix(own)} ({self.filename})"
         text = message if message.startswith(context) else f"{context}: {message}"
         return type(self)(text, self.errno, self.filename, self.free_bytes)
 
