@@ -272,6 +272,7 @@ def test_an_iterator_that_is_open_when_the_interpreter_ends_is_silent(data: Data
 INTERRUPTED = """
 import os, signal, sys, time
 from lakefeed import Dataset
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 workers = int(sys.argv[1])
 try:
     for step, batch in enumerate(Dataset("rows").to_torch(batch_size=4, num_workers=workers)):

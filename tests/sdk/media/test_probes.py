@@ -183,7 +183,9 @@ def test_nothing_runs_after_an_exception() -> None:
 def test_nothing_runs_after_we_were_killed(kind: signal.Signals) -> None:
     """In a script as people write them, which a start by multiprocessing would run again."""
     program = """
+import signal
 import pyarrow as pa
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 from lakefeed.media import MEDIA, File, MediaType
 from lakefeed.media.probes import Probes
 from tests.sdk.media import misbehaving

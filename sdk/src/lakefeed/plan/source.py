@@ -57,6 +57,7 @@ class Fragment:
 
     ``rows``: exact, or None where only reading tells. ``size``: bytes that its rows take decoded, about; `RESIDENT`
     where they are in memory (or mapped) anyway. ``start``/``stop`` cut it: places within the fragment.
+    ``private``: resident rows lie in memory of the reader alone, so that it may write there.
     """
 
     key: Any
@@ -64,6 +65,7 @@ class Fragment:
     size: int = RESIDENT
     start: int = 0
     stop: int | None = None
+    private: bool = False
 
     @property
     def length(self) -> int | None:
@@ -114,10 +116,6 @@ class Source(Protocol):
     @property
     def memory(self) -> pa.Table | None:
         """The rows, if they are an Arrow table in memory that `read` slices."""
-
-    @property
-    def shares_memory(self) -> bool:
-        """Whether batches of resident fragments may lie in memory that others read, so that nobody may write there."""
 
     @property
     def ranged(self) -> bool:
@@ -209,10 +207,6 @@ class Plain:
     @property
     def memory(self) -> pa.Table | None:
         return None
-
-    @property
-    def shares_memory(self) -> bool:
-        return True
 
     @property
     def nested(self) -> bool:

@@ -54,7 +54,7 @@ class Stored:
 
     @property
     def shared(self) -> bool:
-        return self.fragment.size == RESIDENT and self.scan.source.shares_memory
+        return self.fragment.size == RESIDENT and not self.fragment.private
 
     @property
     def runs_user_code(self) -> bool:

@@ -44,12 +44,8 @@ class MappedSource(InParts):
     def lineage(self) -> Lineage:
         return self.origin
 
-    @property
-    def shares_memory(self) -> bool:
-        return False
-
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        found = (Fragment(index, rows, RESIDENT) for index, (rows, _) in enumerate(self.parts))
+        found = (Fragment(index, rows, RESIDENT, private=True) for index, (rows, _) in enumerate(self.parts))
         return cut(found, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
