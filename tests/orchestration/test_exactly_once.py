@@ -21,6 +21,10 @@ from sensors.watch import Watch
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
+# Dagster redirects the output of the whole process for a run; runs in three threads at once would take it from another.
+NO_LOGS = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
 COPY = Routine("copy", lambda rows: rows, "photos", "copies", retries=9, backoff=0)
 HOUR = 3_600.0
 
@@ -47,7 +51,7 @@ def copied() -> list[int]:
 
 
 def test_three_daemons_that_know_nothing_of_one_another(tmp_path: Path) -> None:
-    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with DagsterInstance.local_temp(str(tmp_path), overrides=NO_LOGS) as instance:
         daemons = [Dagster(instance, COPY) for _ in range(3)]
         for value in range(4):
             write(value)
