@@ -39,16 +39,26 @@ def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Pieces:
 
 
 def picked(where: Path, places: list[int] | np.ndarray, *, budget: int, gaps: bool = False) -> pa.Table:
-    picker = Picker(pieces(mapped=1 << 40), budget, where, gaps)
+    # As large as nothing fits; of many rows less, else each would come in a batch of its own.
+    mapped = 1 << 40 if len(places) < 100 else 1 << 24
+    picker = Picker(pieces(mapped=mapped), budget, where, gaps)
     batches = list(picker.rows(np.asarray(places, np.int64)))
     return pa.Table.from_batches(batches, batches[0].schema if batches else TABLE.schema)
 
 
-@pytest.mark.parametrize("budget", [1 << 40, 100_000, 2_000])
-@pytest.mark.parametrize("count", [1, 17, ROWS, 3 * ROWS])
+def plain(table: pa.Table) -> pa.Table:
+    """The rows in one chunk and without a dictionary, so that equal rows are equal tables."""
+    at = table.schema.get_field_index("kind")
+    return table.set_column(at, "kind", table["kind"].cast(pa.string())).combine_chunks()
+
+
+@pytest.mark.parametrize(
+    ("count", "budget"),
+    [(1, 1 << 40), (1, 2_000), (17, 1 << 40), (17, 2_000), (ROWS, 1 << 40), (ROWS, 50_000), (3 * ROWS, 200_000)],
+)
 def test_m33_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, count: int) -> None:
     places = np.random.default_rng(count).integers(0, ROWS, count)
-    assert picked(tmp_path, places, budget=budget).to_pydict() == TABLE.take(places).to_pydict()
+    assert plain(picked(tmp_path, places, budget=budget)).equals(plain(TABLE.take(places)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +67,7 @@ def test_gaps_are_rows_of_nulls(tmp_path: Path, budget: int) -> None:
     places = np.random.default_rng(0).integers(NO_ROW, ROWS, ROWS)
     places[::7] = NO_ROW
     expected = TABLE.take(pa.array(places, mask=places == NO_ROW))
-    assert picked(tmp_path, places, budget=budget, gaps=True).to_pydict() == expected.to_pydict()
+    assert plain(picked(tmp_path, places, budget=budget, gaps=True)).equals(plain(expected))
     assert picked(tmp_path, [NO_ROW] * 3, budget=budget, gaps=True)["x"].to_pylist() == [None] * 3
 
 
