@@ -29,6 +29,15 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of the answer that an error reports; None if it reports none."""
+    response = getattr(error, "response", None)
+    status = getattr(error, "status", None) or getattr(response, "status_code", None)
+    if isinstance(response, dict):  # botocore
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
+
+
 def access_advice(url: str, links: Sequence[BaseException], setting: str) -> str | None:
     """What to do about an error, of which ``links`` are the causes, where a store refused credentials or found none.
 

@@ -13,7 +13,7 @@ from lakefeed.errors import (
     MissingDependencyError,
     UnreachableError,
 )
-from lakefeed.storage.credentials import causes
+from lakefeed.storage.credentials import causes, status_of
 
 AWAY = (
     AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, UnreachableError,
@@ -46,7 +46,7 @@ def _is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, IntegrityError):
         return False
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status >= 500 or status in REFUSED_STATUS
     if isinstance(error, ConnectionError | TimeoutError | PermissionError):
@@ -56,12 +56,3 @@ def _is_outage(error: BaseException) -> bool:
     if not isinstance(error, OSError):
         return False
     return error.errno not in OF_PATHS if error.errno is not None else IN_WORDS.search(str(error)) is not None
-
-
-def _status(error: BaseException) -> int | None:
-    """The status of an HTTP answer that an error tells of."""
-    response = getattr(error, "response", None)
-    found = getattr(error, "status", None) or getattr(response, "status_code", None)
-    if isinstance(response, dict):  # botocore
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return found if isinstance(found, int) else None

@@ -21,7 +21,7 @@ from lakefeed.errors import (
     MissingFileError,
 )
 from lakefeed.storage import retries
-from lakefeed.storage.credentials import access_advice, causes
+from lakefeed.storage.credentials import access_advice, causes, status_of
 from lakefeed.storage.failures import open_scratch
 from lakefeed.storage.identity import Identities, Identity, identity_of_info, identity_of_status
 from lakefeed.storage.local_file import LocalFile
@@ -406,7 +406,7 @@ def _tried_again(
 def passes(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     for link in causes(error):
-        status = _status(link)
+        status = status_of(link)
         if status is not None:
             return status in TRANSIENT_STATUS
         if isinstance(link, LakefeedError):
@@ -420,7 +420,7 @@ def passes(error: BaseException) -> bool:
 
 def _explained(url: str, error: Exception, tries: int) -> FileError:
     *_, root = links = list(causes(error))
-    statuses = {status for link in links if (status := _status(link)) is not None}
+    statuses = {status for link in links if (status := status_of(link)) is not None}
     if isinstance(error, IsADirectoryError):
         return _a_folder(url)
     if statuses & MISSING_STATUS or (isinstance(error, FileNotFoundError) and not statuses and tries == 1):
@@ -435,12 +435,3 @@ def _explained(url: str, error: Exception, tries: int) -> FileError:
 
 def _a_folder(url: str) -> MissingFileError:
     return MissingFileError(f"{shown(url)} is a folder; name its files, such as {shown(url.rstrip('/') + '/*')}")
-
-
-def _status(error: BaseException) -> int | None:
-    """The status of the answer that an error tells of, where it is one of HTTP."""
-    response = getattr(error, "response", None)
-    found = getattr(error, "status", None) or getattr(response, "status_code", None)
-    if isinstance(response, dict):  # botocore
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return found if isinstance(found, int) else None
