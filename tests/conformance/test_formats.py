@@ -36,7 +36,7 @@ def url(form: str, tmp_path: Path) -> str:
     return str(path)
 
 
-def test_m14_the_schema_comes_without_reading_all(form: str, url: str) -> None:
+def test_the_schema_comes_without_reading_all(form: str, url: str) -> None:
     assert FORMATS[form].schema(url).names == TABLE.column_names
 
 

@@ -205,7 +205,7 @@ def test_the_handle_is_public(media: MediaType) -> None:
     assert getattr(lakefeed, media.handle.__name__) is media.handle
 
 
-def test_m21_it_is_inferred_from_names(media: MediaType, paths: list[str]) -> None:
+def test_it_is_inferred_from_names(media: MediaType, paths: list[str]) -> None:
     expected = {} if media.name == "file" else {"f": media.name}
     folder = Path.cwd()
     for column in (
@@ -221,13 +221,13 @@ def test_m21_it_is_inferred_from_names(media: MediaType, paths: list[str]) -> No
     assert Dataset.from_dict({"f": paths}).save("inferred").column_types == expected
 
 
-def test_m21_it_is_inferred_from_contents(media: MediaType, paths: list[str]) -> None:
+def test_it_is_inferred_from_contents(media: MediaType, paths: list[str]) -> None:
     first = Path(paths[0]).read_bytes()
     told = media.sniff(first[:64]) is not None
     assert infer(pa.table({"f": [first, None]})) == ({"f": media.name} if told else {})
 
 
-def test_m23_m24_a_record_and_its_statistics(media: MediaType, saved: Dataset, paths: list[str]) -> None:
+def test_a_record_and_its_statistics(media: MediaType, saved: Dataset, paths: list[str]) -> None:
     example = EXAMPLES[media.name]
     assert saved.column_types == {"f": media.name}
     assert saved.schema.field("f").type == media.struct
@@ -241,13 +241,13 @@ def test_m23_m24_a_record_and_its_statistics(media: MediaType, saved: Dataset, p
     assert saved.sql(f"SELECT n FROM data WHERE {example.only_first}").to_arrow()["n"].to_pylist() == [0]
 
 
-def test_m24_without_statistics(media: MediaType, paths: list[str]) -> None:
+def test_without_statistics(media: MediaType, paths: list[str]) -> None:
     saved = Dataset.from_dict({"f": paths}).save("things", column_types={"f": media.name}, stats=False)
     record = saved.to_arrow()["f"][0].as_py()
     assert [record[field.name] for field in media.stat_fields] == [None] * len(media.stat_fields)
 
 
-def test_m09_rows_and_batches(media: MediaType, saved: Dataset, paths: list[str]) -> None:
+def test_rows_and_batches(media: MediaType, saved: Dataset, paths: list[str]) -> None:
     contents = [*(Path(name).read_bytes() for name in paths), None]
     for cells in ([row["f"] for row in saved], [row["f"] for row in saved.rows()], next(saved.batches(3))["f"]):
         assert [type(cell) for cell in cells] == [media.handle, media.handle, type(None)]
@@ -256,7 +256,7 @@ def test_m09_rows_and_batches(media: MediaType, saved: Dataset, paths: list[str]
     assert arrow["f"].type == media.struct
 
 
-def test_m11_load_files_means_the_same_everywhere(media: MediaType, saved: Dataset, paths: list[str]) -> None:
+def test_load_files_means_the_same_everywhere(media: MediaType, saved: Dataset, paths: list[str]) -> None:
     contents = [*(Path(name).read_bytes() for name in paths), None]
     for mode in ("bytes", "path", {"f": "bytes"}):
         loaded = [
@@ -274,7 +274,7 @@ def test_m11_load_files_means_the_same_everywhere(media: MediaType, saved: Datas
         assert records[0]["size"] == len(contents[0] or b"")
 
 
-def test_m11_true_is_auto_everywhere(media: MediaType, saved: Dataset) -> None:
+def test_true_is_auto_everywhere(media: MediaType, saved: Dataset) -> None:
     for one in ([row["f"] for row in saved.rows(load_files=True)], next(saved.batches(3, load_files=True))["f"]):
         assert [type(cell) for cell in one] == [media.handle, media.handle, type(None)]
     assert next(saved.batches(3, "arrow", load_files=True)).schema.field("f").type == media.struct
@@ -309,7 +309,7 @@ def test_operations_carry_file_columns(media: MediaType, saved: Dataset) -> None
         assert all(type(row["f"]) is media.handle and row["f"].bytes() is not None for row in rows)
 
 
-def test_m28_to_torch(media: MediaType, saved: Dataset) -> None:
+def test_to_torch(media: MediaType, saved: Dataset) -> None:
     pytest.importorskip("torch")
     (batch,) = saved.head(2).to_torch(batch_size=2)
     kinds = {type(cell) for cell in batch["f"]}

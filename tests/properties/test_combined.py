@@ -72,7 +72,7 @@ def rows_of(loaders: list[TorchLoader]) -> list[int]:
 
 
 @given(combinations(), st.integers(1, 9), st.integers(1, 3), st.data())
-def test_s09_s10_s14_s15_every_row_once_in_one_order_and_exact_resumes(
+def test_every_row_once_in_one_order_and_exact_resumes(
     made: Dataset, size: int, ranks: int, data: st.DataObject
 ) -> None:
     with small_parts():
@@ -113,7 +113,7 @@ def by_hand(lengths: list[int], draws: Draws, stopping: str) -> list[tuple[int, 
     st.booleans(),
     st.data(),
 )
-def test_s09_the_place_of_a_row_follows_from_lengths_and_seed(
+def test_the_place_of_a_row_follows_from_lengths_and_seed(
     lengths: list[int], stopping: Any, in_turn: bool, data: st.DataObject
 ) -> None:
     weights = np.array([data.draw(st.integers(0, 3)) for _ in lengths[1:]] + [1])
@@ -128,7 +128,7 @@ def test_s09_the_place_of_a_row_follows_from_lengths_and_seed(
     assert list(zip(inputs.tolist(), rows.tolist(), strict=True)) == expected[start:stop]
 
 
-def test_s09_what_is_never_drawn_stays_so() -> None:
+def test_what_is_never_drawn_stays_so() -> None:
     """Probabilities that add up to a little less than 1 leave a gap at the end."""
     order = Interleaved((20_000, 5), Draws(2, (0.999_999_99, 0.0), 1), "first_exhausted")
     assert Counter(order.located(0, len(order))[0].tolist()) == {0: 20_000}

@@ -52,7 +52,7 @@ def xs(dataset: Dataset) -> list[int]:
 # ------------------------------------------------------------------ references and versions
 
 
-def test_m01_a_reference_does_no_io(home: Path) -> None:
+def test_a_reference_does_no_io(home: Path) -> None:
     dataset = Dataset("nothing-there", version=7)
     assert dataset.name == "nothing-there"
     assert not home.exists()
@@ -61,7 +61,7 @@ def test_m01_a_reference_does_no_io(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "T", "1t", "a b", "a/b", "a.b.c", ".a", "é", "a" * 64, "t\n", 5, None, b"t"])
-def test_m01_bad_names(name: Any) -> None:
+def test_bad_names(name: Any) -> None:
     calls = (Dataset, Dataset.exists, get_dataset, Dataset.from_dict({"x": [1]}).save, saved_elsewhere)
     for call in calls:
         with pytest.raises(InvalidNameError, match="cannot be a dataset name"):
@@ -74,18 +74,18 @@ def saved_elsewhere(name: Any) -> object:
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])
-def test_m01_bad_versions(version: Any) -> None:
+def test_bad_versions(version: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="versions are"):
         Dataset("t", version=version)
 
 
-def test_m01_an_unknown_name_names_the_near_misses() -> None:
+def test_an_unknown_name_names_the_near_misses() -> None:
     saved(1, name="photos")
     with pytest.raises(DatasetNotFoundError, match="Did you mean 'photos'"):
         Dataset("photo").to_arrow()
 
 
-def test_m02_an_unknown_version_lists_what_exists() -> None:
+def test_an_unknown_version_lists_what_exists() -> None:
     saved(1)
     for value in range(2, 14):
         add(value)
@@ -93,7 +93,7 @@ def test_m02_an_unknown_version_lists_what_exists() -> None:
         Dataset("t", version=99).to_arrow()
 
 
-def test_m03_a_pinned_reference_never_changes_and_an_unpinned_one_follows() -> None:
+def test_a_pinned_reference_never_changes_and_an_unpinned_one_follows() -> None:
     pinned, following = saved(1, 2), Dataset("t")
     derived = following.filter("x > 1")
     assert (xs(pinned), xs(following), following.version) == ([1, 2], [1, 2], 1)
@@ -142,7 +142,7 @@ def test_a_pickle_of_an_older_release_is_read(home: Path) -> None:
     assert pickle.loads(b"clakefeed.dataset\nDataset\n.") is Dataset
 
 
-def test_m05_versions_say_who_wrote_what() -> None:
+def test_versions_say_who_wrote_what() -> None:
     saved(1, 2)
     add(3, provenance=Provenance(run="r1", user="me", code="abc", message="more"))
     newest, first = Dataset("t").list_versions()
@@ -152,7 +152,7 @@ def test_m05_versions_say_who_wrote_what() -> None:
     assert first.timestamp_ms <= newest.timestamp_ms
 
 
-def test_m04_properties_and_metadata() -> None:
+def test_properties_and_metadata() -> None:
     dataset = Dataset.from_dict({"x": [1]}).save("t", description="one")
     assert (dataset.name, dataset.version, dataset.description, dataset.column_types) == ("t", 1, "one", {})
     assert dataset.schema == X
@@ -181,7 +181,7 @@ def test_a_derived_dataset_has_no_name_and_says_what_to_do(what: str) -> None:
 # ------------------------------------------------------------------ added_since
 
 
-def test_m06_each_added_row_exactly_once_oldest_first() -> None:
+def test_each_added_row_exactly_once_oldest_first() -> None:
     saved(1, 2)
     add(3)
     last = add(4, 5)
@@ -199,14 +199,14 @@ def test_m06_each_added_row_exactly_once_oldest_first() -> None:
         assert (xs(added), len(added)) == (expected, len(expected))
 
 
-def test_m06_the_pin_is_the_default_upper_bound() -> None:
+def test_the_pin_is_the_default_upper_bound() -> None:
     pinned = saved(1)
     add(2)
     assert xs(pinned.added_since()) == [1]
     assert xs(pinned.added_since(1, 2)) == [2]
 
 
-def test_m07_it_is_batches_and_a_dataset() -> None:
+def test_it_is_batches_and_a_dataset() -> None:
     saved(1)
     add(2, 3)
     added = Dataset("t").added_since(1)
@@ -238,7 +238,7 @@ def test_it_keeps_its_range_while_the_dataset_grows() -> None:
         ((None, "x"), TagNotFoundError),
     ],
 )
-def test_m06_bad_ranges_say_so_at_the_call(given: tuple[Any, Any], error: type[Exception]) -> None:
+def test_bad_ranges_say_so_at_the_call(given: tuple[Any, Any], error: type[Exception]) -> None:
     saved(1)
     add(2)
     with pytest.raises(error):
@@ -258,7 +258,7 @@ def test_it_opens_only_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(opened) == 2
 
 
-def test_m06_a_rolled_back_commit_is_not_in_the_range(lake: Any) -> None:
+def test_a_rolled_back_commit_is_not_in_the_range(lake: Any) -> None:
     saved(1)
     second = add(2)
     add(3)
@@ -399,7 +399,7 @@ def test_what_is_derived_is_saved_with_its_schema() -> None:
 # ------------------------------------------------------------------ administration
 
 
-def test_m50_what_is_in_the_lake() -> None:
+def test_what_is_in_the_lake() -> None:
     saved(1, name="b")
     saved(2, name="team.a")
     assert [dataset.name for dataset in list_datasets()] == ["b", "team.a"]
@@ -411,7 +411,7 @@ def test_m50_what_is_in_the_lake() -> None:
         get_dataset("b", version=2)
 
 
-def test_m50_updates_make_no_version() -> None:
+def test_updates_make_no_version() -> None:
     dataset = Dataset.from_dict({"x": [1], "f": ["a.png"]}).save("t", description="old", column_types=None)
     assert dataset.update(description="new")["description"] == "new"
     dataset.update(column_types={})
@@ -422,7 +422,7 @@ def test_m50_updates_make_no_version() -> None:
     assert dataset.description == "new"
 
 
-def test_m50_delete() -> None:
+def test_delete() -> None:
     dataset = saved(1)
     dataset.delete()
     assert not Dataset.exists("t")
@@ -492,7 +492,7 @@ def test_mistakes_are_told_at_the_call(origin: str, call: Any, error: type[Excep
         call(dataset)
 
 
-def test_m37_functions_are_not_run_when_they_are_given() -> None:
+def test_functions_are_not_run_when_they_are_given() -> None:
     dataset = Dataset.from_dict({"x": [1]})
     fail: Any = lambda row: pytest.fail("run")  # noqa: E731
     for derived in (dataset.filter(fail), dataset.map(fail, schema=X), dataset.map_batches(fail, schema=X)):
@@ -531,7 +531,7 @@ def test_pandas() -> None:
     assert Dataset.from_pandas(frame).to_arrow().to_pydict() == {"x": [1, 2]}
 
 
-def test_m10_batches_as_dicts_and_rows() -> None:
+def test_batches_as_dicts_and_rows() -> None:
     dataset = Dataset.from_dict({"x": [1, 2, 3], "r": [{"a": [1]}, None, {"a": None}]})
     assert list(dataset.batches(2)) == [{"x": [1, 2], "r": [{"a": [1]}, None]}, {"x": [3], "r": [{"a": None}]}]
     assert list(dataset) == list(dataset.rows()) == dataset.to_arrow().to_pylist()
@@ -608,7 +608,7 @@ def test_shuffles_are_permutations_that_repeat() -> None:
     assert xs(drawn) != xs(dataset.shuffle())
 
 
-def test_m12_what_is_made_of_known_rows_is_known() -> None:
+def test_what_is_made_of_known_rows_is_known() -> None:
     known = Dataset.from_dict({"x": [3, 1, 2]})
     streamed = Dataset.from_batches(known.to_arrow().to_batches, schema=known.schema)
     assert len(known.repeat(4)) == len(concatenate([known.repeat(3), known.sort("x")])) == 12

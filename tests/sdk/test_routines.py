@@ -65,7 +65,7 @@ def test_the_first_run_begins_at_the_beginning() -> None:
     assert Dataset("doubles").to_arrow().to_pydict() == {"x": [1, 2, 3], "double": [2, 4, 6]}
 
 
-def test_m08_the_next_run_reads_only_what_was_appended() -> None:
+def test_the_next_run_reads_only_what_was_appended() -> None:
     add(1, 2)
     run_routine(DOUBLE)
     add(3)
@@ -94,7 +94,7 @@ def test_a_position_reads_back_as_written() -> None:
     assert Position.parse(str(Position("a-b", 2, 3, 10))) == Position("a-b", 2, 3, 10)
 
 
-def test_m08_up_to_leaves_the_rest() -> None:
+def test_up_to_leaves_the_rest() -> None:
     add(1)
     add(2)
     add(3)
@@ -104,7 +104,7 @@ def test_m08_up_to_leaves_the_rest() -> None:
     assert output() == [1, 2, 3]
 
 
-def test_m08_run_versions_writes_one_version_for_each_of_the_source() -> None:
+def test_run_versions_writes_one_version_for_each_of_the_source() -> None:
     add(1, 2)
     add(3)
     assert list(run_versions(DOUBLE)) == [RoutineResult(2, 2, None, 1, 1), RoutineResult(1, 1, 1, 2, 2)]
@@ -302,7 +302,7 @@ def start(script: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("method", ["save", "append_to"])
-def test_m08_killed_between_commit_and_acknowledgement_repeats_nothing(method: str) -> None:
+def test_killed_between_commit_and_acknowledgement_repeats_nothing(method: str) -> None:
     add(1, 2)
     if method == "append_to":
         run_routine(DOUBLE)
@@ -323,7 +323,7 @@ run_routine(DOUBLE)
 
 
 @pytest.mark.slow
-def test_m08_three_racing_processes_write_every_version_once() -> None:
+def test_three_racing_processes_write_every_version_once() -> None:
     for number in range(12):
         add(number)
     racing = [start("list(run_versions(DOUBLE))") for _ in range(3)]
@@ -332,7 +332,7 @@ def test_m08_three_racing_processes_write_every_version_once() -> None:
     assert [result.rows_out for result in history(DOUBLE)] == [1] * 12
 
 
-def test_m08_edits_of_the_source_bring_only_what_is_new() -> None:
+def test_edits_of_the_source_bring_only_what_is_new() -> None:
     add(1, 2, 3)
     run_routine(DOUBLE)
     Dataset("numbers").delete_rows("x = 2")

@@ -59,7 +59,7 @@ def photos(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
 # ------------------------------------------------------------------ M03
 
 
-def test_m03_every_action_is_one_version(photos: Dataset) -> None:
+def test_every_action_is_one_version(photos: Dataset) -> None:
     start = photos.version
     dataset(20).append_to("photos")
     photos.delete_rows("id = 3")
@@ -72,7 +72,7 @@ def test_m03_every_action_is_one_version(photos: Dataset) -> None:
     assert [version.total_records for version in versions] == [20, 2, 21, 20, 21, 20]
 
 
-def test_m03_a_pinned_reference_never_changes(photos: Dataset) -> None:
+def test_a_pinned_reference_never_changes(photos: Dataset) -> None:
     pinned = Dataset("photos", version=photos.version)
     before = pinned.to_arrow()
     photos.delete_rows("id < 10")
@@ -88,7 +88,7 @@ def test_m03_a_pinned_reference_never_changes(photos: Dataset) -> None:
 # ------------------------------------------------------------------ M05
 
 
-def test_m05_versions_say_what_and_who(photos: Dataset) -> None:
+def test_versions_say_what_and_who(photos: Dataset) -> None:
     wrote = Provenance(run="run-7", user="ada", code="abc", message="why")
     photos.delete_rows("id >= 18", provenance=wrote)
     dataset(5, 50, x=1).upsert_into("photos", keys="id", provenance=wrote)
@@ -104,7 +104,7 @@ def test_m05_versions_say_what_and_who(photos: Dataset) -> None:
 # ------------------------------------------------------------------ M06, M07
 
 
-def test_m06_untouched_rows_never_appear(photos: Dataset) -> None:
+def test_untouched_rows_never_appear(photos: Dataset) -> None:
     start = photos.version
     photos.delete_rows("id in (2, 12)")
     assert ids(photos.added_since(start)) == []
@@ -119,7 +119,7 @@ def test_m06_untouched_rows_never_appear(photos: Dataset) -> None:
     assert ids(photos.added_since(start + 2, start + 2)) == []
 
 
-def test_m06_an_overwrite_adds_what_is_new(photos: Dataset) -> None:
+def test_an_overwrite_adds_what_is_new(photos: Dataset) -> None:
     start = photos.version
     dataset(3, 4, 4, 90).overwrite("photos")
     added = photos.added_since(start)
@@ -132,7 +132,7 @@ def test_m06_an_overwrite_adds_what_is_new(photos: Dataset) -> None:
     assert "less those of" in added.explain()
 
 
-def test_m06_rows_that_another_program_rewrote(photos: Dataset) -> None:
+def test_rows_that_another_program_rewrote(photos: Dataset) -> None:
     start = photos.version
     Lake.current().table("photos").delete(EqualTo("id", 3))
     dataset(80).append_to("photos")
@@ -140,7 +140,7 @@ def test_m06_rows_that_another_program_rewrote(photos: Dataset) -> None:
     assert ids(photos.removed_since(start)) == [3]
 
 
-def test_m06_cost_is_that_of_what_changed(photos: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_is_that_of_what_changed(photos: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from lakefeed.formats.parquet import ParquetFile
 
     start = photos.version
@@ -153,7 +153,7 @@ def test_m06_cost_is_that_of_what_changed(photos: Dataset, monkeypatch: pytest.M
     assert len(read) == 1
 
 
-def test_m06_bad_ranges(photos: Dataset) -> None:
+def test_bad_ranges(photos: Dataset) -> None:
     dataset(20).append_to("photos")
     for ask in (photos.added_since, photos.removed_since, photos.changes):
         with pytest.raises(InvalidArgumentError, match="runs from old to new"):
@@ -170,7 +170,7 @@ def test_m06_bad_ranges(photos: Dataset) -> None:
         photos.filter("id > 1").added_since()
 
 
-def test_m07_commit_order_and_a_view(photos: Dataset) -> None:
+def test_commit_order_and_a_view(photos: Dataset) -> None:
     start = photos.version
     dataset(40, 41).append_to("photos")
     dataset(0, 42, x=1).upsert_into("photos", keys="id")
@@ -184,7 +184,7 @@ def test_m07_commit_order_and_a_view(photos: Dataset) -> None:
     assert ids(Dataset("photos", version=start + 1).added_since(start)) == [40, 41]
 
 
-def test_m07_removed_rows(photos: Dataset) -> None:
+def test_removed_rows(photos: Dataset) -> None:
     start = photos.version
     photos.delete_rows("id in (1, 2)")
     dataset(3, x=5).upsert_into("photos", keys="id")
@@ -197,7 +197,7 @@ def test_m07_removed_rows(photos: Dataset) -> None:
     assert repr(removed) == f"RemovedRows('photos', from_version={start}, version={start + 2})"
 
 
-def test_m07_changes_count_the_difference(photos: Dataset) -> None:
+def test_changes_count_the_difference(photos: Dataset) -> None:
     start = photos.version
     photos.delete_rows("id in (1, 2)")
     dataset(1, 100).append_to("photos")
@@ -212,7 +212,7 @@ def test_m07_changes_count_the_difference(photos: Dataset) -> None:
         photos.changes(start, keys="idd")
 
 
-def test_m07_changes_of_columns(photos: Dataset) -> None:
+def test_changes_of_columns(photos: Dataset) -> None:
     start = photos.version
     photos.add_column("note", pa.string())
     photos.rename_column("day", "date")
@@ -300,7 +300,7 @@ def test_tags_do_not_move_silently(photos: Dataset) -> None:
 # ------------------------------------------------------------------ columns
 
 
-def test_m25_appends_after_columns_changed(photos: Dataset) -> None:
+def test_appends_after_columns_changed(photos: Dataset) -> None:
     start = photos.version
     photos.add_column("score", pa.float16())
     photos.rename_column("x", "count")
@@ -343,7 +343,7 @@ def test_edits_after_columns_changed(photos: Dataset) -> None:
     assert ids(photos) == list(range(20))
 
 
-def test_m50_file_columns(tmp_path: Any) -> None:
+def test_file_columns(tmp_path: Any) -> None:
     Dataset.from_dict({"a": ["x.png"], "b": ["y.png"], "n": [1]}).save("t", column_types=None)
     before = Dataset("t").version
     Dataset("t").add_column("thumb", Image)
@@ -485,7 +485,7 @@ def test_a_killed_upsert_leaves_the_dataset_whole(after: float) -> None:
         lambda rows: rows.widen_column("x", pa.int64()),
     ],
 )
-def test_m04_rows_of_a_range_change_no_dataset(change: Any) -> None:
+def test_rows_of_a_range_change_no_dataset(change: Any) -> None:
     Dataset.from_dict({"x": [1], "z": [1]}).save("whole")
     Dataset.from_dict({"x": [2], "z": [2]}).append_to("whole")
     for rows in (Dataset("whole").added_since(1), Dataset("whole").removed_since(1)):

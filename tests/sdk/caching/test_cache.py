@@ -54,7 +54,7 @@ def in_another_process(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_m49_a_mirror_has_the_same_rows_types_and_order(rows: Dataset, tmp_path: Path) -> None:
+def test_a_mirror_has_the_same_rows_types_and_order(rows: Dataset, tmp_path: Path) -> None:
     kept = rows.cache()
     assert kept.to_arrow().equals(rows.to_arrow(), check_metadata=True)
     assert kept.schema == rows.schema
@@ -66,7 +66,7 @@ def test_m49_a_mirror_has_the_same_rows_types_and_order(rows: Dataset, tmp_path:
     assert "cache of rows@v2" in kept.explain()
 
 
-def test_m49_a_shuffled_order_and_a_checkpoint_are_those_of_the_source(rows: Dataset) -> None:
+def test_a_shuffled_order_and_a_checkpoint_are_those_of_the_source(rows: Dataset) -> None:
     for window in (1, 2, 4, 100):
         shuffled = rows.shuffle(seed=3, global_=False, window=window)
         kept = rows.cache().shuffle(seed=3, global_=False, window=window)
@@ -75,7 +75,7 @@ def test_m49_a_shuffled_order_and_a_checkpoint_are_those_of_the_source(rows: Dat
     assert rows.shuffle(seed=1).cache().to_arrow().to_pylist() == rows.shuffle(seed=1).to_arrow().to_pylist()
 
 
-def test_m49_only_needed_columns_are_mirrored_and_a_wider_mirror_serves(rows: Dataset, tmp_path: Path) -> None:
+def test_only_needed_columns_are_mirrored_and_a_wider_mirror_serves(rows: Dataset, tmp_path: Path) -> None:
     narrow = rows.filter("small > 1").select(["x", "text"]).cache()
     assert narrow.to_arrow()["text"].to_pylist() == ["a", None, "b", "e", "d"]
     assert len(manifests(tmp_path)) == 1
@@ -87,7 +87,7 @@ def test_m49_only_needed_columns_are_mirrored_and_a_wider_mirror_serves(rows: Da
         narrow.select(["vector"])
 
 
-def test_m49_a_new_snapshot_gets_a_new_mirror_and_pins_theirs(rows: Dataset, tmp_path: Path) -> None:
+def test_a_new_snapshot_gets_a_new_mirror_and_pins_theirs(rows: Dataset, tmp_path: Path) -> None:
     assert Dataset("rows").cache().count() == 6
     Dataset.from_arrow(ROWS.slice(0, 1)).append_to("rows")
     assert Dataset("rows").cache().count() == 7
@@ -98,14 +98,14 @@ def test_m49_a_new_snapshot_gets_a_new_mirror_and_pins_theirs(rows: Dataset, tmp
     assert len(manifests(tmp_path)) == 4
 
 
-def test_m49_an_empty_dataset_and_one_in_memory(tmp_path: Path) -> None:
+def test_an_empty_dataset_and_one_in_memory(tmp_path: Path) -> None:
     empty = Dataset.from_arrow(ROWS.slice(0, 0)).save("empty", column_types=None)
     assert empty.cache().to_arrow().equals(empty.to_arrow())
     assert Dataset.from_dict({"x": [1]}).cache().to_arrow().to_pydict() == {"x": [1]}
     assert len(manifests(tmp_path)) == 1
 
 
-def test_m49_works_in_another_process_without_catalog_and_source(rows: Dataset, home: Path) -> None:
+def test_works_in_another_process_without_catalog_and_source(rows: Dataset, home: Path) -> None:
     expected = Dataset("rows").cache().to_arrow().to_pylist()
     Dataset("rows", version=1).cache()
     shutil.rmtree(home)
@@ -120,7 +120,7 @@ def test_m49_works_in_another_process_without_catalog_and_source(rows: Dataset, 
         Dataset("others").cache()
 
 
-def test_m49_an_unreachable_catalog_is_survived_and_said(
+def test_an_unreachable_catalog_is_survived_and_said(
     rows: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, home: Path
 ) -> None:
     rows.cache()
@@ -132,16 +132,14 @@ def test_m49_an_unreachable_catalog_is_survived_and_said(
     assert "local mirror of version 2" in caplog.text
 
 
-def test_m49_mirrors_of_another_lake_are_not_taken(
-    rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mirrors_of_another_lake_are_not_taken(rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows.cache()
     monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "other"))
     with pytest.raises(DatasetNotFoundError):
         Dataset("rows").cache()
 
 
-def test_m49_stored_files_are_there_without_the_store(tmp_path: Path, home: Path) -> None:
+def test_stored_files_are_there_without_the_store(tmp_path: Path, home: Path) -> None:
     for name in ("a.bin", "b.bin"):
         (tmp_path / name).write_bytes(name.encode() * 10)
     paths = [str(tmp_path / "a.bin"), None, str(tmp_path / "b.bin"), str(tmp_path / "a.bin")]
@@ -179,7 +177,7 @@ BIG = """
 
 
 @pytest.mark.slow
-def test_m49_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
+def test_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
     in_another_process(BIG)
     program = "from lakefeed import Dataset; print('go', flush=True); print(Dataset('big').cache().count())"
     killed = complete = 0
@@ -203,7 +201,7 @@ def test_m49_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_m49_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
+def test_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
     in_another_process(BIG)
     program = """
         import lakefeed.caching.folder as folder
@@ -222,7 +220,7 @@ def test_m49_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("rows-*.parquet"))) == 1
 
 
-def test_m49_a_failure_leaves_nothing(rows: Dataset, tmp_path: Path) -> None:
+def test_a_failure_leaves_nothing(rows: Dataset, tmp_path: Path) -> None:
     def broken(row: dict[str, Any]) -> dict[str, Any]:
         raise KeyError("broken")
 
@@ -243,7 +241,7 @@ def doubled(rows: Dataset, calls: list[int]) -> Dataset:
     return rows.filter("small > 1").map(double, schema=pa.schema({"y": pa.int64()}))
 
 
-def test_m49_path_keeps_the_whole_output_and_later_calls_take_it(
+def test_path_keeps_the_whole_output_and_later_calls_take_it(
     rows: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[int] = []
@@ -264,7 +262,7 @@ def test_m49_path_keeps_the_whole_output_and_later_calls_take_it(
     assert len(list((tmp_path / "kept").glob("rows-*"))) == 1
 
 
-def test_m49_path_never_gives_another_plans_rows(rows: Dataset, tmp_path: Path) -> None:
+def test_path_never_gives_another_plans_rows(rows: Dataset, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     rows.filter("x > 1").cache(kept)
     others = {
@@ -285,7 +283,7 @@ def test_m49_path_never_gives_another_plans_rows(rows: Dataset, tmp_path: Path) 
         Dataset.from_dict({"x": [2]}).cache(tmp_path / "memory")
 
 
-def test_m49_path_touches_no_files_of_others(rows: Dataset, tmp_path: Path) -> None:
+def test_path_touches_no_files_of_others(rows: Dataset, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     for overwrite in (False, True):
@@ -296,7 +294,7 @@ def test_m49_path_touches_no_files_of_others(rows: Dataset, tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
-def test_m49_arguments_are_checked_at_the_call(rows: Dataset) -> None:
+def test_arguments_are_checked_at_the_call(rows: Dataset) -> None:
     wrong: list[dict[str, Any]] = [
         {"path": 3},
         {"load_files": "yes"},
@@ -308,7 +306,7 @@ def test_m49_arguments_are_checked_at_the_call(rows: Dataset) -> None:
             rows.cache(**arguments)
 
 
-def test_m49_a_mirror_is_complete_before_it_is_named(rows: Dataset, tmp_path: Path) -> None:
+def test_a_mirror_is_complete_before_it_is_named(rows: Dataset, tmp_path: Path) -> None:
     rows.cache()
     (manifest,) = manifests(tmp_path)
     (data,) = manifest.parent.glob("rows-*")

@@ -111,7 +111,7 @@ def meanwhile(
 # ------------------------------------------------------------------------------------------ one edit
 
 
-def test_m03_an_edit_is_one_version(lake: Lake) -> None:
+def test_an_edit_is_one_version(lake: Lake) -> None:
     grow(lake, [1, 2, 3], [4, 5])
     version = delete(lake, 2, 4)
     assert (version.version, version.operation) == (3, "overwrite")
@@ -119,7 +119,7 @@ def test_m03_an_edit_is_one_version(lake: Lake) -> None:
     assert [v.version for v in list_versions(lake.table("t"))] == [3, 2, 1]
 
 
-def test_m13_rows_that_stay_keep_their_place(lake: Lake) -> None:
+def test_rows_that_stay_keep_their_place(lake: Lake) -> None:
     grow(lake, [1, 2, 3], [4, 5], [6])
     delete(lake, 2)
     add(lake, 7)
@@ -202,7 +202,7 @@ def summary(table: Table) -> dict[str, str]:
     return dict(table.metadata.current_snapshot().summary.additional_properties)
 
 
-def test_m03_totals_are_those_of_the_files(lake: Lake, plain: SqlCatalog) -> None:
+def test_totals_are_those_of_the_files(lake: Lake, plain: SqlCatalog) -> None:
     grow(lake, [1, 2, 3], [4, 5], [6])
     before = data_files(lake, lake.table("t"))
     delete(lake, 2, 6)
@@ -379,7 +379,7 @@ def test_a_lost_answer_is_found(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> 
     assert values(lake) == [2]
 
 
-def test_m25_an_idempotency_key_edits_once(lake: Lake) -> None:
+def test_an_idempotency_key_edits_once(lake: Lake) -> None:
     grow(lake, [1, 2])
     first = delete(lake, 1, idempotency_key="k")
     add(lake, 1)
@@ -458,7 +458,7 @@ def test_an_edit_adds_its_new_files_only(lake: Lake) -> None:
     assert [content(file) for file in delta.less] == [[2], [10]]
 
 
-def test_m06_compaction_adds_and_removes_nothing(lake: Lake) -> None:
+def test_compaction_adds_and_removes_nothing(lake: Lake) -> None:
     grow(lake, [1], [2], [3])
     before = added_rows(lake.table("t"))
     _compact(lake)

@@ -151,7 +151,7 @@ def test_jsonl_a_schema_overrides_what_the_beginning_shows() -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_m14_a_list_of_all_rows_is_told_apart_from_lines(indent: int | None) -> None:
+def test_a_list_of_all_rows_is_told_apart_from_lines(indent: int | None) -> None:
     one = written("one.json", json.dumps([{"x": 1}, {"x": 2}], indent=indent))
     with pytest.raises(FormatError, match=r"one\.json', line 1: .*one object a line, or give the list to from_pylist"):
         Dataset.from_file(one)

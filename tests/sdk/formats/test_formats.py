@@ -55,14 +55,14 @@ def read(location: str | list[str]) -> list[dict[str, object]]:
         ("r.jsonl.gz", gzip.compress(LINES, mtime=0)),
     ],
 )
-def test_m14_text_files(name: str, content: bytes, folder: Path) -> None:
+def test_text_files(name: str, content: bytes, folder: Path) -> None:
     written(name, content)
     for location in (name, str(folder / name), f"file://{folder / name}"):
         assert read(location) == ROWS
 
 
 @pytest.mark.parametrize("pattern", ["part-*.parquet", "part-?.parquet", "part-[01].parquet", "**/part-*.parquet"])
-def test_m14_globs_read_in_the_order_of_names(pattern: str) -> None:
+def test_globs_read_in_the_order_of_names(pattern: str) -> None:
     parquet("part-1.parquet", x=[3])
     parquet("part-0.parquet", x=[1, 2])
     assert read(pattern) == [{"x": 1}, {"x": 2}, {"x": 3}]
@@ -72,7 +72,7 @@ def test_a_name_that_looks_like_a_glob_is_a_name_first() -> None:
     assert read(parquet("x[1].parquet", x=[9])) == [{"x": 9}]
 
 
-def test_m14_several_files_in_the_order_given() -> None:
+def test_several_files_in_the_order_given() -> None:
     files = [parquet("b.parquet", x=[2]), parquet("a.parquet", x=[1])]
     assert read(files) == [{"x": 2}, {"x": 1}]
     assert len(Dataset.from_file([Path(file) for file in files])) == 2
@@ -149,13 +149,13 @@ def test_csv_tells_an_empty_cell_from_an_empty_text() -> None:
 
 
 @pytest.mark.parametrize("location", ["none.csv", "none*.csv", "there/none.parquet", "folder.csv"])
-def test_m14_what_is_missing(location: str) -> None:
+def test_what_is_missing(location: str) -> None:
     Path("folder.csv").mkdir()
     with pytest.raises(MissingFileError, match=location.split("*")[0]):
         Dataset.from_file(location)
 
 
-def test_m14_bad_locations() -> None:
+def test_bad_locations() -> None:
     Path("x.txt").touch()
     with pytest.raises(FormatError, match=r"'\.csv'.*'\.parquet'"):
         Dataset.from_file("x.txt")
@@ -228,7 +228,7 @@ def test_a_column_named_like_a_field_never_prunes_for_it() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_m14_every_suffix_names_its_format(name: str) -> None:
+def test_every_suffix_names_its_format(name: str) -> None:
     for suffix in FORMATS[name].suffixes:
         for url in (f"x{suffix}", f"s3://b/k/X{suffix.upper()}", f"https://h/x{suffix}?v=1.txt", f"x{suffix}.gz"):
             assert format_of(url).name == name

@@ -54,7 +54,7 @@ def ids(batches: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_m28_ranks_take_equal_steps_and_see_every_row_once(data: Dataset, plan: str) -> None:
+def test_ranks_take_equal_steps_and_see_every_row_once(data: Dataset, plan: str) -> None:
     prepared = PLANS[plan](data)
     expected = sorted(row["x"] for row in prepared.rows())
     for ranks, workers, size in ((1, 2, 16), (3, 0, 7), (4, 1, 16)):
@@ -68,7 +68,7 @@ def test_m28_ranks_take_equal_steps_and_see_every_row_once(data: Dataset, plan: 
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_s14_a_second_resume_in_the_second_epoch_is_exact(data: Dataset, plan: str) -> None:
+def test_a_second_resume_in_the_second_epoch_is_exact(data: Dataset, plan: str) -> None:
     prepared = PLANS[plan](data).map(doubled, schema=X)
 
     def make(**options: Any) -> TorchLoader:
@@ -93,7 +93,7 @@ def test_s14_a_second_resume_in_the_second_epoch_is_exact(data: Dataset, plan: s
     assert seen + [row for pair in zip(*others, strict=True) for row in ids(pair)] == expected
 
 
-def test_s15_no_worker_is_idle_because_there_is_one_file(data: Dataset) -> None:
+def test_no_worker_is_idle_because_there_is_one_file(data: Dataset) -> None:
     def who(batch: dict[str, Any]) -> tuple[int, int]:
         return torch.utils.data.get_worker_info().id, os.getpid()
 
@@ -135,12 +135,12 @@ def test_kept_rows_are_counted_once_for_a_snapshot(data: Dataset, monkeypatch: p
     assert ids(newer.filter("x % 3 = 1").to_torch(batch_size=10)) == [*expected, 103]
 
 
-def test_p16_maps_of_workers_keep_the_order(data: Dataset) -> None:
+def test_maps_of_workers_keep_the_order(data: Dataset) -> None:
     prepared = data.shuffle(1).map(doubled, schema=X)
     assert ids(prepared.to_torch(batch_size=7, num_workers=2)) == ids(prepared.to_torch(batch_size=7))
 
 
-def test_p16_an_infinite_loader_goes_on_with_the_next_epoch(data: Dataset) -> None:
+def test_an_infinite_loader_goes_on_with_the_next_epoch(data: Dataset) -> None:
     prepared = data.shuffle(1)
     plain = prepared.to_torch(batch_size=50)
     expected = [batch["x"].tolist() for _ in range(3) for batch in plain]
@@ -208,14 +208,14 @@ def test_a_worker_has_the_rows_of_its_tasks_when_they_come(batches: int, ahead: 
     assert sorted(place for mine in got.values() for place in mine) == list(range(batches))
 
 
-def test_p15_the_world_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_world_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert World.from_torch() == World(0, 1)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert World.from_torch() == World(2, 3)
 
 
-def test_p15_a_world_is_given_once(data: Dataset) -> None:
+def test_a_world_is_given_once(data: Dataset) -> None:
     assert len(data.to_torch(batch_size=10, world=World(1, 2))) == 6
     with pytest.raises(InvalidArgumentError, match="give one of them"):
         data.to_torch(batch_size=10, world=World(1, 2), world_size=3)

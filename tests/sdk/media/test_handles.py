@@ -65,7 +65,7 @@ def test_handles_pickle_and_compare_by_what_they_refer_to(image: Image) -> None:
     "given",
     [{"url": 5}, {"url": Path("a")}, {"url": b"a"}, {"sha256": b"a"}, {"data": "a"}, {"size": "5"}, {"size": True}],
 )
-def test_m09_what_no_handle_can_be_made_of_is_told_at_once(kind: type[File], given: dict[str, Any]) -> None:
+def test_what_no_handle_can_be_made_of_is_told_at_once(kind: type[File], given: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{kind.__name__}\\({next(iter(given))}="):
         kind(**given)
 

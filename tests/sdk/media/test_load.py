@@ -133,7 +133,7 @@ def test_bad_arguments(store: BlobStore, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["bytes", "path"])
-def test_m45_a_hostile_table_reaches_no_file_outside_the_cache(store: BlobStore, tmp_path: Path, mode: str) -> None:
+def test_a_hostile_table_reaches_no_file_outside_the_cache(store: BlobStore, tmp_path: Path, mode: str) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"mine")
     store.local_path(store.put_bytes(b"x").sha256)  # so that there is a cache
@@ -147,7 +147,7 @@ def test_m45_a_hostile_table_reaches_no_file_outside_the_cache(store: BlobStore,
 
 
 @pytest.mark.parametrize("mode", ["bytes", "path"])
-def test_m45_a_record_that_names_nothing_says_so(store: BlobStore, mode: str) -> None:
+def test_a_record_that_names_nothing_says_so(store: BlobStore, mode: str) -> None:
     kind = pa.struct({"url": pa.string(), "sha256": pa.string()})
     with pytest.raises(FileError, match="neither url nor sha256"):
         load(pa.array([{"url": None, "sha256": None}], kind), mode, store)

@@ -324,7 +324,7 @@ DIGEST = pa.struct({"url": pa.string(), "sha256": pa.string()})
 
 
 @pytest.mark.parametrize("digest", ["zz", "", "A" * 64, "../../etc/passwd", "a" * 63])
-def test_m22_a_record_whose_digest_is_none_is_refused(digest: str, tmp_path: Path) -> None:
+def test_a_record_whose_digest_is_none_is_refused(digest: str, tmp_path: Path) -> None:
     rows = [{"f": None}, {"f": {"url": "a.png", "sha256": digest}}]
     write(tmp_path / "a.png")
     with pytest.raises(InvalidArgumentError, match=r"column 'f', row 1: .* is no sha256"):
@@ -332,7 +332,7 @@ def test_m22_a_record_whose_digest_is_none_is_refused(digest: str, tmp_path: Pat
     assert not Dataset.exists("bad")
 
 
-def test_m22_a_record_of_what_the_store_does_not_hold_is_refused() -> None:
+def test_a_record_of_what_the_store_does_not_hold_is_refused() -> None:
     rows = [{"f": {"url": None, "sha256": "a" * 64}}]
     with pytest.raises(MissingFileError, match="column 'f', row 0: the blob store has no content with sha256 aaaa"):
         Dataset.from_pylist(rows, schema=pa.schema({"f": DIGEST})).save("bad", column_types={"f": "image"})

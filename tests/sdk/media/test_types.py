@@ -37,7 +37,7 @@ def origin(request: pytest.FixtureRequest, table: pa.Table, monkeypatch: pytest.
     return Dataset("rows")
 
 
-def test_m46_a_type_that_is_said_is_exact_and_touches_no_file(origin: Dataset) -> None:
+def test_a_type_that_is_said_is_exact_and_touches_no_file(origin: Dataset) -> None:
     typed = origin.with_column_types({"p": Image})
     assert (origin.column_types, typed.column_types) == ({}, {"p": "image"})
     assert typed.count() == ROWS
@@ -49,7 +49,7 @@ def test_m46_a_type_that_is_said_is_exact_and_touches_no_file(origin: Dataset) -
     assert [row["q"] for row in typed] == [row["q"] for row in origin]
 
 
-def test_m46_auto_looks_at_a_sample_and_leaves_what_has_a_type(origin: Dataset) -> None:
+def test_auto_looks_at_a_sample_and_leaves_what_has_a_type(origin: Dataset) -> None:
     there = origin.filter("n < 11")
     assert there.with_column_types().column_types == {"p": "image", "q": "image"}
     pinned = there.with_column_types({"p": "file"})
@@ -59,7 +59,7 @@ def test_m46_auto_looks_at_a_sample_and_leaves_what_has_a_type(origin: Dataset) 
     assert pinned.save("none", column_types=None).column_types == {"p": "file"}
 
 
-def test_m46_types_go_with_what_is_derived_and_change_again(origin: Dataset) -> None:
+def test_types_go_with_what_is_derived_and_change_again(origin: Dataset) -> None:
     typed = origin.with_column_types({"p": "file"}).filter("n > 0 and n < 11").select(["p", "n"]).skip(1)
     assert [type(row["p"]) for row in typed] == [File] * 9
     again = typed.with_column_types({"p": Image})
@@ -81,13 +81,13 @@ def test_m46_types_go_with_what_is_derived_and_change_again(origin: Dataset) -> 
         ("image", InvalidArgumentError),
     ],
 )
-def test_m46_what_is_no_type_is_told_at_the_call(origin: Dataset, types: Any, error: type[Exception]) -> None:
+def test_what_is_no_type_is_told_at_the_call(origin: Dataset, types: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         origin.with_column_types(types)
 
 
 @pytest.mark.parametrize("appended", [False, True])
-def test_m50_types_of_what_is_saved_change_without_a_version(table: pa.Table, appended: bool) -> None:
+def test_types_of_what_is_saved_change_without_a_version(table: pa.Table, appended: bool) -> None:
     Dataset.from_arrow(table.slice(0, 5)).save("rows", column_types=None)
     if appended:
         Dataset.from_arrow(table.slice(5, 6)).append_to("rows")

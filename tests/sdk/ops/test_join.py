@@ -85,7 +85,7 @@ def expected(left: pa.Table, right: pa.Table, keys: Sequence[str], kind: JoinTyp
 
 
 @pytest.mark.parametrize("kind", JOIN_TYPES)
-def test_m38_each_kind_over_each_origin(origin: Origin, kind: JoinType) -> None:
+def test_each_kind_over_each_origin(origin: Origin, kind: JoinType) -> None:
     result = joined(origin(LEFT, "left"), origin(RIGHT, "right"), ["k"], kind)
     assert result.to_arrow().to_pylist() == expected(LEFT, RIGHT, ["k"], kind)
     assert result.schema.names == ["k", "a", "b"]
@@ -94,7 +94,7 @@ def test_m38_each_kind_over_each_origin(origin: Origin, kind: JoinType) -> None:
 
 @pytest.mark.parametrize("kind", JOIN_TYPES)
 @pytest.mark.parametrize("empty", ["left", "right", "both"])
-def test_m38_empty_sides(origin: Origin, kind: JoinType, empty: str) -> None:
+def test_empty_sides(origin: Origin, kind: JoinType, empty: str) -> None:
     left = LEFT.slice(0, 0) if empty != "right" else LEFT
     right = RIGHT.slice(0, 0) if empty != "left" else RIGHT
     result = joined(origin(left, "left"), origin(right, "right"), ["k"], kind)
@@ -102,14 +102,14 @@ def test_m38_empty_sides(origin: Origin, kind: JoinType, empty: str) -> None:
 
 
 @pytest.mark.parametrize("kind", JOIN_TYPES)
-def test_m38_several_keys(kind: JoinType) -> None:
+def test_several_keys(kind: JoinType) -> None:
     left = pa.table({"a": [1, 1, 2, None], "b": ["x", "y", "x", "x"], "v": [1, 2, 3, 4]})
     right = pa.table({"b": ["x", "x", None, "y"], "a": [1, 2, 1, 5], "w": [1, 2, 3, 4]})
     result = joined(Dataset.from_arrow(left), Dataset.from_arrow(right), ["a", "b"], kind)
     assert result.to_arrow().to_pylist() == expected(left, right, ["a", "b"], kind)
 
 
-def test_m38_names_that_both_sides_have_get_a_suffix() -> None:
+def test_names_that_both_sides_have_get_a_suffix() -> None:
     table = pa.table({"k": [1], "v": [2], "place": [3]})
     result = joined(Dataset.from_arrow(table), Dataset.from_arrow(table), ["k"], "inner")
     assert result.to_arrow().to_pylist() == [{"k": 1, "v": 2, "place": 3, "v_right": 2, "place_right": 3}]
@@ -118,7 +118,7 @@ def test_m38_names_that_both_sides_have_get_a_suffix() -> None:
         joined(taken, Dataset.from_arrow(table), ["k"], "inner")
 
 
-def test_m38_the_rows_keep_the_order_of_the_left_side_then_of_the_right() -> None:
+def test_the_rows_keep_the_order_of_the_left_side_then_of_the_right() -> None:
     random = np.random.default_rng(0)
     left = pa.table({"k": random.integers(0, 50, 3_000), "l": np.arange(3_000)})
     right = pa.table({"k": random.integers(25, 75, 300), "r": np.arange(300)})
@@ -152,7 +152,7 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("column", PAYLOADS.values(), ids=PAYLOADS)
-def test_m38_columns_of_any_type_come_out_as_they_went_in(column: pa.Array[Any]) -> None:
+def test_columns_of_any_type_come_out_as_they_went_in(column: pa.Array[Any]) -> None:
     table = pa.table({"k": [1, 2], "v": column})
     keys = pa.table({"k": [2, 3, 1]})
     payload_left = joined(Dataset.from_arrow(table), Dataset.from_arrow(keys), ["k"], "left outer")
@@ -162,7 +162,7 @@ def test_m38_columns_of_any_type_come_out_as_they_went_in(column: pa.Array[Any])
     assert payload_right.to_arrow().schema.field("v").type == column.type
 
 
-def test_m38_file_columns_stay_file_columns(tmp_path: Path) -> None:
+def test_file_columns_stay_file_columns(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"content")
     files = Dataset.from_dict({"k": [1], "f": [str(tmp_path / "a.bin")]}).save("files", column_types={"f": "file"})
     for left, right in ((files, Dataset.from_dict({"k": [1, 2]})), (Dataset.from_dict({"k": [1, 2]}), files)):
@@ -183,7 +183,7 @@ def test_m38_file_columns_stay_file_columns(tmp_path: Path) -> None:
         (pa.binary(), pa.large_binary(), pa.binary()),
     ],
 )
-def test_m38_keys_of_one_family_match(left: pa.DataType, right: pa.DataType, result: pa.DataType) -> None:
+def test_keys_of_one_family_match(left: pa.DataType, right: pa.DataType, result: pa.DataType) -> None:
     def keys(kind: pa.DataType, values: list[int]) -> Dataset:
         text = not pa.types.is_integer(kind)
         column = pa.array([str(value) for value in values]) if text else pa.array(values)
@@ -197,12 +197,12 @@ def test_m38_keys_of_one_family_match(left: pa.DataType, right: pa.DataType, res
 
 
 @pytest.mark.parametrize("other", [pa.array(["1"]), pa.array([1.0]), pa.array([[1]]), pa.array([True])])
-def test_m38_unlike_key_types_are_an_error_at_the_call(other: pa.Array[Any]) -> None:
+def test_unlike_key_types_are_an_error_at_the_call(other: pa.Array[Any]) -> None:
     with pytest.raises(TypeMismatchError, match="'k' is int64 on the left"):
         joined(Dataset.from_dict({"k": [1]}), Dataset.from_arrow(pa.table({"k": other})), ["k"], "inner")
 
 
-def test_m38_unknown_types_and_keys_are_errors_at_the_call() -> None:
+def test_unknown_types_and_keys_are_errors_at_the_call() -> None:
     left, right = Dataset.from_arrow(LEFT), Dataset.from_arrow(RIGHT)
     with pytest.raises(InvalidArgumentError, match="full outer"):
         joined(left, right, ["k"], "outer")  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def test_m38_unknown_types_and_keys_are_errors_at_the_call() -> None:
         joined(strange, strange, ["k"], "inner")
 
 
-def test_m38_columns_that_nobody_asks_for_are_not_read() -> None:
+def test_columns_that_nobody_asks_for_are_not_read() -> None:
     left = Dataset.from_arrow(LEFT).save("left", column_types=None)
     right = Dataset.from_arrow(RIGHT.append_column("c", RIGHT["b"])).save("right", column_types=None)
     narrow = joined(left, right, ["k"], "inner").select(["a", "c"])
@@ -226,7 +226,7 @@ def test_m38_columns_that_nobody_asks_for_are_not_read() -> None:
     assert narrow.to_arrow().to_pydict() == {"a": ["l0", "l0", "l1", "l3", "l4", "l4"], "c": [11, 14, 15, 10, 11, 14]}
 
 
-def test_m38_an_error_below_the_join_comes_out_as_it_was() -> None:
+def test_an_error_below_the_join_comes_out_as_it_was() -> None:
     def broken(row: dict[str, Any]) -> dict[str, Any]:
         raise MissingFileError("gone")
 
@@ -235,7 +235,7 @@ def test_m38_an_error_below_the_join_comes_out_as_it_was() -> None:
         joined(left, Dataset.from_arrow(RIGHT), ["k"], "inner").to_arrow()
 
 
-def test_m38_a_reader_that_stops_early_leaves_nothing(tmp_path: Path) -> None:
+def test_a_reader_that_stops_early_leaves_nothing(tmp_path: Path) -> None:
     left = Dataset.from_dict({"k": list(range(50_000))})
     batches = joined(left, left, ["k"], "inner").batches(format="arrow")
     next(batches)
@@ -244,7 +244,7 @@ def test_m38_a_reader_that_stops_early_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_m38_what_is_larger_than_the_budget_spills_and_keeps_its_order(tmp_path: Path) -> None:
+def test_what_is_larger_than_the_budget_spills_and_keeps_its_order(tmp_path: Path) -> None:
     rows, text = 400_000, "x" * 300
 
     def side(name: str, step: int) -> Dataset:
@@ -273,7 +273,7 @@ KEYS = st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=8)
 
 @settings(max_examples=25)
 @given(KEYS, KEYS, st.sampled_from(JOIN_TYPES))
-def test_m38_any_keys(left: list[int | None], right: list[int | None], kind: JoinType) -> None:
+def test_any_keys(left: list[int | None], right: list[int | None], kind: JoinType) -> None:
     ours = pa.table({"k": pa.array(left, pa.int64()), "a": pa.array(range(len(left)), pa.int64())})
     theirs = pa.table({"k": pa.array(right, pa.int64()), "a": pa.array(range(len(right)), pa.int64())})
     result = joined(Dataset.from_arrow(ours), Dataset.from_arrow(theirs), ["k"], kind)

@@ -37,7 +37,7 @@ def sql(query: str, tables: Mapping[str, Dataset], seed: int | None = None, **se
 
 
 @pytest.mark.parametrize("origin", [in_memory, small_batches, saved, appended])
-def test_m47_sql_over_each_origin(origin: Any) -> None:
+def test_sql_over_each_origin(origin: Any) -> None:
     data = origin(TABLE, "rows")
     result = sql("SELECT name, x * 2 AS y, part.h AS h FROM data WHERE x >= 2 ORDER BY x DESC", {"data": data})
     assert result.to_arrow().to_pylist() == [
@@ -53,7 +53,7 @@ def test_m47_sql_over_each_origin(origin: Any) -> None:
 
 
 @pytest.mark.parametrize("origin", [in_memory, saved])
-def test_m47_several_datasets_in_one_query(origin: Any) -> None:
+def test_several_datasets_in_one_query(origin: Any) -> None:
     left = origin(pa.table({"k": [1, 2], "a": ["x", "y"]}), "left")
     right = origin(pa.table({"k": [2, 2, 3], "b": [1.0, 2.0, 3.0]}), "right")
     result = sql('SELECT l.k, a, sum(b) AS b FROM l JOIN "r" USING (k) GROUP BY ALL', {"l": left, "r": right})
@@ -62,7 +62,7 @@ def test_m47_several_datasets_in_one_query(origin: Any) -> None:
     assert sorted(twice.to_arrow()["x"].to_pylist()) == [2, 5]
 
 
-def test_m47_nothing_runs_before_rows_are_asked_for() -> None:
+def test_nothing_runs_before_rows_are_asked_for() -> None:
     ran: list[int] = []
 
     def rows() -> Iterator[pa.RecordBatch]:
@@ -75,7 +75,7 @@ def test_m47_nothing_runs_before_rows_are_asked_for() -> None:
     assert result.to_arrow().to_pylist() == [{"y": 2, "s": 1}]
 
 
-def test_m47_the_first_rows_come_before_the_last_are_read() -> None:
+def test_the_first_rows_come_before_the_last_are_read() -> None:
     read: list[int] = []
 
     def rows() -> Iterator[pa.RecordBatch]:
@@ -105,19 +105,19 @@ def test_m47_the_first_rows_come_before_the_last_are_read() -> None:
         ("SELECT [1, 'a', {'b': 1}] FROM data", "."),
     ],
 )
-def test_m47_bad_sql_raises_when_built(query: str, message: str) -> None:
+def test_bad_sql_raises_when_built(query: str, message: str) -> None:
     with pytest.raises((ExpressionError, UnsupportedError), match=message):
         sql(query, {"data": Dataset.from_arrow(TABLE)})
 
 
-def test_m47_what_only_values_tell_is_a_typed_error_when_read() -> None:
+def test_what_only_values_tell_is_a_typed_error_when_read() -> None:
     data = Dataset.from_arrow(TABLE)
     for query in ("SELECT name::INTEGER AS i FROM data", "SELECT CAST(300 + x AS TINYINT) AS t FROM data"):
         with pytest.raises(ExpressionError):
             sql(query, {"data": data}).to_arrow()
 
 
-def test_m47_an_error_below_the_query_comes_out_as_it_was() -> None:
+def test_an_error_below_the_query_comes_out_as_it_was() -> None:
     def broken(row: dict[str, Any]) -> dict[str, Any]:
         raise MissingFileError("gone")
 
@@ -126,7 +126,7 @@ def test_m47_an_error_below_the_query_comes_out_as_it_was() -> None:
         sql("SELECT sum(x) AS s FROM data", {"data": data}).to_arrow()
 
 
-def test_m47_whole_numbers_stay_whole_numbers() -> None:
+def test_whole_numbers_stay_whole_numbers() -> None:
     data = Dataset.from_dict({"x": [2**62, 2**62 - 1], "y": [1, 2]})
     result = sql("SELECT sum(x) AS s, sum(y) AS t, avg(y) AS a, max(x) AS m FROM data", {"data": data})
     assert [str(field.type) for field in result.schema] == ["int64", "int64", "double", "int64"]
@@ -138,7 +138,7 @@ def test_m47_whole_numbers_stay_whole_numbers() -> None:
     assert int(wide.to_arrow()["s"][0].as_py()) == 2**63
 
 
-def test_m47_chance_follows_the_seed() -> None:
+def test_chance_follows_the_seed() -> None:
     data = Dataset.from_dict({"x": list(range(1_000))})
 
     def drawn(seed: int | None) -> list[int]:
@@ -163,7 +163,7 @@ def test_m47_chance_follows_the_seed() -> None:
         "SELECT y FROM data UNION SELECT x FROM data",
     ],
 )
-def test_m47_the_same_rows_in_the_same_order_each_time(query: str) -> None:
+def test_the_same_rows_in_the_same_order_each_time(query: str) -> None:
     data = Dataset.from_dict({"x": list(range(20_000)), "y": [number * 7 % 1_003 for number in range(20_000)]})
     result = sql(query, {"data": small(data)})
     assert result.to_arrow().equals(result.to_arrow())
@@ -174,7 +174,7 @@ def small(data: Dataset) -> Dataset:
     return Dataset.from_batches(lambda: iter(table.to_batches(max_chunksize=777)), schema=table.schema)
 
 
-def test_m47_only_columns_that_are_named_are_read() -> None:
+def test_only_columns_that_are_named_are_read() -> None:
     data = Dataset.from_arrow(TABLE).save("rows", column_types=None)
     for query, columns in {
         "SELECT x FROM data": "columns=[x]",
@@ -197,7 +197,7 @@ def test_m47_only_columns_that_are_named_are_read() -> None:
         result.to_arrow()
 
 
-def test_m24_file_columns_can_be_asked_and_stay_file_columns(tmp_path: Path) -> None:
+def test_file_columns_can_be_asked_and_stay_file_columns(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"content")
     files = Dataset.from_dict({"f": [str(tmp_path / "a.bin")]}).save("files", column_types={"f": "file"})
     assert sql("SELECT f.size AS s FROM data", {"data": files}).to_arrow()["s"].to_pylist() == [7]
@@ -207,7 +207,7 @@ def test_m24_file_columns_can_be_asked_and_stay_file_columns(tmp_path: Path) -> 
     assert sql("SELECT f.sha256 AS f FROM data", {"data": files}).column_types == {}
 
 
-def test_m47_the_machines_time_zone_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machines_time_zone_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     data = Dataset.from_arrow(pa.table({"t": pa.array([0], pa.timestamp("us", "UTC"))}))
     assert sql("SELECT hour(t) AS h, t::VARCHAR AS s FROM data", {"data": data}).to_arrow().to_pylist() == [
@@ -215,7 +215,7 @@ def test_m47_the_machines_time_zone_makes_no_difference(monkeypatch: pytest.Monk
     ]
 
 
-def test_m47_two_queries_at_once_do_not_meet() -> None:
+def test_two_queries_at_once_do_not_meet() -> None:
     data = Dataset.from_dict({"x": list(range(50_000))})
     first, second = (sql(f"SELECT x + {add} AS y FROM data", {"data": data}).batches(format="arrow") for add in (0, 1))
     for one, other in itertools.islice(zip(first, second, strict=True), 3):
@@ -235,7 +235,7 @@ def wide(rows: int) -> Dataset:
 
 
 @pytest.mark.slow
-def test_m47_an_aggregation_beyond_the_memory_limit_spills(tmp_path: Path) -> None:
+def test_an_aggregation_beyond_the_memory_limit_spills(tmp_path: Path) -> None:
     rows = 800_000  # 300 MB under 100 MB
     query = "SELECT text, count(*) AS n, max(x) AS m FROM data GROUP BY text"
     result = sql(query, {"data": wide(rows)}, **{"sql.memory_bytes": 100 << 20})
@@ -247,7 +247,7 @@ def test_m47_an_aggregation_beyond_the_memory_limit_spills(tmp_path: Path) -> No
     assert list((tmp_path / "cache" / "spill").iterdir()) == []
 
 
-def test_m47_what_never_fits_is_a_budget_error(tmp_path: Path) -> None:
+def test_what_never_fits_is_a_budget_error(tmp_path: Path) -> None:
     data = Dataset.from_dict({"x": list(range(100_000))})
     query = "SELECT list(repeat('x', 2000) || x::VARCHAR) AS l FROM data"
     with pytest.raises(BudgetExceededError, match="MEMORY_BYTES"):
@@ -263,7 +263,7 @@ PREDICATES = st.sampled_from(
 
 
 @given(PREDICATES, PREDICATES, st.sampled_from(["AND", "OR"]))
-def test_m47_our_filters_agree_with_sql(one: str, other: str, how: str) -> None:
+def test_our_filters_agree_with_sql(one: str, other: str, how: str) -> None:
     data = Dataset.from_arrow(TABLE)
     predicate = f"({one}) {how} ({other})"
     ours = data.filter(predicate).select(["x", "name"]).to_arrow().to_pylist()

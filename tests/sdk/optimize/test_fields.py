@@ -71,5 +71,5 @@ def test_a_test_for_null_reads_the_column(photos: Dataset) -> None:
     assert photos.filter("image is null").select(["id"]).count() == 17
 
 
-def test_m48_explain_names_the_fields(photos: Dataset) -> None:
+def test_explain_names_the_fields(photos: Dataset) -> None:
     assert "fields=[image.width]" in photos.filter("image.width >= 40").select(["id"]).explain()

@@ -95,13 +95,13 @@ def test_slice_decodes_only_the_groups_that_it_touches(many: Dataset, reads: Rea
     assert reads.rows <= 17
 
 
-def test_s08_rows_that_are_skipped_are_not_decoded(many: Dataset, reads: Reads) -> None:
+def test_rows_that_are_skipped_are_not_decoded(many: Dataset, reads: Reads) -> None:
     renamed = many.rename({"y": "z"}).map(identity, schema=many.rename({"y": "z"}).schema)
     assert values(renamed.skip(585)) == list(range(585, 600))
     assert (len(reads.footers), len(reads.groups), reads.rows) == (1, 2, 15)
 
 
-def test_s08_below_a_filter_every_row_is_looked_at(many: Dataset, reads: Reads) -> None:
+def test_below_a_filter_every_row_is_looked_at(many: Dataset, reads: Reads) -> None:
     assert values(many.filter("x % 2 == 0").skip(295)) == [590, 592, 594, 596, 598]
     assert len(reads.groups) == FILES * ROWS_A_FILE // ROWS_A_GROUP
 
@@ -156,7 +156,7 @@ def test_batches_stop_reading_when_the_caller_stops(many: Dataset, reads: Reads)
     assert len(reads.groups) <= 4
 
 
-def test_m48_explain_shows_what_is_read(many: Dataset) -> None:
+def test_explain_shows_what_is_read(many: Dataset) -> None:
     lines = many.filter("x >= 234 and x < 236").select(["y"]).explain().splitlines()
     assert [line.strip().split(" ")[0] for line in lines] == ["Project", "Filter", "Scan"]
     assert f"many v6 (snapshot {many._reference.resolved().snapshot_id}, 1 of 6 files, 100 of 600 rows)" in lines[2]

@@ -78,7 +78,7 @@ def test_another_seed_is_another_order() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, BIG])
-def test_s03_a_window_of_all_rows_is_a_fair_shuffle(size: int) -> None:
+def test_a_window_of_all_rows_is_a_fair_shuffle(size: int) -> None:
     """Every row comes to every place equally often (chi-square, 99.99 % quantile of 11*11 degrees of freedom)."""
     runs, rows = 6_000, 12
     counts = np.zeros((rows, rows))
@@ -88,7 +88,7 @@ def test_s03_a_window_of_all_rows_is_a_fair_shuffle(size: int) -> None:
     assert float(((counts - expected) ** 2 / expected).sum()) < 188
 
 
-def test_s03_a_fair_shuffle_draws_every_permutation_equally_often() -> None:
+def test_a_fair_shuffle_draws_every_permutation_equally_often() -> None:
     runs = 12_000
     drawn: dict[tuple[int, ...], int] = {}
     for seed in range(runs):

@@ -99,14 +99,14 @@ def test_three_times_the_budget(what: str, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("what", ["join", "aggregation", "sort", "shuffle"])
-def test_m38_m47_m30_five_gigabytes_under_one(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_gigabytes_under_one(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak_mib(what, 10_000_000, 1024, tmp_path, monkeypatch) < 1024
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("what", "rows"), [("blobs", 80_000), ("texts", 10_000_000)])
-def test_m02_five_gigabytes_from_a_generator_under_500_mb(
+def test_five_gigabytes_from_a_generator_under_500_mb(
     what: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert peak_mib(what, rows, 1024, tmp_path, monkeypatch) < 500

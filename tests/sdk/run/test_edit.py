@@ -395,7 +395,7 @@ def test_a_column_dropped_meanwhile(saved: str, monkeypatch: pytest.MonkeyPatch)
     assert len(Dataset(saved)) == 31
 
 
-def test_m25_an_edit_lands_once_under_its_key(saved: str) -> None:
+def test_an_edit_lands_once_under_its_key(saved: str) -> None:
     new = Dataset.from_dict({"id": pa.array([3], pa.int32()), "s": ["three"]})
     first = new.upsert_into(saved, keys="id", idempotency_key="k")
     Dataset(saved).delete_rows("id = 3")

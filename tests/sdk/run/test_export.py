@@ -51,14 +51,14 @@ def origin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     return make
 
 
-def test_m26_the_budget_is_kept_before_more_is_held(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_the_budget_is_kept_before_more_is_held(origin: Callable[[pa.Table], Dataset]) -> None:
     dataset = origin(TABLE)
     with pytest.raises(BudgetExceededError, match="max_bytes=100"):
         dataset.collect(max_bytes=100)
     assert dataset.collect(max_bytes=1 << 20).equals(TABLE)
 
 
-def test_m26_the_budget_stops_a_source_that_goes_on() -> None:
+def test_the_budget_stops_a_source_that_goes_on() -> None:
     made = []
 
     def endless() -> Any:
@@ -72,7 +72,7 @@ def test_m26_the_budget_stops_a_source_that_goes_on() -> None:
     assert len(made) == 7
 
 
-def test_m26_a_large_result_warns_once(origin: Callable[[pa.Table], Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_result_warns_once(origin: Callable[[pa.Table], Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "LARGE_RESULT_BYTES", 100)
     dataset = origin(TABLE).map(lambda row: row, schema=TABLE.schema)
     with pytest.warns(LargeResultWarning) as caught:
@@ -84,13 +84,13 @@ def test_m26_a_large_result_warns_once(origin: Callable[[pa.Table], Dataset], mo
         dataset.collect(max_bytes=1 << 20)
 
 
-def test_m27_a_table_in_memory_is_not_copied() -> None:
+def test_a_table_in_memory_is_not_copied() -> None:
     taken = Dataset.from_arrow(TABLE).select(["f", "i"]).slice(10, 20).to_arrow()
     assert taken.to_pylist() == TABLE.select(["f", "i"]).slice(10, 10).to_pylist()
     assert taken["i"].chunk(0).buffers()[1].address == TABLE["i"].chunk(0).buffers()[1].address
 
 
-def test_m27_tensors(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_tensors(origin: Callable[[pa.Table], Dataset]) -> None:
     torch = pytest.importorskip("torch")
     made = origin(TABLE).to_tensors()
     assert list(made) == TABLE.column_names
@@ -104,28 +104,28 @@ def test_m27_tensors(origin: Callable[[pa.Table], Dataset]) -> None:
     assert [piece.tolist() for piece in made["l"]] == TABLE["l"].to_pylist()
 
 
-def test_m27_numbers_are_not_copied_into_tensors() -> None:
+def test_numbers_are_not_copied_into_tensors() -> None:
     pytest.importorskip("torch")
     table = pa.table({"x": pa.array(range(50_000), pa.float32())})
     made = Dataset.from_arrow(table).to_tensors()
     assert made["x"].data_ptr() == table["x"].chunk(0).buffers()[1].address
 
 
-def test_m27_null_in_integers_is_an_error_whatever_the_batch(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_null_in_integers_is_an_error_whatever_the_batch(origin: Callable[[pa.Table], Dataset]) -> None:
     pytest.importorskip("torch")
     with_null = pa.table({"i": pa.array([*range(99), None])})
     with pytest.raises(TypeMismatchError, match="'i' of type int64 holds null"):
         origin(with_null).to_tensors()
 
 
-def test_m27_no_rows() -> None:
+def test_no_rows() -> None:
     pytest.importorskip("torch")
     made = Dataset.from_arrow(TABLE.slice(0, 0)).to_tensors()
     assert [len(column) for column in made.values()] == [0] * 6
     assert made["v"].shape == (0, 2)
 
 
-def test_m27_pandas_keeps_integers_with_nulls(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_pandas_keeps_integers_with_nulls(origin: Callable[[pa.Table], Dataset]) -> None:
     pd = pytest.importorskip("pandas")
     large = 2**53 + 1
     table = pa.table(
@@ -147,7 +147,7 @@ def test_m27_pandas_keeps_integers_with_nulls(origin: Callable[[pa.Table], Datas
     assert frame["i"][1] is pd.NA
 
 
-def test_m27_polars(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_polars(origin: Callable[[pa.Table], Dataset]) -> None:
     pl = pytest.importorskip("polars")
     frame = origin(TABLE).to_polars()
     assert isinstance(frame, pl.DataFrame)
@@ -156,7 +156,7 @@ def test_m27_polars(origin: Callable[[pa.Table], Dataset]) -> None:
     assert frame["s"].to_list() == TABLE["s"].to_pylist()
 
 
-def test_m15_from_polars(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_from_polars(origin: Callable[[pa.Table], Dataset]) -> None:
     pl = pytest.importorskip("polars")
     frame = pl.DataFrame({"x": [1, None, 3], "s": ["a", "b", None], "l": [[1], [], None]})
     dataset = Dataset.from_polars(frame)
@@ -168,13 +168,13 @@ def test_m15_from_polars(origin: Callable[[pa.Table], Dataset]) -> None:
         Dataset.from_polars({"x": [1]})  # type: ignore[arg-type]
 
 
-def test_m15_from_pylist(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_from_pylist(origin: Callable[[pa.Table], Dataset]) -> None:
     rows = [{"x": 1}, {"x": None, "y": "b"}, {"y": "c"}]
     expected = [{"x": 1, "y": None}, {"x": None, "y": "b"}, {"x": None, "y": "c"}]
     assert origin(Dataset.from_pylist(rows).to_arrow()).to_arrow().to_pylist() == expected
 
 
-def test_m27_duckdb_streams_and_can_be_asked_again(origin: Callable[[pa.Table], Dataset]) -> None:
+def test_duckdb_streams_and_can_be_asked_again(origin: Callable[[pa.Table], Dataset]) -> None:
     duckdb = pytest.importorskip("duckdb")
     relation = origin(TABLE).to_duckdb()
     for _ in range(2):
@@ -186,13 +186,13 @@ def test_m27_duckdb_streams_and_can_be_asked_again(origin: Callable[[pa.Table], 
     assert connection.sql("SELECT count(*) FROM few a JOIN few b USING (i)").fetchall() == [(10,)]
 
 
-def test_m27_duckdb_arguments() -> None:
+def test_duckdb_arguments() -> None:
     for arguments in (("",), (5,), ("x", "no connection")):
         with pytest.raises(InvalidArgumentError):
             Dataset.from_arrow(TABLE).to_duckdb(*arguments)
 
 
-def test_m27_file_columns_in_exports(tmp_path: Path) -> None:
+def test_file_columns_in_exports(tmp_path: Path) -> None:
     pictures = pytest.importorskip("PIL.Image")
     pictures.new("RGB", (4, 3), "red").save(tmp_path / "a.png")
     dataset = Dataset.from_dict({"image": [str(tmp_path / "a.png")]}).save("pictures")

@@ -59,7 +59,7 @@ def plain(table: pa.Table) -> pa.Table:
         *((3 * ROWS, budget) for budget in (1 << 40, 200_000)),
     ],
 )
-def test_m33_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, count: int) -> None:
+def test_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, count: int) -> None:
     places = np.random.default_rng(count).integers(0, ROWS, count)
     assert plain(picked(tmp_path, places, budget=budget)).equals(plain(TABLE.take(places)))
     assert list(tmp_path.iterdir()) == []
@@ -102,7 +102,7 @@ def wide(rows: int) -> Dataset:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_m30_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, seed: int) -> None:
+def test_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, seed: int) -> None:
     plan = wide(200_000)._plan
     small, large = (Local(Settings.load(**{"sql.memory_bytes": size << 20})) for size in (32, 4_096))
     feeds = [runner.feed(plan, seed, None) for runner in (large, small)]
@@ -116,7 +116,7 @@ def test_m30_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Pat
     assert list((tmp_path / "cache" / "spill").iterdir()) == []
 
 
-def test_m30_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None:
+def test_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None:
     runner = Local(Settings.load(**{"sql.memory_bytes": 32 << 20}))
     plan = wide(400_000)._plan  # 120 MB
     runner.feed(plan, 1, None)

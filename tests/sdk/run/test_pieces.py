@@ -160,9 +160,7 @@ COMBINED: dict[str, Callable[[Dataset], Dataset]] = {
 
 @pytest.mark.usefixtures("short_stretches")
 @pytest.mark.parametrize("name", COMBINED)
-def test_s16_a_place_near_the_end_costs_what_it_takes(
-    data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_near_the_end_costs_what_it_takes(data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Combined inputs are not run into a file, and what lies before the place is not decoded."""
     monkeypatch.setattr("lakefeed.run.local.spill", None)
     made = COMBINED[name](data)
@@ -178,9 +176,7 @@ def test_s16_a_place_near_the_end_costs_what_it_takes(
 
 @pytest.mark.usefixtures("short_stretches")
 @pytest.mark.parametrize("name", COMBINED)
-def test_s16_in_order_every_piece_is_decoded_about_once(
-    data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_order_every_piece_is_decoded_about_once(data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = COMBINED[name](data)
     feed = replace(made._runner.feed(optimize(made._plan), None, None), settings=ReadSettings(threads=1))
     reads = Reads(data, monkeypatch)
@@ -228,7 +224,7 @@ def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monke
     assert reads.rows <= 2 * 100, "keys, and rows, of what is sorted"
 
 
-def test_m03_the_number_of_combined_rows_is_known(data: Dataset) -> None:
+def test_the_number_of_combined_rows_is_known(data: Dataset) -> None:
     assert len(concatenate([data, data.head(7)]).repeat(3).shuffle(1).skip(1)) == 3 * 107 - 1
     with pytest.raises(TypeError, match="not known"):
         len(concatenate([data, data.filter("even")]))

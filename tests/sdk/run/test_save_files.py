@@ -36,7 +36,7 @@ def one_by_one(paths: list[str]) -> Dataset:
     return Dataset.from_batches(batches, schema=schema)
 
 
-def test_m23_identical_bytes_are_stored_once_across_columns_batches_and_saves(tmp_path: Path) -> None:
+def test_identical_bytes_are_stored_once_across_columns_batches_and_saves(tmp_path: Path) -> None:
     large = os.urandom(2 << 20)
     paths = [write(tmp_path / f"{number}.bin", bytes([number % 3])) for number in range(30)]
     paths += [write(tmp_path / f"large-{number}.bin", large) for number in range(3)]
@@ -49,14 +49,14 @@ def test_m23_identical_bytes_are_stored_once_across_columns_batches_and_saves(tm
     assert held() == expected
 
 
-def test_m24_statistics_of_many_batches(tmp_path: Path) -> None:
+def test_statistics_of_many_batches(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{number}.png", encoded() + bytes([number])) for number in range(50)]
     saved = one_by_one(paths).save("one", column_types={"a": "image", "b": "file"})
     assert [(row["a"].width, row["a"].height) for row in saved.rows()] == [(WIDTH, HEIGHT)] * 50
     assert [row["a"].filename for row in saved.rows()] == [f"{number}.png" for number in range(50)]
 
 
-def test_m22_a_missing_file_names_its_row_and_nothing_is_left(tmp_path: Path, home: Path) -> None:
+def test_a_missing_file_names_its_row_and_nothing_is_left(tmp_path: Path, home: Path) -> None:
     paths = [write(tmp_path / f"{number}.bin", b"%d" % number) for number in range(5_000)]
     paths[4_500] = str(tmp_path / "missing.bin")
     with pytest.raises(MissingFileError, match=r"column 'a', row 4500: there is no file '.*missing\.bin'"):
@@ -68,7 +68,7 @@ def test_m22_a_missing_file_names_its_row_and_nothing_is_left(tmp_path: Path, ho
 
 
 @pytest.mark.parametrize("size", [10, 3 << 20])
-def test_m22_copy_true_copies_remote_files_too(size: int, tmp_path: Path) -> None:
+def test_copy_true_copies_remote_files_too(size: int, tmp_path: Path) -> None:
     content = encoded() + bytes(size)
     url = f"memory://{tmp_path.name}/far/cat.png"
     fsspec.filesystem("memory").pipe_file(url, content)

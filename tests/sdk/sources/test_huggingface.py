@@ -57,7 +57,7 @@ def given(request: pytest.FixtureRequest, pictures: Any) -> Any:
     return pictures if request.param == "map" else pictures.select([2, 1, 0]).select([2, 1, 0])
 
 
-def test_m17_rows_and_types(given: Any) -> None:
+def test_rows_and_types(given: Any) -> None:
     dataset = Dataset.from_huggingface(given)
     assert dataset.column_types == {"image": "image"}
     assert dataset.schema.field("matrix").type == pa.list_(pa.list_(pa.int32(), 2), 2)
@@ -70,7 +70,7 @@ def test_m17_rows_and_types(given: Any) -> None:
     assert rows[2]["image"] is None
 
 
-def test_m17_class_labels_keep_their_names_through_a_save(given: Any) -> None:
+def test_class_labels_keep_their_names_through_a_save(given: Any) -> None:
     dataset = Dataset.from_huggingface(given)
     saved = dataset.save("pets")
     for one in (dataset, saved, Dataset("pets").filter("label == 1").select(["label"])):
@@ -78,14 +78,14 @@ def test_m17_class_labels_keep_their_names_through_a_save(given: Any) -> None:
     assert saved.to_arrow()["label"].to_pylist() == [0, 1, 0]
 
 
-def test_m17_images_are_saved_as_files(given: Any) -> None:
+def test_images_are_saved_as_files(given: Any) -> None:
     saved = Dataset.from_huggingface(given).save("pets")
     assert saved.column_types == {"image": "image"}
     assert saved.filter("image.width == 4 and image.height == 3").count() == 2
     assert [row["image"] and row["image"].bytes() for row in saved] == [png("red"), png("blue"), None]
 
 
-def test_m17_transforms_and_pushdown(given: Any) -> None:
+def test_transforms_and_pushdown(given: Any) -> None:
     dataset = Dataset.from_huggingface(given)
     assert dataset.select(["x"]).filter("x >= 2").to_arrow().to_pylist() == [{"x": 2.0}]
     assert [row["label"] for row in dataset.slice(1, 2)] == [1]
@@ -93,7 +93,7 @@ def test_m17_transforms_and_pushdown(given: Any) -> None:
     assert sorted(row["x"] or 0 for row in dataset.shuffle(seed=3)) == [0, 1, 2]
 
 
-def test_m17_the_length_is_known_of_map_style_ones(pictures: Any) -> None:
+def test_the_length_is_known_of_map_style_ones(pictures: Any) -> None:
     assert len(Dataset.from_huggingface(pictures)) == 3
     with pytest.raises(TypeError):
         len(Dataset.from_huggingface(pictures.to_iterable_dataset()))
@@ -104,7 +104,7 @@ def numbers() -> Iterator[dict[str, Any]]:
         yield {"n": n, "text": str(n)}
 
 
-def test_m17_a_stream_without_features_is_looked_at_and_streamed() -> None:
+def test_a_stream_without_features_is_looked_at_and_streamed() -> None:
     drawn = []
 
     def watched() -> Iterator[dict[str, Any]]:
@@ -120,7 +120,7 @@ def test_m17_a_stream_without_features_is_looked_at_and_streamed() -> None:
     assert [row["n"] for row in dataset] == list(range(1000)) == [row["n"] for row in dataset]
 
 
-def test_m17_a_stream_that_changes_its_types_says_where() -> None:
+def test_a_stream_that_changes_its_types_says_where() -> None:
     def odd() -> Iterator[dict[str, Any]]:
         for n in range(1000):
             yield {"n": n if n < 900 else "word"}
@@ -132,7 +132,7 @@ def test_m17_a_stream_that_changes_its_types_says_where() -> None:
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_m17_by_name(tmp_path: Path, streaming: bool) -> None:
+def test_by_name(tmp_path: Path, streaming: bool) -> None:
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in numbers()))
     files = {"train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "train.jsonl")}
     options = {"data_files": files, "cache_dir": str(tmp_path / "hf")}
@@ -145,7 +145,7 @@ def test_m17_by_name(tmp_path: Path, streaming: bool) -> None:
         Dataset.from_huggingface("json", split="nosuch", streaming=streaming, **options)
 
 
-def test_m17_the_only_split_need_not_be_named(tmp_path: Path, pictures: Any) -> None:
+def test_the_only_split_need_not_be_named(tmp_path: Path, pictures: Any) -> None:
     (tmp_path / "rows.csv").write_text("x\n1\n")
     options = {"data_files": str(tmp_path / "rows.csv"), "cache_dir": str(tmp_path / "hf")}
     assert Dataset.from_huggingface("csv", **options).to_arrow().to_pylist() == [{"x": 1}]
@@ -153,7 +153,7 @@ def test_m17_the_only_split_need_not_be_named(tmp_path: Path, pictures: Any) -> 
     assert Dataset.from_huggingface(both, split="b").count() == 1
 
 
-def test_m17_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Any) -> None:
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Any) -> None:
     with pytest.raises(MissingFileError, match="from_huggingface"):
         Dataset.from_huggingface("json", data_files=str(tmp_path / "none.jsonl"))
     monkeypatch.setattr(
@@ -170,14 +170,14 @@ def test_m17_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         Dataset.from_huggingface(pictures, revision="main")
 
 
-def test_m17_a_missing_image_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image()})
     given = datasets.Dataset.from_dict({"image": [str(tmp_path / "none.png")]}, features=features)
     with pytest.raises(MissingFileError, match=r"none\.png"):
         Dataset.from_huggingface(given).to_arrow()
 
 
-def test_m17_sources_pickle_and_know_themselves(given: Any, pictures: Any) -> None:
+def test_sources_pickle_and_know_themselves(given: Any, pictures: Any) -> None:
     source = HuggingFaceSource(given)
     again = pickle.loads(pickle.dumps(source))
     assert again.identity == source.identity
@@ -187,7 +187,7 @@ def test_m17_sources_pickle_and_know_themselves(given: Any, pictures: Any) -> No
     assert HuggingFaceSource(stream).identity == HuggingFaceSource(same).identity
 
 
-def test_m17_large_map_style_datasets_are_read_in_parts() -> None:
+def test_large_map_style_datasets_are_read_in_parts() -> None:
     given = datasets.Dataset.from_dict({"x": list(range(50_000))})
     dataset = Dataset.from_huggingface(given)
     assert dataset.slice(20_000, 20_003).to_arrow()["x"].to_pylist() == [20_000, 20_001, 20_002]
@@ -199,7 +199,7 @@ def test_m17_large_map_style_datasets_are_read_in_parts() -> None:
 # ------------------------------------------------------------------------------------------------ to_huggingface
 
 
-def test_m27_to_huggingface_and_back(pictures: Any) -> None:
+def test_to_huggingface_and_back(pictures: Any) -> None:
     saved = Dataset.from_huggingface(pictures).save("pets")
     made = saved.to_huggingface()
     assert isinstance(made, datasets.Dataset)
@@ -213,7 +213,7 @@ def test_m27_to_huggingface_and_back(pictures: Any) -> None:
     assert again.to_arrow()["x"].to_pylist() == [1.0, 2.0, None]
 
 
-def test_m27_to_huggingface_types() -> None:
+def test_to_huggingface_types() -> None:
     table = pa.table(
         {
             "s": pa.array(["a", None], pa.large_string()),
@@ -229,7 +229,7 @@ def test_m27_to_huggingface_types() -> None:
     assert Dataset.from_dict({"x": []}, schema=pa.schema({"x": pa.int64()})).to_huggingface().num_rows == 0
 
 
-def test_p18_to_huggingface_streams(pictures: Any) -> None:
+def test_to_huggingface_streams(pictures: Any) -> None:
     saved = Dataset.from_huggingface(pictures).save("pets")
     made = saved.to_huggingface(streaming=True)
     assert isinstance(made, datasets.IterableDataset)
@@ -241,7 +241,7 @@ def test_p18_to_huggingface_streams(pictures: Any) -> None:
     assert list(saved.head(0).to_huggingface(streaming=True)) == []
 
 
-def test_p18_workers_share_the_shards() -> None:
+def test_workers_share_the_shards() -> None:
     torch = pytest.importorskip("torch")
     made = Dataset.from_dict({"x": list(range(100))}).to_huggingface(streaming=True)
     assert made.num_shards > 2
@@ -272,7 +272,7 @@ def media(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_m17_sounds_and_videos_are_file_columns(media: Any, streamed: bool) -> None:
+def test_sounds_and_videos_are_file_columns(media: Any, streamed: bool) -> None:
     dataset = Dataset.from_huggingface(media.to_iterable_dataset() if streamed else media)
     assert dataset.column_types == {"sound": "audio", "clip": "video"}
     saved = dataset.save("clips")
@@ -282,7 +282,7 @@ def test_m17_sounds_and_videos_are_file_columns(media: Any, streamed: bool) -> N
     assert saved.filter("sound.sample_rate == 16000 and clip.num_frames == 5").count() == 2
 
 
-def test_m17_files_that_are_only_named_stay_where_they_are(tmp_path: Path) -> None:
+def test_files_that_are_only_named_stay_where_they_are(tmp_path: Path) -> None:
     clips = [make_video(tmp_path / f"{n}.mp4", 3) for n in range(2)]
     features = datasets.Features({"clip": datasets.Video()})
     given = datasets.Dataset.from_dict({"clip": [*clips, None]}, features=features)
@@ -292,7 +292,7 @@ def test_m17_files_that_are_only_named_stay_where_they_are(tmp_path: Path) -> No
     assert dataset.save("clips").filter("clip.num_frames == 3").count() == 2
 
 
-def test_m27_sounds_and_videos_to_huggingface_and_back(media: Any) -> None:
+def test_sounds_and_videos_to_huggingface_and_back(media: Any) -> None:
     made = Dataset.from_huggingface(media).save("clips").to_huggingface()
     assert isinstance(made.features["sound"], datasets.Audio)
     assert isinstance(made.features["clip"], datasets.Video)

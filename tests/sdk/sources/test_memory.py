@@ -22,7 +22,7 @@ def rows(dataset: Dataset) -> list[dict[str, Any]]:
     return found
 
 
-def test_m15_columns_may_be_lists_arrays_or_numpy() -> None:
+def test_columns_may_be_lists_arrays_or_numpy() -> None:
     dataset = Dataset.from_dict({"a": [1, 2], "b": np.array([0.5, 1.5]), "c": pa.array(["x", None])})
     assert rows(dataset) == [{"a": 1, "b": 0.5, "c": "x"}, {"a": 2, "b": 1.5, "c": None}]
 
@@ -104,7 +104,7 @@ def test_names_must_differ() -> None:
         Dataset.from_arrow(pa.table({}))
 
 
-def test_m15_a_named_index_becomes_a_column() -> None:
+def test_a_named_index_becomes_a_column() -> None:
     frame = pd.DataFrame({"v": [1, 2]}, index=pd.Index(["p", "q"], name="key"))
     assert rows(Dataset.from_pandas(frame)) == [{"v": 1, "key": "p"}, {"v": 2, "key": "q"}]
     assert rows(Dataset.from_pandas(frame.reset_index(drop=True))) == [{"v": 1}, {"v": 2}]
@@ -112,14 +112,14 @@ def test_m15_a_named_index_becomes_a_column() -> None:
     assert rows(Dataset.from_pandas(ranged)) == [{"v": 1, "i": 0}, {"v": 2, "i": 1}]
 
 
-def test_m15_unnamed_levels_of_an_index_are_dropped() -> None:
+def test_unnamed_levels_of_an_index_are_dropped() -> None:
     index = pd.MultiIndex.from_tuples([(1, 2), (3, 4)], names=["a", None])
     assert rows(Dataset.from_pandas(pd.DataFrame({"v": [1, 2]}, index=index))) == [{"v": 1, "a": 1}, {"v": 2, "a": 3}]
     both = pd.DataFrame({"v": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)], names=["a", "b"]))
     assert Dataset.from_pandas(both).schema.names == ["v", "a", "b"]
 
 
-def test_m15_a_frame_of_every_kind_of_column_survives_a_save() -> None:
+def test_a_frame_of_every_kind_of_column_survives_a_save() -> None:
     frame = pd.DataFrame(
         {
             "i": [1, None, 3],
@@ -164,7 +164,7 @@ def test_chunks_change_neither_order_nor_identity() -> None:
     assert one.to_arrow().equals(many.to_arrow())
 
 
-def test_m15_nothing_is_copied() -> None:
+def test_nothing_is_copied() -> None:
     table = pa.table({"x": np.arange(3 * FRAGMENT_ROWS)})
     first = next(Dataset.from_arrow(table).batches(format="arrow"))
     assert first["x"].buffers()[1].address == table["x"].chunk(0).buffers()[1].address

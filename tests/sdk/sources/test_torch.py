@@ -45,7 +45,7 @@ class Stream(data.IterableDataset):  # type: ignore[misc, name-defined]  # torch
 
 
 @pytest.mark.parametrize("made", [Pairs(1000), Stream(1000)], ids=["map", "iterable"])
-def test_m18_all_rows_in_order_every_time(made: Any) -> None:
+def test_all_rows_in_order_every_time(made: Any) -> None:
     dataset = Dataset.from_torch(made, schema=SCHEMA)
     for _ in range(2):
         table = dataset.to_arrow()
@@ -56,7 +56,7 @@ def test_m18_all_rows_in_order_every_time(made: Any) -> None:
     assert dataset.count() == 1000
 
 
-def test_m18_only_what_is_needed_is_asked_for() -> None:
+def test_only_what_is_needed_is_asked_for() -> None:
     made = Pairs(1000)
     dataset = Dataset.from_torch(made, schema=SCHEMA)
     assert len(dataset) == 1000
@@ -65,7 +65,7 @@ def test_m18_only_what_is_needed_is_asked_for() -> None:
     assert made.asked == [500, 501, 502]
 
 
-def test_m18_samples_of_every_kind() -> None:
+def test_samples_of_every_kind() -> None:
     point = namedtuple("point", "a b")
     tensors = [torch.tensor(1, dtype=torch.int8), torch.tensor([1.5, 2.5], dtype=torch.bfloat16)]
     kinds: list[tuple[Any, pa.Schema, Any]] = [
@@ -85,7 +85,7 @@ def test_m18_samples_of_every_kind() -> None:
         assert Dataset.from_torch([sample, sample], schema=schema).to_arrow().to_pylist() == [row, row]
 
 
-def test_m18_tensor_datasets_and_wrappers() -> None:
+def test_tensor_datasets_and_wrappers() -> None:
     base = data.TensorDataset(torch.arange(30.0).reshape(10, 3), torch.arange(10))
     assert Dataset.from_torch(base, schema=SCHEMA).to_arrow()["y"].to_pylist() == list(range(10))
     part = Dataset.from_torch(data.Subset(base, [3, 1]), schema=SCHEMA)
@@ -93,7 +93,7 @@ def test_m18_tensor_datasets_and_wrappers() -> None:
     assert len(Dataset.from_torch(data.ConcatDataset([base, base]), schema=SCHEMA)) == 20
 
 
-def test_m18_a_schema_is_needed() -> None:
+def test_a_schema_is_needed() -> None:
     with pytest.raises(SchemaError, match="schema="):
         Dataset.from_torch(Pairs())
     with pytest.raises(TypeMismatchError):
@@ -114,18 +114,18 @@ def test_m18_a_schema_is_needed() -> None:
         ((torch.ones(3), 0.5), "column 'y'"),
     ],
 )
-def test_m18_samples_that_do_not_fit(sample: Any, message: str) -> None:
+def test_samples_that_do_not_fit(sample: Any, message: str) -> None:
     with pytest.raises(TransformError, match=message):
         Dataset.from_torch([sample], schema=SCHEMA).to_arrow()
 
 
-def test_m18_null_where_it_must_not_be() -> None:
+def test_null_where_it_must_not_be() -> None:
     schema = pa.schema([pa.field("v", pa.int64(), nullable=False)])
     with pytest.raises(TransformError, match="'v' holds None"):
         Dataset.from_torch([(1,), (None,)], schema=schema).to_arrow()
 
 
-def test_m18_one_that_is_its_own_iterator_is_refused_when_it_is_used_up() -> None:
+def test_one_that_is_its_own_iterator_is_refused_when_it_is_used_up() -> None:
     class Once(data.IterableDataset):  # type: ignore[misc, name-defined]  # torch may be missing
         def __init__(self) -> None:
             self.left = 3
@@ -145,7 +145,7 @@ def test_m18_one_that_is_its_own_iterator_is_refused_when_it_is_used_up() -> Non
         dataset.count()
 
 
-def test_m18_identity_and_pickles() -> None:
+def test_identity_and_pickles() -> None:
     def identity(made: Any) -> str:
         text: str = Dataset.from_torch(made, schema=SCHEMA)._plan.source.identity  # type: ignore[attr-defined]
         return text
@@ -159,7 +159,7 @@ def test_m18_identity_and_pickles() -> None:
 
 
 @pytest.mark.parametrize("made", [Pairs(500), Stream(500)], ids=["map", "iterable"])
-def test_m18_shuffled_into_a_loader_and_saved(made: Any) -> None:
+def test_shuffled_into_a_loader_and_saved(made: Any) -> None:
     dataset = Dataset.from_torch(made, schema=SCHEMA)
     seen = [n for batch in dataset.shuffle(seed=1).to_torch(batch_size=64) for n in batch["y"].tolist()]
     assert seen != sorted(seen)

@@ -91,18 +91,18 @@ FILES = {
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("name", FILES)
-def test_s12_files_of_the_web(web: Site, name: str, ranges: bool) -> None:
+def test_files_of_the_web(web: Site, name: str, ranges: bool) -> None:
     web.ranges = ranges
     assert read(web.put(name, FILES[name])) == ROWS
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.parquet", "r.csv.xz"])
-def test_s12_a_server_that_tells_no_size(web: Site, name: str) -> None:
+def test_a_server_that_tells_no_size(web: Site, name: str) -> None:
     web.sizes = False
     assert read(web.put(name, FILES[name])) == ROWS
 
 
-def test_s12_queries_are_no_part_of_the_suffix(web: Site) -> None:
+def test_queries_are_no_part_of_the_suffix(web: Site) -> None:
     assert read(web.put("r.jsonl", LINES) + "?token=a.b/c") == ROWS
 
 
@@ -120,7 +120,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.parquet", "r.csv.xz"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_s12_what_passes_is_tried_again(web: Site, fault: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_passes_is_tried_again(web: Site, fault: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__TIMEOUT", "0.3")
     url = web.put(name, FILES[name])
     for before in range(3):
@@ -128,7 +128,7 @@ def test_s12_what_passes_is_tried_again(web: Site, fault: str, name: str, monkey
         assert read(url) == ROWS
 
 
-def test_s12_a_stream_goes_on_where_it_was(web: Site) -> None:
+def test_a_stream_goes_on_where_it_was(web: Site) -> None:
     web.ranges = False
     url = web.put("r.csv", CSV)
     dataset = Dataset.from_file(url)
@@ -137,9 +137,7 @@ def test_s12_a_stream_goes_on_where_it_was(web: Site) -> None:
 
 
 @pytest.mark.parametrize("fault", [answers(503), hangs(0.5)])
-def test_s12_what_does_not_pass_is_an_error_in_the_end(
-    web: Site, fault: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_pass_is_an_error_in_the_end(web: Site, fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__RETRIES", "2")
     monkeypatch.setenv("LAKEFEED__FILES__TIMEOUT", "0.2")
     url = web.put("r.jsonl", LINES)
@@ -148,7 +146,7 @@ def test_s12_what_does_not_pass_is_an_error_in_the_end(
         Dataset.from_file(url)
 
 
-def test_s12_what_is_missing_or_forbidden_is_said_at_once(web: Site) -> None:
+def test_what_is_missing_or_forbidden_is_said_at_once(web: Site) -> None:
     with pytest.raises(MissingFileError, match=r"there is no file 'http.*none\.csv'"):
         Dataset.from_file(f"{web.url}/none.csv")
     asked = len(web.requests)
@@ -160,13 +158,13 @@ def test_s12_what_is_missing_or_forbidden_is_said_at_once(web: Site) -> None:
     assert not isinstance(error.value, MissingFileError)
 
 
-def test_s12_no_server(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__RETRIES", "1")
     with pytest.raises(FileError, match="after 2 tries"):
         Dataset.from_file("http://127.0.0.1:9/r.csv")
 
 
-def test_s12_a_file_that_changes_while_it_is_read(web: Site) -> None:
+def test_a_file_that_changes_while_it_is_read(web: Site) -> None:
     """What was read before and after would not fit together."""
     first, second = (b"x\n" + b"%d\n" % n * 24_000_000 for n in (1, 2))
     url = web.put("r.csv", first)
@@ -178,7 +176,7 @@ def test_s12_a_file_that_changes_while_it_is_read(web: Site) -> None:
         list(batches)
 
 
-def test_s01_the_first_row_needs_a_few_source_batches(web: Site) -> None:
+def test_the_first_row_needs_a_few_source_batches(web: Site) -> None:
     content = LINES * 50_000
     assert len(content) > 60_000_000
     url = web.put("big.jsonl", content)
@@ -191,7 +189,7 @@ def test_s01_the_first_row_needs_a_few_source_batches(web: Site) -> None:
     assert web.sent - before < 32_000_000
 
 
-def test_s01_nothing_but_the_first_file_is_touched_before_iteration(web: Site) -> None:
+def test_nothing_but_the_first_file_is_touched_before_iteration(web: Site) -> None:
     urls = [web.put(f"{n}.csv", CSV) for n in range(20)]
     dataset = Dataset.from_file(urls)
     assert set(web.gets) <= {"/0.csv"}
@@ -200,7 +198,7 @@ def test_s01_nothing_but_the_first_file_is_touched_before_iteration(web: Site) -
     assert dataset.count() == 20 * 50
 
 
-def test_s01_a_limit_on_parquet_reads_one_row_group(web: Site) -> None:
+def test_a_limit_on_parquet_reads_one_row_group(web: Site) -> None:
     table = pa.table({"x": range(4_000_000)})
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=100_000, compression="none", use_dictionary=False)
@@ -209,13 +207,13 @@ def test_s01_a_limit_on_parquet_reads_one_row_group(web: Site) -> None:
     assert web.sent < len(sink.getvalue()) / 2
 
 
-def test_s12_several_remote_files_must_fit_the_first(web: Site) -> None:
+def test_several_remote_files_must_fit_the_first(web: Site) -> None:
     urls = [web.put("a.csv", b"x,y\n1,a\n"), web.put("b.csv", b"x,z\n1,a\n")]
     with pytest.raises(SchemaError, match=r"b\.csv' has columns 'x', 'z'"):
         Dataset.from_file(urls).to_arrow()
 
 
-def test_s12_memory_and_options_by_configuration(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_options_by_configuration(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps({"http": {"headers": {"X-Key": "secret"}}}))
     seen = []
 
@@ -244,7 +242,7 @@ ARCHIVES = {
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_s13_members_of_archives(web: Site, name: str, ranges: bool, tmp_path: Path) -> None:
+def test_members_of_archives(web: Site, name: str, ranges: bool, tmp_path: Path) -> None:
     web.ranges = ranges
     kind, content = ARCHIVES[name]
     (tmp_path / name).write_bytes(content)
@@ -273,7 +271,7 @@ def archive_of(kind: str, content: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_s13_globs_inside_archives(web: Site, kind: str) -> None:
+def test_globs_inside_archives(web: Site, kind: str) -> None:
     content = {**members(12), "d/e/99.csv": b"x\n99\n", "readme.txt": b"no"}
     base = web.put(f"a.{kind}", archive_of(kind, content))
     everything = list(range(12))
@@ -284,7 +282,7 @@ def test_s13_globs_inside_archives(web: Site, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_s13_globs_of_archives(tmp_path: Path, kind: str) -> None:
+def test_globs_of_archives(tmp_path: Path, kind: str) -> None:
     for n in range(3):
         (tmp_path / f"{n}.{kind}").write_bytes(archive_of(kind, {"r.csv": b"x\n%d\n" % n}))
     assert [row["x"] for row in read(f"{kind}://*.csv::{tmp_path}/*.{kind}")] == [0, 1, 2]
@@ -292,7 +290,7 @@ def test_s13_globs_of_archives(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["r.csv.gz", "r.parquet", "r.arrow", "r.jsonl"])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_s13_any_format_in_an_archive(web: Site, kind: str, name: str) -> None:
+def test_any_format_in_an_archive(web: Site, kind: str, name: str) -> None:
     content = {"r.csv.gz": gzip.compress(CSV), **FILES}[name]
     base = web.put(f"a.{kind}", archive_of(kind, {f"in/{name}": content}))
     dataset = Dataset.from_file(f"{kind}://in/{name}::{base}")
@@ -301,7 +299,7 @@ def test_s13_any_format_in_an_archive(web: Site, kind: str, name: str) -> None:
     assert dataset.slice(10, 12).to_arrow().to_pylist() == ROWS[10:12]
 
 
-def test_s13_an_archive_in_an_archive_and_a_named_compression(web: Site) -> None:
+def test_an_archive_in_an_archive_and_a_named_compression(web: Site) -> None:
     inner = archive_of("zip", {"r.csv": CSV})
     base = web.put("outer.tar", archive_of("tar", {"in.zip": inner}))
     assert read(f"zip://r.csv::tar://in.zip::{base}") == ROWS
@@ -314,7 +312,7 @@ def test_s13_an_archive_in_an_archive_and_a_named_compression(web: Site) -> None
     )
 
 
-def test_s13_a_tar_is_streamed_once_for_all_members(web: Site) -> None:
+def test_a_tar_is_streamed_once_for_all_members(web: Site) -> None:
     content = archive_of("tar", members(40, 100_000))
     url = f"tar://d/*.csv::{web.put('a.tar', content)}"
     dataset = Dataset.from_file(url)
@@ -323,7 +321,7 @@ def test_s13_a_tar_is_streamed_once_for_all_members(web: Site) -> None:
     assert web.sent - before < 1.3 * len(content)
 
 
-def test_s13_the_first_row_of_a_tar_needs_its_beginning_only(web: Site) -> None:
+def test_the_first_row_of_a_tar_needs_its_beginning_only(web: Site) -> None:
     content = archive_of("tar", members(60, 500_000))
     assert len(content) > 60_000_000
     dataset = Dataset.from_file(f"tar://**/*.csv::{web.put('a.tar', content)}")
@@ -331,14 +329,14 @@ def test_s13_the_first_row_of_a_tar_needs_its_beginning_only(web: Site) -> None:
     assert web.sent < 30_000_000
 
 
-def test_s13_a_member_of_a_large_zip_is_found_without_reading_all(web: Site) -> None:
+def test_a_member_of_a_large_zip_is_found_without_reading_all(web: Site) -> None:
     content = archive_of("zip", members(60, 500_000))
     assert read(f"zip://d/50.csv::{web.put('a.zip', content)}")[0] == {"x": 50}
     assert web.sent < 30_000_000
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_s13_a_missing_member_says_what_there_is(web: Site, kind: str) -> None:
+def test_a_missing_member_says_what_there_is(web: Site, kind: str) -> None:
     base = web.put(f"a.{kind}", archive_of(kind, {"a/rows.csv": CSV, "a/other.csv": CSV}))
     with pytest.raises(MissingFileError, match=r"no member 'a/row\.csv' in the archive .*it has 'a/rows.csv'.*mean"):
         Dataset.from_file(f"{kind}://a/row.csv::{base}")
@@ -352,7 +350,7 @@ def test_s13_a_missing_member_says_what_there_is(web: Site, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("name", ["../r.csv", "a/../../r.csv", "/etc/r.csv", "..\\r.csv", "C:/r.csv"])
-def test_s13_members_that_lead_out_are_refused(web: Site, kind: str, name: str) -> None:
+def test_members_that_lead_out_are_refused(web: Site, kind: str, name: str) -> None:
     base = web.put(f"a.{kind}", archive_of(kind, {name: CSV}))
     with pytest.raises(InvalidArgumentError, match="leads out"):
         Dataset.from_file(f"{kind}://{name}::{base}")
@@ -360,7 +358,7 @@ def test_s13_members_that_lead_out_are_refused(web: Site, kind: str, name: str) 
         Dataset.from_file(f"{kind}://**/*.csv::{base}")
 
 
-def test_s13_links_in_a_tar_are_no_files(web: Site) -> None:
+def test_links_in_a_tar_are_no_files(web: Site) -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         link = tarfile.TarInfo("r.csv")
@@ -374,7 +372,7 @@ def test_s13_links_in_a_tar_are_no_files(web: Site) -> None:
     "url",
     ["zip://::a.zip", "tar://::a.tar", "zip://a.csv::", "simplecache://::http://h/a.csv", "file://a.csv::a.zip"],
 )
-def test_s13_chains_that_lead_nowhere(url: str) -> None:
+def test_chains_that_lead_nowhere(url: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"::"):
         Dataset.from_file(url)
 
@@ -392,17 +390,17 @@ def test_s13_chains_that_lead_nowhere(url: str) -> None:
     ],
     ids=["no zip", "cut zip", "no tar", "cut tar", "empty tar", "no gzip", "cut gzip"],
 )
-def test_s13_broken_archives_say_so(web: Site, url: str, content: bytes) -> None:
+def test_broken_archives_say_so(web: Site, url: str, content: bytes) -> None:
     with pytest.raises(FormatError, match="cannot be read as"):
         Dataset.from_file(url + web.put("archive", content)).to_arrow()
 
 
-def test_s13_an_archive_alone_says_how_to_name_members(tmp_path: Path) -> None:
+def test_an_archive_alone_says_how_to_name_members(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"'zip://\*\.csv::a\.zip'"):
         Dataset.from_file("a.zip")
 
 
-def test_s13_members_must_fit_the_first(web: Site) -> None:
+def test_members_must_fit_the_first(web: Site) -> None:
     base = web.put("a.tar", archive_of("tar", {"a.csv": b"x\n1\n", "b.csv": b"z\n1\n"}))
     with pytest.raises(SchemaError, match=r"tar://b\.csv::http.* has columns 'z'"):
         Dataset.from_file(f"tar://*.csv::{base}").to_arrow()
@@ -467,7 +465,7 @@ class ShelfFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no ty
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.csv.xz", "r.parquet", "r.arrow"])
-def test_s12_stores_by_configuration_are_read_steadily(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_by_configuration_are_read_steadily(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("shelf", Shelf, clobber=True)
     Shelf.store, Shelf.pseudo_dirs = {}, [""]
     Shelf(key="secret").pipe_file(f"/bucket/{name}", FILES[name])
@@ -487,6 +485,6 @@ def test_s12_stores_by_configuration_are_read_steadily(name: str, monkeypatch: p
     Shelf.busy = 0
 
 
-def test_s12_no_such_kind_of_url() -> None:
+def test_no_such_kind_of_url() -> None:
     with pytest.raises(FileError, match="nosuch"):
         Dataset.from_file("nosuch://place/r.csv")

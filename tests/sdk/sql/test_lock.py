@@ -36,7 +36,7 @@ def rows() -> Rows:
     return Rows(SCHEMA, lambda: iter([pa.record_batch({"x": [1, 2, 3]}, SCHEMA)]))
 
 
-def test_m47_every_hostile_query_is_refused_before_anything_is_bound(canary: Path) -> None:
+def test_every_hostile_query_is_refused_before_anything_is_bound(canary: Path) -> None:
     queries = {query.replace(hostile.CANARY, str(canary)) for query in hostile.all_of_them()}
     assert len(queries) > 4_000
     with parsing() as connection:
@@ -52,7 +52,7 @@ def _refused(connection: duckdb.DuckDBPyConnection, query: str) -> bool:
     return False
 
 
-def test_m47_hostile_queries_raise_when_built_and_show_nothing(canary: Path) -> None:
+def test_hostile_queries_raise_when_built_and_show_nothing(canary: Path) -> None:
     secret_frame = pa.table({"secret": [SECRET]})
     for query in {query.replace(hostile.CANARY, str(canary)) for query in hostile.some()}:
         with pytest.raises((ExpressionError, UnsupportedError)) as caught:
@@ -62,7 +62,7 @@ def test_m47_hostile_queries_raise_when_built_and_show_nothing(canary: Path) -> 
     assert secret_frame.num_rows == 1
 
 
-def test_m47_the_connection_refuses_what_would_pass_the_check(canary: Path) -> None:
+def test_the_connection_refuses_what_would_pass_the_check(canary: Path) -> None:
     """The second wall: DuckDB's own lock, with our check left out."""
     settings = Settings(home=canary.parent.parent)
     secret_frame = pa.table({"secret": [SECRET]})
@@ -98,18 +98,18 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(PARTS, max_size=14), st.sampled_from(["", " "]))
-def test_m47_what_passes_the_check_gives_rows_of_the_input_only(parts: list[str], between: str) -> None:
+def test_what_passes_the_check_gives_rows_of_the_input_only(parts: list[str], between: str) -> None:
     query = between.join(parts).replace(hostile.CANARY, __file__)
     try:
         schema = understand(query, {"data": SCHEMA}).schema
         batches = list(stream(Settings(), query, {"data": rows()}, schema))
     except LakefeedError:
         return
-    assert "def test_m47" not in str([batch.to_pydict() for batch in batches])
+    assert "def test_what_passes" not in str([batch.to_pydict() for batch in batches])
 
 
 @given(st.text(max_size=40))
-def test_m47_any_text_is_a_typed_error_or_a_query(text: str) -> None:
+def test_any_text_is_a_typed_error_or_a_query(text: str) -> None:
     try:
         understand(text, {"data": SCHEMA})
     except LakefeedError:

@@ -66,7 +66,7 @@ def holding(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("url", SIGNED)
 @pytest.mark.parametrize("copy", ["auto", False])
-def test_m23_a_reference_with_credentials_is_refused(home: Path, url: str, copy: Any) -> None:
+def test_a_reference_with_credentials_is_refused(home: Path, url: str, copy: Any) -> None:
     rows = {"n": [0, 1, 2], "f": [None, "https://127.0.0.1/b.bin", url]}
     with pytest.raises(CredentialsError, match=r"column 'f', row 2: .*holds credentials.*copy_files=True") as found:
         Dataset.from_dict(rows).save("urls", column_types={"f": "file"}, copy_files=copy)
@@ -77,11 +77,11 @@ def test_m23_a_reference_with_credentials_is_refused(home: Path, url: str, copy:
 
 
 @pytest.mark.parametrize("url", PLAIN)
-def test_m23_other_urls_are_references_as_before(url: str) -> None:
+def test_other_urls_are_references_as_before(url: str) -> None:
     assert not holds_credentials(url)
 
 
-def test_m23_a_copied_file_keeps_no_credentials(site: Site, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_copied_file_keeps_no_credentials(site: Site, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     url = signed(site.put("a.bin", b"content"))
     saved = Dataset.from_dict({"f": [url, None]}).save("urls", column_types={"f": "file"}, copy_files=True)
@@ -93,7 +93,7 @@ def test_m23_a_copied_file_keeps_no_credentials(site: Site, home: Path, caplog: 
     assert not holding(home)
 
 
-def test_m23_records_that_have_a_digest_lose_the_credentials_of_their_urls(tmp_path: Path, home: Path) -> None:
+def test_records_that_have_a_digest_lose_the_credentials_of_their_urls(tmp_path: Path, home: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"content")
     first = Dataset.from_dict({"f": [str(tmp_path / "a.bin")]}).save("first", column_types={"f": "file"})
     [record] = first.to_arrow()["f"].to_pylist()
@@ -128,7 +128,7 @@ def _zip() -> bytes:
         ("a.parquet", None, ""),
     ],
 )
-def test_m45_messages_of_files_hold_no_credentials(
+def test_messages_of_files_hold_no_credentials(
     site: Site, caplog: pytest.LogCaptureFixture, name: str, content: bytes | None, inside: str
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="lakefeed")
@@ -139,7 +139,7 @@ def test_m45_messages_of_files_hold_no_credentials(
     assert SECRET not in caplog.text
 
 
-def test_m45_a_plan_shows_no_credentials(site: Site, home: Path) -> None:
+def test_a_plan_shows_no_credentials(site: Site, home: Path) -> None:
     table = io.BytesIO()
     pq.write_table(pa.table({"x": [1]}), table)
     url = site.put("a.parquet", table.getvalue())
@@ -149,7 +149,7 @@ def test_m45_a_plan_shows_no_credentials(site: Site, home: Path) -> None:
     assert not holding(home)
 
 
-def test_m49_a_mirror_keeps_no_credentials(site: Site, home: Path) -> None:
+def test_a_mirror_keeps_no_credentials(site: Site, home: Path) -> None:
     table = io.BytesIO()
     pq.write_table(pa.table({"x": [1]}), table)
     url = site.put("a.parquet", table.getvalue())

@@ -52,14 +52,14 @@ def forget() -> None:
 # ---------------------------------------------------------------------------------------------------- the bytes
 
 
-def test_m45_connections_are_kept(site: Site) -> None:
+def test_connections_are_kept(site: Site) -> None:
     urls = [site.put(f"{n}.bin", CONTENT + b"%d" % n) for n in range(50)]
     before = site.connections
     assert [fetch().read(url) for url in urls] == [CONTENT + b"%d" % n for n in range(50)]
     assert site.connections - before <= 1
 
 
-def test_m45_a_fork_has_connections_of_its_own(site: Site) -> None:
+def test_a_fork_has_connections_of_its_own(site: Site) -> None:
     url = site.put("a.bin", CONTENT)
     assert fetch().read(url) == CONTENT
     program = f"""
@@ -76,14 +76,14 @@ sys.exit(status or not same)
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
-def test_m45_a_body_of_unknown_size(site: Site, tmp_path: Path) -> None:
+def test_a_body_of_unknown_size(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", b"")
     site.always["/a.bin"] = chunked(CONTENT * 40)
     assert fetch().read(url) == CONTENT * 40
     assert fetch(tmp_path).path(url, ".bin").read_bytes() == CONTENT * 40
 
 
-def test_m22_an_open_reference_can_be_gone_through_twice(site: Site) -> None:
+def test_an_open_reference_can_be_gone_through_twice(site: Site) -> None:
     with open_reference(site.put("a.bin", CONTENT)) as stream:
         assert stream.read(3) == CONTENT[:3]
         stream.seek(0)
@@ -105,7 +105,7 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_m45_what_passes_is_asked_again(site: Site, fault: str) -> None:
+def test_what_passes_is_asked_again(site: Site, fault: str) -> None:
     url = site.put("a.bin", CONTENT)
     site.faults = [FAULTS[fault]] * 2
     assert fetch().read(url) == CONTENT
@@ -113,7 +113,7 @@ def test_m45_what_passes_is_asked_again(site: Site, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [stalls, drips])
-def test_m45_a_server_that_does_not_go_on_is_given_up(site: Site, fault: Fault) -> None:
+def test_a_server_that_does_not_go_on_is_given_up(site: Site, fault: Fault) -> None:
     url = site.put("a.bin", CONTENT)
     site.faults = [fault]
     begun = time.monotonic()
@@ -124,7 +124,7 @@ def test_m45_a_server_that_does_not_go_on_is_given_up(site: Site, fault: Fault) 
         fetch(timeout=0.3, retries=1).read(url)
 
 
-def test_m45_what_the_server_asks_to_wait_is_waited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_server_asks_to_wait_is_waited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
     url = site.put("a.bin", CONTENT)
@@ -140,7 +140,7 @@ PARTS = st.text(alphabet="aZ09.-_~/%:@?#&=[]\\ ü", max_size=8)
 
 
 @given(host=PARTS, port=st.sampled_from(["", ":1", ":80", ":65535", ":65536", ":0", ":x"]), path=PARTS, query=PARTS)
-def test_m45_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path: str, query: str) -> None:
+def test_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path: str, query: str) -> None:
     for url in (f"http://a{host}{port}/{path}?{query}", f"https://a{host}{port}{path}", f"http://a/{path}/{query}"):
         try:
             expected: object = parse_url(url)
@@ -154,7 +154,7 @@ def test_m45_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_m45_what_does_not_pass_is_said_at_once(site: Site, status: int) -> None:
+def test_what_does_not_pass_is_said_at_once(site: Site, status: int) -> None:
     url = site.put("a.bin", CONTENT)
     site.always["/a.bin"] = answers(status)
     expected = "there is no file" if status in (404, 410) else f"the server answers {status}"
@@ -164,7 +164,7 @@ def test_m45_what_does_not_pass_is_said_at_once(site: Site, status: int) -> None
     assert site.asked["/a.bin"] == 1
 
 
-def test_m45_nobody_there() -> None:
+def test_nobody_there() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/a.bin"
@@ -186,13 +186,13 @@ def test_m45_nobody_there() -> None:
         "0251.0376.0251.0376",
     ],
 )  # fmt: skip
-def test_m45_link_local_targets_are_refused(host: str, tmp_path: Path) -> None:
+def test_link_local_targets_are_refused(host: str, tmp_path: Path) -> None:
     for ask in (fetch(timeout=0.5).read, fetch(tmp_path, timeout=0.5).path):
         with pytest.raises(RefusedTargetError, match="link-local addresses serve credentials"):
             ask(f"http://{host}/latest/meta-data")
 
 
-def test_m45_the_address_that_is_connected_to_is_what_counts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_that_is_connected_to_is_what_counts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that answers harmlessly at first and differently later."""
     real = socket.getaddrinfo
     answered: list[str] = []
@@ -212,7 +212,7 @@ def test_m45_the_address_that_is_connected_to_is_what_counts(site: Site, monkeyp
         fetch().read(url)
 
 
-def test_m45_redirects(site: Site) -> None:
+def test_redirects(site: Site) -> None:
     url, other = site.put("a.bin", b""), site.put("b.bin", CONTENT)
     for status in (301, 302, 303, 307, 308):
         site.always["/a.bin"] = redirects("b.bin" if status == 301 else other, status)
@@ -224,14 +224,14 @@ def test_m45_redirects(site: Site) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "https://127.0.0.1/a", "ftp://127.0.0.1/a", "gopher://x/"])
-def test_m45_redirects_to_another_scheme_are_refused(site: Site, target: str) -> None:
+def test_redirects_to_another_scheme_are_refused(site: Site, target: str) -> None:
     url = site.put("a.bin", b"")
     site.always["/a.bin"] = redirects(target)
     with pytest.raises(RefusedTargetError, match="another scheme"):
         fetch().read(url)
 
 
-def test_m45_redirects_to_refused_hosts_are_refused(site: Site) -> None:
+def test_redirects_to_refused_hosts_are_refused(site: Site) -> None:
     url = site.put("a.bin", b"")
     site.always["/a.bin"] = redirects("http://169.254.169.254/latest/meta-data")
     with pytest.raises(RefusedTargetError, match="link-local"):
@@ -242,7 +242,7 @@ def test_m45_redirects_to_refused_hosts_are_refused(site: Site) -> None:
         fetch(deny_hosts=("LOCAL*",)).read(url)
 
 
-def test_m45_denied_hosts_by_name_and_address(site: Site) -> None:
+def test_denied_hosts_by_name_and_address(site: Site) -> None:
     url = site.put("a.bin", CONTENT)
     with pytest.raises(RefusedTargetError, match="deny_hosts"):
         fetch(deny_hosts=("*.example.com", "127.*")).read(url)
@@ -255,7 +255,7 @@ def test_m45_denied_hosts_by_name_and_address(site: Site) -> None:
 # -------------------------------------------------------------------------------------------------- credentials
 
 
-def test_m45_a_user_is_named_to_that_host_only(site: Site) -> None:
+def test_a_user_is_named_to_that_host_only(site: Site) -> None:
     url, other = site.put("a.bin", b""), site.put("b.bin", CONTENT)
     site.always["/a.bin"] = redirects(other.replace("127.0.0.1", "localhost"))
     assert fetch().read(url.replace("//", "//me:p%40ss@")) == CONTENT
@@ -270,9 +270,7 @@ SECRET = "5ecr3tPlanted"
 @pytest.mark.parametrize(
     "fault", [answers(403), answers(500), short, stalls, redirects("ftp://x/"), redirects("/a.bin"), answers(404)]
 )
-def test_m45_credentials_appear_nowhere(
-    site: Site, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_credentials_appear_nowhere(site: Site, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="lakefeed")
     url = site.put("a.bin", CONTENT).replace("//", f"//user:{SECRET}@")
     for name in ("X-Amz-Signature", "sig", "token", "anything"):
@@ -294,7 +292,7 @@ def test_m45_credentials_appear_nowhere(
 # ------------------------------------------------------------------------------------------------------- copies
 
 
-def test_m45_a_copy_is_used_without_asking_while_it_is_fresh(site: Site, tmp_path: Path) -> None:
+def test_a_copy_is_used_without_asking_while_it_is_fresh(site: Site, tmp_path: Path) -> None:
     url = site.put("a.tar.gz", CONTENT)
     assert fetch(tmp_path).read(url, ".tar.gz") == CONTENT
     path = fetch(tmp_path).path(url, ".tar.gz")
@@ -306,7 +304,7 @@ def test_m45_a_copy_is_used_without_asking_while_it_is_fresh(site: Site, tmp_pat
 
 
 @pytest.mark.parametrize("mode", ["read", "path"])
-def test_m45_a_stale_copy_is_asked_about_and_costs_no_body(site: Site, tmp_path: Path, mode: str) -> None:
+def test_a_stale_copy_is_asked_about_and_costs_no_body(site: Site, tmp_path: Path, mode: str) -> None:
     def got() -> bytes:
         found = getattr(fetch(tmp_path, fresh=0.0), mode)(url)
         return found if isinstance(found, bytes) else found.read_bytes()
@@ -322,7 +320,7 @@ def test_m45_a_stale_copy_is_asked_about_and_costs_no_body(site: Site, tmp_path:
     assert (site.asked["/a.bin"], site.bodies["/a.bin"]) == (5, 2)
 
 
-def test_m45_a_server_without_validators_is_asked_for_all(site: Site, tmp_path: Path) -> None:
+def test_a_server_without_validators_is_asked_for_all(site: Site, tmp_path: Path) -> None:
     site.validators = False
     url = site.put("a.bin", CONTENT)
     assert [fetch(tmp_path, fresh=0.0).read(url) for _ in range(3)] == [CONTENT] * 3
@@ -331,7 +329,7 @@ def test_m45_a_server_without_validators_is_asked_for_all(site: Site, tmp_path: 
 
 @pytest.mark.parametrize("mode", ["read", "path"])
 @pytest.mark.parametrize("fresh", [0.0, 300.0])
-def test_m45_a_bad_copy_is_fetched_again(site: Site, tmp_path: Path, mode: str, fresh: float) -> None:
+def test_a_bad_copy_is_fetched_again(site: Site, tmp_path: Path, mode: str, fresh: float) -> None:
     url = site.put("a.bin", CONTENT)
     copy = fetch(tmp_path).path(url)
     for content in (b"", b"x" * len(CONTENT), CONTENT[:-1]):
@@ -346,7 +344,7 @@ def test_m45_a_bad_copy_is_fetched_again(site: Site, tmp_path: Path, mode: str, 
     assert fetch(tmp_path, fresh=fresh).read(url) == CONTENT
 
 
-def test_m45_equal_urls_are_fetched_once_by_many_threads(site: Site, tmp_path: Path) -> None:
+def test_equal_urls_are_fetched_once_by_many_threads(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.latency = 0.2
     together = threading.Barrier(16)
@@ -365,7 +363,7 @@ def _child(url: str, cache: str, go: Any) -> None:
     assert Fetch(BlobCache(Path(cache)), FileSettings()).path(url, ".bin").read_bytes() == CONTENT
 
 
-def test_m45_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path: Path) -> None:
+def test_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.latency = 0.2
     context = multiprocessing.get_context("spawn")
@@ -380,7 +378,7 @@ def test_m45_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path:
     assert site.asked["/a.bin"] == 1
 
 
-def test_m45_a_process_that_is_killed_holds_up_nobody(site: Site, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_holds_up_nobody(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.faults = [stalls]
     program = f"""
@@ -399,6 +397,6 @@ Fetch(BlobCache(Path({str(tmp_path / "cache")!r}))).path({url!r})
     assert len([path for path in (tmp_path / "cache" / "sha256").rglob("*") if path.is_file()]) == 1
 
 
-def test_m45_a_guard_lets_go_of_threads_that_are_done(site: Site) -> None:
+def test_a_guard_lets_go_of_threads_that_are_done(site: Site) -> None:
     fetch().read(site.put("a.bin", CONTENT))
     assert not web._guards

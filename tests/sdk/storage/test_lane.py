@@ -48,7 +48,7 @@ def soon(condition: object, seconds: float = 5.0) -> None:
     assert condition()  # type: ignore[operator]
 
 
-def test_m45_no_more_than_the_workers_run_and_in_order(gate: Gate) -> None:
+def test_no_more_than_the_workers_run_and_in_order(gate: Gate) -> None:
     lane = Lane(gate, workers=3, budget=1_000, timeout=5.0)
     jobs = [lane.add([n], [1]) for n in range(10)]
     soon(lambda: len(gate.begun) == 3)
@@ -58,7 +58,7 @@ def test_m45_no_more_than_the_workers_run_and_in_order(gate: Gate) -> None:
     assert sorted(gate.begun[:3]) == [0, 1, 2]
 
 
-def test_m45_what_is_finished_counts_until_it_is_released(gate: Gate) -> None:
+def test_what_is_finished_counts_until_it_is_released(gate: Gate) -> None:
     gate.go.set()
     lane = Lane(gate, workers=8, budget=30, timeout=5.0)
     jobs = [lane.add([n], [10]) for n in range(6)]
@@ -72,7 +72,7 @@ def test_m45_what_is_finished_counts_until_it_is_released(gate: Gate) -> None:
     lane.close()
 
 
-def test_m45_one_that_is_larger_than_the_budget_passes_alone(gate: Gate) -> None:
+def test_one_that_is_larger_than_the_budget_passes_alone(gate: Gate) -> None:
     gate.go.set()
     lane = Lane(gate, workers=8, budget=5, timeout=5.0)
     jobs = [lane.add([n], [10]) for n in range(4)]
@@ -82,7 +82,7 @@ def test_m45_one_that_is_larger_than_the_budget_passes_alone(gate: Gate) -> None
         lane.release(job)
 
 
-def test_m45_sizes_that_become_known_wait_for_room() -> None:
+def test_sizes_that_become_known_wait_for_room() -> None:
     claimed: list[int] = []
 
     def work(item: int, progress: Progress) -> int:
@@ -101,7 +101,7 @@ def test_m45_sizes_that_become_known_wait_for_room() -> None:
     assert lane._held == 0
 
 
-def test_m45_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
+def test_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
     go = threading.Event()
 
     def work(item: int, progress: Progress) -> int:
@@ -124,7 +124,7 @@ def test_m45_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
     go.set()
 
 
-def test_m45_a_closed_lane_begins_nothing_more(gate: Gate) -> None:
+def test_a_closed_lane_begins_nothing_more(gate: Gate) -> None:
     lane = Lane(gate, workers=2, budget=100, timeout=5.0)
     for n in range(10):
         lane.add([n], [1])
@@ -135,7 +135,7 @@ def test_m45_a_closed_lane_begins_nothing_more(gate: Gate) -> None:
     assert len(gate.begun) == 2
 
 
-def test_m45_the_threads_of_all_are_bounded() -> None:
+def test_the_threads_of_all_are_bounded() -> None:
     threads, go = Threads(most=4), threading.Event()
     lock, running, done = threading.Lock(), [0, 0], []
 
@@ -156,7 +156,7 @@ def test_m45_the_threads_of_all_are_bounded() -> None:
     assert running[1] == 4
 
 
-def test_m45_what_rests_lets_others_run_and_goes_on_before_them() -> None:
+def test_what_rests_lets_others_run_and_goes_on_before_them() -> None:
     begun: list[int] = []
     fetched, go = threading.Semaphore(0), threading.Event()
 
@@ -179,7 +179,7 @@ def test_m45_what_rests_lets_others_run_and_goes_on_before_them() -> None:
     lane.close()
 
 
-def test_m45_a_job_that_is_waited_for_goes_on_while_others_wait_for_room() -> None:
+def test_a_job_that_is_waited_for_goes_on_while_others_wait_for_room() -> None:
     def work(item: int, progress: Progress) -> int:
         progress.claim(60)
         progress.rest()

@@ -40,7 +40,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     cache_of._warn_once.cache_clear()
 
 
-def test_m45_bytes_make_room_at_once(tmp_path: Path) -> None:
+def test_bytes_make_room_at_once(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10 * SIZE)
     digests = [cache.keep(content(n), ".bin") for n in range(40)]
     assert 5 <= len(held(cache)) <= 10
@@ -48,7 +48,7 @@ def test_m45_bytes_make_room_at_once(tmp_path: Path) -> None:
     assert cache.read(digests[0], ".bin") is None
 
 
-def test_m45_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10 * SIZE)
     digests = [cache.keep(content(n)) for n in range(10)]
     for digest in digests:  # reading again notes the time once in a while only
@@ -62,7 +62,7 @@ def test_m45_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert all(there[4:])
 
 
-def test_m45_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = BlobCache(tmp_path, limit=5 * SIZE)
     digests = [cache.keep(content(n)) for n in range(5)]
     path = cache.find(digests[0])
@@ -80,7 +80,7 @@ def test_m45_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.Log
     assert path.exists()
 
 
-def test_m45_an_open_file_survives_its_eviction(tmp_path: Path) -> None:
+def test_an_open_file_survives_its_eviction(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=2 * SIZE)
     digest = cache.keep(content(1))
     with cache.opened(digest) as found:
@@ -91,14 +91,14 @@ def test_m45_an_open_file_survives_its_eviction(tmp_path: Path) -> None:
         assert os.pread(found[0], SIZE, 0) == content(1)
 
 
-def test_m45_a_file_that_is_larger_than_the_cache_passes(tmp_path: Path) -> None:
+def test_a_file_that_is_larger_than_the_cache_passes(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10)
     assert cache.keep(content(1)) == sha256_bytes(content(1))
     assert held(cache) == []
     assert cache.fill(sha256_bytes(content(2)), "", io.BytesIO(content(2)), "test").read_bytes() == content(2)
 
 
-def test_m45_pinned_files_are_neither_counted_nor_evicted(tmp_path: Path) -> None:
+def test_pinned_files_are_neither_counted_nor_evicted(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path / "cache", limit=3 * SIZE)
     pinned = [cache.keep(content(n)) for n in range(2)]
     for digest in pinned:
@@ -118,7 +118,7 @@ def _fill(directory: str, start: int) -> None:
         assert cache.read(digest) in (content(n), None)
 
 
-def test_m45_many_processes_share_the_bound(tmp_path: Path) -> None:
+def test_many_processes_share_the_bound(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     children = [context.Process(target=_fill, args=(str(tmp_path), start)) for start in (0, 20, 40)]
     for child in children:
@@ -131,7 +131,7 @@ def test_m45_many_processes_share_the_bound(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
 
 
-def test_m45_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
     for name, age in (("old", 7_200), ("new", 0)):
         path = tmp_path / "tmp" / "a" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
     patch.setattr(cache_of, "write_whole", real_whole)
 
 
-def test_m45_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = BlobCache(tmp_path, limit=100 * SIZE)
     old = [cache.keep(content(n)) for n in range(10)]
     with full(monkeypatch, 1):
@@ -191,7 +191,7 @@ def test_m45_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert cache.fill(sha256_bytes(content(21)), "", io.BytesIO(content(21)), "t").read_bytes() == content(21)
 
 
-def test_m45_a_disk_that_stays_full(
+def test_a_disk_that_stays_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = BlobCache(tmp_path, limit=100 * SIZE)
@@ -203,7 +203,7 @@ def test_m45_a_disk_that_stays_full(
     assert logging.WARNING in {record.levelno for record in caplog.records}
 
 
-def test_m45_the_bound_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_bound_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Settings.load().cache_limit == 100 << 30
     monkeypatch.setenv("LAKEFEED_CACHE_BYTES", "5000")
     assert Settings.load().cache_limit == BlobCache(tmp_path).room.limit == 5000

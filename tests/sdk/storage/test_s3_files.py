@@ -42,7 +42,7 @@ def put(s3: dict[str, Any], url: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("mode", ["bytes", "path"])
-def test_m45_references_in_an_s3(s3: dict[str, Any], bucket: str, mode: Any) -> None:
+def test_references_in_an_s3(s3: dict[str, Any], bucket: str, mode: Any) -> None:
     contents = [b"%d" % n * 100 for n in range(20)] + [b"x" * (9 << 20)]
     urls = [put(s3, f"{bucket}/{n}.bin", content) for n, content in enumerate(contents)]
     saved = Dataset.from_dict({"f": [*urls, None]}).save("files", column_types={"f": "file"})
@@ -54,7 +54,7 @@ def test_m45_references_in_an_s3(s3: dict[str, Any], bucket: str, mode: Any) -> 
     assert loaded == [*contents, None]
 
 
-def test_m45_a_stale_copy_of_an_s3_is_used_while_it_is_the_same(
+def test_a_stale_copy_of_an_s3_is_used_while_it_is_the_same(
     s3: dict[str, Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEFEED__FILES__FRESH", "0")
@@ -67,14 +67,14 @@ def test_m45_a_stale_copy_of_an_s3_is_used_while_it_is_the_same(
     assert [row["f"] for row in files] == [b"newer"]
 
 
-def test_m45_what_is_not_in_an_s3(bucket: str) -> None:
+def test_what_is_not_in_an_s3(bucket: str) -> None:
     files = Dataset.from_dict({"f": [f"{bucket}/gone.bin"]}).save("files", column_types={"f": "file"})
     with pytest.raises(MissingFileError, match=f"there is no file '{bucket}/gone.bin'"):
         list(files.load_files("bytes"))
     assert [row["f"] for row in files.load_files("bytes", on_error="null")] == [None]
 
 
-def test_m45_files_of_an_s3_are_copied_into_the_store(s3: dict[str, Any], bucket: str) -> None:
+def test_files_of_an_s3_are_copied_into_the_store(s3: dict[str, Any], bucket: str) -> None:
     url = put(s3, f"{bucket}/a.bin", b"content")
     rows = Dataset.from_dict({"f": [url]}).save("files", column_types={"f": "file"}, copy_files=True)
     fsspec.filesystem("s3", **s3).rm(url)
@@ -82,14 +82,14 @@ def test_m45_files_of_an_s3_are_copied_into_the_store(s3: dict[str, Any], bucket
 
 
 @pytest.mark.parametrize("pattern", ["rows-1.csv", "rows-*.csv"])
-def test_m16_rows_of_files_in_an_s3(s3: dict[str, Any], bucket: str, pattern: str) -> None:
+def test_rows_of_files_in_an_s3(s3: dict[str, Any], bucket: str, pattern: str) -> None:
     for n in (1, 2):
         put(s3, f"{bucket}/rows-{n}.csv", b"x\n%d\n" % n)
     expected = [1] if "*" not in pattern else [1, 2]
     assert Dataset.from_file(f"{bucket}/{pattern}").to_arrow()["x"].to_pylist() == expected
 
 
-def test_m16_a_bucket_that_is_not_there(bucket: str) -> None:
+def test_a_bucket_that_is_not_there(bucket: str) -> None:
     with pytest.raises(FileError, match=r"rows\.csv"):
         Dataset.from_file("s3://no-such-bucket-at-all/rows.csv").to_arrow()
 

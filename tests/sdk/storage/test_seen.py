@@ -72,7 +72,7 @@ def test_facts_are_kept_by_kind(tmp_path: Path) -> None:
     assert seen.facts("other", [b"1" * 32]) == {}
 
 
-def test_m19_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write(path)
     before = old(path)
@@ -88,7 +88,7 @@ def test_m19_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     assert (one["image"].width, one["image"].height) == (WIDTH, HEIGHT)
 
 
-def test_m19_saving_again_reads_and_adds_nothing(tmp_path: Path, home: Path) -> None:
+def test_saving_again_reads_and_adds_nothing(tmp_path: Path, home: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(20)]
     for number, path in enumerate(paths):
         write(path, encoded() + bytes([number]))

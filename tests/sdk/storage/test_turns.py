@@ -22,7 +22,7 @@ with turn(Path(sys.argv[1]), b"one-name"):
 """
 
 
-def test_m45_threads_take_turns_by_name(tmp_path: Path) -> None:
+def test_threads_take_turns_by_name(tmp_path: Path) -> None:
     at_once, most = [0], [0]
 
     def work() -> None:
@@ -42,7 +42,7 @@ def test_m45_threads_take_turns_by_name(tmp_path: Path) -> None:
         pass
 
 
-def test_m45_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_of, "PATIENCE_SECONDS", 60.0)
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -63,13 +63,13 @@ def test_m45_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, mon
         thread.join(30)
 
 
-def test_m45_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with turn(tmp_path / "file" / "cache", b"one-name"):
         pass
 
 
-def test_m45_the_folder_may_be_removed_meanwhile(tmp_path: Path) -> None:
+def test_the_folder_may_be_removed_meanwhile(tmp_path: Path) -> None:
     with turn(tmp_path / "cache", b"one-name"):
         (tmp_path / "cache" / "turns").unlink()
         with turn(tmp_path / "cache", b"another!"):

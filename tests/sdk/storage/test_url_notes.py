@@ -24,7 +24,7 @@ def kept(cache: BlobCache, url: str, content: bytes) -> str:
     return digest
 
 
-def test_m45_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
+def test_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
     notes = UrlNotes(tmp_path)
     notes.add(URL, "a" * 64, 7, {"If-None-Match": '"1"'})
     found = UrlNotes(tmp_path).find([URL, "https://other"])
@@ -38,7 +38,7 @@ def test_m45_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
     assert notes.find([URL]) == {}
 
 
-def test_m45_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room_of, "_in_vain", {})
     cache = BlobCache(tmp_path, limit=3_000)
     for n in range(10):
@@ -52,7 +52,7 @@ def test_m45_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.Monk
     )
 
 
-def test_m45_a_broken_file_of_notes_is_begun_again(tmp_path: Path) -> None:
+def test_a_broken_file_of_notes_is_begun_again(tmp_path: Path) -> None:
     notes = UrlNotes(tmp_path)
     notes.add(URL, "a" * 64, 7, {})
     for path in tmp_path.iterdir():
@@ -63,7 +63,7 @@ def test_m45_a_broken_file_of_notes_is_begun_again(tmp_path: Path) -> None:
     assert fresh.find([URL])[URL].sha256 == "b" * 64
 
 
-def test_m49_a_url_that_two_mirrors_keep_stays_while_one_of_them_is_there(tmp_path: Path) -> None:
+def test_a_url_that_two_mirrors_keep_stays_while_one_of_them_is_there(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path / "cache")
     digest = kept(cache, URL, b"content")
     for name in ("one", "two"):

@@ -27,7 +27,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", FACTORIES)
-def test_m16_the_factory_is_called_again_for_every_pass(kind: str) -> None:
+def test_the_factory_is_called_again_for_every_pass(kind: str) -> None:
     calls = []
 
     def factory() -> Any:
@@ -42,7 +42,7 @@ def test_m16_the_factory_is_called_again_for_every_pass(kind: str) -> None:
     assert dataset.save("made").append_to("made").count() == 20
 
 
-def test_m16_what_is_empty_after_one_pass_is_refused_with_advice() -> None:
+def test_what_is_empty_after_one_pass_is_refused_with_advice() -> None:
     with pytest.raises(InvalidArgumentError, match=r"from_batches needs a function.*lambda"):
         Dataset.from_batches(generated(), schema=SCHEMA)  # type: ignore[arg-type]
     once = generated()

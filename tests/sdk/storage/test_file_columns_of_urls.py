@@ -46,7 +46,7 @@ def in_another_process(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_m45_the_first_batch_needs_about_a_batch_of_fetches(site: Site) -> None:
+def test_the_first_batch_needs_about_a_batch_of_fetches(site: Site) -> None:
     dataset = saved(site, 1_000)
     batches = dataset.load_files("bytes").batches(64, format="arrow")
     first = next(batches)
@@ -55,7 +55,7 @@ def test_m45_the_first_batch_needs_about_a_batch_of_fetches(site: Site) -> None:
     batches.close()
 
 
-def test_m45_fetching_goes_on_across_batches_with_all_workers(site: Site) -> None:
+def test_fetching_goes_on_across_batches_with_all_workers(site: Site) -> None:
     dataset = saved(site, 300)
     site.latency = 0.02
     rows = list(dataset.load_files("bytes", workers=5).rows())
@@ -65,7 +65,7 @@ def test_m45_fetching_goes_on_across_batches_with_all_workers(site: Site) -> Non
 
 
 @pytest.mark.parametrize("budget", [1, 5_000, 100_000])
-def test_m45_order_holds_whatever_the_bytes_allowed(site: Site, budget: int) -> None:
+def test_order_holds_whatever_the_bytes_allowed(site: Site, budget: int) -> None:
     dataset = saved(site, 50)
     loaded = dataset.load_files("bytes", max_inflight_bytes=budget)
     assert [row["f"] for row in loaded] == [content(n) for n in range(50)]
@@ -73,7 +73,7 @@ def test_m45_order_holds_whatever_the_bytes_allowed(site: Site, budget: int) -> 
         assert site.most_at_once == 1
 
 
-def test_m45_who_does_not_go_on_holds_no_more_than_allowed(site: Site) -> None:
+def test_who_does_not_go_on_holds_no_more_than_allowed(site: Site) -> None:
     dataset = saved(site, 100, size=60_000)
     rows = dataset.load_files("bytes", max_inflight_bytes=600_000).rows()
     for _ in range(20):  # the sizes are known by now
@@ -83,7 +83,7 @@ def test_m45_who_does_not_go_on_holds_no_more_than_allowed(site: Site) -> None:
     rows.close()
 
 
-def test_m45_m11_the_modes_mean_the_same_everywhere(site: Site) -> None:
+def test_the_modes_mean_the_same_everywhere(site: Site) -> None:
     torch = pytest.importorskip("torch")
     assert torch
     dataset = saved(site, 20)
@@ -100,7 +100,7 @@ def test_m45_m11_the_modes_mean_the_same_everywhere(site: Site) -> None:
     assert site.bodies.total() == 20
 
 
-def test_m45_on_error_null_counts_and_tells(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_on_error_null_counts_and_tells(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     dataset = saved(site, 200)
     for n in range(0, 200, 10):
         del site.files[f"/{n}.bin"]
@@ -115,7 +115,7 @@ def test_m45_on_error_null_counts_and_tells(site: Site, caplog: pytest.LogCaptur
         list(dataset.load_files("bytes"))
 
 
-def test_m45_a_server_that_hangs_is_given_up(site: Site) -> None:
+def test_a_server_that_hangs_is_given_up(site: Site) -> None:
     dataset = saved(site, 5)
 
     def hang(handler: Any) -> None:
@@ -132,7 +132,7 @@ def test_m45_a_server_that_hangs_is_given_up(site: Site) -> None:
 
 
 @pytest.mark.parametrize("mode", ["bytes", "path"])
-def test_m45_a_bad_copy_of_a_stored_file_is_made_again(tmp_path: Path, mode: Any) -> None:
+def test_a_bad_copy_of_a_stored_file_is_made_again(tmp_path: Path, mode: Any) -> None:
     (tmp_path / "a.bin").write_bytes(content(1))
     dataset = Dataset.from_dict({"f": [str(tmp_path / "a.bin")]}).save("stored", column_types={"f": "file"})
     [row] = dataset.rows(load_files="path")
@@ -146,7 +146,7 @@ def test_m45_a_bad_copy_of_a_stored_file_is_made_again(tmp_path: Path, mode: Any
 
 
 @pytest.mark.slow
-def test_m45_memory_stays_within_the_budget(site: Site) -> None:
+def test_memory_stays_within_the_budget(site: Site) -> None:
     program = """
         import resource
         import lakefeed, pyarrow
@@ -168,7 +168,7 @@ def test_m45_memory_stays_within_the_budget(site: Site) -> None:
 # --------------------------------------------------------------------------------------------------- cache()
 
 
-def test_m49_files_of_urls_are_there_when_all_is_gone(site: Site, home: Path, tmp_path: Path) -> None:
+def test_files_of_urls_are_there_when_all_is_gone(site: Site, home: Path, tmp_path: Path) -> None:
     saved(site, 30)
     Dataset("web").cache()
     site.files.clear()
@@ -191,7 +191,7 @@ def test_m49_files_of_urls_are_there_when_all_is_gone(site: Site, home: Path, tm
     assert site.asked.total() == asked
 
 
-def test_m49_files_of_a_mirror_are_not_evicted(
+def test_files_of_a_mirror_are_not_evicted(
     site: Site, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEFEED_CACHE_BYTES", "5000")
@@ -207,7 +207,7 @@ def test_m49_files_of_a_mirror_are_not_evicted(
     assert [row["f"] for row in islice(other.load_files("bytes", on_error="null").rows(), 20)] != []
 
 
-def test_m49_what_is_kept_at_a_path_keeps_its_files(site: Site, tmp_path: Path) -> None:
+def test_what_is_kept_at_a_path_keeps_its_files(site: Site, tmp_path: Path) -> None:
     saved(site, 10)
     Dataset("web").filter("n >= 5").cache(tmp_path / "kept")
     site.files.clear()
@@ -216,7 +216,7 @@ def test_m49_what_is_kept_at_a_path_keeps_its_files(site: Site, tmp_path: Path) 
     assert [row["f"] for row in found] == [content(n) for n in range(5, 10)]
 
 
-def test_m49_a_mirror_is_made_of_what_the_server_has_now(site: Site) -> None:
+def test_a_mirror_is_made_of_what_the_server_has_now(site: Site) -> None:
     dataset = saved(site, 3)
     assert next(dataset.rows("bytes"))["f"] == content(0)
     site.put("0.bin", content(77))
@@ -224,7 +224,7 @@ def test_m49_a_mirror_is_made_of_what_the_server_has_now(site: Site) -> None:
     assert next(dataset.rows("bytes"))["f"] == content(77)
 
 
-def test_m49_files_that_cannot_be_had_are_an_error(site: Site) -> None:
+def test_files_that_cannot_be_had_are_an_error(site: Site) -> None:
     dataset = saved(site, 5)
     del site.files["/3.bin"]
     with pytest.raises(MissingFileError, match=r"3\.bin"):
@@ -235,7 +235,7 @@ def test_m49_files_that_cannot_be_had_are_an_error(site: Site) -> None:
     assert [row["f"] for row in Dataset("web").cache().rows(load_files="bytes")] == [content(n) for n in range(5)]
 
 
-def test_m49_files_of_paths_are_there_when_they_are_gone(tmp_path: Path, home: Path) -> None:
+def test_files_of_paths_are_there_when_they_are_gone(tmp_path: Path, home: Path) -> None:
     paths = [tmp_path / f"{n}.bin" for n in range(5)]
     for n, path in enumerate(paths):
         path.write_bytes(content(n))
@@ -251,7 +251,7 @@ def test_m49_files_of_paths_are_there_when_they_are_gone(tmp_path: Path, home: P
 
 
 @pytest.mark.slow
-def test_m49_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
+def test_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
     saved(site, 300)
     site.latency = 0.01
     program = "from lakefeed import Dataset; print('go', flush=True); Dataset('web').cache()"
