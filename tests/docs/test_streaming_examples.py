@@ -21,7 +21,7 @@ from lakefeed import Dataset, concatenate, interleave
 from tests.sdk.web import Site, serving
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("aiohttp")
+pytest.importorskip("urllib3")
 
 FR = [{"id": 1000 + n, "text": f"ligne {n}"} for n in range(40)]
 EN = [{"id": n, "text": f"line {n}"} for n in range(100)]

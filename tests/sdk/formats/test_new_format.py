@@ -53,7 +53,7 @@ def test_it_reads_files_globs_compressed_and_archives(tmp_path: Path) -> None:
 
 def test_seed_a_text_file_of_the_web() -> None:
     """`xopen("https://…/some_text.txt")` of the seed."""
-    pytest.importorskip("aiohttp")
+    pytest.importorskip("urllib3")
     with serving() as web:
         url = web.put("resolve/main/some_text.txt", b"hello\nworld\n")
         assert [row["line"] for row in Dataset.from_file(url)] == ["hello", "world"]

@@ -26,7 +26,7 @@ from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, MissingFileError, SchemaError
 from tests.sdk.web import Handler, Site, answers, hangs, resets, serves, serving
 
-pytest.importorskip("aiohttp")
+pytest.importorskip("urllib3")
 
 ROWS = [{"x": n, "y": f"row {n}"} for n in range(50)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)

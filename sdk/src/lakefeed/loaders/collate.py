@@ -32,6 +32,8 @@ RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 - "list": a Python list of tensors.
 """
 LENGTHS = "_lengths"
+CUT_AT_ONCE = 1_024
+"""Batches that are cut of tensors together: enough to cost little each, few enough that the first one comes soon."""
 
 
 def check_ragged(ragged: Any, schema: pa.Schema) -> None:
@@ -93,8 +95,10 @@ class Columns:
 
     def batches(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         """For each range of rows (ascending, apart) the batch, as `tensors` gives it."""
-        if not ranges:
-            return
+        for first in range(0, len(ranges), CUT_AT_ONCE):
+            yield from self._cut(ranges[first : first + CUT_AT_ONCE])
+
+    def _cut(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         sizes, kept = _pieces(ranges, self._rows.num_rows)
         names = list(self._tensors)
         views = zip(*(tensor.split(sizes)[kept] for tensor in self._tensors.values()), strict=True)

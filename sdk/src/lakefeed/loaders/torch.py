@@ -28,6 +28,7 @@ from lakefeed.loaders.state import LoaderState, PlanIdentity
 from lakefeed.loaders.work import Collated, Counted, Finish, Work, ahead_of, check_portable, detached, tasks
 from lakefeed.loaders.world import Deal
 from lakefeed.run.chain import run_whole
+from lakefeed.run.count import known_rows
 from lakefeed.run.feed import Feed, Range
 from lakefeed.run.prefetch import background
 
@@ -41,6 +42,13 @@ class TorchLoader(DataLoader[Any]):
     Each iteration is one epoch from its beginning, or from a loaded state; a completed epoch is followed by the next
     one (reshuffled), an abandoned one begins again. An ``infinite`` one goes on from epoch to epoch. ``state_dict()``
     counts the batches that the caller has received, not those that are made ahead.
+
+    Making one reads no rows. Rows are read, and counted where that takes reading, by what needs them first: an
+    iteration, ``len()``, ``state_dict()`` or ``load_state_dict()``.
+
+    Raises:
+        InvalidArgumentError: an argument is wrong, or the rows are too few for the ranks, as far as their number is
+            known without reading; else what reads first raises it.
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class TorchLoader(DataLoader[Any]):
         """The place from which the next iteration starts."""
         self._progress = _Progress()
         self._meter = Meter()
-        self._deal(0, 0)
+        _check_ranks(epochs, batching)
         finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
         check_portable(finish, settings)
         self._steps = Steps(epochs, batching, finish, prefetch_batches, settings.get("num_workers", 0), self._meter)
@@ -194,6 +202,13 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise InvalidArgumentError(f"collate_fn={settings['collate_fn']!r:.80}: give a function of a batch")
     if not settings.get("in_order", True):
         raise InvalidArgumentError("to_torch does not take in_order=False: a checkpoint counts batches in their order")
+
+
+def _check_ranks(epochs: Epochs, batching: Batching) -> None:
+    """Passes where the rows suffice for the ranks, or where only reading tells how many there are."""
+    rows = known_rows(epochs.plan) if batching.world.world_size > 1 else None
+    if rows is not None:
+        batching.deal(rows, 0)
 
 
 def _end_workers(batches: object) -> None:
