@@ -79,6 +79,86 @@ def test_nulls_beside_values_are_put_together() -> None:
     assert concatenate([values, nulls]).to_arrow()["n"].to_pylist() == [5, None]
 
 
+def test_nulls_inside_other_types_get_their_type_from_the_first_rows_that_have_values() -> None:
+    untyped: dict[str, Any] = {"id": [1, 2], "l": [[], [None]], "s": [{"b": None, "c": 1}, None], "d": [[[]], []]}
+    rows = Dataset.from_dict(untyped)
+    saved = rows.save("inside")
+    assert saved.schema.field("l").type == pa.list_(pa.null())
+    assert saved.schema.field("s").type == pa.struct([("b", pa.null()), ("c", pa.int64())])
+    before = saved.to_arrow().to_pylist()
+    assert before == rows.to_arrow().to_pylist()
+    assert saved.filter("s.b is null").to_arrow()["id"].to_pylist() == [1, 2]
+    assert saved.cache().to_arrow().to_pylist() == before
+    given: dict[str, Any] = {"id": [3], "l": [[5]], "s": [{"b": {"x": [b"y"]}, "c": 2}], "d": [[["text"]]]}
+    Dataset.from_dict(given).append_to("inside")
+    newest = Dataset("inside")
+    assert newest.version == 2
+    assert newest.schema.field("l").type == pa.list_(pa.int64())
+    assert newest.schema.field("d").type == pa.list_(pa.list_(pa.string()))
+    after = Dataset.from_dict(given).to_arrow().to_pylist()
+    assert newest.to_arrow().to_pylist() == before + after
+    assert newest.added_since(1).to_arrow().to_pylist() == after
+    assert Dataset("inside", version=1).to_arrow().to_pylist() == before
+    assert Dataset("inside", version=1).schema.field("l").type == pa.list_(pa.null())
+    with pytest.raises(TypeMismatchError, match=r"'l\[\]' is int64"):
+        Dataset.from_dict({"l": [["x"]]}).append_to("inside")
+    table = Lake.current().table("inside")
+    other = table.scan(selected_fields=("id", "s", "d")).to_arrow().sort_by("id")
+    assert other.to_pylist() == newest.select(["id", "s", "d"]).to_arrow().to_pylist()
+    changed: dict[str, Any] = {"id": [1, 4], "l": [[6], []], "s": [None, None], "d": [[], [["more"]]]}
+    upserted = Dataset.from_dict(changed).upsert_into("inside", "id")
+    assert upserted.to_arrow().sort_by("id")["l"].to_pylist() == [[6], [None], [5], []]
+    assert newest.restore(1).schema.field("l").type == pa.list_(pa.null())
+    assert Dataset("inside").to_arrow().to_pylist() == before
+    assert Dataset.from_dict({"id": [7], "l": [["t"]]}).append_to("inside").to_arrow()["l"].to_pylist() == [
+        [],
+        [None],
+        ["t"],
+    ]
+
+
+def test_nulls_inside_every_nested_type_come_back_and_are_decided_by_edits() -> None:
+    def table(item: pa.DataType, value: Any) -> pa.Table:
+        pairs, fixed = pa.map_(pa.string(), item), pa.list_(item, 2)
+        twos: Any = pa.FixedSizeListArray
+        return pa.table(
+            {
+                "id": [1, 2],
+                "fixed": twos.from_arrays(pa.array([value] * 4, item), type=fixed, mask=pa.array([False, True])),
+                "large": pa.array([[value], []], pa.large_list(item)),
+                "map": pa.array([[("a", value)], None], pairs),
+                "deep": pa.array([[{"x": [value]}], [None]], pa.list_(pa.struct([("x", pa.list_(item))]))),
+            }
+        )
+
+    nulls, values = table(pa.null(), None), table(pa.struct([("z", pa.list_(pa.uint8()))]), {"z": [7]})
+    saved = Dataset.from_arrow(nulls).save("nested")
+    assert saved.to_arrow() == nulls
+    assert saved.delete_rows("id == 2").to_arrow() == nulls.slice(0, 1)
+    Dataset.from_arrow(values.slice(1)).upsert_into("nested", "id")
+    found = Dataset("nested").to_arrow()
+    assert found.schema == values.schema
+    assert found.to_pylist() == nulls.slice(0, 1).to_pylist() + values.slice(1).to_pylist()
+    Dataset.from_arrow(nulls).append_to("nested")
+    assert Dataset("nested").to_arrow().to_pylist()[2:] == nulls.to_pylist()
+    Dataset.from_arrow(nulls.select(["id", "large"])).save("widened")
+    Dataset("widened").widen_column("large", pa.large_list(pa.int8()))
+    assert Dataset("widened").to_arrow()["large"].to_pylist() == [[None], []]
+    both = [Dataset.from_arrow(nulls), Dataset.from_arrow(values)]
+    assert concatenate(both).to_arrow().to_pylist() == nulls.to_pylist() + values.to_pylist()
+    assert concatenate(both[::-1]).to_arrow().to_pylist() == values.to_pylist() + nulls.to_pylist()
+
+
+def test_text_that_another_program_puts_where_no_type_is_yet_is_told() -> None:
+    Dataset.from_dict({"l": [[], []]}).save("foreign")
+    table = Lake.current().table("foreign")
+    table.append(pa.table({"l": pa.array([["x"]], pa.list_(pa.string()))}))
+    with pytest.raises(TypeMismatchError, match=r"'l\[\]' has no type yet, but string values"):
+        Dataset("foreign").to_arrow()
+    Dataset("foreign").widen_column("l", pa.list_(pa.string()))
+    assert Dataset("foreign").to_arrow()["l"].to_pylist() == [[], [], ["x"]]
+
+
 def test_categories_keep_their_order_also_those_that_no_row_has() -> None:
     sizes = pd.Categorical(["mid", "low", "mid", None], categories=["low", "mid", "high"], ordered=True)
     numbers = pd.Categorical([2, 1, 2, None], categories=[3, 2, 1])

@@ -1,10 +1,8 @@
 """Columns that the rows of an action decide, in the action's own commit.
 
-A column that was null in every row has no type: the first rows that have values there give it one. A column of
-categories gets those that rows bring. Both are changes of the schema, so older versions stay what they were.
-
-Iceberg (format version 2) has no type for nulls only. Such a column is stored as text, and any client reads nulls. Once
-it has a type that is not stored as text, it is a new Iceberg column of the same name, which is null in older files.
+A column that was null in every row has no type, nor has an empty list: the first rows that have values there give it
+one (:mod:`lakefeed.catalog.null_types`). A column of categories gets those that rows bring. Both are changes of the
+schema, so older versions stay what they were.
 """
 
 from __future__ import annotations
@@ -20,7 +18,8 @@ from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.types import NestedField
 
 from lakefeed.catalog.categories import joined
-from lakefeed.catalog.evolve import Columns, columns_of, evolution, note, typed
+from lakefeed.catalog.evolve import Columns, columns_of, evolution
+from lakefeed.catalog.null_types import decided_field, decided_iceberg, note
 from lakefeed.catalog.schema import declared_schema, media_of
 from lakefeed.catalog.snapshot import Contents
 from lakefeed.errors import CommitConflictError
@@ -91,8 +90,9 @@ def _decided(
     field: NestedField, known: pa.Field[Any], given: pa.Field[Any], next_id: Callable[[], int]
 ) -> tuple[NestedField, pa.Field[Any]]:
     """A column once it has rows of a field: as Iceberg has it, and as it is declared."""
-    if pa.types.is_null(known.type) and not pa.types.is_null(given.type):
-        return typed(field, known.name, given, next_id)
+    decided = decided_field(known, given)
+    if decided is not known:
+        return decided_iceberg(field, known, decided, next_id), decided
     wider = joined(known, given)
     if wider is known:
         return field, known

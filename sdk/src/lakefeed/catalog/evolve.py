@@ -34,12 +34,12 @@ from pyiceberg.types import (
     IntegerType,
     LongType,
     NestedField,
-    StringType,
 )
 
 from lakefeed.catalog.fit import check_round_trip, fits
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.landing import settle, unchanged
+from lakefeed.catalog.null_types import decided_field, decided_iceberg
 from lakefeed.catalog.properties import COLUMN_TYPES, DROPPED_COLUMN_TYPES
 from lakefeed.catalog.schema import (
     arrow_types,
@@ -169,9 +169,9 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
         check_round_trip(pa.schema([wider]), storage_schema(pa.schema([wider])))
         if wider.type == declared.type:
             return columns
-        if pa.types.is_null(declared.type):
-            new, wider = typed(found, column, wider, next_id)
-            return columns.with_column(found, new, wider)
+        if decided_field(declared, wider).type == wider.type:  # which gives types to nulls, and changes no other
+            wider = decided_field(declared, wider)
+            return columns.with_column(found, decided_iceberg(found, declared, wider, next_id), wider)
         (stored,) = iceberg_schema(pa.schema([wider])).fields
         if not _widens(declared.type, wider.type, found.field_type, stored.field_type):
             raise TypeMismatchError(
@@ -241,25 +241,6 @@ def evolution(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdat
         SetPropertiesUpdate(updates=properties),
     )
     return declared, updates
-
-
-def typed(
-    field: NestedField, name: str, given: pa.Field[Any], next_id: Callable[[], int]
-) -> tuple[NestedField, pa.Field[Any]]:
-    """A column without a type as one of the type of ``given``."""
-    (declared,) = normalized_schema(pa.schema([given.with_name(name).with_nullable(True)]))
-    check_round_trip(pa.schema([declared]), storage_schema(pa.schema([declared])))
-    plain = iceberg_schema(pa.schema([declared]))
-    if isinstance(plain.fields[0].field_type, StringType):
-        return field.model_copy(update={"doc": note(field, f"declared as {declared.type}")}), declared
-    (new,) = assign_fresh_schema_ids(plain, next_id).fields
-    return new, declared
-
-
-def note(field: NestedField, text: str) -> str:
-    """A comment that the column does not have yet: it makes the schema another one."""
-    times = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
-    return f"{text} #{int(next(times, '0')) + 1}"
 
 
 def columns_of(table: Table) -> Columns:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog.categories import categories, encode
+from lakefeed.catalog.emptied import cast_to_null, has_null
 from lakefeed.catalog.required import LISTS, filled, has_required, inner_fields
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
 
@@ -97,8 +98,9 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     kind = field.type
     try:
         values = filled(_values(array))  # Arrow refuses nulls that lie within nulls, too
-        if pa.types.is_null(kind):
-            return _nothing(values, field)
+        if has_null(kind):
+            nulls: pa.Array[Any] = cast_to_null(values, kind, field.name)
+            return nulls
         fitted: pa.Array[Any] = encode(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
@@ -110,17 +112,6 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
 def _values(array: pa.Array[Any]) -> pa.Array[Any]:
     # Arrow casts dictionaries to some types only.
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
-
-
-def _nothing(values: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    """The nulls of a column without a type."""
-    if values.null_count < len(values):
-        raise TypeMismatchError(
-            f"column {field.name!r} has no type yet, but {values.type} values, which another writer has put there: "
-            f"say what they are with widen_column({field.name!r}, pa.string())"
-        )
-    nulls: pa.Array[Any] = pa.nulls(len(values))
-    return nulls
 
 
 def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:

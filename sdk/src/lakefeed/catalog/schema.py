@@ -12,7 +12,7 @@ Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type th
     timestamp[ns], time64[ns], duration   int64, in the declared unit
     time32                                time64[us]
     date64                                date32
-    null                                  string, all null; the first rows with values decide the type
+    null, also inside other types         string, all null; the first rows with values decide the type
     decimal32, decimal64, decimal256      decimal128 (precision up to 38)
     dictionary                            its values
     string_view, binary_view              string, binary
@@ -20,9 +20,9 @@ Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type th
 
 The categories of a dictionary column are declared with it (:mod:`lakefeed.catalog.categories`).
 
-Two types do not come back as they were: null within another type has no type yet and becomes a nullable string, and
-dictionary indices narrower than 32 bits become int32, because a dictionary grows with every append. Types without
-a lossless form (unions, intervals, list views, run-end encoding, structs without fields, …) are refused.
+Two types do not come back as they were: dictionary indices narrower than 32 bits become int32, because a dictionary
+grows with every append, and the values of a dictionary that has only nulls become strings. Types without a lossless
+form (unions, intervals, list views, run-end encoding, structs without fields, …) are refused.
 """
 
 from __future__ import annotations
@@ -117,8 +117,6 @@ def _normalized_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     # Arrow encodes text only where the dictionary is not the column itself.
     if isinstance(kind, pa.DictionaryType) and kind.value_type not in DICTIONARY_TEXT:
         raise TypeMismatchError(f"column {path!r} has type {kind} inside another type: convert it to its values first")
-    if pa.types.is_null(kind):
-        return pa.field(field.name, pa.string(), metadata=field.metadata)
     return _normalized_field(field, path)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.emptied import has_null
+from lakefeed.catalog.null_types import decided_type
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, listed
 
 
@@ -28,6 +30,9 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
                 known = field.with_nullable(True)
             elif pa.types.is_null(field.type):
                 field = known.with_nullable(True)
+            else:
+                known = known.with_type(decided_type(known.type, field.type))
+                field = field.with_type(decided_type(field.type, known.type))
             if known.type != field.type:
                 raise TypeMismatchError(
                     f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"
@@ -53,7 +58,7 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         batch.column(field.name) if field.name in there else pa.nulls(batch.num_rows, field.type) for field in schema
     ]
     typed = [
-        pa.nulls(batch.num_rows, field.type) if pa.types.is_null(column.type) else column
+        column.cast(field.type) if has_null(column.type) else column
         for field, column in zip(schema, columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(typed, schema=schema)

@@ -20,6 +20,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from lakefeed.catalog.files import DataFileRef
+from lakefeed.catalog.list_arrays import list_like, with_values
 from lakefeed.catalog.to_arrow import arrow_type
 from lakefeed.formats.footer import FIELD_ID, Footer
 
@@ -239,13 +240,15 @@ def _constant(column: NestedField, constants: Constants) -> Any:
 
 
 def _same_shape(stored: Stored, kind: IcebergType) -> bool:
-    """Whether the structs in a column have the fields of the schema, in its order."""
+    """Whether the structs in a column have the fields of the schema, in its order, and lists and maps its values."""
     fields = [one for _, one in _inside(kind)]
     if isinstance(kind, StructType):
         if [(one.id, one.name) for one in stored.inside] != [(one.field_id, one.name) for one in fields]:
             return False
     elif len(stored.inside) != len(fields):
         return not fields
+    elif fields and stored.inside[-1].id != fields[-1].field_id:
+        return False
     return all(_same_shape(inner, one.field_type) for inner, one in zip(stored.inside, fields, strict=True))
 
 
@@ -256,15 +259,24 @@ def _reshape(stored: Stored, kind: IcebergType, constants: Constants, array: pa.
             return _reshaped_struct(stored, kind, constants, array)
         case pa.MapArray(), MapType():
             keys = _reshape(stored.inside[0], kind.key_type, constants, array.keys)
-            items = _reshape(stored.inside[1], kind.value_type, constants, array.items)
+            items = _reshaped_part(stored.inside[1], kind.value_field, constants, array.items)
             fields = [pa.field("key", keys.type, False), pa.field("value", items.type)]
             entries = pa.StructArray.from_arrays([keys, items], fields=fields)
-            return _with_values(array, pa.map_(keys.type, items.type), entries)
+            return with_values(array, pa.map_(keys.type, items.type), entries)
         case ((pa.ListArray() | pa.LargeListArray() | pa.FixedSizeListArray()), ListType()):
-            values = _reshape(stored.inside[0], kind.element_type, constants, array.values)
-            return _with_values(array, _list_like(array.type, values.type), values)
+            values = _reshaped_part(stored.inside[0], kind.element_field, constants, array.values)
+            return with_values(array, list_like(array.type, values.type), values)
         case _:
             return array
+
+
+def _reshaped_part(stored: Stored, part: NestedField, constants: Constants, array: pa.Array[Any]) -> pa.Array[Any]:
+    """The elements of a list, or the values of a map; nulls that had no type when they were written have it now."""
+    if stored.id != part.field_id and array.null_count == len(array):
+        kind: Any = arrow_type(part.field_type)
+        absent: pa.Array[Any] = pa.nulls(len(array), kind)
+        return absent
+    return _reshape(stored, part.field_type, constants, array)
 
 
 def _reshaped_struct(stored: Stored, kind: StructType, constants: Constants, array: pa.StructArray) -> pa.Array[Any]:
@@ -281,22 +293,4 @@ def _reshaped_struct(stored: Stored, kind: StructType, constants: Constants, arr
     fields = [pa.field(one.name, column.type) for one, column in zip(kind.fields, columns, strict=True)]
     mask = array.is_null() if array.null_count else None
     found: pa.Array[Any] = pa.StructArray.from_arrays(columns, fields=fields, mask=mask)
-    return found
-
-
-def _list_like(kind: pa.DataType, values: pa.DataType) -> pa.DataType:
-    match kind:
-        case pa.FixedSizeListType():
-            return pa.list_(values, kind.list_size)
-        case pa.LargeListType():
-            return pa.large_list(values)
-        case _:
-            return pa.list_(values)
-
-
-def _with_values(array: pa.Array[Any], kind: pa.DataType, values: pa.Array[Any]) -> pa.Array[Any]:
-    """A list or map with other values in it, of the same number."""
-    own = 1 if isinstance(kind, pa.FixedSizeListType) else 2  # validity, and offsets
-    buffers = array.buffers()[:own]
-    found: pa.Array[Any] = pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
     return found

@@ -1,0 +1,126 @@
+"""Types of nulls only, of columns and inside other types: the first rows that have values there decide them.
+
+Iceberg (format version 2) has no such type, so it is stored as text, all null. Once it has a type that is not stored as
+text, it is a new Iceberg field with the same name, which is null in older files. Lists and maps around it stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType, StructType
+
+from lakefeed.catalog.fit import check_round_trip
+from lakefeed.catalog.list_arrays import list_like
+from lakefeed.catalog.required import LISTS
+from lakefeed.catalog.schema import iceberg_schema, normalized_schema, storage_schema
+
+
+def decided_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns the field with the types of ``given`` where its own are null; the same field where there are none.
+
+    Raises:
+        TypeMismatchError: a type that cannot be kept.
+    """
+    kind = decided_type(known.type, given.type)
+    if kind == known.type:
+        return known
+    field = given.with_name(known.name).with_nullable(True) if pa.types.is_null(known.type) else known.with_type(kind)
+    (declared,) = normalized_schema(pa.schema([field]))
+    check_round_trip(pa.schema([declared]), storage_schema(pa.schema([declared])))
+    return declared
+
+
+def decided_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
+    """Returns the type with those of ``given`` where it has null.
+
+    Example:
+        >>> decided_type(pa.list_(pa.null()), pa.list_(pa.int8()))
+        ListType(list<item: int8>)
+    """
+    if pa.types.is_null(known) or known == given:
+        return given
+    match known, given:
+        case pa.StructType(), pa.StructType():
+            others = {given.field(place).name: given.field(place) for place in range(given.num_fields)}
+            fields = [known.field(place) for place in range(known.num_fields)]
+            inside = [_decided(field, others.get(field.name, field)) for field in fields]
+            return pa.struct(inside) if inside != fields else known
+        case pa.MapType(), pa.MapType():
+            item = _decided(known.item_field, given.item_field)
+            kind: Any = pa.map_(known.key_field, item, known.keys_sorted)
+            return kind if item != known.item_field else known
+        case ((pa.ListType() | pa.LargeListType() | pa.FixedSizeListType()), _) if isinstance(given, LISTS):
+            value = _decided(known.value_field, given.value_field)
+            return list_like(known, value) if value != known.value_field else known
+        case _:
+            return known
+
+
+def decided_iceberg(
+    field: NestedField, known: pa.Field[Any], declared: pa.Field[Any], next_id: Callable[[], int]
+) -> NestedField:
+    """Returns the Iceberg field of ``known`` as that of ``declared``, with new fields where a null has become a type.
+
+    The comment of the column makes the schema another one where nothing else does.
+    """
+    (plain,) = iceberg_schema(pa.schema([declared])).fields
+    after = _field(field, plain, known.type, declared.type, next_id)
+    if after == field:
+        return field.model_copy(update={"doc": note(field, f"declared as {declared.type}")})
+    return after
+
+
+def note(field: NestedField, text: str) -> str:
+    """A comment that the column does not have yet: it makes the schema another one."""
+    times = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
+    return f"{text} #{int(next(times, '0')) + 1}"
+
+
+def _decided(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+    return known.with_type(decided_type(known.type, given.type))
+
+
+def _field(
+    field: NestedField, plain: NestedField, known: pa.DataType, declared: pa.DataType, next_id: Callable[[], int]
+) -> NestedField:
+    if pa.types.is_null(known):
+        if isinstance(plain.field_type, StringType):
+            return field
+        (fresh,) = assign_fresh_schema_ids(Schema(plain), next_id).fields
+        return fresh
+    kind = _type(field.field_type, plain.field_type, known, declared, next_id)
+    return field if kind is field.field_type else field.model_copy(update={"field_type": kind})
+
+
+def _type(kind: IcebergType, plain: IcebergType, known: Any, declared: Any, next_id: Callable[[], int]) -> IcebergType:
+    """The type with new fields where a null inside it has become a type; the same object where there are none."""
+    match kind, plain:
+        case StructType(), StructType():
+            pairs = zip(kind.fields, plain.fields, known, declared, strict=True)
+            fields = [_field(old, new, before.type, after.type, next_id) for old, new, before, after in pairs]
+            same = all(new is old for new, old in zip(fields, kind.fields, strict=True))
+            return kind if same else StructType(*fields)
+        case ListType(), ListType():
+            old = kind.element_field
+            new = _field(old, plain.element_field, known.value_type, declared.value_type, next_id)
+            if new is old:
+                return kind
+            return ListType(element_id=new.field_id, element=new.field_type, element_required=kind.element_required)
+        case MapType(), MapType():
+            old = kind.value_field
+            new = _field(old, plain.value_field, known.item_type, declared.item_type, next_id)
+            if new is old:
+                return kind
+            return MapType(
+                key_id=kind.key_id,
+                key_type=kind.key_type,
+                value_id=new.field_id,
+                value_type=new.field_type,
+                value_required=kind.value_required,
+            )
+        case _:
+            return kind
