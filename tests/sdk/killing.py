@@ -6,7 +6,6 @@ the work, not into imports.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -19,8 +18,8 @@ from typing import Any
 import pytest
 
 from lakefeed import Dataset
+from tests.sdk.processes import context
 
-PRELOADED = ["tests.sdk.victims", "pyiceberg.catalog.sql", "pyarrow.parquet", "sqlalchemy"]
 # Of the work of one process: where a kill falls, and how long one may take that is left to finish.
 LONGEST_SECONDS, PATIENCE_SECONDS = 0.25, 600.0
 
@@ -84,9 +83,7 @@ def ids(name: str) -> list[int]:
 
 
 def _started(work: Callable[..., None], *arguments: Any) -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_at_home, args=(os.environ["LAKEFEED_HOME"], work, arguments))
+    process = context().Process(target=_at_home, args=(os.environ["LAKEFEED_HOME"], work, arguments))
     process.start()
     return process
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from lakefeed.errors import (
     VersionNotFoundError,
 )
 from lakefeed.run.export import LargeResultWarning
+from tests.sdk.processes import context
 
 X = pa.schema({"x": pa.int64()})
 
@@ -568,7 +568,7 @@ def test_datasets_travel_to_other_processes() -> None:
     following = Dataset("t")
     shuffled = following.shuffle(3)
     datasets = [following, following.filter("x > 1"), following.filter(positive), following.added_since(1), shuffled]
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=context()) as pool:
         found = list(pool.map(in_another_process, datasets))
     assert [rows for _, rows in found] == [[0, 1, 2, 3], [2, 3], [1, 2, 3], [2, 3], xs(shuffled)]
     assert os.getpid() not in {pid for pid, _ in found}

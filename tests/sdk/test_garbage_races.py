@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from lakefeed.sources.memory import MemorySource
 from lakefeed.storage.leases import LIFE_SECONDS
 from lakefeed.storage.seen import SeenFiles
 from tests.sdk.media.pictures import write
+from tests.sdk.processes import Program
 from tests.sdk.test_garbage import age, collected, contents, files_of, save
 
 SMALL, LARGE = b"small", b"l" * (2 << 20)
@@ -185,8 +184,9 @@ else:
 
 
 def killed(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
+    program = Program(KILLED, *arguments)
+    program.finish()
+    assert program.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("step", ["looked", "committing"])

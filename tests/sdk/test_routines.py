@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -28,6 +24,7 @@ from lakefeed.routines import (
     run_versions,
 )
 from lakefeed.routines.pending import after_position
+from tests.sdk.processes import Program, finish_all
 
 pytestmark = pytest.mark.usefixtures("lake")
 SCHEMA = pa.schema({"x": pa.int64(), "double": pa.int64()})
@@ -290,15 +287,13 @@ def test_a_part_of_a_version_that_was_rolled_back_is_not_taken_for_a_part_of_ano
 
 
 PRELUDE = """
-import os, signal, sys
-sys.path.insert(0, os.environ["TESTS"])
-from test_routines import DOUBLE, Dataset, run_routine, run_versions
+import os, signal
+from tests.sdk.test_routines import DOUBLE, Dataset, run_routine, run_versions
 """
 
 
-def start(script: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TESTS": str(Path(__file__).parent)}
-    return subprocess.Popen([sys.executable, "-c", PRELUDE + script], env=environment)
+def start(script: str) -> Program:
+    return Program(PRELUDE + script)
 
 
 @pytest.mark.parametrize("method", ["save", "append_to"])
@@ -317,17 +312,16 @@ Dataset.{method} = dying
 run_routine(DOUBLE)
 """
     )
-    assert killed.wait(60) == -signal.SIGKILL
+    killed.finish()
+    assert killed.returncode == -signal.SIGKILL
     assert run_routine(DOUBLE) is None
     assert output() == ([1, 2] if method == "save" else [1, 2, 3])
 
 
-@pytest.mark.slow
 def test_three_racing_processes_write_every_version_once() -> None:
     for number in range(12):
         add(number)
-    racing = [start("list(run_versions(DOUBLE))") for _ in range(3)]
-    assert [process.wait(90) for process in racing] == [0, 0, 0]
+    finish_all([start("list(run_versions(DOUBLE))") for _ in range(3)])
     assert output() == list(range(12))
     assert [result.rows_out for result in history(DOUBLE)] == [1] * 12
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -28,6 +24,7 @@ from lakefeed.errors import (
     UnsavedDatasetError,
     VersionNotFoundError,
 )
+from tests.sdk.processes import Program, finish_all
 
 SCHEMA = pa.schema([("id", pa.int32()), ("x", pa.uint8()), ("v", pa.list_(pa.float32(), 2)), ("day", pa.date32())])
 
@@ -406,15 +403,8 @@ while True:
 """
 
 
-def start(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", HEAD + code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-
-
-def finish(processes: list[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        process.communicate(timeout=100)
-    assert [process.returncode for process in processes] == [0] * len(processes)
+def start(code: str, *args: object) -> Program:
+    return Program(HEAD + code, *args)
 
 
 def check_whole(name: str) -> None:
@@ -429,37 +419,33 @@ def check_whole(name: str) -> None:
     assert sorted(added) == sorted(ids(Dataset(name)))
 
 
-@pytest.mark.slow
 def test_upserts_racing_on_new_keys_make_one_row_each() -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
-    finish([start(UPSERTER, me) for me in (1, 2, 3)])
+    finish_all([start(UPSERTER, me) for me in (1, 2, 3)])
     found = ids(Dataset("t"))
     assert len(found) == len(set(found))
     assert set(found) == {-1, *range(11)} | {100 * me + step for me in (1, 2, 3) for step in range(10)}
     check_whole("t")
 
 
-@pytest.mark.slow
 def test_deletes_racing_with_appends_lose_nothing() -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
-    finish([start(APPENDER, 1), start(APPENDER, 2), start(DELETER, 3)])
+    finish_all([start(APPENDER, 1), start(APPENDER, 2), start(DELETER, 3)])
     for step in range(20):
         Dataset("t").delete_rows(f"id = {step}")
     assert sorted(ids(Dataset("t"))) == sorted([-1, *(100 + step for step in range(20) for _ in range(2))])
     check_whole("t")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.01, 0.05, 0.11])
 def test_a_killed_upsert_leaves_the_dataset_whole(after: float) -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
     editor = start(EDITOR, 1)
-    assert editor.stdout is not None
     for _ in range(3):
         editor.stdout.readline()
     time.sleep(after)
-    editor.send_signal(signal.SIGKILL)
-    editor.communicate()
+    editor.kill()
+    editor.finish()
     found = ids(Dataset("t"))
     steps = Dataset("t").version - 1
     assert set(found) == {-1, *(step % 7 for step in range(steps)), *(1000 + step for step in range(steps))}

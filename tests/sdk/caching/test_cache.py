@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from lakefeed.errors import (
     UnsupportedError,
 )
 from lakefeed.plan import fingerprint
+from tests.sdk.processes import Program, finish_all, run
 
 ROWS = pa.table(
     {
@@ -46,12 +44,6 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 def manifests(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "datasets").rglob("manifest.json"))
-
-
-def in_another_process(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_a_mirror_has_the_same_rows_types_and_order(rows: Dataset, tmp_path: Path) -> None:
@@ -114,7 +106,7 @@ def test_works_in_another_process_without_catalog_and_source(rows: Dataset, home
         print(Dataset("rows").cache().select(["x", "text"]).to_arrow().to_pylist())
         print(Dataset("rows", version=1).cache().count())
     """
-    found = in_another_process(program).splitlines()
+    found = run(program).splitlines()
     assert found == [str([{"x": row["x"], "text": row["text"]} for row in expected]), "3"]
     with pytest.raises(DatasetNotFoundError):
         Dataset("others").cache()
@@ -159,7 +151,7 @@ def test_stored_files_are_there_without_the_store(tmp_path: Path, home: Path) ->
         print([path and open(path, "rb").read() for path in ds.load_files("path").to_arrow()["f"].to_pylist()])
     """
     expected = str([b"a.bin" * 10, None, b"b.bin" * 10, b"a.bin" * 10])
-    assert in_another_process(program).splitlines() == [expected, expected]
+    assert run(program).splitlines() == [expected, expected]
 
 
 BIG = """
@@ -176,19 +168,17 @@ BIG = """
 """
 
 
-@pytest.mark.slow
 def test_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
-    in_another_process(BIG)
+    run(BIG)
     program = "from lakefeed import Dataset; print('go', flush=True); print(Dataset('big').cache().count())"
     killed = complete = 0
     for attempt in range(8):
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
+        process = Program(program)
         process.stdout.readline()
         time.sleep(0.05 + 0.12 * attempt)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        process.stdout.close()
+        process.kill()
+        process.finish()
+        killed += process.returncode == -signal.SIGKILL
         complete += bool(manifests(tmp_path))
         if manifests(tmp_path):
             found = Dataset("big").cache()
@@ -200,9 +190,8 @@ def test_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("rows-*.parquet"))) == 1
 
 
-@pytest.mark.slow
 def test_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
-    in_another_process(BIG)
+    run(BIG)
     program = """
         import lakefeed.caching.folder as folder
         from lakefeed import Dataset
@@ -210,11 +199,7 @@ def test_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
         folder.Folder.write = lambda self, *args: written.append(1) or original(self, *args)
         print(Dataset("big").cache().count(), len(written))
     """
-    processes = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    found = sorted(process.communicate(timeout=100)[0].strip() for process in processes)
+    found = sorted(printed.strip() for printed in finish_all([Program(program) for _ in range(2)]))
     assert found == ["400000 0", "400000 1"]
     assert len(manifests(tmp_path)) == 1
     assert len(list(tmp_path.rglob("rows-*.parquet"))) == 1

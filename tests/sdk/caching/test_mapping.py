@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lakefeed import Dataset
 from lakefeed.caching import mapping
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, MissingFileError, RowIndexError
+from tests.sdk.processes import context
 
 ROWS = 5_000
 
@@ -127,7 +127,7 @@ def sum_of(data: Any) -> int:
 
 
 def test_processes_share_it(data: Dataset) -> None:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with context().Pool(1) as pool:
         assert pool.apply(sum_of, (data.mapped(),)) == sum(range(0, ROWS, 50))
 
 

@@ -21,6 +21,7 @@ from lakefeed.errors import (
     InvalidNameError,
     MissingDependencyError,
 )
+from tests.sdk.processes import context
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -141,9 +142,8 @@ def _first_use(settings: Settings, barrier: object) -> None:
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_many_processes_may_use_an_empty_home_at_once(tmp_path: Path, attempt: int) -> None:
-    spawn = multiprocessing.get_context("forkserver")
-    settings, barrier = Settings(home=tmp_path / "fresh"), spawn.Barrier(6)
-    children = [spawn.Process(target=_first_use, args=(settings, barrier)) for _ in range(6)]
+    settings, barrier = Settings(home=tmp_path / "fresh"), context().Barrier(6)
+    children = [context().Process(target=_first_use, args=(settings, barrier)) for _ in range(6)]
     for child in children:
         child.start()
     for child in children:

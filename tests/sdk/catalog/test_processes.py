@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed.catalog import Lake, append, create, fence_value, list_versions
+from tests.sdk.processes import Program, finish_all
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -68,16 +65,8 @@ while True:
 """
 
 
-def start(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", HEAD + code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-
-
-def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """What each of them said; all must succeed."""
-    said = [process.communicate(timeout=100)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return said
+def start(code: str, *args: object) -> Program:
+    return Program(HEAD + code, *args)
 
 
 def values(lake: Lake) -> list[int]:
@@ -95,51 +84,45 @@ def assert_whole(lake: Lake) -> None:
     assert len(values(lake)) == total
 
 
-@pytest.mark.slow
 def test_appends_at_once_all_land(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
-    finish([start(APPENDER, me, 10) for me in range(4)])
+    finish_all([start(APPENDER, me, 10) for me in range(4)])
     assert values(lake) == [me * 1000 + step for me in range(4) for step in range(10)]
     assert_whole(lake)
     assert len(list(home.rglob("*.parquet"))) == 40
 
 
-@pytest.mark.slow
 def test_one_key_at_once_writes_once(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
-    said = finish([start(KEYED, me, 8) for me in range(3)])
+    said = finish_all([start(KEYED, me, 8) for me in range(3)])
     assert values(lake) == list(range(8))
     assert len(set(said)) == 1
     assert len(list(home.rglob("*.parquet"))) == 8
 
 
-@pytest.mark.slow
 def test_one_creator_wins(lake: Lake, home: Path) -> None:
-    said = "".join(finish([start(CREATOR, me) for me in range(4)])).split("\n")
+    said = "".join(finish_all([start(CREATOR, me) for me in range(4)])).split("\n")
     (winner,) = [line.split()[1] for line in said if line.startswith("won")]
     assert values(lake) == [int(winner)]
     assert len(list(home.rglob("*.parquet"))) == 1
 
 
-@pytest.mark.slow
 def test_racing_fenced_runners_do_it_exactly_once(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
-    finish([start(RUNNER, me, 60) for me in range(3)])
+    finish_all([start(RUNNER, me, 60) for me in range(3)])
     assert values(lake) == list(range(60))
     assert fence_value(lake.table("t"), "copy") == "60"
     assert len(list(home.rglob("*.parquet"))) == 20
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.0, 0.013, 0.031, 0.07])
 def test_killed_appender_leaves_the_table_whole(lake: Lake, after: float) -> None:
     create(lake, "t", SCHEMA, [])
     appender = start(APPENDER, 0, 10_000)
-    assert appender.stdout is not None
     appender.stdout.readline()
     time.sleep(after)
-    appender.send_signal(signal.SIGKILL)
-    acknowledged = 1 + sum(line.startswith("ok") for line in appender.communicate()[0].split("\n"))
+    appender.kill()
+    acknowledged = 1 + sum(line.startswith("ok") for line in appender.finish().split("\n"))
     landed = values(lake)
     assert landed == list(range(len(landed)))
     assert acknowledged <= len(landed) <= acknowledged + 1
@@ -148,7 +131,6 @@ def test_killed_appender_leaves_the_table_whole(lake: Lake, after: float) -> Non
     assert values(lake) == sorted([*landed, 77])
 
 
-@pytest.mark.slow
 def test_killed_runners_repeat_nothing(lake: Lake) -> None:
     create(lake, "t", SCHEMA, [])
     for after in (0.01, 0.03, 0.05):
@@ -157,8 +139,8 @@ def test_killed_runners_repeat_nothing(lake: Lake) -> None:
         while fence_value(lake.table("t"), "copy") == before:
             time.sleep(0.01)
         time.sleep(after)
-        runner.send_signal(signal.SIGKILL)
-        runner.communicate()
+        runner.kill()
+        runner.finish()
         landed = values(lake)
         assert landed == list(range(int(fence_value(lake.table("t"), "copy") or 0)))
     assert_whole(lake)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import InvalidArgumentError, SchemaError
 from lakefeed.ingest import FolderSource, IngestResult, arrivals, ingest
+from tests.sdk.processes import Program
 
 pytestmark = pytest.mark.usefixtures("lake")
 
@@ -130,12 +128,12 @@ list(ingest(FolderSource("numbers", "numbers", "landing", "*.csv", settle=0, dri
 """
 
 
-@pytest.mark.slow
 def test_killed_between_quarantine_and_commit_puts_nothing_aside_twice(landing: Path) -> None:
     Dataset.from_dict({"x": [0]}).save("numbers")
     (landing / "a.csv").write_text("z\n1\n")
     (landing / "b.csv").write_text("x\n1\nno\n")
-    killed = subprocess.run([sys.executable, "-c", KILLED], env=os.environ, check=False, timeout=60)
+    killed = Program(KILLED)
+    killed.finish()
     assert killed.returncode == -signal.SIGKILL
     run("quarantine")
     assert rows() == [{"x": 0}, {"x": 1}]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from lakefeed.errors import (
     InvalidArgumentError,
     SchemaError,
 )
+from tests.sdk.processes import Program, finish_all
 
 Save = Callable[..., Dataset]
 SCHEMA = pa.schema({"x": pa.int64()})
@@ -152,9 +150,5 @@ def test_processes_that_save_first_at_once_all_land(tmp_path: Path) -> None:
         for row in range(3):
             Dataset.from_dict({"x": [int(me) * 10 + row]}).save("t", if_exists="append")
     """
-    started = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), me, str(tmp_path)], stderr=subprocess.PIPE)
-        for me in "01"
-    ]
-    assert [process.communicate(timeout=100)[1].decode() for process in started] == [""] * 2
+    finish_all([Program(program, me, tmp_path) for me in "01"])
     assert sorted(xs()) == [0, 1, 2, 10, 11, 12]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
 from lakefeed.run.shared import shared_spill
+from tests.sdk.processes import Program
 
 SCHEMA = pa.schema({"x": pa.int64()})
 
@@ -79,13 +79,11 @@ def test_a_failure_leaves_nothing_and_the_next_makes_them(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_process_left_is_not_used_and_goes(tmp_path: Path) -> None:
-    killed = subprocess.Popen([sys.executable, "-c", HELD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert killed.stdout is not None
+    killed = Program(HELD, tmp_path)
     assert killed.stdout.readline() == "2\n"
     used = shared_spill(never, SCHEMA, tmp_path, "k")
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdout.close()
+    killed.kill()
+    killed.finish()
     assert used["x"].to_pylist() == [1, 2]  # still whole
     (tmp_path / "old.arrow").write_bytes(b"x")
     (tmp_path / "half.new").write_bytes(b"x")

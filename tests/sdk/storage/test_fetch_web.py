@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +25,7 @@ from lakefeed.storage import copies as copies_of
 from lakefeed.storage import refused, web
 from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.fetch import Fetch, open_reference
+from tests.sdk.processes import Program, context, run
 from tests.sdk.web import Fault, Site, answers, chunked, drips, redirects, serving, short, stalls
 
 CONTENT = bytes(range(256)) * 300
@@ -63,8 +61,9 @@ def test_a_fork_has_connections_of_its_own(site: Site) -> None:
     url = site.put("a.bin", CONTENT)
     assert fetch().read(url) == CONTENT
     program = f"""
-import os, sys
+import os, sys, warnings
 from lakefeed.storage.fetch import Fetch
+warnings.simplefilter("ignore")  # of threads and forks
 assert len(Fetch().read({url!r})) == {len(CONTENT)}
 child = os.fork()
 if not child:
@@ -73,7 +72,7 @@ same = all(len(Fetch().read({url!r})) == {len(CONTENT)} for _ in range(20))
 _, status = os.waitpid(child, 0)
 sys.exit(status or not same)
 """
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+    run(program)
 
 
 def test_a_body_of_unknown_size(site: Site, tmp_path: Path) -> None:
@@ -366,9 +365,8 @@ def _child(url: str, cache: str, go: Any) -> None:
 def test_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.latency = 0.2
-    context = multiprocessing.get_context("spawn")
-    go = context.Event()
-    children = [context.Process(target=_child, args=(url, str(tmp_path / "cache"), go)) for _ in range(3)]
+    go = context().Event()
+    children = [context().Process(target=_child, args=(url, str(tmp_path / "cache"), go)) for _ in range(3)]
     for child in children:
         child.start()
     go.set()
@@ -387,12 +385,12 @@ from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.fetch import Fetch
 Fetch(BlobCache(Path({str(tmp_path / "cache")!r}))).path({url!r})
 """
-    killed = subprocess.Popen([sys.executable, "-c", program])
+    killed = Program(program)
     while not site.asked["/a.bin"]:
         time.sleep(0.01)
     time.sleep(0.1)
     killed.kill()
-    killed.wait()
+    killed.finish()
     assert fetch(tmp_path).path(url).read_bytes() == CONTENT
     assert len([path for path in (tmp_path / "cache" / "sha256").rglob("*") if path.is_file()]) == 1
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -18,6 +15,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FileError, MissingFileError
 from lakefeed.storage import copies as copies_of
+from tests.sdk.processes import Program, run
 from tests.sdk.web import Site, answers, serving
 
 
@@ -38,12 +36,6 @@ def saved(site: Site, count: int, size: int = 1_000) -> Dataset:
     urls = [site.put(f"{n}.bin", content(n, size)) for n in range(count)]
     rows = {"n": list(range(count)), "f": urls}
     return Dataset.from_dict(rows).save("web", column_types={"f": "file"})
-
-
-def in_another_process(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_the_first_batch_needs_about_a_batch_of_fetches(site: Site) -> None:
@@ -160,7 +152,7 @@ def test_memory_stays_within_the_budget(site: Site) -> None:
     urls = [f"{site.url}/big.bin?{n}" for n in range(100)]
     site.files["/big.bin"] = big
     Dataset.from_dict({"f": urls}).save("web", column_types={"f": "file"})
-    total, grown = map(int, in_another_process(program).split())
+    total, grown = map(int, run(program).split())
     assert total == 100 * len(big)
     assert grown < 64 + 200
 
@@ -187,7 +179,7 @@ def test_files_of_urls_are_there_when_all_is_gone(site: Site, home: Path, tmp_pa
         loader = kept.to_torch(batch_size=4, load_files="bytes", rank=0, world_size=1)
         print(sum(len(cell) == 996 for batch in loader for cell in batch["f"]))
     """
-    assert in_another_process(program).split() == ["435", "435", "435", "390", "30"]
+    assert run(program).split() == ["435", "435", "435", "390", "30"]
     assert site.asked.total() == asked
 
 
@@ -256,13 +248,11 @@ def test_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
     site.latency = 0.01
     program = "from lakefeed import Dataset; print('go', flush=True); Dataset('web').cache()"
     for asked in (20, 150):
-        killed = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        assert killed.stdout is not None
-        while site.asked.total() < asked and killed.poll() is None:
+        killed = Program(program)
+        while site.asked.total() < asked and killed.returncode is None:
             time.sleep(0.005)
         killed.kill()
-        killed.wait()
-        killed.stdout.close()
+        killed.finish()
     Dataset("web").cache()
     site.files.clear()
     shutil.rmtree(home)

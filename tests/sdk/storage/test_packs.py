@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
 import pickle
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +21,9 @@ from lakefeed.storage import BlobStore, Packing
 from lakefeed.storage.leases import OWN_SECONDS, now
 from lakefeed.storage.objects import ObjectInfo
 from lakefeed.storage.packs import PackWriter, raw_digests, read_index
+from tests.sdk.processes import Program, context
 from tests.sdk.s3 import new_bucket, s3_server
 
-SPAWN = multiprocessing.get_context("spawn")
 KIND = ["local", "memory", "s3"]
 
 
@@ -222,7 +219,7 @@ def save_some(url: str, cache: Path, seed: int) -> list[str]:
 
 def test_several_packers_and_readers_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "blobs")
-    with SPAWN.Pool(4) as pool:
+    with context().Pool(4) as pool:
         tasks = [pool.apply_async(save_some, (url, tmp_path / f"cache{seed % 2}", seed)) for seed in range(6)]
         digests = {digest for task in tasks for digest in task.get(timeout=60)}
     for cache in ("cache0", "cache1", "new"):
@@ -243,8 +240,9 @@ with BlobStore(sys.argv[1], Path(sys.argv[2]), packing=Packing(1 << 20, 1 << 20)
 
 def test_a_save_that_was_killed_and_is_run_again_adds_only_what_is_missing(tmp_path: Path) -> None:
     place = (str(tmp_path / "blobs"), {})
-    done = subprocess.run([sys.executable, "-c", KILLED, place[0], str(tmp_path / "cache")], timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed = Program(KILLED, place[0], tmp_path / "cache")
+    killed.finish()
+    assert killed.returncode == -signal.SIGKILL
     store = store_at(place, tmp_path / "cache", below=1 << 20, bytes=1 << 20)
     before = packs(store)
     assert before

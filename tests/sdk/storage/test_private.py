@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lakefeed.storage.private import private_folder
+from tests.sdk.processes import Program
 
 
 def test_a_folder_of_its_own_that_goes(tmp_path: Path) -> None:
@@ -34,14 +32,12 @@ with private_folder(pathlib.Path({str(tmp_path)!r}), "a-") as folder:
     print("here", flush=True)
     time.sleep(60)
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = Program(program)
     process.stdout.readline()
     with private_folder(tmp_path, "a-"):
         assert len(list(tmp_path.rglob("file"))) == 1  # its owner lives
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.kill()
+    process.finish()
     assert len(list(tmp_path.rglob("file"))) == 1
     with private_folder(tmp_path, "b-"):
         assert len(list(tmp_path.rglob("file"))) == 1  # another's

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from lakefeed.storage import BlobStore
 from lakefeed.storage.hashing import CHUNK_BYTES, sha256_file
-
-SPAWN = multiprocessing.get_context("spawn")
+from tests.sdk.processes import Program, context, run
 
 # Puts the blobs of a seeded sequence, large ones among them, for as long as it lives.
 WRITER = """
@@ -31,7 +26,8 @@ while True:
 """
 
 FORKER = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore")  # of threads and forks
 from pathlib import Path
 from lakefeed.storage import BlobStore
 store = BlobStore(sys.argv[1], Path(sys.argv[2]))
@@ -63,7 +59,7 @@ def content(number: int) -> bytes:
 
 def test_processes_putting_the_same_blobs(tmp_path: Path) -> None:
     url = str(tmp_path / "blobs")
-    with SPAWN.Pool(4) as pool:
+    with context().Pool(4) as pool:
         tasks = [pool.apply_async(put_shared, (url, tmp_path / "cache", seed)) for seed in range(4)]
         while not all(task.ready() for task in tasks):
             assert not broken(tmp_path / "blobs")
@@ -79,13 +75,11 @@ def test_a_killed_put_leaves_no_partial_blob(tmp_path: Path) -> None:
     moments = random.Random(7)
     acknowledged: list[str] = []
     for seed in range(5):
-        command = [sys.executable, "-c", WRITER, *places, str(seed)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "ready\n"
-            time.sleep(moments.uniform(0.0, 0.15))
-            writer.send_signal(signal.SIGKILL)
-            acknowledged += writer.stdout.read().splitlines()
+        writer = Program(WRITER, *places, seed)
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0.0, 0.15))
+        writer.kill()
+        acknowledged += writer.finish().splitlines()
         assert not broken(tmp_path / "blobs")
         assert not broken(tmp_path / "cache")
     store = BlobStore(places[0], Path(places[1]))
@@ -95,5 +89,4 @@ def test_a_killed_put_leaves_no_partial_blob(tmp_path: Path) -> None:
 
 
 def test_a_store_used_before_a_fork_works_after_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKER, f"memory://{tmp_path.name}", str(tmp_path / "cache")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "b'abc' 0"
+    assert run(FORKER, f"memory://{tmp_path.name}", tmp_path / "cache") == "b'abc' 0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from lakefeed.storage import cache as cache_of
 from lakefeed.storage import room as room_of
 from lakefeed.storage.cache import BlobCache
 from lakefeed.storage.hashing import sha256_bytes
+from tests.sdk.processes import context
 
 SIZE = 1_000
 
@@ -119,8 +119,7 @@ def _fill(directory: str, start: int) -> None:
 
 
 def test_many_processes_share_the_bound(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=_fill, args=(str(tmp_path), start)) for start in (0, 20, 40)]
+    children = [context().Process(target=_fill, args=(str(tmp_path), start)) for start in (0, 20, 40)]
     for child in children:
         child.start()
     for child in children:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from lakefeed.storage import turns as turns_of
 from lakefeed.storage.turns import turn
+from tests.sdk.processes import Program
 
 HOLDER = """
 import sys, time
@@ -44,23 +43,23 @@ def test_threads_take_turns_by_name(tmp_path: Path) -> None:
 
 def test_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_of, "PATIENCE_SECONDS", 60.0)
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with turn(tmp_path, b"another!"):
-            pass
-        taken = threading.Event()
+    holder = Program(HOLDER, tmp_path)
+    assert holder.stdout.readline() == "held\n"
+    with turn(tmp_path, b"another!"):
+        pass
+    taken = threading.Event()
 
-        def wait() -> None:
-            with turn(tmp_path, b"one-name"):
-                taken.set()
+    def wait() -> None:
+        with turn(tmp_path, b"one-name"):
+            taken.set()
 
-        thread = threading.Thread(target=wait)
-        thread.start()
-        assert not taken.wait(0.2)
-        holder.kill()
-        assert taken.wait(30)
-        thread.join(30)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not taken.wait(0.2)
+    holder.kill()
+    assert taken.wait(30)
+    thread.join(30)
+    holder.finish()
 
 
 def test_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
