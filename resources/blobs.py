@@ -7,7 +7,7 @@ from typing import Any
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import Lake
-from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.blobs.blob_store import BlobStore
 
 
 class BlobStoreResource(ConfigurableResource[Any]):

@@ -8,7 +8,7 @@ from typing import Any
 from dagster import ConfigurableResource
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
-from lakefeed.catalog.deletions import last_number
+from lakefeed.catalog.tombstones import last_number
 from lakefeed.errors import DatasetNotFoundError
 
 

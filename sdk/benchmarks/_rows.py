@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed import Dataset
-from lakefeed.catalog.files import data_files
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_files import data_files
 
 CHUNK = 100_000
 NAME = "rows"

@@ -32,8 +32,8 @@ from _loader_peers import BATCH, NUMERIC, PEER_ROWS, drained, peers
 from _measuring import line, section
 
 from lakefeed import Dataset, MappedDataset
-from lakefeed.catalog.files import data_files
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_files import data_files
 
 CHUNK = 50_000
 WORDS = np.array(

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed import Dataset
-from lakefeed.catalog.files import data_files
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_files import data_files
 
 ROWS = 1_000_000
 MEMORY_MIB = 1024

@@ -22,11 +22,11 @@ from pyiceberg.typedef import Record
 
 from lakefeed import Dataset
 from lakefeed.catalog.action import Action
-from lakefeed.catalog.durable import local_path
-from lakefeed.catalog.files import DataFileRef, data_files
+from lakefeed.catalog.commit_retry import land
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.landing import land
-from lakefeed.catalog.snapshot import Change, Contents
+from lakefeed.catalog.snapshot_builder import Change, Contents
+from lakefeed.catalog.version_files import DataFileRef, data_files
 
 FILES = 10_000
 TIMES = 15

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from lakefeed import Dataset
-from lakefeed.loaders.torch import TorchLoader
+from lakefeed.loaders.torch_loader import TorchLoader
 from lakefeed.plan import order
 
 ROWS = 90

@@ -30,7 +30,7 @@ from lakefeed.media import (
     store_column,
     typed_schema,
 )
-from lakefeed.media.base import COMMON_FIELDS
+from lakefeed.media.media_type import COMMON_FIELDS
 from lakefeed.storage import BlobStore
 from tests.sdk.media import misbehaving
 from tests.sdk.media.recorded import RRD_SECONDS, make_audio, make_mcap, make_rrd, make_video

@@ -47,8 +47,8 @@ from lakefeed.optimize import optimize
 from lakefeed.plan import Node, Step, explain, fingerprint
 from lakefeed.plan.walk import flatten, rebuild
 from lakefeed.run import Local
-from lakefeed.run.count import known_rows
-from lakefeed.sources.memory import MemorySource
+from lakefeed.run.row_count import known_rows
+from lakefeed.sources.memory_source import MemorySource
 from lakefeed.storage import BlobStore
 
 ROWS = 60

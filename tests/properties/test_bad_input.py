@@ -47,7 +47,7 @@ from lakefeed import (
 )
 from lakefeed.compute import Processes
 from lakefeed.errors import InvalidArgumentError, LakefeedError
-from lakefeed.loaders.torch import TorchLoader
+from lakefeed.loaders.torch_loader import TorchLoader
 from lakefeed.media.handles import Handle
 
 SCHEMA = pa.schema({"a": pa.int64(), "s": pa.string(), "f": pa.float64()})

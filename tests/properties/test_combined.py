@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from lakefeed import Dataset, concatenate, interleave
-from lakefeed.loaders.torch import TorchLoader
-from lakefeed.plan.interleaved import CHUNK, STOPPING, Draws, Interleaved
-from lakefeed.run import mixed
-from lakefeed.sources import memory
+from lakefeed.loaders.torch_loader import TorchLoader
+from lakefeed.plan.interleave_order import CHUNK, STOPPING, Draws, Interleaved
+from lakefeed.run import interleaved_partitions
+from lakefeed.sources import memory_source
 
 X = pa.schema({"x": pa.int64()})
 STEPS: dict[str, Any] = {
@@ -41,7 +41,10 @@ STEPS: dict[str, Any] = {
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Fragments of 7 rows and stretches of 11, as of tables that are large."""
-    with mock.patch.object(memory, "FRAGMENT_ROWS", 7), mock.patch.object(mixed, "STRETCH_BYTES", 88):
+    with (
+        mock.patch.object(memory_source, "FRAGMENT_ROWS", 7),
+        mock.patch.object(interleaved_partitions, "STRETCH_BYTES", 88),
+    ):
         yield
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from lakefeed import Dataset
-from lakefeed.loaders.torch import TorchLoader
+from lakefeed.loaders.torch_loader import TorchLoader
 
 X = pa.schema({"x": pa.int64()})
 

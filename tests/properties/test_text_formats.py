@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.csv import Csv
-from lakefeed.formats.jsonl import JsonLines
-from lakefeed.formats.records import count_lines, header_end, last_record_end, open_quote, record_ends
-from lakefeed.storage.streams import Stream
+from lakefeed.formats.csv_format import Csv
+from lakefeed.formats.csv_records import count_lines, header_end, last_record_end, open_quote, record_ends
+from lakefeed.formats.jsonl_format import JsonLines
+from lakefeed.storage.archives.streams import Stream
 
 Cells = list[list[Any]]
 NEWLINES = pacsv.ParseOptions(newlines_in_values=True)

@@ -24,10 +24,10 @@ from typing import TextIO
 PRELOADED = [
     "tests.sdk.victims",
     "duckdb",
-    "lakefeed.catalog.database",
+    "lakefeed.catalog.sql_catalog",
     "lakefeed.catalog.open_catalog",
-    "lakefeed.run.edit",
-    "lakefeed.run.export",
+    "lakefeed.run.row_edits",
+    "lakefeed.run.to_memory",
     "multiprocessing.synchronize",
     "numpy.random",
     "pandas",

@@ -43,7 +43,7 @@ from lakefeed.errors import (
     UnreachableError,
 )
 from lakefeed.profiles import Profile, profile, profiles
-from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 
 pytestmark = pytest.mark.usefixtures("lake")

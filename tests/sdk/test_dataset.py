@@ -31,7 +31,7 @@ from lakefeed.errors import (
     UnsavedDatasetError,
     VersionNotFoundError,
 )
-from lakefeed.run.export import LargeResultWarning
+from lakefeed.run.to_memory import LargeResultWarning
 from tests.sdk.processes import context
 
 X = pa.schema({"x": pa.int64()})
@@ -246,7 +246,7 @@ def test_bad_ranges_say_so_at_the_call(given: tuple[Any, Any], error: type[Excep
 
 
 def test_it_opens_only_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakefeed.formats.parquet import ParquetFile
+    from lakefeed.formats.parquet_format import ParquetFile
 
     saved(*range(100))
     for value in range(100, 110):
@@ -518,7 +518,7 @@ def test_a_budget_is_noticed_before_it_is_spent() -> None:
 
 
 def test_a_large_result_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakefeed.run.export.LARGE_RESULT_BYTES", 100)
+    monkeypatch.setattr("lakefeed.run.to_memory.LARGE_RESULT_BYTES", 100)
     dataset = Dataset.from_dict({"x": list(range(1000))})
     with pytest.warns(LargeResultWarning, match="batches"):
         dataset.collect()

@@ -12,7 +12,7 @@ import pytest
 from lakefeed import Dataset, GarbageReport, collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
-from lakefeed.storage.packs import is_pack
+from lakefeed.storage.blobs.packs import is_pack
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
 

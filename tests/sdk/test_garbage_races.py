@@ -20,12 +20,12 @@ from lakefeed.catalog import create
 from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.garbage import GarbageReport, collect
-from lakefeed.media.store import Storing
+from lakefeed.media.store_columns import Storing
 from lakefeed.ops import Scan, StoreFiles
-from lakefeed.run.local import Local
-from lakefeed.sources.memory import MemorySource
-from lakefeed.storage.leases import LIFE_SECONDS
-from lakefeed.storage.seen import SeenFiles
+from lakefeed.run.local_runner import Local
+from lakefeed.sources.memory_source import MemorySource
+from lakefeed.storage.blobs.leases import LIFE_SECONDS
+from lakefeed.storage.cache.file_fingerprints import SeenFiles
 from tests.sdk.media.pictures import write
 from tests.sdk.processes import Program
 from tests.sdk.test_garbage import age, collected, contents, files_of, save

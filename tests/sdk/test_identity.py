@@ -19,7 +19,7 @@ from lakefeed.errors import CommitConflictError, DatasetNotFoundError, StateMism
 from lakefeed.ingest import FolderSource, ingest
 from lakefeed.plan import fingerprint
 from lakefeed.routines import After, Routine, due, pending, run_routine
-from lakefeed.routines.portion import first_portion
+from lakefeed.routines.work_unit import first_portion
 
 
 def deleted() -> None:

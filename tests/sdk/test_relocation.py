@@ -15,7 +15,7 @@ import pytest
 
 from lakefeed import Dataset, Settings, collect_garbage, list_datasets
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.roots import Roots
+from lakefeed.catalog.path_roots import Roots
 from lakefeed.errors import AccessDeniedError, ConfigError, SharedWarehouseError
 from lakefeed.routines import Routine, run_routine
 from tests.sdk.media.pictures import write

@@ -138,7 +138,7 @@ def test_rows_that_another_program_rewrote(photos: Dataset) -> None:
 
 
 def test_cost_is_that_of_what_changed(photos: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakefeed.formats.parquet import ParquetFile
+    from lakefeed.formats.parquet_format import ParquetFile
 
     start = photos.version
     dataset(7, 77, x=1).upsert_into("photos", keys="id")

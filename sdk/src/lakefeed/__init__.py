@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lakefeed.garbage import GarbageReport, collect_garbage
     from lakefeed.loaders.world import World
     from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
-    from lakefeed.run.changes import Changes
+    from lakefeed.run.version_changes import Changes
 
 __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "AddedRows",
@@ -60,7 +60,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "garbage": ("GarbageReport", "collect_garbage"),
             "loaders.world": ("World",),
             "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
-            "run.changes": ("Changes",),
+            "run.version_changes": ("Changes",),
         },
     )
 

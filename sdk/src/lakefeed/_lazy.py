@@ -44,7 +44,7 @@ def lazy_attributes(package: str, names: Mapping[str, Sequence[str]] = MappingPr
 
     Example:
         >>> lazy_attributes("lakefeed.sql")("engine").__name__
-        'lakefeed.sql.engine'
+        'lakefeed.sql.query_engine'
     """
     module_of = {name: f"{package}.{module}" for module, offered in names.items() for name in offered}
 

@@ -26,9 +26,9 @@ from lakefeed.errors import (
     UnreachableError,
     listed,
 )
-from lakefeed.plan.repeated import repeated
+from lakefeed.plan.duplicate_names import repeated
 from lakefeed.profiles import Profile, is_unreachable
-from lakefeed.storage.outages import is_outage
+from lakefeed.storage.remote.outages import is_outage
 
 SHOWN = 5
 

@@ -13,7 +13,7 @@ from lakefeed.dataset import Dataset, dataset_of, plans_of
 
 if TYPE_CHECKING:
     from lakefeed.plan import Node
-    from lakefeed.plan.interleaved import Stopping
+    from lakefeed.plan.interleave_order import Stopping
 
 
 def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:

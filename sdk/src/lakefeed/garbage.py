@@ -15,16 +15,17 @@ from pathlib import Path
 from pyiceberg.table import Table
 
 from lakefeed._validate import check_flag
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.live import Live, Marker
-from lakefeed.catalog.owner import require_owner
-from lakefeed.catalog.references import keeps_files, lexical, lies_in, newest_metadata
+from lakefeed.catalog.reachable import Live, Marker
 from lakefeed.catalog.same_lake import is_same_lake
+from lakefeed.catalog.table_references import keeps_files, lexical, lies_in, newest_metadata
 from lakefeed.catalog.warehouse import warehouse_of
+from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
-from lakefeed.storage.collector import (
+from lakefeed.storage.blobs.blob_writer import Step, nothing
+from lakefeed.storage.blobs.collector import (
     Held,
     Inventory,
     alone_at_work,
@@ -35,11 +36,10 @@ from lakefeed.storage.collector import (
     sweep,
     wait_for_savers,
 )
-from lakefeed.storage.leases import LEASES, Sign, other_lakes, remove_dead
-from lakefeed.storage.objects import ObjectInfo
-from lakefeed.storage.packs import is_pack
-from lakefeed.storage.repack import moved
-from lakefeed.storage.saving import Step, nothing
+from lakefeed.storage.blobs.leases import LEASES, Sign, other_lakes, remove_dead
+from lakefeed.storage.blobs.objects import ObjectInfo
+from lakefeed.storage.blobs.packs import is_pack
+from lakefeed.storage.blobs.repack import moved
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
-from lakefeed.routines.work import call, produced
+from lakefeed.routines.routine_run import call, produced
 
 __all__ = ["run_routine"]
 

@@ -193,7 +193,7 @@ def test_complete_or_absent_whoever_is_killed(tmp_path: Path) -> None:
 def test_two_processes_at_once_make_one_mirror(tmp_path: Path) -> None:
     run(BIG)
     program = """
-        import lakefeed.caching.folder as folder
+        import lakefeed.caching.atomic_folder as folder
         from lakefeed import Dataset
         original, written = folder.Folder.write, []
         folder.Folder.write = lambda self, *args: written.append(1) or original(self, *args)

@@ -15,8 +15,8 @@ from pyiceberg.exceptions import ForbiddenError
 
 from lakefeed import Dataset, Fence
 from lakefeed.catalog import Lake, append, create, list_versions, resolve
-from lakefeed.catalog.database import LakeSqlCatalog
-from lakefeed.catalog.deletions import DELETIONS_RECORDED, deletions, property_key, retire
+from lakefeed.catalog.sql_catalog import LakeSqlCatalog
+from lakefeed.catalog.tombstones import DELETIONS_RECORDED, deletions, property_key, retire
 from lakefeed.config import Settings
 from lakefeed.errors import DatasetExistsError, DatasetNotFoundError, VersionNotFoundError
 
@@ -254,4 +254,4 @@ def _once_before(monkeypatch: pytest.MonkeyPatch, lake: Lake, act: Callable[[], 
             todo.pop()()
         return retire(catalog, lambda: looked.pop() if looked else load(), drop)  # type: ignore[arg-type, return-value]
 
-    monkeypatch.setattr("lakefeed.catalog.removal.retire", delayed)
+    monkeypatch.setattr("lakefeed.catalog.drop_table.retire", delayed)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lakefeed.catalog import Lake, append, create, durable
-from lakefeed.catalog.durable import local_path, sync_files, sync_folder
+from lakefeed.catalog import Lake, append, create, durability
+from lakefeed.catalog.durability import local_path, sync_files, sync_folder
 
 
 def test_local_path() -> None:
@@ -29,7 +29,7 @@ def test_every_file_of_a_commit_is_synced_before_it(lake: Lake, home: Path, monk
     synced: set[Path] = set()
     swap = type(lake.catalog)._point_to
     seen_at_swap: list[set[Path]] = []
-    monkeypatch.setattr(durable, "_sync", synced.add)
+    monkeypatch.setattr(durability, "_sync", synced.add)
     monkeypatch.setattr(
         type(lake.catalog), "_point_to", lambda *args: (seen_at_swap.append(set(synced)), swap(*args))[1]
     )

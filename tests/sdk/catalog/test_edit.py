@@ -32,9 +32,9 @@ from lakefeed.catalog import (
     removed_rows,
     restore,
 )
-from lakefeed.catalog.durable import local_path
-from lakefeed.catalog.files import DataFileRef
-from lakefeed.catalog.snapshot import Contents
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.snapshot_builder import Contents
+from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.errors import CommitConflictError, FenceError, UnsupportedError, VersionNotFoundError
 
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -474,9 +474,9 @@ def test_compaction_adds_and_removes_nothing(lake: Lake) -> None:
 
 def _compact(lake: Lake) -> None:
     from lakefeed.catalog.action import Action
-    from lakefeed.catalog.landing import land
-    from lakefeed.catalog.rows import write_rows
-    from lakefeed.catalog.snapshot import Change
+    from lakefeed.catalog.commit_retry import land
+    from lakefeed.catalog.snapshot_builder import Change
+    from lakefeed.catalog.table_rows import write_rows
 
     table = lake.table("t")
     ours = Change(table, {})

@@ -11,9 +11,9 @@ import pytest
 from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
 
 from lakefeed.catalog import Lake, added_rows, append, create, data_files, resolve
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import LakeFileIO
-from lakefeed.catalog.files import DataFileRef
+from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import VersionNotFoundError
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed.catalog import Lake, append, cast, check_fits, create
-from lakefeed.catalog.fit import stored
+from lakefeed.catalog.compatibility import stored
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError
 from tests.sdk.catalog.types import EXACT, column
 

@@ -14,7 +14,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
-from lakefeed.catalog.numbering import version_numbers
+from lakefeed.catalog.version_numbers import version_numbers
 from lakefeed.routines import Routine, run_routine
 
 

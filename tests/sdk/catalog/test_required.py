@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.required import filled
+from lakefeed.catalog.required_fields import filled
 from lakefeed.errors import SchemaError, TypeMismatchError
 
 

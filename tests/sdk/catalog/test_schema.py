@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed.catalog import Lake, cast, create, data_files, declared_schema, storage_schema
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.schema import with_media
 from lakefeed.errors import SchemaError, TypeMismatchError
 from tests.sdk.catalog.types import EXACT, column

@@ -23,8 +23,8 @@ from pyiceberg.types import (
 )
 
 from lakefeed import Dataset
+from lakefeed.catalog.arrow_types import arrow_fields
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.to_arrow import arrow_fields
 
 
 def test_every_type_is_what_pyiceberg_makes_of_it() -> None:

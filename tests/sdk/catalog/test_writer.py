@@ -13,8 +13,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, create, data_files
-from lakefeed.catalog.durable import local_path
-from lakefeed.catalog.writer import row_groups
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.parquet_writer import row_groups
 from lakefeed.config import MIB, Settings, WriteSettings
 
 

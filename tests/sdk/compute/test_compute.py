@@ -31,7 +31,7 @@ class Here:
     width = 3
 
     def run(self, pieces: list[bytes]) -> Iterator[tuple[int, object]]:
-        from lakefeed.compute.engine import perform
+        from lakefeed.compute.compute_engine import perform
 
         for place in reversed(range(len(pieces))):
             if place % 2:

@@ -14,7 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, StorageError
-from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 
 MIB = 1 << 20

@@ -13,8 +13,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.expr import parse, paths
-from lakefeed.formats.footer import Footer
-from lakefeed.formats.parquet import Parquet
+from lakefeed.formats.parquet_footer import Footer
+from lakefeed.formats.parquet_format import Parquet
 
 
 @pytest.fixture(autouse=True)

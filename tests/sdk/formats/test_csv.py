@@ -15,9 +15,9 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import FormatError, InvalidArgumentError
-from lakefeed.formats.csv import Csv
-from lakefeed.sources.files import files
-from lakefeed.storage.streams import Stream
+from lakefeed.formats.csv_format import Csv
+from lakefeed.sources.file_source import files
+from lakefeed.storage.archives.streams import Stream
 
 SIZES = [1, 2, 3, 5, 7, 16, 100, 1 << 20]
 
@@ -102,7 +102,7 @@ def test_small_shapes() -> None:
 
 
 def test_the_types_come_from_rows_also_where_the_header_fills_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakefeed.formats.csv.BLOCK_BYTES", 8)
+    monkeypatch.setattr("lakefeed.formats.csv_format.BLOCK_BYTES", 8)
     assert columns("long name,y\n1,a\n2,b\n") == {"long name": [1, 2], "y": ["a", "b"]}
 
 

@@ -15,7 +15,7 @@ from lakefeed import Dataset
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError
 from lakefeed.expr import parse
 from lakefeed.formats import FORMATS, format_of
-from lakefeed.formats.parquet import Parquet
+from lakefeed.formats.parquet_format import Parquet
 
 ROWS = [{"x": 1, "y": "a"}, {"x": 2, "y": "b"}, {"x": None, "y": None}]
 CSV = b"x,y\n1,a\n2,b\n,\n"

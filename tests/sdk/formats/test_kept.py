@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats.kept import keep_files_open, kept_open
-from lakefeed.formats.parquet import ParquetFile
+from lakefeed.formats.open_files import keep_files_open, kept_open
+from lakefeed.formats.parquet_format import ParquetFile
 
 
 class Shelf:

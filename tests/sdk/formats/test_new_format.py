@@ -13,8 +13,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.formats import FORMATS, Streamed
-from lakefeed.formats.base import lines
-from lakefeed.storage.streams import Stream
+from lakefeed.formats.file_format import lines
+from lakefeed.storage.archives.streams import Stream
 from tests.sdk.web import serving
 
 

@@ -13,8 +13,8 @@ import pytest
 import lakefeed
 from lakefeed import Dataset
 from lakefeed.errors import FormatError
-from lakefeed.formats.records import count_lines, header_end, record_ends
-from lakefeed.formats.text import LINE_BYTES, blocks
+from lakefeed.formats.csv_records import count_lines, header_end, record_ends
+from lakefeed.formats.text_blocks import LINE_BYTES, blocks
 
 ENDS = """
 import sys

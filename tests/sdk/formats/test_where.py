@@ -13,8 +13,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.expr import can_match, evaluate, parse
-from lakefeed.formats.footer import Footer
-from lakefeed.formats.parquet import ParquetFile
+from lakefeed.formats.parquet_footer import Footer
+from lakefeed.formats.parquet_format import ParquetFile
 
 GROUPS, ROWS = 12, 1000
 RANDOM = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_little_is_decoded_at_once(rows: Dataset, decoded: list[tuple[int, str]]
 def test_footers_are_read_once(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     real = ParquetFile._read_footer
-    monkeypatch.setattr("lakefeed.formats.parquet._footers", {})
+    monkeypatch.setattr("lakefeed.formats.parquet_format._footers", {})
     monkeypatch.setattr(ParquetFile, "_read_footer", lambda self: (read.append(self.url), real(self))[1])
     for text in ("id < 10", "label = 7", "word = 'bear'"):
         Dataset("rows").filter(text).to_arrow()

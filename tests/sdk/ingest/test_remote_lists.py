@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, RefusedTargetError
 from lakefeed.ingest import FolderSource, ManifestSource, WebSource, ingest
-from lakefeed.ingest.links import names_below
-from lakefeed.storage.chains import parse_chain
+from lakefeed.ingest.page_links import names_below
+from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.listed_urls import resolve_listed
 from lakefeed.storage.urls import scheme
 from tests.sdk.web import Site, answers, redirects, serving

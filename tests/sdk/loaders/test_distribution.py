@@ -21,8 +21,8 @@ torch = pytest.importorskip("torch")
 from lakefeed import Dataset, World, concatenate, interleave  # noqa: E402
 from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, StateMismatchError  # noqa: E402
-from lakefeed.loaders.torch import TorchLoader  # noqa: E402
-from lakefeed.loaders.work import tasks  # noqa: E402
+from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
+from lakefeed.loaders.worker_tasks import tasks  # noqa: E402
 from lakefeed.storage import BlobStore  # noqa: E402
 
 X = pa.schema({"x": pa.int64()})

@@ -13,7 +13,7 @@ from lakefeed import Dataset, World  # noqa: E402
 from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.dataset.core import dataset_of  # noqa: E402
 from lakefeed.errors import InvalidArgumentError  # noqa: E402
-from lakefeed.loaders.torch import TorchLoader  # noqa: E402
+from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
 from lakefeed.ops import Scan  # noqa: E402
 from lakefeed.plan import Fragment, Pushdown  # noqa: E402
 from lakefeed.plan.source import Plain  # noqa: E402

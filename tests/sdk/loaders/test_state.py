@@ -7,7 +7,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import StateMismatchError
-from lakefeed.loaders.state import LoaderState, PlanIdentity
+from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
 
 
 def identity(data: Dataset, seed: int | None = None) -> PlanIdentity:

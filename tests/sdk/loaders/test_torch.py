@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from lakefeed import Dataset  # noqa: E402
 from lakefeed.catalog.lake import Lake  # noqa: E402
 from lakefeed.errors import InvalidArgumentError, StateMismatchError, TypeMismatchError  # noqa: E402
-from lakefeed.loaders.torch import TorchLoader  # noqa: E402
+from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
 from lakefeed.ops import load_files  # noqa: E402
 from lakefeed.plan import order  # noqa: E402
 

@@ -13,10 +13,10 @@ import pytest
 
 from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingDependencyError, UnsupportedError
 from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video, handles, store_column
-from lakefeed.media.probing import image as probing_image
-from lakefeed.media.probing import streams
+from lakefeed.media.probing import av_probe
+from lakefeed.media.probing import image_probe as probing_image
 from lakefeed.storage import BlobStore
-from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
 
 
@@ -139,9 +139,9 @@ def test_importing_media_does_not_import_pillow() -> None:
     ("library", "loaded", "decode"),
     [
         ("PIL.Image", probing_image.pillow, lambda: Image(data=encoded()).pil()),
-        ("av", streams.pyav, lambda: next(Video(data=b"x").frames())),
-        ("av", streams.pyav, lambda: Audio(data=b"x").samples()),
-        ("av", streams.pyav, lambda: Audio(data=b"x").info()),
+        ("av", av_probe.pyav, lambda: next(Video(data=b"x").frames())),
+        ("av", av_probe.pyav, lambda: Audio(data=b"x").samples()),
+        ("av", av_probe.pyav, lambda: Audio(data=b"x").info()),
     ],
 )
 def test_decoding_without_the_library_says_what_to_install(

@@ -18,7 +18,7 @@ from lakefeed import Audio, Video
 from lakefeed.errors import FormatError, MissingDependencyError
 from lakefeed.media import MEDIA
 from lakefeed.media.probes import Probes
-from lakefeed.media.probing import streams
+from lakefeed.media.probing import av_probe
 from tests.sdk.media.pictures import encoded
 from tests.sdk.media.recorded import RRD_SECONDS, make_audio, make_mcap, make_rrd, make_video
 
@@ -192,9 +192,9 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
 def test_a_long_file_without_a_count_is_not_counted(
     monkeypatch: pytest.MonkeyPatch, whole: dict[str, list[bytes]]
 ) -> None:
-    monkeypatch.setattr(streams, "COUNTED_BYTES", 100)
-    assert streams.probe_video(io.BytesIO(whole["video"][1]))["num_frames"] is None
-    assert streams.probe_video(io.BytesIO(whole["video"][0]))["num_frames"] == 12
+    monkeypatch.setattr(av_probe, "COUNTED_BYTES", 100)
+    assert av_probe.probe_video(io.BytesIO(whole["video"][1]))["num_frames"] is None
+    assert av_probe.probe_video(io.BytesIO(whole["video"][0]))["num_frames"] == 12
 
 
 def test_an_unknown_codec(probes: Probes, whole: dict[str, list[bytes]]) -> None:

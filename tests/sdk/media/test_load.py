@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
 from lakefeed.media import load_column, store_column
 from lakefeed.storage import BlobStore, Packing
-from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.media.pictures import encoded, write
 
 ALONE = Packing(below=0)  # a blob is a file that a test can harm
@@ -161,7 +161,7 @@ def test_small_contents_of_a_local_store_are_read_at_once(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the thread that wants them: handing them over would take longer than reading them."""
-    monkeypatch.setattr("lakefeed.storage.objects.OPEN_AT_ONCE", 2)
+    monkeypatch.setattr("lakefeed.storage.blobs.objects.OPEN_AT_ONCE", 2)
     column = pa.array([], saved(store, []).type)
     expected: list[bytes | None] = []
     for group in range(5):  # a pack each
@@ -175,7 +175,7 @@ def test_small_contents_of_a_local_store_are_read_at_once(
     alone = store.put_bytes(b"alone")
     record = {"sha256": alone.sha256, "size": alone.size}
     column = pa.concat_arrays([column, pa.array([record], column.type)])
-    monkeypatch.setattr("lakefeed.media.load.Load.__call__", refused)
+    monkeypatch.setattr("lakefeed.media.load_columns.Load.__call__", refused)
     assert load(column, "bytes", store) == [*expected, b"alone"]
 
 
@@ -190,7 +190,7 @@ def test_contents_that_the_system_has_not_in_memory_are_read_by_threads(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     column = saved(store, [write(tmp_path / f"{n}.png", b"%d" % n) for n in range(9)])
-    monkeypatch.setattr("lakefeed.storage.objects.read_in_memory", lambda *given: 0)
+    monkeypatch.setattr("lakefeed.storage.blobs.objects.read_in_memory", lambda *given: 0)
     assert load(column, "bytes", store) == [b"%d" % n for n in range(9)]
 
 
@@ -198,5 +198,5 @@ def test_large_contents_are_hashed_by_threads(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     column = saved(store, [write(tmp_path / "large.png", bytes(300 << 10)), write(tmp_path / "small.png", b"s")])
-    monkeypatch.setattr("lakefeed.storage.objects.LocalObjects.read_all", refused)
+    monkeypatch.setattr("lakefeed.storage.blobs.objects.LocalObjects.read_all", refused)
     assert load(column, "bytes", store) == [bytes(300 << 10), b"s"]

@@ -17,7 +17,7 @@ import lakefeed
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media import MEDIA, File, MediaType
 from lakefeed.media.probes import CHUNK_FILES, Probes
-from lakefeed.media.probing import process
+from lakefeed.media.probing import probe_process
 from tests.sdk.media import misbehaving
 from tests.sdk.media.pictures import HEIGHT, HOSTILE, WIDTH, encoded, write
 
@@ -115,7 +115,7 @@ def test_more_files_than_a_process_gets_at_a_time() -> None:
 
 
 def test_a_long_content_does_not_need_the_memory_of_a_process(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "SPILLED_BYTES", 10)
+    monkeypatch.setattr(probe_process, "SPILLED_BYTES", 10)
     assert ask(probes, "length 1234567") == [1234567]
 
 

@@ -8,8 +8,8 @@ import pytest
 from lakefeed import MCAP, RRD
 from lakefeed.errors import FormatError
 from lakefeed.media import MEDIA
-from lakefeed.media.probing.mcap import probe_mcap
-from lakefeed.media.probing.rrd import probe_rrd
+from lakefeed.media.probing.mcap_probe import probe_mcap
+from lakefeed.media.probing.rrd_probe import probe_rrd
 from tests.sdk.media.recorded import RRD_SECONDS, make_mcap, make_rrd
 
 

@@ -21,9 +21,9 @@ from lakefeed.errors import (
 )
 from lakefeed.media import MEDIA, store_column
 from lakefeed.storage import BlobStore
-from lakefeed.storage.hashing import sha256_bytes
-from lakefeed.storage.objects import digest_of
-from lakefeed.storage.packs import raw_digests, read_index
+from lakefeed.storage.blobs.objects import digest_of
+from lakefeed.storage.blobs.packs import raw_digests, read_index
+from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.media.pictures import HEIGHT, HOSTILE, WIDTH, encoded, write
 
 NOTHING = dict.fromkeys(MEDIA["image"].struct.names)
@@ -99,7 +99,7 @@ def test_equal_bytes_in_many_chunks_are_stored_once(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads look up what they have read while others' contents are on their way."""
-    monkeypatch.setattr("lakefeed.media.store.GROUP_ROWS", 16)
+    monkeypatch.setattr("lakefeed.media.store_columns.GROUP_ROWS", 16)
     monkeypatch.setattr("lakefeed.media.contents.CHUNK_FILES", 2)
     contents = [b"%d" % (number % 7) for number in range(200)]
     paths = []
@@ -115,7 +115,7 @@ def test_equal_bytes_in_many_chunks_are_stored_once(
 
 def test_the_first_of_several_errors_is_told(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One found while reading comes before a missing file further down, which is found by a look ahead."""
-    monkeypatch.setattr("lakefeed.media.store.GROUP_ROWS", 2)
+    monkeypatch.setattr("lakefeed.media.store_columns.GROUP_ROWS", 2)
     paths = [write(tmp_path / f"{number}.png") for number in range(6)]
     Path(paths[4]).unlink()
     real = os.open

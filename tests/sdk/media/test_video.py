@@ -12,7 +12,7 @@ import pytest
 from lakefeed import Video
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError
 from lakefeed.media import video
-from lakefeed.media.probing.streams import probe_audio, probe_video
+from lakefeed.media.probing.av_probe import probe_audio, probe_video
 from tests.sdk.media.pictures import encoded
 from tests.sdk.media.recorded import make_audio, make_video, number, picture
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats.parquet import ParquetFile
-from lakefeed.formats.where import Where
+from lakefeed.formats.parquet_format import ParquetFile
+from lakefeed.formats.row_filter import Where
 from lakefeed.optimize import optimize
 from lakefeed.plan import fingerprint
 from lakefeed.plan.walk import nodes
@@ -67,7 +67,7 @@ def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
         seen.footers.add(self.url)
         return footer(self)
 
-    monkeypatch.setattr("lakefeed.formats.parquet._footers", {})
+    monkeypatch.setattr("lakefeed.formats.parquet_format._footers", {})
     monkeypatch.setattr(ParquetFile, "read", counted)
     monkeypatch.setattr(ParquetFile, "_read_footer", opened)
     return seen

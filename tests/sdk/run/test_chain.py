@@ -10,7 +10,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.ops import load_files
-from lakefeed.run.chain import peel, run_chain, run_whole
+from lakefeed.run.step_chain import peel, run_chain, run_whole
 
 
 @pytest.fixture

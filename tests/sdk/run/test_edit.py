@@ -11,8 +11,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from lakefeed import Dataset, Fence
-from lakefeed.catalog.files import DataFileRef, data_files
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_files import DataFileRef, data_files
 from lakefeed.errors import (
     ColumnNotFoundError,
     CommitConflictError,
@@ -23,7 +23,7 @@ from lakefeed.errors import (
     SchemaError,
     TypeMismatchError,
 )
-from lakefeed.formats.parquet import ParquetFile
+from lakefeed.formats.parquet_format import ParquetFile
 from tests.sdk.catalog.types import EXACT, column
 
 TABLE = pa.table(

@@ -11,7 +11,7 @@ import pytest
 
 from lakefeed import Dataset, Fence, Provenance
 from lakefeed.compute import save as save_with
-from lakefeed.compute.engine import perform
+from lakefeed.compute.compute_engine import perform
 from lakefeed.errors import (
     CommitConflictError,
     DatasetExistsError,

@@ -12,8 +12,8 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import BudgetExceededError, InvalidArgumentError, TypeMismatchError
-from lakefeed.run import export
-from lakefeed.run.export import LargeResultWarning
+from lakefeed.run import to_memory
+from lakefeed.run.to_memory import LargeResultWarning
 
 TABLE = pa.table(
     {
@@ -73,7 +73,7 @@ def test_the_budget_stops_a_source_that_goes_on() -> None:
 
 
 def test_a_large_result_warns_once(origin: Callable[[pa.Table], Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "LARGE_RESULT_BYTES", 100)
+    monkeypatch.setattr(to_memory, "LARGE_RESULT_BYTES", 100)
     dataset = origin(TABLE).map(lambda row: row, schema=TABLE.schema)
     with pytest.warns(LargeResultWarning) as caught:
         dataset.collect()

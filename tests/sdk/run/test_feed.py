@@ -13,9 +13,9 @@ from lakefeed.errors import TransformError
 from lakefeed.ops import FilterRows, Scan
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.order import POOL_BYTES, order
-from lakefeed.run import feed as module
-from lakefeed.run.feed import Feed, Range, _cut
-from lakefeed.run.pieces import pieces_of
+from lakefeed.run import epoch_reader as module
+from lakefeed.run.epoch_reader import Feed, Range, _cut
+from lakefeed.run.partitions import pieces_of
 
 # Not of one width, so that a piece has the size that the source says.
 SCHEMA = pa.schema({"x": pa.int64(), "text": pa.string()})

@@ -16,10 +16,10 @@ from lakefeed.errors import RowIndexError
 from lakefeed.ops import Scan
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.run import Local
-from lakefeed.run.pick import NO_ROW, Picker
-from lakefeed.run.pieces import Pieces, pieces_of
-from lakefeed.run.scatter import scattered
-from lakefeed.sources.memory import MemorySource
+from lakefeed.run.external_shuffle import scattered
+from lakefeed.run.partitions import Pieces, pieces_of
+from lakefeed.run.random_access import NO_ROW, Picker
+from lakefeed.sources.memory_source import MemorySource
 
 ROWS = 20_000
 TABLE = pa.table(

@@ -13,8 +13,8 @@ import pytest
 from lakefeed import Dataset, concatenate, interleave
 from lakefeed.config import ReadSettings
 from lakefeed.optimize import optimize
-from lakefeed.run import mixed
-from lakefeed.run.pieces import Pieces, pieces_of
+from lakefeed.run import interleaved_partitions
+from lakefeed.run.partitions import Pieces, pieces_of
 
 X = pa.schema({"x": pa.int64()})
 
@@ -34,7 +34,7 @@ def pieces(data: Dataset) -> Pieces | None:
 
 @pytest.fixture
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixed, "STRETCH_BYTES", 300)
+    monkeypatch.setattr(interleaved_partitions, "STRETCH_BYTES", 300)
 
 
 def thirds(row: dict[str, int]) -> bool:
@@ -162,7 +162,7 @@ COMBINED: dict[str, Callable[[Dataset], Dataset]] = {
 @pytest.mark.parametrize("name", COMBINED)
 def test_a_place_near_the_end_costs_what_it_takes(data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Combined inputs are not run into a file, and what lies before the place is not decoded."""
-    monkeypatch.setattr("lakefeed.run.local.spill", None)
+    monkeypatch.setattr("lakefeed.run.local_runner.spill", None)
     made = COMBINED[name](data)
     expected = [row["x"] for row in made.rows()]
     reads = Reads(data, monkeypatch)
@@ -206,9 +206,9 @@ def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
     with closing(feed.batches()) as batches:
         next(batches)
     (stretch, *_) = [item.reading for item in feed.pieces.items]
-    assert isinstance(stretch, mixed.Stretch)
+    assert isinstance(stretch, interleaved_partitions.Stretch)
     inner = stretch.mixed.inputs[0][0].reading
-    assert isinstance(inner, mixed.Stretch)
+    assert isinstance(inner, interleaved_partitions.Stretch)
     assert not any(kept.rows._made or kept.raw._made for part in (stretch, inner) for kept in part.mixed.kept)
     assert pickle.loads(pickle.dumps(stretch)).mixed.kept[0].rows._made == {}
 

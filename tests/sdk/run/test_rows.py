@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lakefeed import Dataset
 from lakefeed.ops import Scan, Slice
-from lakefeed.run.chain import run_chain
-from lakefeed.run.count import known_rows
 from lakefeed.run.rebatch import rebatch
-from lakefeed.sources.memory import MemorySource
+from lakefeed.run.row_count import known_rows
+from lakefeed.run.step_chain import run_chain
+from lakefeed.sources.memory_source import MemorySource
 
 X = pa.schema({"x": pa.int64()})
 

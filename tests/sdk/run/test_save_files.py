@@ -13,8 +13,8 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import MissingFileError
-from lakefeed.storage.hashing import sha256_bytes
-from lakefeed.storage.packs import raw_digests, read_index
+from lakefeed.storage.blobs.packs import raw_digests, read_index
+from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
-from lakefeed.run.shared import shared_spill
+from lakefeed.run.shared_spill import shared_spill
 from tests.sdk.processes import Program
 
 SCHEMA = pa.schema({"x": pa.int64()})
@@ -42,7 +42,7 @@ HELD = """
 import sys, time
 from pathlib import Path
 import pyarrow as pa
-from lakefeed.run.shared import shared_spill
+from lakefeed.run.shared_spill import shared_spill
 table = shared_spill(lambda: [pa.record_batch({"x": [1, 2]})], pa.schema({"x": pa.int64()}), Path(sys.argv[1]), "k")
 print(table.num_rows, flush=True)
 time.sleep(60)

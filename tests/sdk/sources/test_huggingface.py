@@ -15,7 +15,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, MissingFileError
-from lakefeed.sources.huggingface import NAMES_KEY, HuggingFaceSource
+from lakefeed.sources.huggingface_source import NAMES_KEY, HuggingFaceSource
 from tests.sdk.media.recorded import make_audio, make_video
 
 datasets = pytest.importorskip("datasets")

@@ -12,7 +12,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import SchemaError, TypeMismatchError
 from lakefeed.plan import fingerprint
-from lakefeed.sources.memory import FRAGMENT_ROWS
+from lakefeed.sources.memory_source import FRAGMENT_ROWS
 
 REQUIRED = pa.schema([pa.field("x", pa.int64(), nullable=False)])
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import duckdb
 
-from lakefeed.sql.functions import CALLABLE, TABLE_FUNCTIONS
+from lakefeed.sql.allowed_functions import CALLABLE, TABLE_FUNCTIONS
 
 CANARY = "CANARY_PATH"
 """Replaced by the path of a file that no query may read."""

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from lakefeed.config import Settings
 from lakefeed.errors import ExpressionError, LakefeedError, UnsupportedError
 from lakefeed.sql import Rows, stream, understand
-from lakefeed.sql.check import parse_query
-from lakefeed.sql.connection import parsing, running
-from lakefeed.sql.functions import AGGREGATES, CALLABLE, OPERATORS, SCALARS, TABLE_FUNCTIONS, WINDOWS
+from lakefeed.sql.allowed_functions import AGGREGATES, CALLABLE, OPERATORS, SCALARS, TABLE_FUNCTIONS, WINDOWS
+from lakefeed.sql.duckdb_connection import parsing, running
+from lakefeed.sql.query_check import parse_query
 from tests.sdk.sql import hostile
 
 SCHEMA = pa.schema({"x": pa.int64()})

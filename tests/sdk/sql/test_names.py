@@ -7,7 +7,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import ExpressionError, InvalidArgumentError
-from lakefeed.sql.names import alike, fold
+from lakefeed.sql.case_folding import alike, fold
 
 TABLE = pa.table({"A": [1, 1], "a": [2, 2], "b": [3, 4], "a_1": [9, 9]})
 

@@ -11,7 +11,7 @@ import pytest
 
 from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingFileError
 from lakefeed.storage import BlobStore
-from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 1]
 

@@ -21,10 +21,10 @@ from urllib3.util import parse_url
 
 from lakefeed.config import FileSettings
 from lakefeed.errors import FileError, MissingFileError, RefusedTargetError
-from lakefeed.storage import copies as copies_of
-from lakefeed.storage import refused, web
-from lakefeed.storage.cache import BlobCache
+from lakefeed.storage.cache import url_copies as copies_of
+from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.fetch import Fetch, open_reference
+from lakefeed.storage.remote import egress_policy, http
 from tests.sdk.processes import Program, context, run
 from tests.sdk.web import Fault, Site, answers, chunked, drips, redirects, serving, short, stalls
 
@@ -146,7 +146,7 @@ def test_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path: str
         except LocationParseError as error:
             expected = str(error)
         try:
-            found: object = web._parsed(url)
+            found: object = http._parsed(url)
         except LocationParseError as error:
             found = str(error)
         assert found == expected
@@ -248,7 +248,7 @@ def test_denied_hosts_by_name_and_address(site: Site) -> None:
     with pytest.raises(RefusedTargetError, match="deny_hosts"):
         fetch(deny_hosts=("127.0.0.1",)).read(url.replace("127.0.0.1", "localhost"))
     assert fetch(deny_hosts=("*.example.com",)).read(url) == CONTENT
-    refused.check_host("example.com", ["*.example.com"])
+    egress_policy.check_host("example.com", ["*.example.com"])
 
 
 # -------------------------------------------------------------------------------------------------- credentials
@@ -381,7 +381,7 @@ def test_a_process_that_is_killed_holds_up_nobody(site: Site, tmp_path: Path) ->
     site.faults = [stalls]
     program = f"""
 from pathlib import Path
-from lakefeed.storage.cache import BlobCache
+from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.fetch import Fetch
 Fetch(BlobCache(Path({str(tmp_path / "cache")!r}))).path({url!r})
 """
@@ -397,4 +397,4 @@ Fetch(BlobCache(Path({str(tmp_path / "cache")!r}))).path({url!r})
 
 def test_a_guard_lets_go_of_threads_that_are_done(site: Site) -> None:
     fetch().read(site.put("a.bin", CONTENT))
-    assert not web._guards
+    assert not http._guards

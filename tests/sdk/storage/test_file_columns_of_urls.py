@@ -14,7 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, MissingFileError
-from lakefeed.storage import copies as copies_of
+from lakefeed.storage.cache import url_copies as copies_of
 from tests.sdk.processes import Program, run
 from tests.sdk.web import Site, answers, serving
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.storage.hashing import CHUNK_BYTES, checked, sha256_file, sha256_stream
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, checked, sha256_file, sha256_stream
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7])

@@ -10,8 +10,8 @@ import pytest
 
 from lakefeed.errors import FileError
 from lakefeed.storage.fetch import Progress
-from lakefeed.storage.lane import Failed, Lane
-from lakefeed.storage.threads import Threads
+from lakefeed.storage.fetch_queue import Failed, Lane
+from lakefeed.storage.remote.fetch_threads import Threads
 
 
 class Gate:

@@ -21,7 +21,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from lakefeed import Dataset
 from lakefeed.errors import ChangedFileError, ConfigError, FileError
-from lakefeed.storage.identity import Identities, Identity, identity_of_answer
+from lakefeed.storage.disk.file_identity import Identities, Identity, identity_of_answer
 from tests.sdk.web import Fault, Handler, Site, answers, resets, serving
 
 pytest.importorskip("urllib3")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lakefeed.storage.private import private_folder
+from lakefeed.storage.disk.scratch import private_folder
 from tests.sdk.processes import Program
 
 
@@ -26,7 +26,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     program = f"""
 import pathlib, time
-from lakefeed.storage.private import private_folder
+from lakefeed.storage.disk.scratch import private_folder
 with private_folder(pathlib.Path({str(tmp_path)!r}), "a-") as folder:
     (folder / "file").write_text("x")
     print("here", flush=True)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from lakefeed.storage import BlobStore
-from lakefeed.storage.hashing import CHUNK_BYTES, sha256_file
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_file
 from tests.sdk.processes import Program, context, run
 
 # Puts the blobs of a seeded sequence, large ones among them, for as long as it lives.

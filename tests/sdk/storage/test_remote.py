@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from lakefeed.errors import ConfigError, FileError
 from lakefeed.storage import BlobStore
-from lakefeed.storage.hashing import CHUNK_BYTES, sha256_bytes
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 
 
 class Changing(io.BytesIO):

@@ -16,10 +16,10 @@ import pytest
 
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError
-from lakefeed.storage import cache as cache_of
-from lakefeed.storage import room as room_of
-from lakefeed.storage.cache import BlobCache
-from lakefeed.storage.hashing import sha256_bytes
+from lakefeed.storage.cache import blob_cache as cache_of
+from lakefeed.storage.cache import eviction as room_of
+from lakefeed.storage.cache.blob_cache import BlobCache
+from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.processes import context
 
 SIZE = 1_000

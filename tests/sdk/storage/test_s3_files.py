@@ -17,7 +17,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import AccessDeniedError, ChangedFileError, FileError, MissingFileError, RefusedTargetError
 from lakefeed.ingest import ManifestSource, ingest
-from lakefeed.storage.blobs import BlobStore
+from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 from tests.sdk.web import Handler, Site, serving
 

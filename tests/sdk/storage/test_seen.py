@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
-from lakefeed.storage.seen import RACY_NS, SeenFiles, identity, row
+from lakefeed.storage.cache.file_fingerprints import RACY_NS, SeenFiles, identity, row
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lakefeed.storage import turns as turns_of
-from lakefeed.storage.turns import turn
+from lakefeed.storage.disk import locks as turns_of
+from lakefeed.storage.disk.locks import turn
 from tests.sdk.processes import Program
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lakefeed.storage.turns import turn
+from lakefeed.storage.disk.locks import turn
 with turn(Path(sys.argv[1]), b"one-name"):
     print("held", flush=True)
     time.sleep(60)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lakefeed.storage import copies as copies_of
-from lakefeed.storage import room as room_of
-from lakefeed.storage.cache import BlobCache
-from lakefeed.storage.copies import Copies
-from lakefeed.storage.pins import Pins
-from lakefeed.storage.url_notes import UrlNotes
+from lakefeed.storage.cache import eviction as room_of
+from lakefeed.storage.cache import url_copies as copies_of
+from lakefeed.storage.cache.blob_cache import BlobCache
+from lakefeed.storage.cache.pins import Pins
+from lakefeed.storage.cache.url_copies import Copies
+from lakefeed.storage.cache.url_records import UrlNotes
 
 URL = "https://me:word@host/a.bin?X-Amz-Signature=a1b2c3"
 

@@ -1,6 +1,6 @@
 """Rows kept on local disk: mirrors of snapshots, and outputs of whole plans."""
 
-from lakefeed.caching.cache import cached
-from lakefeed.caching.mapping import mapped
+from lakefeed.caching.cache_rows import cached
+from lakefeed.caching.map_rows import mapped
 
 __all__ = ["cached", "mapped"]

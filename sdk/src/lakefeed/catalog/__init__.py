@@ -6,15 +6,15 @@ from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from lakefeed.catalog.action import Fence, Provenance, fence_value
-    from lakefeed.catalog.changes import Delta, added_rows, net_rows, removed_rows
     from lakefeed.catalog.commit import append, create, update_properties
-    from lakefeed.catalog.edits import Draft, edit, restore
-    from lakefeed.catalog.evolve import add_column, drop_columns, rename_column, widen_column
-    from lakefeed.catalog.files import DataFileRef, data_files
-    from lakefeed.catalog.fit import cast, check_fits
+    from lakefeed.catalog.compatibility import cast, check_fits
+    from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
+    from lakefeed.catalog.edit_commit import Draft, edit, restore
     from lakefeed.catalog.lake import Lake, check_name
-    from lakefeed.catalog.refs import tag, tags, untag
     from lakefeed.catalog.schema import column_types, declared_schema, storage_schema
+    from lakefeed.catalog.schema_evolution import add_column, drop_columns, rename_column, widen_column
+    from lakefeed.catalog.version_files import DataFileRef, data_files
+    from lakefeed.catalog.version_tags import tag, tags, untag
     from lakefeed.catalog.versions import DatasetVersion, list_versions, resolve, versions_between
 
 __all__ = [
@@ -58,15 +58,15 @@ if not TYPE_CHECKING:  # else a type checker would take any name
         __name__,
         {
             "action": ("Fence", "Provenance", "fence_value"),
-            "changes": ("Delta", "added_rows", "net_rows", "removed_rows"),
+            "deltas": ("Delta", "added_rows", "net_rows", "removed_rows"),
             "commit": ("append", "create", "update_properties"),
-            "edits": ("Draft", "edit", "restore"),
-            "evolve": ("add_column", "drop_columns", "rename_column", "widen_column"),
-            "files": ("DataFileRef", "data_files"),
-            "fit": ("cast", "check_fits"),
+            "edit_commit": ("Draft", "edit", "restore"),
+            "schema_evolution": ("add_column", "drop_columns", "rename_column", "widen_column"),
+            "version_files": ("DataFileRef", "data_files"),
+            "compatibility": ("cast", "check_fits"),
             "lake": ("Lake", "check_name"),
             "schema": ("column_types", "declared_schema", "storage_schema"),
-            "refs": ("tag", "tags", "untag"),
+            "version_tags": ("tag", "tags", "untag"),
             "versions": ("DatasetVersion", "list_versions", "resolve", "versions_between"),
         },
     )

@@ -20,8 +20,8 @@ from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed.catalog.files import entries
 from lakefeed.catalog.metadata_files import recorded_ancestor
+from lakefeed.catalog.version_files import entries
 
 ORIGINS_KEPT = 8
 PARENT = "parent-snapshot-id"

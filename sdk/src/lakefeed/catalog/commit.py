@@ -35,14 +35,12 @@ from pyiceberg.table.update import (
 )
 
 from lakefeed.catalog.action import Action, Fence, Provenance
-from lakefeed.catalog.decide import decide
-from lakefeed.catalog.deletions import deletions, last_number
+from lakefeed.catalog.column_decisions import decide
+from lakefeed.catalog.commit_retry import adding, land, settle, submit
+from lakefeed.catalog.compatibility import check_fits, check_round_trip
 from lakefeed.catalog.file_io import open_io
-from lakefeed.catalog.fit import check_fits, check_round_trip
 from lakefeed.catalog.lake import Lake, new_location
-from lakefeed.catalog.landing import adding, land, settle, submit
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
-from lakefeed.catalog.rows import Writer, check_writable, write_rows
 from lakefeed.catalog.schema import (
     declared_property,
     iceberg_schema,
@@ -50,7 +48,9 @@ from lakefeed.catalog.schema import (
     normalized_schema,
     storage_schema,
 )
-from lakefeed.catalog.snapshot import FORMAT_VERSION, Change, Contents, Guard
+from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, Change, Contents, Guard
+from lakefeed.catalog.table_rows import Writer, check_writable, write_rows
+from lakefeed.catalog.tombstones import deletions, last_number
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import ColumnNotFoundError, DatasetExistsError, InvalidArgumentError
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog.list_arrays import list_like, with_values
-from lakefeed.catalog.required import LISTS, inner_fields
+from lakefeed.catalog.required_fields import LISTS, inner_fields
 from lakefeed.errors import TypeMismatchError
 
 

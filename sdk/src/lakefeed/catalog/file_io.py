@@ -1,7 +1,7 @@
 """What PyIceberg opens files with.
 
 Local files are read directly, so that reading a lake on disk does not load pandas, which PyIceberg's own FileIO brings.
-They are looked for where the lake is now (:mod:`lakefeed.catalog.roots`), whatever path the metadata names.
+They are looked for where the lake is now (:mod:`lakefeed.catalog.path_roots`), whatever path the metadata names.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pyarrow as pa
 from pyiceberg.io import PY_IO_IMPL, FileIO, InputFile, InputStream, OutputFile, OutputStream, load_file_io
 from pyiceberg.typedef import Properties
 
-from lakefeed.catalog.durable import local_path
-from lakefeed.catalog.roots import PROPERTY, Roots
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.path_roots import PROPERTY, Roots
 from lakefeed.catalog.store_access import RemoteInput, RemoteOutput
 
 BENEATH = "lakefeed.io-impl"

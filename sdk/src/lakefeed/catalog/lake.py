@@ -10,8 +10,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.catalog import damage, deletions, numbering, open_catalog
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog import damaged_tables, open_catalog, tombstones, version_numbers
+from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, listed
 from lakefeed.storage.urls import redacted
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
-    from lakefeed.catalog.deletions import Deletion
-    from lakefeed.storage.blobs import BlobStore
+    from lakefeed.catalog.tombstones import Deletion
+    from lakefeed.storage.blobs.blob_store import BlobStore
 
 PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 OPEN_LAKES = 16
@@ -97,8 +97,8 @@ class Lake:
         self._notice_fork()
         with self._lock:
             if self._blobs is None:
-                from lakefeed.storage.blobs import BlobStore
-                from lakefeed.storage.saving import Packing
+                from lakefeed.storage.blobs.blob_store import BlobStore
+                from lakefeed.storage.blobs.blob_writer import Packing
 
                 settings = self.settings
                 packing = Packing(settings.blobs.pack_below_bytes, settings.blobs.pack_bytes)
@@ -120,16 +120,16 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return numbering.numbered(damage.load(self.catalog, identifier))
-        except damage.MISSING:
+            return version_numbers.numbered(damaged_tables.load(self.catalog, identifier))
+        except damaged_tables.MISSING:
             raise self.not_found(name) from None
 
     def exists(self, name: str) -> bool:
         """Whether a dataset of that name exists, which may be damaged."""
         identifier = self.identifier(name)
         try:
-            damage.load(self.catalog, identifier)
-        except damage.MISSING:
+            damaged_tables.load(self.catalog, identifier)
+        except damaged_tables.MISSING:
             return False
         except DamagedDatasetError:
             return True
@@ -137,7 +137,7 @@ class Lake:
 
     def metadata_location(self, identifier: Identifier) -> str | None:
         """Where the metadata of a table is, which need not be readable; None where the catalog cannot tell."""
-        from lakefeed.catalog.database import LakeSqlCatalog
+        from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
         return self.catalog.metadata_location(identifier) if isinstance(self.catalog, LakeSqlCatalog) else None
 
@@ -157,7 +157,7 @@ class Lake:
 
         One query of an SQL catalog; another catalog is asked table by table.
         """
-        from lakefeed.catalog.database import LakeSqlCatalog
+        from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
         catalog, own = self.catalog, self.settings.catalog.namespace
         if not isinstance(catalog, LakeSqlCatalog):
@@ -170,10 +170,10 @@ class Lake:
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
         """The deletions of datasets of that name, oldest first; ``present`` is the table that is there now."""
-        return deletions.deletions(self.catalog, self.identifier(name), present)
+        return tombstones.deletions(self.catalog, self.identifier(name), present)
 
     def drop(self, name: str, force: bool = False) -> None:
-        """Removes the dataset with its files, as `lakefeed.catalog.removal.drop` says; blobs stay.
+        """Removes the dataset with its files, as `lakefeed.catalog.drop_table.drop` says; blobs stay.
 
         Its last number stays on record, so that a dataset that is made anew under the name goes on after it.
 
@@ -181,7 +181,7 @@ class Lake:
             DatasetNotFoundError: there is none of that name, or by now another one.
             DamagedDatasetError: its metadata cannot be read; ``force=True`` removes it all the same.
         """
-        from lakefeed.catalog.removal import drop
+        from lakefeed.catalog.drop_table import drop
 
         drop(self, name, force)
 

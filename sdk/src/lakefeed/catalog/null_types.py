@@ -13,9 +13,9 @@ import pyarrow as pa
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType, StructType
 
-from lakefeed.catalog.fit import check_round_trip
+from lakefeed.catalog.compatibility import check_round_trip
 from lakefeed.catalog.list_arrays import list_like
-from lakefeed.catalog.required import LISTS
+from lakefeed.catalog.required_fields import LISTS
 from lakefeed.catalog.schema import iceberg_schema, normalized_schema, storage_schema
 
 

@@ -12,9 +12,9 @@ from pyiceberg.io import PY_IO_IMPL
 
 from lakefeed._variables import did_you_mean
 from lakefeed.catalog import file_io
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.object_store import from_environment
-from lakefeed.catalog.roots import PROPERTY, Roots
+from lakefeed.catalog.path_roots import PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, listed
 from lakefeed.storage.urls import redacted
@@ -58,7 +58,7 @@ def ensure_namespace(catalog: Catalog, namespace: str) -> None:
 
 
 def _sql_catalog(settings: Settings, properties: dict[str, str]) -> Catalog:
-    from lakefeed.catalog.database import LakeSqlCatalog
+    from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
     if local_path(settings.warehouse) is None and PY_IO_IMPL in properties:
         properties[file_io.BENEATH] = properties.pop(PY_IO_IMPL)

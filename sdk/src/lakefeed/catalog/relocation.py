@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from lakefeed.catalog.record import Record, change_record, read_record
-from lakefeed.catalog.roots import Roots, plain_path
+from lakefeed.catalog.lake_record import Record, change_record, read_record
+from lakefeed.catalog.path_roots import Roots, plain_path
 
 logger = logging.getLogger(__name__)
 

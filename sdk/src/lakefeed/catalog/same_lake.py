@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.roots import PROPERTY, Roots, plain_path
+from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
 from lakefeed.storage.urls import local_path
 
 OF_SQLITE: Final = re.compile(r"the sql catalog sqlite:///(?P<catalog>.*), warehouse (?P<warehouse>.*)")

@@ -39,9 +39,9 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
-from lakefeed.catalog.fit import check_distinct
+from lakefeed.catalog.arrow_types import FIELD_ID, arrow_type
+from lakefeed.catalog.compatibility import check_distinct
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
-from lakefeed.catalog.to_arrow import FIELD_ID, arrow_type
 from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
 MEDIA_KEY = b"lakefeed.type"

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pyiceberg.io import FileIO
 
-from lakefeed.storage.failures import cleanup_errors
-from lakefeed.storage.multipart import abort_multipart
+from lakefeed.storage.disk.disk_errors import cleanup_errors
+from lakefeed.storage.remote.multipart import abort_multipart
 
 logger = logging.getLogger(__name__)
 

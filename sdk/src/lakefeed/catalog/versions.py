@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lakefeed.catalog import ancestry, deletions, exchange, time_travel
+from lakefeed.catalog import ancestry, file_exchange, time_travel, tombstones
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-    from lakefeed.catalog.deletions import Deletion
-    from lakefeed.catalog.exchange import Step
+    from lakefeed.catalog.file_exchange import Step
+    from lakefeed.catalog.tombstones import Deletion
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def steps_between(
         )
     pairs = zip(lineage, [*lineage[1:], None], strict=False)
     return [
-        exchange.Step(before, after, max(start, number(before) if before is not None else 0))
+        file_exchange.Step(before, after, max(start, number(before) if before is not None else 0))
         for after, before in pairs
         if start < number(after) <= stop
     ][::-1]
@@ -245,11 +245,11 @@ def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> Vers
     if version is None:
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
     exist = listed(number(snapshot) for snapshot in lineage)
-    before = deletions.owner_of(_past(table), version)
+    before = tombstones.owner_of(_past(table), version)
     past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
 
 
 def _past(table: Table) -> tuple[Deletion, ...]:
     """The datasets that had the name before."""
-    return deletions.deletions(table.catalog, table.name(), str(table.metadata.table_uuid))
+    return tombstones.deletions(table.catalog, table.name(), str(table.metadata.table_uuid))

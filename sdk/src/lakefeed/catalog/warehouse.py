@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io import load_file_io
 
-from lakefeed.catalog.durable import local_path
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import LakeFileIO
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import UnsupportedError
-from lakefeed.storage.objects import ObjectInfo, object_info
+from lakefeed.storage.blobs.objects import ObjectInfo, object_info
 
 if TYPE_CHECKING:
     from pyiceberg.io.fsspec import FsspecFileIO

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.compute.engine import check_workers, perform
+from lakefeed.compute.compute_engine import check_workers, perform
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakefeed.compute.engine import check_workers, perform
+from lakefeed.compute.compute_engine import check_workers, perform
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from lakefeed._typing import BatchFactory, Locations, Row, Words
 from lakefeed._validate import check_schema
 from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
-from lakefeed.loaders import entry
-from lakefeed.sources import batches, files, huggingface, memory
+from lakefeed.loaders import torch_entry
+from lakefeed.sources import batch_source, file_source, huggingface_source, memory_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,27 +32,29 @@ class Constructors(Core):
         Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
         column: convert them first.
         """
-        return cls.from_arrow(memory.table_of_columns(columns, schema))
+        return cls.from_arrow(memory_source.table_of_columns(columns, schema))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
         """Rows in memory, each a dict; its values as in `from_dict`."""
-        return cls.from_arrow(memory.table_of_rows(rows, schema))
+        return cls.from_arrow(memory_source.table_of_rows(rows, schema))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
         """An Arrow table or batch; nothing is copied."""
-        return dataset_of(lake.Lake.current(), ops.Scan(memory.MemorySource(memory.table_of_arrow(table))))
+        return dataset_of(
+            lake.Lake.current(), ops.Scan(memory_source.MemorySource(memory_source.table_of_arrow(table)))
+        )
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
         """A DataFrame; an index that has a name becomes a column."""
-        return cls.from_arrow(memory.table_of_pandas(frame))
+        return cls.from_arrow(memory_source.table_of_pandas(frame))
 
     @classmethod
     def from_polars(cls, frame: pl.DataFrame) -> Dataset:
         """A polars DataFrame; nothing is copied but categories."""
-        return cls.from_arrow(memory.table_of_polars(frame))
+        return cls.from_arrow(memory_source.table_of_polars(frame))
 
     @classmethod
     def from_huggingface(
@@ -74,7 +76,8 @@ class Constructors(Core):
             InvalidArgumentError: no such split; those that exist are listed.
         """
         return dataset_of(
-            lake.Lake.current(), ops.Scan(huggingface.hugging_face(name_or_dataset, split, streaming, load_options))
+            lake.Lake.current(),
+            ops.Scan(huggingface_source.hugging_face(name_or_dataset, split, streaming, load_options)),
         )
 
     @classmethod
@@ -91,7 +94,7 @@ class Constructors(Core):
             >>> Dataset.from_torch(pairs, schema=schema).to_arrow().to_pylist()[1]
             {'x': [0.0, 1.0], 'y': 8}
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(entry.torch_rows(dataset, schema)))
+        return dataset_of(lake.Lake.current(), ops.Scan(torch_entry.torch_rows(dataset, schema)))
 
     @classmethod
     def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
@@ -103,7 +106,7 @@ class Constructors(Core):
             >>> Dataset.from_batches(numbers, schema=pa.schema({"x": pa.int64()})).count()
             2
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(batches.BatchesSource(factory, check_schema(schema))))
+        return dataset_of(lake.Lake.current(), ops.Scan(batch_source.BatchesSource(factory, check_schema(schema))))
 
     @classmethod
     def from_file(
@@ -134,4 +137,4 @@ class Constructors(Core):
             InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(files.files(location, schema, format, null_values)))
+        return dataset_of(lake.Lake.current(), ops.Scan(file_source.files(location, schema, format, null_values)))

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from lakefeed import plan, run
 from lakefeed._validate import is_list
-from lakefeed.dataset.streamed import Streamed
+from lakefeed.dataset.iterable_dataset import Streamed
 from lakefeed.errors import InvalidArgumentError, UnsavedDatasetError
-from lakefeed.run import reference
+from lakefeed.run import dataset_reference
 
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lakefeed.plan import Node
     from lakefeed.plan.walk import FlatNode
     from lakefeed.run import Local
-    from lakefeed.run.reference import Identity, Reference
+    from lakefeed.run.dataset_reference import Identity, Reference
 
 AnyDataset = TypeVar("AnyDataset", bound="Core")
 
@@ -68,7 +68,7 @@ class Core(Streamed):
 
     @property
     def _reference(self) -> Reference:
-        return reference.Reference(self._lake, self.name, self._version, self._identity)
+        return dataset_reference.Reference(self._lake, self.name, self._version, self._identity)
 
     @property
     def _changed(self) -> str:
@@ -142,7 +142,7 @@ def build(
     """Returns a dataset of a class from its parts, with no look at the lake."""
     dataset = kind.__new__(kind)
     dataset._lake, dataset._node, dataset._name, dataset._version = lake, node, name, version
-    dataset._identity = reference.Identity(table_uuid)
+    dataset._identity = dataset_reference.Identity(table_uuid)
     return dataset
 
 

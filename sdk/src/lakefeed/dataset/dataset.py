@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lakefeed import plan
-from lakefeed.catalog import lake, pin_check
+from lakefeed.catalog import lake, version_arguments
 from lakefeed.dataset.administration import Administration
 from lakefeed.dataset.constructors import Constructors
 from lakefeed.dataset.core import build, unpickle
 from lakefeed.dataset.reading import Reading
 from lakefeed.dataset.writes import Writes
-from lakefeed.run import reference
+from lakefeed.run import dataset_reference
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -52,7 +52,7 @@ class Dataset(Constructors, Reading, Writes, Administration):
         self._lake = lake.Lake.current()
         self._lake.identifier(name)
         self._name = name
-        self._version, self._identity = pin_check.check_version(version, as_of), reference.Identity()
+        self._version, self._identity = version_arguments.check_version(version, as_of), dataset_reference.Identity()
         self._node = None
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, overload
 
 from lakefeed._typing import Row
 from lakefeed.dataset.dataset import Dataset
-from lakefeed.run import access, python
+from lakefeed.run import python_rows, row_index
 
 if TYPE_CHECKING:
-    from lakefeed.run.access import Access
+    from lakefeed.run.row_index import Access
 
 
 class MappedDataset(Dataset):
@@ -32,8 +32,8 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: there is no such row.
         """
-        found = list(python.rows([self._access.at(access.check_positions(place, len(self)))], self._lake.blobs))
-        return found[0] if access.is_position(place) else found
+        found = list(python_rows.rows([self._access.at(row_index.check_positions(place, len(self)))], self._lake.blobs))
+        return found[0] if row_index.is_position(place) else found
 
     def __getitems__(self, places: Sequence[int]) -> list[Row]:
         """As torch asks for the rows of a batch."""
@@ -41,4 +41,4 @@ class MappedDataset(Dataset):
 
     @cached_property
     def _access(self) -> Access:
-        return access.Access(self._runner.pieces(self._plan))
+        return row_index.Access(self._runner.pieces(self._plan))

@@ -12,7 +12,7 @@ from lakefeed import caching, ops
 from lakefeed._typing import BatchFn, ColumnTypes, LoadFiles, RowFn, RowPredicate
 from lakefeed._validate import check_whole
 from lakefeed.dataset.core import Core, build, plan_of
-from lakefeed.run import count as row_counts
+from lakefeed.run import row_count as row_counts
 from lakefeed.run import save
 
 if TYPE_CHECKING:

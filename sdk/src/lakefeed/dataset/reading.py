@@ -11,16 +11,16 @@ from lakefeed import ops, optimize
 from lakefeed._typing import LoadFiles, Ragged, Row
 from lakefeed._validate import check_flag
 from lakefeed.dataset.operations import Operations
-from lakefeed.loaders import batching, entry
-from lakefeed.run import count, export, python, show
-from lakefeed.sources import huggingface
+from lakefeed.loaders import batch_positions, torch_entry
+from lakefeed.run import display, python_rows, row_count, to_memory
+from lakefeed.sources import huggingface_source
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
 
-    from lakefeed.loaders.torch import TorchLoader
+    from lakefeed.loaders.torch_loader import TorchLoader
     from lakefeed.loaders.world import World
 
 
@@ -37,7 +37,7 @@ class Reading(Operations):
         File cells are lazy handles ("auto", or True); ``load_files`` as in `load_files` makes them bytes, paths, or
         (False) records.
         """
-        return python.rows(self._batches(load_files), self._store_for(load_files))
+        return python_rows.rows(self._batches(load_files), self._store_for(load_files))
 
     def batches(
         self, size: int | None = None, format: Literal["dict", "arrow"] = "dict", load_files: LoadFiles = "auto"
@@ -49,9 +49,9 @@ class Reading(Operations):
             format: "dict" or "arrow". Under "auto" file cells are handles in dicts, records in Arrow.
             load_files: as in `load_files`; True means "auto".
         """
-        python.check_batches(size, format)
+        python_rows.check_batches(size, format)
         batches = self._batches(load_files, size)
-        return batches if format == "arrow" else python.dict_batches(batches, self._store_for(load_files))
+        return batches if format == "arrow" else python_rows.dict_batches(batches, self._store_for(load_files))
 
     def collect(self, max_bytes: int | None = None, warn: bool = True) -> pa.Table:
         """All rows as an Arrow table; more than 1 GiB gives a `LargeResultWarning` unless ``warn`` is off.
@@ -59,7 +59,7 @@ class Reading(Operations):
         Raises:
             BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
         """
-        return export.collect(self._runner, self._plan, max_bytes, warn)
+        return to_memory.collect(self._runner, self._plan, max_bytes, warn)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -71,11 +71,11 @@ class Reading(Operations):
         Integers and booleans with nulls among them get pandas' nullable types (``Int64``, ``boolean``), so that no
         value turns into a float.
         """
-        return export.to_pandas(self.collect())
+        return to_memory.to_pandas(self.collect())
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a polars DataFrame, over the memory of the Arrow table."""
-        return export.to_polars(self.collect())
+        return to_memory.to_polars(self.collect())
 
     def to_tensors(self, load_files: LoadFiles = "auto") -> dict[str, Any]:
         """All rows as PyTorch tensors, by column; text, bytes and structs as lists.
@@ -88,7 +88,7 @@ class Reading(Operations):
             >>> Dataset.from_dict({"x": [1.0, None], "name": ["a", "b"]}).to_tensors()
             {'x': tensor([1., nan], dtype=torch.float64), 'name': ['a', 'b']}
         """
-        return entry.tensors(self.load_files(load_files).collect())
+        return torch_entry.tensors(self.load_files(load_files).collect())
 
     def to_huggingface(self, load_files: LoadFiles = "auto", *, streaming: bool = False) -> Any:
         """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
@@ -102,7 +102,7 @@ class Reading(Operations):
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        return huggingface.exported(self.load_files(load_files), self.schema, check_flag(streaming, "streaming"))
+        return huggingface_source.exported(self.load_files(load_files), self.schema, check_flag(streaming, "streaming"))
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
@@ -115,7 +115,7 @@ class Reading(Operations):
             >>> Dataset.from_dict({"x": [1, 2, 3]}).to_duckdb().aggregate("sum(x) AS total").fetchall()
             [(6,)]
         """
-        return export.to_duckdb(self._runner, self._plan, table_name, connection)
+        return to_memory.to_duckdb(self._runner, self._plan, table_name, connection)
 
     def to_torch(
         self,
@@ -135,7 +135,7 @@ class Reading(Operations):
         infinite: bool = False,
         **dataloader_kwargs: Any,
     ) -> TorchLoader:
-        """A ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume. See :mod:`lakefeed.loaders.torch`.
+        """Returns a ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume.
 
         Every rank gets the same number of steps, and together they see every row once. The order depends on neither
         ranks nor workers, so ``state_dict()`` continues with any number of them. Each iteration is an epoch; the next
@@ -164,13 +164,13 @@ class Reading(Operations):
             [[1.0, 2.0], [3.0]]
         """
         loaded = self.load_files(load_files, None, fetch_workers, max_inflight_bytes, "raise", fetch_timeout)
-        cut = batching.Batching.of(batch_size, drop_last, world, rank, world_size)
+        cut = batch_positions.Batching.of(batch_size, drop_last, world, rank, world_size)
         options = {"num_workers": num_workers, **dataloader_kwargs}
-        return entry.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
+        return torch_entry.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
 
     def count(self) -> int:
         """The number of rows; reads what it takes to tell."""
-        return count.count_rows(self._runner, self._plan)
+        return row_count.count_rows(self._runner, self._plan)
 
     def __len__(self) -> int:
         """The number of rows, if it is known without reading data.
@@ -178,7 +178,7 @@ class Reading(Operations):
         Raises:
             TypeError: it is not; `count` finds out.
         """
-        return count.length(self._plan)
+        return row_count.length(self._plan)
 
     def __bool__(self) -> bool:
         return True
@@ -189,13 +189,13 @@ class Reading(Operations):
 
     def __repr__(self) -> str:
         """Name, version, rows and columns, as far as they can be had; never an error."""
-        return show.line(
+        return display.line(
             type(self).__name__, self._name, self._version, lambda: (self._plan, self._name and self.version)
         )
 
     def _repr_html_(self) -> str:
         """A preview of the first rows, for notebooks."""
-        return show.preview(repr(self), self.schema, self.head(show.PREVIEW_ROWS))
+        return display.preview(repr(self), self.schema, self.head(display.PREVIEW_ROWS))
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
         loaded = self if ops.is_auto(load_files) else self.load_files(load_files)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from lakefeed import catalog, ops
 from lakefeed._validate import check_flag, check_keys
-from lakefeed.catalog import pin_check, properties, versions
+from lakefeed.catalog import properties, version_arguments, versions
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
-from lakefeed.run import changes as comparison
-from lakefeed.run import edit, save
+from lakefeed.run import row_edits, save
+from lakefeed.run import version_changes as comparison
 
 if TYPE_CHECKING:
     from lakefeed.catalog.versions import DatasetVersion
+    from lakefeed.dataset.changed_rows import AddedRows, RemovedRows
     from lakefeed.dataset.dataset import Dataset
-    from lakefeed.dataset.row_changes import AddedRows, RemovedRows
-    from lakefeed.run.changes import Changes
+    from lakefeed.run.version_changes import Changes
 
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
@@ -70,7 +70,7 @@ class Versioning(Core):
             >>> Dataset("growing").added_since(1).to_arrow()["x"].to_pylist()
             [2, 3]
         """
-        from lakefeed.dataset.row_changes import AddedRows
+        from lakefeed.dataset.changed_rows import AddedRows
 
         return self._since(AddedRows, "added", from_version, to_version)
 
@@ -85,7 +85,7 @@ class Versioning(Core):
             >>> Dataset("shrinking").removed_since(1).to_arrow()["x"].to_pylist()
             [2]
         """
-        from lakefeed.dataset.row_changes import RemovedRows
+        from lakefeed.dataset.changed_rows import RemovedRows
 
         return self._since(RemovedRows, "removed", from_version, to_version)
 
@@ -113,7 +113,7 @@ class Versioning(Core):
             (1, 0, 1)
         """
         source, first = self._reference.since(
-            "gained", pin_check.check_version(from_version), pin_check.check_version(to_version)
+            "gained", version_arguments.check_version(from_version), version_arguments.check_version(to_version)
         )
         return comparison.changes(source, first, () if keys is None else check_keys(keys))
 
@@ -132,7 +132,7 @@ class Versioning(Core):
             >>> len(Dataset("tagged", version="stable"))
             1
         """
-        chosen = self._version if version is None else pin_check.check_version(version)
+        chosen = self._version if version is None else version_arguments.check_version(version)
         return catalog.tag(self._lake, self._changed, tag, chosen, check_flag(move, "move"))
 
     def untag(self, tag: str) -> None:
@@ -172,11 +172,11 @@ class Versioning(Core):
         """
         writing = save.Writing.of(options)
         return self._written(
-            self.name, edit.restore(self._lake, self._changed, pin_check.check_restored(version), writing)
+            self.name, row_edits.restore(self._lake, self._changed, version_arguments.check_restored(version), writing)
         )
 
     def _since(
         self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
     ) -> AnyAddedRows:
-        source, _ = self._reference.since(what, *map(pin_check.check_version, given))
+        source, _ = self._reference.since(what, *map(version_arguments.check_version, given))
         return build(kind, self._lake, ops.Scan(source), self.name, source.version.version, source.version.table_uuid)

@@ -9,7 +9,7 @@ from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed._validate import check_keys, check_text
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core
-from lakefeed.run import edit, existing, save
+from lakefeed.run import row_edits, save, save_modes
 
 if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset
@@ -61,7 +61,7 @@ class Writes(Core):
         """
         writing = save.Writing.of(options, copy_files, stats, description, if_exists)
         return self._written(
-            name, existing.save_or_add(self._lake, self._plan, name, description, column_types, writing)
+            name, save_modes.save_or_add(self._lake, self._plan, name, description, column_types, writing)
         )
 
     @takes_write_options
@@ -111,7 +111,7 @@ class Writes(Core):
             [1, 2, 3]
         """
         writing = save.Writing.of(options, copy_files, stats)
-        return self._written(name, edit.overwrite(self._lake, self._plan, name, writing))
+        return self._written(name, row_edits.overwrite(self._lake, self._plan, name, writing))
 
     @takes_write_options
     def upsert_into(
@@ -151,7 +151,7 @@ class Writes(Core):
             {'id': [1, 2, 3], 'x': [10, 21, 30]}
         """
         writing = save.Writing.of(options, copy_files, stats)
-        return self._written(name, edit.upsert_into(self._lake, self._plan, name, check_keys(keys), writing))
+        return self._written(name, row_edits.upsert_into(self._lake, self._plan, name, check_keys(keys), writing))
 
     @takes_write_options
     def delete_rows(
@@ -177,4 +177,4 @@ class Writes(Core):
         """
         writing = save.Writing.of(options)
         wanted = check_text(predicate, "predicate")
-        return self._written(self.name, edit.delete_rows(self._lake, self._changed, wanted, writing))
+        return self._written(self.name, row_edits.delete_rows(self._lake, self._changed, wanted, writing))

@@ -21,12 +21,12 @@ from lakefeed.expr.nodes import (
     rename,
     roots,
 )
-from lakefeed.expr.parse import parse, parse_value
-from lakefeed.expr.prune import Bounds, can_match, hull, residual
-from lakefeed.expr.render import text
+from lakefeed.expr.parser import parse, parse_value
+from lakefeed.expr.statistics_pruning import Bounds, can_match, hull, residual
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
 from lakefeed.expr.to_sql import to_sql
+from lakefeed.expr.to_text import text
 
 __all__ = [
     "And",

@@ -20,8 +20,16 @@ from typing import Literal as OneOf
 import numpy as np
 import pyarrow as pa
 
+from lakefeed.expr.comparison_types import (
+    NS_MAX,
+    NS_PER_DAY,
+    NS_PER_UNIT,
+    WIDE_INTEGER,
+    WIDEST_DECIMAL,
+    kernel_type,
+    kind,
+)
 from lakefeed.expr.nodes import Literal
-from lakefeed.expr.types import NS_MAX, NS_PER_DAY, NS_PER_UNIT, WIDE_INTEGER, WIDEST_DECIMAL, kernel_type, kind
 
 INT64_MAX = 2**63 - 1
 _EPOCH = dt.datetime(1970, 1, 1)

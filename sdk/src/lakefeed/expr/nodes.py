@@ -17,8 +17,8 @@ from typing import Literal as OneOf
 
 import pyarrow as pa
 
+from lakefeed.expr.comparison_types import common, kernel_type, kind
 from lakefeed.expr.scalars import array, scalar
-from lakefeed.expr.types import common, kernel_type, kind
 
 MAX_DEPTH = 64
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr import like as patterns
 from lakefeed.expr import literals
+from lakefeed.expr.comparison_types import NUMBERS, common, kernel_type, kind, orderable, plain
 from lakefeed.expr.literals import Moment, Null, Number, Raw, Text, UnfitError
 from lakefeed.expr.nodes import (
     FLIPPED,
@@ -30,8 +31,7 @@ from lakefeed.expr.nodes import (
     Path,
     dtype,
 )
-from lakefeed.expr.render import text
-from lakefeed.expr.types import NUMBERS, common, kernel_type, kind, orderable, plain
+from lakefeed.expr.to_text import text
 
 
 class MisfitError(ValueError):

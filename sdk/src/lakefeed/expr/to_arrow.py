@@ -26,6 +26,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from lakefeed.errors import ColumnNotFoundError
+from lakefeed.expr.comparison_types import NS_MAX, kernel_type, kind, last_in_ns, narrows
 from lakefeed.expr.like import Wild, parts
 from lakefeed.expr.literals import INT64_MAX
 from lakefeed.expr.nodes import (
@@ -47,7 +48,6 @@ from lakefeed.expr.nodes import (
     roots,
 )
 from lakefeed.expr.scalars import scalar
-from lakefeed.expr.types import NS_MAX, kernel_type, kind, last_in_ns, narrows
 
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
 pc: Any = pyarrow.compute

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import pyarrow as pa
 
+from lakefeed.expr.comparison_types import NS_PER_UNIT, kind
 from lakefeed.expr.like import prefix
 from lakefeed.expr.nodes import (
     NEGATED,
@@ -28,7 +29,6 @@ from lakefeed.expr.nodes import (
     Or,
     dtype,
 )
-from lakefeed.expr.types import NS_PER_UNIT, kind
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression

@@ -6,6 +6,7 @@ from typing import Any, assert_never
 
 import pyarrow as pa
 
+from lakefeed.expr.comparison_types import NS_MAX, kind, last_in_ns, narrows
 from lakefeed.expr.literals import written
 from lakefeed.expr.nodes import (
     FLIPPED,
@@ -24,8 +25,7 @@ from lakefeed.expr.nodes import (
     Or,
     dtype,
 )
-from lakefeed.expr.render import quoted
-from lakefeed.expr.types import NS_MAX, kind, last_in_ns, narrows
+from lakefeed.expr.to_text import quoted
 
 _TYPES = {
     "bool": "BOOLEAN",

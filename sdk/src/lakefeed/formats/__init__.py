@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from lakefeed.formats.base import FilePart, Format, Streamed, opened, stamp
-    from lakefeed.formats.by_name import FORMATS, format_named, format_of
-    from lakefeed.formats.csv import Csv
+    from lakefeed.formats.csv_format import Csv
+    from lakefeed.formats.file_format import FilePart, Format, Streamed, opened, stamp
+    from lakefeed.formats.format_registry import FORMATS, format_named, format_of
 
 __all__ = ["FORMATS", "Csv", "FilePart", "Format", "Streamed", "format_named", "format_of", "opened", "stamp"]
 
@@ -17,8 +17,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name
     __getattr__ = lazy_attributes(
         __name__,
         {
-            "base": ("FilePart", "Format", "Streamed", "opened", "stamp"),
-            "by_name": ("FORMATS", "format_named", "format_of"),
-            "csv": ("Csv",),
+            "file_format": ("FilePart", "Format", "Streamed", "opened", "stamp"),
+            "format_registry": ("FORMATS", "format_named", "format_of"),
+            "csv_format": ("Csv",),
         },
     )

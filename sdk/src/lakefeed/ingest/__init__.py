@@ -6,13 +6,13 @@ the rows and the record that they are in become visible together or not at all. 
 the same time neither lose nor double a file or a row.
 """
 
-from lakefeed.ingest.files import Arrivals, arrivals
+from lakefeed.ingest.file_ingestion import Arrivals, arrivals
+from lakefeed.ingest.huggingface_ingestion import HuggingFaceSource
+from lakefeed.ingest.ingestion_source import IngestResult, Source, ingest
 from lakefeed.ingest.ledger import Landed
 from lakefeed.ingest.listing import FileSource, FolderSource, ManifestSource, WebSource, read_file
 from lakefeed.ingest.quarantine import QUARANTINE_SCHEMA, quarantine_of
-from lakefeed.ingest.query import QuerySource
-from lakefeed.ingest.rows import HuggingFaceSource
-from lakefeed.ingest.source import IngestResult, Source, ingest
+from lakefeed.ingest.query_ingestion import QuerySource
 
 __all__ = [
     "QUARANTINE_SCHEMA",

@@ -14,14 +14,14 @@ from lakefeed._typing import ColumnTypes
 from lakefeed.catalog import Lake, Provenance
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
-from lakefeed.formats.text import decoded
-from lakefeed.ingest import files
+from lakefeed.formats.text_blocks import decoded
+from lakefeed.ingest import file_ingestion
+from lakefeed.ingest.ingestion_source import Fenced, IngestResult
 from lakefeed.ingest.ledger import Landed
-from lakefeed.ingest.links import links_below
-from lakefeed.ingest.source import Fenced, IngestResult
+from lakefeed.ingest.page_links import links_below
+from lakefeed.storage.archives.streams import opened_stream
 from lakefeed.storage.listed_urls import check_allowed, resolve_listed
-from lakefeed.storage.steady import WEB, asked, stamp_of
-from lakefeed.storage.streams import opened_stream
+from lakefeed.storage.remote.retrying_file import WEB, asked, stamp_of
 from lakefeed.storage.urls import local_path, scheme, shown
 
 Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
@@ -71,11 +71,11 @@ class FileSource(Fenced):
             raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
 
     def waiting(self) -> str | None:
-        new = files.arrivals(self).new
+        new = file_ingestion.arrivals(self).new
         return f"{len(new)} new, such as {new[0].path}" if new else None
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
-        return files.take(self, provenance)
+        return file_ingestion.take(self, provenance)
 
     def listed(self) -> Iterable[Landed]:
         """What is there now, in order of paths."""

@@ -19,9 +19,9 @@ from lakefeed.optimize import bind, optimize
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes, transform
 from lakefeed.run import Local
-from lakefeed.run.chain import peel
-from lakefeed.run.feed import Feed
-from lakefeed.run.pieces import Pieces
+from lakefeed.run.epoch_reader import Feed
+from lakefeed.run.partitions import Pieces
+from lakefeed.run.step_chain import peel
 
 ALWAYS = 0
 

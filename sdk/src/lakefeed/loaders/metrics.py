@@ -6,8 +6,8 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 
-from lakefeed.run.feed import Part
-from lakefeed.storage.tally import Tally
+from lakefeed.run.epoch_reader import Part
+from lakefeed.storage.cache.cache_statistics import Tally
 
 
 @dataclass(frozen=True)

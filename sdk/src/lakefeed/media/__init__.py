@@ -6,20 +6,27 @@ A file column is a struct column whose field metadata has ``lakefeed.type``. ``M
 from __future__ import annotations
 
 from lakefeed.media.audio import Audio
-from lakefeed.media.base import TYPE_KEY, MediaType
-from lakefeed.media.columns import column_type, default_mode, loaded_type, new_column, normalize_types, typed_schema
 from lakefeed.media.file import File
+from lakefeed.media.file_column_types import (
+    column_type,
+    default_mode,
+    loaded_type,
+    new_column,
+    normalize_types,
+    typed_schema,
+)
 from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
-from lakefeed.media.infer import infer
-from lakefeed.media.load import load_column
+from lakefeed.media.infer_columns import infer
+from lakefeed.media.load_columns import load_column
 from lakefeed.media.mcap import MCAP
+from lakefeed.media.media_records import handles
+from lakefeed.media.media_registry import MEDIA, media_type
+from lakefeed.media.media_type import TYPE_KEY, MediaType
 from lakefeed.media.model3d import Model3D
 from lakefeed.media.probes import Probes
-from lakefeed.media.records import handles
-from lakefeed.media.registry import MEDIA, media_type
 from lakefeed.media.rrd import RRD
-from lakefeed.media.store import store_column
+from lakefeed.media.store_columns import store_column
 from lakefeed.media.video import Video
 
 __all__ = [

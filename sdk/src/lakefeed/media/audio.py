@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
-from lakefeed.media.base import MediaType, Stats
-from lakefeed.media.probing.streams import first_stream, probe_audio, pyav
+from lakefeed.media.media_type import MediaType, Stats
+from lakefeed.media.probing.av_probe import first_stream, probe_audio, pyav
 from lakefeed.media.thumbnails import data_url
-from lakefeed.media.timed import DURATION, Played, Timed, begins_at, exact_in
+from lakefeed.media.timed_media import DURATION, Played, Timed, begins_at, exact_in
 
 Samples: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 

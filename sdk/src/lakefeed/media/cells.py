@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from lakefeed.errors import FileError
-from lakefeed.media.base import Mode
-from lakefeed.media.columns import is_bytes, is_text, plain
-from lakefeed.storage.copies import Known
-from lakefeed.storage.hashing import is_digest
+from lakefeed.media.file_column_types import is_bytes, is_text, plain
+from lakefeed.media.media_type import Mode
+from lakefeed.storage.cache.url_copies import Known
+from lakefeed.storage.disk.hashing import is_digest
 from lakefeed.storage.urls import file_suffix, suffix
 
 

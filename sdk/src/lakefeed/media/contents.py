@@ -20,12 +20,12 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias, cast
 import pyarrow as pa
 
 from lakefeed.errors import FileError, UnsupportedError
-from lakefeed.media.base import HEAD_BYTES
-from lakefeed.media.sources import Source, Stored
-from lakefeed.storage.atomic import new_file
+from lakefeed.media.cell_sources import Source, Stored
+from lakefeed.media.media_type import HEAD_BYTES
+from lakefeed.storage.blobs.blob_writer import Saving
+from lakefeed.storage.cache.file_fingerprints import Row, SeenFiles, identity, row
+from lakefeed.storage.disk.atomic_write import new_file
 from lakefeed.storage.fetch import open_reference
-from lakefeed.storage.saving import Saving
-from lakefeed.storage.seen import Row, SeenFiles, identity, row
 
 READERS = 4  # of local files, beside the thread that packs them: more only wait for one another
 FETCHERS = 16  # of remote files, which keep one waiting

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 from lakefeed.errors import FileError, InvalidArgumentError
-from lakefeed.storage.blobs import BlobStore
-from lakefeed.storage.cache import BlobCache, require
+from lakefeed.storage.blobs.blob_store import BlobStore
+from lakefeed.storage.cache.blob_cache import BlobCache, require
+from lakefeed.storage.disk.hashing import sha256_bytes
 from lakefeed.storage.fetch import Fetch, shown
-from lakefeed.storage.hashing import sha256_bytes
 from lakefeed.storage.urls import file_name, local_path, suffix
 
 Content: TypeAlias = bytes  # inside the class, `bytes` is the method

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
-from lakefeed.media.base import MediaType
 from lakefeed.media.handles import Handle
-from lakefeed.media.probing.image import BROKEN, opened, pillow, probe, reason
+from lakefeed.media.media_type import MediaType
+from lakefeed.media.probing.image_probe import BROKEN, opened, pillow, probe, reason
 from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lakefeed.media.probing.mcap import probe_mcap
-from lakefeed.media.timed import Timed, recording
+from lakefeed.media.probing.mcap_probe import probe_mcap
+from lakefeed.media.timed_media import Timed, recording
 
 _CONTENT_TYPE = "application/x-mcap"
 _MAGIC = b"\x89MCAP0\r\n"

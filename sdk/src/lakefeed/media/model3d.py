@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lakefeed.media.base import MediaType
 from lakefeed.media.handles import Handle
+from lakefeed.media.media_type import MediaType
 
 _CONTENT_TYPES = {
     ".3mf": "model/3mf",

@@ -14,9 +14,9 @@ from typing import Any, Self
 import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError, StorageError, listed
-from lakefeed.media.base import MediaType, Stats
-from lakefeed.media.probing.process import MOST_SOURCES, Process, ProcessEndedError, Source
-from lakefeed.media.registry import media_type
+from lakefeed.media.media_registry import media_type
+from lakefeed.media.media_type import MediaType, Stats
+from lakefeed.media.probing.probe_process import MOST_SOURCES, Process, ProcessEndedError, Source
 
 logger = logging.getLogger(__name__)
 

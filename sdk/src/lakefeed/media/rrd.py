@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lakefeed.media.probing.rrd import MAGIC, probe_rrd
-from lakefeed.media.timed import Timed, recording
+from lakefeed.media.probing.rrd_probe import MAGIC, probe_rrd
+from lakefeed.media.timed_media import Timed, recording
 
 _CONTENT_TYPE = "application/x-rerun"
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
-from lakefeed.media.base import MediaType, Stats
-from lakefeed.media.probing.image import pillow
-from lakefeed.media.probing.streams import first_stream, probe_video
+from lakefeed.media.media_type import MediaType, Stats
+from lakefeed.media.probing.av_probe import first_stream, probe_video
+from lakefeed.media.probing.image_probe import pillow
 from lakefeed.media.thumbnails import thumbnail_html
-from lakefeed.media.timed import DURATION, Played, Timed, begins_at, exact_in
+from lakefeed.media.timed_media import DURATION, Played, Timed, begins_at, exact_in
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from lakefeed.ops.add_file_columns import FileColumns
     from lakefeed.ops.batch import Batch
     from lakefeed.ops.concatenate import Concatenate
     from lakefeed.ops.conform import Conform
-    from lakefeed.ops.file_columns import FileColumns
     from lakefeed.ops.filter import Filter
     from lakefeed.ops.filter_rows import FilterRows
     from lakefeed.ops.interleave import Interleave
@@ -73,7 +73,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "batch": ("Batch",),
             "concatenate": ("Concatenate",),
             "conform": ("Conform",),
-            "file_columns": ("FileColumns",),
+            "add_file_columns": ("FileColumns",),
             "filter": ("Filter",),
             "filter_rows": ("FilterRows",),
             "interleave": ("Interleave", "check_chances"),

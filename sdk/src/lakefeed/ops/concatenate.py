@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.ops.alike import common_schema, conformed, kept
+from lakefeed.ops.common_schema import common_schema, conformed, kept
 from lakefeed.plan import Input, Node
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.ops.alike import conformed, kept
+from lakefeed.ops.common_schema import conformed, kept
 from lakefeed.plan import Node, Step
 
 

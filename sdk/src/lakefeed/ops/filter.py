@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lakefeed.expr import Expr, evaluate, parse, paths, roots, text
 from lakefeed.plan import Node, Step
-from lakefeed.plan.taking import filtered
+from lakefeed.plan.take_rows import filtered
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from lakefeed._typing import RowPredicate
 from lakefeed._validate import check_function
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import handle_rows
+from lakefeed.ops.row_functions import handle_rows
 from lakefeed.plan import Node, Step, name_of
-from lakefeed.plan.taking import filtered
+from lakefeed.plan.take_rows import filtered
 from lakefeed.storage import BlobStore
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 from lakefeed._rng import Indices
 from lakefeed._validate import is_list
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.ops.alike import common_schema, conformed, kept
+from lakefeed.ops.common_schema import common_schema, conformed, kept
 from lakefeed.plan import Input, Node
-from lakefeed.plan.interleaved import STOPPING, Draws, Interleaved, Stopping
+from lakefeed.plan.interleave_order import STOPPING, Draws, Interleaved, Stopping
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,10 +14,10 @@ from lakefeed._validate import check_seconds, is_list, is_whole, list_names
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.media import column_type, default_mode, loaded_type
 from lakefeed.media.cells import Cells
-from lakefeed.media.load import Loads
+from lakefeed.media.load_columns import Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
-from lakefeed.storage.tally import Tally
+from lakefeed.storage.cache.cache_statistics import Tally
 
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed._typing import RowFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError, listed
-from lakefeed.ops.rows import handle_rows, stored
+from lakefeed.ops.row_functions import handle_rows, stored
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lakefeed._typing import BatchFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError
-from lakefeed.ops.rows import checked
+from lakefeed.ops.row_functions import checked
 from lakefeed.plan import Node, Step, name_of
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed._validate import check_seed
 from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.ops.alike import conformed
+from lakefeed.ops.common_schema import conformed
 from lakefeed.plan import Input, Node
 from lakefeed.sql import Rows, Understood, distinct, stream, understand
 

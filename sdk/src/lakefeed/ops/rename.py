@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
-from lakefeed.plan.repeated import repeated
+from lakefeed.plan.duplicate_names import repeated
 
 
 @dataclass(frozen=True, eq=False, repr=False)

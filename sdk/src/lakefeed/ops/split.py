@@ -15,7 +15,7 @@ from lakefeed._rng import drawn, permutation
 from lakefeed._validate import check_seed
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError
 from lakefeed.plan import Node, Step
-from lakefeed.plan.taking import filtered
+from lakefeed.plan.take_rows import filtered
 
 Side: TypeAlias = Literal["train", "test"]
 SIDES: tuple[Side, Side] = ("train", "test")

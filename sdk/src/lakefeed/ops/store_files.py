@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from lakefeed.media import typed_schema
-from lakefeed.media.store import Storing
+from lakefeed.media.store_columns import Storing
 from lakefeed.plan import Node
 from lakefeed.plan.node import Input
 

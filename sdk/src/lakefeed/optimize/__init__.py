@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lakefeed.optimize.bind import bind
-from lakefeed.optimize.columns import prune_columns
-from lakefeed.optimize.limits import PushSlices
-from lakefeed.optimize.predicates import PushFilters, is_absorbed
-from lakefeed.optimize.sink import sink
+from lakefeed.optimize.bind_files import bind
+from lakefeed.optimize.column_pruning import prune_columns
+from lakefeed.optimize.filter_pushdown import PushFilters, is_absorbed
+from lakefeed.optimize.pushdown import sink
+from lakefeed.optimize.slice_pushdown import PushSlices
 from lakefeed.plan import Node, explain
 
 __all__ = ["bind", "explain_run", "is_absorbed", "optimize"]

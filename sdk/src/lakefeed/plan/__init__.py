@@ -1,6 +1,6 @@
 """The lazy plan: nodes, sources, walks, order."""
 
-from lakefeed.plan.exact import exact_fingerprint
+from lakefeed.plan.exact_fingerprint import exact_fingerprint
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.lineage import Lineage, Origin, lineage

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.storage.tally import Tally
+from lakefeed.storage.cache.cache_statistics import Tally
 
 if TYPE_CHECKING:
     from lakefeed.plan.source import Source
@@ -152,7 +152,7 @@ class Node:
 class Ahead(Protocol):
     """What a step does ahead of its use, within bounds on what is held. For one thread.
 
-    ``run/chain.py`` drives it. A loader, whose batches have their own size, uses `lakefeed.run.chain.run_whole`, or::
+    ``run/step_chain.py`` drives it. A loader has batches of its own size and uses `lakefeed.run.step_chain.run_whole`::
 
         with closing(step.ahead(tally)) as ahead:
             waiting = deque()

@@ -12,7 +12,7 @@ from lakefeed.expr import Expr, text
 from lakefeed.plan.lineage import Lineage
 
 if TYPE_CHECKING:
-    from lakefeed.storage.identity import Identities
+    from lakefeed.storage.disk.file_identity import Identities
 
 RESIDENT = 0
 

@@ -5,15 +5,15 @@ commit as the rows). Whoever starts a run, however often and however many at onc
 What is due, and which rows, is decided here; whatever starts the runs only asks.
 """
 
+from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.cycles import cycles
 from lakefeed.routines.due import Decision, due
-from lakefeed.routines.history import RoutineResult, Span, history, routine_of
-from lakefeed.routines.lineage import Lineage, column_lineage
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
-from lakefeed.routines.position import Position
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
+from lakefeed.routines.routine_history import RoutineResult, Span, history, routine_of
+from lakefeed.routines.routine_position import Position
+from lakefeed.routines.routine_run import run_routine, run_versions, skip
 from lakefeed.routines.triggers import After, Appended, ByHand, Cron, Every, Removed, Trigger
-from lakefeed.routines.work import run_routine, run_versions, skip
 
 __all__ = [
     "After",

@@ -10,12 +10,12 @@ from typing import TypeAlias
 from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, fence_value, list_versions
-from lakefeed.catalog.changes import rows_over_gap
+from lakefeed.catalog.deltas import rows_over_gap
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
-from lakefeed.routines.position import Position, from_text
-from lakefeed.routines.published import published_since
+from lakefeed.routines.late_versions import published_since
 from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_position import Position, from_text
 
 # Whether the versions of each source passed their checks; one that is missing is not checked yet.
 Verdicts: TypeAlias = Mapping[str, Mapping[int, bool]]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.plan.taking import taken_values
+from lakefeed.plan.take_rows import taken_values
 
 Values: TypeAlias = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 from lakefeed.config import ReadSettings
-from lakefeed.formats.kept import keep_files_open
+from lakefeed.formats.open_files import keep_files_open
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -18,14 +18,14 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError, listed
 from lakefeed.media import column_type, infer, normalize_types
-from lakefeed.media.sources import CopyFiles
+from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
 from lakefeed.plan.walk import transform
-from lakefeed.run.count import known_rows
-from lakefeed.run.local import Local
+from lakefeed.run.local_runner import Local
 from lakefeed.run.progress import tracked
-from lakefeed.run.work import Work, with_files
+from lakefeed.run.row_count import known_rows
+from lakefeed.run.write_context import Work, with_files
 
 SAMPLE_ROWS = 100
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from lakefeed.run.rebatch import joined
-from lakefeed.storage.failures import scratch_file
+from lakefeed.storage.disk.disk_errors import scratch_file
 
 MIB = 1 << 20
 SPILL_BYTES = 16 * MIB

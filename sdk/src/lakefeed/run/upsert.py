@@ -19,20 +19,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lakefeed.catalog.edits import Draft
-from lakefeed.catalog.files import DataFileRef
-from lakefeed.catalog.fit import cast, check_fits, stored
+from lakefeed.catalog.compatibility import cast, check_fits, stored
+from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.schema import storage_schema
+from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.expr import Column, Expr, In, Literal
 from lakefeed.plan import Node
 from lakefeed.plan.equality import same
-from lakefeed.plan.taking import taken, taken_values
-from lakefeed.run.local import Local
+from lakefeed.plan.take_rows import taken, taken_values
+from lakefeed.run.local_runner import Local
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import spill
-from lakefeed.sources.iceberg import IcebergSource
+from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.sql import Rows, stream
 
 Places = NDArray[np.int64]

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from lakefeed.storage.blobs import BlobStore
-    from lakefeed.storage.saving import Blob, Packing, Saving
+    from lakefeed.storage.blobs.blob_store import BlobStore
+    from lakefeed.storage.blobs.blob_writer import Blob, Packing, Saving
 
 __all__ = ["Blob", "BlobStore", "Packing", "Saving"]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
-    __getattr__ = lazy_attributes(__name__, {"blobs": ("BlobStore",), "saving": ("Blob", "Packing", "Saving")})
+    __getattr__ = lazy_attributes(
+        __name__, {"blobs.blob_store": ("BlobStore",), "blobs.blob_writer": ("Blob", "Packing", "Saving")}
+    )

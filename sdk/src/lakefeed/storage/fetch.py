@@ -16,14 +16,14 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, listed
-from lakefeed.storage.cache import SPARE_BYTES, BlobCache
-from lakefeed.storage.copies import Copies, Known
-from lakefeed.storage.failures import FULL, storage_errors
-from lakefeed.storage.hashing import sha256_bytes
-from lakefeed.storage.steady import WEB, filesystem, stamp_of, tried
-from lakefeed.storage.store_file import is_expired
+from lakefeed.storage.cache.blob_cache import SPARE_BYTES, BlobCache
+from lakefeed.storage.cache.url_copies import Copies, Known
+from lakefeed.storage.disk.disk_errors import FULL, storage_errors
+from lakefeed.storage.disk.hashing import sha256_bytes
+from lakefeed.storage.remote.http_file import load_web
+from lakefeed.storage.remote.retrying_file import WEB, filesystem, stamp_of, tried
+from lakefeed.storage.remote.store_file import is_expired
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
-from lakefeed.storage.web_file import load_web
 
 __all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "shown"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from lakefeed.errors import InvalidArgumentError, RefusedTargetError
-from lakefeed.storage.chains import parse_chain
+from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.urls import LOCAL_SCHEMES, scheme, shown
 
 HERE = LOCAL_SCHEMES | {"memory"}

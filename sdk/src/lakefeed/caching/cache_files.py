@@ -1,0 +1,76 @@
+"""The contents of file columns in the local cache, pinned there, so that they are there when nothing else is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.config import Settings
+from lakefeed.media import column_type
+from lakefeed.media.cells import File, files
+from lakefeed.media.load_columns import Loads
+from lakefeed.ops import Project, Scan
+from lakefeed.plan import Source
+from lakefeed.run import Local
+from lakefeed.storage import BlobStore
+from lakefeed.storage.cache.blob_cache import BlobCache
+from lakefeed.storage.cache.pins import Pins
+
+WORKERS = 16
+FETCH_TIMEOUT = 60.0
+MAX_BYTES = 256 << 20
+STRETCH_ROWS = 256
+TRIES = 3
+"""A copy may be gone between its making and its pinning: somebody emptied the cache, or stopped this process."""
+
+
+def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Path) -> None:
+    """Copies every file that the rows of ``source`` refer to into the cache, unless it is there, and pins it.
+
+    Args:
+        source: the rows.
+        store: where the blobs are.
+        settings: of the reading.
+        folder: where the pins are, see `lakefeed.storage.cache.pins`.
+
+    Raises:
+        MissingFileError, IntegrityError, FileError: one cannot be had.
+    """
+    types = {field.name: media for field in source.schema if (media := column_type(field)) is not None}
+    held = getattr(source, "columns", frozenset(source.schema.names))
+    names = tuple(name for name in types if name in held)
+    if not names:
+        return
+    pins = Pins(BlobCache(store.cache_dir), folder)
+    with (
+        closing(Local(settings).sized(Project(Scan(source), names), STRETCH_ROWS)) as batches,
+        closing(Loads(store, WORKERS, "raise", FETCH_TIMEOUT, MAX_BYTES, fresh=0.0)) as loads,
+    ):
+        for batch in batches:
+            for name in names:
+                _keep(batch.column(name), types[name], loads, pins)
+
+
+def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
+    for attempt in range(1, TRIES + 1):
+        loads.finish([loads.begin(loads.look(column, media, "path"))])
+        try:
+            for file in files(column):
+                _pin(file, pins)
+        except FileNotFoundError:
+            if attempt == TRIES:
+                raise
+        else:
+            return
+
+
+def _pin(file: File | None, pins: Pins) -> None:
+    if file is None:
+        return
+    if file.sha256 is not None:
+        pins.pin(file.sha256, file.suffix)
+    elif file.url is not None:
+        pins.pin_url(file.url, file.suffix)

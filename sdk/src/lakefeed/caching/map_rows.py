@@ -1,0 +1,121 @@
+"""What ``Dataset.mapped`` does: the rows of a plan in a local Arrow file, ``<cache>/mapped/<fingerprint>/``.
+
+The fingerprint names the snapshots that are read and all that is done with them, so what is there never goes stale.
+Where it cannot tell that (a generator, a function that holds a connection), the rows are those of one call, in a folder
+that goes with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lakefeed.caching.atomic_folder import Folder, Group, check_folder
+from lakefeed.catalog.lake import Lake
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.ops import Scan
+from lakefeed.optimize import bind
+from lakefeed.plan import Lineage, Node, exact_fingerprint, fingerprint, lineage
+from lakefeed.run import Local
+from lakefeed.run.progress import tracked
+from lakefeed.run.rebatch import joined
+from lakefeed.run.spill import stream_writer
+from lakefeed.sources.mapped_source import MappedSource, aligned
+from lakefeed.storage.disk.atomic_write import new_file, sync_file
+
+MIB = 1 << 20
+PART_BYTES = 16 * MIB
+ROWS_MULTIPLE = 1_024
+"""Parts of the same number of rows, but the last, are what a batch size of a power of two divides."""
+
+
+@dataclass(frozen=True)
+class ArrowFolder(Folder):
+    """A folder that keeps rows as they are in memory."""
+
+    suffix: ClassVar[str] = "arrow"
+
+    def _write_rows(self, path: Path, schema: pa.Schema, groups: Iterable[Group]) -> list[tuple[int, int]]:
+        parts = []
+        with new_file(path) as sink:
+            for group in groups:
+                begin = sink.tell()
+                with stream_writer(sink, schema) as writer:
+                    for batch in group.rows.to_batches():
+                        writer.write_batch(batch)
+                size = sink.tell() - begin
+                sink.write(bytes(aligned(size) - size))
+                parts.append((group.rows.num_rows, size))
+            sync_file(sink)
+        return parts
+
+
+def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
+    """The plan's rows from a local file that is mapped into memory; made now unless they are there.
+
+    Raises:
+        InvalidArgumentError: at ``path`` is something else.
+    """
+    check_folder(path, "mapped")
+    plan = bind(plan)
+    exact = exact_fingerprint(plan)
+    identity = exact or fingerprint(plan)
+    kept = lake.settings.cache / "mapped"
+    if path is not None:
+        place = Path(path).expanduser().absolute()
+    elif exact is not None:
+        place = kept / exact
+    else:
+        place = kept / f"call-{uuid.uuid4().hex}"
+        atexit.register(_remove, place, os.getpid())
+    folder = ArrowFolder(place)
+    with folder.locked():
+        # Another process may have been faster.
+        manifest = folder.manifest()
+        if manifest is None:
+            facts = {"fingerprint": identity, "lineage": lineage(plan).to_json()}
+            manifest = folder.write(plan.schema, plan.schema.names, lambda: _groups(lake, plan), facts)
+        elif manifest.facts["fingerprint"] != identity:
+            raise InvalidArgumentError(
+                f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
+            )
+    origin = Lineage.from_json(manifest.facts["lineage"])
+    file = place / manifest.file
+    return Scan(MappedSource(file, manifest.schema, f"mapped:{identity}", origin, manifest.parts, exact is not None))
+
+
+def _remove(place: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _groups(lake: Lake, plan: Node) -> Iterator[Group]:
+    """Parts of about `PART_BYTES`, all of the same number of rows but the last."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    step = 0
+    with closing(Local(lake.settings).batches(plan)) as batches:
+        for batch in tracked(batches, "map rows"):
+            held.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if not step and size >= PART_BYTES:
+                step = max(rows * PART_BYTES // size // ROWS_MULTIPLE, 1) * ROWS_MULTIPLE
+            while step and rows >= step:
+                whole = joined(held)
+                yield _group(whole.slice(0, step))
+                held, rows = [whole.slice(step)], rows - step
+    if rows:
+        yield _group(joined(held))
+
+
+def _group(batch: pa.RecordBatch) -> Group:
+    return Group(pa.Table.from_batches([batch]))

@@ -1,0 +1,243 @@
+"""Making rows fit a declared schema: which columns may go in, and the casts in both directions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.catalog.categories import categories, encode
+from lakefeed.catalog.emptied import cast_to_null, has_null
+from lakefeed.catalog.required_fields import LISTS, filled, has_required, inner_fields
+from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
+
+EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+TIME_UNITS = ("s", "ms", "us", "ns")
+
+
+def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
+    """Passes where rows of ``incoming`` can be appended to ``declared`` without losing anything.
+
+    Columns go by name. A missing nullable column becomes null; types may widen.
+
+    Raises:
+        SchemaError: a column that is not declared (`ColumnNotFoundError`), occurs twice, or is missing and required.
+        TypeMismatchError: a type that does not fit; the message names the column.
+    """
+    check_distinct(incoming.names)
+    given = {field.name: field.type for field in incoming}
+    known = {field.name for field in declared}
+    extra = [name for name in given if name not in known]
+    if extra:
+        raise ColumnNotFoundError.of(extra, declared.names, "the dataset")
+    for field in declared:
+        if field.name in given:
+            _check_field(given[field.name], field.type, field.name)
+        elif not field.nullable:
+            raise SchemaError(f"column {field.name!r} is required and not among {listed(given)}")
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Passes where no name occurs twice.
+
+    Raises:
+        SchemaError: one does.
+    """
+    double = [name for name, times in Counter(names).items() if times > 1]
+    if double:
+        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
+
+
+def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with exactly these columns, types and metadata; the same object where it is so already.
+
+    Columns go by name; a nullable one that is missing becomes null.
+
+    Raises:
+        SchemaError: a required column is missing or has nulls.
+        TypeMismatchError: a value does not fit its type; the message names the column.
+    """
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = [_column(batch, field) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else _no_columns(batch, schema)
+
+
+def stored(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -> pa.RecordBatch:
+    """The batch as a data file takes it: cast to the declared types, then to the storage types."""
+    return cast(cast(batch, declared), file_schema)
+
+
+def check_round_trip(declared: pa.Schema, file_schema: pa.Schema) -> None:
+    """Passes where rows of the declared types can be stored and read back.
+
+    Raises:
+        TypeMismatchError: Arrow has no way for one of the types; the message names the column.
+    """
+    for field, kept in zip(declared, file_schema, strict=True):
+        empty: pa.Array[Any] = pa.array([], kept.type)
+        _cast(_cast(empty, field), kept)
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
+    position = batch.schema.get_field_index(field.name)
+    if position < 0:
+        return _absent(field, batch.num_rows)
+    array = batch.column(position)
+    if not array.type.equals(field.type) or categories(field) is not None:
+        array = _cast(array, field)
+    _check_nulls(array, field, field.name)
+    whole: pa.Array[Any] = filled(array)
+    return whole
+
+
+def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+    kind = field.type
+    try:
+        values = filled(_values(array))  # Arrow refuses nulls that lie within nulls, too
+        if has_null(kind):
+            nulls: pa.Array[Any] = cast_to_null(values, kind, field.name)
+            return nulls
+        fitted: pa.Array[Any] = encode(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise TypeMismatchError(
+            f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
+        ) from None
+    return fitted
+
+
+def _values(array: pa.Array[Any]) -> pa.Array[Any]:
+    # Arrow casts dictionaries to some types only.
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
+    if not field.nullable:
+        raise SchemaError(f"column {field.name!r} is required and missing")
+    nulls: pa.Array[Any] = filled(pa.nulls(rows, field.type))
+    return nulls
+
+
+def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
+    if not field.nullable and array.null_count:
+        raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
+    if has_required(field.type):
+        for child, inner, place in _children(array):
+            _check_nulls(child, inner, f"{path}{place}")
+
+
+def _children(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
+    """The arrays inside a nested one, without what lies under its nulls."""
+    fields = inner_fields(array.type)
+    if isinstance(array.type, pa.StructType):
+        present = array.filter(array.is_valid()) if array.null_count else array
+        return [(present.field(i), field, f".{field.name}") for i, field in enumerate(fields)]
+    if isinstance(array.type, pa.MapType):
+        return [(array.items, fields[0], "{value}")]
+    return [(array.flatten(), fields[0], "[]")]
+
+
+def _no_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    # A batch without columns still has rows.
+    return batch.select([]).replace_schema_metadata(schema.metadata)
+
+
+def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
+    if not fits(given, declared, path):
+        raise TypeMismatchError(
+            f"column {path!r} is {declared} in the dataset; {given} does not fit it without loss: cast it first"
+        )
+
+
+def fits(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
+    """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
+    # A column without a type takes the one that it is given.
+    if given.equals(declared) or pa.types.is_null(given) or pa.types.is_null(declared):
+        return True
+    if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
+        return False  # the same storage may mean another thing, such as a tensor of another shape
+    if isinstance(given, pa.BaseExtensionType):
+        return fits(given.storage_type, declared, path)
+    if isinstance(declared, pa.BaseExtensionType):
+        return fits(given, declared.storage_type, path)
+    if isinstance(given, pa.DictionaryType):
+        return fits(given.value_type, declared, path)
+    if isinstance(declared, pa.DictionaryType):
+        return fits(given, declared.value_type, path)
+    return _nested_fits(given, declared, path) if pa.types.is_nested(declared) else _leaf_fits(given, declared)
+
+
+def _nested_fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
+    if isinstance(declared, pa.StructType) and isinstance(given, pa.StructType):
+        return _struct_fits(given, declared, path)
+    if isinstance(declared, pa.MapType) and isinstance(given, pa.MapType):
+        _check_field(given.key_type, declared.key_type, f"{path}{{key}}")
+        _check_field(given.item_type, declared.item_type, f"{path}{{value}}")
+        return True
+    if isinstance(declared, LISTS) and isinstance(given, LISTS):
+        _check_field(given.value_type, declared.value_type, f"{path}[]")
+        return _size(given) is None or _size(declared) in (None, _size(given))
+    return False
+
+
+def _size(kind: pa.DataType) -> int | None:
+    return kind.list_size if isinstance(kind, pa.FixedSizeListType) else None
+
+
+def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
+    known = {declared.field(i).name: declared.field(i) for i in range(declared.num_fields)}
+    names = [given.field(i).name for i in range(given.num_fields)]
+    extra = [name for name in names if name not in known]
+    if extra:
+        raise ColumnNotFoundError.of(extra, list(known), f"column {path!r}")
+    for name, field in known.items():
+        if name in names:
+            _check_field(given.field(name).type, field.type, f"{path}.{name}")
+        elif not field.nullable:
+            raise SchemaError(f"column '{path}.{name}' is required and not among {listed(names)}")
+    return True
+
+
+def _leaf_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_integer(given):
+        return _integer_fits(given, declared)
+    if types.is_floating(given):
+        return types.is_floating(declared) and bool(given.bit_width <= declared.bit_width)
+    if types.is_decimal(given) and types.is_decimal(declared):
+        whole_given, whole_declared = given.precision - given.scale, declared.precision - declared.scale
+        return bool(given.scale <= declared.scale and whole_given <= whole_declared)
+    if types.is_timestamp(given) and types.is_timestamp(declared):
+        return (given.tz is None) == (declared.tz is None) and _finer(given.unit, declared.unit)
+    if (types.is_time(given) and types.is_time(declared)) or (types.is_duration(given) and types.is_duration(declared)):
+        return _finer(given.unit, declared.unit)
+    return any(check(given) and check(declared) for check in (_is_text, _is_bytes, types.is_date))
+
+
+def _integer_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+    signed = pa.types.is_signed_integer(given)
+    if pa.types.is_integer(declared):
+        if signed == pa.types.is_signed_integer(declared):
+            return bool(given.bit_width <= declared.bit_width)
+        return not signed and bool(given.bit_width < declared.bit_width)
+    if declared in EXACT_IN_FLOAT:
+        return bool(given.bit_width - signed <= EXACT_IN_FLOAT[declared])
+    if pa.types.is_decimal(declared):
+        return bool(DECIMAL_DIGITS[given.bit_width] <= declared.precision - declared.scale)
+    return False
+
+
+def _finer(given: str, declared: str) -> bool:
+    return TIME_UNITS.index(given) <= TIME_UNITS.index(declared)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in checks)

@@ -1,0 +1,115 @@
+"""Connections to the catalog's database that come back after it restarts, fails over, or ends them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from lakefeed.errors import CatalogUnavailableError
+from lakefeed.storage.disk.sqlite_file import disk_error
+
+logger = logging.getLogger(__name__)
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+LOCK_TIMEOUT_SECONDS = 60
+CONNECT_TIMEOUT_SECONDS = 10
+RECYCLE_SECONDS = 300
+LONGEST_WAIT_SECONDS = 1.0
+QUESTIONS = 4
+# What waiting does not mend: the wrong user, password, database or rights.
+REFUSED = re.compile(r"authentication|password|does not exist|not permitted|pg_hba|permission|role ")
+
+
+def open_engine(url: URL, patience: float) -> Engine:
+    """An engine whose connections are looked at before they are used, and asked for for ``patience`` seconds.
+
+    Of SQLite no connection is kept open: nothing to inherit across a fork, nothing to leak.
+    """
+    if url.get_backend_name() == "sqlite":
+        waiting = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
+        embedded = create_engine(url, poolclass=NullPool, connect_args=waiting)
+        event.listen(embedded, "handle_error", partial(_refuse_disk, url.database or ""))
+        return embedded
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_recycle=RECYCLE_SECONDS, pool_size=2, max_overflow=100, connect_args=_bounded(url)
+    )
+    shown = url.set(query={}).render_as_string(hide_password=True)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+        failures = dialect.loaded_dbapi.Error
+        try:
+            for attempt in _patiently(shown, failures, patience):
+                with attempt:
+                    return dialect.connect(*arguments, **parameters)
+        except failures as error:
+            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_said(error)}") from None
+
+    return engine
+
+
+def broken(error: BaseException) -> bool:
+    """Whether the connection ended, so that nobody knows how far the statement came."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def asked_again(ask: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    """For what only reads: asked anew on another connection where one ends in the middle."""
+    again = retry(
+        retry=retry_if_exception(broken),
+        stop=stop_after_attempt(QUESTIONS),
+        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+        reraise=True,
+    )
+    return again(ask)
+
+
+def _refuse_disk(path: str, context: ExceptionContext) -> None:
+    """Raises StorageError where SQLite says that the disk did not take, or give, its pages."""
+    error = disk_error(context.original_exception, path)
+    if error is not None:
+        raise error from context.original_exception
+
+
+def _patiently(shown: str, failures: type[Exception], patience: float) -> Retrying:
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            reason = _said(state.outcome.exception())
+            logger.warning("the catalog %s does not answer, trying for %.0f s: %s", shown, patience, reason)
+
+    return Retrying(
+        retry=retry_if_exception_type(failures) & retry_if_exception(lambda error: not REFUSED.search(str(error))),
+        stop=stop_after_delay(patience),
+        wait=wait_random_exponential(multiplier=0.05, max=LONGEST_WAIT_SECONDS),
+        before_sleep=say,
+        reraise=True,
+    )
+
+
+def _bounded(url: URL) -> dict[str, Any]:
+    """A server that takes no notice is given up in time, where the driver knows how."""
+    known = url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query
+    return {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if known and url.get_driver_name() == "psycopg2" else {}
+
+
+def _said(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,91 @@
+"""Rows that other writers deleted without rewriting their files: delete files, which name rows by file and place."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakefeed.catalog.damaged_tables import intact
+from lakefeed.catalog.version_numbers import NumberedTable
+from lakefeed.errors import UnsupportedError
+
+PLACE_COLUMNS = ["file_path", "pos"]
+
+
+def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[ManifestFile]) -> list[ManifestEntry]:
+    """The entries of the delete files of a snapshot.
+
+    Raises:
+        UnsupportedError: one of them deletes rows by the values of columns.
+    """
+    found: list[ManifestEntry] = []
+    for manifest in manifests:
+        if manifest.content == ManifestContent.DELETES:
+            with intact(table.name()[-1], manifest.manifest_path):
+                found += manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    for entry in found:
+        if isinstance(table, NumberedTable):
+            entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
+        if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
+            raise UnsupportedError(
+                f"version {snapshot.sequence_number} of {table.name()[-1]!r} has equality deletes: another writer "
+                f"deleted rows by the values of columns, in {entry.data_file.file_path}, and lakefeed does not read "
+                "such deletes. Let a program that applies them compact the table (Spark: CALL "
+                "system.rewrite_data_files), or read an older version"
+            )
+    return found
+
+
+def deleted_places(table: Table, snapshot: Snapshot) -> dict[str, list[tuple[int, NDArray[np.int64]]]]:
+    """By the path of a data file, the places of deleted rows, each with the sequence number of the deletion.
+
+    A deletion holds for files whose sequence number is not higher.
+    """
+    found: dict[str, list[tuple[int, NDArray[np.int64]]]] = defaultdict(list)
+    for entry in delete_entries(table, snapshot, snapshot.manifests(table.io)):
+        with intact(table.name()[-1], entry.data_file.file_path):
+            for path, places in _read(table.io, entry.data_file):
+                found[path].append((entry.sequence_number or 0, places))
+    return found
+
+
+def places_left(rows: int, sequence: int, deleted: Sequence[tuple[int, NDArray[np.int64]]]) -> NDArray[np.int64]:
+    """The places of the rows of a file that are left.
+
+    Example:
+        >>> places_left(4, 1, [(2, np.array([1, 3])), (0, np.array([0]))]).tolist()
+        [0, 2]
+    """
+    left = np.ones(rows, np.bool_)
+    for number_of_deletion, places in deleted:
+        if number_of_deletion >= sequence:
+            left[places] = False
+    return np.flatnonzero(left)
+
+
+def _read(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    if file.file_format != FileFormat.PARQUET:
+        yield from _read_by_pyiceberg(io, file)
+        return
+    with io.new_input(file.file_path).open() as stream:
+        table = pq.read_table(stream, columns=PLACE_COLUMNS, partitioning=None)  # type: ignore[arg-type]  # a pyarrow stream
+    paths, codes = np.unique(table["file_path"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    places = table["pos"].to_numpy()
+    for code, path in enumerate(paths):
+        yield str(path), places[codes == code]
+
+
+def _read_by_pyiceberg(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Deletion vectors, and delete files of other formats."""
+    from pyiceberg.io.pyarrow import _read_deletes  # loads pandas
+
+    for path, places in _read_deletes(io, file).items():
+        yield path, places.to_numpy()

@@ -1,0 +1,39 @@
+"""Files of a commit reach the disk before the catalog points to them: a loss of power undoes no version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lakefeed.catalog.path_roots import plain_path
+from lakefeed.storage.disk.disk_errors import storage_errors
+
+
+def local_path(location: str) -> Path | None:
+    """The local path of a location; None for other stores."""
+    path = plain_path(location)
+    return None if path is None else Path(path)
+
+
+def sync_files(locations: Iterable[str]) -> None:
+    """Waits until the content of these files is on disk; object stores have done so already."""
+    for path in map(local_path, locations):
+        if path is not None:
+            _sync(path)
+
+
+def sync_folder(location: str) -> None:
+    """Waits until the folder of this file names it on disk."""
+    path = local_path(location)
+    if path is not None and os.name == "posix":  # elsewhere a folder cannot be opened
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,325 @@
+"""The embedded catalog: PyIceberg's SQL catalog made safe for many processes that start at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergNamespaceProperties, IcebergTables, SqlCatalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.io import FileIO
+from pyiceberg.serializers import ToOutputFile
+from pyiceberg.table import CommitTableResponse, StagedTable, Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
+from pyiceberg.utils.properties import property_as_bool
+from sqlalchemy import Select, delete, insert, make_url, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from lakefeed.catalog.database_connection import asked_again, broken, open_engine
+from lakefeed.catalog.durability import sync_files, sync_folder
+from lakefeed.catalog.file_io import actual, open_io
+from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
+from lakefeed.catalog.relocation import Home
+from lakefeed.catalog.table_output import new_file, remove
+from lakefeed.catalog.tombstones import last_number, parsed, property_key
+from lakefeed.catalog.version_numbers import NumberedTable
+from lakefeed.catalog.warehouse_owner import Ownership
+from lakefeed.storage.disk.disk_errors import storage_errors
+
+logger = logging.getLogger(__name__)
+
+CREATION_ATTEMPTS = 10
+# Metadata files never change. That of a table with thousands of versions takes a quarter of a second to parse.
+METADATA_KEPT = 16
+
+
+class LakeSqlCatalog(SqlCatalog):
+    """An SQL catalog whose first use, commits and forks are safe across processes and threads.
+
+    It reads and writes the same tables as PyIceberg's own SQL catalog, so both can be used on one database.
+    Beyond that one: connections that end are replaced, the catalog tables may be created by several processes at once,
+    and a commit that lost removes its metadata file.
+    """
+
+    def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, TableMetadata] = OrderedDict()
+        self._ownership: Ownership | None = None
+        super().__init__(name, **properties)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file of the catalog, with symbolic links resolved; None for another database."""
+        url = make_url(str(self.properties["uri"]))
+        name = url.database if url.get_backend_name() == "sqlite" else None
+        return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).resolve()
+
+    def locate(self, warehouse: str) -> None:
+        """Finds out where the files of the lake are, which may have been moved or copied since it was made."""
+        database, path = self.file, plain_path(warehouse)
+        if database is None:
+            return
+        root = path or warehouse
+        if path is not None:
+            home = Home.open(database, path.rstrip("/"), lambda: [location for *_, location in self.heads()])
+            root = home.root
+            self.properties[PROPERTY] = home.roots.dump()
+            self.properties["warehouse"] = f"file://{root}" if warehouse.startswith("file:") else root
+        local = None if path is None else Path(path).resolve()
+        self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
+
+    def require_owner(self) -> None:
+        """Passes where this catalog may write to its warehouse; asked once a process.
+
+        Raises:
+            SharedWarehouseError: the warehouse belongs to another catalog.
+        """
+        if self._ownership is not None:
+            self._ownership.check()
+            self._ownership = None
+
+    def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
+        return open_io(self.properties, properties, location or str(self.properties["warehouse"]))
+
+    def _init_catalog(self) -> None:
+        url = make_url(str(self.properties["uri"]))
+        if url.get_backend_name() == "sqlite":
+            _make_parent(url.database)
+        self.engine.dispose()
+        self.engine = open_engine(url, self._patience)
+        for attempt in range(CREATION_ATTEMPTS):
+            try:
+                return super()._init_catalog()
+            except (OperationalError, ProgrammingError, IntegrityError):
+                # Another process is creating the same tables; the next look finds them.
+                if attempt + 1 == CREATION_ATTEMPTS:
+                    raise
+
+    def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
+        location = orm_table.metadata_location
+        with self._lock:
+            kept = self._kept.get(location) if location is not None else None
+        if kept is None:
+            loaded = super()._convert_orm_to_iceberg(orm_table)
+            with self._lock:
+                self._kept[loaded.metadata_location] = loaded.metadata
+                while len(self._kept) > METADATA_KEPT:
+                    self._kept.popitem(last=False)
+            return loaded
+        identifier = (*Catalog.identifier_to_tuple(orm_table.table_namespace), orm_table.table_name)
+        io = self._load_file_io(kept.properties, location)
+        return Table(identifier, kept, str(location), io, self)
+
+    @asked_again
+    def load_table(self, identifier: str | Identifier) -> Table:
+        return super().load_table(identifier)
+
+    @asked_again
+    def table_exists(self, identifier: str | Identifier) -> bool:
+        return super().table_exists(identifier)
+
+    @asked_again
+    def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
+        return super().list_tables(namespace)
+
+    @asked_again
+    def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
+        return super().list_namespaces(namespace)
+
+    @asked_again
+    def namespace_exists(self, namespace: str | Identifier) -> bool:
+        return super().namespace_exists(namespace)
+
+    @asked_again
+    def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
+        return super().load_namespace_properties(namespace)
+
+    @asked_again
+    def heads(self) -> list[tuple[str, str, str]]:
+        """Namespace, name and metadata location of every table, with one query."""
+        statement = select(
+            IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location
+        ).where(IcebergTables.catalog_name == self.name, IcebergTables.metadata_location.is_not(None))
+        with Session(self.engine) as session:
+            return [(namespace, name, str(location)) for namespace, name, location in session.execute(statement)]
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        self.require_owner()
+        current = self._current(table)
+        staged = self._update_and_stage_table(current, table.name(), requirements, updates)
+        if current is not None and staged.metadata == current.metadata:
+            return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
+        with new_file(staged.io, staged.metadata_location) as output:
+            ToOutputFile.table_metadata(staged.metadata, output)
+            place = actual(staged.io, staged.metadata_location)
+            sync_files([place])
+            sync_folder(place)
+        try:
+            self._point_to(staged, current)
+        except (CommitFailedException, TableAlreadyExistsError):
+            remove(staged.io, [staged.metadata_location])
+            raise
+        except BaseException as error:
+            if broken(error):
+                raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
+            if self._surely_elsewhere(staged):
+                remove(staged.io, [staged.metadata_location])
+            raise
+        if current is not None:
+            self._forget_metadata(staged.io, current.metadata, staged.metadata)
+        return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
+
+    @asked_again
+    def metadata_location(self, identifier: str | Identifier) -> str | None:
+        """Where the metadata of a table is, which need not be readable; None where there is no such table."""
+        statement = select(IcebergTables.metadata_location).where(
+            IcebergTables.catalog_name == self.name,
+            IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
+            IcebergTables.table_name == Catalog.table_name_from(identifier),
+        )
+        with Session(self.engine) as session:
+            return session.scalar(statement)
+
+    def owns(self, location: str) -> bool:
+        """Whether files below this location belong to the lake: no other lake, nor a copy of this one, uses them."""
+        path = plain_path(location)
+        if self.file is None:
+            return True
+        if path is None:
+            return f"{location}/".startswith(f"{str(self.properties['warehouse']).rstrip('/')}/")
+        roots = [recorded for recorded, _ in Roots.parse(self.properties.get(PROPERTY)).pairs]
+        return any(f"{path}/".startswith(f"{root}/") for root in roots)
+
+    def _current(self, table: Table) -> Table | None:
+        """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
+        location = self.metadata_location(table.name())
+        if location is None:
+            return None
+        if location == table.metadata_location and not isinstance(table, StagedTable | NumberedTable):
+            return table
+        try:
+            return self.load_table(table.name())
+        except NoSuchTableError:
+            return None
+
+    def _surely_elsewhere(self, staged: Table) -> bool:
+        """Whether the catalog was seen to point to another metadata file; where it cannot be asked, it may be this."""
+        try:
+            return self.metadata_location(staged.name()) != staged.metadata_location
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("%s may be referred to and stays: %s", staged.metadata_location, error)
+            return False
+
+    def _point_to(self, staged: Table, current: Table | None) -> None:
+        """One compare-and-swap of the metadata location."""
+        namespace, name = self._names(staged)
+        with Session(self.engine) as session:
+            if current is None:
+                try:
+                    session.execute(
+                        insert(IcebergTables).values(
+                            **self._create_table_row(namespace, name, staged.metadata_location)
+                        )
+                    )
+                    self._check_numbers(session, staged)
+                    session.commit()
+                except IntegrityError as error:
+                    raise TableAlreadyExistsError(f"Table {namespace}.{name} already exists") from error
+                return
+            swapped = session.execute(
+                update(IcebergTables)
+                .where(
+                    IcebergTables.catalog_name == self.name,
+                    IcebergTables.table_namespace == namespace,
+                    IcebergTables.table_name == name,
+                    IcebergTables.metadata_location == current.metadata_location,
+                )
+                .values(
+                    metadata_location=staged.metadata_location,
+                    previous_metadata_location=current.metadata_location,
+                )
+            )
+            if swapped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+                raise CommitFailedException(f"Table has been updated by another process: {namespace}.{name}")
+            session.commit()
+
+    def _check_numbers(self, session: Session, staged: Table) -> None:
+        """Passes where the versions of a new table go on after those of the deleted ones of its name.
+
+        It is asked once the row of the table is in: whoever deletes records the numbers together with the row that
+        goes, so all of them are on record by then.
+        """
+        namespace, name = self._names(staged)
+        record: str | None = session.scalar(self._property(namespace, property_key(name)))
+        first = min((snapshot.sequence_number or 0 for snapshot in staged.metadata.snapshots), default=None)
+        if first is not None and first <= last_number(parsed(record)):
+            raise CommitFailedException(f"Table {namespace}.{name} was created and deleted by another process")
+
+    def _property(self, namespace: str, key: str) -> Select[str]:
+        return select(IcebergNamespaceProperties.property_value).where(
+            IcebergNamespaceProperties.catalog_name == self.name,
+            IcebergNamespaceProperties.namespace == namespace,
+            IcebergNamespaceProperties.property_key == key,
+        )
+
+    @asked_again
+    def retire(self, identifier: Identifier, metadata_location: str, key: str, value: str) -> bool:
+        """Takes a table out of the catalog and sets a property of its namespace, both or none.
+
+        False where its metadata is not at that location any more; then nothing has changed.
+        """
+        namespace = Catalog.namespace_to_string(Catalog.namespace_from(identifier))
+        name = Catalog.table_name_from(identifier)
+        row = {"catalog_name": self.name, "namespace": namespace, "property_key": key}
+        with Session(self.engine) as session:
+            dropped = session.execute(
+                delete(IcebergTables).where(
+                    IcebergTables.catalog_name == self.name,
+                    IcebergTables.table_namespace == namespace,
+                    IcebergTables.table_name == name,
+                    IcebergTables.metadata_location == metadata_location,
+                )
+            )
+            if dropped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+                # The answer to the same request may have been lost.
+                recorded: str | None = session.scalar(self._property(namespace, key))
+                return recorded == value
+            session.execute(delete(IcebergNamespaceProperties).filter_by(**row))
+            session.execute(insert(IcebergNamespaceProperties).values(**row, property_value=value))
+            session.commit()
+        return True
+
+    def _forget_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
+        """Deletes metadata files that drop out of the log, unless another table stands at one or may come to."""
+        gone = {entry.metadata_file for entry in before.metadata_log} - {
+            entry.metadata_file for entry in after.metadata_log
+        }
+        if not gone or not self.owns(after.location) or not property_as_bool(after.properties, "gc.enabled", True):
+            return
+        if gone.isdisjoint(location for *_, location in self.heads()):
+            self._delete_old_metadata(io, before, after)
+
+    @staticmethod
+    def _names(table: Table) -> tuple[str, str]:
+        identifier = table.name()
+        return Catalog.namespace_to_string(Catalog.namespace_from(identifier)), Catalog.table_name_from(identifier)
+
+
+def _make_parent(database: str | None) -> None:
+    if database and database != ":memory:":
+        with storage_errors(database):
+            Path(database).parent.mkdir(parents=True, exist_ok=True)

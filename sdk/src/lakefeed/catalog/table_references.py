@@ -1,0 +1,224 @@
+"""The files that tables name, in any of their versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestFile
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.typedef import Identifier
+from pyiceberg.utils.properties import property_as_bool
+
+from lakefeed.catalog.damaged_tables import UNREADABLE, intact, load
+from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.path_roots import plain_path
+from lakefeed.errors import DamagedDatasetError
+
+# What a metadata file says: read at most once, by its location, since such files never change.
+Told: TypeAlias = Callable[[str, Callable[[], bytes]], bytes]
+
+GC_ENABLED: Final = "gc.enabled"
+OWN_FOLDERS: Final = ("write.data.path", "write.metadata.path")
+METADATA_SUFFIXES: Final = (".metadata.json", ".metadata.json.gz", ".gz.metadata.json")
+S3_SCHEMES: Final = re.compile("^s3[an]://")
+
+
+def identifiers(lake: Lake) -> Iterator[Identifier]:
+    """Every table of the catalog, also those that are not datasets of lakefeed."""
+    for namespace in _namespaces(lake, ()):
+        yield from lake.catalog.list_tables(namespace)
+
+
+def tables(lake: Lake) -> Iterator[tuple[Identifier, Table | DamagedDatasetError]]:
+    """Every table of the catalog, or for a damaged one the error that says so."""
+    for identifier in identifiers(lake):
+        try:
+            yield identifier, load(lake.catalog, identifier)
+        except DamagedDatasetError as error:
+            yield identifier, error
+        except (NoSuchTableError, NoSuchNamespaceError):
+            continue  # deleted since it was listed
+
+
+def may_be_deleted(table: Table) -> bool:
+    """Whether files of the table may be deleted: its property ``gc.enabled`` says that others use them too."""
+    return property_as_bool(table.properties, GC_ENABLED, True)
+
+
+def folders_of(table: Table) -> set[str]:
+    """The locations below which the table has, or will have, files."""
+    paths = {table.properties[name] for name in OWN_FOLDERS if table.properties.get(name)}
+    return {table.metadata.location, folder_of(table.metadata_location), *paths}
+
+
+def folder_of(metadata_location: str) -> str:
+    """The folder of the table whose metadata is at this location."""
+    return metadata_location.rsplit("/", 2)[0]
+
+
+def possible_folders(lake: Lake, identifier: Identifier) -> set[str]:
+    """The locations below which a table has its files whose metadata cannot be read."""
+    location = lake.metadata_location(identifier)
+    return {folder_of(location) if location else f"{lake.warehouse.rstrip('/')}/{'.'.join(identifier[:-1])}"}
+
+
+@dataclass
+class References:
+    """What tables name, gathered one after the other.
+
+    Attributes:
+        told: gives what a manifest list or a manifest says.
+        files: the locations, as metadata names them.
+    """
+
+    told: Told
+    files: set[str] = field(default_factory=set)
+    _read: set[str] = field(default_factory=set)
+
+    def add(self, table: Table) -> Iterator[tuple[str, str]]:
+        """Adds all that a table names; yields the files of rows and deletes that are new here, with their format.
+
+        Raises:
+            DamagedDatasetError: some metadata is lost or cannot be read; all that can be read is added before that.
+        """
+        metadata, damage = table.metadata, list[DamagedDatasetError]()
+        self.files |= {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+        self.files |= {each.statistics_path for each in (*metadata.statistics, *metadata.partition_statistics)}
+        for snapshot in metadata.snapshots:
+            if snapshot.manifest_list not in self._read:
+                yield from self._in_snapshot(table, snapshot, damage)
+        if damage:
+            raise damage[0]
+
+    def add_readable(self, table: Table) -> bool:
+        """Adds what can be read of a table; whether that is all."""
+        try:
+            for _ in self.add(table):
+                pass
+        except DamagedDatasetError:
+            return False
+        return True
+
+    def _in_snapshot(
+        self, table: Table, snapshot: Snapshot, damage: list[DamagedDatasetError]
+    ) -> Iterator[tuple[str, str]]:
+        name, before = ".".join(table.name()), len(damage)
+        self.files.add(snapshot.manifest_list)
+        try:
+            with intact(name, snapshot.manifest_list):
+                manifests = self._manifests(table, snapshot)
+        except DamagedDatasetError as error:
+            damage.append(error)
+            return
+        for manifest in manifests:
+            if manifest[0] in self._read:
+                continue
+            self.files.add(manifest[0])
+            try:
+                with intact(name, manifest[0]):
+                    entries = self._entries(table, manifest)
+            except DamagedDatasetError as error:
+                damage.append(error)
+                continue
+            self._read.add(manifest[0])
+            fresh = [entry for entry in entries if entry[0] not in self.files]
+            self.files |= {path for path, _ in fresh}
+            yield from fresh
+        if len(damage) == before:
+            self._read.add(snapshot.manifest_list)
+
+    def _manifests(self, table: Table, snapshot: Snapshot) -> list[tuple[str, int, int]]:
+        """The manifests of a snapshot, each with what a later step needs to read it."""
+
+        def read() -> bytes:
+            return json.dumps([_plain(manifest) for manifest in snapshot.manifests(table.io)]).encode()
+
+        return [tuple(item) for item in json.loads(self.told(snapshot.manifest_list, read))]
+
+    def _entries(self, table: Table, manifest: tuple[str, int, int]) -> list[tuple[str, str]]:
+        def read() -> bytes:
+            entries = _manifest(manifest).fetch_manifest_entry(table.io, discard_deleted=True)
+            return json.dumps(
+                [(entry.data_file.file_path, entry.data_file.file_format.name) for entry in entries]
+            ).encode()
+
+        return [tuple(item) for item in json.loads(self.told(manifest[0], read))]
+
+
+def newest_metadata(io: FileIO, files: Iterable[str]) -> Iterator[tuple[str, TableMetadata]]:
+    """The metadata files among ``files`` that can be read, newest first."""
+    for location in sorted(
+        (path for path in files if path.endswith(METADATA_SUFFIXES)), key=_metadata_age, reverse=True
+    ):
+        with suppress(*UNREADABLE):
+            yield location, FromInputFile.table_metadata(io.new_input(location))
+
+
+def keeps_files(io: FileIO, files: Iterable[str]) -> bool:
+    """Whether the newest readable metadata among ``files`` says that files of the table may not be deleted."""
+    found = next(newest_metadata(io, files), None)
+    return found is not None and not property_as_bool(found[1].properties, GC_ENABLED, True)
+
+
+def lexical(io: FileIO, location: str) -> str:
+    """A text for a file or folder by which it can be seen what lies in what."""
+    path = plain_path(actual(io, location))
+    return S3_SCHEMES.sub("s3://", location).rstrip("/") if path is None else os.path.normpath(path)
+
+
+def canonical(io: FileIO, location: str) -> str:
+    """The one text for a file that may be named in several ways: by other schemes, or through symbolic links."""
+    path = plain_path(actual(io, location))
+    if path is None:
+        return S3_SCHEMES.sub("s3://", location)
+    folder, _, name = path.rpartition("/")
+    return f"{_real(folder)}/{name}"
+
+
+def lies_in(path: str, folders: Iterable[str]) -> bool:
+    """Whether a file lies below one of the folders; all of them `lexical`."""
+    return any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
+
+
+@lru_cache(1 << 12)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _metadata_age(location: str) -> tuple[int, str]:
+    name = location.rpartition("/")[2]
+    number = name.partition("-")[0].removeprefix("v").partition(".")[0]
+    return (int(number) if number.isdecimal() else -1), name
+
+
+def _namespaces(lake: Lake, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for namespace in lake.catalog.list_namespaces(parent):
+        if namespace != parent:
+            yield tuple(namespace)
+            if len(namespace) > len(parent):
+                yield from (inner for inner in _namespaces(lake, tuple(namespace)) if len(inner) > len(namespace))
+
+
+def _plain(manifest: ManifestFile) -> tuple[str, int, int]:
+    return manifest.manifest_path, manifest.manifest_length, manifest.partition_spec_id
+
+
+def _manifest(told: tuple[str, int, int]) -> ManifestFile:
+    path, length, spec_id = told
+    return ManifestFile.from_args(
+        manifest_path=path, manifest_length=length, partition_spec_id=spec_id, content=0, sequence_number=0,
+        min_sequence_number=0, added_snapshot_id=0,
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""Writes whose rows are made by an engine: workers write files, and one commit names them all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakefeed._typing import ColumnTypes, IfExists
+from lakefeed.catalog.action import WriteOptions, takes_write_options
+from lakefeed.catalog.commit import append, create
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.snapshot_builder import Change, Guard
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.compute.compute_engine import Engine, packed
+from lakefeed.compute.plan_partitions import divided
+from lakefeed.compute.write_task import Done, Part, Place
+from lakefeed.dataset import Dataset, dataset_at, lake_of, plan_of
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.media import typed_schema
+from lakefeed.media.cell_sources import CopyFiles
+from lakefeed.plan import Node
+from lakefeed.plan.walk import flatten
+from lakefeed.run.local_runner import Local
+from lakefeed.run.progress import counted
+from lakefeed.run.row_edits import replace_rows
+from lakefeed.run.save import Writing, types_of_new, types_of_old
+from lakefeed.run.save_modes import make_or_add
+from lakefeed.run.write_context import at_work
+
+
+@takes_write_options
+def save(
+    rows: Dataset,
+    name: str,
+    engine: Engine,
+    description: str | None = None,
+    column_types: ColumnTypes | Literal["auto"] | None = "auto",
+    copy_files: CopyFiles = "auto",
+    stats: bool = True,
+    *,
+    if_exists: IfExists = "error",
+    **options: Unpack[WriteOptions],
+) -> Dataset:
+    """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
+
+    Raises:
+        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
+            travel; nothing is written.
+
+    Example:
+        >>> from lakefeed.compute import Processes, save
+        >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("numbers")
+        >>> save(Dataset("numbers").with_column("y", "x * 2"), "doubles", Processes(2)).count()
+        3
+    """
+    writing = Writing.of(options, copy_files, stats, description, if_exists)
+    _check(rows, engine)
+    lake, plan = lake_of(rows), plan_of(rows, "save")
+
+    def create_new() -> DatasetVersion:
+        types = types_of_new(lake, Local(lake.settings), plan, name, column_types, writing)
+        work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
+        with work.protected() as guard:
+            return create(
+                lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
+            )
+
+    add = _replace if if_exists == "new_version" else _append
+    version = make_or_add(lake, name, if_exists, create_new, lambda: add(lake, plan, name, writing, engine))
+    return dataset_at(lake, name, version)
+
+
+@takes_write_options
+def append_to(
+    rows: Dataset,
+    name: str,
+    engine: Engine,
+    copy_files: CopyFiles = "auto",
+    stats: bool = True,
+    **options: Unpack[WriteOptions],
+) -> Dataset:
+    """As `Dataset.append_to`, with the rows made by ``engine``: the same rows in the same order, in one version.
+
+    Raises:
+        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
+            travel; nothing is written.
+    """
+    writing = Writing.of(options, copy_files, stats)
+    _check(rows, engine)
+    lake = lake_of(rows)
+    return dataset_at(lake, name, _append(lake, plan_of(rows, "append_to"), name, writing, engine))
+
+
+def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
+    work = _work_for(lake, plan, name, writing, engine, "append")
+    with work.protected() as guard:
+        return append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
+
+
+def _replace(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
+    work = _work_for(lake, plan, name, writing, engine, "overwrite")
+    with work.protected() as guard:
+        return replace_rows(lake, plan, work.schema, name, writing, guard, lambda: (), work.write)
+
+
+def _work_for(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _Work:
+    types = types_of_old(lake, plan, name)
+    return _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"{verb} {name}")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The rows of a plan, divided."""
+
+    lake: Lake
+    plan: Node
+    types: Mapping[str, str]
+    writing: Writing
+    engine: Engine
+    what: str
+
+    def __post_init__(self) -> None:
+        divided(self.plan, 1, sys.maxsize)
+        packed(flatten(self.plan), "the rows")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as they are written."""
+        return typed_schema(self.plan.schema, self.types) if self.types else self.plan.schema
+
+    @contextmanager
+    def protected(self) -> Iterator[Guard]:
+        """The time in which nothing that workers write is collected as garbage: until the commit, this process says."""
+        if not self.types:
+            with at_work(self.lake) as guard:
+                yield guard
+            return
+        with self.lake.blobs.saving() as saving:
+            yield saving.require_alive
+
+    def write(
+        self, lake: Lake, table: Table, declared: pa.Schema, ours: Change, _: Iterable[pa.RecordBatch]
+    ) -> tuple[DataFile, ...]:
+        """The files of all parts, in the order of the parts."""
+        most = lake.settings.write.file_bytes
+        parts = divided(self.plan, self.engine.width, most)
+        pieces = [
+            packed(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
+        ]
+        done: dict[int, Done] = {}
+        with counted(self.what, " rows") as progress:
+            for place, result in self.engine.run(pieces):
+                done[place] = result
+                ours.wrote(result.files)
+                progress(result.rows)
+        return tuple(file for place in range(len(pieces)) for file in done[place].files)
+
+    def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> Part:
+        return Part(
+            self.lake,
+            flatten(plan),
+            Place.of(table),
+            declared,
+            f"{ours.commit.hex}-{place:06d}",  # the order of paths is the order of rows
+            self.types,
+            self.writing.copy_files,
+            self.writing.stats,
+        )
+
+
+def _check(rows: Any, engine: Any) -> None:
+    if not isinstance(rows, Dataset):
+        raise InvalidArgumentError(f"rows={rows!r:.80}: give a Dataset")
+    # Its width is not looked at: a cluster is asked for that.
+    if isinstance(engine, type) or not callable(getattr(engine, "run", None)):
+        raise InvalidArgumentError(
+            f"engine={engine!r:.80}: give lakefeed.compute.Processes(4) or .Dask(), or an Engine"
+        )

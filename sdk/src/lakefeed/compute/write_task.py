@@ -1,0 +1,75 @@
+"""One part of the rows of a write: a worker runs its plan and writes its files, which nothing names yet."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
+
+from lakefeed.catalog.file_io import open_io
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.table_rows import write_files_of
+from lakefeed.media.cell_sources import CopyFiles
+from lakefeed.plan.walk import FlatNode, rebuild
+from lakefeed.run.local_runner import Local
+from lakefeed.run.write_context import with_files
+
+
+class Done(NamedTuple):
+    """What a worker wrote."""
+
+    files: tuple[DataFile, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where files of a table go, as it travels: the table itself holds what does not."""
+
+    identifier: tuple[str, ...]
+    metadata: str
+    location: str
+
+    @classmethod
+    def of(cls, table: Table) -> Place:
+        # Its history is not needed, and may be long.
+        none: dict[str, object] = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}}
+        bare: TableMetadata = table.metadata.model_copy(update={**none, "current_snapshot_id": None})
+        return cls(tuple(table.name()), bare.model_dump_json(), str(table.metadata_location))
+
+    def open(self, lake: Lake) -> Table:
+        metadata = TableMetadataUtil.parse_raw(self.metadata)
+        io = open_io(lake.catalog.properties, metadata.properties, self.location)
+        return Table(self.identifier, metadata, self.location, io, lake.catalog)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of ``plan`` as files of ``place`` whose names begin with ``prefix``; callable without arguments."""
+
+    lake: Lake
+    plan: list[FlatNode]
+    place: Place
+    declared: pa.Schema
+    prefix: str
+    types: Mapping[str, str]
+    copy: CopyFiles
+    stats: bool
+
+    def __call__(self) -> Done:
+        """The files; of a part that is run twice, each time others, of which one are taken."""
+        table, plan = self.place.open(self.lake), rebuild(self.plan)
+        prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
+        with (
+            with_files(self.lake, plan, self.types, self.copy, self.stats, table.name()[-1]) as (typed, _),
+            closing(Local(self.lake.settings).batches(typed)) as batches,
+        ):
+            files = write_files_of(self.lake, table, self.declared, prefix, batches)
+        return Done(tuple(files), sum(file.record_count for file in files))

@@ -1,0 +1,376 @@
+"""Whether rows with given bounds can match: row groups that cannot are not read.
+
+Both answers, "may be true" and "may be false", are kept for every part, each erring towards yes; ``not`` swaps
+them. So nothing has to be known about negations, and nothing that is unknown ever prunes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias, assert_never
+
+import pyarrow as pa
+
+from lakefeed.expr.comparison_types import NS_PER_DAY, NS_PER_UNIT, kernel_type, kind
+from lakefeed.expr.like import prefix
+from lakefeed.expr.nodes import (
+    And,
+    Arithmetic,
+    Column,
+    Compare,
+    CompareOp,
+    Concat,
+    Expr,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Not,
+    Or,
+    children,
+    conjoin,
+    conjuncts,
+    dtype,
+)
+
+_EPOCH = dt.datetime(1970, 1, 1)
+_ROUNDING_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is known of a column's values in some rows; None is unknown.
+
+    Args:
+        min: not above the smallest value that is neither null nor NaN.
+        max: not below the greatest such value, or for text the beginning of a value not below it.
+        null_count: rows that are null.
+        rows: rows altogether.
+
+    ``min`` and ``max`` are Python values, Arrow scalars, or integers in the unit of the column's type.
+    """
+
+    min: Any = None
+    max: Any = None
+    null_count: int | None = None
+    rows: int | None = None
+
+    @property
+    def only_nulls(self) -> bool:
+        return self.rows is not None and self.null_count is not None and self.null_count >= self.rows
+
+
+def hull(parts: Sequence[Bounds]) -> Bounds:
+    """What is known of the rows of all parts together.
+
+    Example:
+        >>> hull([Bounds(1, 3, 0, 10), Bounds(2, 7, 1, 10)])
+        Bounds(min=1, max=7, null_count=1, rows=20)
+    """
+    nulls, rows = [part.null_count for part in parts], [part.rows for part in parts]
+    spans = [(part.min, part.max) for part in parts if not part.only_nulls]
+    low, high = _around(spans)
+    return Bounds(low, high, _total(nulls), _total(rows))
+
+
+def _around(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    # Bounds that contradict themselves (NaN among them) tell nothing, nor does what they are joined with.
+    try:
+        if not spans or not all(low <= high for low, high in spans):
+            return None, None
+        low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    except TypeError:
+        return None, None
+    if isinstance(high, str | bytes):
+        # One that is cut reaches further than one that goes on from there.
+        high = min((end for _, end in spans if high.startswith(end)), key=len)
+    return low, high
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Values between two ordinals; None is unbounded."""
+
+    low: Any = None
+    high: Any = None
+
+    @property
+    def single(self) -> bool:
+        return self.low is not None and self.low == self.high
+
+
+Stats: TypeAlias = Mapping[tuple[str, ...], Bounds]
+_Answers: TypeAlias = tuple[bool, bool]
+_ANY: _Answers = (True, True)
+_NEITHER: _Answers = (False, False)
+
+
+def can_match(expr: Expr, stats: Stats) -> bool:
+    """False only where no row with such bounds makes the expression true.
+
+    Args:
+        expr: a condition.
+        stats: bounds by the path of a column or struct field; what is missing is unknown.
+
+    Example:
+        >>> can_match(parse("x > 9", pa.schema({"x": pa.int8()})), {("x",): Bounds(min=0, max=5)})
+        False
+    """
+    return _answers(expr, stats)[0]
+
+
+def residual(expr: Expr, stats: Stats) -> Expr | None:
+    """What of the expression is left to be tested on rows with such bounds: the terms that one of them may not fulfil.
+
+    None where all of them make it true; the very expression where nothing is known.
+
+    Example:
+        >>> schema = pa.schema({"x": pa.int8(), "y": pa.int8()})
+        >>> left = residual(parse("x > 9 and y > 9", schema), {("x",): Bounds(10, 20, null_count=0)})
+        >>> left == parse("y > 9", schema)
+        True
+    """
+    terms = conjuncts(expr)
+    left = [term for term in terms if _answers(term, stats)[1] or _may_be_null(term, stats)]
+    return expr if len(left) == len(terms) else conjoin(left)
+
+
+def _may_be_null(expr: Expr, stats: Stats) -> bool:
+    match expr:
+        case Literal() | IsNull():
+            return False
+        case Column():
+            bounds = _known(expr, stats)
+            return bounds is None or bounds.null_count != 0
+        case Arithmetic() | Concat():
+            return True
+        case In():
+            return expr.nulls or _may_be_null(expr.term, stats)
+        case Compare() | Like() | Not() | And() | Or():
+            return any(_may_be_null(child, stats) for child in children(expr))
+        case _:
+            assert_never(expr)
+
+
+def _answers(expr: Expr, stats: Stats) -> _Answers:
+    """Whether it may be true, and whether it may be false."""
+    match expr:
+        case Literal():
+            return bool(expr.value), not expr.value
+        case Column():
+            return _compared("==", _span(expr, pa.bool_(), stats), _Span(True, True))
+        case Compare():
+            return _compare(expr, stats)
+        case In():
+            return _in(expr, _span(expr.term, expr.domain, stats))
+        case Like():
+            return _like(expr, _span(expr.term, kernel_type(dtype(expr.term)), stats))
+        case IsNull():
+            return _is_null(expr, stats)
+        case Not():
+            true, false = _answers(expr.term, stats)
+            return false, true
+        case And():
+            found = [_answers(term, stats) for term in expr.terms]
+            return all(true for true, _ in found), any(false for _, false in found)
+        case Or():
+            found = [_answers(term, stats) for term in expr.terms]
+            return any(true for true, _ in found), all(false for _, false in found)
+        case Arithmetic() | Concat():
+            return _ANY
+        case _:
+            assert_never(expr)
+
+
+def _compare(expr: Compare, stats: Stats) -> _Answers:
+    left, right = _span(expr.left, expr.domain, stats), _span(expr.right, expr.domain, stats)
+    true, false = _compared(expr.op, left, right)
+    if kind(expr.domain) != "float" or left is None or right is None:
+        return true, false
+    # Bounds know nothing of NaN, which makes every comparison false and `!=` true.
+    return (True, false) if expr.op == "!=" else (true, True)
+
+
+def _compared(op: CompareOp, left: _Span | None, right: _Span | None) -> _Answers:
+    if left is None or right is None:
+        return _NEITHER
+    match op:
+        case "<":
+            return _may_be_less(left, right), _may_reach(right, left)
+        case "<=":
+            return _may_reach(left, right), _may_be_less(right, left)
+        case ">" | ">=":
+            return _compared("<" if op == ">" else "<=", right, left)
+        case "==":
+            apart = left.single and right.single and left.low == right.low
+            return _may_reach(left, right) and _may_reach(right, left), not apart
+        case "!=":
+            equal, unequal = _compared("==", left, right)
+            return unequal, equal
+        case _:
+            assert_never(op)
+
+
+def _may_be_less(left: _Span, right: _Span) -> bool:
+    return left.low is None or right.high is None or bool(left.low < right.high)
+
+
+def _may_reach(left: _Span, right: _Span) -> bool:
+    return left.low is None or right.high is None or bool(left.low <= right.high)
+
+
+def _in(expr: In, span: _Span | None) -> _Answers:
+    if span is None:
+        return _NEITHER
+
+    def key(value: Any) -> Any:
+        return _ordinal(value, dtype(expr.term), expr.domain)
+
+    place = 0 if span.low is None else bisect_left(expr.ordered, span.low, key=key)
+    inside = place < len(expr.ordered) and (span.high is None or bool(key(expr.ordered[place]) <= span.high))
+    always = inside and span.single and kind(expr.domain) != "float"
+    return inside, not always
+
+
+def _like(expr: Like, span: _Span | None) -> _Answers:
+    if span is None:
+        return _NEITHER
+    start = prefix(expr.pattern)
+    low_fits = span.low is None or span.low[: len(start)] <= start
+    return low_fits and (span.high is None or span.high >= start), True
+
+
+def _is_null(expr: IsNull, stats: Stats) -> _Answers:
+    bounds = _known(expr.term, stats)
+    if bounds is None:
+        return _ANY
+    return bounds.null_count is None or bounds.null_count > 0, not bounds.only_nulls
+
+
+def _known(term: Expr, stats: Stats) -> Bounds | None:
+    names = tuple(step for step in term.path if isinstance(step, str)) if isinstance(term, Column) else ()
+    return stats.get(names) if isinstance(term, Column) and names == term.path else None
+
+
+def _span(term: Expr, domain: pa.DataType, stats: Stats) -> _Span | None:
+    """Where the term's values lie, as ordinals of the domain; None if all of them are null."""
+    if isinstance(term, Literal):
+        value = _ordinal(term.value, term.type, domain)
+        return _widened(_Span(value, value), term.type, domain)
+    bounds = _known(term, stats)
+    if bounds is None:
+        return _Span()
+    if bounds.only_nulls:
+        return None
+    of = dtype(term)
+    low, high = _ordinal(bounds.min, of, domain), _ordinal(bounds.max, of, domain)
+    if low is not None and (_impossible(low, of) or (high is not None and low > high)):
+        return _Span()
+    return _widened(_Span(low, _beyond(high, bounds.max, of)), of, domain)
+
+
+def _impossible(low: Any, of: pa.DataType) -> bool:
+    # Bounds of unsigned integers that were ordered as signed ones.
+    return pa.types.is_unsigned_integer(of) and low < 0
+
+
+def _widened(span: _Span, of: pa.DataType, domain: pa.DataType) -> _Span:
+    """Wider by some units in the last place where a decimal becomes a float, which rounds in its own way."""
+    if kind(of) != "decimal" or kind(domain) != "float":
+        return span
+    low, high = span.low, span.high
+    for _ in range(_ROUNDING_STEPS):
+        low = None if low is None else math.nextafter(low, -math.inf)
+        high = None if high is None else math.nextafter(high, math.inf)
+    return _Span(low, high)
+
+
+def _beyond(high: Any, given: Any, of: pa.DataType) -> Any:
+    """An upper bound that holds although the given one may be cut: text after some characters, time after micros."""
+    if isinstance(high, str):
+        return _after(high)
+    if isinstance(high, bytes):
+        return None
+    if isinstance(given, dt.datetime | dt.time) and high is not None:
+        return high + NS_PER_UNIT["us"] - 1
+    return high
+
+
+def _after(text: str) -> str | None:
+    """A string above every string that begins with ``text``; None where there is none."""
+    kept = text.rstrip("\U0010ffff")
+    # Past the surrogates, which no valid string holds.
+    following = 0xE000 if kept[-1:] == "\ud7ff" else ord(kept[-1]) + 1 if kept else 0
+    return kept[:-1] + chr(following) if kept else None
+
+
+def _ordinal(value: Any, of: pa.DataType, domain: pa.DataType) -> Any:
+    """The value as Python orders it like the domain does: times in nanoseconds; None where it is unknown."""
+    if isinstance(value, pa.Scalar):
+        temporal = kind(value.type) in _TEMPORAL
+        value, of = (value.value, value.type) if temporal else (value.as_py(), of)  # type: ignore[attr-defined]  # temporal scalars have it
+    try:
+        return None if value is None else _ORDINALS[kind(domain)](value, of)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+
+
+def _checked(*accepted: type) -> Callable[[Any, Any], Any]:
+    def ordinal(value: Any, of: Any) -> Any:
+        return value if isinstance(value, accepted) and not isinstance(value, bool) else None
+
+    return ordinal
+
+
+def _text(value: Any, of: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else _checked(str)(value, of)
+
+
+def _float(value: Any, of: Any) -> float | None:
+    # Not all that float() takes: it would read bytes as digits.
+    number = float(value) if isinstance(value, int | float | Decimal) else math.nan
+    return None if math.isnan(number) else number
+
+
+def _ns(value: Any, of: Any) -> int | None:
+    if isinstance(value, int):
+        return int(value) * _ns_per_unit(of)
+    if isinstance(value, dt.datetime):
+        naive = value if value.tzinfo is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+        return (naive - _EPOCH) // dt.timedelta(microseconds=1) * NS_PER_UNIT["us"]
+    if isinstance(value, dt.date):
+        return (value - _EPOCH.date()).days * NS_PER_DAY
+    if isinstance(value, dt.time):
+        seconds = value.hour * 3600 + value.minute * 60 + value.second
+        return seconds * NS_PER_UNIT["s"] + value.microsecond * NS_PER_UNIT["us"]
+    return None
+
+
+def _ns_per_unit(of: Any) -> int:
+    if pa.types.is_date32(of):
+        return NS_PER_DAY
+    return NS_PER_UNIT["ms" if pa.types.is_date64(of) else of.unit]
+
+
+_TEMPORAL = ("date", "timestamp", "zoned", "time")
+_ORDINALS: dict[str, Callable[[Any, Any], Any]] = {
+    "bool": lambda value, of: value if isinstance(value, bool) else None,
+    "int": _checked(int),
+    "decimal": _checked(int, Decimal),
+    "float": _float,
+    "string": _text,
+    "binary": _checked(bytes),
+    "duration": lambda value, of: None,
+    "other": lambda value, of: None,
+    **dict.fromkeys(_TEMPORAL, _ns),
+}

@@ -1,0 +1,174 @@
+"""CSV with a header line, streamed; types come from the first block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from pyarrow import types
+
+from lakefeed.errors import FormatError, SchemaError, listed
+from lakefeed.formats.csv_conversion import BLANK, Conversion, NullWords, infer, of_a_column
+from lakefeed.formats.csv_records import count_lines, header_end, record_ends
+from lakefeed.formats.file_format import ADVICE, Streamed, require_columns
+from lakefeed.formats.text_blocks import BLOCK_BYTES, NOT_UTF8, PIECE_BYTES, blocks, in_memory
+from lakefeed.storage.archives.streams import Stream
+from lakefeed.storage.urls import shown
+
+SHOWN_CHARS = 80
+Read = TypeVar("Read")
+
+_RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
+_COLUMN = re.compile(r"In CSV column #(\d+): ")
+
+
+@dataclass(frozen=True)
+class Csv(Streamed):
+    """``.csv`` files, also compressed. An empty cell is null; quoted it is an empty text.
+
+    ``null_values``: the cells that are null, instead of the usual ones; see `NullWords`. ``piece_bytes``: of how many
+    bytes, about, rows are made at a time.
+    """
+
+    name: ClassVar[str] = "csv"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    null_values: tuple[str, ...] | None = None
+    piece_bytes: int = PIECE_BYTES
+
+    def head(self, stream: Stream) -> pa.Schema:
+        part = None
+        for part in _parts(stream, BLOCK_BYTES):
+            if part.records.strip(BLANK):
+                break
+        if part is None:
+            raise _empty(stream.url)
+        nulls = NullWords.of(self.null_values)
+        schema = part.read(lambda records: infer(records, part.names, nulls))
+        broken = [name for name, kind in zip(schema.names, schema.types, strict=True) if types.is_binary(kind)]
+        if broken:  # some cell is not UTF-8; which one shows when they are read as text
+            part.read(Conversion(part.names, dict.fromkeys(broken, pa.string()), broken, nulls).table)
+        return schema
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        wanted = list(columns) if columns is not None else None if exact else schema.names
+        conversion = None
+        for part in _parts(stream, self.piece_bytes):
+            if conversion is None:
+                _check_columns(stream.url, part.names, schema, wanted)
+                kinds = {field.name: field.type for field in schema}
+                conversion = Conversion(part.names, kinds, wanted, NullWords.of(self.null_values))
+            yield from part.read(conversion.table).to_batches()
+        if conversion is None and exact:
+            raise _empty(stream.url)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Whole records of a file, without the header; the first one is at ``line``."""
+
+    url: str
+    names: tuple[str, ...]
+    records: bytes
+    line: int
+
+    def read(self, reader: Callable[[bytes], Read]) -> Read:
+        """Returns what ``reader`` reads from the records.
+
+        Raises:
+            FormatError: the first record that it cannot read, with its line.
+        """
+        try:
+            return reader(self.records)
+        except pa.ArrowInvalid as error:
+            raise self._located(reader, error) from None
+
+    def _located(self, reader: Callable[[bytes], object], error: pa.ArrowInvalid) -> FormatError:
+        start, stop = self._first_bad(reader)
+        record = self.records[start:stop]
+        error = _complaint(reader, record) or error
+        blank = len(record) - len(record.lstrip(BLANK))
+        where = f"{shown(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
+        if ragged := _RAGGED.search(str(error)):
+            expected, there, text = ragged.groups()
+            return FormatError(f"{where}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}")
+        if not of_a_column(error):
+            return FormatError(f"{where}: {error}")
+        reason = _COLUMN.sub("", str(error))
+        name, cell = self._cell(record, error)
+        if "UTF8" in reason:
+            return FormatError(f"{where}: {cell[:SHOWN_CHARS]!r} in column {name!r} {NOT_UTF8}")
+        value = cell.decode(errors="replace")[:SHOWN_CHARS]
+        return FormatError(f"{where}: {value!r} in column {name!r} does not fit: {reason}{ADVICE}")
+
+    def _first_bad(self, reader: Callable[[bytes], object]) -> tuple[int, int]:
+        """Where the first record is that cannot be read, by halving: records are read one like the other."""
+        ends = record_ends(self.records)
+        edges = sorted({0, *ends.tolist(), len(self.records)})
+        good, bad = 0, len(edges) - 1
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            sound = _complaint(reader, self.records[edges[good] : edges[middle]]) is None
+            good, bad = (middle, bad) if sound else (good, middle)
+        return edges[good], edges[bad]
+
+    def _cell(self, record: bytes, error: pa.ArrowInvalid) -> tuple[str, bytes]:
+        """The name of the column that Arrow complains of, and the cell in it."""
+        found = _COLUMN.search(str(error))
+        name = self.names[int(found[1]) if found else 0]
+        as_bytes = Conversion(self.names, {name: pa.binary()}, [name], NullWords.of([])).table(record)
+        return name, as_bytes[name][0].as_py() or b""
+
+
+def _complaint(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowInvalid | None:
+    try:
+        reader(records)
+    except pa.ArrowInvalid as error:
+        return error
+    return None
+
+
+def _parts(stream: Stream, size: int) -> Iterator[_Part]:
+    """Yields the records of a file, about ``size`` bytes at a time: one part at least, unless it has no header."""
+    names: tuple[str, ...] | None = None
+    for line, block in blocks(stream.file, size, shown(stream.url), quoted=True):
+        start = 0
+        if names is None and block.strip(BLANK):
+            start = header_end(block)
+            names = _names(block[:start], stream.url, line)
+        if names is not None:
+            yield _Part(stream.url, names, block[start:], line + count_lines(block[:start]))
+
+
+def _names(header: bytes, url: str, line: int) -> tuple[str, ...]:
+    try:
+        header.decode()
+    except UnicodeDecodeError as error:
+        at = line + count_lines(header[: error.start])
+        raise FormatError(f"{shown(url)}, line {at}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}") from None
+    table = pacsv.read_csv(
+        in_memory(header, b"\n"),
+        read_options=pacsv.ReadOptions(block_size=len(header) + 1),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+    )
+    return tuple(table.schema.names)
+
+
+def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Sequence[str] | None) -> None:
+    """Raises SchemaError where a file has no column that is wanted, or, if all are, has another one."""
+    if wanted is not None:
+        require_columns(url, names, wanted)
+    elif sorted(names) != sorted(schema.names):
+        raise SchemaError(
+            f"{shown(url)} has columns {listed(names)}, not {listed(schema.names)}; "
+            "files read together must have the same columns"
+        )
+
+
+def _empty(url: str) -> FormatError:
+    return FormatError(f"{shown(url)} is empty: CSV begins with a line of column names")

@@ -1,0 +1,166 @@
+"""The footer of a Parquet file: what its row groups hold, and which of them can hold a row that is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakefeed.expr import Bounds, Expr, can_match, hull, paths
+from lakefeed.formats.file_format import FilePart
+
+Path: TypeAlias = tuple[str, ...]
+
+FIELD_ID = b"PARQUET:field_id"
+INT96 = "INT96"
+INT96_UNIT = "us"
+"""What timestamps of this old type are read as. As nanoseconds, those before 1677 and after 2262 would be others."""
+FAN_OUT = 8
+"""Neighbours that are asked together whether one of them can match, before each is asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Footer:
+    """A footer with what was made of it, so that reading one file again and again makes it once. Thread-safe."""
+
+    metadata: pq.FileMetaData
+    _levels: dict[Path, list[list[Bounds]]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns as Arrow has them."""
+        schema, stored = self.metadata.schema.to_arrow_schema(), self.metadata.schema
+        kinds = [stored.column(index).physical_type for index in range(len(stored))]
+        return _with_int96(schema, kinds) if INT96 in kinds else schema
+
+    @cached_property
+    def stored(self) -> dict[str, list[int]]:
+        """The stored columns that a name or dotted path stands for."""
+        found: dict[str, list[int]] = {}
+        for index in range(len(self.metadata.schema)):
+            path = self.metadata.schema.column(index).path
+            for end in (*(place for place, char in enumerate(path) if char == "."), len(path)):
+                found.setdefault(path[:end], []).append(index)
+        return found
+
+    def groups(self, predicate: Expr | None) -> Iterator[FilePart]:
+        """The row groups in which a row may match."""
+        found = range(self.metadata.num_row_groups) if predicate is None else self._matching(predicate)
+        for group in found:
+            info = self.metadata.row_group(group)
+            yield FilePart(group, info.num_rows, info.total_byte_size)
+
+    def bounds(self, path: Path) -> list[Bounds] | None:
+        """The statistics of a column or struct field in every row group; None where the file has no such column."""
+        levels = self._bounds_of(path)
+        return levels[0] if levels else None
+
+    def _matching(self, predicate: Expr) -> Iterator[int]:
+        """The row groups in which a row may match, found from the largest blocks of them down."""
+        named = [path for path in map(_names, paths(predicate)) if path]
+        levels = {path: found for path in named if (found := self._bounds_of(path))}
+        sizes = [len(level) for level in next(iter(levels.values()), [range(self.metadata.num_row_groups)])]
+        answers: dict[tuple[Bounds, ...], bool] = {}
+        waiting = [(len(sizes) - 1, place) for place in reversed(range(sizes[-1]))]
+        while waiting:
+            level, place = waiting.pop()
+            stats = {path: found[level][place] for path, found in levels.items()}
+            key = tuple(stats.values())
+            if key not in answers:
+                answers[key] = can_match(predicate, stats)
+            if not answers[key]:
+                continue
+            if level:
+                end = min((place + 1) * FAN_OUT, sizes[level - 1])
+                waiting += [(level - 1, child) for child in reversed(range(place * FAN_OUT, end))]
+            else:
+                yield place
+
+    def _bounds_of(self, path: Path) -> list[list[Bounds]]:
+        """The bounds of every row group, then of every block of them, of blocks of blocks, …, and of all together."""
+        found = self._levels.get(path)
+        if found is None:
+            found = self._levels[path] = self._read_bounds(path)
+        return found
+
+    def _read_bounds(self, path: Path) -> list[list[Bounds]]:
+        if path not in self._leaves:
+            return []
+        index = self._leaves.index(path)
+        groups = [self.metadata.row_group(group) for group in range(self.metadata.num_row_groups)]
+        levels = [[_bounds(group.column(index), group.num_rows) for group in groups]]
+        while len(levels[-1]) > FAN_OUT:
+            below = levels[-1]
+            levels.append([hull(below[start : start + FAN_OUT]) for start in range(0, len(below), FAN_OUT)])
+        return levels
+
+    @cached_property
+    def _leaves(self) -> list[Path | None]:
+        found = _leaves(self.schema)
+        return found if len(found) == self.metadata.num_columns else []
+
+
+def _with_int96(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
+    """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
+    left = iter(kinds)
+    metadata: Any = schema.metadata
+    return pa.schema([_field_with_int96(column, left) for column in schema], metadata)
+
+
+def _field_with_int96(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:
+    kind = column.type
+    match kind:
+        case pa.StructType():
+            inner = [_field_with_int96(kind.field(place), kinds) for place in range(kind.num_fields)]
+            return column.with_type(pa.struct(inner))
+        case pa.ListType():
+            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds)))
+        case pa.LargeListType():
+            return column.with_type(pa.large_list(_field_with_int96(kind.value_field, kinds)))
+        case pa.FixedSizeListType():
+            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds), kind.list_size))
+        case pa.MapType():
+            key, item = _field_with_int96(kind.key_field, kinds), _field_with_int96(kind.item_field, kinds)
+            return column.with_type(pa.map_(key, item, kind.keys_sorted))
+        case _:
+            old = next(kinds) == INT96
+            return column.with_type(pa.timestamp(INT96_UNIT, getattr(kind, "tz", None))) if old else column
+
+
+def _names(path: tuple[str | int, ...]) -> Path | None:
+    """The path where it leads through structs only."""
+    names = tuple(step for step in path if isinstance(step, str))
+    return names if names == path else None
+
+
+def _leaves(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | None]:
+    """The path of each column that is stored, in the order in which they are; None for what lies inside lists and maps.
+
+    Names alone do not tell: a column "a.b" and the field b of a struct a are both stored as "a.b".
+    """
+    found: list[Path | None] = []
+    for column in fields:
+        kind = column.type
+        inner = [kind.field(place) for place in range(kind.num_fields)]
+        if not inner or isinstance(kind, pa.DictionaryType):
+            found.append((*above, column.name))
+        elif isinstance(kind, pa.StructType):
+            found += _leaves(inner, (*above, column.name))
+        else:
+            found += [None] * len(_leaves(inner))
+    return found
+
+
+def _bounds(column: pq.ColumnChunkMetaData, rows: int) -> Bounds:
+    statistics = column.statistics if column.is_stats_set else None
+    if statistics is None:
+        return Bounds()
+    try:
+        low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
+    except (pa.ArrowException, ArithmeticError, ImportError, ValueError):
+        low = high = None  # no Python value can be made of it: nanoseconds without pandas, years beyond 9999
+    return Bounds(low, high, statistics.null_count, rows)

@@ -1,0 +1,252 @@
+"""Parquet: parts are row groups, pruned by their statistics, read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from threading import Lock
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakefeed.errors import FormatError
+from lakefeed.expr import Expr
+from lakefeed.formats.file_format import FilePart, Streamed, opened, reaching, reading, require_columns
+from lakefeed.formats.open_files import kept_open
+from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
+from lakefeed.formats.row_filter import Where
+from lakefeed.storage.archives.streams import Stream, spooled
+from lakefeed.storage.archives.url_chains import parse_chain
+from lakefeed.storage.disk.file_identity import Identities
+from lakefeed.storage.remote.retrying_file import confirm, identity_at
+from lakefeed.storage.urls import split_protocol
+
+FOOTERS_CACHED = 4096
+SMALL_READ_ROWS = 8192
+BATCH_ROWS = 65_536
+DECODED_BYTES = 1 << 20
+"""Decoded at once: what takes part in it stays in the processor's cache, and memory beside the rows is bounded."""
+
+
+class Parquet(Streamed):
+    """``.parquet`` files. One in an archive is copied to local disk while it is read."""
+
+    name: ClassVar[str] = "parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
+    counted: ClassVar[bool] = True
+
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
+        return parse_chain(url).plain
+
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
+        return _file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)
+
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
+        require_columns(url, self.schema(url, states).names, schema.names)
+
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
+        if not self.addressable(url):
+            return super().parts(url, predicate, states)
+        return _file(url, states).footer().groups(predicate)
+
+    def read(
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        exact: bool = True,
+        states: Identities | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        if part.rows is None:
+            return super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
+        return _file(url, states).read(part.key, columns, start, stop)
+
+    def head(self, stream: Stream) -> pa.Schema:
+        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+            return file.schema_arrow
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+    ) -> Iterator[pa.RecordBatch]:
+        names = None if columns is None else list(columns)
+        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
+
+
+def _file(url: str, states: Identities | None) -> ParquetFile:
+    seen = Identities() if states is None else states
+    return ParquetFile(url, lambda url: opened(url, compression=None, states=seen), states=seen)
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed.
+
+    Another one has to be in the state that ``states`` has of it: footer and row groups belong together.
+    ``missing`` is called where there is no file; it may raise an error that says why.
+    """
+
+    url: str
+    opener: Callable[[str], Any]
+    immutable: bool = False
+    missing: Callable[[], None] = lambda: None
+    states: Identities = field(default_factory=Identities, compare=False, repr=False)
+
+    def footer(self) -> Footer:
+        """The footer, kept for the next call as long as the file is the same one.
+
+        Raises:
+            MissingFileError: there is no such file.
+            ChangedFileError: it is in another state than before.
+            FormatError: it is not Parquet.
+        """
+        key = (self.url, None if self.immutable else identity_at(self.url, self.states))
+        found = _footers.get(key)
+        if found is None:
+            found = Footer(self._read_footer())
+            with _keeping:
+                _footers[key] = found
+                while len(_footers) > FOOTERS_CACHED:
+                    _footers.pop(next(iter(_footers)))
+        return found
+
+    def _read_footer(self) -> pq.FileMetaData:
+        with reaching(self.url), reading(self.url, "parquet"), self._source(None) as file:
+            return pq.read_metadata(file)
+
+    def _source(self, local: str | None) -> Any:
+        try:
+            return self.opener(self.url) if local is None else pa.OSFile(local, "r")
+        except FileNotFoundError:
+            self.missing()
+            raise
+
+    def read(
+        self,
+        group: int,
+        columns: Sequence[str] | None,
+        start: int = 0,
+        stop: int | None = None,
+        where: Where | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there.
+
+        Args:
+            group: its number.
+            columns: names, or dotted paths of fields; None for all.
+            start: the first row.
+            stop: the one after the last; None for the end.
+            where: only the rows that it keeps; what it does not look at is decoded only if it keeps one. Its text may
+                come as dictionaries, and what it reads beside the columns may come too.
+        """
+        footer, names = self.footer(), None if columns is None else list(columns)
+        batches = self._batches(footer, group, names, start, stop, where)
+        if self.immutable:
+            yield from batches
+            return
+        try:
+            for batch in batches:
+                identity_at(self.url, self.states)
+                yield batch
+        except FormatError:
+            identity_at(self.url, self.states)  # a mixture of two files is no Parquet either
+            raise
+
+    def _batches(
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: Where | None
+    ) -> Iterator[pa.RecordBatch]:
+        whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
+        with reaching(self.url), reading(self.url, "parquet"):
+            if where is not None and whole and not start:
+                yield from self._kept(footer, group, names, where)
+                return
+            if where is not None and names is not None:
+                names += chain.from_iterable(where.beside.values())
+            batches = self._ranged(footer, group, names, start, None if whole else stop)
+            yield from batches if where is None else map(where.kept, batches)
+
+    def _ranged(
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        with self._opened(footer) as (file, source):
+            if stop is None:
+                table = _decoded(file, group, names)
+                confirm(source)
+                yield from (table.slice(start) if start else table).to_batches()
+            else:
+                rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
+                yield from within(rows, start, stop)
+                confirm(source)
+
+    def _kept(self, footer: Footer, group: int, names: list[str] | None, where: Where) -> Iterator[pa.RecordBatch]:
+        asked = footer.schema.names if names is None else names
+        first, rest = where.steps(footer, group, asked)
+        with self._opened(footer, where.dictionaries(footer, group)) as (file, _):
+            table = file.read_row_group(group, columns=first, use_threads=False)
+            mask = where.mask(table)
+            if mask is None:
+                return
+            if rest:
+                others = file.read_row_group(group, columns=rest, use_threads=False)
+                names = [*table.column_names, *others.column_names]
+                table = pa.Table.from_arrays([*table.columns, *others.columns], names)
+            yield from where.filtered(table, mask)
+
+    def _opened(
+        self, footer: Footer, dictionaries: Sequence[str] = ()
+    ) -> AbstractContextManager[tuple[pq.ParquetFile, Any]]:
+        # A footer stands for the file as it was when it was read.
+        return kept_open((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
+
+    @contextmanager
+    def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[tuple[pq.ParquetFile, Any]]:
+        local = _local_path(self.url)
+        # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
+        with self._source(local) as source:
+            file = pq.ParquetFile(
+                source,
+                metadata=footer.metadata,
+                read_dictionary=dictionaries,
+                pre_buffer=local is None,
+                coerce_int96_timestamp_unit=INT96_UNIT,
+            )
+            yield file, source
+
+
+def _decoded(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
+    """A row group, decoded bit by bit: no slower for the copying, in half the memory."""
+    described = file.metadata.row_group(group)
+    rows = described.num_rows * DECODED_BYTES // max(described.total_byte_size, 1)
+    if columns == [] or rows >= described.num_rows:
+        return file.read_row_group(group, columns=columns, use_threads=False)
+    return pa.Table.from_batches(file.iter_batches(max(rows, 1), [group], columns, use_threads=False)).combine_chunks()
+
+
+_footers: dict[tuple[str, object], Footer] = {}
+_keeping = Lock()
+
+
+def _local_path(url: str) -> str | None:
+    """The plain path of a local URL, else None."""
+    protocol, path = split_protocol(url)
+    return path if protocol in (None, "file", "local") else None
+
+
+def within(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
+    """The rows ``[start, stop)`` of a stream, which is drawn from no further than that."""
+    place = 0
+    for batch in batches:
+        low, high = max(start - place, 0), batch.num_rows if stop is None else min(stop - place, batch.num_rows)
+        place += batch.num_rows
+        if low < high:
+            yield batch.slice(low, high - low)
+        if stop is not None and place >= stop:
+            return

@@ -1,0 +1,58 @@
+"""The way to PyTorch: loaders and tensors, or an error that says how to install it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed._typing import Ragged
+from lakefeed._validate import check_flag, check_schema, check_whole, require_torch
+from lakefeed.errors import SchemaError
+from lakefeed.loaders.batch_positions import Batching
+from lakefeed.plan import Node, Source
+from lakefeed.run import Local
+from lakefeed.run.shared_spill import job
+
+if TYPE_CHECKING:
+    from lakefeed.loaders.torch_loader import TorchLoader
+
+
+def tensors(table: pa.Table) -> dict[str, Any]:
+    """Returns the columns as tensors."""
+    with require_torch("to_tensors"):
+        from lakefeed.loaders.table_tensors import table_tensors
+    return table_tensors(table)
+
+
+def torch_rows(given: Any, schema: pa.Schema | None) -> Source:
+    """Returns the rows of a PyTorch dataset."""
+    if schema is None:
+        raise SchemaError("from_torch needs schema=, such as pa.schema({'image': pa.list_(pa.float32(), 784), …})")
+    with require_torch("from_torch"):
+        from lakefeed.sources import torch_source as sources
+    return sources.torch_source(given, check_schema(schema))
+
+
+def torch_loader(
+    plan: Node,
+    runner: Local,
+    batching: Batching,
+    prefetch_batches: int,
+    ragged: Ragged,
+    infinite: Any,
+    options: Mapping[str, Any],
+) -> TorchLoader:
+    """Returns the loader of ``to_torch``."""
+    check_whole(options["num_workers"], "num_workers")
+    check_whole(prefetch_batches, "prefetch_batches")
+    with require_torch("to_torch"):
+        from lakefeed.loaders.torch_loader import TorchLoader
+    from lakefeed.loaders.epochs import Epochs
+
+    endless = check_flag(infinite, "infinite")
+    if batching.world.world_size > 1:
+        runner = replace(runner, job=job())
+    return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)

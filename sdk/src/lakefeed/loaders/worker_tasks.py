@@ -1,0 +1,210 @@
+"""What is still to be done once the rows of a batch are together: here, or in a worker process.
+
+Worker processes receive planned work: a task holds the rows of a batch as the reading threads of the main process have
+put them together. So each row group is decoded once, however many workers there are, and what a worker needs to know
+of the plan are the late steps alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count, islice
+from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from lakefeed._typing import Ragged
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.loaders.collate import Columns, tensors
+from lakefeed.ops import Scan
+from lakefeed.plan import Ahead, Node, Step
+from lakefeed.sources.memory_source import MemorySource
+from lakefeed.storage.cache.cache_statistics import Tally
+
+_turns = count()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch of one iteration (``turn``), with the rows of it or of later ones that the worker has not got yet."""
+
+    turn: int
+    number: int
+    rows: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Rows to a batch of tensors: ``late`` steps that wait for a batch, then `tensors`, or of a single row its values.
+
+    ``copy``: the rows are somebody else's memory.
+    """
+
+    late: tuple[Step, ...]
+    ragged: Ragged
+    single: bool
+    copy: bool = False
+
+    def __call__(self, rows: pa.RecordBatch) -> dict[str, Any]:
+        for step in self.late:
+            rows = step.apply(rows, 0)
+        return self.made(rows)
+
+    def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+        """The batch of each range of rows; for these there are no late steps."""
+        columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
+        return map(_first_row, columns.batches(ranges)) if self.single else columns.batches(ranges)
+
+    def made(self, rows: pa.RecordBatch) -> dict[str, Any]:
+        """The batch of rows after the late steps."""
+        made = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
+        return _first_row(made) if self.single else made
+
+
+def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: column[0] for name, column in batch.items()}
+
+
+class Counted(NamedTuple):
+    """A batch that a worker process sends, and how many files were there, or were fetched, since the one before."""
+
+    batch: Any
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True)
+class Collated:
+    """``collate_fn``, which sees the batch alone."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, made: Any) -> Any:
+        if not isinstance(made, Counted):
+            return self.function(made)
+        return made._replace(batch=self.function(made.batch))
+
+
+class Work:
+    """What a worker does, as a map-style dataset of torch: `Task` to batch.
+
+    In the main process batches come finished and pass through.
+    """
+
+    def __init__(self, finish: Finish) -> None:
+        self._finish = finish
+        late = finish.late
+        self._first = ahead_of(late)
+        self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
+        self._before = () if self._first is None else late[: late.index(self._first)]
+        self._turn = -1
+        self._tally = Tally()
+        self._ahead: Ahead | None = None
+        self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
+
+    def __getitem__(self, task: Any) -> Any:
+        if not isinstance(task, Task):
+            return task
+        if task.turn != self._turn:
+            self._begin(task.turn)
+        for number, rows in task.rows:
+            self._waiting[number] = self._begun(rows)
+        batch = self._finish.made(self._waiting.pop(task.number)())
+        return batch if self._first is None else Counted(batch, *self._tally.taken())
+
+    def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
+        rows = pa.ipc.open_stream(message).read_next_batch()
+        if self._ahead is None:
+            return lambda: _applied(self._rest, rows)
+        loaded = self._ahead.start(_applied(self._before, rows))
+        return lambda: _applied(self._rest, loaded())
+
+    def _begin(self, turn: int) -> None:
+        """Forgets what an abandoned iteration has left."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._turn, self._waiting = turn, {}
+        self._ahead = None if self._first is None else self._first.ahead(self._tally)
+
+
+def ahead_of(late: Sequence[Step]) -> Step | None:
+    """The step of which workers begin the next batch while they are at one: no function of the user comes before."""
+    first = next((step for step in late if step.works_ahead or step.runs_user_code), None)
+    return first if first is not None and first.works_ahead else None
+
+
+def tasks(batches: Generator[pa.RecordBatch], ahead: int) -> Generator[Task]:
+    """The batches as work for other processes: each task comes with the rows of the one ``ahead`` places after it.
+
+    torch gives every n-th task to the same one of n workers, so that is the worker's next.
+    """
+    turn, drawn = next(_turns), 0
+    with closing(batches):
+        numbered = enumerate(batches)
+        first = deque(islice(numbered, ahead))
+        drawn = len(first)
+        for number in count():
+            rows = [first.popleft()] if first else []
+            following = next(numbered, None)
+            if following is not None:
+                rows.append(following)
+                drawn += 1
+            if number >= drawn:
+                return
+            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows))
+
+
+def _message(rows: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue().to_pybytes()
+
+
+def _applied(steps: Sequence[Step], rows: pa.RecordBatch) -> pa.RecordBatch:
+    for step in steps:
+        rows = step.apply(rows, 0)
+    return rows
+
+
+def detached(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps without the plan below them, which may be large."""
+    below: Node = Scan(MemorySource(steps[0].child.schema.empty_table())) if steps else None  # type: ignore[assignment]
+    found: list[Step] = []
+    for step in steps:
+        found.append(step.with_children((below,)))
+        below = found[-1]
+    return tuple(found)
+
+
+def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
+    """Whether worker processes that are not forked can be told what to do.
+
+    Raises:
+        InvalidArgumentError: a function cannot be sent to another process.
+    """
+    context = options.get("multiprocessing_context")
+    method = (
+        multiprocessing.get_context(context).get_start_method()
+        if isinstance(context, str | None)
+        else (context.get_start_method())
+    )
+    if not options.get("num_workers") or method == "fork":
+        return
+    functions = [(f"the function of {type(step).__name__.lower()}", vars(step)) for step in finish.late]
+    given = [(name, options[name]) for name in ("collate_fn", "worker_init_fn") if options.get(name) is not None]
+    for what, value in functions + given:
+        try:
+            ForkingPickler.dumps(value)
+        except (PicklingError, AttributeError, TypeError) as error:
+            raise InvalidArgumentError(
+                f"{what} cannot be sent to worker processes that are started by {method!r}: {error}. Define the "
+                "function at the top level of a module instead of as a lambda or inside another function, use "
+                'num_workers=0, or multiprocessing_context="fork"'
+            ) from error

@@ -1,0 +1,63 @@
+"""Columns of media records from and to Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.media.file_column_types import is_bytes, plain
+from lakefeed.media.handles import Handle
+from lakefeed.media.media_registry import media_type
+from lakefeed.media.media_type import MediaType
+from lakefeed.storage.blobs.blob_store import BlobStore
+
+
+def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[Handle | None]:
+    """A lazy handle for each cell, None for null.
+
+    Besides records the column may hold paths and URLs (text) or contents (binary): a typed column before its save.
+
+    Example:
+        >>> handles(pa.array(["cat.png", None]), "image", None)
+        [Image('cat.png'), None]
+    """
+    kind = media_type(media)
+    cells = plain(column)
+    if isinstance(cells, pa.StructArray):
+        return _record_handles(conformed(cells, kind), kind, store)
+    name = "data" if is_bytes(cells.type) else "url"
+    return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in cells.to_pylist()]
+
+
+def conformed(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
+    """The column with exactly the fields of the media type; those that it lacks are null."""
+    if column.type == kind.struct:
+        return column
+    present = dict(zip(column.type.names, column.flatten(), strict=True))
+    arrays = [
+        present[entry.name].cast(entry.type) if entry.name in present else pa.nulls(len(column), entry.type)
+        for entry in kind.struct
+    ]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind.struct), mask=column.is_null())
+
+
+def from_records(records: Sequence[Mapping[str, Any] | None], kind: MediaType) -> pa.StructArray:
+    """Records as a column; what a record does not name is null."""
+    arrays = [
+        pa.array([None if record is None else record.get(entry.name) for record in records], entry.type)
+        for entry in kind.struct
+    ]
+    mask = pa.array([record is None for record in records], pa.bool_())
+    return pa.StructArray.from_arrays(arrays, fields=list(kind.struct), mask=mask)
+
+
+def _record_handles(column: pa.StructArray, kind: MediaType, store: BlobStore | None) -> list[Handle | None]:
+    names = kind.struct.names
+    rows = zip(*(part.to_pylist() for part in column.flatten()), strict=True)
+    valid = column.is_valid().to_pylist()
+    return [
+        kind.handle(**dict(zip(names, row, strict=True)), store=store) if present else None
+        for row, present in zip(rows, valid, strict=True)
+    ]

@@ -1,0 +1,72 @@
+"""Python objects that stand for files, as Arrow takes them: paths, images of Pillow, handles that a dataset gave."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed.errors import SchemaError, listed
+from lakefeed.media.handles import Handle
+from lakefeed.media.media_registry import media_type
+from lakefeed.media.media_type import TYPE_KEY
+
+LOSSLESS = dict.fromkeys(("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"), "PNG")
+OTHERWISE = "TIFF"
+
+
+def plain_cells(values: Any) -> tuple[Any, pa.Field[Any] | None]:
+    """The values with what stands for files as text, bytes or records, and the field of such a column (or None).
+
+    Raises:
+        SchemaError: several kinds of files in one column, or contents among references.
+
+    Example:
+        >>> from pathlib import Path
+        >>> plain_cells([Path("cat.png"), None])[0]
+        ['cat.png', None]
+    """
+    if isinstance(values, pa.Array | pa.ChunkedArray) or (isinstance(values, np.ndarray) and values.dtype != object):
+        return values, None
+    kinds = set(map(type, values)) - {type(None)}
+    if any(issubclass(kind, Handle) for kind in kinds):
+        return _of_handles(values)
+    if kinds and all(_is_picture(kind) for kind in kinds):
+        field = pa.field("", pa.large_binary(), metadata={TYPE_KEY: b"image"})
+        return [None if value is None else encoded_picture(value) for value in values], field
+    if any(issubclass(kind, PurePath) for kind in kinds):
+        return [os.fspath(value) if isinstance(value, PurePath) else value for value in values], None
+    return values, None
+
+
+def encoded_picture(image: Any) -> bytes:
+    """An image of Pillow as a file that loses nothing."""
+    content = io.BytesIO()
+    image.save(content, format=LOSSLESS.get(image.mode, OTHERWISE))
+    return content.getvalue()
+
+
+def _is_picture(kind: type) -> bool:
+    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in kind.__mro__)
+
+
+def _of_handles(values: Sequence[Any]) -> tuple[list[Any], pa.Field[Any]]:
+    cells = [value for value in values if value is not None]
+    media = sorted({cell.media if isinstance(cell, Handle) else type(cell).__name__ for cell in cells})
+    contents = [cell for cell in cells if isinstance(cell, Handle) and cell.data is not None]
+    if len(media) > 1 or len(contents) not in (0, len(cells)):
+        raise SchemaError(
+            f"one column holds files of one type, all by reference or all by content, not {listed(media)}"
+            + (" with contents among references" if contents else "")
+        )
+    metadata: dict[bytes | str, bytes | str] = {TYPE_KEY: media[0]}
+    if contents:
+        given = [None if value is None else value.data for value in values]
+        return given, pa.field("", pa.large_binary(), metadata=metadata)
+    records = [None if value is None else value.record() for value in values]
+    return records, pa.field("", media_type(media[0]).struct, metadata=metadata)

@@ -1,0 +1,82 @@
+"""What lasts: sound, videos, recordings. What their types share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar
+
+import pyarrow as pa
+
+from lakefeed.media.handles import Handle
+from lakefeed.media.media_type import MediaType, Stats
+from lakefeed.media.probing.av_probe import opened
+
+DURATION = pa.field("duration_seconds", pa.float64())
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Timed(Handle):
+    """A file that lasts.
+
+    Attributes:
+        duration_seconds: None if the file does not tell.
+    """
+
+    duration_seconds: float | None = None
+
+    def _details(self) -> list[str]:
+        return [f"{self.duration_seconds:.4g} s"] if self.duration_seconds is not None else []
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Played(Timed):
+    """A file that PyAV decodes. ``_probe`` reads its statistics."""
+
+    _probe: ClassVar[Callable[[BinaryIO], Stats]]
+
+    def info(self) -> Mapping[str, Any]:
+        """The statistics as the file itself tells them now, such as ``duration_seconds``.
+
+        Raises:
+            FormatError: the file is broken, or of another type.
+            MissingDependencyError: PyAV is not installed.
+            FileError: the file cannot be read.
+        """
+        with self.open() as stream:
+            return type(self)._probe(stream)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[Any]:
+        """The open container."""
+        with self.open() as stream, opened(stream) as container:
+            yield container
+
+
+def begins_at(stream: Any) -> int:
+    """When a stream begins, in units of its time base."""
+    return stream.start_time or 0
+
+
+def exact_in(container: Any, containers: frozenset[str]) -> bool:
+    """Whether the container is one of those whose places in time can be trusted."""
+    return container.format.name in containers
+
+
+def recording(
+    handle: type[Timed],
+    content_type: str,
+    sniff: Callable[[bytes], str | None],
+    probe: Callable[[BinaryIO], Stats],
+) -> MediaType:
+    """The type of recordings of which only the length is known; named as its handle and its file extension."""
+    return MediaType(
+        name=handle.media,
+        handle=handle,
+        default_mode="path",
+        stat_fields=(DURATION,),
+        content_types={f".{handle.media}": content_type},
+        sniff=sniff,
+        probe=probe,
+    )

@@ -1,0 +1,153 @@
+"""The profile of a version: statistics of the rows that it added, the first of them, and which files they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.table import Table
+
+from lakefeed.catalog import DatasetVersion, Lake, list_versions
+from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
+from lakefeed.catalog.warehouse import warehouse_is_away
+from lakefeed.dataset import Dataset, changed_after
+from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
+from lakefeed.profiles.column_profile import Column, ColumnStatistics
+from lakefeed.storage.remote.outages import is_outage
+
+FIRST_ROWS = 16
+DIGESTS_KEPT = 10_000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A version as it was found when read: ``rows`` were really there, ``digests`` are some of their files' sha256.
+
+    ``unread`` says why its rows could not be told from those that were there before (another program wrote it), or
+    why they could not be read. ``unreachable`` says why nobody could look at the time: then nothing is known of its
+    rows, and another look may find them. ``changed`` is how its columns differ from those of the version before. Bytes
+    are of data files, ``file_bytes`` of the files that the added rows name.
+    """
+
+    name: str
+    table_uuid: str
+    version: DatasetVersion
+    before: int | None
+    schema: pa.Schema
+    rows: int = 0
+    columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
+    first_rows: tuple[dict[str, Any], ...] = ()
+    digests: tuple[str, ...] = ()
+    file_bytes: int = 0
+    bytes_added: int = 0
+    bytes_total: int = 0
+    changed: SchemaChanges = field(default_factory=SchemaChanges)
+    unread: str | None = None
+    unreachable: str | None = None
+
+    @property
+    def added(self) -> Dataset:
+        """The rows that the version added."""
+        number = self.version.version
+        # Not since the version before: others that came in between may have expired.
+        return changed_after(Dataset(self.name, version=number), "added", number - 1)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error says only that nobody could look: a store, server, catalog or the warehouse is away."""
+    return is_outage(error) or warehouse_is_away(Lake.current())
+
+
+def profile(name: str, version: int) -> Profile:
+    """Reads the rows that the version added, once, in bounded memory.
+
+    Raises:
+        VersionNotFoundError: the dataset has no such version.
+        DatasetNotFoundError: there is no such dataset.
+    """
+    return next(profiles(name, [version]))
+
+
+def profiles(name: str, versions: Iterable[int]) -> Iterator[Profile]:
+    """`profile` of each of several versions, with one look at what versions there are."""
+    table = Lake.current().table(name)
+    known = {version.version: version for version in list_versions(table)}
+    order = sorted(known)
+    for number in versions:
+        if number not in known:
+            raise VersionNotFoundError(f"{name!r} has no version {number}; the newest is {max(order, default=None)}")
+        at = order.index(number)
+        yield _profile(name, table, known[number], known[order[at - 1]] if at else None)
+
+
+def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVersion | None) -> Profile:
+    dataset = Dataset(name, version=version.version)
+    found = Profile(
+        name,
+        str(table.metadata.table_uuid),
+        version,
+        before.version if before else None,
+        dataset.schema,
+        bytes_added=_fact(table, version, "added-files-size"),
+        bytes_total=_fact(table, version, "total-files-size"),
+        changed=_changed(table, version, before),
+    )
+    try:
+        return _read(found)
+    except UnsupportedError as error:
+        return replace(found, unread=str(error))
+    except (LakefeedError, OSError) as error:
+        if is_unreachable(error):
+            return replace(found, unreachable=f"{type(error).__name__}: {error}")
+        # A version whose rows cannot be read is a finding, and the other versions of a run still get their profiles.
+        return replace(found, unread=f"{type(error).__name__}: {error}")
+
+
+def _read(found: Profile) -> Profile:
+    added = found.added
+    rows = file_bytes = 0
+    columns = {column: Column() for column in found.schema.names}
+    digests: list[str] = []
+    for batch in added.batches(format="arrow", load_files=False):
+        rows += batch.num_rows
+        for column, values in zip(batch.schema.names, batch.columns, strict=True):
+            columns[column].add(values)
+            if _holds_files(values.type):
+                digests += [each for each in pc.struct_field(values, "sha256").to_pylist() if each]
+                del digests[DIGESTS_KEPT:]
+                file_bytes += _sum(values, "size")
+    return replace(
+        found,
+        rows=rows,
+        columns={name: column.statistics for name, column in columns.items()},
+        first_rows=tuple(added.head(FIRST_ROWS).rows()),
+        digests=tuple(dict.fromkeys(digests)),
+        file_bytes=file_bytes,
+    )
+
+
+def _holds_files(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("sha256") >= 0
+
+
+def _sum(values: pa.Array[Any], name: str) -> int:
+    if values.type.get_field_index(name) < 0:
+        return 0
+    return int(pc.sum(pc.struct_field(values, name)).as_py() or 0)
+
+
+def _changed(table: Table, version: DatasetVersion, before: DatasetVersion | None) -> SchemaChanges:
+    snapshots = {snapshot.snapshot_id: snapshot.schema_id for snapshot in table.metadata.snapshots}
+    now = snapshots[version.snapshot_id]
+    if now is None or before is None:
+        return SchemaChanges()
+    return schema_changes(table, snapshots[before.snapshot_id], now)
+
+
+def _fact(table: Table, version: DatasetVersion, name: str) -> int:
+    snapshot = table.metadata.snapshot_by_id(version.snapshot_id)
+    summary = snapshot.summary if snapshot else None
+    return int((summary.additional_properties.get(name) if summary else None) or 0)

@@ -1,0 +1,47 @@
+"""Versions whose numbers lie below a routine's position, and which it has not read all the same.
+
+Numbers ascend in the order of the commits, also of those to a branch. Where another client rolls the dataset back and
+publishes a branch, or an older commit again, its versions may be older than what the routine has read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from pyiceberg.table import Table
+
+from lakefeed.catalog import list_versions
+from lakefeed.catalog.ancestry import ancestry
+from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_position import Position
+
+
+def published_since(routine: Routine, source: str, table: Table, target: Table | None, at: Position) -> frozenset[int]:
+    """The numbers of these versions; none where the position is one of the versions that there are now."""
+    numbers = {snapshot.sequence_number or 0: snapshot for snapshot in table.metadata.snapshots}
+    below = [number for number in _ancestors(table, None) if number <= at.version]
+    if at.version in below or at.version not in numbers:  # if it has expired, nothing says that it was rolled back
+        return frozenset()
+    read = set(_ancestors(table, at.version))
+    if read.isdisjoint(below):
+        return frozenset()
+    for earlier in _positions(routine, source, target):
+        read.update((earlier, *(_ancestors(table, earlier) if earlier in numbers else ())))
+    return frozenset(below).difference(read)
+
+
+def _ancestors(table: Table, number: int | None) -> list[int]:
+    """The numbers of a version (None: the newest) and its ancestors."""
+    heads = (each for each in table.metadata.snapshots if each.sequence_number == number)
+    return [snapshot.sequence_number or 0 for snapshot in ancestry(table, next(heads, None))]
+
+
+def _positions(routine: Routine, source: str, target: Table | None) -> Iterator[int]:
+    """Where the routine stood in the source after each of its commits."""
+    for version in list_versions(target) if target is not None else ():
+        work = json.loads(version.work or "{}")
+        if work.get("routine") == routine.name:
+            for span in work["read"]:
+                if span["source"] == source and span["to_version"] is not None:
+                    yield int(span["to_version"])

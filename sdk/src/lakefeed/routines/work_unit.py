@@ -1,0 +1,147 @@
+"""How what is pending is cut into commits: versions put together, left out, or a large one split."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lakefeed.catalog import DatasetVersion
+from lakefeed.dataset import Dataset, changed_after, pinned
+from lakefeed.routines.pending import Pending, VersionRange
+from lakefeed.routines.routine_position import Position, to_text
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of one source, what one commit reads: ``versions`` as far as not ``skipped``, rows from ``begin`` to ``end``.
+
+    ``end=None``: to the end of the last version. No version at all: the source stays where it is.
+    """
+
+    found: VersionRange
+    versions: tuple[DatasetVersion, ...] = ()
+    skipped: tuple[tuple[int, str], ...] = ()
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def reached(self) -> Position | None:
+        """The position once the part is written."""
+        last = max(
+            [version.version for version in self.versions] + [number for number, _ in self.skipped], default=None
+        )
+        if last is None:
+            return self.found.position
+        if self.end is None:
+            return Position(self.found.table_uuid, last)
+        done = self.found.done_before(last) or 0
+        return Position(self.found.table_uuid, done, within=last, rows=self.end)
+
+    @property
+    def rows(self) -> int:
+        """As the commits recorded them."""
+        if self.end is not None:
+            return self.end - self.begin
+        return max(0, sum(map(self.found.rows_of, self.versions)) - self.begin)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The rows themselves; of a source that brings nothing, its columns without a row."""
+        if not self.versions:
+            return Dataset(self.found.source).head(0)
+        known, last = self.found.done_before(self.versions[0].version), self.versions[-1].version
+        source = pinned(self.found.source, last, self.found.table_uuid)
+        if known is None:
+            rows = source.removed_since() if self.found.removed else source.added_since()
+        else:
+            rows = changed_after(source, "removed" if self.found.removed else "added", known)
+        # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
+        whole = (self.begin, self.end) == (0, None)
+        return rows.select(rows.schema.names) if whole else rows.slice(self.begin, self.end)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What one commit does."""
+
+    pending: Pending
+    parts: tuple[Part, ...]
+
+    @property
+    def value(self) -> str:
+        """The fence's value once it is written."""
+        return to_text([part.reached for part in self.parts]) or ""
+
+    @property
+    def reads(self) -> bool:
+        """Whether the function is called for it."""
+        return any(part.versions for part in self.parts)
+
+    @property
+    def rows(self) -> int:
+        """Rows handed to the function."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def depth(self) -> int:
+        """How many routines the rows will have been through."""
+        return 1 + max((version.depth for part in self.parts for version in part.versions), default=0)
+
+    def token(self, fence: str) -> str:
+        """The same for the same rows, whoever asks and whenever."""
+        rows = [
+            (p.found.source, p.found.table_uuid, [v.version for v in p.versions], p.begin, p.end) for p in self.parts
+        ]
+        return hashlib.sha256(f"{fence} {rows}".encode()).hexdigest()[:32]
+
+
+def first_portion(pending: Pending, together: int | None, most: int | None) -> Portion:
+    """The next commit: versions up to ``together`` rows (None: all, 0: one version), of at most ``most`` rows.
+
+    What is left out before them goes along; what is left out by itself makes a portion that reads nothing.
+    """
+    parts = [Part(each) for each in pending.ranges]
+    rows = 0
+    for index, version in _in_order(pending.ranges):
+        part, reason = parts[index], (pending.ranges[index].left_out or {}).get(version.version)
+        if reason is not None:
+            if part.versions:  # the versions of a part stand side by side
+                break
+            parts[index] = replace(part, skipped=(*part.skipped, (version.version, reason)))
+            continue
+        begin = part.found.begin if version is part.found.versions[0] else 0
+        fresh = max(0, part.found.rows_of(version) - begin)
+        if most is not None and rows + fresh > most:
+            if rows == 0:
+                parts[index] = replace(part, versions=(version,), begin=begin, end=begin + most)
+            break
+        parts[index] = replace(part, versions=(*part.versions, version), begin=part.begin or begin)
+        rows += fresh
+        if together is not None and rows >= together:
+            break
+    return Portion(pending, tuple(parts))
+
+
+def _in_order(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
+    """The versions of all sources by the time of their commits; those of one source in their own order."""
+
+    def timed(index: int, found: VersionRange) -> Iterator[tuple[int, int, int, DatasetVersion]]:
+        latest = 0
+        for version in found.versions:
+            latest = max(latest, version.timestamp_ms)  # a clock that went backwards must not turn versions around
+            yield latest, index, version.version, version
+
+    merged = heapq.merge(*(timed(index, found) for index, found in enumerate(ranges)), key=lambda each: each[:3])
+    return ((index, version) for _, index, _, version in merged)
+
+
+def without_first(pending: Pending, source: str, version: int, reason: str) -> Pending:
+    """The same with one version left out by hand."""
+
+    def marked(found: VersionRange) -> VersionRange:
+        reasons: Mapping[int, str] = found.left_out or {}
+        return replace(found, left_out={**reasons, version: reason}) if found.source == source else found
+
+    return replace(pending, ranges=tuple(map(marked, pending.ranges)))

@@ -1,0 +1,132 @@
+"""A dataset by its name, and which of its versions is meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from lakefeed import ops
+from lakefeed.catalog import schema, table_identity, version_tags, versions
+from lakefeed.catalog.properties import DESCRIPTION
+from lakefeed.run import save
+from lakefeed.sources import iceberg_source
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.versions import DatasetVersion, Pin
+    from lakefeed.ops import Scan
+    from lakefeed.sources.iceberg_source import IcebergSource, Since
+
+
+@dataclass
+class Identity:
+    """The table in which a version, tag or time was looked up first; it is never looked up in another one."""
+
+    table_uuid: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The version that ``pin`` says of the dataset ``name``; None: the newest, whenever it is looked at.
+
+    A pin stays with the table in which it was resolved first; ``None`` follows the name.
+    """
+
+    lake: Lake
+    name: str
+    pin: Pin | None
+    identity: Identity = field(default_factory=Identity)
+
+    def table(self) -> Table:
+        """The table as it is now.
+
+        Raises:
+            DatasetNotFoundError: it was deleted.
+            VersionNotFoundError: it was deleted and made again since the pin was resolved.
+        """
+        table = self._same()
+        self._tie(table)
+        return table
+
+    def changed(self) -> str:
+        """The name of the dataset, for a change; it must still be the table that a pin was resolved in.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: as `table`.
+        """
+        if self.identity.table_uuid:
+            self._same()
+        return self.name
+
+    def resolved(self) -> DatasetVersion:
+        """The version that is meant now."""
+        return self._resolved()[1]
+
+    def scan(self) -> Scan:
+        """Its rows."""
+        if self.pin is not None:
+            return ops.Scan(self._source(*self._resolved()))
+        table = self._same()
+        return ops.Scan(self._source(table, versions.newest_or_empty(table)))
+
+    def since(
+        self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
+    ) -> tuple[IcebergSource, int | None]:
+        """What versions after ``start`` (None: all) up to ``stop`` (None: this one) did, and the number of ``start``.
+
+        Raises:
+            VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
+        """
+        table = self._same()
+        end = self.pin if stop is None else stop
+        if end is None and table.current_snapshot() is None and start is None:
+            return self._source(table, versions.newest_or_empty(table), iceberg_source.Since(None, what)), None
+        head = versions.find(table, end)
+        last = versions.version_of(head, table)
+        # A number means a version before the last one, which need not be among those of now.
+        first = start if start is None or isinstance(start, int) else versions.resolve(table, start).version
+        versions.versions_between(table, first, last.version, head)
+        self._tie(table)
+        reference = self if stop is None else replace(self, pin=last.version)
+        return reference._source(table, last, iceberg_source.Since(first, what)), first
+
+    def after(self, what: Literal["added", "removed"], known: int) -> IcebergSource:
+        """What versions after the number ``known`` did up to this one, also where that version has expired."""
+        return self._source(*self._resolved(), iceberg_source.Since(known, what))
+
+    def metadata(self) -> dict[str, Any]:
+        """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them."""
+        table = self.table()
+        return {
+            "name": self.name,
+            "description": table.properties.get(DESCRIPTION),
+            "schema": schema.declared_schema(table),
+            "column_types": save.typed_columns(schema.declared_schema(table)),
+            "properties": dict(table.properties),
+            "snapshots": [versions.entry_of(version) for version in versions.list_versions(table)],
+            "tags": version_tags.tags(table),
+            "branches": version_tags.branches(table),
+        }
+
+    def _resolved(self) -> tuple[Table, DatasetVersion]:
+        table = self._same()
+        version = versions.resolve(table, self.pin)
+        self._tie(table)
+        return table, version
+
+    def _same(self) -> Table:
+        table = self.lake.table(self.name)
+        if self.identity.table_uuid not in ("", str(table.metadata.table_uuid)):
+            raise table_identity.made_again(self.lake, self.name, self.identity.table_uuid)
+        return table
+
+    def _tie(self, table: Table) -> None:
+        if self.pin is not None:
+            self.identity.table_uuid = str(table.metadata.table_uuid)
+
+    def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
+        # The newest rows come with the columns of now, a version with its own.
+        columns = table.metadata.current_schema_id if self.pin is None else None
+        return iceberg_source.IcebergSource.of(self.lake, self.name, table, version, since, columns)

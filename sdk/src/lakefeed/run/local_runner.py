@@ -1,0 +1,188 @@
+"""Runs plans in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from lakefeed._rng import Indices
+from lakefeed.config import Settings
+from lakefeed.ops import FileColumns, LoadFiles, Project, Scan, Shuffle
+from lakefeed.optimize import is_absorbed, optimize
+from lakefeed.plan import Fragment, Node, Step, fingerprint
+from lakefeed.plan.fingerprint import digest
+from lakefeed.plan.order import Shuffled, order
+from lakefeed.plan.walk import nodes
+from lakefeed.run.epoch_reader import Feed
+from lakefeed.run.external_shuffle import scattered
+from lakefeed.run.filter_counts import Counts
+from lakefeed.run.partitions import Pieces, pieces_of
+from lakefeed.run.prefetch import read_ahead
+from lakefeed.run.random_access import Picker
+from lakefeed.run.rebatch import rebatch
+from lakefeed.run.shared_spill import shared_spill
+from lakefeed.run.spill import spill
+from lakefeed.run.step_chain import peel, run_chain
+from lakefeed.sources.memory_source import MemorySource
+
+Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
+
+ORDER_BYTES = 18
+"""For each row of a global shuffle in memory: its random word and its place while they are sorted, and its block."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs plans with threads of this process.
+
+    ``job``: what the processes of this machine have in common that want the same rows; they put them on disk once.
+    """
+
+    settings: Settings
+    job: str | None = None
+
+    def batches(self, plan: Node) -> Generator[pa.RecordBatch]:
+        """The rows of a plan, streamed in order, in the chunks in which they come. Closing it stops all work."""
+        return self.stream(optimize(plan))
+
+    def sized(self, plan: Node, size: int | None) -> Generator[pa.RecordBatch]:
+        """The rows of a plan in batches of exactly ``size`` rows but the last (None: as they come)."""
+        batches = self.batches(plan)
+        return batches if size is None else rebatch(batches, size)
+
+    def stream(self, plan: Node) -> Generator[pa.RecordBatch]:
+        """The rows of a plan that is optimized already."""
+        steps, base = peel(plan)
+        if not isinstance(base, Scan):
+            return run_chain(steps, base.execute([_Running(self, child) for child in base.children]))
+        early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
+        return run_chain(steps[early:], self._scan(base, steps[:early]))
+
+    def pieces(self, plan: Node, *, resident: bool = False) -> Pieces:
+        """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.
+
+        ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
+        """
+        counts = Counts(self.settings.cache / "counts")
+        found = pieces_of(plan, self.settings.read, None if resident else self.spilled, counts, resident)
+        if found is None:
+            return self._spilled(plan, lambda: self.stream(plan))
+        return found
+
+    def feed(self, plan: Node, seed: int | None, window: int | None) -> Feed:
+        """The rows of an optimized plan in a shuffled (or, without a seed, their own) order."""
+        return self.ordered(self.pieces(plan, resident=seed is not None and window is None), seed, window)
+
+    def ordered(self, pieces: Pieces, seed: int | None, window: int | None) -> Feed:
+        """The pieces in a shuffled (or, without a seed, their own) order.
+
+        A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
+        from there row by row.
+        """
+        chosen = order(pieces.lengths, pieces.sizes, seed, window)
+        budget = self.settings.sql.memory_bytes
+        large = pieces.mapped + ORDER_BYTES * len(chosen) > budget
+        if window is None and pieces.mapped and large and isinstance(chosen, Shuffled):
+            mixed = partial(scattered, pieces, chosen, budget, self._disk)
+            assert pieces.plan is not None, "mapped, so they were put on disk"
+            pieces = self._spilled(pieces.plan, mixed, chosen.seed)
+            chosen = order(pieces.lengths, pieces.sizes, None, None)
+        return Feed(pieces, chosen, self.settings.read)
+
+    def picked(self, plan: Node, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
+        """The rows of an optimized plan at these places, in that order."""
+        return self._picker(self.pieces(plan), gaps=gaps).rows(places)
+
+    def spilled(self, plan: Node) -> pa.Table:
+        """The rows of an optimized plan as a table on local disk."""
+        return self._on_disk(plan, lambda: self.stream(plan))
+
+    def _picker(self, pieces: Pieces, *, gaps: bool = False) -> Picker:
+        return Picker(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
+
+    def _spilled(self, plan: Node, make: Rows, *order: int) -> Pieces:
+        table = self._on_disk(plan, make, *order)
+        found = pieces_of(Scan(MemorySource(table)), self.settings.read)
+        assert found is not None
+        return replace(found, mapped=table.nbytes, plan=plan)
+
+    def _on_disk(self, plan: Node, make: Rows, *order: int) -> pa.Table:
+        """What ``make`` gives, which are the rows of ``plan`` in an ``order``."""
+        if self.job is None:
+            return spill(make(), plan.schema, self._disk)
+        return shared_spill(make, plan.schema, self._disk, digest([self.job, _told_apart(plan), *order]))
+
+    @property
+    def _disk(self) -> Path:
+        return self.settings.cache / "spill"
+
+    def _scan(self, scan: Scan, steps: Sequence[Step]) -> Generator[pa.RecordBatch]:
+        """The rows of a source after ``steps``, which are done where the fragments are decoded."""
+        if not scan.source.ranged:
+            yield from run_chain(steps, scan.execute([]))
+            return
+        scan, steps = _selecting(scan, steps)
+        source, pushdown = scan.source, scan.pushdown
+
+        def read(fragment: Fragment) -> list[pa.RecordBatch]:
+            return list(run_chain(steps, source.read(fragment, pushdown)))
+
+        eager = pushdown.predicate is not None
+        fragments = source.fragments(pushdown)
+        ahead = read_ahead(fragments, read, self.settings.read, lambda fragment: fragment.size, eager=eager)
+        with closing(ahead):
+            for batches in ahead:
+                yield from batches
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The rows below a node, for the node."""
+
+    runner: Local
+    plan: Node
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        plan = self.plan if columns is None else optimize(Project(self.plan, tuple(columns)))
+        return self.runner.stream(plan)
+
+    def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
+        return self.runner.picked(self.plan, places, gaps=gaps)
+
+    def kept(self) -> _Running:
+        steps, base = peel(self.plan)
+        if isinstance(base, Scan) and base.source.ranged and not any(map(_laborious, steps)):
+            return self
+        return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan))))
+
+    def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
+        return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())
+
+
+def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]:
+    """The scan and what is above it, without the filter that the source can be trusted with."""
+    if steps and is_absorbed(steps[0]):
+        return scan.pushed(columns=tuple(steps[0].schema.names), exact=True), steps[1:]
+    return scan, steps
+
+
+def _told_apart(plan: Node) -> list[object]:
+    """All that the rows of an optimized plan follow from."""
+    found: list[object] = [fingerprint(plan), plan.schema]
+    for node in nodes(plan):
+        if isinstance(node, Scan):
+            found.append(node.pushdown)
+        if isinstance(node, Shuffle):
+            found.append(node.epoch)
+    return found
+
+
+def _laborious(step: Step) -> bool:
+    """Whether doing the step twice costs more than keeping its rows, or may give other rows."""
+    return step.runs_user_code or isinstance(step, LoadFiles | FileColumns)

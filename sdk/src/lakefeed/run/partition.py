@@ -1,0 +1,107 @@
+"""A piece: rows that are read at once, in their order, seen through steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from lakefeed.errors import TransformError
+from lakefeed.ops import Scan
+from lakefeed.plan import RESIDENT, Fragment, Step
+from lakefeed.run.rebatch import joined
+from lakefeed.run.step_chain import run_chain
+
+
+class Reading(Protocol):
+    """Where the rows of a piece come from. `raw` may be called from several threads at once, `made` may not."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the rows take decoded, about; 0 where they are in memory (or mapped) anyway."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the rows may lie in memory that others read too (a caller's table, a read-only map)."""
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether `made` calls functions of the user."""
+
+    def raw(self) -> Iterator[Any]:
+        """What takes reading, for `made`."""
+
+    def made(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        """The rows, in order."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A fragment of a source."""
+
+    scan: Scan
+    fragment: Fragment
+    width: int | None = None
+    """Bytes that each row takes, where all take the same."""
+
+    @property
+    def size(self) -> int:
+        if self.width is None or self.fragment.size == RESIDENT:
+            return self.fragment.size
+        return max((self.fragment.length or 0) * self.width, 1)
+
+    @property
+    def shared(self) -> bool:
+        return self.fragment.size == RESIDENT and not self.fragment.private
+
+    @property
+    def runs_user_code(self) -> bool:
+        return False
+
+    def raw(self) -> Iterator[pa.RecordBatch]:
+        return self.scan.source.read(self.fragment, self.scan.pushdown)
+
+    def made(self, raw: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return iter(raw)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is read, seen through the steps: where its rows stand in each step's input, and how many come out."""
+
+    reading: Reading
+    steps: tuple[Step, ...]
+    offsets: tuple[int, ...]
+    rows: int
+
+    @property
+    def size(self) -> int:
+        return self.reading.size
+
+    @property
+    def shared(self) -> bool:
+        return self.reading.shared
+
+    @property
+    def runs_user_code(self) -> bool:
+        return self.reading.runs_user_code or any(step.runs_user_code for step in self.steps)
+
+    def stepped(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        """The rows, in order, made of what `Reading.raw` gave."""
+        return run_chain(self.steps, self.reading.made(raw), self.offsets)
+
+    def whole(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        """The rows as one batch, of a piece that has any.
+
+        Raises:
+            TransformError: they are not as many as were counted.
+        """
+        rows = sum(batch.num_rows for batch in batches)
+        if rows != self.rows:
+            raise TransformError(
+                f"a part of the data gave {self.rows} rows when they were counted and {rows} now: a source changed "
+                "while it was read, or a filter or map_batches function does not give the same rows every time"
+            )
+        return joined(list(batches))

@@ -1,0 +1,34 @@
+"""Results as Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed._typing import Row
+from lakefeed._validate import is_whole
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.ops.row_functions import handle_columns, handle_rows
+from lakefeed.storage import BlobStore
+
+
+def rows(batches: Iterable[pa.RecordBatch], store: BlobStore | None) -> Iterator[Row]:
+    """One dict a row; file cells are handles where there is a store to open them from."""
+    for batch in batches:
+        yield from handle_rows(batch, store)
+
+
+def dict_batches(batches: Iterable[pa.RecordBatch], store: BlobStore | None) -> Iterator[dict[str, list[Any]]]:
+    """One dict of lists a batch."""
+    for batch in batches:
+        yield handle_columns(batch, store)
+
+
+def check_batches(size: int | None, form: Any) -> None:
+    """Raises unless the arguments of ``batches`` make sense."""
+    if size is not None and (not is_whole(size) or size < 1):
+        raise InvalidArgumentError(f"batches(size={size!r}): give a number of rows from 1 on, or None")
+    if not isinstance(form, str) or form not in ("dict", "arrow"):
+        raise InvalidArgumentError(f'batches(format={form!r}): the formats are "dict" and "arrow"')

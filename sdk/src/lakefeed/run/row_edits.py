@@ -1,0 +1,159 @@
+"""Row edits: each call is one version, made anew from the newest rows where another writer was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyiceberg.table import Table
+
+from lakefeed.catalog.column_decisions import decide
+from lakefeed.catalog.compatibility import check_fits
+from lakefeed.catalog.deltas import Delta
+from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.edit_commit import restore as restore_version
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.snapshot_builder import Guard
+from lakefeed.catalog.table_rows import Writer, write_rows
+from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
+from lakefeed.errors import CommitConflictError
+from lakefeed.expr import Expr, evaluate, parse, roots
+from lakefeed.ops import Scan
+from lakefeed.plan import Node, lineage
+from lakefeed.run.local_runner import Local
+from lakefeed.run.row_count import count_rows
+from lakefeed.run.save import Writing, typed_for
+from lakefeed.run.upsert import Upsert
+from lakefeed.run.write_context import at_work
+from lakefeed.sources.iceberg_source import IcebergSource
+
+
+def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> DatasetVersion:
+    """The version without the rows for which ``predicate`` is true; only files that hold one are written again."""
+
+    def revise(draft: Draft) -> None:
+        if draft.table.metadata.current_snapshot() is None:
+            return
+        source = newest(draft, name)
+        wanted = parse(predicate, source.schema)
+        for _, file in source.matching(wanted):
+            draft.drop(file, _matching(source, file, wanted), partial(source.whole, file))
+
+    with at_work(lake) as guard:
+        return edit(lake, name, revise, **_how(writing), guard=guard)
+
+
+def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
+    """The version that consists of the plan's rows.
+
+    Raises:
+        CommitConflictError: the plan reads the very dataset, and that has moved on since.
+    """
+    with typed_for(lake, plan, name, writing) as (typed, guard):
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            with closing(Local(lake.settings).batches(typed)) as batches:
+                yield from batches
+
+        return replace_rows(lake, plan, typed.schema, name, writing, guard, rows)
+
+
+def replace_rows(
+    lake: Lake,
+    plan: Node,
+    schema: pa.Schema,
+    name: str,
+    writing: Writing,
+    guard: Guard,
+    rows: Callable[[], Iterable[pa.RecordBatch]],
+    write: Writer = write_rows,
+) -> DatasetVersion:
+    """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
+    table = lake.table(name)
+    check_fits(schema, decide(table, schema).declared)
+    read = _versions_read(lake, name, table, plan)
+
+    def revise(draft: Draft) -> None:
+        _check_not_moved(draft, name, read)
+        for file in draft.files:
+            draft.remove(file)
+        draft.add("rows", rows, write)
+
+    # Some of the rows may have been there before: readers of what was added compare.
+    return edit(lake, name, revise, told=False, **_how(writing), guard=guard, incoming=schema)
+
+
+def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
+    """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
+    with typed_for(lake, plan, name, writing) as (typed, guard):
+        upsert = Upsert.of(lake.settings, typed, keys, decide(lake.table(name), typed.schema).declared)
+
+        def revise(draft: Draft) -> None:
+            source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
+            upsert.apply(draft, source)
+
+        return edit(lake, name, revise, **_how(writing), guard=guard, incoming=typed.schema)
+
+
+def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:
+    """The version that is what an old one was."""
+
+    def compare(table: Table, gone: Sequence[DataFileRef], came: Sequence[DataFileRef]) -> int:
+        source = IcebergSource.of_rows(lake, name, table, Delta(tuple(gone), tuple(came)))
+        return count_rows(Local(lake.settings), Scan(source))
+
+    with at_work(lake) as guard:
+        return restore_version(lake, name, version, **_how(writing), guard=guard, compare=compare)
+
+
+def newest(draft: Draft, name: str) -> IcebergSource:
+    """The rows as they are now, under the columns that there are now."""
+    table = draft.table
+    schema_id = table.metadata.current_schema_id
+    return IcebergSource.of(draft.lake, name, table, resolve(table), schema_id=schema_id)
+
+
+def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray[np.int64]:
+    """The places of the rows of a file for which the predicate is true."""
+    read = roots(wanted)
+    columns = tuple(name for name in source.schema.names if name in read)
+    found = [np.empty(0, np.int64)]
+    for place, batch in source.rows_of(file, columns, wanted):
+        true: Any = evaluate(wanted, batch)
+        found.append(np.flatnonzero(true.fill_null(False).to_numpy(zero_copy_only=False)) + place)
+    return np.concatenate(found)
+
+
+def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
+    """The snapshots of the table that the plan reads, from the lake or from copies of their rows."""
+    uuid = str(table.metadata.table_uuid)
+    origins = lineage(plan).origins
+    tables = {uuid}
+    if any(origin.table_uuid != uuid and origin.dataset == name for origin in origins):
+        # Rows of a dataset that was deleted here and made again are no more those of this one.
+        tables |= {deletion.table for deletion in lake.deletions(name)}
+    return {origin.snapshot_id for origin in origins if origin.table_uuid in tables}
+
+
+def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
+    """What is made of the rows must not take away rows that came after they were read."""
+    now = newest_or_empty(draft.table) if read else None
+    if now is not None and now.snapshot_id not in read:
+        raise CommitConflictError(
+            f"the rows were read from {name!r} itself, which has moved on to version {now.version} since; nothing was "
+            "written. Derive them from the newest version again"
+        )
+
+
+def _how(writing: Writing) -> dict[str, Any]:
+    return {
+        "provenance": writing.provenance,
+        "idempotency_key": writing.idempotency_key,
+        "fence": writing.fence,
+    }

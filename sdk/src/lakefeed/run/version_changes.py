@@ -1,0 +1,82 @@
+"""What differs between two versions, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from lakefeed import ops, sql
+from lakefeed.catalog import compatibility, schema, versions
+from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
+from lakefeed.errors import ColumnNotFoundError
+from lakefeed.run import local_runner, row_count
+from lakefeed.sources import iceberg_source
+
+if TYPE_CHECKING:
+    from lakefeed.run.local_runner import Local
+    from lakefeed.sources.iceberg_source import IcebergSource
+    from lakefeed.sql import Rows
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What version ``to_version`` has against ``from_version`` (None: against nothing).
+
+    ``added`` and ``removed`` count rows that only the one or the other has; with a key, a row whose key both have
+    counts as ``changed`` instead (None without a key). Rows compare under the columns of ``to_version``.
+    """
+
+    from_version: int | None
+    to_version: int
+    added: int
+    removed: int
+    changed: int | None = None
+    schema: SchemaChanges = field(default_factory=SchemaChanges)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.schema)
+
+
+def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ...]) -> Changes:
+    """How the rows of ``source`` differ from those of an older version; only files that one of them lacks are read.
+
+    Raises:
+        ColumnNotFoundError: a key that is no column of the newer version.
+    """
+    missing = [key for key in keys if key not in source.schema.names]
+    if missing:
+        raise ColumnNotFoundError.of(missing, source.schema.names)
+    runner = local_runner.Local(source.lake.settings)
+    gained, lost = _part(source, from_version, "gained"), _part(source, from_version, "lost")
+    added, removed = (row_count.count_rows(runner, ops.Scan(part)) for part in (gained, lost))
+    columns = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
+    if not keys:
+        return Changes(from_version, source.version.version, added, removed, None, columns)
+    new, old, both = 0, 0, 0
+    if added and removed:
+        new, old, both = sql.partners(source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys))
+    return Changes(from_version, source.version.version, added - new, removed - old, both, columns)
+
+
+def _part(source: IcebergSource, from_version: int | None, what: Literal["gained", "lost"]) -> IcebergSource:
+    since = iceberg_source.Since(from_version, what)
+    return iceberg_source.IcebergSource.of(
+        source.lake, source.name, source.table, source.version, since, source.schema_id
+    )
+
+
+def _schema_id(source: IcebergSource, version: int | None) -> int | None:
+    if version is None:
+        return None
+    return schema.snapshot_schema(source.table, versions.find(source.table, version).snapshot_id).schema_id
+
+
+def _keys(runner: Local, source: IcebergSource, keys: tuple[str, ...]) -> Rows:
+    """The keys of the rows, as they are stored: types that any engine can compare."""
+    stored = schema.storage_schema(pa.schema([source.schema.field(key) for key in keys]))
+    return sql.Rows(
+        stored,
+        lambda: (compatibility.cast(batch, stored) for batch in runner.batches(ops.Project(ops.Scan(source), keys))),
+    )

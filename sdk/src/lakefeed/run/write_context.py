@@ -1,0 +1,51 @@
+"""The time in which rows are written: nothing that they rely on is collected as garbage meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.snapshot_builder import Guard
+from lakefeed.media.cell_sources import CopyFiles
+from lakefeed.media.foreign_columns import Foreign
+from lakefeed.media.store_columns import Storing, check_copy
+from lakefeed.ops import StoreFiles
+from lakefeed.plan import Node, lineage
+from lakefeed.run.progress import counted
+from lakefeed.storage.cache.file_fingerprints import SeenFiles
+
+
+class Work(NamedTuple):
+    """A plan that is about to be written, and what to call right before the commit."""
+
+    plan: Node
+    guard: Guard
+
+
+@contextmanager
+def at_work(lake: Lake) -> Iterator[Guard]:
+    """For writes of rows that bring no files: what they have written is safe for as long as they take.
+
+    Yields what to call right before the commit.
+    """
+    with lake.blobs.working() as guard:
+        yield guard
+
+
+@contextmanager
+def with_files(
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
+) -> Iterator[Work]:
+    """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes."""
+    check_copy(copy)
+    if not types:
+        with at_work(lake) as guard:
+            yield Work(plan, guard)
+        return
+    with lake.blobs.saving() as saving, counted(f"files of {what}", "B") as progress:
+        seen = SeenFiles(lake.settings.cache)
+        foreign = Foreign(lineage(plan).untrusted, lake.settings.files.local_folders)
+        storing = Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
+        yield Work(StoreFiles(plan, storing), saving.require_alive)

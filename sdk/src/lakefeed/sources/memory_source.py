@@ -1,0 +1,260 @@
+"""A table in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed._validate import check_optional_schema, check_schema
+from lakefeed.catalog.categories import with_categories
+from lakefeed.errors import SchemaError, TypeMismatchError, listed
+from lakefeed.media.python_objects import plain_cells
+from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
+from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
+
+FRAGMENT_ROWS = 8_192
+"""As many as a spilled table has in a batch, so that a fragment of one is a view of the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySource(Ranged):
+    """The rows of an Arrow table. Nothing is copied."""
+
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.table.schema
+
+    @cached_property
+    def identity(self) -> str:
+        """Of the content: another process that builds the same table resumes from the same checkpoint."""
+        digest = hashlib.sha256(self.schema.to_string(show_schema_metadata=False).encode())
+        sink = pa.PythonFile(_Hashing(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
+        with pa.ipc.new_stream(sink, self.schema) as writer:
+            for start in range(0, self.table.num_rows, FRAGMENT_ROWS):
+                # Cut anew, so that the chunks in which the table happens to lie do not count.
+                writer.write_table(self.table.slice(start, FRAGMENT_ROWS).combine_chunks())
+        return f"memory:{digest.hexdigest()}"
+
+    @property
+    def location(self) -> str:
+        return self.identity  # other rows in memory are another source
+
+    @property
+    def memory(self) -> pa.Table:
+        return self.table
+
+    def count(self) -> int:
+        return self.table.num_rows
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        # By place alone: the order of a shuffle follows from the fragments, so it must not depend on the chunks.
+        total = self.table.num_rows
+        starts = range(0, total, FRAGMENT_ROWS)
+        return cut((Fragment(start, min(FRAGMENT_ROWS, total - start), RESIDENT) for start in starts), pushdown.rows)
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        table = self.table if pushdown.columns is None else self.table.select(list(pushdown.columns))
+        yield from table.slice(fragment.key + fragment.start, fragment.length).to_batches()
+
+    def describe(self, pushdown: Pushdown) -> str:
+        return f"memory ({self.table.num_rows} rows)"
+
+
+class _Hashing:
+    """A file that only hashes what is written."""
+
+    closed = False
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
+    """A table of columns given as sequences.
+
+    Raises:
+        SchemaError: the columns differ in length or from the schema's, or values do not fit.
+    """
+    schema = check_optional_schema(schema)
+    if not isinstance(columns, Mapping) or not columns:
+        raise SchemaError(f"from_dict takes a mapping of column names to values, not {columns!r:.80}")
+    plain = [
+        name for name, values in columns.items() if isinstance(values, str | bytes) or not hasattr(values, "__len__")
+    ]
+    if plain:
+        raise SchemaError(f"from_dict takes a list or array for each column; {listed(plain)} are none")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise SchemaError(f"all columns must have one length; these have {lengths}")
+    if schema is not None and schema.names != list(columns):
+        _check_names("from_dict", list(columns), schema)
+    return checked_nulls(_table(columns, schema, "from_dict"), "from_dict")
+
+
+def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
+    """A table of rows given as dicts; a key that a row lacks is null there."""
+    schema = check_optional_schema(schema)
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not all(map(_is_row, rows)):
+        raise SchemaError(f"from_pylist takes rows as a list of dicts with text as keys, not {rows!r:.80}")
+    if not rows and schema is None:
+        raise SchemaError(f"from_pylist needs rows, or a schema= where there are none; rows={rows!r}")
+    # In order of appearance. Arrow itself would look at the first row only.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if schema is not None:
+        _check_names("from_pylist", list(dict.fromkeys([*names, *schema.names])), schema)
+    columns = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
+    return checked_nulls(_table(columns, schema, "from_pylist"), "from_pylist")
+
+
+def _is_row(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+
+
+def table_of_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
+    """Returns a table of a table or batch, with the categories of its columns.
+
+    Raises:
+        TypeMismatchError, SchemaError: it is neither, or has columns of one name, or nulls where none may be.
+    """
+    if isinstance(given, pa.RecordBatch):
+        given = pa.Table.from_batches([given])
+    if not isinstance(given, pa.Table):
+        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
+    check_schema(given.schema)
+    return with_categories(checked_nulls(given, "from_arrow"))
+
+
+def table_of_polars(given: Any) -> pa.Table:
+    """Returns the table of a polars frame.
+
+    Raises:
+        TypeMismatchError: it is another thing, or has columns of a type that Arrow lacks.
+    """
+    if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
+        advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
+        raise TypeMismatchError(f"from_polars takes a polars DataFrame, not a {type(given).__name__}{advice}")
+    objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
+    if objects:
+        raise TypeMismatchError(
+            f"from_polars: {listed(objects)} hold Python objects, of which polars gives only the addresses; convert "
+            "them to text, bytes, numbers or structs first"
+        )
+    try:
+        table: pa.Table = given.to_arrow()
+    except pa.ArrowInvalid as error:
+        raise TypeMismatchError(
+            f"from_polars: a column has a type that Arrow lacks: {error}. The columns are {given.schema}"
+        ) from error
+    return table
+
+
+def table_of_pandas(frame: Any) -> pa.Table:
+    """A table of a DataFrame; a named index (or level of one) becomes a column, an unnamed one is dropped."""
+    if not hasattr(frame, "columns") or not hasattr(frame, "index"):
+        raise SchemaError(f"from_pandas takes a DataFrame, not a {type(frame).__name__}")
+    named = [str(name) for name in frame.index.names if name is not None]
+    taken = [name for name in named if name in map(str, frame.columns)]
+    if taken:
+        raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
+    frame, files = _plain_frame(frame)
+    with _fitting("from_pandas"):
+        table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
+    for place, field in files.items():
+        metadata: Any = field.metadata
+        table = table.set_column(place, table.schema.field(place).with_metadata(metadata), table.column(place))
+    first = len(frame.columns)  # the levels of the index come after the columns
+    levels = [first + level for level, name in enumerate(frame.index.names) if name is not None]
+    return table.select([*range(first), *levels])
+
+
+def _plain_frame(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
+    """The frame with what stands for files as Arrow takes it, and the fields of these columns by their places."""
+    files: dict[int, pa.Field[Any]] = {}
+    plain = frame
+    for place, kind in enumerate(frame.dtypes):
+        if not isinstance(kind, np.dtype) or kind.kind != "O":
+            continue
+        with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
+            given = frame.iloc[:, place].tolist()
+            values, field = plain_cells(given)
+            if values is not given:
+                plain = plain.copy(deep=False) if plain is frame else plain
+                plain.isetitem(place, np.fromiter(values, object, len(values)))
+            if field is not None:
+                files[place] = field
+            column: pa.Array[Any] = pa.array(plain.iloc[:, place], from_pandas=True)
+            check_kept(plain.iloc[:, place], column.type, declared=False)
+    return plain, files
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
+    made: list[Any] = []
+    fields: list[pa.Field[Any]] = []
+    for name in columns if schema is None else schema.names:
+        with _fitting(f"{what}: column {name!r}"):
+            values, of_files = plain_cells(columns[name])
+            kind = schema.field(name).type if schema is not None else None if of_files is None else of_files.type
+            made.append(_inferred(values) if kind is None else _exact(values, kind))
+            metadata = None if of_files is None else of_files.metadata
+            fields.append(pa.field(name, made[-1].type, metadata=metadata))
+    with _fitting(what):
+        return pa.table(made, schema=pa.schema(fields) if schema is None else schema)
+
+
+def _inferred(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    return values if isinstance(values, pa.Array | pa.ChunkedArray) else inferred_array(values)
+
+
+def _exact(values: Any, kind: pa.DataType) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    if isinstance(values, pa.ChunkedArray):
+        return exact_cast(values, kind)
+    return exact_cast(values, kind) if isinstance(values, pa.Array) else exact_array(values, kind)
+
+
+def checked_nulls(table: pa.Table, what: str) -> pa.Table:
+    """The table, if no column that must not be null is."""
+    columns = zip(table.schema, table.columns, strict=True)
+    wrong = [field.name for field, column in columns if not field.nullable and column.null_count]
+    if wrong:
+        raise SchemaError(f"{what}: {listed(wrong)} hold nulls, which the schema says they do not")
+    return table
+
+
+def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
+    known, given = frozenset(schema.names), frozenset(names)
+    extra = [name for name in names if name not in known]
+    missing = [name for name in schema.names if name not in given]
+    if extra or missing:
+        raise SchemaError(
+            f"{what}: the schema has columns {listed(schema.names)}; given besides: {listed(extra)}; "
+            f"missing: {listed(missing)}"
+        )
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
+        raise SchemaError(
+            f"{what}: values do not fit one type a column: {error}. Convert them to one type first, or give schema="
+        ) from None

@@ -1,0 +1,188 @@
+"""What a query may say: one SELECT over the given tables.
+
+DuckDB's own lock keeps a connection from files, network, extensions, settings and Python variables, but leaves its
+temporary directory open to ``read_blob`` and its like, and lets a query look at settings and catalogs. So the parsed
+query is checked before anything is bound: every table is given, or defined by a WITH around the place; every function
+is one of :mod:`lakefeed.sql.allowed_functions`; every other part is of a kind that is known here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lakefeed.errors import ExpressionError, UnsupportedError, listed
+from lakefeed.sql.allowed_functions import CALLABLE, TABLE_FUNCTIONS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+RELATIONS = frozenset({"BASE_TABLE", "EMPTY", "EXPRESSION_LIST", "JOIN", "PIVOT", "SUBQUERY", "TABLE_FUNCTION"})
+EXPRESSIONS = frozenset(
+    {"BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
+     "LAMBDA_REF", "OPERATOR", "POSITIONAL_REFERENCE", "STAR", "SUBQUERY", "TYPE", "WINDOW"}
+)  # fmt: skip
+# Where no column has such a name, it stands for a call.
+CALLS_WITHOUT_PARENTHESES = frozenset(
+    {"current_catalog", "current_date", "current_localtime", "current_localtimestamp", "current_role",
+     "current_schema", "current_time", "current_timestamp", "current_user", "localtime", "localtimestamp",
+     "session_user", "user"}
+)  # fmt: skip
+Names = frozenset[str]
+
+
+def parse_query(connection: DuckDBPyConnection, query: str, tables: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """The parsed query, if it is one SELECT that touches nothing but ``tables`` (names, each with its columns).
+
+    Nothing is bound or run, so nothing that the query names is looked at.
+
+    Raises:
+        ExpressionError: it cannot be parsed, is no single SELECT, or names a table that is not given.
+        UnsupportedError: it reaches for files, settings, the session or the clock.
+    """
+    if not isinstance(query, str):
+        raise ExpressionError(f"a query is text, not {type(query).__name__}")
+    parsed = _parsed(connection, query)
+    columns = frozenset(column.lower() for names in tables.values() for column in names)
+    known = frozenset(name.lower() for name in tables)
+    for node, visible in _scoped(parsed, known):
+        _check(node, visible, columns, tables)
+    return parsed
+
+
+def walk(parsed: Any) -> Iterator[Mapping[str, Any]]:
+    """Every object of the parsed query."""
+    return (node for node, _ in _scoped(parsed, frozenset()))
+
+
+def _parsed(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
+    import duckdb
+
+    try:
+        (row,) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+    except (duckdb.Error, UnicodeError) as error:
+        raise ExpressionError(f"this query cannot be read: {error}") from None
+    parsed: dict[str, Any] = json.loads(row[0])
+    if parsed["error"]:
+        raise ExpressionError(_complaint(parsed, query))
+    if len(parsed["statements"]) != 1:
+        raise ExpressionError(f"give one SELECT, not {len(parsed['statements'])} statements")
+    return parsed
+
+
+def _complaint(parsed: Mapping[str, Any], query: str) -> str:
+    if parsed.get("error_type") != "parser":
+        return f"a query over datasets is one SELECT; this is none:\n  {query}"
+    message = f"this query cannot be read: {parsed['error_message']}"
+    place = str(parsed.get("position", ""))
+    if not place.isdigit() or "\n" in query:
+        return f"{message}\n  {query}"
+    return f"{message}\n  {query}\n  {' ' * int(place)}^"
+
+
+def _scoped(parsed: Any, known: Names) -> Iterator[tuple[Mapping[str, Any], Names]]:
+    """Every object, with the names of tables that can be seen where it stands."""
+    stack = [(parsed, known)]
+    while stack:
+        item, visible = stack.pop()
+        if isinstance(item, list):
+            stack.extend((part, visible) for part in item)
+        elif isinstance(item, dict):
+            yield item, visible
+            inside = visible
+            for entry in (item.get("cte_map") or {}).get("map", []):
+                # Each part of a WITH sees those before it, and itself only where it is recursive.
+                own = frozenset({str(entry["key"]).lower()})
+                recursive = entry["value"]["query_node"].get("type") == "RECURSIVE_CTE_NODE"
+                stack.append((entry["value"], inside | own if recursive else inside))
+                inside |= own
+            stack.extend((part, inside) for name, part in item.items() if name != "cte_map")
+
+
+def _check(node: Mapping[str, Any], visible: Names, columns: Names, tables: Collection[str]) -> None:
+    kind = str(node.get("type"))
+    if "class" in node:
+        _require(str(node["class"]) in EXPRESSIONS, str(node["class"]))
+        if node["class"] == "COLUMN_REF":
+            _check_name(node["column_names"], columns)
+    elif "cte_map" in node:
+        _require(kind in QUERIES, kind)
+    elif "sample" in node:
+        _require(kind in RELATIONS, kind)
+        if kind == "BASE_TABLE":
+            _check_table(node, visible, tables)
+        elif kind == "TABLE_FUNCTION":
+            _check_function(str(node["function"].get("function_name", "")), TABLE_FUNCTIONS, "table functions")
+    if "function_name" in node:
+        _check_function(str(node["function_name"]), CALLABLE | TABLE_FUNCTIONS, "functions")
+    sample = node.get("sample")
+    if sample is not None and not sample.get("repeatable"):
+        raise UnsupportedError(
+            "a sample without a seed differs each time the dataset is read: add REPEATABLE (1), or use Dataset.sample"
+        )
+
+
+def _check_name(names: list[str], columns: Names) -> None:
+    name = names[0].lower()
+    if len(names) == 1 and name in CALLS_WITHOUT_PARENTHESES and name not in columns:
+        raise UnsupportedError(
+            f"{name} is neither a column nor of use in a query over datasets: it differs each time the dataset is "
+            "read, or looks at the session; write the value"
+        )
+
+
+def _check_table(node: Mapping[str, Any], visible: Names, tables: Collection[str]) -> None:
+    name = str(node.get("table_name", ""))
+    path = node.get("qualified_name", {}).get("path", [name])
+    if path != [name] or name.lower() not in visible or node.get("at_clause"):
+        raise ExpressionError(f"no table {'.'.join(path)!r}; the tables of this query are {listed(tables)}")
+
+
+def _check_function(name: str, allowed: Names, what: str) -> None:
+    if name.lower() in allowed:
+        return
+    near = difflib.get_close_matches(name.lower(), allowed, n=3)
+    hint = f" Did you mean {listed(near)}?" if near else ""
+    raise UnsupportedError(
+        f"{name}() cannot be used in a query over datasets: it is not among the {what} that read nothing but the "
+        f"query's rows and give the same result every time.{hint}"
+    )
+
+
+def _require(known: bool, kind: str) -> None:
+    if not known:
+        hint = "; use Dataset.schema" if kind == "SHOW_REF" else ""
+        raise UnsupportedError(f"{kind.lower().replace('_', ' ')} is not available in a query over datasets{hint}")
+
+
+def columns_named(parsed: Any, tables: Collection[str]) -> frozenset[str] | None:
+    """Everything that may be the name of a column (lower case), or None where all columns may be meant.
+
+    That is so for a star, a natural join, a pivot, columns named by their place, and a table taken as one value.
+    """
+    names: set[str] = set()
+    alone: set[str] = set()
+    relations = {table.lower() for table in tables}
+    for node in walk(parsed):
+        if node.get("class") == "STAR" or node.get("ref_type") == "NATURAL" or node.get("type") == "PIVOT":
+            return None
+        if node.get("column_name_alias"):
+            return None
+        if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
+            alone.add(str(node["column_names"][0]).lower())
+        if "sample" in node and "cte_map" not in node:
+            relations.add(str(node.get("alias", "")).lower())
+        names.update(text.lower() for text in _texts(node))
+    return frozenset(names) if alone.isdisjoint(relations) else None
+
+
+def _texts(node: Mapping[str, Any] | list[Any]) -> Iterator[str]:
+    """Every text of an object that is not inside another one."""
+    for value in node if isinstance(node, list) else node.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _texts(value)

@@ -1,0 +1,155 @@
+"""Runs queries: checked first, out of core, streamed, and the same result every time."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed.config import Settings
+from lakefeed.errors import BudgetExceededError, ExpressionError
+from lakefeed.sql.case_folding import distinct, require_distinct, require_distinct_results
+from lakefeed.sql.duckdb_connection import parsing, running
+from lakefeed.sql.duckdb_types import carried_schema, recast
+from lakefeed.sql.query_check import columns_named, parse_query
+from lakefeed.sql.result_types import result_schema
+from lakefeed.storage.disk.disk_errors import is_full, storage_error
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+TEMPORARY = "max_temp_directory_size"
+"""DuckDB takes no more than nine tenths of what is free on the disk, and names this setting then."""
+FULL_DISK = os.strerror(errno.ENOSPC)
+BATCH_ROWS = 8_192
+RENAME = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
+KEPT_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows for a query: DuckDB asks for a new stream at every scan, so a table may be used more than once."""
+
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    _failures: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(carried_schema(self.schema), self._noting_failures())
+        return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
+
+    def __arrow_c_schema__(self) -> object:
+        return carried_schema(self.schema).__arrow_c_schema__()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the batches; DuckDB would only hand on its text."""
+        return self._failures[0] if self._failures else None
+
+    def _noting_failures(self) -> Iterator[pa.RecordBatch]:
+        schema = carried_schema(self.schema)
+        try:
+            for batch in self.batches():
+                yield recast(batch, schema)
+        except Exception as failure:
+            self._failures.append(failure)
+            raise
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a query says: its result's schema, and the columns that it names (lower case; None: it may mean any)."""
+
+    schema: pa.Schema
+    columns: frozenset[str] | None
+
+
+def understand(query: str, tables: Mapping[str, pa.Schema]) -> Understood:
+    """What a query over ``tables`` says, found without running it.
+
+    Raises:
+        ExpressionError: it is no single SELECT over these tables, or DuckDB complains about columns, types or syntax.
+        UnsupportedError: it reaches for files, settings, the session or the clock.
+    """
+    if not isinstance(query, str):
+        raise ExpressionError(f"a query is text, not {type(query).__name__}")
+    return _understood(query, tuple((name, schema.serialize().to_pybytes()) for name, schema in tables.items()))
+
+
+@lru_cache(KEPT_QUERIES)
+def _understood(query: str, serialized: tuple[tuple[str, bytes], ...]) -> Understood:
+    tables = {name: pa.ipc.read_schema(pa.py_buffer(schema)) for name, schema in serialized}
+    with parsing(sum(map(_columns, tables.values()))) as connection, complaints(query):
+        parsed = parse_query(connection, query, {name: schema.names for name, schema in tables.items()})
+        named = columns_named(parsed, tables)
+        require_distinct(tables, named, RENAME)
+        require_distinct_results(parsed, {name: schema.names for name, schema in tables.items()})
+        known = {name: distinct(schema) for name, schema in tables.items()}
+        _register(connection, {name: Rows(schema, lambda: iter(())) for name, schema in known.items()})
+        return Understood(result_schema(connection.sql(query), known), named)
+
+
+def stream(
+    settings: Settings, query: str, tables: Mapping[str, Rows], schema: pa.Schema, seed: int | None = None
+) -> Generator[pa.RecordBatch]:
+    """The rows of a query that is understood (or our own), streamed; beyond the memory limit DuckDB spills to disk.
+
+    Raises:
+        ExpressionError: DuckDB cannot work a value out.
+        BudgetExceededError: it needs more memory than ``settings.sql.memory_bytes`` even with spilling.
+    """
+    with running(settings, seed) as connection, complaints(query, tables, settings.cache / "spill"):
+        _register(connection, tables)
+        for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
+            yield recast(batch, schema)
+
+
+def _columns(schema: pa.Schema) -> int:
+    """The number of columns, with the fields inside them."""
+    inside, count = [field.type for field in schema], 0
+    while inside:
+        kind = inside.pop()
+        count += 1
+        inside.extend(kind.field(place).type for place in range(kind.num_fields))
+    return count
+
+
+def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:
+    for name, rows in tables.items():
+        connection.register(name, rows)
+
+
+@contextmanager
+def complaints(query: str, tables: Mapping[str, Rows] | None = None, folder: Path | None = None) -> Iterator[None]:
+    """DuckDB's errors as ours; an error of the rows below as it was. ``folder``: where it may spill."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        for rows in (tables or {}).values():
+            if rows.failure is not None:
+                raise rows.failure from None
+        raise _translated(error, query, folder) from None
+
+
+def _translated(error: Exception, query: str, folder: Path | None) -> Exception:
+    import duckdb
+
+    if folder is not None and (isinstance(error, duckdb.IOException) or TEMPORARY in str(error)):
+        number = errno.ENOSPC if TEMPORARY in str(error) or FULL_DISK in str(error) or is_full(folder) else errno.EIO
+        said = str(error).partition("\n")[0]
+        reason = f"this query needs more disk for what does not fit into memory: {said}\n  {query}\n"
+        return storage_error(OSError(number, str(error)), folder, reason=reason)
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
+        return BudgetExceededError(
+            f"this query needs more memory than LAKEFEED__SQL__MEMORY_BYTES allows, or more disk: {error}\n  {query}"
+        )
+    return ExpressionError(f"this query cannot be run: {error}\n  {query}")

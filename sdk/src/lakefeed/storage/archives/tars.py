@@ -1,0 +1,101 @@
+"""Members of tar archives, streamed; an archive that is cut or damaged is an error, never a shorter one."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any, Self
+
+from lakefeed.errors import MissingFileError
+from lakefeed.storage.archives.compressions import DECOMPRESSORS, compression_of
+from lakefeed.storage.urls import shown
+
+BEGINNING_BYTES = 10
+"""The bytes that tell how an archive is compressed."""
+
+DRAIN_BYTES = 1 << 20
+
+# The types of the headers that cannot be read; typeshed leaves them out.
+_CUT: Any = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # see above
+_DAMAGED: Any = tarfile.InvalidHeaderError  # type: ignore[attr-defined]  # see above
+
+
+def tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yields the name of each file in a tar archive, and a function that opens it until the next one is asked for.
+
+    The archive may be compressed, whatever its name says. The function raises MissingFileError for a link.
+
+    Raises:
+        tarfile.TarError: the archive is cut or damaged, or is no archive.
+    """
+    with _decompressed(file) as plain:
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Header) as archive:
+            for info in archive:
+                if info.isreg():
+                    yield info.name, partial(archive.extractfile, info)
+                elif info.islnk() or info.issym():
+                    yield info.name, partial(_refuse_link, info, url)
+                archive.members = []  # type: ignore[attr-defined]  # else it keeps a record of each
+        # A compressed file ends in a checksum, which is compared only when the end is read.
+        while plain.read(DRAIN_BYTES):
+            pass
+
+
+class _Header(tarfile.TarInfo):
+    """The header of a member. `tarfile` takes one that it cannot read for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except _CUT as error:
+            if archive.offset == 0:
+                raise
+            raise tarfile.ReadError(
+                f"it ends at byte {archive.offset} without the mark that ends an archive, so it was cut"
+            ) from error
+        except _DAMAGED as error:
+            if archive.offset == 0:
+                raise
+            raise tarfile.ReadError(f"the header at byte {archive.offset} is damaged ({error})") from error
+
+
+@contextmanager
+def _decompressed(file: Any) -> Iterator[Any]:
+    """The plain archive. `tarfile` would read the first stream of a compressed file only, and compare no checksum."""
+    first = file.read(BEGINNING_BYTES)
+    whole = io.BufferedReader(_Replayed(first, file))
+    compression = compression_of(first)
+    if compression is None:
+        yield whole
+        return
+    with closing(DECOMPRESSORS[compression](whole)) as plain:
+        yield plain
+
+
+class _Replayed(io.RawIOBase):
+    """A file whose first bytes have been read already."""
+
+    def __init__(self, first: bytes, file: Any) -> None:
+        self._first = first
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._first or self._file.read(len(buffer))
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        self._first = piece[count:] if self._first else b""
+        return count
+
+
+def _refuse_link(info: tarfile.TarInfo, url: str) -> Any:
+    raise MissingFileError(
+        f"the member {info.name!r} of the archive {shown(url)} is a link to {info.linkname!r}, not a file; links are "
+        "not followed. Pack the files themselves: tar --dereference --hard-dereference"
+    )

@@ -1,0 +1,305 @@
+"""Many contents on their way into a store: small ones in packs, each once, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
+
+from lakefeed.storage.blobs.leases import Sign, doomed, lease, mark_lake, require_alive
+from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
+from lakefeed.storage.blobs.packed_blobs import PackedBlobs
+from lakefeed.storage.blobs.packs import MOST_ENTRIES, PackWriter, new_pack
+from lakefeed.storage.disk.atomic_write import aside
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
+from lakefeed.storage.disk.os_errors import reasons
+from lakefeed.storage.disk.scratch import private_folder
+
+MIB = 1 << 20
+FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
+UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
+SCRATCH = "uploads"
+
+Step: TypeAlias = Callable[[str], object]
+"""Called with the name of each point at which another process may come in between: tests stop there."""
+
+
+def nothing(step: str) -> None:
+    """Does nothing."""
+
+
+class Blob(NamedTuple):
+    """The name (SHA-256, lower-case hex) and the size in bytes of stored content."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Contents of less than ``below`` bytes go into packs of about ``bytes`` bytes."""
+
+    below: int = MIB
+    bytes: int = 128 * MIB
+
+
+class Saving:
+    """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
+
+    What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
+    what was not flushed is dropped; the packs that were complete stay as garbage, since others may rely on them by now.
+
+    ``add`` and ``flush`` are for one thread; ``known`` and ``put_alone`` may be called from several.
+    """
+
+    def __init__(
+        self, store: PackedBlobs, url: str, lake: str, cache_dir: Path, packing: Packing, at: Step = nothing
+    ) -> None:
+        self._store = store
+        self._what = f"cannot write to the blob store {url!r}"
+        self._lake = lake
+        self._packing = packing
+        self._cache_dir = cache_dir
+        self._at = at
+        self._stack = ExitStack()
+        self._lease: Sign | None = None
+        self._doomed: frozenset[str] = frozenset()
+        self._trusted: set[str] = set()
+        self._pack: _Pack | None = None
+        self._complete: list[tuple[_Pack, Future[None]]] = []
+        self._alone: set[str] = set()
+        self._scratch: Path | None = None
+        self._lock = Lock()
+        self._shards: dict[str, set[str]] = {}
+        self.bytes_added = 0
+
+    def __enter__(self) -> Self:
+        with self._stack, reasons(self._what):
+            self._lease = lease(self._store.objects)
+            self._stack.callback(self._lease.end)
+            self._at("leased")
+            # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
+            self._doomed = doomed(self._store.objects, self._lease.modified)
+            # Of the index, which others write to as well, only packs count that were there after all that.
+            self._trusted = set(self._store.index.refresh() - self._doomed)
+            mark_lake(self._store.objects, self._lake)
+            self._at("looked")
+            self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
+            self._stack.callback(self._uploads.shutdown)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self._pack is not None:
+                self._pack.drop()
+            for pack, task in self._complete:
+                if not task.cancel():
+                    task.exception()
+                pack.drop()
+
+    @property
+    def packing(self) -> Packing:
+        """What goes into packs."""
+        return self._packing
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is only needed during this save; it goes with it. Made when it is first asked for."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
+            return self._scratch
+
+    def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
+        found = set(self._store.index.find_all(digests, self._trusted))
+        found |= self._packed(digests)
+        if self._store.alone.near:
+            found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
+        return found
+
+    def known_alone(self, sha256: str) -> bool:
+        """Whether a content that is large need not be added."""
+        return self._stands_alone(sha256) or bytes.fromhex(sha256) in self.known([bytes.fromhex(sha256)])
+
+    def keep(self, digests: Collection[bytes]) -> None:
+        """Makes sure of contents that are named without being added: those about to be deleted are stored again."""
+        if not self._doomed:
+            return
+        found = self._store.index.find_all(list(digests))
+        sure = self._store.index.find_all(list(digests), self._trusted)
+        for digest in digests:
+            in_danger = digest in found or self._store.alone.key(digest.hex()) in self._doomed
+            if digest not in sure and in_danger and not self._stands_alone(digest.hex()):
+                with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
+                    self._put_beside(stream)
+
+    def missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of the raw SHA-256 that the store does not hold."""
+        wanted = list(digests)
+        left = set(wanted) - set(self._store.index.find_all(wanted))
+        left = {digest for digest in left if not self._stood_alone(digest.hex())}
+        # Another process may have stored it since the looks were taken.
+        return {digest for digest in left if self._store.size(digest.hex()) is None}
+
+    def add(self, contents: Mapping[bytes, bytes]) -> None:
+        """Adds some small contents that were not known when they were asked for, by raw SHA-256."""
+        packed = self._packed(contents)
+        new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
+        if new:
+            with reasons(self._what):
+                self._add(new)
+
+    def _add(self, contents: Mapping[bytes, bytes]) -> None:
+        pack = self._pack = self._pack or self._new_pack()
+        pack.writer.add(contents)
+        self.bytes_added += sum(map(len, contents.values()))
+        if pack.unsynced >= FLUSH_BYTES:
+            pack.sync(self._uploads)
+        if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MOST_ENTRIES:
+            self._complete_pack()
+
+    def put(self, data: bytes) -> Blob:
+        """Adds a content, unless it is known."""
+        digest = bytes.fromhex(sha256_bytes(data))
+        if digest not in self.known([digest]):
+            if len(data) < self._packing.below:
+                self.add({digest: data})
+            else:
+                self.put_alone(io.BytesIO(data))
+        return Blob(digest.hex(), len(data))
+
+    def put_alone(self, source: BinaryIO) -> Blob:
+        """Stores what is left in ``source`` (seekable) as a blob of its own; safe between threads."""
+        start = source.tell()
+        if self._doomed:
+            return self._put_beside(source)
+        blob = Blob(*self._store.alone.put(source))
+        self._alone.add(blob.sha256)
+        self.bytes_added += source.tell() - start
+        return blob
+
+    def flush(self) -> None:
+        """Returns once everything that was added is durable and can be read by everybody.
+
+        Raises:
+            FileError: the store cannot be written to, or may have taken this process for dead.
+        """
+        with reasons(self._what):
+            if self._pack is not None:
+                self._complete_pack()
+            self._settle(0)
+            self._store.alone.sync(self._alone)
+        self._alone.clear()
+        self.require_alive()
+        self._at("flushed")
+
+    def require_alive(self) -> None:
+        """Raises FileError where the lease may be over; to be called right before a commit."""
+        if self._lease is not None:
+            require_alive(self._lease)
+
+    def _packed(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Those that this save has put into packs that not everybody sees yet."""
+        pack = self._pack
+        packs = [each for each, _ in self._complete] + ([pack] if pack is not None else [])
+        return {digest for each in packs for digest in filter(each.writer.contents.__contains__, digests)}
+
+    def _stood_alone(self, sha256: str) -> bool:
+        """As ``_stands_alone``, by a look at the whole folder that is taken once."""
+        shard = sha256[:2]
+        if shard not in self._shards:
+            listed = self._store.objects.list(f"{BLOBS}/{shard}")
+            self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._doomed}
+        return sha256 in self._shards[shard]
+
+    def _stands_alone(self, sha256: str) -> bool:
+        return self._store.alone.key(sha256) not in self._doomed and self._store.alone.size(sha256) is not None
+
+    def _put_beside(self, source: BinaryIO) -> Blob:
+        """As ``put_alone``, where the blob's own name may be deleted at any moment: in a pack of its own."""
+        pack = self._new_pack()
+        try:
+            digest, size = pack.writer.add_pieces(iter(lambda: source.read(CHUNK_BYTES), b""))
+            if not self.known_alone(digest.hex()):
+                pack.writer.finish()
+                self._upload(pack)
+        finally:
+            pack.drop()
+        return Blob(digest.hex(), size)
+
+    def _new_pack(self) -> _Pack:
+        objects = self._store.objects
+        local = isinstance(objects, LocalObjects)
+        return _Pack(self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self.scratch, local)
+
+    def _complete_pack(self) -> None:
+        pack, self._pack = self._pack, None
+        assert pack is not None
+        self._settle(UPLOADS - 1)
+        pack.writer.finish()
+        self._complete.append((pack, self._uploads.submit(self._upload, pack)))
+
+    def _upload(self, pack: _Pack) -> None:
+        self._trusted.add(pack.upload())
+
+    def _settle(self, most: int) -> None:
+        """Waits until at most so many packs are on their way."""
+        while len(self._complete) > most:
+            pack, task = self._complete[0]
+            task.result()
+            self._complete.pop(0)
+            pack.drop()
+
+
+_sync = getattr(os, "fdatasync", os.fsync)  # not everywhere
+
+
+class _Pack:
+    """A pack on its way: a local file, then an object."""
+
+    def __init__(self, store: PackedBlobs, folder: Path, local: bool) -> None:
+        self._store = store
+        self._local = local
+        self._stack = ExitStack()
+        self._path, stream = self._stack.enter_context(aside(folder))
+        self.writer = PackWriter(stream)
+        self._synced = 0
+        self._syncing: Future[None] | None = None
+
+    @property
+    def unsynced(self) -> int:
+        """Bytes that no write to the disk was asked for yet."""
+        return self.writer.size - self._synced if self._local else 0
+
+    def sync(self, threads: ThreadPoolExecutor) -> None:
+        """Has what is there so far written to the disk, unless that goes on already."""
+        if self._syncing is not None and not self._syncing.done():
+            return
+        self.writer.stream.flush()
+        self._synced = self.writer.size
+        self._syncing = threads.submit(_sync, self.writer.stream.fileno())
+
+    def upload(self) -> str:
+        """Makes it an object of the store; its key."""
+        key = new_pack()
+        self._store.objects.upload(key, self._path)
+        contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
+        self._store.index.add(self._store.objects.info(key), contents)
+        return key
+
+    def drop(self) -> None:
+        """Closes the local file and removes it, if it is still there."""
+        if self._syncing is not None and not self._syncing.cancel():
+            self._syncing.exception()
+        self._stack.close()

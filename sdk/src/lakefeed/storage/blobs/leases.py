@@ -1,0 +1,193 @@
+"""Who is at work in a store: leases of those who save, and the list of what a collector is about to delete.
+
+A store has no locks. What makes deleting safe is that each side says what it does *before* it looks at what the other
+side does; docs/decisions/0011-garbage.md goes through the interleavings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from lakefeed.errors import FileError, IntegrityError
+from lakefeed.storage.blobs.objects import ObjectInfo, Objects
+
+logger = logging.getLogger(__name__)
+
+LEASES: Final = "leases"
+DOOMED: Final = "doomed"
+LAKES: Final = "lakes"
+
+LIFE_SECONDS: Final = 600.0
+"""A sign of life that is older, by the store's clock, is that of a process that died."""
+BEAT_SECONDS: Final = 60.0
+OWN_SECONDS: Final = LIFE_SECONDS / 2
+"""How long its owner trusts a sign of life: much shorter, so that a request that hangs does no harm."""
+
+
+def now() -> float:
+    """Seconds on a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass
+class Sign:
+    """An object that says that this process is at work, written again every minute until ``end``.
+
+    Safe between threads. A killed process leaves it behind; after ``LIFE_SECONDS`` nobody minds it any more.
+    """
+
+    objects: Objects
+    key: str
+    content: dict[str, object] = field(default_factory=dict)
+    _written: float = field(default=0.0, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _is_there: bool = field(default=False, init=False)
+    _ended: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def begin(self, at_once: bool = True) -> Self:
+        """Writes it, or with ``at_once=False`` once a minute has passed, and from then on every minute."""
+        self._written = now()
+        if at_once:
+            self.renew()
+        self._thread = threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def renew(self) -> None:
+        """Writes it now."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            began = now()
+            self._is_there = True
+            self.objects.write(self.key, json.dumps(self.content).encode())
+            self._written = began
+
+    @property
+    def alive(self) -> bool:
+        """Whether nobody can take its owner for dead yet, nor will for some minutes."""
+        return now() - self._written < OWN_SECONDS
+
+    @property
+    def modified(self) -> float:
+        """When it was written last, by the store's clock."""
+        return self.objects.info(self.key).modified
+
+    def end(self) -> None:
+        """Takes it back."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(BEAT_SECONDS)  # a thread that is left over disturbs the end of the process
+        with self._lock:
+            if not self._is_there:
+                return
+            try:
+                self.objects.delete(self.key)
+            except OSError as error:
+                logger.warning("could not remove %s; it ends by itself: %s", self.objects.url(self.key), error)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            try:
+                self.renew()
+            except OSError as error:
+                logger.warning("could not renew %s: %s", self.objects.url(self.key), error)
+
+
+def lease(objects: Objects, at_once: bool = True) -> Sign:
+    """Says that this process is about to rely on what the store holds; see `Sign.begin`.
+
+    Raises:
+        FileError: the store cannot be written to.
+    """
+    return _sign(objects, LEASES, {"host": platform.node(), "pid": os.getpid()}).begin(at_once)
+
+
+def mark_lake(objects: Objects, lake: str) -> None:
+    """Leaves the mark of a lake that saves into this store; ``lake`` tells it from others."""
+    if not lake:
+        return
+    key = _mark(lake)
+    if objects.url(key) in _marked:
+        return
+    try:
+        objects.info(key)
+    except FileNotFoundError:
+        objects.write(key, json.dumps({"lake": lake, "host": platform.node()}).encode())
+    _marked.add(objects.url(key))
+
+
+def other_lakes(objects: Objects, is_own: Callable[[str, str | None], bool]) -> list[str]:
+    """The lakes that have saved into this store beside the own one, and where their marks are.
+
+    ``is_own``: whether the lake of that text is the own one, marked on that machine (None: not known).
+    """
+    marks = [(info.key, json.loads(objects.read(info.key))) for info in objects.list(LAKES)]
+    return [f"{mark['lake']} ({objects.url(key)})" for key, mark in marks if not is_own(mark["lake"], mark.get("host"))]
+
+
+def _mark(lake: str) -> str:
+    return f"{LAKES}/{hashlib.sha256(lake.encode()).hexdigest()[:16]}.json"
+
+
+_marked: set[str] = set()
+
+
+def doom_list(objects: Objects) -> Sign:
+    """An empty doom list: says that a collector is at work."""
+    return _sign(objects, DOOMED, {"host": platform.node(), "pid": os.getpid(), "objects": []}).begin()
+
+
+def doomed(objects: Objects, since: float) -> frozenset[str]:
+    """The keys that collectors are about to delete; lists that had ended at ``since`` (the store's clock) do not count.
+
+    Raises:
+        IntegrityError: a list cannot be read.
+    """
+    return frozenset(key for sign in living(objects, DOOMED, since) for key in _keys(objects, sign))
+
+
+def living(objects: Objects, folder: str, since: float) -> Iterator[ObjectInfo]:
+    """The signs of life in a folder that had not ended at ``since``, by the store's clock."""
+    return (sign for sign in objects.list(folder) if since - sign.modified < LIFE_SECONDS)
+
+
+def remove_dead(objects: Objects, folder: str, since: float) -> None:
+    """Removes the signs of processes that died."""
+    for sign in list(objects.list(folder)):
+        if since - sign.modified >= LIFE_SECONDS:
+            objects.delete(sign.key)
+
+
+def _keys(objects: Objects, sign: ObjectInfo) -> Iterable[str]:
+    try:
+        content = json.loads(objects.read(sign.key))
+        return list(content["objects"])
+    except FileNotFoundError:
+        return ()  # its collector is done
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{objects.url(sign.key)} is no doom list: {error}") from error
+
+
+def _sign(objects: Objects, folder: str, content: dict[str, object]) -> Sign:
+    return Sign(objects, f"{folder}/{uuid.uuid4().hex}.json", content)
+
+
+def require_alive(sign: Sign) -> None:
+    """Raises FileError where a collector may take this process for dead, so that what it relies on may be gone."""
+    if not sign.alive:
+        raise FileError(
+            f"this process could not renew its lease of the blob store ({sign.objects.url(sign.key)}) for "
+            f"{OWN_SECONDS:.0f} seconds; files that the rows refer to may be gone, so nothing was committed. Save again"
+        )

@@ -1,0 +1,77 @@
+"""Blobs in a local directory: the backend of ``file://`` stores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from lakefeed.storage.blobs.objects import LocalObjects, blob_key
+from lakefeed.storage.disk.atomic_write import aside, publish, sync_directories, sync_file
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
+
+
+@dataclass(frozen=True)
+class LocalBlobs:
+    """``<root>/sha256/ab/cdef…``, complete files only; what is being written lies in ``<root>/tmp``."""
+
+    root: Path
+    near: ClassVar[bool] = True
+
+    @property
+    def objects(self) -> LocalObjects:
+        """What else is in the store."""
+        return LocalObjects(self.root)
+
+    def key(self, sha256: str) -> str:
+        return blob_key(sha256)
+
+    def path(self, sha256: str) -> Path:
+        return self.root / blob_key(sha256)
+
+    def size(self, sha256: str) -> int | None:
+        try:
+            return self.path(sha256).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, sha256: str) -> BinaryIO:
+        return self.path(sha256).open("rb")
+
+    def put(self, source: BinaryIO) -> tuple[str, int]:
+        """Store what is left in ``source`` (seekable). The name survives a power cut only after ``sync``.
+
+        A blob of less than one piece is hashed first, so a known one is not written at all.
+        """
+        start, head = source.tell(), source.read(CHUNK_BYTES)
+        if len(head) == CHUNK_BYTES:
+            source.seek(start)
+            return self._write(source)
+        digest = sha256_bytes(head)
+        return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head))
+
+    def is_empty(self) -> bool:
+        """Whether nothing is in the store, not even a folder; so it is where its disk is not mounted."""
+        try:
+            return all(entry.name == "tmp" for entry in self.root.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Blobs that were there already count too: their writer may not have got to its own sync yet."""
+        shards = {self.path(digest).parent for digest in digests}
+        if shards:
+            sync_directories([*sorted(shards), self.root / "sha256", self.root, self.root.parent])
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        return self.size(sha256) == size  # one cut short by a failing disk is written again
+
+    def _write(self, source: BinaryIO) -> tuple[str, int]:
+        with aside(self.root / "tmp") as (temporary, stream):
+            digest, size = sha256_stream(source, into=stream.write)
+            if not self._holds(digest, size):
+                sync_file(stream)
+                publish(temporary, self.path(digest))
+            return digest, size

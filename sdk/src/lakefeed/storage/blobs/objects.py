@@ -1,0 +1,222 @@
+"""The objects of a store beside its stand-alone blobs: packs, leases, doom lists. Whole or not at all, by name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from lakefeed.errors import UnsupportedError
+from lakefeed.storage.disk.atomic_write import aside, publish, sync_directories, sync_file
+from lakefeed.storage.disk.disk_errors import storage_errors
+from lakefeed.storage.disk.page_cache import read_in_memory
+
+BLOBS: Final = "sha256"
+OPEN_AT_ONCE = 64
+
+
+class ObjectInfo(NamedTuple):
+    """An object of the store: its name below the store's URL, its size in bytes, and when it was written.
+
+    ``modified`` (seconds since 1970) is read off the store's own clock: compare it with that of another object only.
+    """
+
+    key: str
+    size: int
+    modified: float
+
+
+class Objects(Protocol):
+    """Named objects. Safe between threads and processes. A reader sees an object whole, and once it was written."""
+
+    def write(self, key: str, data: bytes) -> None: ...
+    def upload(self, key: str, path: Path) -> None: ...
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes: ...
+    def info(self, key: str) -> ObjectInfo: ...
+    def list(self, folder: str) -> Iterator[ObjectInfo]: ...
+    def delete(self, key: str) -> None: ...
+    def url(self, key: str) -> str: ...
+    def answering(self) -> AbstractContextManager[None]: ...
+
+
+def blob_key(sha256: str) -> str:
+    """The name of the blob that stands alone under that digest."""
+    return f"{BLOBS}/{sha256[:2]}/{sha256[2:]}"
+
+
+def digest_of(key: str) -> str:
+    """The digest that `blob_key` made the name of."""
+    return key.removeprefix(f"{BLOBS}/").replace("/", "")
+
+
+class Place(NamedTuple):
+    """Where a content lies: the key of the object, and the bytes in it."""
+
+    key: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class LocalObjects:
+    """Objects as files below ``root``."""
+
+    root: Path
+
+    def write(self, key: str, data: bytes) -> None:
+        """Not sure to survive a power cut: whoever waits for a lease or a doom list has not survived it either."""
+        with aside(self.root / "tmp") as (temporary, stream):
+            stream.write(data)
+            stream.flush()
+            publish(temporary, self.path(key))
+
+    def upload(self, key: str, path: Path) -> None:
+        """Takes the file over; it and its name survive a power cut."""
+        with storage_errors(path), path.open("rb") as stream:
+            sync_file(stream)
+        target = self.path(key)
+        publish(path, target)
+        sync_directories([target.parent, self.root, self.root.parent])
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
+        with io.FileIO(f"{self.root}/{key}") as stream:  # pathlib would take as long as reading a small file
+            if start:
+                stream.seek(start)
+            return stream.readall() if end is None else _exactly(stream, end - start)
+
+    def read_all(self, places: Sequence[Place], targets: Sequence[memoryview]) -> bool:
+        """Whether stretches of objects, as long as their targets, were all read without waiting for the disk."""
+        with ExitStack() as stack:
+            opened: dict[str, int] = {}
+            for (key, start, length), target in zip(places, targets, strict=True):
+                descriptor = opened.get(key)
+                if descriptor is None:
+                    if len(opened) == OPEN_AT_ONCE:
+                        stack.close()
+                        opened.clear()
+                    try:
+                        descriptor = opened[key] = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_CLOEXEC)
+                    except (FileNotFoundError, NotADirectoryError):
+                        return False
+                    stack.callback(os.close, descriptor)
+                if length and read_in_memory(descriptor, target, start) != length:
+                    return False
+        return True
+
+    def info(self, key: str) -> ObjectInfo:
+        status = self.path(key).stat()
+        return ObjectInfo(key, status.st_size, status.st_mtime)
+
+    def list(self, folder: str) -> Iterator[ObjectInfo]:
+        """Everything in a folder and the folders below it; what is deleted meanwhile may be left out."""
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(folder)) as entries:
+            for entry in entries:
+                key = f"{folder}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self.list(key)
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    yield ObjectInfo(key, status.st_size, status.st_mtime)
+
+    def delete(self, key: str) -> None:
+        """Does nothing if it is not there."""
+        self.path(key).unlink(missing_ok=True)
+
+    def url(self, key: str) -> str:
+        return self.path(key).as_uri()
+
+    def answering(self) -> AbstractContextManager[None]:
+        """What the system raises is raised as it is."""
+        return nullcontext()
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+
+@dataclass(frozen=True)
+class RemoteObjects:
+    """Objects of a store that fsspec speaks; it must show what was written to whoever reads or lists afterwards.
+
+    S3, GCS and Azure do. ``store`` opens the file system and turns what it raises into our errors.
+    """
+
+    store: Any
+
+    def write(self, key: str, data: bytes) -> None:
+        with self.store.answering():
+            self.store.filesystem().pipe_file(self.url(key), data)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Uploads the file, which stays."""
+        with self.store.answering():
+            self.store.filesystem().put_file(str(path), self.url(key))
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
+        if end is not None and start >= end:
+            return b""
+        with self.store.answering():
+            return bytes(self.store.filesystem().cat_file(self.url(key), start=start, end=end))
+
+    def info(self, key: str) -> ObjectInfo:
+        with self.store.answering():
+            filesystem = self.store.filesystem()
+            filesystem.invalidate_cache()
+            return object_info(key, filesystem.info(self.url(key)))
+
+    def list(self, folder: str) -> Iterator[ObjectInfo]:
+        """Everything in a folder and the folders below it."""
+        with self.store.answering():
+            filesystem = self.store.filesystem()
+            filesystem.invalidate_cache()  # fsspec would repeat what it saw before others wrote
+            place = self.url(folder)
+            root = filesystem._strip_protocol(place).strip("/")
+            found = filesystem.find(place, detail=True)
+        for name, facts in found.items():
+            if facts.get("type") != "directory":  # stores that keep folders list an empty one
+                yield object_info(f"{folder}/{name.strip('/')[len(root) + 1 :]}", facts)
+
+    def delete(self, key: str) -> None:
+        """Does nothing if it is not there."""
+        with self.store.answering(), suppress(FileNotFoundError):
+            self.store.filesystem().rm_file(self.url(key))
+
+    def url(self, key: str) -> str:
+        return f"{self.store.url.rstrip('/')}/{key}"
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Errors of the store's library as ours."""
+        answering: AbstractContextManager[None] = self.store.answering()
+        return answering
+
+
+def _exactly(stream: io.FileIO, size: int) -> bytes:
+    data = stream.read(size) or b""
+    while len(data) < size and (more := stream.read(size - len(data))):  # one read gives 2 GiB at most
+        data += more
+    return data
+
+
+def object_info(key: str, facts: dict[str, Any]) -> ObjectInfo:
+    """What fsspec says of an object."""
+    return ObjectInfo(key, int(facts["size"]), _modified(key, facts))
+
+
+def _modified(key: str, facts: dict[str, Any]) -> float:
+    """Each file system of fsspec has its own word for it."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "modified", "created"):
+        value = facts.get(name)
+        if isinstance(value, str):
+            value = dt.datetime.fromisoformat(value)
+        if isinstance(value, dt.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    raise UnsupportedError(f"the store does not say when {key!r} was written; garbage cannot be told from new files")

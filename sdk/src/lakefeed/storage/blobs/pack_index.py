@@ -1,0 +1,126 @@
+"""Which pack holds a content, and where: kept in the cache folder, made from the packs themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lakefeed.storage.blobs.objects import ObjectInfo, Objects, Place
+from lakefeed.storage.blobs.packs import FOLDER, Index, is_pack, raw_digests, read_index
+from lakefeed.storage.disk.sqlite_file import Database, insert
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = """
+CREATE TABLE IF NOT EXISTS packs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, size INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS contents (
+    sha256 BLOB NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (sha256, pack)
+) WITHOUT ROWID;
+"""
+LAYOUT = 1
+EXPECTED = 65_536
+
+
+class PackIndex:
+    """The packs of one store, as this machine last saw them. Safe between threads and processes."""
+
+    def __init__(self, objects: Objects, cache_dir: Path) -> None:
+        name = hashlib.sha256(objects.url(FOLDER).encode()).hexdigest()[:16]
+        self._objects = objects
+        self._database = Database(cache_dir / "packs" / name, LAYOUT, SCRIPT)
+        self._refreshing = threading.Lock()
+        self._seen = 0
+        self._expected: dict[bytes, Place | None] = {}
+
+    @property
+    def seen(self) -> int:
+        """How often the packs were listed; a number to give to ``refresh``."""
+        return self._seen
+
+    def expect(self, digests: Sequence[bytes]) -> None:
+        """Looks up at once what ``find`` is about to be asked, once for each."""
+        if len(self._expected) > EXPECTED:
+            self._expected.clear()  # of who asked for less
+        found = self.find_all(digests)
+        self._expected.update((digest, found.get(digest)) for digest in digests)
+
+    def find(self, digest: bytes) -> Place | None:
+        """Where the content of that raw SHA-256 lies, as far as is known here."""
+        with suppress(KeyError):
+            return self._expected.pop(digest)
+        return next(iter(self.find_all([digest]).values()), None)
+
+    def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, Place]:
+        """As ``find``, for many at once; in some packs ``only``."""
+        rows = self._database.look_up(
+            "SELECT sha256, key, start, length FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN", digests
+        )
+        return {digest: Place(key, start, length) for digest, key, start, length in rows if only is None or key in only}
+
+    def refresh(self, seen: int | None = None) -> frozenset[str]:
+        """Reads the ends of packs that are new, forgets those that are gone; the keys of those that are there.
+
+        With ``seen``: does nothing where another thread has done so since that number was taken.
+        """
+        with self._refreshing:
+            if seen is not None and seen != self._seen:
+                return frozenset()
+            listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack(info.key)}
+            known = set(self.packs())
+            for key in listed.keys() - known:
+                self._read(listed[key])
+            if gone := known - listed.keys():
+                self._forget(gone)
+            self._seen += 1
+            return frozenset(listed)
+
+    def packs(self) -> dict[str, int]:
+        """The packs that are known, and their sizes."""
+        return self._database.read(lambda connection: dict(connection.execute("SELECT key, size FROM packs")))
+
+    def contents(self, key: str) -> Index:
+        """What a pack holds.
+
+        Raises:
+            FileNotFoundError: the pack is gone.
+        """
+        return read_index(self._objects, self._objects.info(key))
+
+    def add(self, pack: ObjectInfo, contents: Iterable[tuple[bytes, int, int]]) -> None:
+        """Notes a pack: raw digest, offset and length of each content."""
+        places = list(contents)  # the work may be done twice
+
+        def work(connection: sqlite3.Connection) -> None:
+            sql = "INSERT OR IGNORE INTO packs (key, size) VALUES (?, ?)"
+            inserted = connection.execute(sql, (pack.key, pack.size))
+            if inserted.rowcount:
+                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in places]
+                insert(connection, "INSERT OR REPLACE INTO contents", rows)
+
+        self._database.write(work)
+
+    def _read(self, pack: ObjectInfo) -> None:
+        try:
+            index = read_index(self._objects, pack)
+        except FileNotFoundError:
+            return  # collected since it was listed
+        self.add(pack, _rows(index))
+
+    def _forget(self, keys: Collection[str]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM packs WHERE key = ?", [(key,) for key in keys])
+            connection.execute("DELETE FROM contents WHERE pack NOT IN (SELECT id FROM packs)")
+
+        self._database.write(work)
+
+
+def _rows(index: Index) -> Iterator[tuple[bytes, int, int]]:
+    return zip(raw_digests(index), index["offset"].tolist(), index["length"].tolist(), strict=True)

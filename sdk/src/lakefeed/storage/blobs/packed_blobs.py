@@ -1,0 +1,132 @@
+"""A store as its readers see it: a content stands alone, or lies in a pack."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from lakefeed.storage.blobs.objects import Objects, Place
+from lakefeed.storage.blobs.pack_index import PackIndex
+
+PIECE_BYTES = 4 << 20
+LOOKS = 5
+
+
+class Alone(Protocol):
+    """Where the blobs of a store stand alone. Safe between threads and processes; picklable; ``put`` is idempotent.
+
+    A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
+    ``near`` says that asking for many blobs one by one costs little.
+    """
+
+    @property
+    def near(self) -> bool: ...
+    @property
+    def objects(self) -> Objects: ...
+    def key(self, sha256: str) -> str: ...
+    def size(self, sha256: str) -> int | None: ...
+    def open(self, sha256: str) -> BinaryIO: ...
+    def put(self, source: BinaryIO) -> tuple[str, int]: ...
+    def sync(self, digests: Iterable[str]) -> None: ...
+    def is_empty(self) -> bool: ...
+
+
+class PackedBlobs:
+    """The blobs that stand alone (``alone``) and those in packs. Safe between threads and processes."""
+
+    def __init__(self, alone: Alone, cache_dir: Path) -> None:
+        self.alone = alone
+        self.objects = alone.objects
+        self.index = PackIndex(alone.objects, cache_dir)
+
+    def expect(self, digests: Iterable[str]) -> None:
+        """These are about to be opened: where they lie is looked up at once."""
+        self.index.expect([bytes.fromhex(sha256) for sha256 in digests])
+
+    def locate(self, sha256: str) -> str:
+        """The URL of a blob; of one in a pack with the range of its bytes."""
+        place = self.index.find(bytes.fromhex(sha256))
+        if place is None:
+            return self.objects.url(self.alone.key(sha256))
+        return f"{self.objects.url(place.key)}#bytes={place.start}-{place.start + place.length - 1}"
+
+    def places(self, digests: Sequence[str]) -> list[Place] | None:
+        """Where blobs of a local store lie, as far as is known here; None where one is not known."""
+        raw = [bytes.fromhex(sha256) for sha256 in digests]
+        packed = self.index.find_all(raw)
+        found: list[Place] = []
+        for sha256, digest in zip(digests, raw, strict=True):
+            place = packed.get(digest)
+            if place is None:
+                size = self.alone.size(sha256)
+                if size is None:
+                    return None
+                place = Place(self.alone.key(sha256), 0, size)
+            found.append(place)
+        return found
+
+    def size(self, sha256: str) -> int | None:
+        """The size in bytes; None for an unknown blob."""
+        digest, seen = bytes.fromhex(sha256), self.index.seen
+        place = self.index.find(digest)
+        if place is None and (size := self.alone.size(sha256)) is not None:
+            return size
+        if place is None:
+            self.index.refresh(seen)
+            place = self.index.find(digest)
+        return place.length if place is not None else None
+
+    @contextmanager
+    def open(self, sha256: str) -> Iterator[BinaryIO]:
+        """The bytes of a blob, unverified.
+
+        Raises:
+            FileNotFoundError: there is none, also after another look at what packs there are.
+        """
+        with self.objects.answering(), self._opened(sha256) as stream:
+            yield stream
+
+    def put(self, source: BinaryIO) -> tuple[str, int]:
+        """Stores what is left in ``source`` as a blob that stands alone."""
+        return self.alone.put(source)
+
+    def sync(self, digests: Iterable[str]) -> None:
+        self.alone.sync(digests)
+
+    def _opened(self, sha256: str) -> BinaryIO:
+        for _ in range(LOOKS):
+            seen, place = self.index.seen, self.index.find(bytes.fromhex(sha256))
+            try:
+                return self.alone.open(sha256) if place is None else self._section(place)
+            except (FileNotFoundError, NotADirectoryError):
+                self.index.refresh(seen)  # a pack that is new here, or one that was collected
+                if place is None and self.index.find(bytes.fromhex(sha256)) is None:
+                    raise
+        raise FileNotFoundError(sha256)
+
+    def _section(self, place: Place) -> BinaryIO:
+        if place.length <= PIECE_BYTES:
+            return io.BytesIO(self.objects.read(place.key, place.start, place.start + place.length))
+        self.objects.info(place.key)
+        return io.BufferedReader(_Section(self.objects, place), PIECE_BYTES)
+
+
+class _Section(io.RawIOBase):
+    """A large content of a pack, read in pieces."""
+
+    def __init__(self, objects: Objects, place: Place) -> None:
+        self._objects = objects
+        self._at, self._end = place.start, place.start + place.length
+        self._key = place.key
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+        data = self._objects.read(self._key, self._at, min(self._at + len(target), self._end))
+        target[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -1,0 +1,137 @@
+"""Packs: many small contents in one immutable object, which says itself where each of them lies.
+
+    8 bytes            magic
+    the contents       back to back
+    the index          an entry of 48 bytes a content: sha256 (32), offset (8), length (8), sorted by sha256
+    the footer         64 bytes: magic (8), version (4), 0 (4), entries (8), offset of the index (8), its sha256 (32)
+
+All numbers are little-endian and unsigned. Packs alone are the truth: an index of them all can be made again from the
+end of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lakefeed.errors import IntegrityError, UnsupportedError
+from lakefeed.storage.blobs.objects import ObjectInfo, Objects
+from lakefeed.storage.disk.atomic_write import write_all
+
+FOLDER: Final = "packs"
+SUFFIX: Final = ".pack"
+MAGIC: Final = b"LKFDPACK"
+VERSION: Final = 1
+MOST_ENTRIES = 1 << 17
+TAIL_BYTES = 64 << 10  # holds the footer and the index of some 1,300 contents: one read for most small packs
+
+ENTRY = np.dtype([("sha256", "S32"), ("offset", "<u8"), ("length", "<u8")])
+_FOOTER = struct.Struct("<8sIIQQ32s")
+
+Index = NDArray[np.void]
+
+
+@dataclass
+class PackWriter:
+    """A pack being written to a local file; whoever made the file closes it."""
+
+    stream: BinaryIO
+    size: int = 0
+    _entries: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._write(MAGIC)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._entries
+
+    @property
+    def contents(self) -> Mapping[bytes, tuple[int, int]]:
+        """Where what was added lies: (offset, length) by raw digest."""
+        return self._entries
+
+    def add(self, contents: Mapping[bytes, bytes]) -> None:
+        """Adds contents under their raw SHA-256."""
+        place = self.size
+        for digest, data in contents.items():
+            self._entries[digest] = (place, len(data))
+            place += len(data)
+        write_all(self.stream, list(contents.values()))
+        self.size = place
+
+    def add_pieces(self, pieces: Iterator[bytes]) -> tuple[bytes, int]:
+        """Adds one content in pieces; its raw SHA-256 and size."""
+        digest, offset = hashlib.sha256(), self.size
+        for piece in pieces:
+            digest.update(piece)
+            self._write(piece)
+        self._entries[digest.digest()] = (offset, self.size - offset)
+        return digest.digest(), self.size - offset
+
+    def finish(self) -> None:
+        """Writes index and footer."""
+        index = np.zeros(len(self._entries), ENTRY)
+        for place, digest in enumerate(sorted(self._entries)):
+            index[place] = (digest, *self._entries[digest])
+        raw, offset = index.tobytes(), self.size
+        self._write(raw)
+        self._write(_FOOTER.pack(MAGIC, VERSION, 0, len(index), offset, hashlib.sha256(raw).digest()))
+        self.stream.flush()
+
+    def _write(self, data: bytes) -> None:
+        self.stream.write(data)
+        self.size += len(data)
+
+
+def new_pack() -> str:
+    """The key of a pack that nobody else writes: a pack that is being deleted can never come back under its name."""
+    return f"{FOLDER}/{uuid.uuid4().hex}{SUFFIX}"
+
+
+def is_pack(key: str) -> bool:
+    return key.startswith(f"{FOLDER}/") and key.endswith(SUFFIX)
+
+
+def read_index(objects: Objects, pack: ObjectInfo) -> Index:
+    """What a pack holds, from its end.
+
+    Raises:
+        FileNotFoundError: the pack is gone.
+        IntegrityError: its end is damaged.
+        UnsupportedError: a newer version wrote it.
+    """
+    start = max(0, pack.size - TAIL_BYTES)
+    tail = objects.read(pack.key, start, pack.size)
+    if len(tail) < _FOOTER.size or len(tail) != pack.size - start:
+        raise _damaged(objects, pack)
+    magic, version, _, count, offset, checksum = _FOOTER.unpack(tail[-_FOOTER.size :])
+    if magic != MAGIC:
+        raise _damaged(objects, pack)
+    if version != VERSION:
+        raise UnsupportedError(f"{objects.url(pack.key)} is a pack of version {version}; this lakefeed reads {VERSION}")
+    end = pack.size - _FOOTER.size
+    if offset + count * ENTRY.itemsize != end:
+        raise _damaged(objects, pack)
+    raw = tail[offset - start : -_FOOTER.size] if offset >= start else objects.read(pack.key, offset, end)
+    if hashlib.sha256(raw).digest() != checksum:
+        raise _damaged(objects, pack)
+    return np.frombuffer(raw, ENTRY)
+
+
+def raw_digests(index: Index) -> list[bytes]:
+    """The digests of an index; numpy drops the zeros at the end of text."""
+    return [digest.ljust(32, b"\0") for digest in index["sha256"].tolist()]
+
+
+def _damaged(objects: Objects, pack: ObjectInfo) -> IntegrityError:
+    return IntegrityError(f"the pack {objects.url(pack.key)} is damaged: its index cannot be read")

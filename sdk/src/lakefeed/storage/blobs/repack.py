@@ -1,0 +1,66 @@
+"""Packs of which most is garbage: what is left in them moves to new ones, so that they can go."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from lakefeed.storage.blobs.blob_writer import Saving
+from lakefeed.storage.blobs.collector import Digests, Held, places
+from lakefeed.storage.blobs.objects import Objects
+from lakefeed.storage.blobs.packs import Index, raw_digests, read_index
+
+logger = logging.getLogger(__name__)
+
+GAP_BYTES = 256 << 10
+"""Garbage up to this length is read along: another request would take longer."""
+STRETCH_BYTES = 8 << 20
+
+
+def moved(saving: Saving, objects: Objects, sparse: Collection[Held], live: Digests) -> int:
+    """Adds what is live in these packs to new packs of ``saving``, each content once; the bytes of it.
+
+    A content that is damaged is left where it is, and so its pack stays.
+    """
+    seen: set[bytes] = set()
+    total = 0
+    for held in sparse:
+        for contents in _contents(objects, held, live):
+            fresh = {digest: data for digest, data in contents.items() if digest not in seen}
+            seen |= fresh.keys()
+            total += sum(map(len, fresh.values()))
+            if fresh:
+                saving.add(fresh)
+    saving.flush()
+    return total
+
+
+def _contents(objects: Objects, held: Held, live: Digests) -> Iterator[dict[bytes, bytes]]:
+    index = read_index(objects, held.info)
+    needed = np.sort(index[places(live, index["sha256"])[1]], order="offset")
+    for some in _stretches(needed):
+        start = int(some["offset"][0])
+        data = objects.read(held.info.key, start, int(some["offset"][-1] + some["length"][-1]))
+        parts = zip(raw_digests(some), some["offset"].tolist(), some["length"].tolist(), strict=True)
+        found = {digest: data[at - start : at - start + length] for digest, at, length in parts}
+        good = {digest: part for digest, part in found.items() if hashlib.sha256(part).digest() == digest}
+        if len(good) < len(found):
+            logger.warning("%d contents of %s are damaged", len(found) - len(good), objects.url(held.info.key))
+        yield good
+
+
+def _stretches(index: Index) -> Iterator[Index]:
+    """What is read at a time, of entries in the order of their places."""
+    starts, ends = index["offset"].astype(np.int64), (index["offset"] + index["length"]).astype(np.int64)
+    cuts, begun = [0], 0
+    for row in range(1, len(index)):
+        if starts[row] - ends[row - 1] > GAP_BYTES or ends[row] - starts[begun] > STRETCH_BYTES:
+            cuts.append(row)
+            begun = row
+    for low, high in pairwise([*cuts, len(index)]):
+        if high > low:
+            yield index[low:high]

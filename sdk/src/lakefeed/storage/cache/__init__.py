@@ -1,0 +1,8 @@
+"""Local copies of what lies elsewhere, shared by the processes of a machine: verified, evicted, made anew."""
+
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(__name__)

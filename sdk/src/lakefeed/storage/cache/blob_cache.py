@@ -1,0 +1,241 @@
+"""Verified local copies of blobs, shared by all processes of a machine; may be deleted at any time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from mmap import mmap
+from pathlib import Path
+from time import time_ns
+from typing import BinaryIO, TypeVar
+
+from lakefeed.config import Settings
+from lakefeed.errors import IntegrityError
+from lakefeed.storage.cache.eviction import GRACE_SECONDS, READ_TOUCH_NS, Room
+from lakefeed.storage.disk.atomic_write import aside, publish, write_whole
+from lakefeed.storage.disk.disk_errors import FULL
+from lakefeed.storage.disk.hashing import checked, sha256_bytes, sha256_file, sha256_stream
+from lakefeed.storage.disk.page_cache import read_in_memory
+
+logger = logging.getLogger(__name__)
+
+SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: no file is written then by chance
+SPARE_BYTES = 64 << 20
+"""What is evicted beyond the size of a file for which a full disk has no room."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BlobCache:
+    """``<directory>/sha256/ab/cdef….png``: read-only files that keep the extension of what they are a copy of.
+
+    A copy is hashed when it is made and then *sealed*: its time of modification says its size, so a later use costs
+    one ``stat``. A copy that was cut short or written to since has lost its seal and is hashed again.
+
+    Bounded by ``limit`` bytes (default: ``cache_bytes`` of the settings), see `lakefeed.storage.cache.eviction`.
+    """
+
+    directory: Path
+    limit: int | None = None
+
+    def path(self, sha256: str, suffix: str = "") -> Path:
+        return Path(self.place(sha256, suffix))
+
+    def find(self, sha256: str, suffix: str = "") -> Path | None:
+        """The path of a good copy, or None; a bad one is dropped. It stays valid for ``GRACE_SECONDS`` at least."""
+        return self.find_at(self.path(sha256, suffix), sha256)
+
+    def find_at(self, path: Path, sha256: str) -> Path | None:
+        """As `find`, where it is known already at which path."""
+        try:
+            status = self._good(path, sha256)
+        except FileNotFoundError:
+            return None
+        except IntegrityError as error:
+            logger.warning("dropped a cached copy: %s", error)
+            path.unlink(missing_ok=True)
+            return None
+        return path if self.room.promise(path, status) else None
+
+    @contextmanager
+    def opened(self, sha256: str, suffix: str = "") -> Iterator[tuple[int, int] | None]:
+        """The descriptor of a good copy, at its beginning, and its size; or None. A bad one is dropped."""
+        try:
+            # Not pathlib, whose objects would cost as much as reading a small file.
+            descriptor = os.open(self.place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            status = os.fstat(descriptor)
+            if _is_sealed(status):
+                self.room.used(descriptor, status)
+                yield descriptor, status.st_size
+            else:
+                yield (descriptor, status.st_size) if self.find(sha256, suffix) is not None else None
+        finally:
+            os.close(descriptor)
+
+    def read(self, sha256: str, suffix: str = "") -> bytes | None:
+        """The bytes of a good copy, or None; a bad one is dropped."""
+        with self.opened(sha256, suffix) as found:
+            if found is None:
+                return None
+            with open(found[0], "rb", closefd=False) as stream:  # a descriptor
+                return stream.read()
+
+    def read_all(self, places: Sequence[str], targets: Sequence[memoryview]) -> bool:
+        """Whether sealed copies of just these sizes were all read without waiting for the disk: if they were in memory.
+
+        ``places`` are of `place`: text, since to make a path costs as much as to read a small file. For the same reason
+        this is one loop.
+        """
+        untouched = time_ns() - GRACE_SECONDS * 10**9 - READ_TOUCH_NS
+        opened, looked, closed, how = os.open, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
+        for place, target in zip(places, targets, strict=True):
+            try:
+                descriptor = opened(place, how)
+            except FileNotFoundError:
+                return False
+            try:
+                status, size = looked(descriptor), len(target)
+                if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
+                    return False
+                if status.st_atime_ns < untouched:
+                    self.room.used(descriptor, status)
+                if size and read_in_memory(descriptor, target) != size:
+                    return False
+            finally:
+                closed(descriptor)
+        return True
+
+    def fill(self, sha256: str, suffix: str, source: BinaryIO, origin: str) -> Path:
+        """The path of a new copy of ``source``, which came from ``origin``.
+
+        Raises:
+            IntegrityError: the bytes are not those of ``sha256``; nothing is kept.
+            OSError: the disk is full, and nothing can be evicted.
+        """
+        start = source.tell() if source.seekable() else None
+
+        def copied() -> Path:
+            if start is not None:
+                source.seek(start)
+            with self.new() as copy:
+                found, _ = sha256_stream(source, into=copy.write)
+                require(sha256, found, origin)
+                return copy.publish(sha256, suffix)
+
+        return self._making_room(copied, again=start is not None)
+
+    def keep(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
+        """The digest of ``data``, of which a copy is made if there is room: for those who have the bytes anyway."""
+        digest = sha256 or sha256_bytes(data)
+
+        def copied() -> None:
+            times = time_ns() - GRACE_SECONDS * 10**9, SEAL_EPOCH_NS + len(data)
+            write_whole(self.place(digest, suffix), data, self._aside, times)
+            self.room.added(len(data))
+
+        try:
+            self._making_room(copied, again=True, size=len(data))
+        except OSError as error:
+            _warn_once(f"files are read without being kept in the cache {str(self.directory)!r}: {error.strerror}")
+        return digest
+
+    @contextmanager
+    def new(self) -> Iterator[Copy]:
+        """A copy in the making; gone on exit unless it was published."""
+        with aside(self.directory / "tmp") as (temporary, stream):
+            yield Copy(self, temporary, stream)
+
+    def drop(self, sha256: str, suffix: str = "") -> None:
+        self.path(sha256, suffix).unlink(missing_ok=True)
+
+    @cached_property
+    def room(self) -> Room:
+        return Room(self.directory, Settings.load().cache_limit if self.limit is None else self.limit)
+
+    def _good(self, path: Path, sha256: str) -> os.stat_result:
+        """The status of a copy, which is sealed again if its bytes are right."""
+        status = path.stat()
+        if _is_sealed(status):
+            return status
+        found, size = sha256_file(path)
+        require(sha256, found, str(path))
+        with suppress(PermissionError):  # somebody else's file in a shared cache: good, only not ours to seal
+            _seal(path, size, status.st_atime_ns)
+        return path.stat()
+
+    def _making_room(self, copied: Callable[[], T], *, again: bool, size: int = 0) -> T:
+        """What ``copied`` gives; where the disk is full something is evicted, and it is tried ``again``."""
+        try:
+            return copied()
+        except OSError as error:
+            if error.errno not in FULL or not self.room.trim(size + SPARE_BYTES) or not again:
+                raise
+            return copied()
+
+    def place(self, sha256: str, suffix: str = "") -> str:
+        """As `path`, as text.
+
+        Raises:
+            InvalidArgumentError: it is no digest; a table may hold anything, such as ``../..``.
+        """
+        checked(sha256)
+        return f"{self._root}/{sha256[:2]}/{sha256[2:]}{suffix}"
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self.directory / "sha256")
+
+    @cached_property
+    def _aside(self) -> str:
+        return str(self.directory / "tmp")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy in the making."""
+
+    cache: BlobCache
+    temporary: Path
+    stream: BinaryIO
+
+    def write(self, piece: bytes | mmap) -> None:
+        self.stream.write(piece)
+
+    def publish(self, sha256: str, suffix: str, *, promised: bool = True) -> Path:
+        """Makes it the copy of the bytes with this digest. ``promised``: its path is handed out."""
+        self.stream.flush()
+        size = self.stream.tell()
+        _seal(self.temporary, size, time_ns() - (0 if promised else GRACE_SECONDS * 10**9))
+        target = self.cache.path(sha256, suffix)
+        publish(self.temporary, target)
+        self.cache.room.added(size)
+        return target
+
+
+def require(expected: str, found: str, origin: str) -> None:
+    """Raises IntegrityError unless the two digests are one."""
+    if found != expected:
+        raise IntegrityError(f"{origin} holds other bytes than were saved: sha256 is {found}, recorded was {expected}")
+
+
+def _is_sealed(status: os.stat_result) -> bool:
+    return status.st_mtime_ns == SEAL_EPOCH_NS + status.st_size
+
+
+def _seal(path: Path, size: int, used_ns: int) -> None:
+    os.utime(path, ns=(used_ns, SEAL_EPOCH_NS + size))
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)

@@ -1,0 +1,94 @@
+"""What URLs gave: which bytes, and what their servers call them. Kept in the cache folder.
+
+The key is a hash: a URL may hold credentials, so it is written nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from time import time
+from typing import NamedTuple
+
+from lakefeed.storage.disk.sqlite_file import Database
+
+SCRIPT = """
+CREATE TABLE IF NOT EXISTS urls (
+    url BLOB PRIMARY KEY, sha256 BLOB NOT NULL, size INTEGER NOT NULL, validators TEXT NOT NULL, checked REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS contents ON urls (sha256);
+"""
+LAYOUT = 1
+CACHES_OPEN = 8
+
+
+class Note(NamedTuple):
+    """What a URL gave. ``checked``: when that was last known to be so, in seconds since 1970."""
+
+    sha256: str
+    size: int
+    validators: Mapping[str, str]
+    checked: float
+
+
+class UrlNotes:
+    """The notes of one cache. Safe between threads, processes and forks; may be deleted at any time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._database = Database(directory / "notes", LAYOUT, SCRIPT)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        try:
+            return os.stat(self._database.path).st_size  # noqa: PTH116  # asked for with every eviction
+        except FileNotFoundError:
+            return 0
+
+    def find(self, urls: Sequence[str]) -> dict[str, Note]:
+        """What is known of URLs."""
+        keys = {url_key(url): url for url in urls}
+        query = "SELECT url, sha256, size, validators, checked FROM urls WHERE url IN"
+        found = self._database.look_up(query, list(keys))
+        return {
+            keys[key]: Note(digest.hex(), size, json.loads(validators), checked)
+            for key, digest, size, validators, checked in found
+        }
+
+    def add(self, url: str, digest: str, size: int, validators: Mapping[str, str]) -> None:
+        """Notes what a URL gave just now."""
+        row = (url_key(url), bytes.fromhex(digest), size, json.dumps(dict(validators)), time())
+        self._change("INSERT OR REPLACE INTO urls VALUES (?, ?, ?, ?, ?)", [row])
+
+    def confirm(self, url: str) -> None:
+        """It is still so."""
+        self._change("UPDATE urls SET checked = ? WHERE url = ?", [(time(), url_key(url))])
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Nothing is kept any more of what URLs gave."""
+        self._change("DELETE FROM urls WHERE sha256 = ?", [(bytes.fromhex(digest),) for digest in digests])
+
+    def _change(self, query: str, rows: Collection[tuple[object, ...]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(query, rows)
+
+        if len(rows) == 1:  # is a transaction by itself
+            self._database.read(lambda connection: connection.execute(query, *rows))
+        elif rows:
+            self._database.write(work)
+
+
+def url_key(url: str) -> bytes:
+    """The name of a URL."""
+    return sha256(url.encode("utf-8", "surrogatepass")).digest()
+
+
+@lru_cache(CACHES_OPEN)
+def notes_of(directory: Path) -> UrlNotes:
+    """The notes of a cache, which are kept open."""
+    return UrlNotes(directory)

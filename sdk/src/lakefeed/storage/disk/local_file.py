@@ -1,0 +1,50 @@
+"""A local file that must stay the same while it is read."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from typing import Any
+
+from lakefeed.storage.disk.file_identity import Identities, check_same, identity_of_status
+
+
+class LocalFile(io.FileIO):
+    """A local file, open for reading. A read after another program wrote to the file raises.
+
+    A file that takes its path while this one is open does not disturb it.
+    """
+
+    def __init__(self, url: str, path: str, states: Identities | None = None) -> None:
+        super().__init__(path, "rb")
+        self._url = url
+        status = os.fstat(self.fileno())
+        self._regular = stat.S_ISREG(status.st_mode)
+        self._identity = identity_of_status(status)
+        if states is not None and self._regular:
+            try:
+                states.confirm(url, self._identity)
+            except BaseException:
+                self.close()
+                raise
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(-1 if size is None else size) or b""
+        self.confirm()
+        return piece
+
+    def readall(self) -> bytes:
+        whole = super().readall() or b""
+        self.confirm()
+        return whole
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = super().readinto(buffer) or 0
+        self.confirm()
+        return size
+
+    def confirm(self) -> None:
+        """Raises ChangedFileError where the file was written to since it was opened."""
+        if self._regular and not self.closed:
+            check_same(self._url, self._identity, identity_of_status(os.fstat(self.fileno())))

@@ -1,0 +1,417 @@
+"""HTTP: connections that are kept, requests that end, and none where none may go. urllib3 enters here only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import get_ident
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    HTTPError,
+    LocationParseError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as LateError
+from urllib3.util import Url, make_headers, parse_url
+from urllib3.util.connection import create_connection
+
+from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
+from lakefeed.storage.remote.egress_policy import check_host, resolved
+from lakefeed.storage.remote.http_deadline import Guard, _guards
+from lakefeed.storage.urls import file_name, redacted, shown
+
+PIECE_BYTES = 256 << 10
+MAX_REDIRECTS = 10
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+WHOLE = frozenset({200, 203})
+UNCHANGED = 304
+DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+GZIP = (["gzip"], ["x-gzip"])
+GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
+DRAINED_BYTES = 64 << 10
+"""A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
+CONNECTIONS = 64
+NO_RETRIES = Retry.from_int(False, redirect=False)
+HOSTS_REMEMBERED = 1_000
+MOST_PORT = 65_535
+PLAIN_URL = re.compile(
+    r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
+)
+"""A URL that means what it says: nothing in it has another spelling."""
+
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # what is hashed are the bytes of the file
+
+
+class _Discreet(logging.Filter):
+    """urllib3 logs each request with its query: of ours, without what that is signed with."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if get_ident() in _guards and isinstance(record.args, tuple):
+            record.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+_discreet = _Discreet()
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_discreet)
+
+
+class StatusError(Exception):
+    """The server answers with something else than the file."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(f"the server answers {status}")
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose body has not been read. ``size`` in bytes, where the server tells."""
+
+    headers: Mapping[str, str]
+    unchanged: bool
+    size: int | None
+    pieces: Iterator[bytes]
+
+
+@contextmanager
+def get(
+    url: str, timeout: float, denied: Sequence[str] = (), headers: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Answer]:
+    """What is at a URL. Within ``timeout`` seconds each, the server answers and sends 256 KiB (or what is left).
+
+    Raises:
+        StatusError: it answers something else than the file (or "unchanged", if ``headers`` ask for that).
+        TimeoutError, ConnectionError: it does not answer in time, or not to the end; asking again may help.
+        RefusedTargetError: the URL, or one that it redirects to, leads where no request may go.
+        FileError: the URL cannot be asked for, or redirects for ever.
+    """
+    accepted = WHOLE | {UNCHANGED} if headers else WHOLE
+    with closing(open_url(url, Request(timeout, tuple(denied), headers, accepted=accepted))) as opened:
+        yield Answer(opened.headers, opened.status == UNCHANGED, opened.size, opened.pieces())
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a URL is asked for.
+
+    ``headers`` go wherever the URL redirects to, less what lets somebody in; ``private`` ones to its own host only.
+    ``upgrade``: a redirect from http to https is followed; any other change of the scheme is refused in any case.
+    """
+
+    timeout: float
+    denied: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    private: Mapping[str, str] = field(default_factory=dict)
+    accepted: Collection[int] = WHOLE
+    upgrade: bool = False
+
+    def headers_for(self, host: Url, first: Url) -> Mapping[str, str]:
+        """The headers that a host may see, asked because of the first one."""
+        return {**self.headers, **self.private} if host.netloc == first.netloc else _public(self.headers)
+
+
+class Opened:
+    """An answer whose body is read bit by bit, by any one thread at a time; to be closed."""
+
+    def __init__(self, url: str, response: BaseHTTPResponse, guard: Guard) -> None:
+        self._response = response
+        self._guard = guard
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.encoded = _is_encoded(url, response.headers)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the body, where the server tells."""
+        given = self.headers.get("Content-Length", "")
+        return int(given) if given.isdecimal() and not self.encoded else None
+
+    def read(self, size: int) -> bytes:
+        """Some of the body, at most ``size`` bytes; none at its end."""
+        try:
+            self._guard.more()
+            piece: bytes = self._response.read(size, decode_content=self.encoded)
+            self._guard.rest()
+        except (HTTPError, OSError) as error:
+            raise _explanation(None, self._guard, error) from None
+        return piece
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body."""
+        left: int | None = None
+        while left != 0:
+            piece = self.read(PIECE_BYTES)
+            if not piece:
+                return
+            left = None if self.encoded else getattr(self._response, "length_remaining", None)
+            yield piece
+
+    def close(self) -> None:
+        """Gives the connection back, or closes it where that is cheaper than reading to the end."""
+        _finish(self._response)
+        self._guard.end()
+
+
+def open_url(url: str, request: Request) -> Opened:
+    """The answer at the end of the redirects, whose body has not been read. Raises: as `get`."""
+    guard = Guard(request.timeout, request.denied)
+    guard.begin()
+    try:
+        with _explained(url, guard):
+            response = _followed(url, guard, request)
+            opened = Opened(url, response, guard)
+            if response.status not in request.accepted:
+                _finish(response)
+                raise StatusError(response.status, response.headers)
+            return opened
+    except BaseException:
+        guard.end()
+        raise
+
+
+def _followed(url: str, guard: Guard, request: Request) -> BaseHTTPResponse:
+    """The answer at the end of the redirects."""
+    here = first = _parsed(url)
+    schemes = [first.scheme]
+    for _ in range(MAX_REDIRECTS + 1):
+        response = _asked(here, guard, request.headers_for(here, first), first)
+        target = response.headers.get("Location")
+        if response.status not in REDIRECTS or target is None:
+            return response
+        _finish(response)
+        url = urljoin(url, target)
+        here = _parsed(url)
+        if here.scheme != schemes[-1]:
+            schemes.append(here.scheme)
+        if schemes not in ([first.scheme], ["http", "https"] if request.upgrade else [first.scheme]):
+            raise RefusedTargetError(
+                f"{shown(first.url)} redirects to {shown(url)}, which has another scheme; use that URL instead"
+            )
+    raise FileError(f"{shown(first.url)} redirects more than {MAX_REDIRECTS} times")
+
+
+def _asked(url: Url, guard: Guard, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
+    if url.host is None:
+        raise LocationValueError("no host")
+    _check_host(url.host, guard.denied)
+    auth = url.auth or (first.auth if url.netloc == first.netloc else None)
+    signed = {} if auth is None else make_headers(basic_auth=unquote(auth))
+    guard.more()
+    with guard.asking():
+        response = _pool(url.scheme, url.host, url.port).urlopen(
+            "GET",
+            url.request_uri,
+            headers={**HEADERS, **headers, **signed},
+            retries=NO_RETRIES,
+            redirect=False,
+            timeout=Timeout(connect=guard.seconds, read=guard.seconds),
+            preload_content=False,
+            decode_content=False,
+        )
+    guard.rest()
+    return response
+
+
+def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
+    """Whether the body is not the file itself but has to be decoded first, although that was not asked for.
+
+    Servers that call a ``.gz`` file an encoded one send the file as it is.
+
+    Raises:
+        FileError: it is encoded in a way that is not known.
+    """
+    encodings = [name.strip().lower() for name in headers.get("Content-Encoding", "").split(",")]
+    encodings = [name for name in encodings if name not in ("", "identity", "aws-chunked")]
+    if not encodings or (encodings in GZIP and file_name(url).lower().endswith(GZIP_SUFFIXES)):
+        return False
+    unknown = [name for name in encodings if name not in DECODED]
+    if unknown:
+        raise FileError(f"{shown(url)}: the server answers in the encoding {unknown[0]!r}, which was not asked for")
+    return True
+
+
+def _parsed(url: str) -> Url:
+    """The parts of a URL. Most are plain: urllib3 would look at each part of them, which takes a tenth of a request."""
+    plain = PLAIN_URL.fullmatch(url)
+    if plain is None:
+        return parse_url(url)
+    scheme, host, given, path, query = plain.groups()
+    port = int(given) if given else None
+    return Url(scheme, None, host, port, path, query) if port is None or port <= MOST_PORT else parse_url(url)
+
+
+@lru_cache(HOSTS_REMEMBERED)
+def _check_host(host: str, denied: tuple[str, ...]) -> None:
+    check_host(host, denied)
+
+
+def _public(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers that another host may see."""
+    return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
+
+
+def _finish(response: BaseHTTPResponse) -> None:
+    """Gives the connection back, or closes it where that is cheaper than reading to the end."""
+    left = getattr(response, "length_remaining", None)
+    if left == 0 and response.connection is None:
+        return  # read to its end, which gave the connection back
+    if left is not None and left <= DRAINED_BYTES:
+        with suppress(HTTPError, OSError):
+            response.drain_conn()
+            response.release_conn()
+            return
+    response.close()
+
+
+@contextmanager
+def _explained(url: str | None, guard: Guard) -> Iterator[None]:
+    """Errors of urllib3 as Python's, or as ours where asking again cannot help.
+
+    Without what they came from: its text may hold the URL as it is.
+    """
+    try:
+        yield
+    except (LakefeedError, StatusError):
+        raise
+    except (HTTPError, OSError) as error:
+        raise _explanation(url, guard, error) from None
+
+
+def _explanation(url: str | None, guard: Guard, error: Exception) -> Exception:
+    if guard.refusal is not None:
+        return guard.refusal
+    if guard.expired or _is_late(error):
+        return TimeoutError(f"the server does not go on for {guard.seconds:g} seconds")
+    if isinstance(error, SSLError):
+        return FileError(f"no safe connection: {redacted(str(error))}")
+    if isinstance(error, NameResolutionError) and _is_unknown(error):
+        return FileError(f"{shown(url)}: there is no host of that name" if url else "there is no host of that name")
+    if isinstance(error, LocationParseError | LocationValueError):
+        return FileError(f"{shown(url or '')} is no URL that can be asked for")
+    reason = error.args[-1] if isinstance(error, ProtocolError) else error
+    return ConnectionError(redacted(str(reason)))
+
+
+def _is_late(error: BaseException) -> bool:
+    inner = error.args[-1] if isinstance(error, ProtocolError) else error
+    return isinstance(inner, TimeoutError | LateError) and not isinstance(inner, NewConnectionError)
+
+
+def _is_unknown(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+
+
+# ------------------------------------------------------------------------------------------------- connections
+
+
+def _new_socket(connection: HTTPConnection) -> socket.socket:
+    guard = _guards[get_ident()]
+    try:
+        addresses = resolved(connection._dns_host, connection.port or connection.default_port, guard.denied)
+    except RefusedTargetError as error:
+        guard.refusal = error
+        raise
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    return _first(connection, addresses)
+
+
+def _first(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
+    """A connection to the first of the addresses that takes one."""
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return _to(connection, address)
+    return _to(connection, addresses[-1])
+
+
+def _to(connection: HTTPConnection, address: str) -> socket.socket:
+    return create_connection(
+        (address, connection.port or connection.default_port),
+        connection.timeout,
+        source_address=connection.source_address,
+        socket_options=connection.socket_options,
+    )
+
+
+def _check_kept(connection: HTTPConnection) -> None:
+    """Refuses a connection that was made when its address was still allowed."""
+    guard = _guards[get_ident()]
+    if connection.sock is None or not guard.denied:
+        return
+    try:
+        _check_host(str(connection.sock.getpeername()[0]), guard.denied)
+    except RefusedTargetError as error:
+        guard.refusal = error
+        raise
+    except OSError:
+        return  # it is closed; the new one is looked at
+
+
+class _Plain(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _new_socket(self)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _check_kept(self)
+        super().request(*args, **options)
+
+    def getresponse(self) -> Any:
+        _guards[get_ident()].sock = self.sock
+        return super().getresponse()
+
+
+class _Safe(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _new_socket(self)
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _check_kept(self)
+        super().request(*args, **options)
+
+    def getresponse(self) -> Any:
+        _guards[get_ident()].sock = self.sock
+        return super().getresponse()
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SafePool(HTTPSConnectionPool):
+    ConnectionCls = _Safe
+
+
+@lru_cache(CONNECTIONS)
+def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool:
+    """The connections to a host; those of hosts that were not asked for long are closed once nothing uses them."""
+    pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _SafePool}
+    pool = pools.get(scheme)
+    if pool is None:
+        raise LocationValueError("no scheme that can be asked for")
+    return pool(host, port, maxsize=CONNECTIONS, retries=False)
+
+
+def _after_fork() -> None:
+    """A child must not talk on its parent's connections."""
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

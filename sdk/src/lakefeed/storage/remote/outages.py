@@ -1,0 +1,58 @@
+"""What an error says of the data: that they are not as they should be, or only that nobody could look now."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from lakefeed.errors import (
+    AccessDeniedError,
+    CatalogUnavailableError,
+    ConfigError,
+    IntegrityError,
+    MissingDependencyError,
+    UnreachableError,
+)
+from lakefeed.storage.remote.credentials import causes, status_of
+
+AWAY = (
+    AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, UnreachableError,
+)  # fmt: skip
+# Of a file or folder that is not there, or is something else than was asked for.
+OF_PATHS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
+REFUSED_STATUS = frozenset({401, 403, 407, 408, 425, 429})
+# By name: their libraries are optional.
+CLASSES = frozenset(
+    {"ClientConnectionError", "ClientPayloadError", "ConnectTimeoutError", "EndpointConnectionError",
+     "HTTPClientError", "NoCredentialsError", "PartialCredentialsError", "ReadTimeoutError", "ResponseStreamingError",
+     "TokenRetrievalError", "UnauthorizedSSOTokenError"}
+)  # fmt: skip
+# pyarrow tells of stores in words only.
+IN_WORDS = re.compile(r"AWS Error (?!NO_SUCH_KEY|RESOURCE_NOT_FOUND)|curlCode|HTTP status 5\d\d")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error came of a store, server, catalog or library that is away, rather than of what is in it.
+
+    Example:
+        >>> is_outage(ConnectionRefusedError()), is_outage(FileNotFoundError())
+        (True, False)
+    """
+    return any(_is_outage(link) for link in causes(error))
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, AWAY):
+        return True
+    if isinstance(error, IntegrityError):
+        return False
+    status = status_of(error)
+    if status is not None:
+        return status >= 500 or status in REFUSED_STATUS
+    if isinstance(error, ConnectionError | TimeoutError | PermissionError):
+        return True
+    if CLASSES & {kind.__name__ for kind in type(error).__mro__}:
+        return True
+    if not isinstance(error, OSError):
+        return False
+    return error.errno not in OF_PATHS if error.errno is not None else IN_WORDS.search(str(error)) is not None
