@@ -50,6 +50,13 @@ def finish(work: Callable[..., None], *arguments: Any, processes: int = 1) -> No
     assert [process.exitcode for process in running] == [0] * processes
 
 
+def killed_by_itself(work: Callable[..., None], *arguments: Any) -> None:
+    """Runs ``work``, which kills its own process."""
+    process = _started(work, *arguments)
+    process.join(PATIENCE_SECONDS)
+    assert process.exitcode == -signal.SIGKILL
+
+
 @contextmanager
 def meanwhile(write: Callable[[], object], pause: float = 0.15) -> Iterator[None]:
     """While the block runs, somebody writes again and again."""

@@ -213,12 +213,18 @@ class StorageError(FileError):
         text = message if message.startswith(context) else f"{context}: {message}"
         return type(self)(text, self.errno, self.filename, self.free_bytes)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
-        return type(self), (str(self), self.errno, self.filename, self.free_bytes)
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...], dict[str, object]]:
+        return type(self), (str(self), self.errno, self.filename, self.free_bytes), dict(self.__dict__)
 
 
 class StorageFullError(StorageError):
-    """A disk is full, or a quota is used up."""
+    """A disk is full, or a quota is used up.
+
+    ``left`` names the objects that the save had added to the blob store and that could not be removed at once: a note
+    of the error says why, and a collection of garbage removes them.
+    """
+
+    left: tuple[str, ...] = ()
 
 
 class CatalogUnavailableError(LakefeedError, ConnectionError):

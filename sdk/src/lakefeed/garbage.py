@@ -5,26 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import math
-import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pyiceberg.table import Table
-
 from lakefeed._validate import check_flag
+from lakefeed.catalog.detached import mark_with_detached, tail
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Live, Marker
 from lakefeed.catalog.same_lake import is_same_lake
-from lakefeed.catalog.table_references import keeps_files, lexical, lies_in, newest_metadata
+from lakefeed.catalog.table_references import lexical, lies_in
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
-from lakefeed.storage.blobs.blob_writer import Step, nothing
 from lakefeed.storage.blobs.collector import (
     Held,
     Inventory,
@@ -40,6 +36,7 @@ from lakefeed.storage.blobs.leases import LEASES, Sign, other_lakes, remove_dead
 from lakefeed.storage.blobs.objects import ObjectInfo
 from lakefeed.storage.blobs.packs import is_pack
 from lakefeed.storage.blobs.repack import moved
+from lakefeed.storage.blobs.steps import Step, nothing
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +45,6 @@ LEAST_GRACE = dt.timedelta(hours=1)
 """Files of tables and half-written files are never taken younger: a lease of who writes them may come a minute late."""
 PATIENCE = dt.timedelta(minutes=10)
 LISTED_AT_MOST = 1_000
-OF_A_TABLE = re.compile(r"[^/]+/[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|metadata)/[^/]+")
 
 
 @dataclass(frozen=True)
@@ -216,9 +212,7 @@ def _collected(
 
 def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Found:
     """What can go, judged by the clock of the store, which showed ``since``."""
-    files, live = list(_table_files(lake)), marker.mark()
-    marker.detached = tuple(_detached(lake, live, files))
-    live = marker.mark() if marker.detached else live
+    files, live = mark_with_detached(lake, marker)
     store, least = lake.blobs.backend, max(grace, LEAST_GRACE)
     inventory = Inventory.of(store, live.digests)
 
@@ -245,46 +239,14 @@ def _postponed(live: Live) -> str | None:
     )
 
 
-def _table_files(lake: Lake) -> Iterator[ObjectInfo]:
-    """The files in the folders that lakefeed has made for tables, whether these tables are still there or not."""
-    place = lake.settings.warehouse.rstrip("/")
-    for info in warehouse_of(lake).files():
-        if OF_A_TABLE.fullmatch(info.key):
-            yield ObjectInfo(f"{place}/{info.key}", info.size, info.modified)
-
-
-def _detached(lake: Lake, live: Live, files: list[ObjectInfo]) -> Iterator[Table]:
-    """The tables that are not in the catalog any more but keep their files, because ``gc.enabled`` is false."""
-    known = {_folder(path) for path in live.files}
-    folders: dict[str, list[str]] = {}
-    for info in files:
-        if _folder(info.key) not in known:
-            folders.setdefault(_folder(info.key), []).append(f"{lake.warehouse.rstrip('/')}/{_tail(info.key)}")
-    io = open_io(lake.catalog.properties, {}, lake.warehouse)
-    for folder, paths in folders.items():
-        if keeps_files(io, paths):
-            location, metadata = next(newest_metadata(io, paths))
-            yield Table(tuple(folder.split("/")), metadata, location, io, lake.catalog)
-
-
 def _orphans(lake: Lake, live: Live, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
-    named, io = {_tail(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
+    named, io = {tail(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
     protected = [lexical(io, folder) for folder in live.protected]
     return [
         info
         for info in files
-        if info.modified <= before and _tail(info.key) not in named and not lies_in(lexical(io, info.key), protected)
+        if info.modified <= before and tail(info.key) not in named and not lies_in(lexical(io, info.key), protected)
     ]
-
-
-def _tail(location: str) -> str:
-    """A file's location below the warehouse: the folder of a table is unique, how the rest is spelt is not."""
-    return "/".join(location.rsplit("/", 4)[-4:])
-
-
-def _folder(location: str) -> str:
-    """Namespace and folder of the table that a file belongs to."""
-    return "/".join(location.rsplit("/", 4)[-4:-2])
 
 
 def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[ObjectInfo]:
@@ -293,7 +255,7 @@ def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[
     for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
             break
-        warehouse.remove(_tail(info.key))
+        warehouse.remove(tail(info.key))
         _remove_empty(local_path(info.key))
         gone.append(info)
     return gone

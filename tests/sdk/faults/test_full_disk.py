@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import StorageError, StorageFullError
+from tests.sdk.media import pictures
 
 MIB = 1 << 20
 
@@ -62,6 +64,33 @@ def test_a_disk_that_was_filled_by_a_write_is_not_full_afterwards(disk: Path) ->
         with pytest.raises(StorageFullError):
             write()
     assert not [path for path in files(disk) if path.stat().st_size > MIB]
+
+
+@pytest.mark.parametrize(("size", "count"), [(2 * MIB, 24), (512 << 10, 96)], ids=["alone", "packs"])
+def test_files_that_were_stored_by_a_save_that_filled_the_disk_do_not_stay(
+    size: int, count: int, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED__BLOBS__PACK_BYTES", str(4 * MIB))
+    paths = [pictures.write(tmp_path / f"{number}.bin", os.urandom(size)) for number in range(count)]
+
+    def rows(*numbers: int) -> Dataset:
+        return Dataset.from_dict({"file": [paths[number] for number in numbers]})
+
+    rows(0).save("t", column_types={"file": "file"})
+    before, free = files(disk / "home" / "blobs"), shutil.disk_usage(disk).free
+    for fill in (
+        lambda: rows(*range(count)).append_to("t"),
+        lambda: rows(*range(1, count)).overwrite("t"),
+        lambda: rows(*range(count)).save("new", column_types={"file": "file"}),
+    ):
+        with pytest.raises(StorageFullError) as failure:
+            fill()
+        assert failure.value.left == ()
+        assert files(disk / "home" / "blobs") == before
+        assert shutil.disk_usage(disk).free > free - MIB  # some notes are kept in the cache
+    rows(1, 2, 0).append_to("t")
+    whole = [Path(paths[number]).read_bytes() for number in (0, 1, 2, 0)]
+    assert [row["file"].bytes() for row in Dataset("t").rows()] == whole
 
 
 def test_rows_that_are_spilled_to_a_full_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,7 @@ def _sent(
 ) -> bool:
     if ours.guard is not None:
         ours.guard()
+    in_doubt = ours.outcome is Outcome.UNKNOWN  # the same commit, sent before, may still be on its way
     ours.outcome = Outcome.UNKNOWN
     try:
         lake.catalog.commit_table(table, requirements, updates)
@@ -134,7 +135,8 @@ def _sent(
             logger.warning("whether version %s landed is not known: %s", ours.snapshot_id, unseen)
             error.add_note(f"{_doubt(table)}; the catalog cannot be asked: {unseen}")
             raise error from None
-        missed = Outcome.UNKNOWN if isinstance(error, CommitStateUnknownException) else Outcome.NOT_LANDED
+        lost = in_doubt or isinstance(error, CommitStateUnknownException)
+        missed = Outcome.UNKNOWN if lost else Outcome.NOT_LANDED
         ours.outcome = Outcome.LANDED if landed else missed
         if ours.outcome is Outcome.LANDED and isinstance(error, Exception):
             return True

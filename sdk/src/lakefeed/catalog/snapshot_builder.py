@@ -32,6 +32,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollec
 from lakefeed.catalog.damaged_tables import intact
 from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.table_output import new_file, remove
 from lakefeed.catalog.version_numbers import next_number
@@ -145,6 +146,8 @@ class Change:
             elif self.outcome is Outcome.LANDED:
                 used = {file.file_path for file in self.contents.files}
                 remove(self._io, (path for path in self._written if path not in used))
+            elif isinstance(self.guard, CommitGuard):
+                self.guard.in_doubt = True
 
     def landed_in(self, table: Table) -> DatasetVersion | None:
         """The version that this very action is in the table: a commit can land although it was reported as lost."""

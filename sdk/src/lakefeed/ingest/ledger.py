@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakefeed.catalog import Lake
+from lakefeed.catalog.reclaim import reclaiming
 
 # Marks a fence value as the sha256 of a blob that is in use, for whoever collects garbage.
 BLOB = "blob:"
@@ -47,7 +48,9 @@ def read(pointer: str | None) -> tuple[Landed, ...]:
 @contextmanager
 def recorded(files: Sequence[Landed]) -> Iterator[str]:
     """The fence's value that points at a ledger of these files, which is kept while the block commits it."""
-    with Lake.current().blobs.saving() as saving:
+    lake = Lake.current()
+    saving = lake.blobs.saving()
+    with reclaiming(lake, lambda: saving.written), saving:
         blob = saving.put_alone(io.BytesIO(_to_parquet(files)))
         saving.flush()
         yield f"{BLOB}{blob.sha256}"

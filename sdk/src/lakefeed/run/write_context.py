@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.reclaim import leaving, reclaiming
 from lakefeed.catalog.snapshot_builder import Guard
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.media.foreign_columns import Foreign
@@ -14,6 +16,7 @@ from lakefeed.media.store_columns import Storing, check_copy
 from lakefeed.ops import StoreFiles
 from lakefeed.plan import Node, lineage
 from lakefeed.run.progress import counted
+from lakefeed.storage.blobs.blob_writer import Saving
 from lakefeed.storage.cache.file_fingerprints import SeenFiles
 
 
@@ -30,7 +33,7 @@ def at_work(lake: Lake) -> Iterator[Guard]:
 
     Yields what to call right before the commit.
     """
-    with lake.blobs.working() as guard:
+    with reclaiming(lake), lake.blobs.working() as guard:
         yield guard
 
 
@@ -38,14 +41,43 @@ def at_work(lake: Lake) -> Iterator[Guard]:
 def with_files(
     lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
 ) -> Iterator[Work]:
-    """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes."""
+    """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes.
+
+    Where the block raises StorageFullError, the files that it has stored are removed, as `reclaiming` says.
+    """
     check_copy(copy)
     if not types:
         with at_work(lake) as guard:
             yield Work(plan, guard)
         return
-    with lake.blobs.saving() as saving, counted(f"files of {what}", "B") as progress:
+    saving = lake.blobs.saving()
+    commit = CommitGuard(saving.require_alive)
+    storing = _storing(lake, plan, types, copy, stats, what, saving)
+    with reclaiming(lake, lambda: saving.written, commit), saving, storing as typed:
+        yield Work(typed, commit)
+
+
+@contextmanager
+def with_files_of_part(
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
+) -> Iterator[Node]:
+    """As `with_files`, for a part of a write, which is committed elsewhere: StorageFullError names the files stored."""
+    check_copy(copy)
+    if not types:
+        with at_work(lake):
+            yield plan
+        return
+    saving = lake.blobs.saving()
+    storing = _storing(lake, plan, types, copy, stats, what, saving)
+    with leaving(lambda: saving.written), saving, storing as typed:
+        yield typed
+
+
+@contextmanager
+def _storing(
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str, saving: Saving
+) -> Iterator[Node]:
+    with counted(f"files of {what}", "B") as progress:
         seen = SeenFiles(lake.settings.cache)
         foreign = Foreign(lineage(plan).untrusted, lake.settings.files.local_folders)
-        storing = Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
-        yield Work(StoreFiles(plan, storing), saving.require_alive)
+        yield StoreFiles(plan, Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign))

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
-from lakefeed.storage.blobs.blob_writer import Blob, Packing, Saving, Step, nothing
+from lakefeed.storage.blobs.blob_writer import Blob, Packing, Saving
 from lakefeed.storage.blobs.leases import lease, require_alive
 from lakefeed.storage.blobs.local_blobs import LocalBlobs
 from lakefeed.storage.blobs.packed_blobs import Alone, PackedBlobs
 from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
+from lakefeed.storage.blobs.steps import Step, nothing
 from lakefeed.storage.cache.blob_cache import BlobCache, require
 from lakefeed.storage.disk.hashing import checked, sha256_bytes
 from lakefeed.storage.disk.os_errors import reasons

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self, TypeAlias
+from typing import BinaryIO, NamedTuple, Self
 
 from lakefeed.storage.blobs.leases import Sign, doomed, lease, mark_lake, require_alive
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
 from lakefeed.storage.blobs.packs import MOST_ENTRIES, PackWriter, new_pack
+from lakefeed.storage.blobs.steps import Step, nothing
 from lakefeed.storage.disk.atomic_write import aside
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 from lakefeed.storage.disk.os_errors import reasons
@@ -26,13 +27,6 @@ MIB = 1 << 20
 FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
 UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
 SCRATCH = "uploads"
-
-Step: TypeAlias = Callable[[str], object]
-"""Called with the name of each point at which another process may come in between: tests stop there."""
-
-
-def nothing(step: str) -> None:
-    """Does nothing."""
 
 
 class Blob(NamedTuple):
@@ -54,7 +48,7 @@ class Saving:
     """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
 
     What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
-    what was not flushed is dropped; the packs that were complete stay as garbage, since others may rely on them by now.
+    what was not flushed is dropped; ``written`` stays as garbage, since others may rely on it by now.
 
     ``add`` and ``flush`` are for one thread; ``known`` and ``put_alone`` may be called from several.
     """
@@ -75,6 +69,7 @@ class Saving:
         self._pack: _Pack | None = None
         self._complete: list[tuple[_Pack, Future[None]]] = []
         self._alone: set[str] = set()
+        self._written: set[str] = set()
         self._scratch: Path | None = None
         self._lock = Lock()
         self._shards: dict[str, set[str]] = {}
@@ -111,6 +106,11 @@ class Saving:
     def packing(self) -> Packing:
         """What goes into packs."""
         return self._packing
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The keys of the objects that this save has added to the store, or was about to add when it failed."""
+        return frozenset(self._written)
 
     @property
     def scratch(self) -> Path:
@@ -184,7 +184,7 @@ class Saving:
         start = source.tell()
         if self._doomed:
             return self._put_beside(source)
-        blob = Blob(*self._store.alone.put(source))
+        blob = Blob(*self._store.alone.put(source, lambda sha256: self._written.add(self._store.alone.key(sha256))))
         self._alone.add(blob.sha256)
         self.bytes_added += source.tell() - start
         return blob
@@ -251,7 +251,10 @@ class Saving:
         self._complete.append((pack, self._uploads.submit(self._upload, pack)))
 
     def _upload(self, pack: _Pack) -> None:
-        self._trusted.add(pack.upload())
+        key = new_pack()
+        self._written.add(key)
+        pack.upload(key)
+        self._trusted.add(key)
 
     def _settle(self, most: int) -> None:
         """Waits until at most so many packs are on their way."""
@@ -290,13 +293,11 @@ class _Pack:
         self._synced = self.writer.size
         self._syncing = threads.submit(_sync, self.writer.stream.fileno())
 
-    def upload(self) -> str:
-        """Makes it an object of the store; its key."""
-        key = new_pack()
+    def upload(self, key: str) -> None:
+        """Makes it the object ``key`` of the store."""
         self._store.objects.upload(key, self._path)
         contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
         self._store.index.add(self._store.objects.info(key), contents)
-        return key
 
     def drop(self) -> None:
         """Closes the local file and removes it, if it is still there."""

@@ -33,6 +33,9 @@ BEAT_SECONDS: Final = 60.0
 OWN_SECONDS: Final = LIFE_SECONDS / 2
 """How long its owner trusts a sign of life: much shorter, so that a request that hangs does no harm."""
 
+RESERVE_BYTES: Final = 16 << 10
+"""A lease is so long that once it has gone, a disk that its save has filled has room for a doom list."""
+
 
 def now() -> float:
     """Seconds on a clock that goes on while the machine sleeps, where there is one."""
@@ -111,7 +114,8 @@ def lease(objects: Objects, at_once: bool = True) -> Sign:
     Raises:
         FileError: the store cannot be written to.
     """
-    return _sign(objects, LEASES, {"host": platform.node(), "pid": os.getpid()}).begin(at_once)
+    content = {"host": platform.node(), "pid": os.getpid(), "reserve": "." * RESERVE_BYTES}
+    return _sign(objects, LEASES, content).begin(at_once)
 
 
 def mark_lake(objects: Objects, lake: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from lakefeed.storage.blobs.objects import LocalObjects, blob_key
+from lakefeed.storage.blobs.steps import Step, nothing
 from lakefeed.storage.disk.atomic_write import aside, publish, sync_directories, sync_file
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
 
@@ -40,7 +41,7 @@ class LocalBlobs:
     def open(self, sha256: str) -> BinaryIO:
         return self.path(sha256).open("rb")
 
-    def put(self, source: BinaryIO) -> tuple[str, int]:
+    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable). The name survives a power cut only after ``sync``.
 
         A blob of less than one piece is hashed first, so a known one is not written at all.
@@ -48,9 +49,9 @@ class LocalBlobs:
         start, head = source.tell(), source.read(CHUNK_BYTES)
         if len(head) == CHUNK_BYTES:
             source.seek(start)
-            return self._write(source)
+            return self._write(source, writing)
         digest = sha256_bytes(head)
-        return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head))
+        return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head), writing)
 
     def is_empty(self) -> bool:
         """Whether nothing is in the store, not even a folder; so it is where its disk is not mounted."""
@@ -68,10 +69,11 @@ class LocalBlobs:
     def _holds(self, sha256: str, size: int) -> bool:
         return self.size(sha256) == size  # one cut short by a failing disk is written again
 
-    def _write(self, source: BinaryIO) -> tuple[str, int]:
+    def _write(self, source: BinaryIO, writing: Step) -> tuple[str, int]:
         with aside(self.root / "tmp") as (temporary, stream):
             digest, size = sha256_stream(source, into=stream.write)
             if not self._holds(digest, size):
                 sync_file(stream)
+                writing(digest)
                 publish(temporary, self.path(digest))
             return digest, size

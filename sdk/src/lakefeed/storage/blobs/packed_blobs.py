@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from lakefeed.storage.blobs.objects import Objects, Place
 from lakefeed.storage.blobs.pack_index import PackIndex
+from lakefeed.storage.blobs.steps import Step, nothing
 
 PIECE_BYTES = 4 << 20
 LOOKS = 5
@@ -19,7 +20,8 @@ class Alone(Protocol):
     """Where the blobs of a store stand alone. Safe between threads and processes; picklable; ``put`` is idempotent.
 
     A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
-    ``near`` says that asking for many blobs one by one costs little.
+    ``near`` says that asking for many blobs one by one costs little. ``put`` calls ``writing`` with the digest right
+    before a blob that was not there gets its name.
     """
 
     @property
@@ -29,7 +31,7 @@ class Alone(Protocol):
     def key(self, sha256: str) -> str: ...
     def size(self, sha256: str) -> int | None: ...
     def open(self, sha256: str) -> BinaryIO: ...
-    def put(self, source: BinaryIO) -> tuple[str, int]: ...
+    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]: ...
     def sync(self, digests: Iterable[str]) -> None: ...
     def is_empty(self) -> bool: ...
 

@@ -17,6 +17,7 @@ from lakefeed.errors import (
     UnreachableError,
 )
 from lakefeed.storage.blobs.objects import RemoteObjects, blob_key
+from lakefeed.storage.blobs.steps import Step, nothing
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.remote.credentials import access_advice, causes
 from lakefeed.storage.remote.multipart import drop_upload
@@ -55,12 +56,13 @@ class RemoteBlobs:
         with self.answering():
             return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
-    def put(self, source: BinaryIO) -> tuple[str, int]:
+    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
         start = source.tell()
         digest, size = sha256_stream(source)
         if self.size(digest) != size:
             source.seek(start)
+            writing(digest)
             with self.answering():
                 self._upload(source, digest, size)
         return digest, size

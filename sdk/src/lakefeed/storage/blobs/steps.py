@@ -1,0 +1,13 @@
+"""The points of a protocol between processes at which another one may come in between: tests stop there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Step: TypeAlias = Callable[[str], object]
+"""Called with the name of each such point."""
+
+
+def nothing(step: str) -> None:
+    """Does nothing."""
