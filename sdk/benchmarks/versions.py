@@ -22,7 +22,7 @@ from pyiceberg.typedef import Record
 
 from lakefeed import Dataset
 from lakefeed.catalog.action import Action
-from lakefeed.catalog.commit_retry import land
+from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import Change, Contents
@@ -47,7 +47,7 @@ def grow(name: str, files: int) -> None:
     ours = Change(table, {})
     with ours.landing():
         ours.contents = Contents(tuple(_linked(first, number) for number in range(files - 1)))
-        land(lake, name, table, ours, Action())
+        commit_with_retry(lake, name, table, ours, Action())
 
 
 def _linked(ref: DataFileRef, number: int) -> DataFile:

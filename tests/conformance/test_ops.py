@@ -46,7 +46,7 @@ from lakefeed.ops import (
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, Step, explain, fingerprint
 from lakefeed.plan.walk import flatten, rebuild
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 from lakefeed.run.row_count import known_rows
 from lakefeed.sources.memory_source import MemorySource
 from lakefeed.storage import BlobStore
@@ -151,11 +151,11 @@ def node(request: pytest.FixtureRequest, child: Node, tmp_path: Path) -> Node:
 
 
 @pytest.fixture
-def runner(lake: Any) -> Local:
-    return Local(lake.settings)
+def runner(lake: Any) -> LocalRunner:
+    return LocalRunner(lake.settings)
 
 
-def rows(runner: Local, plan: Node) -> list[str]:
+def rows(runner: LocalRunner, plan: Node) -> list[str]:
     found = []
     for batch in runner.stream(plan):
         assert batch.num_rows
@@ -165,11 +165,11 @@ def rows(runner: Local, plan: Node) -> list[str]:
     return found
 
 
-def test_optimized_gives_the_same_rows(node: Node, runner: Local) -> None:
+def test_optimized_gives_the_same_rows(node: Node, runner: LocalRunner) -> None:
     assert rows(runner, optimize(node)) == rows(runner, node)
 
 
-def test_it_works_below_and_above_others(node: Node, runner: Local) -> None:
+def test_it_works_below_and_above_others(node: Node, runner: LocalRunner) -> None:
     names = node.schema.names
     plans = [Slice(node, 2, 9), Project(node, (names[-1],)), Project(node, ()), Shuffle(node, 1, None)]
     if "x" in names and pa.types.is_integer(node.schema.field("x").type):
@@ -181,7 +181,7 @@ def test_it_works_below_and_above_others(node: Node, runner: Local) -> None:
         assert rows(runner, optimize(plan)) == rows(runner, plan)
 
 
-def test_what_it_says_of_rows_and_order_is_true(node: Node, child: Node, runner: Local) -> None:
+def test_what_it_says_of_rows_and_order_is_true(node: Node, child: Node, runner: LocalRunner) -> None:
     before, after = rows(runner, Project(child, ("x",))), rows(runner, node)
     if node.keeps_row_count:
         assert len(after) == len(before)
@@ -191,7 +191,7 @@ def test_what_it_says_of_rows_and_order_is_true(node: Node, child: Node, runner:
     assert known_rows(node) in (None, len(after))
 
 
-def test_batches_may_be_cut_anywhere(node: Node, runner: Local) -> None:
+def test_batches_may_be_cut_anywhere(node: Node, runner: LocalRunner) -> None:
     if not isinstance(node, Step) or node.batchwise:
         pytest.skip("it sees whole batches or all rows")
     below = list(runner.stream(node.child))
@@ -211,7 +211,7 @@ def test_positional_steps_say_how_many_rows_they_keep(node: Node) -> None:
         assert not node.exhausted(start) or not node.kept(start, 60 - start)
 
 
-def test_no_rows_in_no_rows_out(request: pytest.FixtureRequest, runner: Local, tmp_path: Path) -> None:
+def test_no_rows_in_no_rows_out(request: pytest.FixtureRequest, runner: LocalRunner, tmp_path: Path) -> None:
     for op, make in MAKERS.items():
         if op is Take:  # there is no row to take
             continue
@@ -219,7 +219,7 @@ def test_no_rows_in_no_rows_out(request: pytest.FixtureRequest, runner: Local, t
         assert rows(runner, optimize(plan)) == rows(runner, plan) == []
 
 
-def test_it_is_described_pickled_and_rebuilt(child: Node, tmp_path: Path, runner: Local) -> None:
+def test_it_is_described_pickled_and_rebuilt(child: Node, tmp_path: Path, runner: LocalRunner) -> None:
     for op in set(OPS) - {FileColumns}:
         if not isinstance(child, Scan) or not isinstance(child.source, MemorySource):
             pytest.skip("once is enough")

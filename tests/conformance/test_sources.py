@@ -16,7 +16,7 @@ from lakefeed import Dataset
 from lakefeed.expr import parse
 from lakefeed.ops import Scan
 from lakefeed.plan import Pushdown, Source
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 
 ROWS = 100
 TABLE = pa.table(
@@ -194,5 +194,5 @@ def test_reading_does_not_depend_on_threads(dataset: Dataset, monkeypatch: pytes
     settings = dataset._lake.settings
     for threads in (1, 4):
         read_settings = settings.read.model_copy(update={"threads": threads, "prefetch_bytes": 1 + threads * 10_000})
-        runner = Local(settings.model_copy(update={"read": read_settings}))
+        runner = LocalRunner(settings.model_copy(update={"read": read_settings}))
         assert pa.Table.from_batches(runner.batches(dataset._plan), TABLE.schema).equals(TABLE)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed.loaders.world import Deal, World
+from lakefeed.loaders.world import RankSharding, World
 from lakefeed.plan.order import POOL_BYTES, order
 
 PIECES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, POOL_BYTES // 3, POOL_BYTES])), max_size=12)
@@ -53,8 +53,8 @@ RANKS = st.integers(1, 7)
 SIZES = st.integers(1, 9)
 
 
-def deals(rows: int, size: int, ranks: int, drop_last: bool, begin: int = 0) -> list[Deal]:
-    return [Deal(rows, size, World(rank, ranks), drop_last, begin) for rank in range(ranks)]
+def deals(rows: int, size: int, ranks: int, drop_last: bool, begin: int = 0) -> list[RankSharding]:
+    return [RankSharding(rows, size, World(rank, ranks), drop_last, begin) for rank in range(ranks)]
 
 
 @given(st.integers(0, 200), SIZES, RANKS, st.booleans())
@@ -82,7 +82,7 @@ def test_a_deal_entered_at_any_step_goes_on_as_before(rows: int, size: int, rank
     for deal in deals(rows, size, ranks, drop_last):
         whole = [deal.range(step) for step in range(deal.steps)]
         for step in range(deal.steps):
-            rest = Deal(rows, size, deal.world, drop_last, deal.end(step))
+            rest = RankSharding(rows, size, deal.world, drop_last, deal.end(step))
             assert [rest.range(later) for later in range(rest.steps)] == whole[step + 1 :]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lakefeed import Dataset, concatenate, interleave
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node, Pushdown
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 
 PAIR = pa.struct([("x", pa.int64()), ("y", pa.string())])
 SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float64()), ("s", pa.string()), ("r", PAIR), ("place", pa.int64())])
@@ -192,7 +192,7 @@ def check(origin: Dataset, chosen: list[tuple[str, Any]], rows: Rows) -> None:
         step = interpreted(expected, kind, argument) if easy else None
         easy, expected = step is not None, step or []
     plan: Node = dataset._plan
-    runner = Local(dataset._lake.settings)
+    runner = LocalRunner(dataset._lake.settings)
     plain = rows_of(runner.stream(plan), dataset.schema)
     assert rows_of(runner.stream(optimize(plan)), dataset.schema) == plain
     assert rows_of(runner.stream(optimize(optimize(plan))), dataset.schema) == plain

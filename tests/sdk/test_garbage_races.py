@@ -22,10 +22,10 @@ from lakefeed.config import Settings
 from lakefeed.garbage import GarbageReport, collect
 from lakefeed.media.store_columns import Storing
 from lakefeed.ops import Scan, StoreFiles
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.sources.memory_source import MemorySource
 from lakefeed.storage.blobs.leases import LIFE_SECONDS
-from lakefeed.storage.cache.file_fingerprints import SeenFiles
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from tests.sdk.media.pictures import write
 from tests.sdk.processes import Program
 from tests.sdk.test_garbage import age, collected, contents, files_of, save
@@ -59,8 +59,10 @@ def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
     lake = another_machine(tmp_path)
     rows = pa.table({"file": [write(tmp_path / "again" / "s.bin", SMALL), write(tmp_path / "again" / "l.bin", LARGE)]})
     with lake.blobs.saving(at) as saving:
-        plan = StoreFiles(Scan(MemorySource(rows)), Storing({"file": "file"}, saving, SeenFiles(lake.settings.cache)))
-        with closing(Local(lake.settings).batches(plan)) as batches:
+        plan = StoreFiles(
+            Scan(MemorySource(rows)), Storing({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
+        )
+        with closing(LocalRunner(lake.settings).batches(plan)) as batches:
             create(lake, "again", plan.schema, batches, guard=saving.require_alive)
     lake.close()
 

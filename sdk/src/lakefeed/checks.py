@@ -26,7 +26,7 @@ from lakefeed.errors import (
     UnreachableError,
     listed,
 )
-from lakefeed.plan.duplicate_names import repeated
+from lakefeed.plan.duplicate_names import duplicate_names
 from lakefeed.profiles import Profile, is_unreachable
 from lakefeed.storage.remote.outages import is_outage
 
@@ -302,7 +302,7 @@ def check_names(checks: Sequence[Check]) -> None:
         if not isinstance(each, Check):
             raise InvalidArgumentError(f"{each!r} is no check: it needs a name, blocking, and check(profile)")
     names = [each.name for each in checks]
-    twice = repeated(names)
+    twice = duplicate_names(names)
     if twice:
         raise InvalidArgumentError(f"checks of one dataset need names of their own: give name= to one {listed(twice)}")
 

@@ -15,7 +15,7 @@ from lakefeed.catalog.detached import mark_with_detached, tail
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.reachable import Live, Marker
+from lakefeed.catalog.reachable import Marker, Reachable
 from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.table_references import lexical, lies_in
 from lakefeed.catalog.warehouse import warehouse_of
@@ -142,7 +142,7 @@ class _Found:
     """What can go, and what was live when that was found."""
 
     lake: Lake
-    live: Live
+    live: Reachable
     objects: list[Held]
     files: list[ObjectInfo]
     unfinished: list[ObjectInfo]
@@ -229,7 +229,7 @@ def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Fou
     )
 
 
-def _postponed(live: Live) -> str | None:
+def _postponed(live: Reachable) -> str | None:
     """Why not everything that is garbage may go."""
     if not live.damaged:
         return None
@@ -239,7 +239,7 @@ def _postponed(live: Live) -> str | None:
     )
 
 
-def _orphans(lake: Lake, live: Live, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
+def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
     named, io = {tail(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
     protected = [lexical(io, folder) for folder in live.protected]
     return [
@@ -249,7 +249,7 @@ def _orphans(lake: Lake, live: Live, files: list[ObjectInfo], before: float) -> 
     ]
 
 
-def _remove(lake: Lake, files: list[ObjectInfo], now: Live, sign: Sign) -> list[ObjectInfo]:
+def _remove(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Sign) -> list[ObjectInfo]:
     """Removes files of tables; those that are gone."""
     warehouse, gone = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):

@@ -474,7 +474,7 @@ def test_compaction_adds_and_removes_nothing(lake: Lake) -> None:
 
 def _compact(lake: Lake) -> None:
     from lakefeed.catalog.action import Action
-    from lakefeed.catalog.commit_retry import land
+    from lakefeed.catalog.commit_retry import commit_with_retry
     from lakefeed.catalog.snapshot_builder import Change
     from lakefeed.catalog.table_rows import write_rows
 
@@ -484,4 +484,4 @@ def _compact(lake: Lake) -> None:
         written = write_rows(lake, table, SCHEMA, ours, rows(*values(lake)))
         gone = {file.path: file.manifest for file in data_files(lake, table)}
         ours.contents = Contents(written, removed=gone, replaces=True)
-        land(lake, "t", table, ours, Action())
+        commit_with_retry(lake, "t", table, ours, Action())

@@ -14,7 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.formats.parquet_format import ParquetFile
-from lakefeed.formats.row_filter import Where
+from lakefeed.formats.row_filter import RowFilter
 from lakefeed.optimize import optimize
 from lakefeed.plan import fingerprint
 from lakefeed.plan.walk import nodes
@@ -54,7 +54,7 @@ def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
     seen, read, footer = Reads(), ParquetFile.read, ParquetFile._read_footer
 
     def counted(
-        self: ParquetFile, group: int, columns: Any, start: int, stop: int | None, where: Where | None = None
+        self: ParquetFile, group: int, columns: Any, start: int, stop: int | None, where: RowFilter | None = None
     ) -> Iterator[pa.RecordBatch]:
         beside = chain.from_iterable(where.beside.values() if where is not None else ())
         seen.groups.append((self.url, group))

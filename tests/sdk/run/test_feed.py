@@ -14,8 +14,8 @@ from lakefeed.ops import FilterRows, Scan
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.order import POOL_BYTES, order
 from lakefeed.run import epoch_reader as module
-from lakefeed.run.epoch_reader import Feed, Range, _cut
-from lakefeed.run.partitions import pieces_of
+from lakefeed.run.epoch_reader import EpochReader, Range, _cut
+from lakefeed.run.partitions import partitions_of
 
 # Not of one width, so that a piece has the size that the source says.
 SCHEMA = pa.schema({"x": pa.int64(), "text": pa.string()})
@@ -51,14 +51,14 @@ class Counting:
         return "counting"
 
 
-def feed(source: Counting, seed: int | None, window: int | None) -> Feed:
-    pieces = pieces_of(Scan(source), SETTINGS)
+def feed(source: Counting, seed: int | None, window: int | None) -> EpochReader:
+    pieces = partitions_of(Scan(source), SETTINGS)
     assert pieces is not None
     source.reads.clear()
-    return Feed(pieces, order(pieces.lengths, pieces.sizes, seed, window), SETTINGS)
+    return EpochReader(pieces, order(pieces.lengths, pieces.sizes, seed, window), SETTINGS)
 
 
-def values(made: Feed, start: int = 0) -> list[int]:
+def values(made: EpochReader, start: int = 0) -> list[int]:
     return [value for _, batch in made.batches(start) for value in batch["x"].to_pylist()]
 
 
@@ -144,9 +144,9 @@ def test_what_a_user_function_gives_must_not_change() -> None:
         calls[row["x"]] += 1
         return calls[row["x"]] == 1 or row["x"] % 2 == 0
 
-    pieces = pieces_of(FilterRows(Scan(Counting((5, 5))), fickle), SETTINGS)
+    pieces = partitions_of(FilterRows(Scan(Counting((5, 5))), fickle), SETTINGS)
     assert pieces is not None
-    made = Feed(pieces, order(pieces.lengths, pieces.sizes, None, None), SETTINGS)
+    made = EpochReader(pieces, order(pieces.lengths, pieces.sizes, None, None), SETTINGS)
     with pytest.raises(TransformError, match=r"5 rows when they were counted and 3 now"):
         values(made)
 
@@ -158,9 +158,9 @@ def test_user_functions_run_in_the_callers_thread() -> None:
         seen.add(threading.current_thread().name)
         return True
 
-    pieces = pieces_of(FilterRows(Scan(Counting((5, 5, 5))), kept), SETTINGS)
+    pieces = partitions_of(FilterRows(Scan(Counting((5, 5, 5))), kept), SETTINGS)
     assert pieces is not None
-    values(Feed(pieces, order(pieces.lengths, pieces.sizes, 1, 3), SETTINGS))
+    values(EpochReader(pieces, order(pieces.lengths, pieces.sizes, 1, 3), SETTINGS))
     assert seen == {threading.current_thread().name}
 
 

@@ -15,10 +15,10 @@ from lakefeed.config import Settings
 from lakefeed.errors import RowIndexError
 from lakefeed.ops import Scan
 from lakefeed.plan.order import Shuffled, order
-from lakefeed.run import Local
-from lakefeed.run.external_shuffle import scattered
-from lakefeed.run.partitions import Pieces, pieces_of
-from lakefeed.run.random_access import NO_ROW, Picker
+from lakefeed.run import LocalRunner
+from lakefeed.run.external_shuffle import external_shuffle
+from lakefeed.run.partitions import Partitions, partitions_of
+from lakefeed.run.random_access import NO_ROW, RandomAccessReader
 from lakefeed.sources.memory_source import MemorySource
 
 ROWS = 20_000
@@ -32,8 +32,8 @@ TABLE = pa.table(
 )
 
 
-def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Pieces:
-    found = pieces_of(Scan(MemorySource(table)), Settings().read)
+def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Partitions:
+    found = partitions_of(Scan(MemorySource(table)), Settings().read)
     assert found is not None
     return replace(found, mapped=mapped)
 
@@ -41,7 +41,7 @@ def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Pieces:
 def picked(where: Path, places: list[int] | np.ndarray, *, budget: int, gaps: bool = False) -> pa.Table:
     # As large as nothing fits; of many rows less, else each would come in a batch of its own.
     mapped = 1 << 40 if len(places) < 100 else 1 << 24
-    picker = Picker(pieces(mapped=mapped), budget, where, gaps)
+    picker = RandomAccessReader(pieces(mapped=mapped), budget, where, gaps)
     batches = list(picker.rows(np.asarray(places, np.int64)))
     return pa.Table.from_batches(batches, batches[0].schema if batches else TABLE.schema)
 
@@ -79,7 +79,7 @@ def test_any_places_under_any_budget(places: list[int], budget: int) -> None:
     small = TABLE.slice(0, 61)
     wanted = np.asarray(places, np.int64)
     with tempfile.TemporaryDirectory() as folder:
-        picker = Picker(pieces(small, mapped=1 << 40), budget, Path(folder), gaps=True)
+        picker = RandomAccessReader(pieces(small, mapped=1 << 40), budget, Path(folder), gaps=True)
         found = [row for batch in picker.rows(wanted) for row in batch.to_pylist()]
     assert found == small.take(pa.array(wanted, mask=wanted == NO_ROW)).to_pylist()
 
@@ -104,7 +104,7 @@ def wide(rows: int) -> Dataset:
 @pytest.mark.parametrize("seed", [0, 7])
 def test_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, seed: int) -> None:
     plan = wide(200_000)._plan
-    small, large = (Local(Settings.load(**{"sql.memory_bytes": size << 20})) for size in (32, 4_096))
+    small, large = (LocalRunner(Settings.load(**{"sql.memory_bytes": size << 20})) for size in (32, 4_096))
     feeds = [runner.feed(plan, seed, None) for runner in (large, small)]
     assert isinstance(feeds[0].order, Shuffled)
     assert not isinstance(feeds[1].order, Shuffled)
@@ -117,7 +117,7 @@ def test_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, s
 
 
 def test_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None:
-    runner = Local(Settings.load(**{"sql.memory_bytes": 32 << 20}))
+    runner = LocalRunner(Settings.load(**{"sql.memory_bytes": 32 << 20}))
     plan = wide(400_000)._plan  # 120 MB
     runner.feed(plan, 1, None)
     before = pa.total_allocated_bytes()
@@ -125,6 +125,6 @@ def test_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None
     found = replace(runner.pieces(plan), mapped=120 << 20)
     chosen = order(found.lengths, found.sizes, 1, None)
     assert isinstance(chosen, Shuffled)
-    for _ in scattered(found, chosen, 32 << 20, tmp_path):
+    for _ in external_shuffle(found, chosen, 32 << 20, tmp_path):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert peak < 40 << 20

@@ -14,7 +14,7 @@ from lakefeed import Dataset, concatenate, interleave
 from lakefeed.config import ReadSettings
 from lakefeed.optimize import optimize
 from lakefeed.run import interleaved_partitions
-from lakefeed.run.partitions import Pieces, pieces_of
+from lakefeed.run.partitions import Partitions, partitions_of
 
 X = pa.schema({"x": pa.int64()})
 
@@ -28,8 +28,8 @@ def data(tmp_path: Path) -> Dataset:
     return Dataset.from_file(str(tmp_path / "*.parquet"))
 
 
-def pieces(data: Dataset) -> Pieces | None:
-    return pieces_of(optimize(data._plan), ReadSettings(), data._runner.spilled)
+def pieces(data: Dataset) -> Partitions | None:
+    return partitions_of(optimize(data._plan), ReadSettings(), data._runner.spilled)
 
 
 @pytest.fixture
@@ -206,9 +206,9 @@ def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
     with closing(feed.batches()) as batches:
         next(batches)
     (stretch, *_) = [item.reading for item in feed.pieces.items]
-    assert isinstance(stretch, interleaved_partitions.Stretch)
+    assert isinstance(stretch, interleaved_partitions.InterleavedPartition)
     inner = stretch.mixed.inputs[0][0].reading
-    assert isinstance(inner, interleaved_partitions.Stretch)
+    assert isinstance(inner, interleaved_partitions.InterleavedPartition)
     assert not any(kept.rows._made or kept.raw._made for part in (stretch, inner) for kept in part.mixed.kept)
     assert pickle.loads(pickle.dumps(stretch)).mixed.kept[0].rows._made == {}
 

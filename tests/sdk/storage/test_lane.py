@@ -10,7 +10,7 @@ import pytest
 
 from lakefeed.errors import FileError
 from lakefeed.storage.fetch import Progress
-from lakefeed.storage.fetch_queue import Failed, Lane
+from lakefeed.storage.fetch_queue import Failed, FetchQueue
 from lakefeed.storage.remote.fetch_threads import Threads
 
 
@@ -49,7 +49,7 @@ def soon(condition: object, seconds: float = 5.0) -> None:
 
 
 def test_no_more_than_the_workers_run_and_in_order(gate: Gate) -> None:
-    lane = Lane(gate, workers=3, budget=1_000, timeout=5.0)
+    lane = FetchQueue(gate, workers=3, budget=1_000, timeout=5.0)
     jobs = [lane.add([n], [1]) for n in range(10)]
     soon(lambda: len(gate.begun) == 3)
     gate.go.set()
@@ -60,7 +60,7 @@ def test_no_more_than_the_workers_run_and_in_order(gate: Gate) -> None:
 
 def test_what_is_finished_counts_until_it_is_released(gate: Gate) -> None:
     gate.go.set()
-    lane = Lane(gate, workers=8, budget=30, timeout=5.0)
+    lane = FetchQueue(gate, workers=8, budget=30, timeout=5.0)
     jobs = [lane.add([n], [10]) for n in range(6)]
     assert lane.outcomes(jobs[0]) == [0]
     assert lane.outcomes(jobs[2]) == [20]
@@ -74,7 +74,7 @@ def test_what_is_finished_counts_until_it_is_released(gate: Gate) -> None:
 
 def test_one_that_is_larger_than_the_budget_passes_alone(gate: Gate) -> None:
     gate.go.set()
-    lane = Lane(gate, workers=8, budget=5, timeout=5.0)
+    lane = FetchQueue(gate, workers=8, budget=5, timeout=5.0)
     jobs = [lane.add([n], [10]) for n in range(4)]
     for n, job in enumerate(jobs):
         assert lane.outcomes(job) == [n * 10]
@@ -90,7 +90,7 @@ def test_sizes_that_become_known_wait_for_room() -> None:
         claimed.append(item)
         return item
 
-    lane = Lane(work, workers=8, budget=110, timeout=0.2)
+    lane = FetchQueue(work, workers=8, budget=110, timeout=0.2)
     jobs = [lane.add([n], [1]) for n in range(6)]
     soon(lambda: len(claimed) == 2)
     time.sleep(1.6)  # who waits for room is not late
@@ -111,7 +111,7 @@ def test_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
             raise FileError("broken")
         return item
 
-    lane = Lane(work, workers=1, budget=100, timeout=0.1)
+    lane = FetchQueue(work, workers=1, budget=100, timeout=0.1)
     together, alone = lane.add([0, 1, 2, 3], [1] * 4), lane.add([4], [1])
     first, hung, broken, last = lane.outcomes(together)
     assert (first, last, lane.outcomes(alone)) == (0, 3, [4])
@@ -125,7 +125,7 @@ def test_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
 
 
 def test_a_closed_lane_begins_nothing_more(gate: Gate) -> None:
-    lane = Lane(gate, workers=2, budget=100, timeout=5.0)
+    lane = FetchQueue(gate, workers=2, budget=100, timeout=5.0)
     for n in range(10):
         lane.add([n], [1])
     soon(lambda: len(gate.begun) == 2)
@@ -168,7 +168,7 @@ def test_what_rests_lets_others_run_and_goes_on_before_them() -> None:
             go.wait(20)
         return item
 
-    lane = Lane(work, workers=1, budget=1_000, timeout=5.0)
+    lane = FetchQueue(work, workers=1, budget=1_000, timeout=5.0)
     first, *others = [lane.add([n, n + 10], [1, 1]) for n in range(3)]
     for _ in range(3):
         assert fetched.acquire(timeout=5)
@@ -185,7 +185,7 @@ def test_a_job_that_is_waited_for_goes_on_while_others_wait_for_room() -> None:
         progress.rest()
         return item
 
-    lane = Lane(work, workers=2, budget=100, timeout=5.0)
+    lane = FetchQueue(work, workers=2, budget=100, timeout=5.0)
     jobs = [lane.add([n, n + 10, n + 20], [1, 1, 1]) for n in range(6)]
     for n, job in enumerate(jobs):
         assert lane.outcomes(job) == [n, n + 10, n + 20]

@@ -136,7 +136,7 @@ def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age, time.time() - age))
-    room = room_of.Room(tmp_path, 100)
+    room = room_of.Eviction(tmp_path, 100)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room_of, "time", lambda: time.time() + room_of.TEMPORARY_SECONDS / 2)
         room.added(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
-from lakefeed.storage.cache.file_fingerprints import RACY_NS, SeenFiles, identity, row
+from lakefeed.storage.cache.file_fingerprints import RACY_NS, FileFingerprints, identity, row
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
 
 
@@ -22,25 +22,25 @@ def files(home: Path) -> list[Path]:
     return sorted(path for path in (home / "blobs").rglob("*") if path.is_file())
 
 
-def noted(seen: SeenFiles, path: Path) -> bool:
+def noted(seen: FileFingerprints, path: Path) -> bool:
     [found] = seen.find([(str(path), identity(path.stat()))])
     return found is not None
 
 
-def note(seen: SeenFiles, path: Path) -> None:
+def note(seen: FileFingerprints, path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).digest()
     made = row(str(path), path.stat(), time.time_ns(), digest, path.read_bytes()[:64])
     seen.add([made] if made is not None else [])
 
 
 def test_a_file_is_known_until_it_changes(tmp_path: Path) -> None:
-    seen, path = SeenFiles(tmp_path / "cache"), tmp_path / "f"
+    seen, path = FileFingerprints(tmp_path / "cache"), tmp_path / "f"
     path.write_bytes(b"abc")
     old(path)
     note(seen, path)
     [found] = seen.find([(str(path), identity(path.stat()))])
     assert found == (hashlib.sha256(b"abc").digest(), b"abc")
-    assert noted(SeenFiles(tmp_path / "cache"), path)
+    assert noted(FileFingerprints(tmp_path / "cache"), path)
     for change in (
         lambda: path.write_bytes(b"abcd"),
         lambda: (path.unlink(), path.write_bytes(b"abc")),
@@ -55,7 +55,7 @@ def test_a_file_is_known_until_it_changes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_just_written_is_not_trusted(tmp_path: Path) -> None:
-    seen, path = SeenFiles(tmp_path / "cache"), tmp_path / "f"
+    seen, path = FileFingerprints(tmp_path / "cache"), tmp_path / "f"
     path.write_bytes(b"abc")
     note(seen, path)
     assert not noted(seen, path)
@@ -66,7 +66,7 @@ def test_a_file_that_was_just_written_is_not_trusted(tmp_path: Path) -> None:
 
 
 def test_facts_are_kept_by_kind(tmp_path: Path) -> None:
-    seen = SeenFiles(tmp_path / "cache")
+    seen = FileFingerprints(tmp_path / "cache")
     seen.add_facts("it's", {b"1" * 32: {"width": 3}})
     assert seen.facts("it's", [b"1" * 32, b"2" * 32]) == {b"1" * 32: {"width": 3}}
     assert seen.facts("other", [b"1" * 32]) == {}
@@ -78,7 +78,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     before = old(path)
     Dataset.from_dict({"image": [str(path)]}).save("one")
     other = encoded()[:-20] + b"\0" * 20  # other bytes that only somebody who reads the file would notice
-    SeenFiles(Lake.current().settings.cache)
+    FileFingerprints(Lake.current().settings.cache)
     [one] = Dataset("one").rows()
     path.write_bytes(other)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

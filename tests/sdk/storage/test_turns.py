@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed.storage.disk import locks as turns_of
-from lakefeed.storage.disk.locks import turn
+from lakefeed.storage.disk.locks import named_lock
 from tests.sdk.processes import Program
 
 HOLDER = """
@@ -26,7 +26,7 @@ def test_threads_take_turns_by_name(tmp_path: Path) -> None:
 
     def work() -> None:
         for _ in range(20):
-            with turn(tmp_path, b"one-name"):
+            with named_lock(tmp_path, b"one-name"):
                 at_once[0] += 1
                 most[0] = max(most[0], at_once[0])
                 at_once[0] -= 1
@@ -37,7 +37,7 @@ def test_threads_take_turns_by_name(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(30)
     assert most == [1]
-    with turn(tmp_path, b"one-name"), turn(tmp_path, b"another!"):
+    with named_lock(tmp_path, b"one-name"), named_lock(tmp_path, b"another!"):
         pass
 
 
@@ -45,12 +45,12 @@ def test_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeyp
     monkeypatch.setattr(turns_of, "PATIENCE_SECONDS", 60.0)
     holder = Program(HOLDER, tmp_path)
     assert holder.stdout.readline() == "held\n"
-    with turn(tmp_path, b"another!"):
+    with named_lock(tmp_path, b"another!"):
         pass
     taken = threading.Event()
 
     def wait() -> None:
-        with turn(tmp_path, b"one-name"):
+        with named_lock(tmp_path, b"one-name"):
             taken.set()
 
     thread = threading.Thread(target=wait)
@@ -64,13 +64,13 @@ def test_processes_take_turns_and_a_killed_one_gives_way(tmp_path: Path, monkeyp
 
 def test_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with turn(tmp_path / "file" / "cache", b"one-name"):
+    with named_lock(tmp_path / "file" / "cache", b"one-name"):
         pass
 
 
 def test_the_folder_may_be_removed_meanwhile(tmp_path: Path) -> None:
-    with turn(tmp_path / "cache", b"one-name"):
+    with named_lock(tmp_path / "cache", b"one-name"):
         (tmp_path / "cache" / "turns").unlink()
-        with turn(tmp_path / "cache", b"another!"):
+        with named_lock(tmp_path / "cache", b"another!"):
             pass
     assert (tmp_path / "cache" / "turns").exists()

@@ -13,7 +13,7 @@ from lakefeed.storage.cache import url_copies as copies_of
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.cache.pins import Pins
 from lakefeed.storage.cache.url_copies import Copies
-from lakefeed.storage.cache.url_records import UrlNotes
+from lakefeed.storage.cache.url_records import UrlRecords
 
 URL = "https://me:word@host/a.bin?X-Amz-Signature=a1b2c3"
 
@@ -25,9 +25,9 @@ def kept(cache: BlobCache, url: str, content: bytes) -> str:
 
 
 def test_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
-    notes = UrlNotes(tmp_path)
+    notes = UrlRecords(tmp_path)
     notes.add(URL, "a" * 64, 7, {"If-None-Match": '"1"'})
-    found = UrlNotes(tmp_path).find([URL, "https://other"])
+    found = UrlRecords(tmp_path).find([URL, "https://other"])
     assert {url: note[:3] for url, note in found.items()} == {URL: ("a" * 64, 7, {"If-None-Match": '"1"'})}
     notes.confirm(URL)
     assert notes.find([URL])[URL].checked > found[URL].checked
@@ -53,11 +53,11 @@ def test_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_broken_file_of_notes_is_begun_again(tmp_path: Path) -> None:
-    notes = UrlNotes(tmp_path)
+    notes = UrlRecords(tmp_path)
     notes.add(URL, "a" * 64, 7, {})
     for path in tmp_path.iterdir():
         path.write_bytes(os.urandom(20_000))
-    fresh = UrlNotes(tmp_path)
+    fresh = UrlRecords(tmp_path)
     assert fresh.find([URL]) == {}
     fresh.add(URL, "b" * 64, 7, {})
     assert fresh.find([URL])[URL].sha256 == "b" * 64

@@ -14,7 +14,7 @@ from lakefeed.media.cells import File, files
 from lakefeed.media.load_columns import Loads
 from lakefeed.ops import Project, Scan
 from lakefeed.plan import Source
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 from lakefeed.storage import BlobStore
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.cache.pins import Pins
@@ -46,7 +46,7 @@ def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Pa
         return
     pins = Pins(BlobCache(store.cache_dir), folder)
     with (
-        closing(Local(settings).sized(Project(Scan(source), names), STRETCH_ROWS)) as batches,
+        closing(LocalRunner(settings).sized(Project(Scan(source), names), STRETCH_ROWS)) as batches,
         closing(Loads(store, WORKERS, "raise", FETCH_TIMEOUT, MAX_BYTES, fresh=0.0)) as loads,
     ):
         for batch in batches:

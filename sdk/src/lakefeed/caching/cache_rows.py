@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from lakefeed.caching.atomic_folder import check_folder
-from lakefeed.caching.cached_output import kept_output
+from lakefeed.caching.cached_output import cache_output
 from lakefeed.caching.snapshot_mirror import mirrored, mirrored_dataset
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Node
 
 
-def cached(
+def cache_rows(
     lake: Lake,
     name: str | None,
     version: int | None,
@@ -30,7 +30,7 @@ def cached(
     """
     _check(path, load_files, overwrite)
     if path is not None:
-        return kept_output(lake, plan(), path, load_files=load_files, overwrite=overwrite)
+        return cache_output(lake, plan(), path, load_files=load_files, overwrite=overwrite)
     if name is not None:
         return mirrored_dataset(lake, name, version, plan, load_files=load_files)
     return mirrored(lake, plan(), load_files=load_files)

@@ -21,7 +21,7 @@ from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
 from lakefeed.plan import Lineage, Node, lineage
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import rebatch
 from lakefeed.sources.mirror_source import MirrorSource
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 DIGEST_CHARS = 16
 
 
-def kept_output(lake: Lake, plan: Node, path: str | os.PathLike[str], *, load_files: bool, overwrite: bool) -> Node:
+def cache_output(lake: Lake, plan: Node, path: str | os.PathLike[str], *, load_files: bool, overwrite: bool) -> Node:
     """The rows of ``plan`` as kept at ``path``, made now unless they are there.
 
     Raises:
@@ -56,7 +56,7 @@ def _write(folder: Folder, lake: Lake, plan: Node) -> Manifest:
     settings = lake.settings
 
     def groups() -> Iterator[Group]:
-        with closing(Local(settings).batches(plan)) as batches:
+        with closing(LocalRunner(settings).batches(plan)) as batches:
             for batch in rebatch(tracked(batches, f"cache {folder.path.name}"), settings.write.row_group_rows):
                 yield Group(pa.Table.from_batches([batch], plan.schema))
 

@@ -25,7 +25,7 @@ from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
 from lakefeed.optimize import bind
 from lakefeed.plan import Lineage, Node, exact_fingerprint, fingerprint, lineage
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
@@ -59,7 +59,7 @@ class ArrowFolder(Folder):
         return parts
 
 
-def mapped(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
+def map_rows(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
     """The plan's rows from a local file that is mapped into memory; made now unless they are there.
 
     Raises:
@@ -103,7 +103,7 @@ def _groups(lake: Lake, plan: Node) -> Iterator[Group]:
     held: list[pa.RecordBatch] = []
     rows = size = 0
     step = 0
-    with closing(Local(lake.settings).batches(plan)) as batches:
+    with closing(LocalRunner(lake.settings).batches(plan)) as batches:
         for batch in tracked(batches, "map rows"):
             held.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes

@@ -36,7 +36,7 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.column_decisions import decide
-from lakefeed.catalog.commit_retry import adding, land, settle, submit
+from lakefeed.catalog.commit_retry import adding, commit_with_retry, settle, submit
 from lakefeed.catalog.compatibility import check_fits, check_round_trip
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake, new_location
@@ -151,7 +151,7 @@ def append(
             ours.contents = decision.contents(Contents(files)) if updates else Contents(files)
             return updates
 
-        return land(lake, name, table, ours, action, beside)
+        return commit_with_retry(lake, name, table, ours, action, beside)
 
 
 def update_properties(lake: Lake, name: str, updates: Mapping[str, str], remove: Iterable[str] = ()) -> None:

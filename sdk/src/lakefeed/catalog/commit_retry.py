@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 UNANSWERED = 5
 
 
-def land(
+def commit_with_retry(
     lake: Lake,
     name: str,
     table: Table,

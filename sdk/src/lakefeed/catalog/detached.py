@@ -10,7 +10,7 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.reachable import Live, Marker
+from lakefeed.catalog.reachable import Marker, Reachable
 from lakefeed.catalog.table_references import keeps_files, newest_metadata
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.storage.blobs.objects import ObjectInfo
@@ -18,7 +18,7 @@ from lakefeed.storage.blobs.objects import ObjectInfo
 OF_A_TABLE: Final = re.compile(r"[^/]+/[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|metadata)/[^/]+")
 
 
-def mark_with_detached(lake: Lake, marker: Marker) -> tuple[list[ObjectInfo], Live]:
+def mark_with_detached(lake: Lake, marker: Marker) -> tuple[list[ObjectInfo], Reachable]:
     """The files in the folders of tables, and what is in use, also by detached tables; ``marker`` knows those then."""
     files, live = list(table_files(lake)), marker.mark()
     marker.detached = tuple(_detached(lake, live, files))
@@ -38,7 +38,7 @@ def tail(location: str) -> str:
     return "/".join(location.rsplit("/", 4)[-4:])
 
 
-def _detached(lake: Lake, live: Live, files: Iterable[ObjectInfo]) -> Iterator[Table]:
+def _detached(lake: Lake, live: Reachable, files: Iterable[ObjectInfo]) -> Iterator[Table]:
     known = {_folder(path) for path in live.files}
     folders: dict[str, list[str]] = {}
     for info in files:

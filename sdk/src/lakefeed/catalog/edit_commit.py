@@ -25,13 +25,13 @@ from pyiceberg.table.update import TableUpdate
 
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.column_decisions import decide
-from lakefeed.catalog.commit_retry import land
+from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.replaced_rows import Compare, rows_gone
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.schema_evolution import switching
-from lakefeed.catalog.snapshot_builder import Carried, Change, Contents, Guard
+from lakefeed.catalog.snapshot_builder import Change, Contents, Guard, RewrittenFiles
 from lakefeed.catalog.table_rows import Writer, check_writable, rewrite_without, write_rows
 from lakefeed.catalog.version_files import DataFileRef, data_files, entries
 from lakefeed.catalog.versions import DatasetVersion, Pin, find
@@ -52,7 +52,7 @@ class Draft:
     told: bool = True
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
-    _carried: list[Carried] = field(default_factory=list)
+    _carried: list[RewrittenFiles] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
     _manifests: set[str] = field(default_factory=set)
     _rows_removed: int = 0
@@ -83,7 +83,7 @@ class Draft:
             written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
             self._written[key] = (written,)
         self._leave_out(file)
-        self._carried += [Carried(kept, file.sequence) for kept in self._written[key]]
+        self._carried += [RewrittenFiles(kept, file.sequence) for kept in self._written[key]]
         self._rows_removed += len(places)
 
     def _leave_out(self, file: DataFileRef) -> None:
@@ -148,7 +148,7 @@ def edit(
         return None if empty and fence is None and current.current_snapshot() is not None else decision.updates
 
     with ours.landing():
-        return land(lake, name, table, ours, action, attempt)
+        return commit_with_retry(lake, name, table, ours, action, attempt)
 
 
 def restore(
@@ -184,7 +184,7 @@ def restore(
         return None if empty and fence is None else switch
 
     with ours.landing():
-        return land(lake, name, table, ours, action, attempt)
+        return commit_with_retry(lake, name, table, ours, action, attempt)
 
 
 def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | None) -> Contents:
@@ -197,7 +197,7 @@ def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | Non
     back = [entry for entry in _live(current, old) if entry.data_file.file_path in changed]
     removed = rows_gone(current, gone, [file for file in before if file.path in changed], compare)
     return Contents(
-        carried=tuple(Carried(entry.data_file, entry.sequence_number or 0) for entry in back),
+        carried=tuple(RewrittenFiles(entry.data_file, entry.sequence_number or 0) for entry in back),
         removed={file.path: file.manifest for file in gone},
         # They were added by the version that wrote them: whoever reads what is new has read them then.
         facts={ROWS_ADDED: "0", ROWS_REMOVED: str(removed)},

@@ -40,7 +40,7 @@ ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Live:
+class Reachable:
     """What is in use.
 
     Attributes:
@@ -73,7 +73,7 @@ class Marker:
     def __post_init__(self) -> None:
         self._reads = Reads(self.lake)
 
-    def mark(self) -> Live:
+    def mark(self) -> Reachable:
         """What is in use now: what all tables of the catalog name, also those that are not datasets of lakefeed.
 
         Whatever keeps data alive besides belongs here: a collector of garbage asks nobody else.
@@ -164,10 +164,10 @@ class _Marking:
         self.protected |= possible_folders(self.marker.lake, identifier)
         self.protected |= set() if table is None else folders_of(table)
 
-    def live(self) -> Live:
+    def live(self) -> Reachable:
         """All that was added."""
         digests = np.unique(np.concatenate([np.empty(0, "S32"), *self.parts]))
-        return Live(digests, frozenset(self.references.files), frozenset(self.protected), self.damaged)
+        return Reachable(digests, frozenset(self.references.files), frozenset(self.protected), self.damaged)
 
     def _add_file(self, table: Table, path: str, file_format: str) -> None:
         if file_format != FileFormat.PARQUET.name:

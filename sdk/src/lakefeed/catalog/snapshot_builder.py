@@ -58,7 +58,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
-class Carried:
+class RewrittenFiles:
     """A file of rows that the version ``sequence`` wrote: in the row order they keep the place of that version."""
 
     file: DataFile
@@ -75,7 +75,7 @@ class Contents:
     """
 
     added: tuple[DataFile, ...] = ()
-    carried: tuple[Carried, ...] = ()
+    carried: tuple[RewrittenFiles, ...] = ()
     removed: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     replaces: bool = False

@@ -27,12 +27,12 @@ from lakefeed.media import typed_schema
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan import Node
 from lakefeed.plan.walk import flatten
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.progress import counted
 from lakefeed.run.row_edits import replace_rows
 from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.save_modes import make_or_add
-from lakefeed.run.write_context import at_work
+from lakefeed.run.write_context import write_context
 
 
 @takes_write_options
@@ -65,7 +65,7 @@ def save(
     lake, plan = lake_of(rows), plan_of(rows, "save")
 
     def create_new() -> DatasetVersion:
-        types = types_of_new(lake, Local(lake.settings), plan, name, column_types, writing)
+        types = types_of_new(lake, LocalRunner(lake.settings), plan, name, column_types, writing)
         work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
         with work.protected() as guard:
             return create(
@@ -139,7 +139,7 @@ class _Work:
     def protected(self) -> Iterator[Guard]:
         """The time in which nothing that workers write is collected as garbage: until the commit, this process says."""
         if not self.types:
-            with at_work(self.lake) as guard:
+            with write_context(self.lake) as guard:
                 yield guard
             return
         with self.lake.blobs.saving() as saving:

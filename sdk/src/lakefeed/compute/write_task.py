@@ -18,7 +18,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.table_rows import write_files_of
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan.walk import FlatNode, rebuild
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.write_context import with_files
 
 
@@ -69,7 +69,7 @@ class Part:
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
         with (
             with_files(self.lake, plan, self.types, self.copy, self.stats, table.name()[-1]) as (typed, _),
-            closing(Local(self.lake.settings).batches(typed)) as batches,
+            closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
             files = write_files_of(self.lake, table, self.declared, prefix, batches)
         return Done(tuple(files), sum(file.record_count for file in files))

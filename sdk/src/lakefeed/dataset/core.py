@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.plan import Node
     from lakefeed.plan.walk import FlatNode
-    from lakefeed.run import Local
+    from lakefeed.run import LocalRunner
     from lakefeed.run.dataset_reference import Identity, Reference
 
 AnyDataset = TypeVar("AnyDataset", bound="Core")
@@ -78,8 +78,8 @@ class Core(Streamed):
         return dataset_at(self._lake, name, written)
 
     @property
-    def _runner(self) -> Local:
-        return run.Local(self._lake.settings)
+    def _runner(self) -> LocalRunner:
+        return run.LocalRunner(self._lake.settings)
 
     @property
     def _itself(self) -> Dataset:

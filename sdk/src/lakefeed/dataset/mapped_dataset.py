@@ -11,7 +11,7 @@ from lakefeed.dataset.dataset import Dataset
 from lakefeed.run import python_rows, row_index
 
 if TYPE_CHECKING:
-    from lakefeed.run.row_index import Access
+    from lakefeed.run.row_index import RowIndex
 
 
 class MappedDataset(Dataset):
@@ -40,5 +40,5 @@ class MappedDataset(Dataset):
         return self[places]
 
     @cached_property
-    def _access(self) -> Access:
-        return row_index.Access(self._runner.pieces(self._plan))
+    def _access(self) -> RowIndex:
+        return row_index.RowIndex(self._runner.pieces(self._plan))

@@ -270,7 +270,7 @@ class Operations(Core):
         """
         number = self._version if isinstance(self._version, int) else None
         name = self._name if self._complete and number == self._version else None
-        kept = caching.cached(
+        kept = caching.cache_rows(
             self._lake, name, number, lambda: self._plan, path, load_files=load_files, overwrite=overwrite
         )
         return self._derive(kept)
@@ -293,7 +293,7 @@ class Operations(Core):
         """
         from lakefeed.dataset.mapped_dataset import MappedDataset
 
-        return build(MappedDataset, self._lake, caching.mapped(self._lake, self._plan, path))
+        return build(MappedDataset, self._lake, caching.map_rows(self._lake, self._plan, path))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
         """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""

@@ -18,7 +18,7 @@ from lakefeed.expr import Expr
 from lakefeed.formats.file_format import FilePart, Streamed, opened, reaching, reading, require_columns
 from lakefeed.formats.open_files import kept_open
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
-from lakefeed.formats.row_filter import Where
+from lakefeed.formats.row_filter import RowFilter
 from lakefeed.storage.archives.streams import Stream, spooled
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
@@ -135,7 +135,7 @@ class ParquetFile:
         columns: Sequence[str] | None,
         start: int = 0,
         stop: int | None = None,
-        where: Where | None = None,
+        where: RowFilter | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there.
 
@@ -161,7 +161,7 @@ class ParquetFile:
             raise
 
     def _batches(
-        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: Where | None
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: RowFilter | None
     ) -> Iterator[pa.RecordBatch]:
         whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
         with reaching(self.url), reading(self.url, "parquet"):
@@ -186,7 +186,7 @@ class ParquetFile:
                 yield from within(rows, start, stop)
                 confirm(source)
 
-    def _kept(self, footer: Footer, group: int, names: list[str] | None, where: Where) -> Iterator[pa.RecordBatch]:
+    def _kept(self, footer: Footer, group: int, names: list[str] | None, where: RowFilter) -> Iterator[pa.RecordBatch]:
         asked = footer.schema.names if names is None else names
         first, rest = where.steps(footer, group, asked)
         with self._opened(footer, where.dictionaries(footer, group)) as (file, _):

@@ -18,7 +18,7 @@ DICTIONARY_BYTES = 1 << 20
 
 
 @dataclass
-class Odds:
+class Selectivity:
     """How often a row group holds no row that is wanted: a guess, then what was seen. Races do it no harm."""
 
     looked: int = 2
@@ -30,7 +30,7 @@ class Odds:
 
 
 @dataclass(frozen=True, eq=False)
-class Where:
+class RowFilter:
     """Which rows of a file are wanted.
 
     ``test`` looks at ``columns`` (names in the file) of a batch and says for each row whether it is wanted; null is no.
@@ -42,7 +42,7 @@ class Where:
     test: Callable[[pa.RecordBatch], pa.Array[Any]]
     texts: frozenset[str] = frozenset()
     beside: dict[str, list[str]] = field(default_factory=dict)
-    odds: Odds = field(default_factory=Odds)
+    odds: Selectivity = field(default_factory=Selectivity)
 
     def steps(self, footer: Footer, group: int, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """What is decoded at once, and what of ``names`` only if a row is wanted: nothing, where that saves little."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.loaders.world import Deal, World
+from lakefeed.loaders.world import RankSharding, World
 from lakefeed.run.epoch_reader import Part, Range
 from lakefeed.run.rebatch import joined
 
@@ -47,7 +47,7 @@ class Batching:
             )
         return cls(batch_size, world, check_flag(drop_last, "drop_last"))
 
-    def deal(self, rows: int, begin: int) -> Deal:
+    def deal(self, rows: int, begin: int) -> RankSharding:
         """The places ``[begin, rows)`` dealt.
 
         Raises:
@@ -59,14 +59,14 @@ class Batching:
                 f"{rows - begin} single rows cannot be dealt to {ranks} ranks in the same number of steps; use "
                 "batch_size=1 (some of the last batches then hold two rows), or drop_last=True"
             )
-        return Deal(rows, self.batch_size or 1, self.world, self.drop_last, begin)
+        return RankSharding(rows, self.batch_size or 1, self.world, self.drop_last, begin)
 
 
 @dataclass(frozen=True)
 class Places:
     """The places of one rank's batches; places of the deal are places of the feed less ``shift``."""
 
-    deal: Deal
+    deal: RankSharding
     shift: int
 
     @property

@@ -18,9 +18,9 @@ from lakefeed.ops import Shuffle, Slice
 from lakefeed.optimize import bind, optimize
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes, transform
-from lakefeed.run import Local
-from lakefeed.run.epoch_reader import Feed
-from lakefeed.run.partitions import Pieces
+from lakefeed.run import LocalRunner
+from lakefeed.run.epoch_reader import EpochReader
+from lakefeed.run.partitions import Partitions
 from lakefeed.run.step_chain import peel
 
 ALWAYS = 0
@@ -41,8 +41,8 @@ class Epochs:
     """The epochs of a plan, epoch ``e`` shuffled with seed + e."""
 
     plan: Node
-    runner: Local
-    _held: dict[int, Pieces] = field(default_factory=dict, init=False, repr=False)
+    runner: LocalRunner
+    _held: dict[int, Partitions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", bind(self.plan))  # all epochs, and checkpoints, are about the same files
@@ -81,7 +81,7 @@ class Epochs:
         start = min(start, rows)
         return start, rows if stop is None else min(max(stop, start), rows)
 
-    def feed(self, epoch: int) -> Feed:
+    def feed(self, epoch: int) -> EpochReader:
         """The rows of one epoch."""
         shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
         seed, window = (shuffle.seed + shuffle.epoch + epoch, shuffle.window) if shuffle else (None, None)
@@ -92,7 +92,7 @@ class Epochs:
         """Whether the pieces are the same in every epoch: no other shuffle lies in them."""
         return not any(isinstance(node, Shuffle) for node in nodes(self._parts.below))
 
-    def _pieces(self, epoch: int) -> Pieces:
+    def _pieces(self, epoch: int) -> Partitions:
         """The pieces of an epoch; those of the last one asked for are kept."""
         epoch = ALWAYS if self._stable else epoch
         found = self._held.get(epoch)
@@ -101,7 +101,7 @@ class Epochs:
             found = self._held[epoch] = self._made(epoch)
         return found
 
-    def _made(self, epoch: int) -> Pieces:
+    def _made(self, epoch: int) -> Partitions:
         parts = self._parts
         turned = transform(
             parts.below, lambda node: replace(node, epoch=node.epoch + epoch) if isinstance(node, Shuffle) else node

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from lakefeed.run.epoch_reader import Part
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._batches = self._rows = self._bytes = 0
-        self.files = Tally()
+        self.files = CacheStatistics()
         self._waited = 0.0
         self._begun: float | None = None
         self._ended = 0.0

@@ -13,7 +13,7 @@ from lakefeed._validate import check_flag, check_schema, check_whole, require_to
 from lakefeed.errors import SchemaError
 from lakefeed.loaders.batch_positions import Batching
 from lakefeed.plan import Node, Source
-from lakefeed.run import Local
+from lakefeed.run import LocalRunner
 from lakefeed.run.shared_spill import job
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def torch_rows(given: Any, schema: pa.Schema | None) -> Source:
 
 def torch_loader(
     plan: Node,
-    runner: Local,
+    runner: LocalRunner,
     batching: Batching,
     prefetch_batches: int,
     ragged: Ragged,

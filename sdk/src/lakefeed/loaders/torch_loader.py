@@ -25,9 +25,18 @@ from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
-from lakefeed.loaders.worker_tasks import Collated, Counted, Finish, Work, ahead_of, check_portable, detached, tasks
-from lakefeed.loaders.world import Deal
-from lakefeed.run.epoch_reader import Feed, Range
+from lakefeed.loaders.worker_tasks import (
+    BatchWork,
+    Collated,
+    Counted,
+    Finish,
+    ahead_of,
+    check_portable,
+    detached,
+    tasks,
+)
+from lakefeed.loaders.world import RankSharding
+from lakefeed.run.epoch_reader import EpochReader, Range
 from lakefeed.run.prefetch import background
 from lakefeed.run.row_count import known_rows
 from lakefeed.run.step_chain import run_whole
@@ -79,7 +88,7 @@ class TorchLoader(DataLoader[Any]):
         if self._steps.counted:
             settings["collate_fn"] = Collated(settings["collate_fn"])
         # Work is what torch takes for a map-style dataset, and the steps are its sampler.
-        super().__init__(Work(finish), batch_size=None, sampler=self._steps, **settings)  # type: ignore[arg-type]
+        super().__init__(BatchWork(finish), batch_size=None, sampler=self._steps, **settings)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """Steps of the coming epoch, the same for every rank.
@@ -172,7 +181,7 @@ class TorchLoader(DataLoader[Any]):
     def _go(self, epoch: int, place: int) -> None:
         self._epoch, self._begin, self._progress = epoch, place, _Progress(place)
 
-    def _deal(self, epoch: int, begin: int) -> Deal:
+    def _deal(self, epoch: int, begin: int) -> RankSharding:
         return self._batching.deal(self._epochs.rows(epoch), begin)
 
     @cached_property
@@ -265,7 +274,7 @@ class Steps:
             with closing(self._batches(feed, places)) as batches:
                 yield from batches
 
-    def _batches(self, feed: Feed, places: Places) -> Generator[Any]:
+    def _batches(self, feed: EpochReader, places: Places) -> Generator[Any]:
         finish, late = replace(self._finish, copy=feed.lends), self._finish.late
         parts = self._meter.metered(feed.parts(places.first, places.within))
         # What costs is done ahead: gathering, and the late steps if no worker does them. Functions of the user are all

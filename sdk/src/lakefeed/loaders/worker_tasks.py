@@ -25,7 +25,7 @@ from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
 from lakefeed.plan import Ahead, Node, Step
 from lakefeed.sources.memory_source import MemorySource
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
 _turns = count()
 
@@ -91,7 +91,7 @@ class Collated:
         return made._replace(batch=self.function(made.batch))
 
 
-class Work:
+class BatchWork:
     """What a worker does, as a map-style dataset of torch: `Task` to batch.
 
     In the main process batches come finished and pass through.
@@ -104,7 +104,7 @@ class Work:
         self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
         self._before = () if self._first is None else late[: late.index(self._first)]
         self._turn = -1
-        self._tally = Tally()
+        self._tally = CacheStatistics()
         self._ahead: Ahead | None = None
         self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
 

@@ -60,7 +60,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Deal:
+class RankSharding:
     """The places ``[begin, rows)`` of an epoch dealt as batches: the same number of steps for every rank.
 
     Step by step, the next ``world_size * batch_size`` places are dealt, rank 0 first. What remains at the end is spread

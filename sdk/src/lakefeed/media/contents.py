@@ -22,8 +22,8 @@ import pyarrow as pa
 from lakefeed.errors import FileError, UnsupportedError
 from lakefeed.media.cell_sources import Source, Stored
 from lakefeed.media.media_type import HEAD_BYTES
-from lakefeed.storage.blobs.blob_writer import Saving
-from lakefeed.storage.cache.file_fingerprints import Row, SeenFiles, identity, row
+from lakefeed.storage.blobs.blob_writer import BlobWriter
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints, Row, identity, row
 from lakefeed.storage.disk.atomic_write import new_file
 from lakefeed.storage.fetch import open_reference
 
@@ -44,7 +44,7 @@ class Read(NamedTuple):
     stored: Stored
     data: bytes | pa.Buffer | None
     row: Row | None = None
-    """For `SeenFiles`."""
+    """For `FileFingerprints`."""
 
 
 class Chunk(NamedTuple):
@@ -74,8 +74,8 @@ class _StoreError(Exception):
 class Contents:
     """Puts sources into a store. A context manager; for one thread."""
 
-    saving: Saving
-    seen: SeenFiles
+    saving: BlobWriter
+    seen: FileFingerprints
     progress: Progress = lambda size: None
     _readers: ThreadPoolExecutor = field(init=False)
     _fetchers: ThreadPoolExecutor = field(init=False)

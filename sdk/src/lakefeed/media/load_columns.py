@@ -29,11 +29,11 @@ from lakefeed.media.media_type import Mode
 from lakefeed.storage.blobs.blob_store import BlobStore
 from lakefeed.storage.blobs.objects import LocalObjects
 from lakefeed.storage.cache.blob_cache import BlobCache
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 from lakefeed.storage.cache.url_copies import Known
 from lakefeed.storage.disk.hashing import is_digest
 from lakefeed.storage.fetch import Fetch, Progress
-from lakefeed.storage.fetch_queue import Failed, Job, Lane
+from lakefeed.storage.fetch_queue import Failed, FetchQueue, Job
 from lakefeed.storage.urls import local_path
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Load:
 
     store: BlobStore
     fetch: Fetch
-    tally: Tally | None = None
+    tally: CacheStatistics | None = None
 
     def __call__(self, wanted: tuple[File, Mode], progress: Progress) -> Loaded:
         file, mode = wanted
@@ -137,7 +137,7 @@ class Loads:
         max_bytes: int,
         *,
         fresh: float | None = None,
-        tally: Tally | None = None,
+        tally: CacheStatistics | None = None,
     ) -> None:
         self._store = store
         self._tally = tally
@@ -150,7 +150,9 @@ class Loads:
         self._patience = 0
         fetch = Fetch(self._cache, given.model_copy(update=update))
         self._fetch = fetch
-        self._lane: Lane[tuple[File, Mode], Loaded] = Lane(Load(store, fetch, tally), workers, max_bytes, timeout)
+        self._lane: FetchQueue[tuple[File, Mode], Loaded] = FetchQueue(
+            Load(store, fetch, tally), workers, max_bytes, timeout
+        )
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._given: list[Job[tuple[File, Mode]]] = []
         self._asked = 0

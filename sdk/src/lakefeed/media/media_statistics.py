@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakefeed.media.cell_sources import Stored
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probes import Probes
-from lakefeed.storage.cache.file_fingerprints import SeenFiles
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 AT_ONCE = 256
 MEMORY_BYTES = 64 << 20  # of contents that wait to be probed
@@ -24,7 +24,7 @@ class Known:
     """The statistics of one column's contents, as they come in."""
 
     kind: MediaType
-    seen: SeenFiles
+    seen: FileFingerprints
     digests: list[bytes]
     found: dict[bytes, Stats]
     tasks: list[tuple[list[bytes], Future[list[Stats]]]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Statistics:
     """Asks the probes, in bounded memory; for one thread."""
 
     probes: Probes
-    seen: SeenFiles
+    seen: FileFingerprints
     _held: deque[tuple[int, Future[Any]]] = field(default_factory=deque)
 
     def ask(self, kind: MediaType, stored: Sequence[Stored]) -> Known:

@@ -20,8 +20,8 @@ from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_statistics import Known, Statistics
 from lakefeed.media.probes import Probes
 from lakefeed.storage.blobs.blob_store import BlobStore
-from lakefeed.storage.blobs.blob_writer import Saving
-from lakefeed.storage.cache.file_fingerprints import SeenFiles
+from lakefeed.storage.blobs.blob_writer import BlobWriter
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 GROUP_ROWS = 4_096
 GROUP_BYTES = 32 << 20
@@ -40,8 +40,8 @@ class Storing:
     """
 
     types: Mapping[str, str]
-    saving: Saving
-    seen: SeenFiles
+    saving: BlobWriter
+    seen: FileFingerprints
     copy: CopyFiles = "auto"
     stats: bool = True
     progress: Progress = lambda size: None
@@ -157,7 +157,7 @@ def store_column(
         return alone.finished([], [])
     batch = pa.record_batch([column], names=[column_name])
     with store.saving() as saving:
-        storing = Storing({column_name: media}, saving, SeenFiles(store.cache_dir), copy, stats)
+        storing = Storing({column_name: media}, saving, FileFingerprints(store.cache_dir), copy, stats)
         found = list(storing.batches([batch], batch.schema, first_row))
         saving.flush()
     kind = media_type(media).struct

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lakefeed.expr import Expr, evaluate, parse, paths, roots, text
 from lakefeed.plan import Node, Step
-from lakefeed.plan.take_rows import filtered
+from lakefeed.plan.take_rows import filter_by_mask
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,7 @@ class Filter(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         mask = evaluate(self.predicate, batch)
-        return filtered(batch if self.keep is None else batch.select(list(self.keep)), mask)
+        return filter_by_mask(batch if self.keep is None else batch.select(list(self.keep)), mask)
 
     def identity(self) -> dict[str, object]:
         """The predicate alone: columns that nobody asks for change no result."""

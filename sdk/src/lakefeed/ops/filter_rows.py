@@ -13,7 +13,7 @@ from lakefeed._validate import check_function
 from lakefeed.errors import TransformError
 from lakefeed.ops.row_functions import handle_rows
 from lakefeed.plan import Node, Step, name_of
-from lakefeed.plan.take_rows import filtered
+from lakefeed.plan.take_rows import filter_by_mask
 from lakefeed.storage import BlobStore
 
 
@@ -38,7 +38,7 @@ class FilterRows(Step):
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         rows = handle_rows(batch, self.store)
         verdicts = (self._verdict(row, offset + place) for place, row in enumerate(rows))
-        return filtered(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
+        return filter_by_mask(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
 
     def _verdict(self, row: dict[str, object], place: int) -> bool:
         verdict = self.predicate(row)

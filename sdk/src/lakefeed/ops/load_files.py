@@ -17,7 +17,7 @@ from lakefeed.media.cells import Cells
 from lakefeed.media.load_columns import Loads
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
@@ -88,7 +88,7 @@ class LoadFiles(Step):
         with closing(self.ahead()) as ahead:
             return ahead.start(batch)()
 
-    def ahead(self, tally: Tally | None = None) -> LoadAhead:
+    def ahead(self, tally: CacheStatistics | None = None) -> LoadAhead:
         return LoadAhead(self, tally)
 
     def identity(self) -> dict[str, object]:
@@ -101,7 +101,7 @@ class LoadFiles(Step):
 class LoadAhead:
     """Loads the files of one run through the rows; see `lakefeed.plan.Ahead`."""
 
-    def __init__(self, step: LoadFiles, tally: Tally | None = None) -> None:
+    def __init__(self, step: LoadFiles, tally: CacheStatistics | None = None) -> None:
         self._step = step
         self._loads = Loads(step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally)
         self._columns = [

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lakefeed._validate import is_list, list_names
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
-from lakefeed.plan.duplicate_names import repeated
+from lakefeed.plan.duplicate_names import duplicate_names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +52,7 @@ class Project(Step):
         missing = [name for name in self.columns if name not in known]
         if missing:
             raise ColumnNotFoundError.of(missing, names)
-        twice = repeated(self.columns)
+        twice = duplicate_names(self.columns)
         if twice:
             raise InvalidArgumentError(f"select names {listed(twice)} more than once; name each column once")
         schema = self.child.schema

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
 from lakefeed.plan import Node, Step
-from lakefeed.plan.duplicate_names import repeated
+from lakefeed.plan.duplicate_names import duplicate_names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +37,7 @@ class Rename(Step):
     def output_schema(self) -> pa.Schema:
         new = dict(self.names)
         fields = [field.with_name(new.get(field.name, field.name)) for field in self.child.schema]
-        twice = repeated(field.name for field in fields)
+        twice = duplicate_names(field.name for field in fields)
         if twice:
             raise InvalidArgumentError(f"rename would give several columns the name {listed(twice)}")
         return pa.schema(fields)

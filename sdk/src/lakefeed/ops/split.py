@@ -15,7 +15,7 @@ from lakefeed._rng import drawn, permutation
 from lakefeed._validate import check_seed
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError
 from lakefeed.plan import Node, Step
-from lakefeed.plan.take_rows import filtered
+from lakefeed.plan.take_rows import filter_by_mask
 
 Side: TypeAlias = Literal["train", "test"]
 SIDES: tuple[Side, Side] = ("train", "test")
@@ -55,7 +55,7 @@ class SplitByKey(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         test = key_hashes(batch.column(self.key), self.seed) < np.uint64(self.test_size * 2**HASH_BITS)
-        return filtered(batch, pa.array(test if self.side == "test" else ~test))
+        return filter_by_mask(batch, pa.array(test if self.side == "test" else ~test))
 
     def describe(self) -> str:
         return f"SplitByKey {self.key} side={self.side} test_size={self.test_size} seed={self.seed}"
@@ -87,7 +87,7 @@ class SplitByPlace(Step):
         return self, wanted
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        return filtered(batch, pa.array(self._mask(offset, batch.num_rows)))
+        return filter_by_mask(batch, pa.array(self._mask(offset, batch.num_rows)))
 
     def kept(self, offset: int, rows: int) -> int:
         return int(self._mask(offset, rows).sum())

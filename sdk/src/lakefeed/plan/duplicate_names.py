@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def duplicate_names(names: Iterable[str]) -> list[str]:
     """The names that occur more than once, sorted.
 
     Example:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
 if TYPE_CHECKING:
     from lakefeed.plan.source import Source
@@ -204,7 +204,7 @@ class Step(Node):
     works_ahead: ClassVar[bool] = False
     """`ahead` does better than `apply`: what the step does is waited for rather than computed."""
 
-    def ahead(self, tally: Tally | None = None) -> Ahead:
+    def ahead(self, tally: CacheStatistics | None = None) -> Ahead:
         """The step's work for one run through its input rows, begun before it is needed (if it ``works_ahead``)."""
         raise NotImplementedError(type(self).__name__)
 

@@ -9,13 +9,13 @@ import pyarrow as pa
 WITH_KERNEL = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
-def taken(batch: pa.RecordBatch, places: Any) -> pa.RecordBatch:
+def take_rows(batch: pa.RecordBatch, places: Any) -> pa.RecordBatch:
     """The rows at ``places``, in that order."""
-    columns = [taken_values(column, places) for column in batch.columns]
+    columns = [take_values(column, places) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema) if columns else batch.slice(0, len(places))
 
 
-def taken_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
+def take_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
     """The values at ``places``; a place that is null gives null."""
     kernel = WITH_KERNEL.get(column.type)
     if kernel is None:
@@ -25,7 +25,7 @@ def taken_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
     return found
 
 
-def filtered(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
+def filter_by_mask(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
     """The rows for which the mask is true; null is not."""
     if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
         return batch

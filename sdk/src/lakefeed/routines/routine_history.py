@@ -11,7 +11,7 @@ from lakefeed.catalog import DatasetVersion, list_versions
 from lakefeed.routines.column_lineage import Lineage
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import Routine
-from lakefeed.routines.work_unit import Portion
+from lakefeed.routines.work_unit import WorkUnit
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def result_of(version: DatasetVersion, before: Lineage | None = None) -> Routine
     )
 
 
-def work_of(routine: Routine, portion: Portion, lineage: Lineage | None = None) -> str:
+def work_of(routine: Routine, portion: WorkUnit, lineage: Lineage | None = None) -> str:
     """What the output's version says of a commit, for `history`; ``lineage``: where it is another than before."""
     facts: dict[str, Any] = {
         "routine": routine.name,
@@ -87,7 +87,7 @@ def work_of(routine: Routine, portion: Portion, lineage: Lineage | None = None) 
     return json.dumps(facts, separators=(",", ":"))
 
 
-def message_of(routine: Routine, portion: Portion) -> str:
+def message_of(routine: Routine, portion: WorkUnit) -> str:
     """The same for people."""
     read = [
         f"{span.source} {'' if span.from_version is None else f'after v{span.from_version} '}up to v{span.to_version}"
@@ -102,7 +102,7 @@ def _lineage(columns: Mapping[str, Sequence[Sequence[str]]]) -> Lineage:
     return {name: [(dataset, column) for dataset, column in origins] for name, origins in columns.items()}
 
 
-def _spans(portion: Portion) -> list[Span]:
+def _spans(portion: WorkUnit) -> list[Span]:
     spans = []
     for part in portion.parts:
         numbers = [number for number, _ in part.skipped] + [version.version for version in part.versions]

@@ -19,7 +19,7 @@ from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.pending import Bounds, Verdicts, pending, table_or_none
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, history, message_of, result_of, work_of
-from lakefeed.routines.work_unit import Portion, first_portion, without_first
+from lakefeed.routines.work_unit import WorkUnit, first_portion, without_first
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _run_one(
     return None
 
 
-def _write(routine: Routine, portion: Portion, by: By) -> RoutineResult | None:
+def _write(routine: Routine, portion: WorkUnit, by: By) -> RoutineResult | None:
     """The commit of a portion; None where nothing is read and no output could say so."""
     fence = Fence(routine.fence, expected=portion.pending.stored, value=portion.value)
     made = _made(routine, portion, by)
@@ -190,7 +190,7 @@ def _landed(routine: Routine, version: int) -> DatasetVersion:
     return resolve(table, version)
 
 
-def _made(routine: Routine, portion: Portion, by: By) -> Dataset | None:
+def _made(routine: Routine, portion: WorkUnit, by: By) -> Dataset | None:
     """The rows of the commit; None where there are none and nothing says which columns they would have."""
     if not portion.reads:
         schema = _known_schema(routine)
@@ -243,7 +243,7 @@ def call(routine: Routine, rows: Sequence[Dataset], told: RoutineRun) -> Any:
     return result
 
 
-def _logged(portion: Portion, told: RoutineRun) -> Dataset:
+def _logged(portion: WorkUnit, told: RoutineRun) -> Dataset:
     lines = [
         {"source": part.found.source, "version": part.versions[-1].version, "rows": part.rows, "token": told.token}
         for part in portion.parts

@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Portion:
+class WorkUnit:
     """What one commit does."""
 
     pending: Pending
@@ -97,7 +97,7 @@ class Portion:
         return hashlib.sha256(f"{fence} {rows}".encode()).hexdigest()[:32]
 
 
-def first_portion(pending: Pending, together: int | None, most: int | None) -> Portion:
+def first_portion(pending: Pending, together: int | None, most: int | None) -> WorkUnit:
     """The next commit: versions up to ``together`` rows (None: all, 0: one version), of at most ``most`` rows.
 
     What is left out before them goes along; what is left out by itself makes a portion that reads nothing.
@@ -121,7 +121,7 @@ def first_portion(pending: Pending, together: int | None, most: int | None) -> P
         rows += fresh
         if together is not None and rows >= together:
             break
-    return Portion(pending, tuple(parts))
+    return WorkUnit(pending, tuple(parts))
 
 
 def _in_order(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:

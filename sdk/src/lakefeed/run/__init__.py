@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from lakefeed.run.local_runner import Local
+    from lakefeed.run.local_runner import LocalRunner
 
-__all__ = ["Local"]
+__all__ = ["LocalRunner"]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
-    __getattr__ = lazy_attributes(__name__, {"local_runner": ("Local",)})
+    __getattr__ = lazy_attributes(__name__, {"local_runner": ("LocalRunner",)})

@@ -17,7 +17,7 @@ from lakefeed.config import ReadSettings
 from lakefeed.formats.open_files import keep_files_open
 from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.gather import Gatherable, gathered
-from lakefeed.run.partitions import Pieces
+from lakefeed.run.partitions import Partitions
 from lakefeed.run.prefetch import end
 from lakefeed.run.rebatch import joined
 
@@ -29,7 +29,7 @@ Range: TypeAlias = tuple[int, int]
 Wanted: TypeAlias = Callable[[int, int], Iterable[Range]]
 
 
-def everything(start: int, stop: int) -> Iterable[Range]:
+def all_columns(start: int, stop: int) -> Iterable[Range]:
     """The ranges of places that are wanted of ``[start, stop)``: all."""
     return [(start, stop)]
 
@@ -43,10 +43,10 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Feed:
+class EpochReader:
     """The rows of ``pieces`` in ``order``."""
 
-    pieces: Pieces
+    pieces: Partitions
     order: Order
     settings: ReadSettings
 
@@ -60,14 +60,14 @@ class Feed:
         """Whether a part costs its caller nothing: it is a piece as it stands, made ahead in threads."""
         return isinstance(self.order, InOrder) and not self.pieces.runs_user_code
 
-    def batches(self, start: int = 0, wanted: Wanted = everything) -> Generator[tuple[Range, pa.RecordBatch]]:
+    def batches(self, start: int = 0, wanted: Wanted = all_columns) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range. See `parts`."""
         with closing(self.parts(start, wanted)) as parts:
             for part in parts:
                 for (low, high), row in part.ranges:
                     yield (low, high), part.rows.slice(row, high - low)
 
-    def parts(self, start: int = 0, wanted: Wanted = everything) -> Generator[Part]:
+    def parts(self, start: int = 0, wanted: Wanted = all_columns) -> Generator[Part]:
         """The rows of every wanted range of places from ``start`` on, in order, many ranges at a time.
 
         ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart, not empty),
@@ -117,7 +117,7 @@ def _cut(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
 class _Pools:
     """The decoded pieces of the pool in use, and pieces of the pools to come decoded ahead."""
 
-    def __init__(self, feed: Feed, start: int, wanted: Wanted) -> None:
+    def __init__(self, feed: EpochReader, start: int, wanted: Wanted) -> None:
         self._pieces = feed.pieces
         self._sizes = feed.pieces.sizes
         self._settings = feed.settings

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices, Words
 from lakefeed.plan.order import Shuffled
-from lakefeed.run.partitions import Pieces
+from lakefeed.run.partitions import Partitions
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
 from lakefeed.storage.disk.disk_errors import scratch_file
@@ -29,7 +29,7 @@ MOST_BUCKET_BITS = 12
 WORD_BITS = 64
 
 
-def scattered(pieces: Pieces, order: Shuffled, budget: int, directory: Path) -> Iterator[pa.RecordBatch]:
+def external_shuffle(pieces: Partitions, order: Shuffled, budget: int, directory: Path) -> Iterator[pa.RecordBatch]:
     """The rows of ``pieces``, all resident, in a global ``order``, holding about ``budget`` bytes of them."""
     part = max(budget // PARTS_HELD, 1)
     with scratch_file(directory) as file:
@@ -46,7 +46,7 @@ def _bits(size: int, part: int) -> int:
     return min((size // part).bit_length(), MOST_BUCKET_BITS)
 
 
-def _stretches(pieces: Pieces, part: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _stretches(pieces: Partitions, part: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Consecutive rows of about ``part`` bytes, and the place of the first."""
     held: list[pa.RecordBatch] = []
     size = start = place = 0

@@ -18,7 +18,7 @@ from lakefeed.storage.disk.atomic_write import aside, publish
 
 
 @dataclass(frozen=True)
-class Counts:
+class FilterCounts:
     """The counts that are kept in a folder."""
 
     folder: Path

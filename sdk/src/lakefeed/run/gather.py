@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.plan.take_rows import taken_values
+from lakefeed.plan.take_rows import take_values
 
 Values: TypeAlias = npt.NDArray[Any]
 
@@ -52,8 +52,8 @@ def _column(
     found = [source.values(index) for source, _ in sources]
     plain = [values for values in found if values is not None]
     if len(plain) < len(found):
-        parts = [taken_values(source.rows.column(index), places) for source, places in sources]
-        return taken_values(parts[0] if len(parts) == 1 else pa.concat_arrays(parts), arrange)
+        parts = [take_values(source.rows.column(index), places) for source, places in sources]
+        return take_values(parts[0] if len(parts) == 1 else pa.concat_arrays(parts), arrange)
     mixed = np.empty((len(arrange), *plain[0].shape[1:]), plain[0].dtype)
     start = 0
     for values, (_, places) in zip(plain, sources, strict=True):

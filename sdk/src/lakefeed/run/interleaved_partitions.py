@@ -16,7 +16,7 @@ from lakefeed._rng import Indices
 from lakefeed.ops import Interleave
 from lakefeed.ops.common_schema import conformed
 from lakefeed.plan.interleave_order import Interleaved
-from lakefeed.run.partition import Piece
+from lakefeed.run.partition import Partition
 from lakefeed.run.rebatch import joined
 
 Made = TypeVar("Made")
@@ -32,7 +32,7 @@ HELD_PIECES = 2
 class _Pick:
     """Rows of one piece, and the places of the stretch where they belong."""
 
-    piece: Piece
+    piece: Partition
     rows: Indices
     places: Indices
     kept: _Kept | None
@@ -98,11 +98,11 @@ class _Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
+class InterleavedPartitions:
     """The pieces of interleaved inputs, and their order."""
 
     schema: pa.Schema
-    inputs: tuple[tuple[Piece, ...], ...]
+    inputs: tuple[tuple[Partition, ...], ...]
     order: Interleaved
     ends: tuple[Indices, ...]
     """For each input the places at which its pieces end."""
@@ -112,7 +112,7 @@ class Mixed:
     """For each input."""
 
     @classmethod
-    def of(cls, node: Interleave, inputs: Sequence[Sequence[Piece]]) -> Mixed:
+    def of(cls, node: Interleave, inputs: Sequence[Sequence[Partition]]) -> InterleavedPartitions:
         """The inputs of an interleave, as pieces."""
         ends = tuple(np.cumsum([0, *(piece.rows for piece in pieces)], dtype=np.int64)[1:] for pieces in inputs)
         return cls(
@@ -125,10 +125,10 @@ class Mixed:
             tuple(_Kept() for _ in inputs),
         )
 
-    def stretches(self) -> Iterator[Stretch]:
+    def stretches(self) -> Iterator[InterleavedPartition]:
         """All rows, a stretch after the other."""
         total, rows = len(self.order), max(STRETCH_BYTES // self.row_bytes, 1)
-        return (Stretch(self, start, min(start + rows, total)) for start in range(0, total, rows))
+        return (InterleavedPartition(self, start, min(start + rows, total)) for start in range(0, total, rows))
 
     def forget(self) -> None:
         """Lets go of what is kept for stretches to come."""
@@ -139,10 +139,10 @@ class Mixed:
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class InterleavedPartition:
     """The rows at the places ``[start, stop)`` of interleaved inputs."""
 
-    mixed: Mixed
+    mixed: InterleavedPartitions
     start: int
     stop: int
 
@@ -190,14 +190,18 @@ class Stretch:
                     yield _Pick(pieces[number], local, mine, kept if number in shared else None)
 
 
-def forget(pieces: Iterable[Piece]) -> None:
+def forget(pieces: Iterable[Partition]) -> None:
     """Lets go of what the pieces keep for stretches to come; who reads on has it read again."""
-    mixed = {id(piece.reading.mixed): piece.reading.mixed for piece in pieces if isinstance(piece.reading, Stretch)}
+    mixed = {
+        id(piece.reading.mixed): piece.reading.mixed
+        for piece in pieces
+        if isinstance(piece.reading, InterleavedPartition)
+    }
     for each in mixed.values():
         each.forget()
 
 
-def _row_bytes(pieces: Sequence[Piece]) -> int:
+def _row_bytes(pieces: Sequence[Partition]) -> int:
     """What a row takes, about; of rows in memory as the first ones do."""
     size, rows = sum(piece.size for piece in pieces), sum(piece.rows for piece in pieces)
     if not size:

@@ -19,12 +19,12 @@ from lakefeed.plan import Fragment, Node, Step, fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.plan.walk import nodes
-from lakefeed.run.epoch_reader import Feed
-from lakefeed.run.external_shuffle import scattered
-from lakefeed.run.filter_counts import Counts
-from lakefeed.run.partitions import Pieces, pieces_of
+from lakefeed.run.epoch_reader import EpochReader
+from lakefeed.run.external_shuffle import external_shuffle
+from lakefeed.run.filter_counts import FilterCounts
+from lakefeed.run.partitions import Partitions, partitions_of
 from lakefeed.run.prefetch import read_ahead
-from lakefeed.run.random_access import Picker
+from lakefeed.run.random_access import RandomAccessReader
 from lakefeed.run.rebatch import rebatch
 from lakefeed.run.shared_spill import shared_spill
 from lakefeed.run.spill import spill
@@ -38,7 +38,7 @@ ORDER_BYTES = 18
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalRunner:
     """Runs plans with threads of this process.
 
     ``job``: what the processes of this machine have in common that want the same rows; they put them on disk once.
@@ -64,22 +64,22 @@ class Local:
         early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
         return run_chain(steps[early:], self._scan(base, steps[:early]))
 
-    def pieces(self, plan: Node, *, resident: bool = False) -> Pieces:
+    def pieces(self, plan: Node, *, resident: bool = False) -> Partitions:
         """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.
 
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
         """
-        counts = Counts(self.settings.cache / "counts")
-        found = pieces_of(plan, self.settings.read, None if resident else self.spilled, counts, resident)
+        counts = FilterCounts(self.settings.cache / "counts")
+        found = partitions_of(plan, self.settings.read, None if resident else self.spilled, counts, resident)
         if found is None:
             return self._spilled(plan, lambda: self.stream(plan))
         return found
 
-    def feed(self, plan: Node, seed: int | None, window: int | None) -> Feed:
+    def feed(self, plan: Node, seed: int | None, window: int | None) -> EpochReader:
         """The rows of an optimized plan in a shuffled (or, without a seed, their own) order."""
         return self.ordered(self.pieces(plan, resident=seed is not None and window is None), seed, window)
 
-    def ordered(self, pieces: Pieces, seed: int | None, window: int | None) -> Feed:
+    def ordered(self, pieces: Partitions, seed: int | None, window: int | None) -> EpochReader:
         """The pieces in a shuffled (or, without a seed, their own) order.
 
         A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
@@ -89,11 +89,11 @@ class Local:
         budget = self.settings.sql.memory_bytes
         large = pieces.mapped + ORDER_BYTES * len(chosen) > budget
         if window is None and pieces.mapped and large and isinstance(chosen, Shuffled):
-            mixed = partial(scattered, pieces, chosen, budget, self._disk)
+            mixed = partial(external_shuffle, pieces, chosen, budget, self._disk)
             assert pieces.plan is not None, "mapped, so they were put on disk"
             pieces = self._spilled(pieces.plan, mixed, chosen.seed)
             chosen = order(pieces.lengths, pieces.sizes, None, None)
-        return Feed(pieces, chosen, self.settings.read)
+        return EpochReader(pieces, chosen, self.settings.read)
 
     def picked(self, plan: Node, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
         """The rows of an optimized plan at these places, in that order."""
@@ -103,12 +103,12 @@ class Local:
         """The rows of an optimized plan as a table on local disk."""
         return self._on_disk(plan, lambda: self.stream(plan))
 
-    def _picker(self, pieces: Pieces, *, gaps: bool = False) -> Picker:
-        return Picker(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
+    def _picker(self, pieces: Partitions, *, gaps: bool = False) -> RandomAccessReader:
+        return RandomAccessReader(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
 
-    def _spilled(self, plan: Node, make: Rows, *order: int) -> Pieces:
+    def _spilled(self, plan: Node, make: Rows, *order: int) -> Partitions:
         table = self._on_disk(plan, make, *order)
-        found = pieces_of(Scan(MemorySource(table)), self.settings.read)
+        found = partitions_of(Scan(MemorySource(table)), self.settings.read)
         assert found is not None
         return replace(found, mapped=table.nbytes, plan=plan)
 
@@ -145,7 +145,7 @@ class Local:
 class _Running:
     """The rows below a node, for the node."""
 
-    runner: Local
+    runner: LocalRunner
     plan: Node
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -68,7 +68,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Partition:
     """What is read, seen through the steps: where its rows stand in each step's input, and how many come out."""
 
     reading: Reading

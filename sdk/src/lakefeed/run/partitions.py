@@ -25,21 +25,21 @@ from lakefeed.config import ReadSettings
 from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.column_pruning import prune_columns
 from lakefeed.plan import Node, Step
-from lakefeed.run.filter_counts import Counts
+from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.gather import row_width
-from lakefeed.run.interleaved_partitions import Mixed, forget
-from lakefeed.run.partition import Piece, Reading, Stored
+from lakefeed.run.interleaved_partitions import InterleavedPartitions, forget
+from lakefeed.run.partition import Partition, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.step_chain import parted, peel
 from lakefeed.sources.memory_source import MemorySource
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class Partitions:
     """The rows of a plan, addressable by (piece, row)."""
 
     schema: pa.Schema
-    items: tuple[Piece, ...]
+    items: tuple[Partition, ...]
     mapped: int = 0
     """Bytes of the files that they are mapped from; where that does not fit into memory, a random order is slow."""
     plan: Node | None = None
@@ -85,13 +85,13 @@ class Pieces:
         forget(self.items)
 
 
-def pieces_of(
+def partitions_of(
     plan: Node,
     settings: ReadSettings,
     spilled: Callable[[Node], pa.Table] | None = None,
-    counts: Counts | None = None,
+    counts: FilterCounts | None = None,
     resident: bool = False,
-) -> Pieces | None:
+) -> Partitions | None:
     """The optimized plan as pieces, or None where only running it tells which rows it has.
 
     ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
@@ -117,7 +117,7 @@ def pieces_of(
     if resident and any(reading.size for run in done[0] for reading in run.readings):
         return None
     _count(done[0], count)
-    return Pieces(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
+    return Partitions(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
 
 
 @dataclass
@@ -135,10 +135,10 @@ class _Run:
     def __post_init__(self) -> None:
         self.offsets = self.offsets or [()] * len(self.readings)
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[Partition]:
         steps, _ = peel(self.plan)
         known = zip(self.readings, self.offsets, self.lengths, strict=True)
-        return [Piece(reading, steps, offsets, length) for reading, offsets, length in known]
+        return [Partition(reading, steps, offsets, length) for reading, offsets, length in known]
 
 
 def _below(base: Node, inputs: list[list[_Run]], count: _Counter) -> list[_Run] | None:
@@ -158,7 +158,9 @@ def _below(base: Node, inputs: list[list[_Run]], count: _Counter) -> list[_Run] 
         case Interleave():
             for runs in inputs:
                 _count(runs, count)
-            mixed = Mixed.of(base, [[piece for run in runs for piece in run.pieces()] for runs in inputs])
+            mixed = InterleavedPartitions.of(
+                base, [[piece for run in runs for piece in run.pieces()] for runs in inputs]
+            )
             stretches = list(mixed.stretches())
             return [_Run(base, list(stretches), [stretch.stop - stretch.start for stretch in stretches])]
     return None
@@ -209,7 +211,7 @@ def _count(runs: Iterable[_Run], count: _Counter) -> None:
             run.lengths, run.counted = count(run), True
 
 
-def _remembered(run: _Run, settings: ReadSettings, counts: Counts | None) -> list[int]:
+def _remembered(run: _Run, settings: ReadSettings, counts: FilterCounts | None) -> list[int]:
     """`_counted`, or what is remembered of it."""
     if counts is None or not all(isinstance(each, Stored) for each in run.readings):
         return _counted(run, settings)
@@ -228,5 +230,5 @@ def _counted(run: _Run, settings: ReadSettings) -> list[int]:
         for reading, offsets, raw in zip(readings, run.offsets, ahead, strict=True):
             chain = steps if isinstance(base, Scan) else peel(run.plan)[0]
             places = (*offsets, *(0 for _ in range(len(chain) - len(offsets))))
-            counts.append(sum(batch.num_rows for batch in Piece(reading, chain, places, 0).stepped(raw)))
+            counts.append(sum(batch.num_rows for batch in Partition(reading, chain, places, 0).stepped(raw)))
     return counts

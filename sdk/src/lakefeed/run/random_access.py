@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import RowIndexError
-from lakefeed.run.partitions import Pieces
+from lakefeed.run.partitions import Partitions
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
 from lakefeed.storage.disk.disk_errors import scratch_file
@@ -39,10 +39,10 @@ NO_ROW = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Picker:
+class RandomAccessReader:
     """Takes rows from ``pieces``, holding about ``budget`` bytes of them; what is larger goes through ``directory``."""
 
-    pieces: Pieces
+    pieces: Partitions
     budget: int
     directory: Path
     gaps: bool = False

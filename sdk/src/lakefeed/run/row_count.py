@@ -5,7 +5,7 @@ from __future__ import annotations
 from lakefeed.ops import Concatenate, Project, Repeat, Scan, Shuffle, Sort
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.step_chain import parted, peel
 
 
@@ -52,7 +52,7 @@ def _scanned_rows(scan: Scan) -> int | None:
     return max((rows if stop is None else min(stop, rows)) - start, 0)
 
 
-def count_rows(runner: Local, plan: Node) -> int:
+def count_rows(runner: LocalRunner, plan: Node) -> int:
     """The exact number of rows, found by running the plan over the columns that it takes to tell."""
     known = known_rows(plan)
     if known is not None:

@@ -26,11 +26,11 @@ from lakefeed.errors import CommitConflictError
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.row_count import count_rows
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import Upsert
-from lakefeed.run.write_context import at_work
+from lakefeed.run.write_context import write_context
 from lakefeed.sources.iceberg_source import IcebergSource
 
 
@@ -45,7 +45,7 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         for _, file in source.matching(wanted):
             draft.drop(file, _matching(source, file, wanted), partial(source.whole, file))
 
-    with at_work(lake) as guard:
+    with write_context(lake) as guard:
         return edit(lake, name, revise, **_how(writing), guard=guard)
 
 
@@ -58,7 +58,7 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
     with typed_for(lake, plan, name, writing) as (typed, guard):
 
         def rows() -> Iterator[pa.RecordBatch]:
-            with closing(Local(lake.settings).batches(typed)) as batches:
+            with closing(LocalRunner(lake.settings).batches(typed)) as batches:
                 yield from batches
 
         return replace_rows(lake, plan, typed.schema, name, writing, guard, rows)
@@ -106,9 +106,9 @@ def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVer
 
     def compare(table: Table, gone: Sequence[DataFileRef], came: Sequence[DataFileRef]) -> int:
         source = IcebergSource.of_rows(lake, name, table, Delta(tuple(gone), tuple(came)))
-        return count_rows(Local(lake.settings), Scan(source))
+        return count_rows(LocalRunner(lake.settings), Scan(source))
 
-    with at_work(lake) as guard:
+    with write_context(lake) as guard:
         return restore_version(lake, name, version, **_how(writing), guard=guard, compare=compare)
 
 

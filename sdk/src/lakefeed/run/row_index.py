@@ -12,14 +12,14 @@ import pyarrow as pa
 from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError, RowIndexError
 from lakefeed.run.gather import Gatherable, gathered
-from lakefeed.run.partitions import Pieces
+from lakefeed.run.partitions import Partitions
 from lakefeed.run.rebatch import joined
 
 
-class Access:
+class RowIndex:
     """The rows of ``pieces``, which are cheap to read in any order; what has been touched stays open."""
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: Partitions) -> None:
         self._pieces = pieces
         self._starts = np.cumsum([0, *pieces.lengths])
         self._open: dict[int, Gatherable] = {}

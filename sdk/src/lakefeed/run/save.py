@@ -22,10 +22,10 @@ from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
 from lakefeed.plan.walk import transform
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.progress import tracked
 from lakefeed.run.row_count import known_rows
-from lakefeed.run.write_context import Work, with_files
+from lakefeed.run.write_context import WriteContext, with_files
 
 SAMPLE_ROWS = 100
 
@@ -92,7 +92,7 @@ def save(
     lake: Lake, plan: Node, name: str, description: str | None, column_types: ColumnTypes | str | None, writing: Writing
 ) -> DatasetVersion:
     """The plan's rows as the first version of a new dataset."""
-    runner = Local(lake.settings)
+    runner = LocalRunner(lake.settings)
     types = types_of_new(lake, runner, plan, name, column_types, writing)
     with (
         with_files(lake, plan, types, writing.copy_files, writing.stats, name) as (typed, guard),
@@ -113,7 +113,7 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
     """The plan's rows appended to a dataset as its next version."""
     with (
         typed_for(lake, plan, name, writing) as (typed, guard),
-        closing(Local(lake.settings).batches(typed)) as batches,
+        closing(LocalRunner(lake.settings).batches(typed)) as batches,
     ):
         return append(
             lake,
@@ -125,13 +125,13 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
         )
 
 
-def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> AbstractContextManager[Work]:
+def typed_for(lake: Lake, plan: Node, name: str, writing: Writing) -> AbstractContextManager[WriteContext]:
     """The plan with the file columns that the dataset ``name`` has, to be written in a block."""
     return with_files(lake, plan, types_of_old(lake, plan, name), writing.copy_files, writing.stats, name)
 
 
 def types_of_new(
-    lake: Lake, runner: Local, plan: Node, name: str, column_types: ColumnTypes | str | None, writing: Writing
+    lake: Lake, runner: LocalRunner, plan: Node, name: str, column_types: ColumnTypes | str | None, writing: Writing
 ) -> dict[str, str]:
     """The media types of the plan's file columns in a dataset that is to be.
 
@@ -156,7 +156,7 @@ def typed_columns(schema: pa.Schema) -> dict[str, str]:
     return {name: media for name, media in found if media is not None}
 
 
-def choose_types(runner: Local, plan: Node, column_types: ColumnTypes | str | None) -> dict[str, str]:
+def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | str | None) -> dict[str, str]:
     """The media types that ``column_types`` asks for: "auto" looks at a sample, a mapping is exact, None is none."""
     if column_types is None:
         return {}
@@ -169,7 +169,7 @@ def choose_types(runner: Local, plan: Node, column_types: ColumnTypes | str | No
     return infer(_sample(runner, plan)) if any(map(_may_hold_files, plan.schema)) else {}
 
 
-def _sample(runner: Local, plan: Node) -> pa.Table:
+def _sample(runner: LocalRunner, plan: Node) -> pa.Table:
     # Unshuffled rows tell as much, and the first of them cost little.
     unshuffled = transform(plan, lambda node: node.child if isinstance(node, Shuffle) else node)
     batches: Iterator[pa.RecordBatch] = runner.batches(Slice(unshuffled, 0, SAMPLE_ROWS))

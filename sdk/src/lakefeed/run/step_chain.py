@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 import pyarrow as pa
 
 from lakefeed.plan import Node, Step
-from lakefeed.storage.cache.cache_statistics import Tally
+from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
 
 def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
@@ -68,7 +68,7 @@ def run_chain(
 
 
 def run_whole(
-    steps: Sequence[Step], batches: Iterable[pa.RecordBatch], tally: Tally | None = None
+    steps: Sequence[Step], batches: Iterable[pa.RecordBatch], tally: CacheStatistics | None = None
 ) -> Generator[pa.RecordBatch]:
     """Each batch after every step, one for one and none of them cut: for row-local steps that keep row counts.
 
@@ -88,7 +88,7 @@ def _applied(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.Reco
 
 
 def _ahead(
-    step: Step, batches: Iterable[pa.RecordBatch], tally: Tally | None = None, *, whole: bool
+    step: Step, batches: Iterable[pa.RecordBatch], tally: CacheStatistics | None = None, *, whole: bool
 ) -> Generator[pa.RecordBatch]:
     waiting: deque[Callable[[], pa.RecordBatch]] = deque()
     with _closing(batches), closing(step.ahead(tally)) as ahead:

@@ -13,7 +13,7 @@ from lakefeed.errors import BudgetExceededError, InvalidArgumentError, MissingDe
 from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
-from lakefeed.run.local_runner import Local
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.sql import RENAME, Rows, require_distinct
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class LargeResultWarning(UserWarning):
     """A result of more than 1 GiB is being put into memory."""
 
 
-def collect(runner: Local, plan: Node, max_bytes: int | None, warn: bool) -> pa.Table:
+def collect(runner: LocalRunner, plan: Node, max_bytes: int | None, warn: bool) -> pa.Table:
     """All rows as a table.
 
     Raises:
@@ -136,7 +136,7 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     return frame.with_columns([pl.col(name).cast(kind) for name, kind in enums.items()]) if enums else frame
 
 
-def to_duckdb(runner: Local, plan: Node, name: Any, connection: Any) -> duckdb.DuckDBPyRelation:
+def to_duckdb(runner: LocalRunner, plan: Node, name: Any, connection: Any) -> duckdb.DuckDBPyRelation:
     """A relation that reads the plan anew, streamed, each time that it is run."""
     import duckdb
 

@@ -28,8 +28,8 @@ from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgum
 from lakefeed.expr import Column, Expr, In, Literal
 from lakefeed.plan import Node
 from lakefeed.plan.equality import same
-from lakefeed.plan.take_rows import taken, taken_values
-from lakefeed.run.local_runner import Local
+from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import spill
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -107,7 +107,7 @@ class Upsert:
             DuplicateKeyError: two rows of one key.
             SchemaError: a key that is null.
         """
-        with closing(Local(self.settings).batches(self.plan)) as batches:
+        with closing(LocalRunner(self.settings).batches(self.plan)) as batches:
             table = spill(batches, self.plan.schema, self.settings.cache / "spill")
         for key in self.keys:
             nulls = table[key].is_null()
@@ -173,11 +173,11 @@ class Upsert:
         for batch in (self.rows if table is None else table).select(list(columns)).to_batches():
             low, high = np.searchsorted(places[order], [start, start + batch.num_rows])
             if low < high:
-                found.append(taken(batch, places[order][low:high] - start))
+                found.append(take_rows(batch, places[order][low:high] - start))
             start += batch.num_rows
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return taken(joined(found), back)
+        return take_rows(joined(found), back)
 
     # ------------------------------------------------------------------ rows of equal keys
 
@@ -274,11 +274,11 @@ class Upsert:
         for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
             stop = start + batch.num_rows
             here = np.flatnonzero(comes[start:stop])
-            coming = taken(batch, here)
+            coming = take_rows(batch, here)
             if patch is not None and len(here):
                 at = row[start:stop][here]
                 indices: Any = pa.array(at, mask=at < 0)
-                kept = [taken_values(patch.column(name), indices) for name in missing]
+                kept = [take_values(patch.column(name), indices) for name in missing]
                 fields = [*coming.schema, *(patch.schema.field(name) for name in missing)]
                 coming = pa.RecordBatch.from_arrays([*coming.columns, *kept], schema=pa.schema(fields))
             start = stop
@@ -307,7 +307,7 @@ def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: 
     for place, batch in source.rows_of(file, columns):
         low, high = np.searchsorted(places, [place, place + batch.num_rows])
         if low < high:
-            found.append(taken(batch, places[low:high] - place))
+            found.append(take_rows(batch, places[low:high] - place))
     return joined(found).select(list(columns))
 
 

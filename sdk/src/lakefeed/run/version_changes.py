@@ -15,7 +15,7 @@ from lakefeed.run import local_runner, row_count
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
-    from lakefeed.run.local_runner import Local
+    from lakefeed.run.local_runner import LocalRunner
     from lakefeed.sources.iceberg_source import IcebergSource
     from lakefeed.sql import Rows
 
@@ -48,7 +48,7 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     missing = [key for key in keys if key not in source.schema.names]
     if missing:
         raise ColumnNotFoundError.of(missing, source.schema.names)
-    runner = local_runner.Local(source.lake.settings)
+    runner = local_runner.LocalRunner(source.lake.settings)
     gained, lost = _part(source, from_version, "gained"), _part(source, from_version, "lost")
     added, removed = (row_count.count_rows(runner, ops.Scan(part)) for part in (gained, lost))
     columns = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
@@ -73,7 +73,7 @@ def _schema_id(source: IcebergSource, version: int | None) -> int | None:
     return schema.snapshot_schema(source.table, versions.find(source.table, version).snapshot_id).schema_id
 
 
-def _keys(runner: Local, source: IcebergSource, keys: tuple[str, ...]) -> Rows:
+def _keys(runner: LocalRunner, source: IcebergSource, keys: tuple[str, ...]) -> Rows:
     """The keys of the rows, as they are stored: types that any engine can compare."""
     stored = schema.storage_schema(pa.schema([source.schema.field(key) for key in keys]))
     return sql.Rows(

@@ -16,11 +16,11 @@ from lakefeed.media.store_columns import Storing, check_copy
 from lakefeed.ops import StoreFiles
 from lakefeed.plan import Node, lineage
 from lakefeed.run.progress import counted
-from lakefeed.storage.blobs.blob_writer import Saving
-from lakefeed.storage.cache.file_fingerprints import SeenFiles
+from lakefeed.storage.blobs.blob_writer import BlobWriter
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 
-class Work(NamedTuple):
+class WriteContext(NamedTuple):
     """A plan that is about to be written, and what to call right before the commit."""
 
     plan: Node
@@ -28,7 +28,7 @@ class Work(NamedTuple):
 
 
 @contextmanager
-def at_work(lake: Lake) -> Iterator[Guard]:
+def write_context(lake: Lake) -> Iterator[Guard]:
     """For writes of rows that bring no files: what they have written is safe for as long as they take.
 
     Yields what to call right before the commit.
@@ -40,21 +40,21 @@ def at_work(lake: Lake) -> Iterator[Guard]:
 @contextmanager
 def with_files(
     lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
-) -> Iterator[Work]:
+) -> Iterator[WriteContext]:
     """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes.
 
     Where the block raises StorageFullError, the files that it has stored are removed, as `reclaiming` says.
     """
     check_copy(copy)
     if not types:
-        with at_work(lake) as guard:
-            yield Work(plan, guard)
+        with write_context(lake) as guard:
+            yield WriteContext(plan, guard)
         return
     saving = lake.blobs.saving()
     commit = CommitGuard(saving.require_alive)
     storing = _storing(lake, plan, types, copy, stats, what, saving)
     with reclaiming(lake, lambda: saving.written, commit), saving, storing as typed:
-        yield Work(typed, commit)
+        yield WriteContext(typed, commit)
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def with_files_of_part(
     """As `with_files`, for a part of a write, which is committed elsewhere: StorageFullError names the files stored."""
     check_copy(copy)
     if not types:
-        with at_work(lake):
+        with write_context(lake):
             yield plan
         return
     saving = lake.blobs.saving()
@@ -75,9 +75,9 @@ def with_files_of_part(
 
 @contextmanager
 def _storing(
-    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str, saving: Saving
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str, saving: BlobWriter
 ) -> Iterator[Node]:
     with counted(f"files of {what}", "B") as progress:
-        seen = SeenFiles(lake.settings.cache)
+        seen = FileFingerprints(lake.settings.cache)
         foreign = Foreign(lineage(plan).untrusted, lake.settings.files.local_folders)
         yield StoreFiles(plan, Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.catalog.file_columns import Fitting, is_text
 from lakefeed.expr import Bounds, Expr, conjuncts, evaluate, paths, residual, roots
 from lakefeed.formats.parquet_footer import Footer
-from lakefeed.formats.row_filter import Odds, Where
+from lakefeed.formats.row_filter import RowFilter, Selectivity
 from lakefeed.plan import Pushdown, projected
 from lakefeed.sources.column_projection import FileColumns
 
@@ -22,7 +22,7 @@ class Layout:
     ``odds``: what was seen of the predicate in other files. Thread-safe.
     """
 
-    def __init__(self, columns: FileColumns, schema: pa.Schema, pushdown: Pushdown, odds: Odds) -> None:
+    def __init__(self, columns: FileColumns, schema: pa.Schema, pushdown: Pushdown, odds: Selectivity) -> None:
         self._columns, self._footer, self._fields, self._odds = columns, columns.footer, pushdown.fields, odds
         asked = projected(schema, pushdown)
         self.fit = self._fitting(asked)
@@ -32,10 +32,10 @@ class Layout:
         self._predicate = pushdown.predicate
         self.selective = self._predicate is not None and all(_leads(self._tested, p) for p in paths(self._predicate))
         """Whether the predicate can be found of the file's rows; else it is a hint on what is not read."""
-        self._known: dict[int, Where | None] = {}
-        self._made: dict[tuple[int, ...], Where] = {}
+        self._known: dict[int, RowFilter | None] = {}
+        self._made: dict[tuple[int, ...], RowFilter] = {}
 
-    def where(self, group: int) -> Where | None:
+    def where(self, group: int) -> RowFilter | None:
         """Which rows of a row group are wanted; None for all: if nobody filters them, or its statistics tell so."""
         if self._predicate is None or not self.selective:
             return None
@@ -43,7 +43,7 @@ class Layout:
             self._known[group] = self._where(self._predicate, group)
         return self._known[group]
 
-    def _where(self, predicate: Expr, group: int) -> Where | None:
+    def _where(self, predicate: Expr, group: int) -> RowFilter | None:
         left = residual(predicate, {path: groups[group] for path, groups in self._bounds.items()})
         if left is None:
             return None
@@ -64,7 +64,7 @@ class Layout:
                 found[str(path[0]), *steps] = groups
         return found
 
-    def _of(self, predicate: Expr) -> Where:
+    def _of(self, predicate: Expr) -> RowFilter:
         declared = pa.schema([field for field in self._tested if field.name in roots(predicate)])
         there = [(name, field) for field in declared if (name := self._columns.names[field.name]) is not None]
         footer, fit = self._footer, self._fitting(declared, dictionaries=True)
@@ -73,7 +73,7 @@ class Layout:
         if not there and not self.leaves:
             # Rows without any column could not be filtered.
             beside = {(smallest := _smallest(footer)): [smallest]}
-        return Where(
+        return RowFilter(
             columns=read or frozenset(beside),
             test=lambda batch: evaluate(predicate, fit(batch)),
             texts=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),

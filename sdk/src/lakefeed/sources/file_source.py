@@ -18,7 +18,7 @@ from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, forma
 from lakefeed.media import TYPE_KEY
 from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_cast
-from lakefeed.plan.duplicate_names import repeated
+from lakefeed.plan.duplicate_names import duplicate_names
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
@@ -57,7 +57,7 @@ class FilesSource(Plain):
         without = (FIELD_ID, TYPE_KEY) if self.remote else (FIELD_ID,)
         schemas = {url: _plain(self._format.schema(url, self._at_planning), without) for url in self._looked_at}
         first = schemas[self.urls[0]]
-        twice = repeated(first.names)
+        twice = duplicate_names(first.names)
         if twice or not first.names:
             raise SchemaError(
                 f"{shown(self.urls[0])} needs columns of different names; more than once: {listed(twice)}"

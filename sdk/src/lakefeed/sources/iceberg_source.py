@@ -28,9 +28,9 @@ from lakefeed.catalog.versions import DatasetVersion, find, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
 from lakefeed.formats.parquet_format import ParquetFile
-from lakefeed.formats.row_filter import Odds
+from lakefeed.formats.row_filter import Selectivity
 from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, projected
-from lakefeed.plan.take_rows import filtered, taken
+from lakefeed.plan.take_rows import filter_by_mask, take_rows
 from lakefeed.sources.column_projection import FileColumns, Projection
 from lakefeed.sources.file_layout import Layout, with_tested
 from lakefeed.sql import Rows, without
@@ -317,7 +317,7 @@ class IcebergSource(Plain):
         assert predicate is not None
         wider = replace(pushdown, columns=with_tested(self.schema, pushdown), exact=False)
         for batch in self._read(file, fragment, wider, kept):
-            yield filtered(batch.select(names), evaluate(predicate, batch))
+            yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
     def rows_of(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
@@ -440,7 +440,7 @@ class IcebergSource(Plain):
         return found
 
     def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> Layout:
-        odds = Odds() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Odds())
+        odds = Selectivity() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Selectivity())
         found = Layout(self._columns(file), self.schema, pushdown, odds)
         if len(self._layouts) >= REMEMBERED_LAYOUTS:
             self._layouts.clear()
@@ -452,7 +452,7 @@ class IcebergSource(Plain):
         return {}
 
     @cached_property
-    def _odds(self) -> dict[Expr, Odds]:
+    def _odds(self) -> dict[Expr, Selectivity]:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -470,5 +470,5 @@ def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iter
     for batch in batches:
         low, high = np.searchsorted(places, [start, start + batch.num_rows])
         if low < high:
-            yield taken(batch, places[low:high] - start)
+            yield take_rows(batch, places[low:high] - start)
         start += batch.num_rows

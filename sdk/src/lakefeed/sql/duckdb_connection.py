@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakefeed.config import Settings
-from lakefeed.storage.disk.scratch import private_folder
+from lakefeed.storage.disk.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,7 +41,7 @@ UNCOUNTED_BYTES = 64 * MIB
 @contextmanager
 def running(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
     """A locked connection that may spill to disk; gone with its temporary files afterwards."""
-    with private_folder(settings.cache / "spill", "sql-") as folder:
+    with scratch_folder(settings.cache / "spill", "sql-") as folder:
         limits = {"temp_directory": str(folder), "memory_limit": f"{_limit(settings.sql.memory_bytes) // MIB}MiB"}
         with _locked(limits, LOCKS, seed) as connection:
             yield connection

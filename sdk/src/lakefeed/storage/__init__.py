@@ -8,11 +8,11 @@ from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs.blob_store import BlobStore
-    from lakefeed.storage.blobs.blob_writer import Blob, Packing, Saving
+    from lakefeed.storage.blobs.blob_writer import Blob, BlobWriter, Packing
 
-__all__ = ["Blob", "BlobStore", "Packing", "Saving"]
+__all__ = ["Blob", "BlobStore", "BlobWriter", "Packing"]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
     __getattr__ = lazy_attributes(
-        __name__, {"blobs.blob_store": ("BlobStore",), "blobs.blob_writer": ("Blob", "Packing", "Saving")}
+        __name__, {"blobs.blob_store": ("BlobStore",), "blobs.blob_writer": ("Blob", "Packing", "BlobWriter")}
     )

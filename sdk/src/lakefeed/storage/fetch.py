@@ -21,7 +21,7 @@ from lakefeed.storage.cache.url_copies import Copies, Known
 from lakefeed.storage.disk.disk_errors import FULL, storage_errors
 from lakefeed.storage.disk.hashing import sha256_bytes
 from lakefeed.storage.remote.http_file import load_web
-from lakefeed.storage.remote.retrying_file import WEB, filesystem, stamp_of, tried
+from lakefeed.storage.remote.retrying_file import WEB, filesystem, stamp_of, with_retries
 from lakefeed.storage.remote.store_file import is_expired
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
 
@@ -197,7 +197,7 @@ class Fetch:
     def _tried(self, url: str, ask: Callable[[], T], progress: Progress) -> T:
         settings = self.settings
         progress.alive(settings.timeout)
-        return tried(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
+        return with_retries(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
 
     def _answer(self, url: str) -> Callable[[str, Known | None], AbstractContextManager[_Answer | None]]:
         """What gives a URL as it is now, or None if it is still what is known."""

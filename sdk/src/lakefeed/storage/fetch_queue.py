@@ -41,7 +41,7 @@ class Job(Generic[Item]):
         self.due = inf
 
 
-class Lane(Generic[Item, Result]):
+class FetchQueue(Generic[Item, Result]):
     """Jobs of one reader: at most ``workers`` run at a time; the begun take at most ``budget`` bytes until released.
 
     A job that rests does not count as running: it does what is left to do with what it has fetched.
@@ -246,7 +246,7 @@ class Lane(Generic[Item, Result]):
 class _Watched(Progress, Generic[Item]):
     """One item under way."""
 
-    lane: Lane[Item, Any]
+    lane: FetchQueue[Item, Any]
     job: Job[Item]
     size: int
 

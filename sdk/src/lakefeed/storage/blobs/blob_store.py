@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
-from lakefeed.storage.blobs.blob_writer import Blob, Packing, Saving
+from lakefeed.storage.blobs.blob_writer import Blob, BlobWriter, Packing
 from lakefeed.storage.blobs.leases import lease, require_alive
 from lakefeed.storage.blobs.local_blobs import LocalBlobs
 from lakefeed.storage.blobs.packed_blobs import Alone, PackedBlobs
@@ -72,7 +72,7 @@ class BlobStore:
                 self.backend.sync([blob.sha256])
         return blob
 
-    def saving(self, at: Step = nothing) -> Saving:
+    def saving(self, at: Step = nothing) -> BlobWriter:
         """A context in which many files are put at once: small ones in packs, safe from the collector of garbage.
 
         Example:
@@ -83,7 +83,7 @@ class BlobStore:
             >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
             b'abc'
         """
-        return Saving(self.backend, self.url, self.lake, self.cache_dir, self.packing, at)
+        return BlobWriter(self.backend, self.url, self.lake, self.cache_dir, self.packing, at)
 
     @contextmanager
     def working(self) -> Iterator[Callable[[], None]]:

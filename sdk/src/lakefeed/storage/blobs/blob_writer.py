@@ -21,7 +21,7 @@ from lakefeed.storage.blobs.steps import Step, nothing
 from lakefeed.storage.disk.atomic_write import aside
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 from lakefeed.storage.disk.os_errors import reasons
-from lakefeed.storage.disk.scratch import private_folder
+from lakefeed.storage.disk.scratch import scratch_folder
 
 MIB = 1 << 20
 FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
@@ -44,7 +44,7 @@ class Packing:
     bytes: int = 128 * MIB
 
 
-class Saving:
+class BlobWriter:
     """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
 
     What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
@@ -117,7 +117,7 @@ class Saving:
         """A folder for what is only needed during this save; it goes with it. Made when it is first asked for."""
         with self._lock:
             if self._scratch is None:
-                self._scratch = self._stack.enter_context(private_folder(self._cache_dir, f"{SCRATCH}-"))
+                self._scratch = self._stack.enter_context(scratch_folder(self._cache_dir, f"{SCRATCH}-"))
             return self._scratch
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:

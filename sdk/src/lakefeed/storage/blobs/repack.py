@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lakefeed.storage.blobs.blob_writer import Saving
+from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.blobs.collector import Digests, Held, places
 from lakefeed.storage.blobs.objects import Objects
 from lakefeed.storage.blobs.packs import Index, raw_digests, read_index
@@ -21,7 +21,7 @@ GAP_BYTES = 256 << 10
 STRETCH_BYTES = 8 << 20
 
 
-def moved(saving: Saving, objects: Objects, sparse: Collection[Held], live: Digests) -> int:
+def moved(saving: BlobWriter, objects: Objects, sparse: Collection[Held], live: Digests) -> int:
     """Adds what is live in these packs to new packs of ``saving``, each content once; the bytes of it.
 
     A content that is damaged is left where it is, and so its pack stays.

@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
-from lakefeed.storage.cache.eviction import GRACE_SECONDS, READ_TOUCH_NS, Room
+from lakefeed.storage.cache.eviction import GRACE_SECONDS, READ_TOUCH_NS, Eviction
 from lakefeed.storage.disk.atomic_write import aside, publish, write_whole
 from lakefeed.storage.disk.disk_errors import FULL
 from lakefeed.storage.disk.hashing import checked, sha256_bytes, sha256_file, sha256_stream
@@ -159,8 +159,8 @@ class BlobCache:
         self.path(sha256, suffix).unlink(missing_ok=True)
 
     @cached_property
-    def room(self) -> Room:
-        return Room(self.directory, Settings.load().cache_limit if self.limit is None else self.limit)
+    def room(self) -> Eviction:
+        return Eviction(self.directory, Settings.load().cache_limit if self.limit is None else self.limit)
 
     def _good(self, path: Path, sha256: str) -> os.stat_result:
         """The status of a copy, which is sealed again if its bytes are right."""

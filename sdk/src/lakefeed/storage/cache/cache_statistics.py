@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Lock
 
 
-class Tally:
+class CacheStatistics:
     """Counts of files; safe between threads."""
 
     def __init__(self) -> None:
@@ -27,5 +27,5 @@ class Tally:
             counts, self._counts = self._counts, (0, 0)
         return counts
 
-    def __reduce__(self) -> tuple[type[Tally], tuple[()]]:
-        return Tally, ()  # another process counts its own
+    def __reduce__(self) -> tuple[type[CacheStatistics], tuple[()]]:
+        return CacheStatistics, ()  # another process counts its own

@@ -20,7 +20,7 @@ from threading import Lock
 from time import monotonic, time, time_ns
 from typing import NamedTuple
 
-from lakefeed.storage.cache.url_records import notes_of
+from lakefeed.storage.cache.url_records import url_records_of
 from lakefeed.storage.disk.atomic_write import with_directory
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class _Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Room:
+class Eviction:
     """The room of one cache, shared by all processes that use it. Safe between threads, processes and forks."""
 
     directory: Path
@@ -114,7 +114,7 @@ class Room:
 
     def _trimmed(self, free: int) -> int:
         entries = sorted(self._entries())
-        notes = max(notes_of(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
+        notes = max(url_records_of(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
         before = total = sum(entry.size for entry in entries) + notes
         gone = []
         least = min(self.limit * KEPT_SHARE if total > self.limit else total, total - free)
@@ -150,7 +150,7 @@ class Room:
     def _forget(self, gone: Sequence[_Entry]) -> None:
         """What URLs gave is of no use without the bytes."""
         digests = {"".join(Path(entry.path).parts[-2:])[:DIGEST] for entry in gone if f"/{CONTENTS}/" in entry.path}
-        notes = notes_of(self.directory)
+        notes = url_records_of(self.directory)
         with suppress(OSError):
             if notes.size:
                 notes.forget(digests)

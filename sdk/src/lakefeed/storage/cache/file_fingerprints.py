@@ -36,7 +36,7 @@ Plain tuples of plain values: many thousands of others would keep the collector 
 """
 
 
-class SeenFiles:
+class FileFingerprints:
     """Contents by path, size, times, inode and device of the file; facts (JSON) by content and kind.
 
     Kept under the cache folder, shared by all processes of a machine; may be deleted at any time.

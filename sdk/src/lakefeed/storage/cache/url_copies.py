@@ -18,9 +18,9 @@ from pathlib import Path
 from time import time
 
 from lakefeed.storage.cache.blob_cache import BlobCache
-from lakefeed.storage.cache.url_records import UrlNotes, notes_of, url_key
+from lakefeed.storage.cache.url_records import UrlRecords, url_key, url_records_of
 from lakefeed.storage.disk.atomic_write import with_directory
-from lakefeed.storage.disk.locks import turn
+from lakefeed.storage.disk.locks import named_lock
 from lakefeed.storage.urls import file_suffix
 
 KNOWN_AT_MOST = 100_000
@@ -135,7 +135,7 @@ class Copies:
     @contextmanager
     def alone(self, url: str) -> Iterator[None]:
         """One thread of one process at a time."""
-        with turn(self.cache.directory, url_key(url)):
+        with named_lock(self.cache.directory, url_key(url)):
             yield
 
     def _remember(self, url: str, known: Known) -> Known:
@@ -156,5 +156,5 @@ class Copies:
         return _known.setdefault(self._directory, {})
 
     @cached_property
-    def _notes(self) -> UrlNotes:
-        return notes_of(self.cache.directory)
+    def _notes(self) -> UrlRecords:
+        return url_records_of(self.cache.directory)

@@ -27,7 +27,7 @@ LAYOUT = 1
 CACHES_OPEN = 8
 
 
-class Note(NamedTuple):
+class UrlRecord(NamedTuple):
     """What a URL gave. ``checked``: when that was last known to be so, in seconds since 1970."""
 
     sha256: str
@@ -36,7 +36,7 @@ class Note(NamedTuple):
     checked: float
 
 
-class UrlNotes:
+class UrlRecords:
     """The notes of one cache. Safe between threads, processes and forks; may be deleted at any time."""
 
     def __init__(self, directory: Path) -> None:
@@ -50,13 +50,13 @@ class UrlNotes:
         except FileNotFoundError:
             return 0
 
-    def find(self, urls: Sequence[str]) -> dict[str, Note]:
+    def find(self, urls: Sequence[str]) -> dict[str, UrlRecord]:
         """What is known of URLs."""
         keys = {url_key(url): url for url in urls}
         query = "SELECT url, sha256, size, validators, checked FROM urls WHERE url IN"
         found = self._database.look_up(query, list(keys))
         return {
-            keys[key]: Note(digest.hex(), size, json.loads(validators), checked)
+            keys[key]: UrlRecord(digest.hex(), size, json.loads(validators), checked)
             for key, digest, size, validators, checked in found
         }
 
@@ -89,6 +89,6 @@ def url_key(url: str) -> bytes:
 
 
 @lru_cache(CACHES_OPEN)
-def notes_of(directory: Path) -> UrlNotes:
+def url_records_of(directory: Path) -> UrlRecords:
     """The notes of a cache, which are kept open."""
-    return UrlNotes(directory)
+    return UrlRecords(directory)

@@ -78,7 +78,7 @@ _turns: dict[Path, _Turns] = {}
 
 
 @contextmanager
-def turn(folder: Path, name: bytes) -> Iterator[None]:
+def named_lock(folder: Path, name: bytes) -> Iterator[None]:
     """A context in which nobody else holds ``name`` (eight bytes or more, of a hash); waits for them, ten minutes.
 
     Example:

@@ -16,7 +16,7 @@ LOCK_SUFFIX = ".lock"
 
 
 @contextmanager
-def private_folder(place: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(place: Path, prefix: str) -> Iterator[Path]:
     """A new, empty folder under ``place`` that nobody else may read; removed on exit, unless it was moved away.
 
     A process that was killed leaves its folder behind, but no longer holds the lock beside it: the next call with this

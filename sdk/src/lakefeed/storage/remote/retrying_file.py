@@ -108,12 +108,12 @@ def asked(url: str, question: Callable[[Any, str], T]) -> T:
         MissingFileError, FileError: there is nothing, or no answer, after trying again.
     """
     if split_protocol(url)[0] not in NEVER_BUSY:
-        return tried(url, lambda: question(*filesystem(url)))
+        return with_retries(url, lambda: question(*filesystem(url)))
     with reaching(url):
         return question(*filesystem(url))
 
 
-def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Any:
+def open_retrying(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Any:
     """The bytes at a URL, open for reading; reading goes on where it was after an error that passes.
 
     All that is read belongs to one state of the file.
@@ -129,7 +129,7 @@ def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | 
         FileError: it may not be read.
     """
     if split_protocol(url)[0] not in NEVER_BUSY:
-        return SteadyFile(url, ahead, states)
+        return RetryingFile(url, ahead, states)
     with reaching(url):
         fs, path = filesystem(url)
         if is_local(url):
@@ -143,7 +143,7 @@ def open_steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | 
 @contextmanager
 def steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Iterator[Any]:
     """As `open_steady`; at the end of the block it is certain that all that was read belongs to one state."""
-    with closing(open_steady(url, ahead, states)) as file:
+    with closing(open_retrying(url, ahead, states)) as file:
         try:
             yield file
         except BROKEN_BY_CHANGE:
@@ -172,7 +172,7 @@ def identity_at(url: str, states: Identities | None = None) -> Identity:
     elif known is not None:
         return known  # each read of it compares
     elif split_protocol(url)[0] in WEB:
-        with closing(SteadyFile(url, 0)) as file:
+        with closing(RetryingFile(url, 0)) as file:
             now = file.identity
     else:
         now = identity_of_info(asked(url, lambda fs, path: fs.info(path)))
@@ -194,7 +194,7 @@ def reaching(url: str) -> Iterator[None]:
         raise AccessDeniedError(f"{shown(url)} may not be read: {redacted(str(error))}") from harmless(url, error)
 
 
-class SteadyFile(io.RawIOBase):
+class RetryingFile(io.RawIOBase):
     """A remote file. A read gives all that was asked for, and survives what passes. Not for several threads.
 
     What a server only gives from front to back is copied to local disk once somebody wants it in another order.
@@ -212,7 +212,7 @@ class SteadyFile(io.RawIOBase):
         self._file: Any = None
         self._copy: Any = None
         self._failure: FileError | None = None
-        tried(url, self._opened, self._drop, self._settings)
+        with_retries(url, self._opened, self._drop, self._settings)
 
     @property
     def identity(self) -> Identity:
@@ -245,7 +245,7 @@ class SteadyFile(io.RawIOBase):
         while left is None or left > 0:
             ask = ANY_BYTES if left is None else left
             try:
-                piece = tried(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
+                piece = with_retries(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
             except FileError as error:
                 self._failure = error
                 raise
@@ -269,7 +269,7 @@ class SteadyFile(io.RawIOBase):
         if self._failure is not None:
             raise self._failure
         if self._file is not None:
-            tried(self._url, lambda: self._opened().confirm(), settings=self._settings)
+            with_retries(self._url, lambda: self._opened().confirm(), settings=self._settings)
 
     def close(self) -> None:
         if not self.closed:
@@ -359,7 +359,7 @@ def stamp_of(info: dict[str, Any]) -> tuple[Any, ...]:
     return info.get("size"), next((info[key] for key in times if info.get(key)), None)
 
 
-def tried(
+def with_retries(
     url: str, work: Callable[[], T], between: Callable[[], None] | None = None, settings: FileSettings | None = None
 ) -> T:
     """What ``work`` gives, tried again after what passes, with ``between`` called before the wait.
