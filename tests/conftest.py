@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,8 +17,37 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
 
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+
+
+def folder_of_its_own(parent: Path | None = None) -> str:
+    """A new folder, which goes with this process."""
+    folder, owner = tempfile.mkdtemp(prefix="lakefeed-tests-", dir=parent), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def write_into_memory() -> None:
+    """Puts temporary files into memory, where there is much of it: on a disk, a new lake waits most of its time for it.
+
+    Set TMPDIR to have them elsewhere, and to look at what failed tests leave.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+        os.environ["TMPDIR"] = folder_of_its_own(MEMORY)
+        tempfile.tempdir = None
+
+
+write_into_memory()
 # Also what runs at import, before any fixture, stays away from the home of whoever runs the tests.
-os.environ["LAKEFEED_HOME"] = tempfile.mkdtemp(prefix="lakefeed-tests-")
+os.environ["LAKEFEED_HOME"] = folder_of_its_own()
 
 # A slow or busy machine is no failure; the same examples every time.
 settings.register_profile(

@@ -5,13 +5,12 @@ A block after the line `<!-- no-run -->` is shown only.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.sdk.processes import run
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?P<skip><!-- no-run -->\s*)?^```python[^\n]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -20,20 +19,11 @@ PAGES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
-    script = tmp_path / "page.py"
-    script.write_text(_program(page.read_text()))
-    # A process of its own: what a page imports or leaves open stays there.
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{page.name}, lines as in the page:\n{done.stderr}"
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A process of its own: what a page imports or leaves open stays there. Lines are as in the page.
+    run(_program(page.read_text()))
 
 
 def test_blocks_keep_their_line_numbers() -> None:

@@ -37,13 +37,15 @@ PRELOADED = [
     "pyiceberg.catalog.sql",
     "sqlalchemy.dialects.sqlite",
 ]
+LARGE = ["torch", "lakefeed.loaders.torch"]
+"""Imported where a test that is collected has imported them."""
 PATIENCE_SECONDS = 100.0
 
 
 def context() -> ForkServerContext:
     """The server that forks; one for all tests that a worker of pytest runs."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(PRELOADED)
+    server.set_forkserver_preload([*PRELOADED, *(name for name in LARGE if name in sys.modules)])
     return server
 
 

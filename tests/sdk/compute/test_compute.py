@@ -188,6 +188,7 @@ def slow(row: dict[str, int]) -> bool:
     return True
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("engine", [Processes(2), Dask(workers=2)], ids=["processes", "dask"])
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the workers in /proc")
 def test_a_killed_worker_loses_and_doubles_nothing(source: Dataset, engine: Engine) -> None:

@@ -84,21 +84,22 @@ def expected(left: pa.Table, right: pa.Table, keys: Sequence[str], kind: JoinTyp
     return rows
 
 
-@pytest.mark.parametrize("kind", JOIN_TYPES)
-def test_each_kind_over_each_origin(origin: Origin, kind: JoinType) -> None:
-    result = joined(origin(LEFT, "left"), origin(RIGHT, "right"), ["k"], kind)
-    assert result.to_arrow().to_pylist() == expected(LEFT, RIGHT, ["k"], kind)
-    assert result.schema.names == ["k", "a", "b"]
-    assert result.to_arrow().schema == result.schema
+def test_each_kind_over_each_origin(origin: Origin) -> None:
+    left, right = origin(LEFT, "left"), origin(RIGHT, "right")
+    for kind in JOIN_TYPES:
+        result = joined(left, right, ["k"], kind)
+        assert result.to_arrow().to_pylist() == expected(LEFT, RIGHT, ["k"], kind)
+        assert result.schema.names == ["k", "a", "b"]
+        assert result.to_arrow().schema == result.schema
 
 
-@pytest.mark.parametrize("kind", JOIN_TYPES)
 @pytest.mark.parametrize("empty", ["left", "right", "both"])
-def test_empty_sides(origin: Origin, kind: JoinType, empty: str) -> None:
+def test_empty_sides(origin: Origin, empty: str) -> None:
     left = LEFT.slice(0, 0) if empty != "right" else LEFT
     right = RIGHT.slice(0, 0) if empty != "left" else RIGHT
-    result = joined(origin(left, "left"), origin(right, "right"), ["k"], kind)
-    assert result.to_arrow().to_pylist() == expected(left, right, ["k"], kind)
+    ours, theirs = origin(left, "left"), origin(right, "right")
+    for kind in JOIN_TYPES:
+        assert joined(ours, theirs, ["k"], kind).to_arrow().to_pylist() == expected(left, right, ["k"], kind)
 
 
 @pytest.mark.parametrize("kind", JOIN_TYPES)
@@ -120,8 +121,8 @@ def test_names_that_both_sides_have_get_a_suffix() -> None:
 
 def test_the_rows_keep_the_order_of_the_left_side_then_of_the_right() -> None:
     random = np.random.default_rng(0)
-    left = pa.table({"k": random.integers(0, 50, 3_000), "l": np.arange(3_000)})
-    right = pa.table({"k": random.integers(25, 75, 300), "r": np.arange(300)})
+    left = pa.table({"k": random.integers(0, 50, 1_000), "l": np.arange(1_000)})
+    right = pa.table({"k": random.integers(25, 75, 100), "r": np.arange(100)})
     for kind in JOIN_TYPES:
         result = joined(Dataset.from_arrow(left), small_batches(right, "r"), ["k"], kind)
         assert result.to_arrow().to_pylist() == expected(left, right, ["k"], kind)

@@ -89,6 +89,7 @@ def peak_mib(what: str, rows: int, memory_mib: int, tmp_path: Path, monkeypatch:
     return int(done.stdout.split()[0])
 
 
+@pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["join", "aggregation", "sort", "shuffle"])
 def test_three_times_the_budget(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

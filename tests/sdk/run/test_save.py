@@ -39,6 +39,7 @@ print(json.dumps({{"rows": len(saved), "peak": int(status["VmHWM"].split()[0])}}
 """
 
 
+@pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.parametrize("derived", ["", 'filter("x >= 0").map_batches(lambda b: b, schema=SCHEMA).'])
 def test_memory_does_not_grow_with_what_is_saved(derived: str, home: Path) -> None:
