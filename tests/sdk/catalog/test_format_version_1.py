@@ -15,7 +15,8 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.catalog.version_numbers import version_numbers
-from lakefeed.routines import Routine, run_routine
+from lakefeed.errors import StateMismatchError
+from lakefeed.routines import Routine, position, run_routine
 
 
 @pytest.fixture
@@ -119,6 +120,94 @@ def test_a_routine_reads_every_row_once(plain: SqlCatalog) -> None:
     run_routine(doubled)
     assert run_routine(doubled) is None
     assert read(Dataset("doubles")) == [0, 2, 20, 22, 60, 80]
+
+
+def expire(plain: SqlCatalog, *places: int) -> None:
+    """Expires the snapshots at these places of the metadata."""
+    table = plain.load_table("default.t")
+    chosen = [table.metadata.snapshots[place].snapshot_id for place in places]
+    table.maintenance.expire_snapshots().by_ids(chosen).commit()
+
+
+def test_a_routine_reads_every_row_once_whatever_snapshots_expire(plain: SqlCatalog) -> None:
+    doubled = Routine("double", lambda given: pa.table({"x": pc.multiply(given.to_arrow()["x"], 2)}), "t", "doubles")
+    make(plain, 3)
+    run_routine(doubled)
+    expire(plain, 0)
+    assert run_routine(doubled) is None
+    table = plain.load_table("default.t")
+    table.append(rows(30))
+    assert numbers() == [3, 2, 1], "the number that was read last is another version now"
+    run_routine(doubled)
+    assert read(Dataset("doubles")) == [0, 2, 20, 22, 40, 42, 60]
+    table.refresh().append(rows(40))
+    table.append(rows(50, 51))
+    expire(plain, 0, 1, 3)
+    assert numbers() == [2, 1]
+    run_routine(doubled)
+    assert run_routine(doubled) is None
+    assert read(Dataset("doubles"))[7:] == [80, 100, 102]
+    with table.refresh().transaction() as upgrade:
+        upgrade.upgrade_table_version(2)
+    table.append(rows(60))
+    expire(plain, 0)
+    run_routine(doubled)
+    assert read(Dataset("doubles"))[10:] == [120]
+    table.refresh().append(rows(70))
+    expire(plain, 0)
+    assert numbers() == [2, 1]
+    run_routine(doubled)
+    Dataset.from_dict({"x": [80]}).append_to("t")
+    expire(plain, 0, 1)
+    run_routine(doubled)
+    assert run_routine(doubled) is None
+    assert read(Dataset("doubles"))[11:] == [140, 160]
+
+
+def test_a_position_inside_a_version_stays_when_older_snapshots_expire(plain: SqlCatalog) -> None:
+    halves = Routine("halves", lambda given: given, "t", "copies", max_rows_per_run=2)
+    make(plain, 2)
+    run_routine(halves)
+    table = plain.load_table("default.t")
+    table.append(rows(20, 21, 22))
+    for _ in range(2):
+        run_routine(halves)
+    table.append(rows(30))
+    expire(plain, 0)
+    while run_routine(halves) is not None:
+        pass
+    assert read(Dataset("copies")) == [0, 1, 10, 11, 20, 21, 22, 30]
+
+
+def test_a_position_whose_snapshot_has_expired_is_told(plain: SqlCatalog) -> None:
+    copy = Routine("copy", lambda given: given, "t", "copies")
+    make(plain, 2)
+    run_routine(copy)
+    table = plain.load_table("default.t")
+    for value in (20, 30):
+        table.append(rows(value))
+    expire(plain, 0, 1)
+    with pytest.raises(StateMismatchError, match=r"'t' are read up to snapshot .* expired"):
+        run_routine(copy)
+    with pytest.raises(StateMismatchError, match="expired"):
+        position(copy)
+    assert read(Dataset("copies")) == [0, 1, 10, 11]
+    Dataset("copies").delete()
+    run_routine(copy)
+    assert sorted(read(Dataset("copies"))) == [0, 1, 10, 11, 20, 30]
+    Dataset.from_dict({"x": [40]}).append_to("t")  # which stores the numbers
+    table.refresh().append(rows(50))
+    expire(plain, 0, 1, 2)
+    run_routine(copy)
+    assert run_routine(copy) is None
+    assert read(Dataset("copies"))[6:] == [40, 50]
+
+
+def test_rows_of_expired_versions_are_among_those_added(plain: SqlCatalog) -> None:
+    make(plain, 3)
+    expire(plain, 1)
+    assert read(Dataset("t").added_since(1)) == [10, 11, 20, 21]
+    assert read(Dataset("t").added_since()) == [0, 1, 10, 11, 20, 21]
 
 
 def test_numbers_follow_the_parents_where_clocks_differ() -> None:

@@ -12,6 +12,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakefeed.catalog.ancestry import is_child
 from lakefeed.catalog.version_files import DataFileRef, entries, plan, ref, row_order
+from lakefeed.catalog.version_numbers import is_movable
 from lakefeed.errors import UnsupportedError
 
 ADDED_DELETE_FILES = "added-delete-files"
@@ -80,12 +81,18 @@ def expired(table: Table, step: Step, removed: bool = False) -> Exchange:
     then = [*(file for file in plan(table, step.after) if file.path not in brought), *own.gone]
     before = plan(table, step.before) if step.before is not None else ()
     came = without(_ordered(then), before)
+    at_start = step.before is not None and step.start == _number(step.before)
+    # The number of a file is 0, which is not known, where an expired version of format version 1 wrote it. Such a file
+    # is new where `before` is the start and lacks it; its rows are compared with those that are gone, if there are any.
+    # Once numbers are stored, it is older than all of them.
+    unknown = {file.path for file in came if not file.sequence} if is_movable(table) else frozenset()
+    new = [file for file in came if file.sequence > step.start or (at_start and file.path in unknown)]
     found = Exchange(
-        new=_ordered(file for file in came if file.sequence > step.start),
-        moved=_ordered(file for file in came if file.sequence <= step.start),
+        new=_ordered(new),
+        moved=_ordered(without(came, new)),
         gone=without(_ordered(before), then),
     )
-    if not _is_told(step, found, removed):
+    if (unknown and not at_start) or not _is_told(step, found, removed):
         raise _untold(table, step)
     return found
 

@@ -23,7 +23,7 @@ class NumberedTable(Table):
     """A table with the numbers filled in. Only for reading: what is committed does not hold them."""
 
     snapshot_numbers: Mapping[int, int]
-    """The number of each snapshot, by its id."""
+    """The number of each snapshot, by its id; where numbers are stored, also of those that have expired."""
     sequence_numbers: Mapping[int, int]
     """The number of each snapshot that has a sequence number, by that."""
 
@@ -49,7 +49,7 @@ def numbered(table: Table) -> Table:
     filled = [snapshot.model_copy(update={"sequence_number": numbers[snapshot.snapshot_id]}) for snapshot in snapshots]
     metadata = table.metadata.model_copy(update={"snapshots": filled})
     found = NumberedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
-    found.snapshot_numbers = numbers
+    found.snapshot_numbers = {**_stored(table), **numbers}
     found.sequence_numbers = {s.sequence_number: numbers[s.snapshot_id] for s in snapshots if s.sequence_number}
     return found
 
@@ -59,6 +59,26 @@ def to_store(table: Table) -> dict[str, str]:
     if not isinstance(table, NumberedTable) or VERSION_NUMBERS in table.properties:
         return {}
     return {VERSION_NUMBERS: json.dumps({str(key): number for key, number in table.snapshot_numbers.items()})}
+
+
+def number_of_snapshot(table: Table, snapshot_id: int) -> int | None:
+    """Returns the number of a snapshot; None where it has expired and its number is not stored."""
+    if isinstance(table, NumberedTable):
+        return table.snapshot_numbers.get(snapshot_id)
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    return None if snapshot is None else snapshot.sequence_number
+
+
+def is_movable(table: Table) -> bool:
+    """Returns whether numbers of versions move when another program expires older snapshots: they are not stored."""
+    return isinstance(table, NumberedTable) and VERSION_NUMBERS not in table.properties
+
+
+def ids_of_movable(table: Table) -> dict[int, int]:
+    """Returns the ids of the snapshots by their numbers, if the numbers may move; else nothing."""
+    if not isinstance(table, NumberedTable) or not is_movable(table):
+        return {}
+    return {number: snapshot_id for snapshot_id, number in table.snapshot_numbers.items()}
 
 
 def _stored(table: Table) -> dict[int, int]:

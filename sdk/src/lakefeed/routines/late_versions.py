@@ -15,6 +15,7 @@ from lakefeed.catalog import list_versions
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position
+from lakefeed.routines.snapshots import number_at
 
 
 def published_since(routine: Routine, source: str, table: Table, target: Table | None, at: Position) -> frozenset[int]:
@@ -26,7 +27,7 @@ def published_since(routine: Routine, source: str, table: Table, target: Table |
     read = set(_ancestors(table, at.version))
     if read.isdisjoint(below):
         return frozenset()
-    for earlier in _positions(routine, source, target):
+    for earlier in _positions(routine, source, table, target):
         read.update((earlier, *(_ancestors(table, earlier) if earlier in numbers else ())))
     return frozenset(below).difference(read)
 
@@ -37,11 +38,11 @@ def _ancestors(table: Table, number: int | None) -> list[int]:
     return [snapshot.sequence_number or 0 for snapshot in ancestry(table, next(heads, None))]
 
 
-def _positions(routine: Routine, source: str, target: Table | None) -> Iterator[int]:
+def _positions(routine: Routine, source: str, table: Table, target: Table | None) -> Iterator[int]:
     """Where the routine stood in the source after each of its commits."""
     for version in list_versions(target) if target is not None else ():
         work = json.loads(version.work or "{}")
         if work.get("routine") == routine.name:
             for span in work["read"]:
                 if span["source"] == source and span["to_version"] is not None:
-                    yield int(span["to_version"])
+                    yield number_at(table, int(span["to_version"]), span.get("to_snapshot"))

@@ -11,11 +11,13 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, fence_value, list_versions
 from lakefeed.catalog.deltas import rows_over_gap
+from lakefeed.catalog.version_numbers import ids_of_movable
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.late_versions import published_since
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position, from_text
+from lakefeed.routines.snapshots import located
 
 # Whether the versions of each source passed their checks; one that is missing is not checked yet.
 Verdicts: TypeAlias = Mapping[str, Mapping[int, bool]]
@@ -32,7 +34,8 @@ class VersionRange:
 
     ``begin`` rows of the first of them are done. ``left_out`` says why a version is not handed to the function.
     ``known`` are all version numbers of the source, oldest first. ``over_gaps`` counts the rows that are read with a
-    version because the versions before it that wrote them have expired.
+    version because the versions before it that wrote them have expired. ``snapshot_ids`` are the ids of snapshots by
+    their numbers, where numbers may move.
     """
 
     source: str
@@ -44,6 +47,7 @@ class VersionRange:
     begin: int = 0
     left_out: Mapping[int, str] | None = None
     over_gaps: Mapping[int, int] = field(default_factory=dict)
+    snapshot_ids: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def from_version(self) -> int | None:
@@ -124,8 +128,16 @@ class Pending:
 
 
 def position(routine: Routine) -> Position | None:
-    """Where the routine stands in its (first) source, as stored with its output; None before its first commit."""
-    return from_text(stored_value(routine), len(routine.sources))[0]
+    """Where the routine stands in its (first) source, as stored with its output; None before its first commit.
+
+    Raises:
+        StateMismatchError: the source is of format version 1, and the snapshot of the position has expired.
+    """
+    at = from_text(stored_value(routine), len(routine.sources))[0]
+    table = table_or_none(routine.sources[0]) if at is not None and at.snapshot_id is not None else None
+    if at is None or table is None or at.table_uuid != str(table.metadata.table_uuid):
+        return at
+    return located(at, table)
 
 
 def pending(
@@ -138,7 +150,8 @@ def pending(
     out. With ``only_checked`` the first version without a verdict ends it.
 
     Raises:
-        StateMismatchError: a source was deleted and made anew, and the routine is to stop then.
+        StateMismatchError: a source was deleted and made anew, and the routine is to stop then; or another program
+            has expired the snapshot up to which a source of format version 1 is read.
         InvalidArgumentError: ``only_checked`` without verdicts; a bound that is no version.
     """
     if routine.only_checked and verdicts is None:
@@ -190,11 +203,12 @@ def _look(
             f"deleted and made anew. Delete {routine.target!r}, write elsewhere, or declare "
             'on_remade="continue" or "replace"'
         )
-    start = None if remade else at
+    start = None if remade or at is None else located(at, table)
     below = published_since(routine, source, table, table_or_none(routine.target), start) if start else frozenset()
     first = min([start.version, *(number - 1 for number in below)]) if start else None
     over_gaps = _over_gaps(table, first, routine.reads_removed)
     found = after_position(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
+    found = replace(found, snapshot_ids=ids_of_movable(table))
     if remade and not found.versions:
         # Nothing to read yet: the position stays with the old table until there is.
         return replace(found, position=at), False

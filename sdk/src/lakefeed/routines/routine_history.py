@@ -16,11 +16,19 @@ from lakefeed.routines.work_unit import WorkUnit
 
 @dataclass(frozen=True)
 class Span:
-    """What was read of one source: the versions of (``from_version``, ``to_version``]."""
+    """What was read of one source: the versions of (``from_version``, ``to_version``].
+
+    ``to_snapshot`` is the id of the last one, where numbers of versions may move.
+    """
 
     source: str
     from_version: int | None
     to_version: int | None
+    to_snapshot: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the values for the version's summary, without an id that there is not."""
+        return {key: value for key, value in asdict(self).items() if key != "to_snapshot" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def work_of(routine: Routine, portion: WorkUnit, lineage: Lineage | None = None)
     facts: dict[str, Any] = {
         "routine": routine.name,
         "sources": list(routine.sources),
-        "read": [asdict(span) for span in _spans(portion)],
+        "read": [span.facts() for span in _spans(portion)],
         "rows": portion.rows,
         "complete": all(part.end is None for part in portion.parts),
         "left_out": [skipped for part in portion.parts for skipped in part.skipped],
@@ -105,11 +113,10 @@ def _lineage(columns: Mapping[str, Sequence[Sequence[str]]]) -> Lineage:
 def _spans(portion: WorkUnit) -> list[Span]:
     spans = []
     for part in portion.parts:
+        found = part.found
         numbers = [number for number, _ in part.skipped] + [version.version for version in part.versions]
-        if numbers:
-            spans.append(Span(part.found.source, part.found.before(min(numbers)), max(numbers)))
-        else:
-            spans.append(Span(part.found.source, part.found.reached, part.found.reached))
+        first, last = (found.before(min(numbers)), max(numbers)) if numbers else (found.reached, found.reached)
+        spans.append(Span(found.source, first, last, None if last is None else found.snapshot_ids.get(last)))
     return spans
 
 

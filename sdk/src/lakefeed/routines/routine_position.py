@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTHING = "-"
-_TEXT = re.compile(r"(?P<uuid>.+)@v(?P<version>\d+)(?:,v(?P<within>\d+):(?P<rows>\d+))?")
+_VERSION = r"v(?P<{0}>\d+)(?:#(?P<{0}_id>-?\d+))?"
+_TEXT = re.compile(rf"(?P<uuid>.+)@{_VERSION.format('version')}(?:,{_VERSION.format('within')}:(?P<rows>\d+))?")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Everything up to ``version`` of the table ``table_uuid`` is done, and ``rows`` rows of version ``within``."""
+    """Everything up to ``version`` of the table ``table_uuid`` is done, and ``rows`` rows of version ``within``.
+
+    ``snapshot_id`` and ``within_id`` are the ids of these versions where their numbers may move.
+    """
 
     table_uuid: str
     version: int
     within: int | None = None
     rows: int = 0
+    snapshot_id: int | None = None
+    within_id: int | None = None
 
     def __str__(self) -> str:
-        part = f",v{self.within}:{self.rows}" if self.within is not None else ""
-        return f"{self.table_uuid}@v{self.version}{part}"
+        part = f",{_version(self.within, self.within_id)}:{self.rows}" if self.within is not None else ""
+        return f"{self.table_uuid}@{_version(self.version, self.snapshot_id)}{part}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -34,8 +40,18 @@ class Position:
         found = _TEXT.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is no position of a routine")
-        within = int(found["within"]) if found["within"] else None
-        return cls(found["uuid"], int(found["version"]), within, int(found["rows"] or 0))
+        within, ids = found["within"], [found["version_id"], found["within_id"]]
+        return cls(
+            found["uuid"],
+            int(found["version"]),
+            int(within) if within else None,
+            int(found["rows"] or 0),
+            *(int(each) if each else None for each in ids),
+        )
+
+
+def _version(number: int, snapshot_id: int | None) -> str:
+    return f"v{number}" if snapshot_id is None else f"v{number}#{snapshot_id}"
 
 
 def to_text(positions: Sequence[Position | None]) -> str | None:
@@ -54,8 +70,8 @@ def from_text(text: str | None, sources: int) -> tuple[Position | None, ...]:
     """What `to_text` wrote.
 
     Example:
-        >>> from_text("a@v1;-", 2)
-        (Position(table_uuid='a', version=1, within=None, rows=0), None)
+        >>> [position and position.version for position in from_text("a@v1;-", 2)]
+        [1, None]
     """
     if text is None:
         return (None,) * sources

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lakefeed.catalog import DatasetVersion
-from lakefeed.dataset import Dataset, changed_after, pinned
+from lakefeed.dataset import Dataset, changed_after, pinned, plan_of
+from lakefeed.errors import CommitConflictError
+from lakefeed.plan import lineage
 from lakefeed.routines.pending import Pending, VersionRange
 from lakefeed.routines.routine_position import Position, to_text
 
@@ -34,10 +36,11 @@ class Part:
         )
         if last is None:
             return self.found.position
+        ids = self.found.snapshot_ids
         if self.end is None:
-            return Position(self.found.table_uuid, last)
+            return Position(self.found.table_uuid, last, snapshot_id=ids.get(last))
         done = self.found.done_before(last) or 0
-        return Position(self.found.table_uuid, done, within=last, rows=self.end)
+        return Position(self.found.table_uuid, done, last, self.end, ids.get(done), ids.get(last))
 
     @property
     def rows(self) -> int:
@@ -57,9 +60,19 @@ class Part:
             rows = source.removed_since() if self.found.removed else source.added_since()
         else:
             rows = changed_after(source, "removed" if self.found.removed else "added", known)
+        self._check_snapshot(rows)
         # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
         whole = (self.begin, self.end) == (0, None)
         return rows.select(rows.schema.names) if whole else rows.slice(self.begin, self.end)
+
+    def _check_snapshot(self, rows: Dataset) -> None:
+        """Raises where another program has moved the numbers of versions since they were looked at."""
+        (origin,) = lineage(plan_of(rows, "a routine")).origins
+        if origin.snapshot_id != self.versions[-1].snapshot_id:
+            raise CommitConflictError(
+                f"another program has just expired snapshots of {self.found.source!r}, and the numbers of its versions "
+                "have moved; nothing was written. Run the routine again"
+            )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.table_identity import gone, uuid_of
 from lakefeed.catalog.version_files import DataFileRef, data_files
+from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
@@ -95,6 +96,13 @@ class IcebergSource(Plain):
         table = self.lake.table(self.name)
         if self._snapshot_id is not None and table.metadata.snapshot_by_id(self._snapshot_id) is None:
             raise self._gone()
+        if self._snapshot_id is not None and self.since is not None:
+            number = number_of_snapshot(table, self._snapshot_id)
+            if number != self.version.version:
+                raise VersionNotFoundError(
+                    f"version {self.version.version} of {self.name!r} has the number {number} now, for another program "
+                    "has expired older snapshots; say again since which version rows are to be read"
+                )
         return table
 
     @property
