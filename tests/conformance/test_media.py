@@ -23,7 +23,7 @@ from lakefeed.media import (
     column_type,
     default_mode,
     handles,
-    infer,
+    infer_column_types,
     load_column,
     loaded_type,
     normalize_types,
@@ -216,15 +216,15 @@ def test_it_is_inferred_from_names(media: MediaType, paths: list[str]) -> None:
         [f"https://host/{name}?size=9&as=x.txt#top" for name in paths],
         [*paths, "plain words"],
     ):
-        assert infer(pa.table({"f": column})) == expected
-    assert infer(pa.table({"f": [*paths, "two", "plain", "words"]})) == {}
+        assert infer_column_types(pa.table({"f": column})) == expected
+    assert infer_column_types(pa.table({"f": [*paths, "two", "plain", "words"]})) == {}
     assert Dataset.from_dict({"f": paths}).save("inferred").column_types == expected
 
 
 def test_it_is_inferred_from_contents(media: MediaType, paths: list[str]) -> None:
     first = Path(paths[0]).read_bytes()
     told = media.sniff(first[:64]) is not None
-    assert infer(pa.table({"f": [first, None]})) == ({"f": media.name} if told else {})
+    assert infer_column_types(pa.table({"f": [first, None]})) == ({"f": media.name} if told else {})
 
 
 def test_a_record_and_its_statistics(media: MediaType, saved: Dataset, paths: list[str]) -> None:
@@ -340,7 +340,7 @@ def test_a_type_is_one_value_in_the_registry(monkeypatch: pytest.MonkeyPatch, tm
     assert saved.column_types == {"f": "smell"}
     assert [row["f"] and row["f"].length for row in saved.rows()] == [3.0, None]
     assert saved.filter("f.length > 2").load_files().to_arrow()["f"][0].as_py().endswith(".nose")
-    assert infer(pa.table({"f": [b"length 3"]})) == {"f": "smell"}
+    assert infer_column_types(pa.table({"f": [b"length 3"]})) == {"f": "smell"}
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)

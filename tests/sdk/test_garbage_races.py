@@ -20,7 +20,7 @@ from lakefeed.catalog import create
 from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.garbage import GarbageReport, collect
-from lakefeed.media.store_columns import Storing
+from lakefeed.media.store_columns import FileColumnWriter
 from lakefeed.ops import Scan, StoreFiles
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.sources.memory_source import MemorySource
@@ -60,7 +60,7 @@ def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
     rows = pa.table({"file": [write(tmp_path / "again" / "s.bin", SMALL), write(tmp_path / "again" / "l.bin", LARGE)]})
     with lake.blobs.saving(at) as saving:
         plan = StoreFiles(
-            Scan(MemorySource(rows)), Storing({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
+            Scan(MemorySource(rows)), FileColumnWriter({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
         )
         with closing(LocalRunner(lake.settings).batches(plan)) as batches:
             create(lake, "again", plan.schema, batches, guard=saving.require_alive)

@@ -23,12 +23,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakefeed._units import GIB, MIB
 from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, setting_names
 from lakefeed.errors import ConfigError
 
 CONFIG_FILE = "lakefeed.toml"
-MIB = 1 << 20
-GIB = 1 << 30
 CACHE_BYTES = 100 * GIB
 
 

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
+from lakefeed._units import MIB
 from lakefeed.catalog import Lake, create, data_files
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.parquet_writer import row_groups
-from lakefeed.config import MIB, Settings, WriteSettings
+from lakefeed.config import Settings, WriteSettings
 
 
 def groups_of(batches: list[pa.RecordBatch], **sizes: int) -> list[int]:

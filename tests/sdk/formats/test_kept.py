@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats.open_files import keep_files_open, kept_open
+from lakefeed.formats.open_files import keep_files_open, reuse_open_file
 from lakefeed.formats.parquet_format import ParquetFile
 
 
@@ -34,7 +34,7 @@ class Shelf:
 
     def read(self, *names: str) -> None:
         for name in names:
-            with kept_open(name, self.opens(name)) as file:
+            with reuse_open_file(name, self.opens(name)) as file:
                 assert file == name
 
 
@@ -61,7 +61,7 @@ def test_a_thread_keeps_one_file_until_it_reads_another_or_ends(shelf: Shelf) ->
 def test_a_file_that_failed_is_not_kept(shelf: Shelf) -> None:
     def work() -> None:
         shelf.read("a")
-        with pytest.raises(KeyError), kept_open("a", shelf.opens("a")):
+        with pytest.raises(KeyError), reuse_open_file("a", shelf.opens("a")):
             raise KeyError
         shelf.read("a")
 
@@ -71,7 +71,7 @@ def test_a_file_that_failed_is_not_kept(shelf: Shelf) -> None:
 
 def test_reads_that_overlap_have_files_of_their_own(shelf: Shelf) -> None:
     def work() -> None:
-        with kept_open("a", shelf.opens("a")):
+        with reuse_open_file("a", shelf.opens("a")):
             shelf.read("a", "b")
 
     in_a_keeping_thread(work)

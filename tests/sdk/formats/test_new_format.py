@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats import FORMATS, Streamed
-from lakefeed.formats.file_format import lines
+from lakefeed.formats import FORMATS, StreamedFormat
+from lakefeed.formats.file_format import read_lines
 from lakefeed.storage.archives.streams import Stream
 from tests.sdk.web import serving
 
 
-class Text(Streamed):
+class Text(StreamedFormat):
     """``.txt`` files: a row a line."""
 
     name: ClassVar[str] = "text"
@@ -30,7 +30,7 @@ class Text(Streamed):
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
-        for line in lines(stream.file):
+        for line in read_lines(stream.file):
             yield pa.record_batch({"line": [line.decode()]})
 
 

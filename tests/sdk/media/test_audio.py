@@ -125,7 +125,7 @@ def test_repr_and_notebook(mono: Audio, tmp_path: Path) -> None:
     assert known._repr_html_() == "<code>Audio(&#x27;a.wav&#x27;, 1.5 s, 16000 Hz, 1 ch)</code>"
     played = Audio(data=mono.bytes(), content_type="audio/wav")._repr_html_()
     assert played.startswith('<audio controls src="data:audio/wav;base64,')
-    assert "<audio" not in Audio(data=b"x" * (audio.PLAYED_BYTES + 1))._repr_html_()
+    assert "<audio" not in Audio(data=b"x" * (audio.MAX_PLAYER_BYTES + 1))._repr_html_()
     assert '"><script>' not in Audio(data=b"x", content_type='"><script>')._repr_html_()
     gone = Audio(sha256="0" * 64, size=9, store=BlobStore(str(tmp_path / "blobs"), tmp_path / "cache"))
     assert gone._repr_html_().startswith("<code>")

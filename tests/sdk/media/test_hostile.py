@@ -192,7 +192,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
 def test_a_long_file_without_a_count_is_not_counted(
     monkeypatch: pytest.MonkeyPatch, whole: dict[str, list[bytes]]
 ) -> None:
-    monkeypatch.setattr(av_probe, "COUNTED_BYTES", 100)
+    monkeypatch.setattr(av_probe, "MAX_COUNT_BYTES", 100)
     assert av_probe.probe_video(io.BytesIO(whole["video"][1]))["num_frames"] is None
     assert av_probe.probe_video(io.BytesIO(whole["video"][0]))["num_frames"] == 12
 

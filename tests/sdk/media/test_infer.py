@@ -3,12 +3,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from lakefeed.media import infer
+from lakefeed.media import infer_column_types
 from tests.sdk.media.pictures import encoded
 
 
 def guess(values: pa.Array) -> str | None:
-    return infer(pa.table({"x": values})).get("x")
+    return infer_column_types(pa.table({"x": values})).get("x")
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_only_untyped_text_and_bytes_are_looked_at() -> None:
     typed = pa.field("a", pa.string(), metadata={"lakefeed.type": "file"})
     schema = pa.schema([typed, pa.field("b", pa.int64()), pa.field("c", pa.string())])
     batch = pa.record_batch([["a.png"], [1], ["c.png"]], schema=schema)
-    assert infer(batch) == {"c": "image"}
+    assert infer_column_types(batch) == {"c": "image"}
 
 
 def test_slices_are_judged_by_their_own_rows() -> None:
     table = pa.table({"x": ["a.png", "b.png", "text", "words"]})
-    assert infer(table.slice(2)) == {}
-    assert infer(table.slice(0, 2)) == {"x": "image"}
+    assert infer_column_types(table.slice(2)) == {}
+    assert infer_column_types(table.slice(0, 2)) == {"x": "image"}

@@ -175,7 +175,7 @@ def test_small_contents_of_a_local_store_are_read_at_once(
     alone = store.put_bytes(b"alone")
     record = {"sha256": alone.sha256, "size": alone.size}
     column = pa.concat_arrays([column, pa.array([record], column.type)])
-    monkeypatch.setattr("lakefeed.media.load_columns.Load.__call__", refused)
+    monkeypatch.setattr("lakefeed.media.load_columns.FileLoader.__call__", refused)
     assert load(column, "bytes", store) == [*expected, b"alone"]
 
 

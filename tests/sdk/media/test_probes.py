@@ -115,7 +115,7 @@ def test_more_files_than_a_process_gets_at_a_time() -> None:
 
 
 def test_a_long_content_does_not_need_the_memory_of_a_process(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_process, "SPILLED_BYTES", 10)
+    monkeypatch.setattr(probe_process, "SPILL_BYTES", 10)
     assert ask(probes, "length 1234567") == [1234567]
 
 

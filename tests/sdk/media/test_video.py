@@ -69,13 +69,13 @@ def test_statistics(clip: Video) -> None:
 def test_a_late_frame_is_sought_for(short: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = Video(make_video(tmp_path / "long.mp4", 200, options={"g": "10"}))
     shown = []
-    begun_at = video._decoded_from
+    begun_at = video._decode_from
 
     def recording(container: Any, start: int) -> Any:
         shown.append(begun_at(container, start))
         return shown[-1]
 
-    monkeypatch.setattr(video, "_decoded_from", recording)
+    monkeypatch.setattr(video, "_decode_from", recording)
     assert numbers(long.frames(195, 196)) == [195]
     assert 185 <= shown[0][0] <= 195
 
@@ -124,7 +124,7 @@ def test_what_is_no_video(tmp_path: Path, short: Video) -> None:
 
 
 def test_frames_too_large_to_decode_are_refused(short: Video, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(FormatError, match="frames of 64x48 are refused"):
         next(short.frames())
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lakefeed._rng import Indices, permutation, words
-from lakefeed.plan.order import MIB, POOL_BYTES, Order, Shuffled, order
+from lakefeed._units import MIB
+from lakefeed.plan.order import POOL_BYTES, Order, Shuffled, order
 
 BIG = POOL_BYTES
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.config import Settings
 from lakefeed.media import column_type
-from lakefeed.media.cells import File, files
-from lakefeed.media.load_columns import Loads
+from lakefeed.media.cells import FileReference, file_references
+from lakefeed.media.load_columns import ColumnLoader
 from lakefeed.ops import Project, Scan
 from lakefeed.plan import Source
 from lakefeed.run import LocalRunner
@@ -21,7 +22,7 @@ from lakefeed.storage.cache.pins import Pins
 
 WORKERS = 16
 FETCH_TIMEOUT = 60.0
-MAX_BYTES = 256 << 20
+MAX_BYTES = 256 * MIB
 STRETCH_ROWS = 256
 TRIES = 3
 """A copy may be gone between its making and its pinning: somebody emptied the cache, or stopped this process."""
@@ -47,18 +48,18 @@ def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Pa
     pins = Pins(BlobCache(store.cache_dir), folder)
     with (
         closing(LocalRunner(settings).sized(Project(Scan(source), names), STRETCH_ROWS)) as batches,
-        closing(Loads(store, WORKERS, "raise", FETCH_TIMEOUT, MAX_BYTES, fresh=0.0)) as loads,
+        closing(ColumnLoader(store, WORKERS, "raise", FETCH_TIMEOUT, MAX_BYTES, fresh=0.0)) as loads,
     ):
         for batch in batches:
             for name in names:
                 _keep(batch.column(name), types[name], loads, pins)
 
 
-def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
+def _keep(column: pa.Array[Any], media: str, loads: ColumnLoader, pins: Pins) -> None:
     for attempt in range(1, TRIES + 1):
         loads.finish([loads.begin(loads.look(column, media, "path"))])
         try:
-            for file in files(column):
+            for file in file_references(column):
                 _pin(file, pins)
         except FileNotFoundError:
             if attempt == TRIES:
@@ -67,7 +68,7 @@ def _keep(column: pa.Array[Any], media: str, loads: Loads, pins: Pins) -> None:
             return
 
 
-def _pin(file: File | None, pins: Pins) -> None:
+def _pin(file: FileReference | None, pins: Pins) -> None:
     if file is None:
         return
     if file.sha256 is not None:

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.caching.atomic_folder import Folder, Group, check_folder
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
@@ -32,7 +33,6 @@ from lakefeed.run.spill import stream_writer
 from lakefeed.sources.mapped_source import MappedSource, aligned
 from lakefeed.storage.disk.atomic_write import new_file, sync_file
 
-MIB = 1 << 20
 PART_BYTES = 16 * MIB
 ROWS_MULTIPLE = 1_024
 """Parts of the same number of rows, but the last, are what a batch size of a power of two divides."""

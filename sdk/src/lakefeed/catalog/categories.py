@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakefeed._units import KIB, MIB
 from lakefeed.errors import SchemaError
 
 CATEGORIES = b"lakefeed.categories"
-MOST_BYTES = 64 << 10
+MOST_BYTES = 64 * KIB
 """Of an order that nothing was said of; it goes into the table's metadata, which every commit writes anew."""
 
-MOST_ORDERED_BYTES = 1 << 20
+MOST_ORDERED_BYTES = MIB
 
 
 def with_categories(table: pa.Table) -> pa.Table:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakefeed._units import MIB
+
 DICTIONARY = "RLE_DICTIONARY"
 PLAIN = "PLAIN"
 DELTA = "DELTA_BINARY_PACKED"
@@ -24,7 +26,7 @@ REPEATS = 4
 """Times that a value must occur on average for a dictionary to pay."""
 INT64_DIGITS = 18
 TRIED_ROWS = 16_384
-TRIED_BYTES = 4 << 20
+TRIED_BYTES = 4 * MIB
 FEW_ROWS = 4096
 """Of fewer rows little can be told."""
 SAVES = 0.1

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, opened, reaching, reading, require_columns
+from lakefeed.formats.file_format import FilePart, StreamedFormat, content_errors, open_url, reaching, require_columns
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
@@ -26,7 +26,7 @@ OLD_FEATHER = b"FEA1"
 FILES_CACHED = 4096
 
 
-class Arrow(Streamed):
+class Arrow(StreamedFormat):
     """``.arrow``, ``.ipc`` and ``.feather`` files, of both variants."""
 
     name: ClassVar[str] = "arrow"
@@ -34,36 +34,36 @@ class Arrow(Streamed):
     counted: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).plain and _index(url, _known_of(states)) is not None
+        return parse_chain(url).plain and _batch_index(url, _identities(states)) is not None
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        seen = _known_of(states)
+        seen = _identities(states)
         if not self.addressable(url, seen):
             return super().schema(url, seen)
-        with _opened(url, None, seen) as file:
+        with _open(url, None, seen) as file:
             schema: pa.Schema = file.schema
             return schema
 
     def head(self, stream: Stream) -> pa.Schema:
-        with _stream(stream) as reader:
+        with _open_stream(stream) as reader:
             schema: pa.Schema = reader.schema
             return schema
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
-        with _stream(stream) as reader:
+        with _open_stream(stream) as reader:
             for batch in reader:
-                yield (batch if columns is None else batch.select(_there(columns, batch)))
+                yield (batch if columns is None else batch.select(_present_columns(columns, batch)))
 
     def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
         require_columns(url, self.schema(url, states).names, schema.names)
 
     def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
-        seen = _known_of(states)
+        seen = _identities(states)
         if not self.addressable(url, seen):
             return super().parts(url, predicate, seen)
-        rows, size = _index(url, seen) or ((), 0)
+        rows, size = _batch_index(url, seen) or ((), 0)
         each = size // max(len(rows), 1)
         return (FilePart(place, count, each) for place, count in enumerate(rows))
 
@@ -82,47 +82,45 @@ class Arrow(Streamed):
         if part.rows is None:
             yield from super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
             return
-        with _opened(url, columns, _known_of(states)) as file:
+        with _open(url, columns, _identities(states)) as file:
             batch = file.get_batch(part.key)
             yield batch.slice(start, None if stop is None else stop - start)
 
 
-def _known_of(states: Identities | None) -> Identities:
+def _identities(states: Identities | None) -> Identities:
     return Identities() if states is None else states
 
 
-_known: dict[tuple[str, object], tuple[tuple[int, ...], int] | None] = {}
-_keeping = Lock()
+_indexes: dict[tuple[str, object], tuple[tuple[int, ...], int] | None] = {}
+_lock = Lock()
 
 
-def _index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
+def _batch_index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
     """The rows of each batch of a file, and its bytes; None for the variant that has no table of contents."""
     key = (url, identity_at(url, states))
-    if key not in _known:
-        found = _counted(url, states)
-        with _keeping:
-            _known[key] = found
-            while len(_known) > FILES_CACHED:
-                _known.pop(next(iter(_known)))
-    return _known[key]
+    if key not in _indexes:
+        found = _read_index(url, states)
+        with _lock:
+            _indexes[key] = found
+            while len(_indexes) > FILES_CACHED:
+                _indexes.pop(next(iter(_indexes)))
+    return _indexes[key]
 
 
-def _counted(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
-    with opened(url, None, states) as file:
+def _read_index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
+    with open_url(url, None, states) as file:
         if file.read(len(MAGIC)) != MAGIC:
             return None
     # The number of rows stands in each batch's own header; one column is read with it.
-    with _opened(url, 0, states) as file:
+    with _open(url, 0, states) as file:
         rows = tuple(file.get_batch(place).num_rows for place in range(file.num_record_batches))
     return rows, identity_at(url, states).size or 0
 
 
 @contextmanager
-def _opened(
-    url: str, columns: Sequence[str] | int | None, states: Identities
-) -> Iterator[pa.ipc.RecordBatchFileReader]:
+def _open(url: str, columns: Sequence[str] | int | None, states: Identities) -> Iterator[pa.ipc.RecordBatchFileReader]:
     """The file, of which only some columns (or the one at a place) are read."""
-    with reaching(url), reading(url, Arrow.name), _source(url, states) as source:
+    with reaching(url), content_errors(url, Arrow.name), _open_source(url, states) as source:
         with pa.ipc.open_file(source) as whole:
             names = whole.schema.names
             if columns is None or not names:
@@ -135,8 +133,8 @@ def _opened(
 
 
 @contextmanager
-def _source(url: str, states: Identities) -> Iterator[Any]:
-    with opened(url, None, states) as file:
+def _open_source(url: str, states: Identities) -> Iterator[Any]:
+    with open_url(url, None, states) as file:
         if not is_local(url):
             yield file
             return
@@ -146,9 +144,9 @@ def _source(url: str, states: Identities) -> Iterator[Any]:
 
 
 @contextmanager
-def _stream(stream: Stream) -> Iterator[Any]:
+def _open_stream(stream: Stream) -> Iterator[Any]:
     """The batches of an open file of either variant."""
-    source: Any = _Peeked(stream.file)
+    source: Any = _PeekableFile(stream.file)
     begin = source.peek(len(MAGIC) + 2)
     if begin.startswith(OLD_FEATHER):
         raise FormatError(
@@ -160,7 +158,7 @@ def _stream(stream: Stream) -> Iterator[Any]:
         yield reader
 
 
-class _Peeked:
+class _PeekableFile:
     """A file of which the beginning can be looked at."""
 
     closed = False
@@ -184,6 +182,6 @@ class _Peeked:
         self.closed = True
 
 
-def _there(columns: Sequence[str], batch: pa.RecordBatch) -> list[str]:
+def _present_columns(columns: Sequence[str], batch: pa.RecordBatch) -> list[str]:
     names = frozenset(batch.schema.names)
     return [name for name in columns if name in names]

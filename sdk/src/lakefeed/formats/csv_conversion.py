@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from pyarrow import types
 
-from lakefeed.formats.text_blocks import in_memory
-from lakefeed.formats.whole_numbers import decimal_of, digits_of, may_be_inexact
+from lakefeed.formats.text_blocks import memory_file
+from lakefeed.formats.whole_numbers import decimal_type, max_digits, may_be_inexact
 
 BLANK = b"\r\n"
-WORDS = tuple(pacsv.ConvertOptions().null_values or ())
+NULL_WORDS = tuple(pacsv.ConvertOptions().null_values or ())
 """What Arrow takes for null in columns that are not text: the empty cell, ``NA``, ``null``, ``NaN`` and the like."""
 
-NOT_A_NUMBER = ("NaN", "nan", "-NaN", "-nan")
+NAN_WORDS = ("NaN", "nan", "-NaN", "-nan")
 """Words that are also values of a column of floats."""
 
 
@@ -31,8 +31,8 @@ class NullWords:
     """
 
     text: tuple[str, ...] = ("",)
-    others: tuple[str, ...] = WORDS
-    floats: tuple[str, ...] = tuple(word for word in WORDS if word not in NOT_A_NUMBER)
+    others: tuple[str, ...] = NULL_WORDS
+    floats: tuple[str, ...] = tuple(word for word in NULL_WORDS if word not in NAN_WORDS)
 
     @classmethod
     def of(cls, null_values: Sequence[str] | None) -> NullWords:
@@ -72,7 +72,7 @@ class Conversion:
             try:
                 return _read(records, self._names, self._kinds, self._columns, self._nulls.text)
             except pa.ArrowInvalid as error:
-                if not of_a_column(error) or self._only_text:
+                if not is_cell_error(error) or self._only_text:
                     raise
         table = self._read_apart(records)
         self._apart = True  # such a file has more of them
@@ -98,12 +98,12 @@ class Conversion:
         return pa.table({name: columns[name] for name in wanted})
 
 
-def of_a_column(error: pa.ArrowInvalid) -> bool:
+def is_cell_error(error: pa.ArrowInvalid) -> bool:
     """Whether Arrow complains of a cell, not of the shape of a record."""
     return "In CSV column" in str(error)
 
 
-def infer(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.Schema:
+def infer_schema(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.Schema:
     """Returns the types that records show. Cells that are not UTF-8 make a column of bytes.
 
     Whole numbers are never floats: where one is beyond int64, the column is of decimals, or text beyond 76 digits.
@@ -114,20 +114,20 @@ def infer(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.Schema:
     table = _read(records, names, {}, None, nulls.text)
     if len(set(names)) < len(names):
         return table.schema
-    columns = {**dict(zip(names, table.columns, strict=True)), **_with_words(records, names, table, nulls)}
+    columns = {**dict(zip(names, table.columns, strict=True)), **_reread_null_words(records, names, table, nulls)}
     kinds = {name: column.type for name, column in columns.items()}
     inexact = [name for name, column in columns.items() if types.is_float64(column.type) and may_be_inexact(column)]
     if inexact:
         as_text = dict.fromkeys(inexact, pa.string())
         texts = _read(records, names, as_text, inexact, nulls.others, quoted=True)
         for name in inexact:
-            digits = digits_of(texts[name])
+            digits = max_digits(texts[name])
             if digits is not None:
-                kinds[name] = decimal_of(digits) or pa.string()
+                kinds[name] = decimal_type(digits) or pa.string()
     return pa.schema(kinds)
 
 
-def _with_words(records: bytes, names: Sequence[str], table: pa.Table, nulls: NullWords) -> dict[str, Any]:
+def _reread_null_words(records: bytes, names: Sequence[str], table: pa.Table, nulls: NullWords) -> dict[str, Any]:
     """The columns that are not text, or not floats, once null words are null."""
     words = pa.array(nulls.others, pa.string())
     again = [name for name, column in zip(names, table.columns, strict=True) if _has_words(column, words)]
@@ -183,7 +183,7 @@ def _read(
     # Without a line end Arrow takes an empty cell at the end for quoted if one before it is.
     end = b"" if records.endswith((b"\n", b"\r")) else b"\n"
     table = pacsv.read_csv(
-        in_memory(records, end),
+        memory_file(records, end),
         # At once: a boundary within could cut a line that is longer than half of it.
         read_options=pacsv.ReadOptions(column_names=list(names), block_size=len(records) + 1),
         convert_options=convert,
@@ -191,11 +191,13 @@ def _read(
     )
     for index, name in enumerate(table.schema.names):
         if name in wide:
-            table = table.set_column(index, name, _wide(table.column(index), wide[name], names.index(name)))
+            table = table.set_column(
+                index, name, _cast_wide_decimals(table.column(index), wide[name], names.index(name))
+            )
     return table
 
 
-def _wide(texts: pa.ChunkedArray[Any], kind: pa.DataType, index: int) -> pa.ChunkedArray[Any]:
+def _cast_wide_decimals(texts: pa.ChunkedArray[Any], kind: pa.DataType, index: int) -> pa.ChunkedArray[Any]:
     """Texts as decimals that Arrow's reader does not read itself."""
     try:
         return pc.utf8_trim_whitespace(texts).cast(kind)

@@ -12,22 +12,22 @@ import pyarrow.csv as pacsv
 from pyarrow import types
 
 from lakefeed.errors import FormatError, SchemaError, listed
-from lakefeed.formats.csv_conversion import BLANK, Conversion, NullWords, infer, of_a_column
+from lakefeed.formats.csv_conversion import BLANK, Conversion, NullWords, infer_schema, is_cell_error
 from lakefeed.formats.csv_records import count_lines, header_end, record_ends
-from lakefeed.formats.file_format import ADVICE, Streamed, require_columns
-from lakefeed.formats.text_blocks import BLOCK_BYTES, NOT_UTF8, PIECE_BYTES, blocks, in_memory
+from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat, require_columns
+from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, NOT_UTF8, blocks, memory_file
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
-Read = TypeVar("Read")
+Result = TypeVar("Result")
 
 _RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
 
 
 @dataclass(frozen=True)
-class Csv(Streamed):
+class Csv(StreamedFormat):
     """``.csv`` files, also compressed. An empty cell is null; quoted it is an empty text.
 
     ``null_values``: the cells that are null, instead of the usual ones; see `NullWords`. ``piece_bytes``: of how many
@@ -37,17 +37,17 @@ class Csv(Streamed):
     name: ClassVar[str] = "csv"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     null_values: tuple[str, ...] | None = None
-    piece_bytes: int = PIECE_BYTES
+    piece_bytes: int = CHUNK_BYTES
 
     def head(self, stream: Stream) -> pa.Schema:
         part = None
-        for part in _parts(stream, BLOCK_BYTES):
+        for part in _read_parts(stream, BLOCK_BYTES):
             if part.records.strip(BLANK):
                 break
         if part is None:
-            raise _empty(stream.url)
+            raise _empty_error(stream.url)
         nulls = NullWords.of(self.null_values)
-        schema = part.read(lambda records: infer(records, part.names, nulls))
+        schema = part.read(lambda records: infer_schema(records, part.names, nulls))
         broken = [name for name, kind in zip(schema.names, schema.types, strict=True) if types.is_binary(kind)]
         if broken:  # some cell is not UTF-8; which one shows when they are read as text
             part.read(Conversion(part.names, dict.fromkeys(broken, pa.string()), broken, nulls).table)
@@ -58,14 +58,14 @@ class Csv(Streamed):
     ) -> Iterator[pa.RecordBatch]:
         wanted = list(columns) if columns is not None else None if exact else schema.names
         conversion = None
-        for part in _parts(stream, self.piece_bytes):
+        for part in _read_parts(stream, self.piece_bytes):
             if conversion is None:
                 _check_columns(stream.url, part.names, schema, wanted)
                 kinds = {field.name: field.type for field in schema}
                 conversion = Conversion(part.names, kinds, wanted, NullWords.of(self.null_values))
             yield from part.read(conversion.table).to_batches()
         if conversion is None and exact:
-            raise _empty(stream.url)
+            raise _empty_error(stream.url)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Part:
     records: bytes
     line: int
 
-    def read(self, reader: Callable[[bytes], Read]) -> Read:
+    def read(self, reader: Callable[[bytes], Result]) -> Result:
         """Returns what ``reader`` reads from the records.
 
         Raises:
@@ -91,20 +91,20 @@ class _Part:
     def _located(self, reader: Callable[[bytes], object], error: pa.ArrowInvalid) -> FormatError:
         start, stop = self._first_bad(reader)
         record = self.records[start:stop]
-        error = _complaint(reader, record) or error
+        error = _read_error(reader, record) or error
         blank = len(record) - len(record.lstrip(BLANK))
         where = f"{shown(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
         if ragged := _RAGGED.search(str(error)):
             expected, there, text = ragged.groups()
             return FormatError(f"{where}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}")
-        if not of_a_column(error):
+        if not is_cell_error(error):
             return FormatError(f"{where}: {error}")
         reason = _COLUMN.sub("", str(error))
         name, cell = self._cell(record, error)
         if "UTF8" in reason:
             return FormatError(f"{where}: {cell[:SHOWN_CHARS]!r} in column {name!r} {NOT_UTF8}")
         value = cell.decode(errors="replace")[:SHOWN_CHARS]
-        return FormatError(f"{where}: {value!r} in column {name!r} does not fit: {reason}{ADVICE}")
+        return FormatError(f"{where}: {value!r} in column {name!r} does not fit: {reason}{SCHEMA_ADVICE}")
 
     def _first_bad(self, reader: Callable[[bytes], object]) -> tuple[int, int]:
         """Where the first record is that cannot be read, by halving: records are read one like the other."""
@@ -113,7 +113,7 @@ class _Part:
         good, bad = 0, len(edges) - 1
         while bad - good > 1:
             middle = (good + bad) // 2
-            sound = _complaint(reader, self.records[edges[good] : edges[middle]]) is None
+            sound = _read_error(reader, self.records[edges[good] : edges[middle]]) is None
             good, bad = (middle, bad) if sound else (good, middle)
         return edges[good], edges[bad]
 
@@ -125,7 +125,7 @@ class _Part:
         return name, as_bytes[name][0].as_py() or b""
 
 
-def _complaint(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowInvalid | None:
+def _read_error(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowInvalid | None:
     try:
         reader(records)
     except pa.ArrowInvalid as error:
@@ -133,26 +133,26 @@ def _complaint(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowInv
     return None
 
 
-def _parts(stream: Stream, size: int) -> Iterator[_Part]:
+def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
     """Yields the records of a file, about ``size`` bytes at a time: one part at least, unless it has no header."""
     names: tuple[str, ...] | None = None
     for line, block in blocks(stream.file, size, shown(stream.url), quoted=True):
         start = 0
         if names is None and block.strip(BLANK):
             start = header_end(block)
-            names = _names(block[:start], stream.url, line)
+            names = _read_header(block[:start], stream.url, line)
         if names is not None:
             yield _Part(stream.url, names, block[start:], line + count_lines(block[:start]))
 
 
-def _names(header: bytes, url: str, line: int) -> tuple[str, ...]:
+def _read_header(header: bytes, url: str, line: int) -> tuple[str, ...]:
     try:
         header.decode()
     except UnicodeDecodeError as error:
         at = line + count_lines(header[: error.start])
         raise FormatError(f"{shown(url)}, line {at}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}") from None
     table = pacsv.read_csv(
-        in_memory(header, b"\n"),
+        memory_file(header, b"\n"),
         read_options=pacsv.ReadOptions(block_size=len(header) + 1),
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
     )
@@ -170,5 +170,5 @@ def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Se
         )
 
 
-def _empty(url: str) -> FormatError:
+def _empty_error(url: str) -> FormatError:
     return FormatError(f"{shown(url)} is empty: CSV begins with a line of column names")

@@ -36,8 +36,8 @@ def last_record_end(block: bytes) -> int:
         return _last_line_end(block, len(block))
     text = np.frombuffer(block, np.uint8)
     quotes = np.flatnonzero(text == QUOTE)
-    if _in_pairs(text, quotes):
-        return _last_end_outside(block, quotes)
+    if _quotes_are_paired(text, quotes):
+        return _last_unquoted_end(block, quotes)
     ends = record_ends(block)
     at_edge = len(ends) > 0 and ends[-1] == len(block) and block.endswith(b"\r")
     whole = ends[:-1] if at_edge else ends
@@ -52,7 +52,7 @@ def record_ends(block: bytes) -> Positions:
     inner = (text[ends] == CR) & (text[np.minimum(ends + 1, len(text) - 1)] == LF)
     ends = ends[~inner]
     if b'"' in block:
-        changes, quoted = _states(text)
+        changes, quoted = _quote_states(text)
         states = np.concatenate(([False], quoted))
         ends = ends[~states[np.searchsorted(changes, ends)]]
     after: Positions = ends + 1
@@ -77,7 +77,7 @@ def open_quote(block: bytes) -> int | None:
     """Returns the offset of the quote that opens a cell which the block does not close; None if all are closed."""
     if b'"' not in block:
         return None
-    changes, quoted = _states(np.frombuffer(block, np.uint8))
+    changes, quoted = _quote_states(np.frombuffer(block, np.uint8))
     if not len(changes) or not quoted[-1]:
         return None
     return int(changes[-1])
@@ -94,13 +94,13 @@ def _last_line_end(block: bytes, stop: int) -> int:
     return max(end, block.rfind(b"\r", end, min(stop, len(block) - 1)) + 1)
 
 
-def _in_pairs(text: npt.NDArray[np.uint8], quotes: Positions) -> bool:
+def _quotes_are_paired(text: npt.NDArray[np.uint8], quotes: Positions) -> bool:
     """Whether the state is the parity of the quotes before: so in files whose quotes all open, close or are doubled."""
     opening = quotes[2::2] if quotes[0] == 0 else quotes[::2]
     return bool(BEFORE_OPENING[text[opening - 1]].all())
 
 
-def _last_end_outside(block: bytes, quotes: Positions) -> int:
+def _last_unquoted_end(block: bytes, quotes: Positions) -> int:
     """The same as `last_record_end` for quotes in pairs: goes back over the quoted cells at the end."""
     stop = len(block)
     while end := _last_line_end(block, stop):
@@ -111,7 +111,7 @@ def _last_end_outside(block: bytes, quotes: Positions) -> int:
     return 0
 
 
-def _states(text: npt.NDArray[np.uint8]) -> tuple[Positions, npt.NDArray[np.bool_]]:
+def _quote_states(text: npt.NDArray[np.uint8]) -> tuple[Positions, npt.NDArray[np.bool_]]:
     """Returns where the odd runs of quotes begin, and whether the text after each of them is quoted."""
     quotes = np.flatnonzero(text == QUOTE)
     first = np.flatnonzero(np.diff(quotes, prepend=-2) != 1)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError, SchemaError, listed
 from lakefeed.expr import Expr
 from lakefeed.storage.archives.streams import Stream, opened_stream, streams
@@ -23,20 +24,20 @@ from lakefeed.storage.remote.retrying_file import PART_AHEAD_BYTES, identity_at,
 from lakefeed.storage.urls import shown
 
 __all__ = [
-    "ADVICE",
+    "SCHEMA_ADVICE",
     "FilePart",
     "Format",
-    "Streamed",
-    "lines",
-    "opened",
+    "StreamedFormat",
+    "content_errors",
+    "file_stamp",
+    "open_url",
     "reaching",
-    "reading",
+    "read_lines",
     "require_columns",
-    "stamp",
 ]
 
-ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
-LINES_BYTES = 1 << 20
+SCHEMA_ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
+READ_BYTES = MIB
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Format(Protocol):
         """
 
 
-class Streamed:
+class StreamedFormat:
     """A format that reads a file from front to back. A new one says its names, ``head`` and ``rows``.
 
     Files in archives and behind compressions come for free.
@@ -142,7 +143,7 @@ class Streamed:
         """The schema of the (first) file."""
         with closing(streams(url, states)) as found:
             stream = next(found)
-            with reading(stream.url, self.kind or self.name, ADVICE):
+            with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
                 return self.head(stream)
 
     def all_rows(
@@ -158,14 +159,14 @@ class Streamed:
         with closing(streams(url, states)) as found:
             for stream in found:
                 try:
-                    with reading(stream.url, self.kind or self.name, ADVICE):
+                    with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
                         yield from self.rows(stream, schema, columns, exact)
                 except FormatError as error:
                     found.throw(error)  # to where it is known whether the file changed, which raises in any case
 
 
 @contextmanager
-def opened(url: str, compression: str | None = "infer", states: Identities | None = None) -> Iterator[Any]:
+def open_url(url: str, compression: str | None = "infer", states: Identities | None = None) -> Iterator[Any]:
     """The (first) file that a URL leads to, open for reading; with ``compression=None`` the bytes at the URL itself.
 
     Raises:
@@ -183,18 +184,18 @@ def require_columns(url: str, names: Sequence[str], wanted: Sequence[str]) -> No
         raise SchemaError(f"{shown(url)} has no columns {listed(missing)}; it has {listed(names)}")
 
 
-BROKEN = (
+CONTENT_ERRORS = (
     pa.ArrowException, EOFError, UnicodeDecodeError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zlib.error,
     zipfile.BadZipFile,
 )  # fmt: skip
 
 
 @contextmanager
-def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
+def content_errors(url: str, form: str, advice: str = "") -> Iterator[None]:
     """Errors of content that is not what the format says, as `FormatError`."""
     try:
         yield
-    except BROKEN as error:
+    except CONTENT_ERRORS as error:
         hint = advice if isinstance(error, pa.ArrowInvalid) else ""
         raise FormatError(f"{shown(url)} cannot be read as {form}: {error}{hint}") from error
     except OSError as error:
@@ -204,15 +205,15 @@ def reading(url: str, form: str, advice: str = "") -> Iterator[None]:
         raise FormatError(f"{shown(url)} cannot be read as {form}: {error}") from error
 
 
-def stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:
+def file_stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:
     """What tells that a file is still the same one: its size and its modification time or entity tag."""
     return identity_at(parse_chain(url).base, states).stamp
 
 
-def lines(file: Any) -> Iterator[bytes]:
+def read_lines(file: Any) -> Iterator[bytes]:
     """The lines of an open file."""
     rest = b""
-    while piece := file.read(LINES_BYTES):
+    while piece := file.read(READ_BYTES):
         *whole, rest = (rest + piece).split(b"\n")
         yield from whole
     if rest:

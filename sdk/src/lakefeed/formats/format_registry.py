@@ -17,7 +17,7 @@ FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonL
 """Add a format: write its file, add it here."""
 
 
-def format_named(name: Any) -> Format:
+def format_by_name(name: Any) -> Format:
     """The format of that name.
 
     Raises:

@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.file_format import ADVICE, Streamed
-from lakefeed.formats.json_times import as_text, has_times, parse_times, with_zones
-from lakefeed.formats.text_blocks import BLOCK_BYTES, PIECE_BYTES, blocks, check_utf8, in_memory
+from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat
+from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_zones, timestamps_as_text
+from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, blocks, check_utf8, memory_file
 from lakefeed.formats.whole_numbers import may_be_inexact, with_whole_numbers
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
-ONE_DOCUMENT = "; it begins like one list of all rows: write one object a line, or give the list to from_pylist"
+DOCUMENT_ADVICE = "; it begins like one list of all rows: write one object a line, or give the list to from_pylist"
 
 
-class JsonLines(Streamed):
+class JsonLines(StreamedFormat):
     """``.jsonl``, ``.ndjson`` and ``.json`` files of one object a line, also compressed. A missing key is null."""
 
     name: ClassVar[str] = "jsonl"
@@ -29,13 +29,13 @@ class JsonLines(Streamed):
     kind: ClassVar[str] = "JSON lines (one object a line)"
 
     def head(self, stream: Stream) -> pa.Schema:
-        part = next(_parts(stream, BLOCK_BYTES), None)
+        part = next(_read_parts(stream, BLOCK_BYTES), None)
         if part is None:
-            raise _empty(stream.url)
+            raise _empty_error(stream.url)
         table = part.read(_Reader())
         schema = table.schema
-        if any(has_times(kind) for kind in schema.types):
-            schema = with_zones(schema, part.read(_Reader(as_text(schema))))
+        if any(has_timestamps(kind) for kind in schema.types):
+            schema = infer_zones(schema, part.read(_Reader(timestamps_as_text(schema))))
         if any(may_be_inexact(column) for column in table.columns):
             schema = with_whole_numbers(schema, part.text, shown(stream.url))
         return schema
@@ -45,11 +45,11 @@ class JsonLines(Streamed):
     ) -> Iterator[pa.RecordBatch]:
         reader = _Reader(schema, exact)
         part = None
-        for part in _parts(stream, PIECE_BYTES):
+        for part in _read_parts(stream, CHUNK_BYTES):
             table = part.read(reader)
             yield from (table if columns is None else table.select(list(columns))).to_batches()
         if part is None and exact:
-            raise _empty(stream.url)
+            raise _empty_error(stream.url)
 
 
 class _Reader:
@@ -59,11 +59,11 @@ class _Reader:
     """
 
     def __init__(self, schema: pa.Schema | None = None, exact: bool = True) -> None:
-        self._schema = schema if schema is not None and any(has_times(kind) for kind in schema.types) else None
+        self._schema = schema if schema is not None and any(has_timestamps(kind) for kind in schema.types) else None
         self._parse = None
         if schema is not None:
             self._parse = pajson.ParseOptions(
-                explicit_schema=as_text(schema), unexpected_field_behavior="error" if exact else "ignore"
+                explicit_schema=timestamps_as_text(schema), unexpected_field_behavior="error" if exact else "ignore"
             )
 
     def table(self, text: bytes) -> pa.Table:
@@ -74,8 +74,8 @@ class _Reader:
         """
         # At once: a boundary within could cut a line that is longer than half of it.
         options = pajson.ReadOptions(block_size=max(len(text), 1))
-        table = pajson.read_json(in_memory(text), read_options=options, parse_options=self._parse)
-        return table if self._schema is None else parse_times(table, self._schema)
+        table = pajson.read_json(memory_file(text), read_options=options, parse_options=self._parse)
+        return table if self._schema is None else cast_timestamps(table, self._schema)
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,17 @@ class _Part:
         good, bad = 0, len(lines)
         while bad - good > 1:
             middle = (good + bad) // 2
-            complaint = _complaint(lines[:middle], reader)
+            complaint = _read_error(lines[:middle], reader)
             good, bad, reason = (middle, bad, reason) if complaint is None else (good, middle, complaint)
         number, line = lines[bad - 1]
         shown_line = line.decode().strip()[:SHOWN_CHARS]
-        advice = ONE_DOCUMENT if self.is_first and bad == 1 and shown_line.startswith("[") else ADVICE
+        advice = DOCUMENT_ADVICE if self.is_first and bad == 1 and shown_line.startswith("[") else SCHEMA_ADVICE
         return FormatError(
             f"{shown(self.url)}, line {number}: {shown_line!r} cannot be read as {JsonLines.kind}: {reason}{advice}"
         )
 
 
-def _parts(stream: Stream, size: int) -> Iterator[_Part]:
+def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
     """Yields the lines of a file that hold objects, about ``size`` bytes at a time."""
     is_first = True
     for line, block in blocks(stream.file, size, shown(stream.url)):
@@ -124,7 +124,7 @@ def _parts(stream: Stream, size: int) -> Iterator[_Part]:
             is_first = False
 
 
-def _complaint(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
+def _read_error(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
     try:
         reader.table(b"\n".join(line for _, line in lines))
     except pa.ArrowInvalid as error:
@@ -132,5 +132,5 @@ def _complaint(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
     return None
 
 
-def _empty(url: str) -> FormatError:
+def _empty_error(url: str) -> FormatError:
     return FormatError(f"{shown(url)} is empty: JSON lines have one object a line")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 File = TypeVar("File")
 
 
-class _Kept(threading.local):
+class _OpenFile(threading.local):
     """The one file that this thread has open; it goes with the thread."""
 
     enabled = False
@@ -38,21 +38,21 @@ class _Kept(threading.local):
             stack.close()
 
 
-_kept = _Kept()
+_open_file = _OpenFile()
 
 
 def keep_files_open() -> None:
     """From now on this thread keeps the last file that it read open, until it reads another one or ends."""
-    _kept.enabled = True
+    _open_file.enabled = True
 
 
 @contextmanager
-def kept_open(key: Hashable, opened: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
+def reuse_open_file(key: Hashable, opened: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
     """The file that ``key`` stands for: the one that this thread kept open, else ``opened()``.
 
     It is closed afterwards unless the thread keeps files open; always after an error.
     """
-    found = _kept.take(key)
+    found = _open_file.take(key)
     with ExitStack() as stack:
         if found is None:
             file = stack.enter_context(opened())
@@ -60,5 +60,5 @@ def kept_open(key: Hashable, opened: Callable[[], AbstractContextManager[File]])
             file = found[0]
             stack.push(found[1])
         yield file
-        if _kept.enabled:
-            _kept.keep(key, file, stack.pop_all())
+        if _open_file.enabled:
+            _open_file.keep(key, file, stack.pop_all())

@@ -35,7 +35,7 @@ class Footer:
         """The columns as Arrow has them."""
         schema, stored = self.metadata.schema.to_arrow_schema(), self.metadata.schema
         kinds = [stored.column(index).physical_type for index in range(len(stored))]
-        return _with_int96(schema, kinds) if INT96 in kinds else schema
+        return _with_int96_unit(schema, kinds) if INT96 in kinds else schema
 
     @cached_property
     def stored(self) -> dict[str, list[int]]:
@@ -61,7 +61,7 @@ class Footer:
 
     def _matching(self, predicate: Expr) -> Iterator[int]:
         """The row groups in which a row may match, found from the largest blocks of them down."""
-        named = [path for path in map(_names, paths(predicate)) if path]
+        named = [path for path in map(_struct_path, paths(predicate)) if path]
         levels = {path: found for path in named if (found := self._bounds_of(path))}
         sizes = [len(level) for level in next(iter(levels.values()), [range(self.metadata.num_row_groups)])]
         answers: dict[tuple[Bounds, ...], bool] = {}
@@ -92,7 +92,7 @@ class Footer:
             return []
         index = self._leaves.index(path)
         groups = [self.metadata.row_group(group) for group in range(self.metadata.num_row_groups)]
-        levels = [[_bounds(group.column(index), group.num_rows) for group in groups]]
+        levels = [[_column_bounds(group.column(index), group.num_rows) for group in groups]]
         while len(levels[-1]) > FAN_OUT:
             below = levels[-1]
             levels.append([hull(below[start : start + FAN_OUT]) for start in range(0, len(below), FAN_OUT)])
@@ -100,44 +100,44 @@ class Footer:
 
     @cached_property
     def _leaves(self) -> list[Path | None]:
-        found = _leaves(self.schema)
+        found = _leaf_paths(self.schema)
         return found if len(found) == self.metadata.num_columns else []
 
 
-def _with_int96(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
+def _with_int96_unit(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
     """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
     left = iter(kinds)
     metadata: Any = schema.metadata
-    return pa.schema([_field_with_int96(column, left) for column in schema], metadata)
+    return pa.schema([_field_with_int96_unit(column, left) for column in schema], metadata)
 
 
-def _field_with_int96(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:
+def _field_with_int96_unit(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:
     kind = column.type
     match kind:
         case pa.StructType():
-            inner = [_field_with_int96(kind.field(place), kinds) for place in range(kind.num_fields)]
+            inner = [_field_with_int96_unit(kind.field(place), kinds) for place in range(kind.num_fields)]
             return column.with_type(pa.struct(inner))
         case pa.ListType():
-            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds)))
+            return column.with_type(pa.list_(_field_with_int96_unit(kind.value_field, kinds)))
         case pa.LargeListType():
-            return column.with_type(pa.large_list(_field_with_int96(kind.value_field, kinds)))
+            return column.with_type(pa.large_list(_field_with_int96_unit(kind.value_field, kinds)))
         case pa.FixedSizeListType():
-            return column.with_type(pa.list_(_field_with_int96(kind.value_field, kinds), kind.list_size))
+            return column.with_type(pa.list_(_field_with_int96_unit(kind.value_field, kinds), kind.list_size))
         case pa.MapType():
-            key, item = _field_with_int96(kind.key_field, kinds), _field_with_int96(kind.item_field, kinds)
+            key, item = _field_with_int96_unit(kind.key_field, kinds), _field_with_int96_unit(kind.item_field, kinds)
             return column.with_type(pa.map_(key, item, kind.keys_sorted))
         case _:
             old = next(kinds) == INT96
             return column.with_type(pa.timestamp(INT96_UNIT, getattr(kind, "tz", None))) if old else column
 
 
-def _names(path: tuple[str | int, ...]) -> Path | None:
+def _struct_path(path: tuple[str | int, ...]) -> Path | None:
     """The path where it leads through structs only."""
     names = tuple(step for step in path if isinstance(step, str))
     return names if names == path else None
 
 
-def _leaves(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | None]:
+def _leaf_paths(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | None]:
     """The path of each column that is stored, in the order in which they are; None for what lies inside lists and maps.
 
     Names alone do not tell: a column "a.b" and the field b of a struct a are both stored as "a.b".
@@ -149,13 +149,13 @@ def _leaves(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | No
         if not inner or isinstance(kind, pa.DictionaryType):
             found.append((*above, column.name))
         elif isinstance(kind, pa.StructType):
-            found += _leaves(inner, (*above, column.name))
+            found += _leaf_paths(inner, (*above, column.name))
         else:
-            found += [None] * len(_leaves(inner))
+            found += [None] * len(_leaf_paths(inner))
     return found
 
 
-def _bounds(column: pq.ColumnChunkMetaData, rows: int) -> Bounds:
+def _column_bounds(column: pq.ColumnChunkMetaData, rows: int) -> Bounds:
     statistics = column.statistics if column.is_stats_set else None
     if statistics is None:
         return Bounds()

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, opened, reaching, reading, require_columns
-from lakefeed.formats.open_files import kept_open
+from lakefeed.formats.file_format import FilePart, StreamedFormat, content_errors, open_url, reaching, require_columns
+from lakefeed.formats.open_files import reuse_open_file
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
 from lakefeed.formats.row_filter import RowFilter
 from lakefeed.storage.archives.streams import Stream, spooled
@@ -28,11 +29,11 @@ from lakefeed.storage.urls import split_protocol
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
 BATCH_ROWS = 65_536
-DECODED_BYTES = 1 << 20
+DECODED_BYTES = MIB
 """Decoded at once: what takes part in it stays in the processor's cache, and memory beside the rows is bounded."""
 
 
-class Parquet(Streamed):
+class Parquet(StreamedFormat):
     """``.parquet`` files. One in an archive is copied to local disk while it is read."""
 
     name: ClassVar[str] = "parquet"
@@ -43,7 +44,7 @@ class Parquet(Streamed):
         return parse_chain(url).plain
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        return _file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)
+        return _parquet_file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)
 
     def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
         require_columns(url, self.schema(url, states).names, schema.names)
@@ -51,7 +52,7 @@ class Parquet(Streamed):
     def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
         if not self.addressable(url):
             return super().parts(url, predicate, states)
-        return _file(url, states).footer().groups(predicate)
+        return _parquet_file(url, states).footer().groups(predicate)
 
     def read(
         self,
@@ -67,7 +68,7 @@ class Parquet(Streamed):
     ) -> Iterator[pa.RecordBatch]:
         if part.rows is None:
             return super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
-        return _file(url, states).read(part.key, columns, start, stop)
+        return _parquet_file(url, states).read(part.key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
         with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
@@ -81,9 +82,9 @@ class Parquet(Streamed):
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
-def _file(url: str, states: Identities | None) -> ParquetFile:
+def _parquet_file(url: str, states: Identities | None) -> ParquetFile:
     seen = Identities() if states is None else states
-    return ParquetFile(url, lambda url: opened(url, compression=None, states=seen), states=seen)
+    return ParquetFile(url, lambda url: open_url(url, compression=None, states=seen), states=seen)
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,14 @@ class ParquetFile:
         found = _footers.get(key)
         if found is None:
             found = Footer(self._read_footer())
-            with _keeping:
+            with _lock:
                 _footers[key] = found
                 while len(_footers) > FOOTERS_CACHED:
                     _footers.pop(next(iter(_footers)))
         return found
 
     def _read_footer(self) -> pq.FileMetaData:
-        with reaching(self.url), reading(self.url, "parquet"), self._source(None) as file:
+        with reaching(self.url), content_errors(self.url, "parquet"), self._source(None) as file:
             return pq.read_metadata(file)
 
     def _source(self, local: str | None) -> Any:
@@ -164,7 +165,7 @@ class ParquetFile:
         self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: RowFilter | None
     ) -> Iterator[pa.RecordBatch]:
         whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
-        with reaching(self.url), reading(self.url, "parquet"):
+        with reaching(self.url), content_errors(self.url, "parquet"):
             if where is not None and whole and not start:
                 yield from self._kept(footer, group, names, where)
                 return
@@ -178,12 +179,12 @@ class ParquetFile:
     ) -> Iterator[pa.RecordBatch]:
         with self._opened(footer) as (file, source):
             if stop is None:
-                table = _decoded(file, group, names)
+                table = _decode_row_group(file, group, names)
                 confirm(source)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
-                yield from within(rows, start, stop)
+                yield from slice_rows(rows, start, stop)
                 confirm(source)
 
     def _kept(self, footer: Footer, group: int, names: list[str] | None, where: RowFilter) -> Iterator[pa.RecordBatch]:
@@ -204,7 +205,7 @@ class ParquetFile:
         self, footer: Footer, dictionaries: Sequence[str] = ()
     ) -> AbstractContextManager[tuple[pq.ParquetFile, Any]]:
         # A footer stands for the file as it was when it was read.
-        return kept_open((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
+        return reuse_open_file((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
 
     @contextmanager
     def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[tuple[pq.ParquetFile, Any]]:
@@ -221,7 +222,7 @@ class ParquetFile:
             yield file, source
 
 
-def _decoded(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
+def _decode_row_group(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
     """A row group, decoded bit by bit: no slower for the copying, in half the memory."""
     described = file.metadata.row_group(group)
     rows = described.num_rows * DECODED_BYTES // max(described.total_byte_size, 1)
@@ -231,7 +232,7 @@ def _decoded(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.
 
 
 _footers: dict[tuple[str, object], Footer] = {}
-_keeping = Lock()
+_lock = Lock()
 
 
 def _local_path(url: str) -> str | None:
@@ -240,7 +241,7 @@ def _local_path(url: str) -> str | None:
     return path if protocol in (None, "file", "local") else None
 
 
-def within(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
+def slice_rows(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
     """The rows ``[start, stop)`` of a stream, which is drawn from no further than that."""
     place = 0
     for batch in batches:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._units import KIB, MIB
 from lakefeed.formats.parquet_footer import Footer
 
-LATE_BYTES = 64 << 10
+LATE_BYTES = 64 * KIB
 """Stored bytes of which decoding costs about what it costs to read a row group in two steps."""
-DICTIONARY_BYTES = 1 << 20
+DICTIONARY_BYTES = MIB
 """A column whose dictionary grows beyond this is not written as one any more."""
 
 
@@ -79,16 +80,16 @@ class RowFilter:
 
     def kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of a batch that are wanted."""
-        return _filtered(batch, self.test(batch))
+        return _filter_batch(batch, self.test(batch))
 
     def filtered(self, table: pa.Table, mask: pa.Array[Any]) -> Iterator[pa.RecordBatch]:
         """The rows of a table for which the mask is true, without the columns that were read for the test only."""
         start, names = 0, [name for name in table.column_names if name not in self.beside]
         # Rows without any column could not be filtered.
         for batch in (table.select(names) if names else table).to_batches():
-            yield _filtered(batch, mask.slice(start, batch.num_rows))
+            yield _filter_batch(batch, mask.slice(start, batch.num_rows))
             start += batch.num_rows
 
 
-def _filtered(batch: pa.RecordBatch, mask: Any) -> pa.RecordBatch:
+def _filter_batch(batch: pa.RecordBatch, mask: Any) -> pa.RecordBatch:
     return batch if mask.true_count == len(mask) else batch.filter(mask)

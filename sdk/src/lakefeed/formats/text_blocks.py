@@ -12,17 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 from lakefeed.formats.csv_records import count_lines, last_record_end, open_quote
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 8 * MIB
 """The size of the block that types are taken from where nobody says them."""
 
-PIECE_BYTES = 1 << 20
+CHUNK_BYTES = MIB
 LINE_BYTES = 2 * BLOCK_BYTES
 """The longest line there may be."""
 
-MARK = b"\xef\xbb\xbf"
+UTF8_MARK = b"\xef\xbb\xbf"
 """What may stand before UTF-8."""
 
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -35,7 +36,7 @@ NOT_UTF8 = "is not UTF-8; convert the file, such as by iconv -f ISO-8859-1 -t UT
 
 
 def blocks(
-    file: Any, size: int = PIECE_BYTES, name: str = "the text", *, quoted: bool = False
+    file: Any, size: int = CHUNK_BYTES, name: str = "the text", *, quoted: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     r"""Yields the whole lines of an open file, about ``size`` bytes at a time, without a byte order mark.
 
@@ -50,11 +51,11 @@ def blocks(
     Raises:
         FormatError: a line is longer than `LINE_BYTES`, a quoted cell does not end, or the file is UTF-16 or UTF-32.
     """
-    rest, line = _beginning(file, name), 1
+    rest, line = _read_start(file, name), 1
     while True:
         # At least as much again as there is: so a long line is looked through a few times only.
         wanted = max(size, len(rest))
-        more = _piece(file, wanted)
+        more = _read_fully(file, wanted)
         block = rest + more
         if len(more) < wanted:
             break
@@ -64,7 +65,7 @@ def blocks(
             yield line, whole
             line += count_lines(whole) if quoted else whole.count(b"\n")
         elif len(block) > LINE_BYTES:
-            raise FormatError(f"{name}, {_too_long(block, line, open_quote(block) if quoted else None)}")
+            raise FormatError(f"{name}, {_too_long_message(block, line, open_quote(block) if quoted else None)}")
         rest = block[end:]
     if quoted and (start := open_quote(block)) is not None:
         raise FormatError(
@@ -86,7 +87,7 @@ def check_utf8(text: bytes, name: str, line: int = 1) -> None:
         raise FormatError(f"{name}, line {number}: {wrong[:SHOWN_BYTES]!r} {NOT_UTF8}") from None
 
 
-def decoded(content: bytes, name: str) -> str:
+def decode_text(content: bytes, name: str) -> str:
     """Returns a whole text, without a mark that says that it is UTF-8.
 
     Raises:
@@ -97,11 +98,11 @@ def decoded(content: bytes, name: str) -> str:
     return content.decode("utf-8-sig")
 
 
-def _beginning(file: Any, name: str) -> bytes:
+def _read_start(file: Any, name: str) -> bytes:
     """The first bytes, without a mark that says that they are UTF-8."""
-    first = _piece(file, BEGINNING_BYTES)
+    first = _read_fully(file, BEGINNING_BYTES)
     _check_wide(first, name)
-    return first.removeprefix(MARK)
+    return first.removeprefix(UTF8_MARK)
 
 
 def _check_wide(content: bytes, name: str) -> None:
@@ -112,7 +113,7 @@ def _check_wide(content: bytes, name: str) -> None:
         )
 
 
-def _piece(file: Any, size: int) -> bytes:
+def _read_fully(file: Any, size: int) -> bytes:
     """``size`` bytes, or what is left: some files give less than they are asked for."""
     pieces, left = [], size
     while left and (piece := file.read(left)):
@@ -121,14 +122,14 @@ def _piece(file: Any, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _too_long(block: bytes, line: int, start: int | None) -> str:
+def _too_long_message(block: bytes, line: int, start: int | None) -> str:
     if start is None:
         return f"line {line}: a line is longer than {LINE_BYTES >> 20} MiB"
     at = line + count_lines(block[:start])
     return f"line {at}: the quote that opens a cell is not closed within {LINE_BYTES >> 20} MiB"
 
 
-def in_memory(*pieces: bytes) -> Any:
+def memory_file(*pieces: bytes) -> Any:
     """Bytes as a file of Arrow's own memory."""
     sink = pa.BufferOutputStream()
     for piece in pieces:

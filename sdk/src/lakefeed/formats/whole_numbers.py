@@ -13,15 +13,15 @@ from pyarrow import types
 
 from lakefeed.errors import FormatError
 
-EXACT = 2**53
+MAX_EXACT_FLOAT = 2**53
 """Floats hold all whole numbers below."""
 
 INT64 = range(-(2**63), 2**63)
 MAX_DIGITS = 76
-WHOLE = r"^\s*[+-]?[0-9]+\s*$"
+WHOLE_NUMBER = r"^\s*[+-]?[0-9]+\s*$"
 
 
-def decimal_of(digits: int) -> pa.DataType | None:
+def decimal_type(digits: int) -> pa.DataType | None:
     """Returns the decimal type for whole numbers of so many digits; None if they are too long for all.
 
     Example:
@@ -36,12 +36,12 @@ def decimal_of(digits: int) -> pa.DataType | None:
 def may_be_inexact(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> bool:
     """Whether a column has floats, in lists and structs too, that may be rounded whole numbers."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    return any(_beyond(chunk) for chunk in chunks)
+    return any(_may_be_rounded(chunk) for chunk in chunks)
 
 
-def digits_of(texts: pa.ChunkedArray[Any]) -> int | None:
+def max_digits(texts: pa.ChunkedArray[Any]) -> int | None:
     """Returns how many digits the longest of these texts has, if all are whole numbers; else None."""
-    if not pc.all(pc.match_substring_regex(texts, WHOLE)).as_py():
+    if not pc.all(pc.match_substring_regex(texts, WHOLE_NUMBER)).as_py():
         return None
     digits = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"^[+-]?0*", "")
     longest: int = pc.max(pc.utf8_length(digits)).as_py()
@@ -59,24 +59,24 @@ def with_whole_numbers(schema: pa.Schema, block: bytes, name: str) -> pa.Schema:
     Raises:
         FormatError: a number has more than 76 digits.
     """
-    values = list(_objects(block.decode()))
+    values = list(_parse_objects(block.decode()))
     fields = [
-        field.with_type(_refitted(field.type, [value.get(field.name) for value in values], f"{name}: {field.name!r}"))
+        field.with_type(_widen_type(field.type, [value.get(field.name) for value in values], f"{name}: {field.name!r}"))
         for field in schema
     ]
     return pa.schema(fields)
 
 
-def _beyond(array: Any) -> bool:
+def _may_be_rounded(array: Any) -> bool:
     kind = array.type
     if types.is_float64(kind):
-        return bool((np.abs(array.drop_null().to_numpy(zero_copy_only=False)) >= EXACT).any())
+        return bool((np.abs(array.drop_null().to_numpy(zero_copy_only=False)) >= MAX_EXACT_FLOAT).any())
     if types.is_struct(kind):
-        return any(_beyond(child) for child in array.flatten())
-    return types.is_list(kind) and _beyond(array.flatten())
+        return any(_may_be_rounded(child) for child in array.flatten())
+    return types.is_list(kind) and _may_be_rounded(array.flatten())
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
+def _parse_objects(text: str) -> Iterator[dict[str, Any]]:
     """The objects of JSON lines; a text may hold several in a line."""
     decoder = json.JSONDecoder(parse_int=_parsed_int)
     place = _after_space(text, 0)
@@ -97,29 +97,29 @@ def _parsed_int(text: str) -> int:
     return int(text) if len(text) <= MAX_DIGITS + 1 else 10**MAX_DIGITS
 
 
-def _refitted(kind: pa.DataType, values: list[Any], place: str) -> pa.DataType:
+def _widen_type(kind: pa.DataType, values: list[Any], place: str) -> pa.DataType:
     present = [value for value in values if value is not None]
     if types.is_struct(kind):
         inner = [kind.field(n) for n in range(kind.num_fields)]
         return pa.struct(
             field.with_type(
-                _refitted(field.type, [value.get(field.name) for value in present], f"{place}.{field.name!r}")
+                _widen_type(field.type, [value.get(field.name) for value in present], f"{place}.{field.name!r}")
             )
             for field in inner
         )
     if types.is_list(kind):
         items = [item for value in present for item in value]
-        return pa.list_(kind.value_field.with_type(_refitted(kind.value_type, items, place)))
-    return _decimal(present, place) if types.is_float64(kind) and _are_big(present) else kind
+        return pa.list_(kind.value_field.with_type(_widen_type(kind.value_type, items, place)))
+    return _decimal_for(present, place) if types.is_float64(kind) and _exceed_int64(present) else kind
 
 
-def _are_big(values: Iterable[Any]) -> bool:
+def _exceed_int64(values: Iterable[Any]) -> bool:
     whole = list(values)
     return all(type(value) is int for value in whole) and any(value not in INT64 for value in whole)
 
 
-def _decimal(values: Iterable[int], place: str) -> pa.DataType:
-    kind = decimal_of(max(len(str(abs(value))) for value in values))
+def _decimal_for(values: Iterable[int], place: str) -> pa.DataType:
+    kind = decimal_type(max(len(str(abs(value))) for value in values))
     if kind is None:
         raise FormatError(
             f"{place} has a whole number of more than {MAX_DIGITS} digits, which no type holds; write it as text"

@@ -14,7 +14,7 @@ from lakefeed._typing import ColumnTypes
 from lakefeed.catalog import Lake, Provenance
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
-from lakefeed.formats.text_blocks import decoded
+from lakefeed.formats.text_blocks import decode_text
 from lakefeed.ingest import file_ingestion
 from lakefeed.ingest.ingestion_source import Fenced, IngestResult
 from lakefeed.ingest.ledger import Landed
@@ -192,7 +192,7 @@ class ManifestSource(FileSource):
             return
         with opened_stream(place) as file:
             content: bytes = file.read()
-        lines = (line.strip() for line in decoded(content, shown(place)).splitlines())
+        lines = (line.strip() for line in decode_text(content, shown(place)).splitlines())
         yield from (Landed(line) for line in lines if line and not line.startswith("#"))
 
     @property

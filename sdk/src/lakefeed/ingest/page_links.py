@@ -8,10 +8,11 @@ from contextlib import suppress
 from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
+from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
 from lakefeed.storage.archives.streams import opened_stream
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = 64 * MIB
 LINKING = ("a", "area")
 
 _IN_TEXT = re.compile(r"https?://[^\s\"'<>]+")

@@ -17,7 +17,7 @@ from lakefeed.media.file_column_types import (
 )
 from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
-from lakefeed.media.infer_columns import infer
+from lakefeed.media.infer_columns import infer_column_types
 from lakefeed.media.load_columns import load_column
 from lakefeed.media.mcap import MCAP
 from lakefeed.media.media_records import handles
@@ -45,7 +45,7 @@ __all__ = [
     "column_type",
     "default_mode",
     "handles",
-    "infer",
+    "infer_column_types",
     "load_column",
     "loaded_type",
     "media_type",

@@ -11,11 +11,12 @@ from typing import Any, BinaryIO, ClassVar, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._units import KIB
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import first_stream, probe_audio, pyav
 from lakefeed.media.thumbnails import data_url
-from lakefeed.media.timed_media import DURATION, Played, Timed, begins_at, exact_in
+from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps, start_timestamp
 
 Samples: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -47,18 +48,18 @@ _MAGIC = (
 _OGG_CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _BRANDS = frozenset({b"M4A", b"M4B", b"M4P", b"F4A"})
 
-PLAYED_BYTES = 256 << 10
+MAX_PLAYER_BYTES = 256 * KIB
 """A notebook plays what is not longer; it becomes part of the page."""
 
 PREROLL_SECONDS = 1.0
 """A codec needs what lies before to decode a sample as if it had heard everything."""
 
 # Whose places in time are exact to the sample. Others (MP3, Matroska) are decoded from the beginning.
-_EXACT_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "mov,mp4,m4a,3gp,3g2,mj2"})
+_SAMPLE_ACCURATE_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "mov,mp4,m4a,3gp,3g2,mj2"})
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Audio(Played):
+class Audio(PlayableHandle):
     """Sound. What could not be read of its statistics is None.
 
     Attributes:
@@ -103,15 +104,15 @@ class Audio(Played):
                 "the rate is 1 or more"
             )
         with self._decoding() as container:
-            return _samples(container, start, last, sample_rate)
+            return _read_samples(container, start, last, sample_rate)
 
     def _details(self) -> list[str]:
         rate = f"{self.sample_rate} Hz" if self.sample_rate is not None else None
         channels = f"{self.channels} ch" if self.channels is not None else None
-        return [*Timed._details(self), *(fact for fact in (rate, channels) if fact is not None)]
+        return [*TimedHandle._details(self), *(fact for fact in (rate, channels) if fact is not None)]
 
     def _repr_html_(self) -> str:
-        if self.length is None or self.length > PLAYED_BYTES or not (self.data or self.store):
+        if self.length is None or self.length > MAX_PLAYER_BYTES or not (self.data or self.store):
             return self._html_facts()
         try:
             content = self.bytes()
@@ -137,10 +138,10 @@ def sniff(head: bytes) -> str | None:
         return "audio/mp4" if head[8:11] in _BRANDS else None
     if head[:4] == b"OggS":
         return "audio/ogg" if head[28:].startswith(_OGG_CODECS) else None
-    return next((found for magic, found in _MAGIC if head.startswith(magic)), _raw(head[:3]))
+    return next((found for magic, found in _MAGIC if head.startswith(magic)), _sniff_frame_header(head[:3]))
 
 
-def _raw(head: bytes) -> str | None:
+def _sniff_frame_header(head: bytes) -> str | None:
     """MP3 and AAC without a container: a pattern of bits, with fields that must not have their forbidden values."""
     if len(head) < 3 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -151,18 +152,18 @@ def _raw(head: bytes) -> str | None:
     return "audio/mpeg" if fits else None
 
 
-def _samples(container: Any, start: float, stop: float, sample_rate: int | None) -> Samples:
+def _read_samples(container: Any, start: float, stop: float, sample_rate: int | None) -> Samples:
     stream = first_stream(container, "audio")
     rate = stream.codec_context.sample_rate
     if not rate:
         raise FormatError("the audio has no sample rate")
     first, last = round(start * rate), None if stop == inf else round(stop * rate)
-    pieces = list(_cut(_decoded_from(container, stream, first), first, last))
+    pieces = list(_trim(_decode_from(container, stream, first), first, last))
     whole = np.concatenate(pieces) if pieces else np.zeros((0, stream.codec_context.channels), np.float32)
-    return whole if sample_rate in (None, rate) or not len(whole) else _resampled(whole, rate, int(sample_rate or rate))
+    return whole if sample_rate in (None, rate) or not len(whole) else _resample(whole, rate, int(sample_rate or rate))
 
 
-def _cut(pieces: Iterator[tuple[int, Samples]], first: int, last: int | None) -> Iterator[Samples]:
+def _trim(pieces: Iterator[tuple[int, Samples]], first: int, last: int | None) -> Iterator[Samples]:
     for place, piece in pieces:
         if last is not None and place >= last:
             return
@@ -171,24 +172,26 @@ def _cut(pieces: Iterator[tuple[int, Samples]], first: int, last: int | None) ->
             yield found
 
 
-def _decoded_from(container: Any, stream: Any, first: int) -> Iterator[tuple[int, Samples]]:
+def _decode_from(container: Any, stream: Any, first: int) -> Iterator[tuple[int, Samples]]:
     """Decoded pieces and the number of the first sample of each; from before sample ``first`` where that is exact."""
     rate = stream.codec_context.sample_rate
-    begin = begins_at(stream)
+    begin = start_timestamp(stream)
     target = first - round(PREROLL_SECONDS * rate)
-    sought = target > 0 and exact_in(container, _EXACT_CONTAINERS) and stream.time_base * rate == 1
+    sought = (
+        target > 0 and has_exact_timestamps(container, _SAMPLE_ACCURATE_CONTAINERS) and stream.time_base * rate == 1
+    )
     if sought:
         container.seek(begin + target, stream=stream)
     place = None if sought else 0
     for frame in container.decode(stream):
-        piece = _as_float(frame)
+        piece = _to_float(frame)
         if place is None:
             place = frame.pts - begin
         yield place, piece
         place += len(piece)
 
 
-def _as_float(frame: Any) -> Samples:
+def _to_float(frame: Any) -> Samples:
     """Of shape (samples, channels), in -1 to 1."""
     values: np.ndarray[Any, Any] = frame.to_ndarray()
     channels = frame.layout.nb_channels
@@ -200,7 +203,7 @@ def _as_float(frame: Any) -> Samples:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _resampled(whole: Samples, rate: int, wanted: int) -> Samples:
+def _resample(whole: Samples, rate: int, wanted: int) -> Samples:
     av = pyav()
     layout = av.AudioLayout({1: "mono", 2: "stereo"}.get(whole.shape[1], f"{whole.shape[1]}c"))
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(whole.T), format="fltp", layout=layout)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError, StorageError
-from lakefeed.media.file_column_types import is_bytes, plain
-from lakefeed.media.media_records import conformed, from_records
+from lakefeed.media.file_column_types import decode_column, is_bytes
+from lakefeed.media.media_records import conform_records, records_array
 from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import MediaType
 from lakefeed.storage.fetch import shown
@@ -22,7 +22,7 @@ CopyFiles: TypeAlias = Literal["auto"] | bool
 Record: TypeAlias = Mapping[str, Any]
 
 
-class Source(NamedTuple):
+class ContentSource(NamedTuple):
     """One content to be stored: the row that first names it, and its path, its URL (``text``) or its bytes."""
 
     column: str
@@ -67,7 +67,7 @@ class Source(NamedTuple):
         return FileError(f"{context}: {error.strerror or error}")
 
 
-class Stored(NamedTuple):
+class StoredContent(NamedTuple):
     """What a source turned out to hold, which is in the store: raw SHA-256, size in bytes, first bytes.
 
     ``probe`` is where statistics can be read from: a path of this machine or the bytes.
@@ -87,23 +87,23 @@ class FileColumn:
 
     def __init__(self, column: pa.Array[Any], name: str, media: str, copy: CopyFiles, first_row: int) -> None:
         self.kind: MediaType = MEDIA[media]
-        self._cells: pa.Array[Any] = plain(column)
+        self._cells: pa.Array[Any] = decode_column(column)
         self._copy = copy
         self._records = isinstance(self._cells, pa.StructArray)
         if isinstance(self._cells, pa.StructArray):
-            self._cells = _public(conformed(self._cells, self.kind))
-            _require_digests(_digests(self._cells), name, first_row)
+            self._cells = _redact_urls(conform_records(self._cells, self.kind))
+            _require_digests(_digest_column(self._cells), name, first_row)
         self._place = name, first_row
         self._texts: list[str | None] = self._all_texts()
-        contents = _contents(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
-        self._named = _named(self._texts, name, first_row)
+        contents = _content_sources(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
+        self._named = _reference_sources(self._texts, name, first_row)
         self.sources = [*contents, *(source for source in self._named if self._is_copied(source))]
         for source in self._named:
             if not self._is_copied(source):
                 source.require_public()
 
     @property
-    def named(self) -> Sequence[Source]:
+    def named(self) -> Sequence[ContentSource]:
         """What the column names by path or URL, each once."""
         return self._named
 
@@ -112,7 +112,7 @@ class FileColumn:
         """The raw SHA-256 of contents that the column names already."""
         if not isinstance(self._cells, pa.StructArray):
             return []
-        return [bytes.fromhex(str(digest)) for digest in _digests(self._cells).drop_null().unique().to_pylist()]
+        return [bytes.fromhex(str(digest)) for digest in _digest_column(self._cells).drop_null().unique().to_pylist()]
 
     def require(self, missing: Collection[bytes]) -> None:
         """Raises MissingFileError where the column names one of these contents, which are not in the store."""
@@ -120,7 +120,7 @@ class FileColumn:
             return
         name, first_row = self._place
         texts = {digest.hex() for digest in missing}
-        digests = _digests(cast(pa.StructArray, self._cells)).to_pylist()
+        digests = _digest_column(cast(pa.StructArray, self._cells)).to_pylist()
         for row, digest in enumerate(digests, first_row):
             if digest in texts:
                 raise MissingFileError(
@@ -128,25 +128,27 @@ class FileColumn:
                     "committed. Save the file itself, by its path, its URL (without a sha256) or its bytes"
                 )
 
-    def finished(self, stored: Sequence[Stored], stats: Sequence[Record]) -> pa.StructArray:
+    def finished(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
         """The records, given what became of each of ``sources``."""
         if not (self._named or is_bytes(self._cells.type)) and isinstance(self._cells, pa.StructArray):
             return self._cells
         records = self._stored_records(stored, stats)
         if is_bytes(self._cells.type):
-            return _spread(records, _following(self._cells.is_valid().to_pylist()))
+            return _take_records(records, _consecutive_indices(self._cells.is_valid().to_pylist()))
         references = [source for source in self._named if not self._is_copied(source)]
         if references:
-            records = pa.concat_arrays([records, from_records([{"url": _reference(s)} for s in references], self.kind)])
+            records = pa.concat_arrays(
+                [records, records_array([{"url": _reference_url(s)} for s in references], self.kind)]
+            )
         places = {source.text: place for place, source in enumerate((*self.sources, *references))}
-        found = _spread(records, [None if text is None else places[text] for text in self._texts])
+        found = _take_records(records, [None if text is None else places[text] for text in self._texts])
         if isinstance(self._cells, pa.StructArray):
             cells: pa.Array[Any] = self._cells
-            merged = [_over(*pair) for pair in zip(cells.to_pylist(), _values(found), strict=True)]
-            return from_records(merged, self.kind)
+            merged = [_merge_record(*pair) for pair in zip(cells.to_pylist(), _values(found), strict=True)]
+            return records_array(merged, self.kind)
         return found
 
-    def _is_copied(self, source: Source) -> bool:
+    def _is_copied(self, source: ContentSource) -> bool:
         return self._copy is True or (self._copy == "auto" and source.path is not None)
 
     def _all_texts(self) -> list[str | None]:
@@ -155,7 +157,7 @@ class FileColumn:
             return cast("list[str | None]", pc.if_else(sha256.is_null(), url, None).to_pylist())
         return [] if is_bytes(self._cells.type) else self._cells.to_pylist()
 
-    def _stored_records(self, stored: Sequence[Stored], stats: Sequence[Record]) -> pa.StructArray:
+    def _stored_records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
         """The records of what was stored, made column by column: there may be many."""
         names = [None if source.text is None else _file_name(source.text) for source in self.sources]
         sniff, kind = self.kind.sniff, self.kind
@@ -164,7 +166,7 @@ class FileColumn:
             "sha256": [content.sha256.hex() for content in stored],
             "size": [content.size for content in stored],
             "content_type": [
-                sniff(content.head) or _claimed(kind, _endings(name or ""))
+                sniff(content.head) or _content_type_of(kind, _suffixes(name or ""))
                 for content, name in zip(stored, names, strict=True)
             ],
             "filename": names,
@@ -178,7 +180,7 @@ class FileColumn:
         return pa.StructArray.from_arrays(arrays, fields=list(kind.struct))
 
 
-def _digests(records: pa.StructArray) -> pa.Array[Any]:
+def _digest_column(records: pa.StructArray) -> pa.Array[Any]:
     return records.flatten()[records.type.names.index("sha256")]
 
 
@@ -192,7 +194,7 @@ def _require_digests(digests: pa.Array[Any], name: str, first_row: int) -> None:
             )
 
 
-def _spread(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructArray:
+def _take_records(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructArray:
     """The record of each place, null for None."""
     if len(places) == len(records) and all(place == row for row, place in enumerate(places)):
         return records
@@ -201,12 +203,12 @@ def _spread(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructA
     return spread
 
 
-def _following(valid: Sequence[Any]) -> list[int | None]:
+def _consecutive_indices(valid: Sequence[Any]) -> list[int | None]:
     places = iter(range(len(valid)))
     return [next(places) if is_there else None for is_there in valid]
 
 
-def _public(records: pa.StructArray) -> pa.StructArray:
+def _redact_urls(records: pa.StructArray) -> pa.StructArray:
     """Records that do not need their URLs, having a digest, with the credentials in these hidden."""
     fields = list(records.type)
     parts = dict(zip(records.type.names, records.flatten(), strict=True))
@@ -222,21 +224,21 @@ def _values(records: pa.Array[Any]) -> list[Any]:
     return records.to_pylist()
 
 
-def _contents(cells: pa.Array[Any], name: str, first_row: int) -> Iterator[Source]:
+def _content_sources(cells: pa.Array[Any], name: str, first_row: int) -> Iterator[ContentSource]:
     for row, cell in enumerate(cells, first_row):
         if cell.is_valid:
-            yield Source(name, row, data=cell.as_buffer())
+            yield ContentSource(name, row, data=cell.as_buffer())
 
 
-def _named(texts: Sequence[str | None], name: str, first_row: int) -> list[Source]:
+def _reference_sources(texts: Sequence[str | None], name: str, first_row: int) -> list[ContentSource]:
     rows: dict[str, int] = {}
     for row, text in enumerate(texts, first_row):
         if text is not None:
             rows.setdefault(text, row)
-    return [Source(name, row, text, _path(text)) for text, row in rows.items()]
+    return [ContentSource(name, row, text, _path_of(text)) for text, row in rows.items()]
 
 
-def _path(text: str) -> str | None:
+def _path_of(text: str) -> str | None:
     if "://" not in text:
         return text
     path = local_path(text)
@@ -249,21 +251,21 @@ def _file_name(text: str) -> str:
     return text.rpartition("/")[2]
 
 
-def _endings(filename: str) -> str:
+def _suffixes(filename: str) -> str:
     """What comes after the first dot, so that names that differ before it are looked at once."""
     return filename[filename.find(".", 1) :] if "." in filename[1:] else ""
 
 
 @lru_cache(4096)
-def _claimed(kind: MediaType, endings: str) -> str:
+def _content_type_of(kind: MediaType, endings: str) -> str:
     return kind.content_type(f"name{endings}", b"")
 
 
-def _reference(source: Source) -> str | None:
+def _reference_url(source: ContentSource) -> str | None:
     return source.text if source.path is None else Path(source.path).absolute().as_uri()
 
 
-def _over(old: dict[str, Any] | None, new: Record | None) -> Record | None:
+def _merge_record(old: dict[str, Any] | None, new: Record | None) -> Record | None:
     """``new`` over ``old``; what was known of a reference stays known."""
     if old is None or new is None:
         return old

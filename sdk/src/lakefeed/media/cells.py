@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from lakefeed.errors import FileError
-from lakefeed.media.file_column_types import is_bytes, is_text, plain
+from lakefeed.media.file_column_types import decode_column, is_bytes, is_text
 from lakefeed.media.media_type import Mode
 from lakefeed.storage.cache.url_copies import Known
 from lakefeed.storage.disk.hashing import is_digest
 from lakefeed.storage.urls import file_suffix, suffix
 
 
-class File(NamedTuple):
+class FileReference(NamedTuple):
     """Where the content of a cell is."""
 
     url: str | None
@@ -25,7 +25,7 @@ class File(NamedTuple):
     data: bytes | None = None
 
 
-class Cells:
+class FileCells:
     """A column to be loaded as ``mode``: its files, None for null, and what is known of those that are URLs.
 
     ``urls`` is None where a cell is more than a URL. Where all are just that, `files` are only made when needed: what
@@ -35,7 +35,7 @@ class Cells:
     def __init__(
         self,
         urls: Sequence[str | None] | None,
-        files: Sequence[File | None] | None,
+        files: Sequence[FileReference | None] | None,
         known: Sequence[Known | None],
         mode: Mode,
     ) -> None:
@@ -45,24 +45,24 @@ class Cells:
         self._files = files
 
     @property
-    def files(self) -> Sequence[File | None]:
+    def files(self) -> Sequence[FileReference | None]:
         """Where the content of each cell is."""
         if self._files is None:
-            self._files = _of_urls(self.urls or ())
+            self._files = _url_references(self.urls or ())
         return self._files
 
     def __len__(self) -> int:
         return len(self.known)
 
-    def part(self, start: int, stop: int) -> Cells:
+    def part(self, start: int, stop: int) -> FileCells:
         """Those of some of the rows."""
         urls, files = self.urls, self._files
-        return Cells(urls and urls[start:stop], files and files[start:stop], self.known[start:stop], self.mode)
+        return FileCells(urls and urls[start:stop], files and files[start:stop], self.known[start:stop], self.mode)
 
 
-def only_urls(column: pa.Array[Any]) -> list[str | None] | None:
+def plain_urls(column: pa.Array[Any]) -> list[str | None] | None:
     """The URL or path of each cell, None for null; None where there is more to a cell than that."""
-    cells = plain(column)
+    cells = decode_column(column)
     if isinstance(cells, pa.StructArray):
         parts = dict(zip(cells.type.names, cells.flatten(), strict=True))
         others = (parts[name] for name in ("sha256", "size", "filename") if name in parts)
@@ -74,17 +74,17 @@ def only_urls(column: pa.Array[Any]) -> list[str | None] | None:
     return cells.to_pylist() if is_text(cells.type) else None
 
 
-def files(column: pa.Array[Any]) -> list[File | None]:
+def file_references(column: pa.Array[Any]) -> list[FileReference | None]:
     """Where the content of each cell is, None for null. The column may be text or binary too, before its save."""
-    cells = plain(column)
+    cells = decode_column(column)
     if isinstance(cells, pa.StructArray):
-        return _recorded(cells)
+        return _record_references(cells)
     if is_bytes(cells.type):
-        return [None if cell is None else File(None, None, "", len(cell), cell) for cell in cells.to_pylist()]
-    return _of_urls(cells.to_pylist())
+        return [None if cell is None else FileReference(None, None, "", len(cell), cell) for cell in cells.to_pylist()]
+    return _url_references(cells.to_pylist())
 
 
-def require_readable(file: File) -> None:
+def require_readable(file: FileReference) -> None:
     """Raises FileError for a record that names no file: a table may hold anything."""
     if file.sha256 is not None and not is_digest(file.sha256):
         raise FileError(f"a record has {file.sha256[:80]!r} as its sha256, which is none")
@@ -92,16 +92,16 @@ def require_readable(file: File) -> None:
         raise FileError("a record has neither url nor sha256, so there is no file to be loaded")
 
 
-def _of_urls(urls: Sequence[str | None]) -> list[File | None]:
-    return [None if url is None else File(url, None, file_suffix(url), None) for url in urls]
+def _url_references(urls: Sequence[str | None]) -> list[FileReference | None]:
+    return [None if url is None else FileReference(url, None, file_suffix(url), None) for url in urls]
 
 
-def _recorded(column: pa.StructArray) -> list[File | None]:
+def _record_references(column: pa.StructArray) -> list[FileReference | None]:
     parts = dict(zip(column.type.names, column.flatten(), strict=True))
     nothing = pa.nulls(len(column))
     url, sha256, size, name = (parts.get(key, nothing).to_pylist() for key in ("url", "sha256", "size", "filename"))
     cells = zip(url, sha256, size, name, column.is_valid().to_pylist(), strict=True)
     return [
-        File(url, sha256, suffix(name) if name else file_suffix(url or ""), size) if valid else None
+        FileReference(url, sha256, suffix(name) if name else file_suffix(url or ""), size) if valid else None
         for url, sha256, size, name, valid in cells
     ]

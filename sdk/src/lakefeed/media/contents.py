@@ -19,8 +19,9 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias, cast
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.errors import FileError, UnsupportedError
-from lakefeed.media.cell_sources import Source, Stored
+from lakefeed.media.cell_sources import ContentSource, StoredContent
 from lakefeed.media.media_type import HEAD_BYTES
 from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints, Row, identity, row
@@ -30,35 +31,35 @@ from lakefeed.storage.fetch import open_reference
 READERS = 4  # of local files, beside the thread that packs them: more only wait for one another
 FETCHERS = 16  # of remote files, which keep one waiting
 CHUNK_FILES = 256  # taken by a thread at a time: small files cost less than handing them over
-CHUNK_BYTES = 4 << 20
-AHEAD = 2  # chunks for each thread that may wait, read, to be packed
+CHUNK_BYTES = 4 * MIB
+CHUNKS_AHEAD = 2  # chunks for each thread that may wait, read, to be packed
 
 Progress = Callable[[int], object]
-Status: TypeAlias = tuple[int, bytes]
+FileStatus: TypeAlias = tuple[int, bytes]
 """Size (of a remote file: what it is counted as) and `identity`."""
 
 
-class Read(NamedTuple):
+class ReadContent(NamedTuple):
     """A content that was read; ``data`` is None where it is in the store already."""
 
-    stored: Stored
+    stored: StoredContent
     data: bytes | pa.Buffer | None
     row: Row | None = None
     """For `FileFingerprints`."""
 
 
-class Chunk(NamedTuple):
+class ReadChunk(NamedTuple):
     """Contents that were read, in order, and those of them that are not known yet, by raw SHA-256."""
 
-    stored: list[Stored]
+    stored: list[StoredContent]
     new: dict[bytes, bytes]
 
 
 @dataclass
-class Putting:
+class PendingContents:
     """What some sources hold, as far as it is known: so many of them are still to be read."""
 
-    stored: list[Stored | None]
+    stored: list[StoredContent | None]
     left: int = 0
 
 
@@ -71,7 +72,7 @@ class _StoreError(Exception):
 
 
 @dataclass
-class Contents:
+class ContentWriter:
     """Puts sources into a store. A context manager; for one thread."""
 
     saving: BlobWriter
@@ -79,7 +80,7 @@ class Contents:
     progress: Progress = lambda size: None
     _readers: ThreadPoolExecutor = field(init=False)
     _fetchers: ThreadPoolExecutor = field(init=False)
-    _reading: deque[tuple[Putting, list[int], Future[Chunk]]] = field(default_factory=deque)
+    _reading: deque[tuple[PendingContents, list[int], Future[ReadChunk]]] = field(default_factory=deque)
 
     def __enter__(self) -> Self:
         readers = min(READERS, max((os.cpu_count() or 1) - 1, 1))
@@ -93,7 +94,7 @@ class Contents:
         self._readers.shutdown(cancel_futures=True)
         self._fetchers.shutdown(cancel_futures=True)
 
-    def begin(self, sources: Sequence[Source]) -> Putting:
+    def begin(self, sources: Sequence[ContentSource]) -> PendingContents:
         """Begins to put sources into the store; what `finish` is not asked for yet is read meanwhile, up to a bound.
 
         Every local file of them is looked at before the first one is read.
@@ -102,23 +103,23 @@ class Contents:
             MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
         """
         try:
-            status = [_status(source) for source in sources]
+            status = [_stat_source(source) for source in sources]
         except FileError:
             self._collect(0)  # one before it may be missing too
             raise
-        putting = Putting(self._unchanged(sources, status))
+        putting = PendingContents(self._unchanged(sources, status))
         left = [place for place, found in enumerate(putting.stored) if found is None]
         putting.left = len(left)
         sizes = [status[place][0] for place in left]
         places = iter(left)
-        for chunk in _chunks([sources[place] for place in left], sizes):
+        for chunk in _split_sources([sources[place] for place in left], sizes):
             remote = chunk[0].path is None and chunk[0].data is None
             task = (self._fetchers if remote else self._readers).submit(self._read_chunk, chunk)
             self._reading.append((putting, list(islice(places, len(chunk))), task))
-            self._collect(AHEAD * (FETCHERS if remote else READERS))
+            self._collect(CHUNKS_AHEAD * (FETCHERS if remote else READERS))
         return putting
 
-    def finish(self, putting: Putting) -> list[Stored]:
+    def finish(self, putting: PendingContents) -> list[StoredContent]:
         """What each source holds; all of it is in the store once that is flushed.
 
         Raises:
@@ -126,7 +127,7 @@ class Contents:
         """
         while putting.left:
             self._collect(len(self._reading) - 1)
-        return cast("list[Stored]", putting.stored)
+        return cast("list[StoredContent]", putting.stored)
 
     def _collect(self, most: int) -> None:
         """Stores what was read first until at most so many chunks are being read."""
@@ -139,10 +140,12 @@ class Contents:
                 putting.stored[place] = stored
             putting.left -= len(places)
 
-    def _unchanged(self, sources: Sequence[Source], status: Sequence[Status]) -> list[Stored | None]:
+    def _unchanged(self, sources: Sequence[ContentSource], status: Sequence[FileStatus]) -> list[StoredContent | None]:
         """Those whose contents are known and stored, so that they need not be read."""
-        stored: list[Stored | None] = [None] * len(sources)
-        local = [(place, _absolute(source.path)) for place, source in enumerate(sources) if source.path is not None]
+        stored: list[StoredContent | None] = [None] * len(sources)
+        local = [
+            (place, _absolute_path(source.path)) for place, source in enumerate(sources) if source.path is not None
+        ]
         found = self.seen.find([(path, status[place][1]) for place, path in local])
         known = self.saving.known([hit[0] for hit in found if hit is not None])
         for (place, path), hit in zip(local, found, strict=True):
@@ -150,20 +153,20 @@ class Contents:
                 continue
             (sha256, head), size = hit, status[place][0]
             if sha256 in known or (size >= self.saving.packing.below and self.saving.known_alone(sha256.hex())):
-                stored[place] = Stored(sha256, size, head, path)
+                stored[place] = StoredContent(sha256, size, head, path)
                 self.progress(size)
         return stored
 
-    def _read_chunk(self, sources: Sequence[Source]) -> Chunk:
+    def _read_chunk(self, sources: Sequence[ContentSource]) -> ReadChunk:
         """Reads sources, and finds out and notes what can be without waiting for those before."""
         read = [self._read_one(source) for source in sources]
         self.seen.add([one.row for one in read if one.row is not None])
         fresh = {one.stored.sha256: cast(bytes, one.data) for one in read if one.data is not None}
         for digest in self.saving.known(list(fresh)):
             del fresh[digest]
-        return Chunk([one.stored for one in read], fresh)
+        return ReadChunk([one.stored for one in read], fresh)
 
-    def _read_one(self, source: Source) -> Read:
+    def _read_one(self, source: ContentSource) -> ReadContent:
         try:
             if source.data is not None:
                 return self._from_memory(source.data)
@@ -179,22 +182,22 @@ class Contents:
         except OSError as error:
             raise source.failed("read", error) from error
 
-    def _from_memory(self, data: pa.Buffer) -> Read:
+    def _from_memory(self, data: pa.Buffer) -> ReadContent:
         head = data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes()
         if data.size >= self.saving.packing.below:
-            return Read(self._alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
+            return ReadContent(self._alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
         digest = hashlib.sha256(cast(bytes, data)).digest()
-        return Read(Stored(digest, data.size, head, data), data)
+        return ReadContent(StoredContent(digest, data.size, head, data), data)
 
-    def _from_file(self, name: str) -> Read:
-        path = _absolute(name)
+    def _from_file(self, name: str) -> ReadContent:
+        path = _absolute_path(name)
         # Not open(): for many thousands of small files that costs as much as reading them.
         descriptor, data = os.open(path, os.O_RDONLY), None
         try:
             read_ns, before = time.time_ns(), os.fstat(descriptor)
             if before.st_size < self.saving.packing.below:
-                data = _read_all(descriptor, before.st_size)
-                stored = Stored(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], path)
+                data = _read_descriptor(descriptor, before.st_size)
+                stored = StoredContent(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], path)
             else:
                 with open(descriptor, "rb", buffering=0, closefd=False) as stream:
                     head = stream.read(HEAD_BYTES) or b""
@@ -203,9 +206,9 @@ class Contents:
             steady = identity(before) == identity(os.fstat(descriptor))
         finally:
             os.close(descriptor)
-        return Read(stored, data, row(path, before, read_ns, stored.sha256, stored.head) if steady else None)
+        return ReadContent(stored, data, row(path, before, read_ns, stored.sha256, stored.head) if steady else None)
 
-    def _from_elsewhere(self, source: Source) -> Read:
+    def _from_elsewhere(self, source: ContentSource) -> ReadContent:
         """A remote file: in memory if it is small, else through a local copy."""
         below = self.saving.packing.below
         with open_reference(source.text or "") as stream:
@@ -213,23 +216,25 @@ class Contents:
             while len(data) < below and (more := stream.read(below - len(data))):
                 data += more
             if len(data) < below:
-                return Read(Stored(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], data), data)
+                return ReadContent(
+                    StoredContent(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], data), data
+                )
             copy = self.saving.scratch / uuid.uuid4().hex
             with new_file(copy) as target:
                 target.write(data)
                 shutil.copyfileobj(stream, target, CHUNK_BYTES)
                 target.seek(0)
-                return Read(self._alone(target, data[:HEAD_BYTES], str(copy)), None)
+                return ReadContent(self._alone(target, data[:HEAD_BYTES], str(copy)), None)
 
-    def _alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> Stored:
+    def _alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
         try:
             blob = self.saving.put_alone(stream)
         except OSError as error:
             raise _StoreError(error) from error
-        return Stored(bytes.fromhex(blob.sha256), blob.size, head, probe)
+        return StoredContent(bytes.fromhex(blob.sha256), blob.size, head, probe)
 
 
-def _status(source: Source) -> Status:
+def _stat_source(source: ContentSource) -> FileStatus:
     """The status of a local file.
 
     Raises:
@@ -250,19 +255,19 @@ def _status(source: Source) -> Status:
     return status.st_size, identity(status)
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
+def _read_descriptor(descriptor: int, size: int) -> bytes:
     data = os.read(descriptor, size + 1)
     while len(data) != size and (more := os.read(descriptor, CHUNK_BYTES)):  # it grew, or came in parts
         data += more
     return data
 
 
-def _absolute(path: str | None) -> str:
+def _absolute_path(path: str | None) -> str:
     return path if path and path[0] == "/" else str(Path(path or "").absolute())
 
 
-def _chunks(sources: Sequence[Source], sizes: Sequence[int]) -> Iterator[list[Source]]:
-    chunk: list[Source] = []
+def _split_sources(sources: Sequence[ContentSource], sizes: Sequence[int]) -> Iterator[list[ContentSource]]:
+    chunk: list[ContentSource] = []
     held = 0
     for source, size in zip(sources, sizes, strict=True):
         if chunk and (len(chunk) == CHUNK_FILES or held + size > CHUNK_BYTES):

@@ -16,7 +16,7 @@ from lakefeed.media.media_type import TYPE_KEY, MediaType, Mode
 
 _Column = TypeVar("_Column", "pa.Array[Any]", "pa.ChunkedArray[Any]")
 
-LOADED: dict[Mode, pa.DataType] = {"bytes": pa.large_binary(), "path": pa.string()}  # a batch may exceed 2 GiB
+MODE_TYPES: dict[Mode, pa.DataType] = {"bytes": pa.large_binary(), "path": pa.string()}  # a batch may exceed 2 GiB
 
 
 def column_type(field: pa.Field[Any]) -> str | None:
@@ -54,7 +54,7 @@ def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
     missing = [name for name in mapping if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, schema.names)
-    found = {name: _type_name(name, given) for name, given in mapping.items()}
+    found = {name: _media_type_name(name, given) for name, given in mapping.items()}
     for name in found:
         require_file_column(schema.field(name))
     return found
@@ -69,7 +69,9 @@ def typed_schema(schema: pa.Schema, column_types: Mapping[str, str]) -> pa.Schem
     """
     for name in column_types:
         require_file_column(schema.field(name))
-    fields = [_typed(entry, column_types[entry.name]) if entry.name in column_types else entry for entry in schema]
+    fields = [
+        _typed_field(entry, column_types[entry.name]) if entry.name in column_types else entry for entry in schema
+    ]
     return pa.schema(fields).with_metadata(schema.metadata)
 
 
@@ -94,12 +96,12 @@ def loaded_type(media: str, mode: str) -> pa.DataType:
         DataType(string)
     """
     media_type(media)
-    return LOADED[checked_mode(mode)]
+    return MODE_TYPES[parse_mode(mode)]
 
 
-def checked_mode(mode: str) -> Mode:
-    if mode not in LOADED:
-        raise InvalidArgumentError(f"files cannot be loaded as {mode!r}; there are {listed(LOADED)}")
+def parse_mode(mode: str) -> Mode:
+    if mode not in MODE_TYPES:
+        raise InvalidArgumentError(f"files cannot be loaded as {mode!r}; there are {listed(MODE_TYPES)}")
     return "path" if mode == "path" else "bytes"
 
 
@@ -112,7 +114,7 @@ def is_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def plain(column: _Column) -> _Column:
+def decode_column(column: _Column) -> _Column:
     """The column without dictionary or views, which half of Arrow's functions do not take."""
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if types.is_string_view(kind):
@@ -133,7 +135,7 @@ def require_file_column(field: pa.Field[Any]) -> None:
         )
 
 
-def _type_name(column: str, given: Any) -> str:
+def _media_type_name(column: str, given: Any) -> str:
     if isinstance(given, MediaType):
         return given.name
     if isinstance(given, type) and issubclass(given, Handle):
@@ -145,7 +147,7 @@ def _type_name(column: str, given: Any) -> str:
     raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {listed(MEDIA)}")
 
 
-def _typed(field: pa.Field[Any], name: str) -> pa.Field[Any]:
+def _typed_field(field: pa.Field[Any], name: str) -> pa.Field[Any]:
     metadata = {**(field.metadata or {}), TYPE_KEY: name.encode()}
     return pa.field(field.name, media_type(name).struct, field.nullable, metadata)
 

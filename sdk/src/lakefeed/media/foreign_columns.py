@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakefeed.errors import RefusedTargetError
-from lakefeed.media.cell_sources import Source
+from lakefeed.media.cell_sources import ContentSource
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignColumns:
     """The ``columns`` that come from other machines, and the folders in which they may name files nevertheless."""
 
     columns: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
 
-    def check(self, sources: Iterable[Source]) -> None:
+    def check(self, sources: Iterable[ContentSource]) -> None:
         """Raises RefusedTargetError for a path of this machine in one of the columns, outside of the folders.
 
         Links are followed first, and ``..`` is resolved.
@@ -35,5 +35,5 @@ class Foreign:
                 )
 
 
-NOT_FOREIGN = Foreign()
+NO_FOREIGN_COLUMNS = ForeignColumns()
 """Every column comes from this machine, or from the lake."""

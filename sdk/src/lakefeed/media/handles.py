@@ -18,10 +18,10 @@ from lakefeed.storage.urls import file_name, local_path, suffix
 Content: TypeAlias = bytes  # inside the class, `bytes` is the method
 
 _NOT_RECORDED = frozenset({"data", "store"})
-_TEXT = frozenset({str, type(None)})
-_CONTENT = frozenset({bytes, type(None)})
-_SIZE = frozenset({int, type(None)})
-_EXPECTED = {str: "text (of a path, str(path))", bytes: "bytes", int: "a whole number"}
+_TEXT_TYPES = frozenset({str, type(None)})
+_CONTENT_TYPES = frozenset({bytes, type(None)})
+_SIZE_TYPES = frozenset({int, type(None)})
+_EXPECTATIONS = {str: "text (of a path, str(path))", bytes: "bytes", int: "a whole number"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -63,12 +63,12 @@ class Handle:
     def __post_init__(self) -> None:
         # By exact type first: handles are made for every cell that is read.
         if not (
-            type(self.url) in _TEXT
-            and type(self.sha256) in _TEXT
-            and type(self.content_type) in _TEXT
-            and type(self.filename) in _TEXT
-            and type(self.data) in _CONTENT
-            and type(self.size) in _SIZE
+            type(self.url) in _TEXT_TYPES
+            and type(self.sha256) in _TEXT_TYPES
+            and type(self.content_type) in _TEXT_TYPES
+            and type(self.filename) in _TEXT_TYPES
+            and type(self.data) in _CONTENT_TYPES
+            and type(self.size) in _SIZE_TYPES
         ):
             self._check()
 
@@ -78,7 +78,7 @@ class Handle:
             value, kind = getattr(self, name), kinds.get(name, str)
             if isinstance(value, bool) or not isinstance(value, kind | None):
                 raise InvalidArgumentError(
-                    f"{type(self).__name__}({name}={value!r:.80}): give {_EXPECTED[kind]}, or leave it out"
+                    f"{type(self).__name__}({name}={value!r:.80}): give {_EXPECTATIONS[kind]}, or leave it out"
                 )
 
     def bytes(self) -> Content:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType
-from lakefeed.media.probing.image_probe import BROKEN, opened, pillow, probe, reason
+from lakefeed.media.probing.image_probe import DECODER_ERRORS, error_reason, open_image, pillow, probe_image
 from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ _MAGIC = (
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic"}
 _BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins plain words
 
-_PIXELS_AS_THEY_ARE = frozenset({"L", "LA", "RGB", "RGBA"})
-_PIXELS_CONVERTED = {
+_NATIVE_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
+_MODE_CONVERSIONS = {
     "1": "L",
     "P": "RGB",
     "PA": "RGBA",
@@ -88,10 +88,10 @@ class Image(Handle):
         """
         content = io.BytesIO(self.bytes())
         try:
-            image: PIL.Image.Image = opened(content)
+            image: PIL.Image.Image = open_image(content)
             image.load()
-        except (*BROKEN, pillow().DecompressionBombError) as error:
-            raise FormatError(f"{self!r} cannot be decoded: {reason(error)}") from error
+        except (*DECODER_ERRORS, pillow().DecompressionBombError) as error:
+            raise FormatError(f"{self!r} cannot be decoded: {error_reason(error)}") from error
         return image
 
     def numpy(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -107,8 +107,8 @@ class Image(Handle):
         image = self.pil()
         if image.mode.startswith("I;16"):
             return (np.array(image) >> 8).astype(np.uint8)
-        wanted = "RGBA" if image.mode == "P" and "transparency" in image.info else _PIXELS_CONVERTED.get(image.mode)
-        if image.mode in _PIXELS_AS_THEY_ARE:
+        wanted = "RGBA" if image.mode == "P" and "transparency" in image.info else _MODE_CONVERSIONS.get(image.mode)
+        if image.mode in _NATIVE_MODES:
             return np.array(image)
         if wanted is None:
             raise UnsupportedError(f"{self!r} has pixels of mode {image.mode!r}, which do not fit uint8; use pil()")
@@ -146,5 +146,5 @@ IMAGE = MediaType(
     stat_fields=(pa.field("width", pa.int32()), pa.field("height", pa.int32())),
     content_types=_CONTENT_TYPES,
     sniff=sniff,
-    probe=probe,
+    probe=probe_image,
 )

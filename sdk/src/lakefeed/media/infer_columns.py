@@ -8,16 +8,16 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from lakefeed.media.file_column_types import column_type, is_bytes, is_text, plain
+from lakefeed.media.file_column_types import column_type, decode_column, is_bytes, is_text
 from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import head_of
 from lakefeed.storage.urls import file_name, suffix
 
 SAMPLE_ROWS = 1_000  # non-null values looked at
-PATH_CHARACTERS = 4_096  # longer text is no path
+MAX_PATH_CHARACTERS = 4_096  # longer text is no path
 
 
-def infer(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
+def infer_column_types(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
     """The media type of each untyped text or binary column most of whose non-null values are of one type.
 
     Typed columns are left out, and so is every column without such a majority. Nothing is opened: that a named file
@@ -29,7 +29,7 @@ def infer(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
     """
     table = pa.table(table_sample)
     candidates = [index for index, field in enumerate(table.schema) if _may_hold_files(field)]
-    guesses = {table.schema.names[index]: _guess(table.column(index)) for index in candidates}
+    guesses = {table.schema.names[index]: _infer_type(table.column(index)) for index in candidates}
     return {name: guess for name, guess in guesses.items() if guess is not None}
 
 
@@ -38,21 +38,21 @@ def _may_hold_files(field: pa.Field[Any]) -> bool:
     return column_type(field) is None and (is_text(kind) or is_bytes(kind))
 
 
-def _guess(column: pa.ChunkedArray[Any]) -> str | None:
-    sample = plain(column).drop_null().slice(0, SAMPLE_ROWS)
+def _infer_type(column: pa.ChunkedArray[Any]) -> str | None:
+    sample = decode_column(column).drop_null().slice(0, SAMPLE_ROWS)
     if is_text(sample.type):
-        return _majority([_by_name(str(value)) for value in sample])
-    return _majority([_by_content(head_of(value)) for value in sample])
+        return _majority([_type_by_name(str(value)) for value in sample])
+    return _majority([_type_by_content(head_of(value)) for value in sample])
 
 
-def _by_name(text: str) -> str | None:
-    if len(text) > PATH_CHARACTERS or "\n" in text:
+def _type_by_name(text: str) -> str | None:
+    if len(text) > MAX_PATH_CHARACTERS or "\n" in text:
         return None
     ending = suffix(file_name(text))
     return next((name for name, media in MEDIA.items() if ending in media.content_types), None)
 
 
-def _by_content(head: bytes) -> str | None:
+def _type_by_content(head: bytes) -> str | None:
     return next((name for name, media in MEDIA.items() if media.sniff(head) is not None), None)
 
 

@@ -20,10 +20,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._units import KIB, MIB
 from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError, StorageError, UnsupportedError
-from lakefeed.media.cells import Cells, File, files, only_urls, require_readable
-from lakefeed.media.file_column_types import LOADED, checked_mode
+from lakefeed.media.cells import FileCells, FileReference, file_references, plain_urls, require_readable
+from lakefeed.media.file_column_types import MODE_TYPES, parse_mode
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import Mode
 from lakefeed.storage.blobs.blob_store import BlobStore
@@ -38,26 +39,26 @@ from lakefeed.storage.urls import local_path
 
 logger = logging.getLogger(__name__)
 
-TOGETHER = 8
+JOB_FILES = 8
 """Files that a thread takes at a time, at most: small ones cost less than handing them over."""
-UNKNOWN_BYTES = 8 << 20
+DEFAULT_FILE_BYTES = 8 * MIB
 """What a file is expected to take before the first is known."""
-PIECE_BYTES = 1 << 20
+STREAM_BUFFER_BYTES = MIB
 """What a file takes in memory on its way to disk."""
-REASONS = 3
-SMALL_BYTES = 256 << 10
+MAX_REASONS = 3
+SMALL_BYTES = 256 * KIB
 """Larger contents take so long to be hashed that threads had better do it."""
 SLOW_SECONDS = 1e-3
-SLOW_PORTIONS = 32
+SLOW_BATCHES = 32
 """Where opening a file takes so long (a cache that is far away), threads are asked for the next portions."""
-RECENT = 64
+RECENT_FILES = 64
 """Files whose sizes say what is to be expected of the next."""
 
 OnError: TypeAlias = Literal["raise", "null"]
-Loaded: TypeAlias = bytes | mmap | str | None
+LoadedCell: TypeAlias = bytes | mmap | str | None
 
 
-class _Copies(NamedTuple):
+class _CachedCopies(NamedTuple):
     """Copies in the cache, column by column; ``there``: which cells are not null, and have one."""
 
     there: list[bool]
@@ -67,14 +68,14 @@ class _Copies(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Load:
+class FileLoader:
     """Loads one file as one mode. Safe between threads."""
 
     store: BlobStore
     fetch: Fetch
     tally: CacheStatistics | None = None
 
-    def __call__(self, wanted: tuple[File, Mode], progress: Progress) -> Loaded:
+    def __call__(self, wanted: tuple[FileReference, Mode], progress: Progress) -> LoadedCell:
         file, mode = wanted
         require_readable(file)
         if self.tally is not None:
@@ -82,7 +83,7 @@ class Load:
             self.tally.add(there, not there)
         return self._bytes(file, progress) if mode == "bytes" else self._path(file, progress)
 
-    def _bytes(self, file: File, progress: Progress) -> bytes | mmap:
+    def _bytes(self, file: FileReference, progress: Progress) -> bytes | mmap:
         if file.data is not None:
             return file.data
         if file.sha256 is not None:
@@ -90,14 +91,14 @@ class Load:
             return found if found is not None else self.store.read(file.sha256, file.suffix)
         return self.fetch.read_once(file.url or "", file.suffix, progress)
 
-    def _path(self, file: File, progress: Progress) -> str:
+    def _path(self, file: FileReference, progress: Progress) -> str:
         if file.data is not None:
             return str(self.store.cached_bytes(file.data, file.suffix))
         if file.sha256 is not None:
             return str(self.store.local_path(file.sha256, file.suffix))
         return str(self.fetch.path(file.url or "", file.suffix, progress))
 
-    def _is_here(self, file: File) -> bool:
+    def _is_here(self, file: FileReference) -> bool:
         """Whether this machine has the content: in the cache, or because it is kept here anyway."""
         if file.data is not None:
             return True
@@ -112,7 +113,7 @@ class Load:
         return self.fetch.cache
 
 
-class Loads:
+class ColumnLoader:
     """The files of one run through the rows of a table: fetched ahead, given out in order. For one thread.
 
     At most ``workers`` files are fetched at a time. Contents that are being fetched, wait for their turn, or were given
@@ -150,51 +151,53 @@ class Loads:
         self._patience = 0
         fetch = Fetch(self._cache, given.model_copy(update=update))
         self._fetch = fetch
-        self._lane: FetchQueue[tuple[File, Mode], Loaded] = FetchQueue(
-            Load(store, fetch, tally), workers, max_bytes, timeout
+        self._lane: FetchQueue[tuple[FileReference, Mode], LoadedCell] = FetchQueue(
+            FileLoader(store, fetch, tally), workers, max_bytes, timeout
         )
-        self._recent: deque[int] = deque(maxlen=RECENT)
-        self._given: list[Job[tuple[File, Mode]]] = []
+        self._recent: deque[int] = deque(maxlen=RECENT_FILES)
+        self._given: list[Job[tuple[FileReference, Mode]]] = []
         self._asked = 0
         self._failed = 0
         self._reasons: list[str] = []
 
-    def look(self, column: pa.Array[Any], media: str, mode: str) -> Cells:
+    def look(self, column: pa.Array[Any], media: str, mode: str) -> FileCells:
         """What is known of the files of a column before they are fetched."""
         media_type(media)
-        urls = only_urls(column)
+        urls = plain_urls(column)
         if urls is not None:
-            return Cells(urls, None, self._fetch.known_all(urls), checked_mode(mode))
-        found = files(column)
+            return FileCells(urls, None, self._fetch.known_all(urls), parse_mode(mode))
+        found = file_references(column)
         known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in found])
-        return Cells(None, found, known, checked_mode(mode))
+        return FileCells(None, found, known, parse_mode(mode))
 
-    def sizes(self, cells: Cells) -> list[int]:
+    def sizes(self, cells: FileCells) -> list[int]:
         """Bytes that the loaded cells will take, as far as that is known: what was largest of late, if not."""
         expected, whole = self._expected, cells.mode == "bytes"
         if cells.urls is not None:
             pairs = zip(cells.known, cells.urls, strict=True)
             sizes = [known.size if known else expected if url is not None else 0 for known, url in pairs]
         else:
-            sizes = [_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)]
-        return sizes if whole else [min(size, PIECE_BYTES) for size in sizes]
+            sizes = [
+                _expected_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)
+            ]
+        return sizes if whole else [min(size, STREAM_BUFFER_BYTES) for size in sizes]
 
-    def begin(self, cells: Cells) -> Begun:
+    def begin(self, cells: FileCells) -> PendingColumn:
         """Begins to fetch the files of a column."""
         chosen = cells.mode
         ready = self._at_once(cells)
         if ready is not None:
-            return Begun([], [self._lane.settled(ready.nbytes)], chosen, ready)
+            return PendingColumn([], [self._lane.settled(ready.nbytes)], chosen, ready)
         wanted = [(file, chosen) for file in cells.files if file is not None]
         self._store.expect([file.sha256 for file, _ in wanted if file.sha256])
         sizes = zip(cells.files, self.sizes(cells), strict=True)
         costs = [size for file, size in sizes if file is not None]
-        step = min(max(len(wanted) // self._workers, 1), TOGETHER)
+        step = min(max(len(wanted) // self._workers, 1), JOB_FILES)
         starts = range(0, len(wanted), step)
         jobs = [self._lane.add(wanted[at : at + step], costs[at : at + step]) for at in starts]
-        return Begun([file is not None for file in cells.files], jobs, chosen)
+        return PendingColumn([file is not None for file in cells.files], jobs, chosen)
 
-    def finish(self, columns: Sequence[Begun]) -> list[pa.Array[Any]]:
+    def finish(self, columns: Sequence[PendingColumn]) -> list[pa.Array[Any]]:
         """The loaded columns, waited for; what was given out before is no longer counted."""
         for job in self._given:
             self._lane.release(job)
@@ -212,7 +215,7 @@ class Loads:
             )  # fmt: skip
         self._failed = 0
 
-    def _at_once(self, cells: Cells) -> pa.Array[Any] | None:
+    def _at_once(self, cells: FileCells) -> pa.Array[Any] | None:
         """The loaded column, if all of it is in the cache and in memory: threads would only make that slower."""
         if self._patience < 0:
             self._patience += 1
@@ -225,10 +228,10 @@ class Loads:
                 return None
             found = self._read(copies) if cells.mode == "bytes" else self._found(copies)
         if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
-            self._patience = -SLOW_PORTIONS
+            self._patience = -SLOW_BATCHES
         return found
 
-    def _stored(self, cells: Cells) -> pa.Array[Any] | None:
+    def _stored(self, cells: FileCells) -> pa.Array[Any] | None:
         """The contents, where a local store has all of them, they are small, and its files are in memory."""
         objects = self._store.backend.objects
         wanted = [file for file in cells.files if file is not None]
@@ -241,14 +244,14 @@ class Loads:
         if places is None or [place.length for place in places] != sizes:
             return None
         there = [file is not None for file in cells.files]
-        frame = Frame.of(sizes, there)
+        frame = BinaryColumnBuilder.of(sizes, there)
         views = frame.wanted()
         if not objects.read_all(places, views):
             return None
         right = all(sha256(view).hexdigest() == digest for view, digest in zip(views, digests, strict=True))
         return frame.array() if right else None
 
-    def _copies(self, cells: Cells) -> _Copies | None:
+    def _copies(self, cells: FileCells) -> _CachedCopies | None:
         """The copies that there should be of the files; None if there is one without."""
         oldest, urls = time() - self._fetch.settings.fresh, cells.urls
         known = [entry for entry in cells.known if entry is not None]
@@ -257,16 +260,16 @@ class Loads:
         there = [url is not None for url in urls] if None in urls else [True] * len(urls)
         if len(known) < sum(there) or min((entry.good_from for entry in known), default=inf) <= oldest:
             return None
-        return _Copies(
+        return _CachedCopies(
             there,
             [entry.place for entry in known],
             [entry.size for entry in known],
             [entry.sha256 for entry in known],
         )
 
-    def _copies_of(self, cells: Cells, oldest: float) -> _Copies | None:
+    def _copies_of(self, cells: FileCells, oldest: float) -> _CachedCopies | None:
         """As `_copies`, where cells are more than URLs."""
-        copies = _Copies([file is not None for file in cells.files], [], [], [])
+        copies = _CachedCopies([file is not None for file in cells.files], [], [], [])
         for file, known in zip(cells.files, cells.known, strict=True):
             if file is None:
                 continue
@@ -277,14 +280,14 @@ class Loads:
                 return None
             place = self._cache.place(digest, file.suffix)
             # A record may claim any size: memory for a large one is only taken if the copy has it.
-            if size < 0 or (size > SMALL_BYTES and size != _size_of(place)):
+            if size < 0 or (size > SMALL_BYTES and size != _size_on_disk(place)):
                 return None
             copies.places.append(place)
             copies.sizes.append(size)
             copies.digests.append(digest)
         return copies
 
-    def _found(self, copies: _Copies) -> pa.Array[Any] | None:
+    def _found(self, copies: _CachedCopies) -> pa.Array[Any] | None:
         paths = []
         for place, digest in zip(copies.places, copies.digests, strict=True):
             path = self._cache.find_at(Path(place), digest)
@@ -292,19 +295,19 @@ class Loads:
                 return None
             paths.append(str(path))
         found = iter(paths)
-        return pa.array([next(found) if there else None for there in copies.there], LOADED["path"])
+        return pa.array([next(found) if there else None for there in copies.there], MODE_TYPES["path"])
 
-    def _read(self, copies: _Copies) -> pa.Array[Any] | None:
-        frame = Frame.of(copies.sizes, copies.there)
+    def _read(self, copies: _CachedCopies) -> pa.Array[Any] | None:
+        frame = BinaryColumnBuilder.of(copies.sizes, copies.there)
         return frame.array() if self._cache.read_all(copies.places, frame.wanted()) else None
 
-    def _array(self, column: Begun) -> pa.Array[Any]:
+    def _array(self, column: PendingColumn) -> pa.Array[Any]:
         if column.ready is not None:
             if self._tally is not None:
                 self._tally.add(len(column.ready) - column.ready.null_count, 0)
             self._asked += len(column.ready)
             return column.ready
-        found: list[Loaded] = []
+        found: list[LoadedCell] = []
         for job in column.jobs:
             found += [self._checked(outcome) for outcome in self._lane.outcomes(job)]
             job.outcomes = []
@@ -314,9 +317,9 @@ class Loads:
         results = iter(found)
         cells = [next(results) if there else None for there in column.there]
         del found, results
-        return binary(cells) if column.mode == "bytes" else pa.array(cells, LOADED[column.mode])
+        return binary_array(cells) if column.mode == "bytes" else pa.array(cells, MODE_TYPES[column.mode])
 
-    def _checked(self, outcome: Any) -> Loaded:
+    def _checked(self, outcome: Any) -> LoadedCell:
         if not isinstance(outcome, Failed):
             return outcome  # type: ignore[no-any-return]  # what the work gave
         # A disk of this machine that is full or broken says nothing of the file.
@@ -324,16 +327,16 @@ class Loads:
         if not (self._skips and skipped):
             raise outcome.error
         self._failed += 1
-        if len(self._reasons) < REASONS:
+        if len(self._reasons) < MAX_REASONS:
             self._reasons.append(str(outcome.error))
         return None
 
     @property
     def _expected(self) -> int:
-        return max(self._recent, default=UNKNOWN_BYTES)
+        return max(self._recent, default=DEFAULT_FILE_BYTES)
 
 
-def _size(file: File | None, known: Known | None, expected: int) -> int:
+def _expected_size(file: FileReference | None, known: Known | None, expected: int) -> int:
     if file is None:
         return 0
     if file.size is not None:
@@ -341,7 +344,7 @@ def _size(file: File | None, known: Known | None, expected: int) -> int:
     return expected if known is None else known.size
 
 
-def _size_of(path: str) -> int | None:
+def _size_on_disk(path: str) -> int | None:
     try:
         return os.stat(path).st_size  # noqa: PTH116 - as in the cache
     except OSError:
@@ -349,11 +352,11 @@ def _size_of(path: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Begun:
+class PendingColumn:
     """A column whose files are being fetched. ``there``: which cells are not null."""
 
     there: Sequence[bool]
-    jobs: Sequence[Job[tuple[File, Mode]]]
+    jobs: Sequence[Job[tuple[FileReference, Mode]]]
     mode: Mode
     ready: pa.Array[Any] | None = None
 
@@ -398,23 +401,25 @@ def load_column(
         >>> load_column(column, "file", "bytes", store, workers=8, on_error="raise", timeout=30.0).to_pylist()
         [b'hello', None]
     """
-    checked_mode(mode)
+    parse_mode(mode)
     if on_error not in ("raise", "null"):
         raise InvalidArgumentError(f'on_error is {on_error!r}; it is "raise" or "null"')
     if workers < 1 or timeout <= 0:
         raise InvalidArgumentError(f"workers is {workers} and timeout {timeout}; both are above 0")
-    with closing(Loads(store, workers, "null" if on_error == "null" else "raise", timeout, max_bytes)) as loads:
+    with closing(ColumnLoader(store, workers, "null" if on_error == "null" else "raise", timeout, max_bytes)) as loads:
         [loaded] = loads.finish([loads.begin(loads.look(column, media, mode))])
         return loaded
 
 
-def binary(cells: list[Any]) -> pa.Array[Any]:
+def binary_array(cells: list[Any]) -> pa.Array[Any]:
     """Contents as one column, each copied once and then let go of: ``pa.array`` copies them as its memory grows."""
     if len(cells) == 1 and cells[0] is not None:
         [content] = cells  # shared: a large file is not doubled
         offsets = pa.py_buffer(np.array([0, len(content)], np.int64).tobytes())
-        return pa.Array.from_buffers(LOADED["bytes"], 1, [None, offsets, pa.py_buffer(content)])
-    frame = Frame([0 if cell is None else len(cell) for cell in cells], [cell is not None for cell in cells])
+        return pa.Array.from_buffers(MODE_TYPES["bytes"], 1, [None, offsets, pa.py_buffer(content)])
+    frame = BinaryColumnBuilder(
+        [0 if cell is None else len(cell) for cell in cells], [cell is not None for cell in cells]
+    )
     for row, view in enumerate(frame.cells):
         if len(view):
             view[:] = cells[row]
@@ -422,7 +427,7 @@ def binary(cells: list[Any]) -> pa.Array[Any]:
     return frame.array()
 
 
-class Frame:
+class BinaryColumnBuilder:
     """A column of contents in the making: ``cells`` are to be filled in."""
 
     def __init__(self, sizes: Sequence[int], there: Sequence[bool]) -> None:
@@ -433,7 +438,7 @@ class Frame:
         self.cells = [whole[start:stop] for start, stop in pairwise(self._offsets.tolist())]
 
     @classmethod
-    def of(cls, sizes: Sequence[int], there: Sequence[bool]) -> Frame:
+    def of(cls, sizes: Sequence[int], there: Sequence[bool]) -> BinaryColumnBuilder:
         """As the class itself, given the sizes of those that are not null."""
         left = iter(sizes)
         return cls(sizes if all(there) else [next(left) if one else 0 for one in there], there)
@@ -448,4 +453,4 @@ class Frame:
         self.cells = []
         valid = None if all(self._there) else pa.array(self._there, pa.bool_()).buffers()[1]
         buffers = [valid, pa.py_buffer(self._offsets.tobytes()), self._data]
-        return pa.Array.from_buffers(LOADED["bytes"], len(self._there), buffers)
+        return pa.Array.from_buffers(MODE_TYPES["bytes"], len(self._there), buffers)

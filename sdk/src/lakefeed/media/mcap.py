@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lakefeed.media.probing.mcap_probe import probe_mcap
-from lakefeed.media.timed_media import Timed, recording
+from lakefeed.media.timed_media import TimedHandle, recording_type
 
 _CONTENT_TYPE = "application/x-mcap"
 _MAGIC = b"\x89MCAP0\r\n"
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class MCAP(Timed):
+class MCAP(TimedHandle):
     """A recording in MCAP; give ``open()`` to ``mcap.reader.make_reader``, or ``path()`` to what wants a file.
 
     Attributes:
@@ -32,4 +32,4 @@ def sniff(head: bytes) -> str | None:
     return _CONTENT_TYPE if head.startswith(_MAGIC) else None
 
 
-MCAP_FILE = recording(MCAP, _CONTENT_TYPE, sniff, probe_mcap)
+MCAP_FILE = recording_type(MCAP, _CONTENT_TYPE, sniff, probe_mcap)

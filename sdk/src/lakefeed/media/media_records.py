@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.media.file_column_types import is_bytes, plain
+from lakefeed.media.file_column_types import decode_column, is_bytes
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType
@@ -24,14 +24,14 @@ def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[
         [Image('cat.png'), None]
     """
     kind = media_type(media)
-    cells = plain(column)
+    cells = decode_column(column)
     if isinstance(cells, pa.StructArray):
-        return _record_handles(conformed(cells, kind), kind, store)
+        return _record_handles(conform_records(cells, kind), kind, store)
     name = "data" if is_bytes(cells.type) else "url"
     return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in cells.to_pylist()]
 
 
-def conformed(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
+def conform_records(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
     """The column with exactly the fields of the media type; those that it lacks are null."""
     if column.type == kind.struct:
         return column
@@ -43,7 +43,7 @@ def conformed(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
     return pa.StructArray.from_arrays(arrays, fields=list(kind.struct), mask=column.is_null())
 
 
-def from_records(records: Sequence[Mapping[str, Any] | None], kind: MediaType) -> pa.StructArray:
+def records_array(records: Sequence[Mapping[str, Any] | None], kind: MediaType) -> pa.StructArray:
     """Records as a column; what a record does not name is null."""
     arrays = [
         pa.array([None if record is None else record.get(entry.name) for record in records], entry.type)

@@ -10,17 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.media.cell_sources import Stored
+from lakefeed._units import MIB
+from lakefeed.media.cell_sources import StoredContent
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probes import Probes
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
-AT_ONCE = 256
-MEMORY_BYTES = 64 << 20  # of contents that wait to be probed
+BATCH_FILES = 256
+MAX_PENDING_BYTES = 64 * MIB  # of contents that wait to be probed
 
 
 @dataclass
-class Known:
+class PendingStatistics:
     """The statistics of one column's contents, as they come in."""
 
     kind: MediaType
@@ -39,38 +40,38 @@ class Known:
 
 
 @dataclass
-class Statistics:
+class StatisticsReader:
     """Asks the probes, in bounded memory; for one thread."""
 
     probes: Probes
     seen: FileFingerprints
     _held: deque[tuple[int, Future[Any]]] = field(default_factory=deque)
 
-    def ask(self, kind: MediaType, stored: Sequence[Stored]) -> Known:
+    def ask(self, kind: MediaType, stored: Sequence[StoredContent]) -> PendingStatistics:
         """Begins to find the statistics of contents; each distinct one is looked at once."""
         digests = [content.sha256 for content in stored]
-        known = Known(kind, self.seen, digests, {})
+        known = PendingStatistics(kind, self.seen, digests, {})
         if not kind.stat_fields:
             return known
         distinct = {content.sha256: content for content in stored}
         known.found |= self.seen.facts(kind.name, list(distinct))
         unknown = [content for digest, content in distinct.items() if digest not in known.found]
-        for start in range(0, len(unknown), AT_ONCE):
-            some = unknown[start : start + AT_ONCE]
+        for start in range(0, len(unknown), BATCH_FILES):
+            some = unknown[start : start + BATCH_FILES]
             task = self._submit(kind, some)
             known.tasks.append(([content.sha256 for content in some], task))
         return known
 
-    def _submit(self, kind: MediaType, contents: Sequence[Stored]) -> Future[list[Stats]]:
+    def _submit(self, kind: MediaType, contents: Sequence[StoredContent]) -> Future[list[Stats]]:
         size = sum(content.size for content in contents if not isinstance(content.probe, str))
-        while self._held and sum(held for held, _ in self._held) + size > MEMORY_BYTES:
+        while self._held and sum(held for held, _ in self._held) + size > MAX_PENDING_BYTES:
             self._held.popleft()[1].exception()  # waits
-        task = self.probes.submit(kind.name, [_probed(content) for content in contents])
+        task = self.probes.submit(kind.name, [_probe_source(content) for content in contents])
         if size:
             self._held.append((size, task))
         return task
 
 
-def _probed(content: Stored) -> str | bytes:
+def _probe_source(content: StoredContent) -> str | bytes:
     probe = content.probe
     return probe.to_pybytes() if isinstance(probe, pa.Buffer) else probe

@@ -27,7 +27,7 @@ COMMON_FIELDS = (
     pa.field("filename", pa.string()),
 )
 
-_BUILT_IN = mimetypes.MimeTypes()  # Python's own table: what this machine has installed must not change a dataset
+_PYTHON_TYPES = mimetypes.MimeTypes()  # Python's own table: what this machine has installed must not change a dataset
 
 
 def head_of(value: pa.BinaryScalar | pa.LargeBinaryScalar) -> bytes:
@@ -75,5 +75,5 @@ class MediaType:
     def content_type(self, filename: str | None, head: bytes) -> str:
         """The content type: what the first bytes show goes before what the name claims."""
         ending = suffix(filename or "")
-        claimed = self.content_types.get(ending) or _BUILT_IN.guess_type(f"name{ending}", strict=False)[0]
+        claimed = self.content_types.get(ending) or _PYTHON_TYPES.guess_type(f"name{ending}", strict=False)[0]
         return self.sniff(head) or claimed or UNKNOWN_CONTENT

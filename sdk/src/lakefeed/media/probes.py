@@ -13,25 +13,26 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from lakefeed._units import GIB, MIB
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError, StorageError, listed
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType, Stats
-from lakefeed.media.probing.probe_process import MOST_SOURCES, Process, ProcessEndedError, Source
+from lakefeed.media.probing.probe_process import MAX_SOURCES, ProbeProcess, ProbeSource, ProcessEndedError
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 4
+MAX_WORKERS = 4
 TIMEOUT = 30.0
 """Seconds for one file. A header takes milliseconds."""
 
-LEAST_TIMEOUT = 1.0
-MEMORY_BYTES = 1 << 30
-CHUNK_FILES = MOST_SOURCES
-CHUNK_BYTES = 4 << 20
-FILES_A_PROCESS = 5_000
+MIN_TIMEOUT = 1.0
+MEMORY_BYTES = GIB
+CHUNK_FILES = MAX_SOURCES
+CHUNK_BYTES = 4 * MIB
+MAX_FILES_PER_PROCESS = 5_000
 """Libraries leak; a process that has read so many files gives way to a new one."""
 
-REASONS = 10
+MAX_REASONS = 10
 
 
 class Probes:
@@ -68,7 +69,7 @@ class Probes:
 
     def __init__(self, workers: int | None = None, timeout: float = TIMEOUT, memory_bytes: int = MEMORY_BYTES) -> None:
         if workers is None:
-            workers = min(os.cpu_count() or 1, WORKERS)
+            workers = min(os.cpu_count() or 1, MAX_WORKERS)
         if workers < 1 or timeout <= 0 or memory_bytes < 1:
             raise InvalidArgumentError(
                 f"workers is {workers}, timeout {timeout} and memory_bytes {memory_bytes}; all are above 0"
@@ -77,14 +78,14 @@ class Probes:
         self.reasons: list[str] = []
         self._timeout = timeout
         self._memory_bytes = memory_bytes
-        self._idle: list[Process] = []
-        self._all: set[Process] = set()
+        self._idle: list[ProbeProcess] = []
+        self._all: set[ProbeProcess] = set()
         self._stopped = False
         self._lock = threading.Lock()
         # A thread waits for each process, so there are as many processes as threads at most.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="lakefeed-probes")
 
-    def submit(self, media: str, sources: Sequence[Source]) -> Future[list[Stats]]:
+    def submit(self, media: str, sources: Sequence[ProbeSource]) -> Future[list[Stats]]:
         """The statistics of each source, in order; an empty dict where there are none.
 
         Cheapest with some dozens of sources a call. Contents are held until they were read.
@@ -98,8 +99,8 @@ class Probes:
         """
         kind = media_type(media)
         if not kind.stat_fields:
-            return _joined([], [{} for _ in sources])
-        return _joined([self._threads.submit(self._probe, kind, chunk) for chunk in _chunks(sources)])
+            return _join_futures([], [{} for _ in sources])
+        return _join_futures([self._threads.submit(self._probe, kind, chunk) for chunk in _split_sources(sources)])
 
     def __enter__(self) -> Self:
         return self
@@ -123,13 +124,13 @@ class Probes:
             process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _probe(self, media: MediaType, sources: Sequence[Source]) -> list[Stats]:
+    def _probe(self, media: MediaType, sources: Sequence[ProbeSource]) -> list[Stats]:
         found: list[Stats] = []
         while len(found) < len(sources) and not self._stopped:
             self._probe_some(media, sources, found)
         return found
 
-    def _probe_some(self, media: MediaType, sources: Sequence[Source], found: list[Stats]) -> None:
+    def _probe_some(self, media: MediaType, sources: Sequence[ProbeSource], found: list[Stats]) -> None:
         """Extends ``found`` by those of one process: all that are left, or down to the one at which it ended."""
         timeout, process = self._timeout, None
         try:
@@ -138,7 +139,7 @@ class Probes:
                 found.append(self._stats(media, sources[len(found)], answer))
         except ProcessEndedError as ended:
             if ended.late:
-                self._timeout = max(min(self._timeout, timeout / 2), LEAST_TIMEOUT)
+                self._timeout = max(min(self._timeout, timeout / 2), MIN_TIMEOUT)
             found.append(self._failed(sources[len(found)], str(ended)))
             self._give_back(process, usable=False)
         except StorageError:  # a full disk for temporary files says nothing of the file
@@ -150,12 +151,12 @@ class Probes:
             self._give_back(process, usable=False)
             raise
         else:
-            self._give_back(process, usable=process.asked < FILES_A_PROCESS and not process.ended)
+            self._give_back(process, usable=process.asked < MAX_FILES_PER_PROCESS and not process.ended)
 
-    def _stats(self, media: MediaType, source: Source, answer: Mapping[str, Any]) -> Stats:
+    def _stats(self, media: MediaType, source: ProbeSource, answer: Mapping[str, Any]) -> Stats:
         stats = answer.get("stats")
         if isinstance(stats, dict):
-            return {field.name: _fitting(stats.get(field.name), field.type) for field in media.stat_fields}
+            return {field.name: _cast_statistic(stats.get(field.name), field.type) for field in media.stat_fields}
         problem = str(answer.get("problem"))
         if answer.get("missing"):
             raise MissingDependencyError(
@@ -164,21 +165,21 @@ class Probes:
             )
         return self._failed(source, problem)
 
-    def _failed(self, source: Source, reason: str) -> Stats:
+    def _failed(self, source: ProbeSource, reason: str) -> Stats:
         with self._lock:
             self.failures += 1
-            if len(self.reasons) < REASONS:
+            if len(self.reasons) < MAX_REASONS:
                 name = source if isinstance(source, str) else f"a content of {len(source)} bytes"
                 self.reasons.append(f"{name}: {reason}")
         return {}
 
-    def _process(self) -> Process:
+    def _process(self) -> ProbeProcess:
         with self._lock:
             if self._stopped:
                 raise ProcessEndedError("it was given up")
             if self._idle:
                 return self._idle.pop()
-        process = Process(self._memory_bytes)
+        process = ProbeProcess(self._memory_bytes)
         with self._lock:
             self._all.add(process)
             stopped = self._stopped
@@ -187,7 +188,7 @@ class Probes:
             raise ProcessEndedError("it was given up")
         return process
 
-    def _give_back(self, process: Process | None, *, usable: bool) -> None:
+    def _give_back(self, process: ProbeProcess | None, *, usable: bool) -> None:
         if process is None:
             return
         with self._lock:
@@ -198,9 +199,9 @@ class Probes:
         process.kill()
 
 
-def _chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
+def _split_sources(sources: Sequence[ProbeSource]) -> Iterator[list[ProbeSource]]:
     """What a process is asked at a time: some dozens of files, fewer if they are contents of size."""
-    chunk: list[Source] = []
+    chunk: list[ProbeSource] = []
     size = 0
     for source in sources:
         size += 0 if isinstance(source, str) else len(source)
@@ -212,7 +213,7 @@ def _chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
         yield chunk
 
 
-def _fitting(value: Any, kind: pa.DataType) -> int | float | None:
+def _cast_statistic(value: Any, kind: pa.DataType) -> int | float | None:
     """The value as the column holds it; None for what no file has: less than nothing, or more than fits."""
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
@@ -221,7 +222,7 @@ def _fitting(value: Any, kind: pa.DataType) -> int | float | None:
     return int(value) if int(value) < 1 << (kind.bit_width - 1) else None
 
 
-def _joined(parts: Sequence[Future[list[Stats]]], found: list[Stats] | None = None) -> Future[list[Stats]]:
+def _join_futures(parts: Sequence[Future[list[Stats]]], found: list[Stats] | None = None) -> Future[list[Stats]]:
     """The results of all, once the last is there."""
     whole: Future[list[Stats]] = Future()
     if not parts:

@@ -16,11 +16,11 @@ from lakefeed.media.handles import Handle
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import TYPE_KEY
 
-LOSSLESS = dict.fromkeys(("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"), "PNG")
-OTHERWISE = "TIFF"
+LOSSLESS_FORMATS = dict.fromkeys(("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"), "PNG")
+FALLBACK_FORMAT = "TIFF"
 
 
-def plain_cells(values: Any) -> tuple[Any, pa.Field[Any] | None]:
+def arrow_values(values: Any) -> tuple[Any, pa.Field[Any] | None]:
     """The values with what stands for files as text, bytes or records, and the field of such a column (or None).
 
     Raises:
@@ -35,27 +35,27 @@ def plain_cells(values: Any) -> tuple[Any, pa.Field[Any] | None]:
         return values, None
     kinds = set(map(type, values)) - {type(None)}
     if any(issubclass(kind, Handle) for kind in kinds):
-        return _of_handles(values)
-    if kinds and all(_is_picture(kind) for kind in kinds):
+        return _handle_values(values)
+    if kinds and all(_is_pillow_image(kind) for kind in kinds):
         field = pa.field("", pa.large_binary(), metadata={TYPE_KEY: b"image"})
-        return [None if value is None else encoded_picture(value) for value in values], field
+        return [None if value is None else encode_picture(value) for value in values], field
     if any(issubclass(kind, PurePath) for kind in kinds):
         return [os.fspath(value) if isinstance(value, PurePath) else value for value in values], None
     return values, None
 
 
-def encoded_picture(image: Any) -> bytes:
+def encode_picture(image: Any) -> bytes:
     """An image of Pillow as a file that loses nothing."""
     content = io.BytesIO()
-    image.save(content, format=LOSSLESS.get(image.mode, OTHERWISE))
+    image.save(content, format=LOSSLESS_FORMATS.get(image.mode, FALLBACK_FORMAT))
     return content.getvalue()
 
 
-def _is_picture(kind: type) -> bool:
+def _is_pillow_image(kind: type) -> bool:
     return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in kind.__mro__)
 
 
-def _of_handles(values: Sequence[Any]) -> tuple[list[Any], pa.Field[Any]]:
+def _handle_values(values: Sequence[Any]) -> tuple[list[Any], pa.Field[Any]]:
     cells = [value for value in values if value is not None]
     media = sorted({cell.media if isinstance(cell, Handle) else type(cell).__name__ for cell in cells})
     contents = [cell for cell in cells if isinstance(cell, Handle) and cell.data is not None]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lakefeed.media.probing.rrd_probe import MAGIC, probe_rrd
-from lakefeed.media.timed_media import Timed, recording
+from lakefeed.media.timed_media import TimedHandle, recording_type
 
 _CONTENT_TYPE = "application/x-rerun"
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class RRD(Timed):
+class RRD(TimedHandle):
     """A recording of Rerun; give ``path()`` to Rerun's library or viewer.
 
     Attributes:
@@ -31,4 +31,4 @@ def sniff(head: bytes) -> str | None:
     return _CONTENT_TYPE if head.startswith(MAGIC) and head[3:4].isdigit() else None
 
 
-RRD_FILE = recording(RRD, _CONTENT_TYPE, sniff, probe_rrd)
+RRD_FILE = recording_type(RRD, _CONTENT_TYPE, sniff, probe_rrd)

@@ -11,25 +11,26 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.media.cell_sources import CopyFiles, FileColumn, Stored
-from lakefeed.media.contents import Contents, Progress, Putting
+from lakefeed.media.cell_sources import CopyFiles, FileColumn, StoredContent
+from lakefeed.media.contents import ContentWriter, PendingContents, Progress
 from lakefeed.media.file_column_types import require_file_column, typed_schema
-from lakefeed.media.foreign_columns import NOT_FOREIGN, Foreign
+from lakefeed.media.foreign_columns import NO_FOREIGN_COLUMNS, ForeignColumns
 from lakefeed.media.media_registry import media_type
-from lakefeed.media.media_statistics import Known, Statistics
+from lakefeed.media.media_statistics import PendingStatistics, StatisticsReader
 from lakefeed.media.probes import Probes
 from lakefeed.storage.blobs.blob_store import BlobStore
 from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 GROUP_ROWS = 4_096
-GROUP_BYTES = 32 << 20
+GROUP_BYTES = 32 * MIB
 GROUPS_AHEAD = 2  # whose files are stored while those of the one before are probed
 
 
 @dataclass
-class Storing:
+class FileColumnWriter:
     """What stores the file columns ``types`` (column -> media type) of batches.
 
     ``copy``: ``"auto"`` stores local files and keeps remote URLs as references (``url`` only, everything else null);
@@ -45,7 +46,7 @@ class Storing:
     copy: CopyFiles = "auto"
     stats: bool = True
     progress: Progress = lambda size: None
-    foreign: Foreign = NOT_FOREIGN
+    foreign: ForeignColumns = NO_FOREIGN_COLUMNS
 
     def batches(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, first_row: int = 0
@@ -62,11 +63,11 @@ class Storing:
         """
         typed = typed_schema(schema, self.types)
         with ExitStack() as stack:
-            contents = stack.enter_context(Contents(self.saving, self.seen, self.progress))
-            statistics = Statistics(stack.enter_context(Probes()), self.seen) if self.stats else None
-            reading: deque[_Group] = deque()
-            waiting: deque[_Group] = deque()
-            for batch in _groups(batches):
+            contents = stack.enter_context(ContentWriter(self.saving, self.seen, self.progress))
+            statistics = StatisticsReader(stack.enter_context(Probes()), self.seen) if self.stats else None
+            reading: deque[_RowGroup] = deque()
+            waiting: deque[_RowGroup] = deque()
+            for batch in _regroup_rows(batches):
                 reading.append(self._begun(batch, contents, first_row))
                 first_row += batch.num_rows
                 if len(reading) > 1:
@@ -78,7 +79,7 @@ class Storing:
             while waiting:
                 yield waiting.popleft().finished(typed)
 
-    def _begun(self, batch: pa.RecordBatch, contents: Contents, first_row: int) -> _Group:
+    def _begun(self, batch: pa.RecordBatch, contents: ContentWriter, first_row: int) -> _RowGroup:
         columns = {
             name: FileColumn(batch.column(name), name, media, self.copy, first_row)
             for name, media in self.types.items()
@@ -89,19 +90,19 @@ class Storing:
             column.require(self.saving.missing(kept))
             self.foreign.check(column.named)
         sources = [source for column in columns.values() for source in column.sources]
-        return _Group(batch, columns, contents.begin(sources))
+        return _RowGroup(batch, columns, contents.begin(sources))
 
 
 @dataclass
-class _Group:
+class _RowGroup:
     """Rows of which the files are being read; then their contents are stored, and their statistics on their way."""
 
     batch: pa.RecordBatch
     columns: Mapping[str, FileColumn]
-    putting: Putting
-    found: dict[str, tuple[list[Stored], Known | None]] = field(default_factory=dict)
+    putting: PendingContents
+    found: dict[str, tuple[list[StoredContent], PendingStatistics | None]] = field(default_factory=dict)
 
-    def stored(self, contents: Contents, statistics: Statistics | None) -> Self:
+    def stored(self, contents: ContentWriter, statistics: StatisticsReader | None) -> Self:
         """Waits until the contents are stored, and begins to find their statistics."""
         stored = iter(contents.finish(self.putting))
         for name, column in self.columns.items():
@@ -157,7 +158,7 @@ def store_column(
         return alone.finished([], [])
     batch = pa.record_batch([column], names=[column_name])
     with store.saving() as saving:
-        storing = Storing({column_name: media}, saving, FileFingerprints(store.cache_dir), copy, stats)
+        storing = FileColumnWriter({column_name: media}, saving, FileFingerprints(store.cache_dir), copy, stats)
         found = list(storing.batches([batch], batch.schema, first_row))
         saving.flush()
     kind = media_type(media).struct
@@ -167,7 +168,7 @@ def store_column(
     return whole
 
 
-def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _regroup_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The rows in batches that are worth the trouble, and not too large to be held a few at a time."""
     small: list[pa.RecordBatch] = []
     rows = size = 0
@@ -177,11 +178,11 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             small.append(part)
             rows, size = rows + part.num_rows, size + part.nbytes
             if rows >= GROUP_ROWS or size >= GROUP_BYTES:
-                yield _joined(small)
+                yield _combine_batches(small)
                 small, rows, size = [], 0, 0
     if small:
-        yield _joined(small)
+        yield _combine_batches(small)
 
 
-def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+def _combine_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType, Stats
-from lakefeed.media.probing.av_probe import opened
+from lakefeed.media.probing.av_probe import open_container
 
 DURATION = pa.field("duration_seconds", pa.float64())
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Timed(Handle):
+class TimedHandle(Handle):
     """A file that lasts.
 
     Attributes:
@@ -31,7 +31,7 @@ class Timed(Handle):
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Played(Timed):
+class PlayableHandle(TimedHandle):
     """A file that PyAV decodes. ``_probe`` reads its statistics."""
 
     _probe: ClassVar[Callable[[BinaryIO], Stats]]
@@ -50,22 +50,22 @@ class Played(Timed):
     @contextmanager
     def _decoding(self) -> Iterator[Any]:
         """The open container."""
-        with self.open() as stream, opened(stream) as container:
+        with self.open() as stream, open_container(stream) as container:
             yield container
 
 
-def begins_at(stream: Any) -> int:
+def start_timestamp(stream: Any) -> int:
     """When a stream begins, in units of its time base."""
     return stream.start_time or 0
 
 
-def exact_in(container: Any, containers: frozenset[str]) -> bool:
+def has_exact_timestamps(container: Any, containers: frozenset[str]) -> bool:
     """Whether the container is one of those whose places in time can be trusted."""
     return container.format.name in containers
 
 
-def recording(
-    handle: type[Timed],
+def recording_type(
+    handle: type[TimedHandle],
     content_type: str,
     sniff: Callable[[bytes], str | None],
     probe: Callable[[BinaryIO], Stats],

@@ -16,7 +16,7 @@ from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import first_stream, probe_video
 from lakefeed.media.probing.image_probe import pillow
 from lakefeed.media.thumbnails import thumbnail_html
-from lakefeed.media.timed_media import DURATION, Played, Timed, begins_at, exact_in
+from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps, start_timestamp
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -44,17 +44,31 @@ _MAGIC = (
     (b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel", "video/x-ms-wmv"),
 )
 _EBML = b"\x1aE\xdf\xa3"
-_OTHER_BRANDS = (b"M4A", b"M4B", b"M4P", b"F4A", b"avi", b"hei", b"hev", b"mif", b"msf", b"jp2", b"jpx", b"jpm", b"crx")
-_OLD_QUICKTIME = frozenset({b"moov", b"mdat", b"wide"})
+_NON_VIDEO_BRANDS = (
+    b"M4A",
+    b"M4B",
+    b"M4P",
+    b"F4A",
+    b"avi",
+    b"hei",
+    b"hev",
+    b"mif",
+    b"msf",
+    b"jp2",
+    b"jpx",
+    b"jpm",
+    b"crx",
+)
+_QUICKTIME_ATOMS = frozenset({b"moov", b"mdat", b"wide"})
 
-LEAST_SEEK_FRAMES = 8
+MIN_SEEK_FRAMES = 8
 """So near the beginning it is cheaper to decode what lies before than to look for it."""
 
-MOST_PIXELS = 1 << 27
+MAX_PIXELS = 1 << 27
 """In a frame, beyond which the file is taken for a bomb; 16K video has 2^27."""
 
 # Whose places in time are exact.
-_EXACT_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
+_FRAME_ACCURATE_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
 # Of these every packet becomes one frame. Others (VP8) have packets that show nothing, so that places in the file
 # do not tell how many frames lie before.
@@ -62,7 +76,7 @@ _PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Video(Played):
+class Video(PlayableHandle):
     """A video. What could not be read of its statistics is None.
 
     Attributes:
@@ -113,14 +127,14 @@ class Video(Played):
         if stop is not None and stop <= start:
             return
         with self._decoding() as container:
-            first, decoded = _decoded_from(container, start)
+            first, decoded = _decode_from(container, start)
             for frame in islice(decoded, start - first, None if stop is None else stop - first, step):
                 yield frame.to_ndarray(format="rgb24")
 
     def _details(self) -> list[str]:
         size = f"{self.width}x{self.height}" if self.width is not None else None
         rate = f"{self.fps:.4g} fps" if self.fps is not None else None
-        return [fact for fact in (size, *Timed._details(self), rate) if fact is not None]
+        return [fact for fact in (size, *TimedHandle._details(self), rate) if fact is not None]
 
     def _repr_html_(self) -> str:
         try:
@@ -142,10 +156,10 @@ def sniff(head: bytes) -> str | None:
         ('video/mp4', None)
     """
     if head[4:8] == b"ftyp":
-        if head[8:11].startswith(_OTHER_BRANDS):
+        if head[8:11].startswith(_NON_VIDEO_BRANDS):
             return None
         return "video/quicktime" if head[8:10] == b"qt" else "video/mp4"
-    if head[4:8] in _OLD_QUICKTIME:
+    if head[4:8] in _QUICKTIME_ATOMS:
         return "video/quicktime"
     if head.startswith(_EBML):
         return "video/webm" if b"webm" in head else "video/x-matroska"
@@ -156,14 +170,17 @@ def sniff(head: bytes) -> str | None:
     return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
 
 
-def _decoded_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
+def _decode_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
     """Decoded frames in order, and the number of the first of them, which is ``start`` or before."""
     stream = first_stream(container, "video")
-    if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
+    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
         raise FormatError(f"frames of {stream.codec_context.width}x{stream.codec_context.height} are refused")
     stream.thread_type = "AUTO"
-    exact = exact_in(container, _EXACT_CONTAINERS) and stream.codec_context.codec.name in _PACKET_IS_FRAME
-    found = _key_frame(container, stream, start) if exact and start >= LEAST_SEEK_FRAMES else None
+    exact = (
+        has_exact_timestamps(container, _FRAME_ACCURATE_CONTAINERS)
+        and stream.codec_context.codec.name in _PACKET_IS_FRAME
+    )
+    found = _find_key_frame(container, stream, start) if exact and start >= MIN_SEEK_FRAMES else None
     if found is not None:
         number, dts, pts = found
         container.seek(dts, stream=stream)
@@ -173,11 +190,11 @@ def _decoded_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
         if first is not None and first.pts == pts:
             return number, chain([first], decoded)
     if exact:
-        container.seek(begins_at(stream), stream=stream)
+        container.seek(start_timestamp(stream), stream=stream)
     return 0, container.decode(stream)
 
 
-def _key_frame(container: Any, stream: Any, start: int) -> tuple[int, int, int] | None:
+def _find_key_frame(container: Any, stream: Any, start: int) -> tuple[int, int, int] | None:
     """The last key frame shown at or before frame ``start``: its number, dts and pts. None if it cannot be told.
 
     Reads the packets of the whole file, but decodes none.

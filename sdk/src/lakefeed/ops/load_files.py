@@ -13,8 +13,8 @@ from lakefeed._typing import LoadFiles as LoadModes
 from lakefeed._validate import check_seconds, is_list, is_whole, list_names
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.media import column_type, default_mode, loaded_type
-from lakefeed.media.cells import Cells
-from lakefeed.media.load_columns import Loads
+from lakefeed.media.cells import FileCells
+from lakefeed.media.load_columns import ColumnLoader
 from lakefeed.plan import Node, Step
 from lakefeed.storage import BlobStore
 from lakefeed.storage.cache.cache_statistics import CacheStatistics
@@ -103,11 +103,13 @@ class LoadAhead:
 
     def __init__(self, step: LoadFiles, tally: CacheStatistics | None = None) -> None:
         self._step = step
-        self._loads = Loads(step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally)
+        self._loads = ColumnLoader(
+            step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally
+        )
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]
-        self._looked_at: tuple[pa.RecordBatch | None, dict[str, Cells]] = None, {}
+        self._looked_at: tuple[pa.RecordBatch | None, dict[str, FileCells]] = None, {}
         self._begun = 0
         self._done = 0
 
@@ -147,13 +149,13 @@ class LoadAhead:
     def close(self) -> None:
         self._loads.close()
 
-    def _cells_of(self, batch: pa.RecordBatch) -> dict[str, Cells]:
+    def _cells_of(self, batch: pa.RecordBatch) -> dict[str, FileCells]:
         looked_at, cells = self._looked_at
         if looked_at is batch:
             return cells
         return {name: self._loads.look(batch.column(name), media, mode) for name, media, mode in self._columns}
 
-    def _fitting(self, cells: dict[str, Cells], rows: int) -> int:
+    def _fitting(self, cells: dict[str, FileCells], rows: int) -> int:
         """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
         sizes = [self._loads.sizes(cells[name]) for name, _, _ in self._columns]
         most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from lakefeed.media import typed_schema
-from lakefeed.media.store_columns import Storing
+from lakefeed.media.store_columns import FileColumnWriter
 from lakefeed.plan import Node
 from lakefeed.plan.node import Input
 
@@ -22,7 +22,7 @@ class StoreFiles(Node):
     """
 
     child: Node
-    storing: Storing
+    storing: FileColumnWriter
 
     keeps_columns: ClassVar[bool] = True
     keeps_row_count: ClassVar[bool] = True

@@ -27,8 +27,8 @@ from typing import Protocol
 import numpy as np
 
 from lakefeed._rng import Indices, Words, permutation, words
+from lakefeed._units import MIB
 
-MIB = 1 << 20
 POOL_BYTES = 64 * MIB
 """A resume decodes one pool, so this is what it costs; row groups of 8 MiB make pools that span the table."""
 SPAN_ROWS = 1 << 20

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.config import ReadSettings
 from lakefeed.formats.open_files import keep_files_open
 from lakefeed.plan.order import InOrder, Order, Pool, Span
@@ -21,7 +22,6 @@ from lakefeed.run.partitions import Partitions
 from lakefeed.run.prefetch import end
 from lakefeed.run.rebatch import joined
 
-MIB = 1 << 20
 GATHER_BYTES = 16 * MIB
 """Shuffled rows that are copied together at once."""
 

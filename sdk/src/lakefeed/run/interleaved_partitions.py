@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed._units import MIB
 from lakefeed.ops import Interleave
 from lakefeed.ops.common_schema import conformed
 from lakefeed.plan.interleave_order import Interleaved
@@ -21,7 +22,6 @@ from lakefeed.run.rebatch import joined
 
 Made = TypeVar("Made")
 
-MIB = 1 << 20
 STRETCH_BYTES = 32 * MIB
 """About as much as a stretch holds: several to a pool of a shuffle, which would else leave order in."""
 HELD_PIECES = 2

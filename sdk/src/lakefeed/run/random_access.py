@@ -21,13 +21,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed._units import MIB
 from lakefeed.errors import RowIndexError
 from lakefeed.run.partitions import Partitions
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
 from lakefeed.storage.disk.disk_errors import scratch_file
 
-MIB = 1 << 20
 GATHER_BYTES = 16 * MIB
 PARTS_HELD = 5
 INDEX_BYTES = 24

@@ -17,7 +17,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError, listed
-from lakefeed.media import column_type, infer, normalize_types
+from lakefeed.media import column_type, infer_column_types, normalize_types
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
@@ -166,7 +166,7 @@ def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | st
         raise InvalidArgumentError(
             f'column_types is {column_types!r}; it is "auto", a mapping of columns to types, or None'
         )
-    return infer(_sample(runner, plan)) if any(map(_may_hold_files, plan.schema)) else {}
+    return infer_column_types(_sample(runner, plan)) if any(map(_may_hold_files, plan.schema)) else {}
 
 
 def _sample(runner: LocalRunner, plan: Node) -> pa.Table:

@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.run.rebatch import joined
 from lakefeed.storage.disk.disk_errors import scratch_file
 
-MIB = 1 << 20
 SPILL_BYTES = 16 * MIB
 
 

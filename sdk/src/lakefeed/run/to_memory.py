@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakefeed._units import GIB, MIB
 from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import BudgetExceededError, InvalidArgumentError, MissingDependencyError
 from lakefeed.ops import Scan
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-MIB = 1 << 20
-LARGE_RESULT_BYTES = 1 << 30
+LARGE_RESULT_BYTES = GIB
 NULLABLE = {
     "bool": "boolean",
     **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},

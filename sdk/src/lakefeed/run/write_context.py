@@ -11,8 +11,8 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import leaving, reclaiming
 from lakefeed.catalog.snapshot_builder import Guard
 from lakefeed.media.cell_sources import CopyFiles
-from lakefeed.media.foreign_columns import Foreign
-from lakefeed.media.store_columns import Storing, check_copy
+from lakefeed.media.foreign_columns import ForeignColumns
+from lakefeed.media.store_columns import FileColumnWriter, check_copy
 from lakefeed.ops import StoreFiles
 from lakefeed.plan import Node, lineage
 from lakefeed.run.progress import counted
@@ -79,5 +79,7 @@ def _storing(
 ) -> Iterator[Node]:
     with counted(f"files of {what}", "B") as progress:
         seen = FileFingerprints(lake.settings.cache)
-        foreign = Foreign(lineage(plan).untrusted, lake.settings.files.local_folders)
-        yield StoreFiles(plan, Storing(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign))
+        foreign = ForeignColumns(lineage(plan).untrusted, lake.settings.files.local_folders)
+        yield StoreFiles(
+            plan, FileColumnWriter(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
+        )

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lakefeed._typing import Locations, Words
 from lakefeed._validate import check_optional_schema
 from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
-from lakefeed.formats import FORMATS, Csv, FilePart, Format, format_named, format_of, stamp
+from lakefeed.formats import FORMATS, Csv, FilePart, Format, file_stamp, format_by_name, format_of
 from lakefeed.media import TYPE_KEY
 from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_cast
@@ -91,7 +91,7 @@ class FilesSource(Plain):
     @property
     def identity(self) -> str:
         states = self._in_this_run
-        stamps = [(url, *stamp(url, states)) for url in self.urls]
+        stamps = [(url, *file_stamp(url, states)) for url in self.urls]
         types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
         nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
         return f"{self.format_name}:{stamps}{types}{nulls}"
@@ -202,7 +202,7 @@ def files(
     schema, null_values = check_optional_schema(schema), check_null_values(null_values)
     if not given:
         raise InvalidArgumentError(f"from_file needs at least one path, not {locations!r}")
-    known = None if form is None else format_named(form).name
+    known = None if form is None else format_by_name(form).name
     urls = tuple(url for location in given for url in _expand(str(location), known))
     names = {known or format_of(url).name for url in urls}
     if len(names) > 1:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakefeed._units import MIB
 from lakefeed.errors import (
     FileError,
     FormatError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
 
 NAMES_KEY = b"lakefeed.names"
-FRAGMENT_BYTES = 32 << 20
+FRAGMENT_BYTES = 32 * MIB
 FRAGMENT_ROWS = 8_192
 STREAM_ROWS = 256
 """Asked for at a time: the first row waits for that many."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lakefeed._validate import check_optional_schema, check_schema
 from lakefeed.catalog.categories import with_categories
 from lakefeed.errors import SchemaError, TypeMismatchError, listed
-from lakefeed.media.python_objects import plain_cells
+from lakefeed.media.python_objects import arrow_values
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
 
@@ -195,7 +195,7 @@ def _plain_frame(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
             continue
         with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
             given = frame.iloc[:, place].tolist()
-            values, field = plain_cells(given)
+            values, field = arrow_values(given)
             if values is not given:
                 plain = plain.copy(deep=False) if plain is frame else plain
                 plain.isetitem(place, np.fromiter(values, object, len(values)))
@@ -211,7 +211,7 @@ def _table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> p
     fields: list[pa.Field[Any]] = []
     for name in columns if schema is None else schema.names:
         with _fitting(f"{what}: column {name!r}"):
-            values, of_files = plain_cells(columns[name])
+            values, of_files = arrow_values(columns[name])
             kind = schema.field(name).type if schema is not None else None if of_files is None else of_files.type
             made.append(_inferred(values) if kind is None else _exact(values, kind))
             metadata = None if of_files is None else of_files.metadata

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lakefeed._units import KIB, MIB
 from lakefeed.config import Settings
 from lakefeed.storage.disk.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MIB = 1 << 20
 LOCKS = (
     "SET TimeZone = 'UTC'",  # not the machine's
     "SET enable_progress_bar = false",  # it would write to the standard output
@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
 }
 NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
 PARSING_BYTES = 64 * MIB
-COLUMN_BYTES = 128 << 10
+COLUMN_BYTES = 128 * KIB
 """For each column that is looked at: DuckDB makes room for its first rows, in several places."""
 UNCOUNTED_BYTES = 64 * MIB
 

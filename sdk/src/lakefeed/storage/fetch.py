@@ -14,6 +14,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
+from lakefeed._units import MIB
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, listed
 from lakefeed.storage.cache.blob_cache import SPARE_BYTES, BlobCache
@@ -31,8 +32,8 @@ __all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "
 OBJECTS = ("s3", "s3a", "gs", "gcs")
 FETCHED_SCHEMES = ("file", *WEB, *OBJECTS, "memory")
 
-IN_MEMORY_BYTES = 8 << 20
-LARGE_BYTES = 1 << 20
+IN_MEMORY_BYTES = 8 * MIB
+LARGE_BYTES = MIB
 VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 STAMP = "stamp"
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, BinaryIO
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError, MissingDependencyError
 
 # Containers only: playlists (HLS, DASH, concat) would make a file open others, here and on the network.
@@ -18,18 +19,20 @@ _DEMUXERS = (
 _OPTIONS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "none"}
 _ATTACHED_PICTURE = 0x400  # the cover of an album is no video
 
-_NO_TIMES = frozenset({"mpeg", "mpegvideo", "aac", "h264", "hevc"})  # where libav guesses the length from the bit rate
+_ESTIMATED_DURATIONS = frozenset(
+    {"mpeg", "mpegvideo", "aac", "h264", "hevc"}
+)  # where libav guesses the length from the bit rate
 
 # libav reads much of a WAV file to see whether DTS hides in its PCM: 7 ms for what the header tells in 0.4.
 _WAVE = (b"RIFF", b"RF64")
-_AS_IT_SAYS = {"max_probe_packets": "1"}
+_TRUST_HEADER = {"max_probe_packets": "1"}
 
-COUNTED_BYTES = 64 << 20
+MAX_COUNT_BYTES = 64 * MIB
 """In a file up to this length the frames are counted if its header does not tell their number."""
 
 
 @contextmanager
-def opened(stream: BinaryIO, more_options: Mapping[str, str] | None = None) -> Iterator[Any]:
+def open_container(stream: BinaryIO, more_options: Mapping[str, str] | None = None) -> Iterator[Any]:
     """The container in ``stream``, a ``av.container.InputContainer``; everything libav complains of as FormatError.
 
     Raises:
@@ -87,16 +90,16 @@ def probe_video(stream: BinaryIO) -> Mapping[str, int | float | None]:
         FormatError: it is broken or has no video.
         MissingDependencyError: PyAV is not installed.
     """
-    with opened(stream) as container:
+    with open_container(stream) as container:
         video = first_stream(container, "video")
         width, height = video.codec_context.width, video.codec_context.height
         if not (width and height):
             raise FormatError("the video has no size")
         rate = video.average_rate or video.guessed_rate
-        frames, seconds = video.frames, _seconds(container, video)
+        frames, seconds = video.frames, _duration_seconds(container, video)
         if not frames:
-            frames = len(_packets(container, video))
-            if container.format.name in _NO_TIMES and frames and rate:
+            frames = len(_read_packets(container, video))
+            if container.format.name in _ESTIMATED_DURATIONS and frames and rate:
                 seconds = float(frames / rate)
         return {
             "duration_seconds": seconds,
@@ -116,13 +119,13 @@ def probe_audio(stream: BinaryIO) -> Mapping[str, int | float | None]:
     """
     head = stream.read(4)
     stream.seek(0)
-    with opened(stream, _AS_IT_SAYS if head in _WAVE else None) as container:
+    with open_container(stream, _TRUST_HEADER if head in _WAVE else None) as container:
         audio = first_stream(container, "audio")
         if not audio.codec_context.sample_rate:
             raise FormatError("the audio has no sample rate")
-        seconds = _seconds(container, audio)
-        if container.format.name in _NO_TIMES:
-            packets = _packets(container, audio)
+        seconds = _duration_seconds(container, audio)
+        if container.format.name in _ESTIMATED_DURATIONS:
+            packets = _read_packets(container, audio)
             seconds = float(sum(packet.duration or 0 for packet in packets) * audio.time_base) if packets else seconds
         return {
             "duration_seconds": seconds,
@@ -131,16 +134,16 @@ def probe_audio(stream: BinaryIO) -> Mapping[str, int | float | None]:
         }
 
 
-def _seconds(container: Any, stream: Any) -> float | None:
+def _duration_seconds(container: Any, stream: Any) -> float | None:
     """Of the stream; of the whole file where only that is known."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return float(Fraction(container.duration, pyav().time_base)) if container.duration is not None else None
 
 
-def _packets(container: Any, stream: Any) -> list[Any]:
+def _read_packets(container: Any, stream: Any) -> list[Any]:
     """Those that are shown or heard; none if the file is long."""
-    if not 0 < container.size <= COUNTED_BYTES:
+    if not 0 < container.size <= MAX_COUNT_BYTES:
         return []
     return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
 

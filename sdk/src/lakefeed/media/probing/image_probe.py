@@ -20,10 +20,10 @@ _COMMON_FORMATS = (
 )  # which Pillow has at hand; for the others it imports fifty modules
 _OTHER_FORMATS = ("TIFF", "WEBP", "AVIF", "JPEG2000")
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-_PIECE_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 # Whatever a decoder raises on bytes that were made to break it.
-BROKEN = (
+DECODER_ERRORS = (
     OSError,
     ValueError,
     ArithmeticError,
@@ -40,14 +40,14 @@ BROKEN = (
 )
 
 
-def probe(stream: BinaryIO) -> Mapping[str, int]:
+def probe_image(stream: BinaryIO) -> Mapping[str, int]:
     """Width and height of the image in ``stream``, from its header; an image whose end is missing counts as broken.
 
     Raises:
         FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
         MissingDependencyError: Pillow is not installed.
     """
-    image = opened(stream)
+    image = open_image(stream)
     size, format_name = image.size, image.format
     # The header has been read, and with it any thumbnail that has an end mark of its own.
     mark = _END_MARKS.get(format_name)
@@ -56,7 +56,7 @@ def probe(stream: BinaryIO) -> Mapping[str, int]:
     return {"width": size[0], "height": size[1]}
 
 
-def opened(stream: BinaryIO) -> Any:
+def open_image(stream: BinaryIO) -> Any:
     """The image in ``stream``, a ``PIL.Image.Image`` of which the header has been read.
 
     Raises:
@@ -70,8 +70,8 @@ def opened(stream: BinaryIO) -> Any:
         except library.UnidentifiedImageError:
             library.init()
             return library.open(stream, formats=[name for name in _OTHER_FORMATS if name in library.OPEN])
-    except (*BROKEN, library.DecompressionBombError) as error:
-        raise FormatError(reason(error)) from error
+    except (*DECODER_ERRORS, library.DecompressionBombError) as error:
+        raise FormatError(error_reason(error)) from error
 
 
 @cache
@@ -91,7 +91,7 @@ def pillow() -> Any:
 load = pillow
 
 
-def reason(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """Why Pillow gave up, the same for the same bytes: Pillow itself names the address of the stream."""
     text = str(error) or type(error).__name__
     return "it is no image that Pillow reads" if "cannot identify" in text else text
@@ -99,7 +99,7 @@ def reason(error: BaseException) -> str:
 
 def _contains(stream: BinaryIO, mark: bytes) -> bool:
     tail = b""
-    while piece := stream.read(_PIECE_BYTES):
+    while piece := stream.read(_CHUNK_BYTES):
         if mark in tail + piece:
             return True
         tail = piece[-len(mark) :]

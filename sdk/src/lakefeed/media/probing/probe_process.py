@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
+from lakefeed._units import MIB
 from lakefeed.media.probing.probe_worker import ANSWER_BYTES, END
 from lakefeed.storage.disk.disk_errors import storage_errors
 
-Source: TypeAlias = str | bytes | memoryview
+ProbeSource: TypeAlias = str | bytes | memoryview
 """A local path, or a content."""
 
 Probe: TypeAlias = Callable[[BinaryIO], Mapping[str, int | float | None]]
@@ -29,17 +30,17 @@ START_SECONDS = 60.0
 SLACK_SECONDS = 2.0
 """A process ends itself when its time is up; after so much more we do."""
 
-SPILLED_BYTES = 16 << 20
+SPILL_BYTES = 16 * MIB
 """A longer content is handed over as a temporary file: a process has no memory for many of them."""
 
-MOST_SOURCES = 64
+MAX_SOURCES = 64
 """In one request."""
 
-ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
+ENVIRONMENT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
 """What a process sees of ours: no credentials."""
 
 _PROGRAM = Path(__file__).with_name("probe_worker.py")
-_TIME_IS_UP = (-signal.SIGALRM, -signal.SIGXCPU)
+_TIMEOUT_STATUSES = (-signal.SIGALRM, -signal.SIGXCPU)
 
 
 class ProcessEndedError(Exception):
@@ -50,7 +51,7 @@ class ProcessEndedError(Exception):
         self.late = late
 
 
-class Process:
+class ProbeProcess:
     """A process that reads files for us. For one thread at a time, but ``kill`` may come from any.
 
     Args:
@@ -60,7 +61,7 @@ class Process:
     def __init__(self, memory_bytes: int) -> None:
         ours, theirs = socket.socketpair()
         with theirs, _shared_file() as file:
-            self._memory = mmap.mmap(file.fileno(), END.size + MOST_SOURCES * ANSWER_BYTES)
+            self._memory = mmap.mmap(file.fileno(), END.size + MAX_SOURCES * ANSWER_BYTES)
             # Not multiprocessing: it would run the program of the user again, and import all of lakefeed.
             given = [str(memory_bytes), str(file.fileno()), json.dumps(sys.path)]
             program = [sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM), *given]
@@ -70,7 +71,7 @@ class Process:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                    env={name: os.environ[name] for name in ENVIRONMENT_VARIABLES if name in os.environ},
                     start_new_session=True,  # Ctrl-C is for us; we end it
                     pass_fds=(file.fileno(),),
                 )
@@ -84,7 +85,7 @@ class Process:
         self.ended = False
         """Whether it ended after the last answer."""
 
-    def ask(self, probe: Probe, sources: Sequence[Source], timeout: float) -> Iterator[dict[str, Any]]:
+    def ask(self, probe: Probe, sources: Sequence[ProbeSource], timeout: float) -> Iterator[dict[str, Any]]:
         """The answer for each source (`MOST_SOURCES` at most); given up on the way, the process is of no use.
 
         Raises:
@@ -95,7 +96,7 @@ class Process:
         end: ProcessEndedError | None = None
         END.pack_into(self._memory, 0, END.size)
         with contextlib.ExitStack() as stack:
-            given = [_handed_over(source, stack) for source in sources]
+            given = [_hand_over(source, stack) for source in sources]
             self._send(probe, given, timeout, wait)
             try:
                 self._await(wait + SLACK_SECONDS, timeout + SLACK_SECONDS)
@@ -105,7 +106,7 @@ class Process:
         self.asked += len(answers)
         self._loaded.add(probe)
         for line in answers[: len(sources)]:
-            answer = _parsed(line)
+            answer = _parse_answer(line)
             if answer.get("memory"):
                 raise ProcessEndedError("it needs more memory than is allowed")
             yield answer
@@ -119,7 +120,7 @@ class Process:
         self._popen.wait()
         self._socket.close()
 
-    def _send(self, probe: Probe, given: Sequence[Source], timeout: float, wait: float) -> None:
+    def _send(self, probe: Probe, given: Sequence[ProbeSource], timeout: float, wait: float) -> None:
         paths = [source if isinstance(source, str) else len(source) for source in given]
         request = {"probe": [probe.__module__, probe.__qualname__], "sources": paths, "timeout": timeout}
         self._socket.settimeout(wait)
@@ -163,13 +164,13 @@ class Process:
             status = self._popen.wait(SLACK_SECONDS)
         except subprocess.TimeoutExpired:
             return ProcessEndedError("the process hung up")
-        if status in _TIME_IS_UP:
+        if status in _TIMEOUT_STATUSES:
             return ProcessEndedError("it takes too long", late=True)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         return ProcessEndedError(f"reading it ended the process ({how})")
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse_answer(line: bytes) -> dict[str, Any]:
     try:
         answer: Any = json.loads(line)
     except ValueError:
@@ -185,14 +186,14 @@ def _shared_file() -> BinaryIO:
         file = cast(BinaryIO, os.fdopen(os.memfd_create("lakefeed"), "r+b"))
     else:
         file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - whoever asked for it closes it
-    file.truncate(END.size + MOST_SOURCES * ANSWER_BYTES)
+    file.truncate(END.size + MAX_SOURCES * ANSWER_BYTES)
     return file
 
 
-def _handed_over(source: Source, stack: contextlib.ExitStack) -> Source:
+def _hand_over(source: ProbeSource, stack: contextlib.ExitStack) -> ProbeSource:
     if isinstance(source, str):
         return os.fsencode(source).decode(errors="surrogateescape")  # the process speaks UTF-8, whatever we do
-    if len(source) <= SPILLED_BYTES:
+    if len(source) <= SPILL_BYTES:
         return source
     with storage_errors(tempfile.gettempdir(), len(source)):
         file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="lakefeed-", buffering=0))  # noqa: SIM115 - the stack closes it

@@ -49,10 +49,10 @@ def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
     sys.path[:] = paths
     memory = mmap.mmap(shared, 0)
     os.close(shared)
-    _limit(memory_bytes)
-    _light_packages()
+    _limit_resources(memory_bytes)
+    _install_light_packages()
     with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as channel:
-        while _asked(connection, parent) and (line := channel.readline()):
+        while _wait_for_request(connection, parent) and (line := channel.readline()):
             request = json.loads(line)
             contents = [None if isinstance(given, str) else channel.read(given) for given in request["sources"]]
             end = END.size
@@ -63,15 +63,15 @@ def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
                 memory[end : end + len(answer)] = answer
                 end += len(answer)
                 END.pack_into(memory, 0, end)
-            _allow(0)
+            _limit_time(0)
             connection.sendall(b"\n")
 
 
 def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[str, Any]:
     try:
-        probe = _function(*request["probe"])
-        _allow(request["timeout"])
-        with _opened(given) if content is None else io.BytesIO(content) as stream:
+        probe = _load_probe(*request["probe"])
+        _limit_time(request["timeout"])
+        with _open_regular(given) if content is None else io.BytesIO(content) as stream:
             return {"stats": dict(probe(stream))}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on bytes that were made to break it
         problem = (str(error) or type(error).__name__)[:REASON_CHARACTERS]
@@ -80,17 +80,17 @@ def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[
 
 
 @functools.cache
-def _function(module_name: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
+def _load_probe(module_name: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
     """The probe, its library loaded."""
     if not module_name.startswith(f"{PACKAGE}."):
-        _whole_packages()
+        _remove_light_packages()
     module = importlib.import_module(module_name)
     getattr(module, "load", lambda: None)()
     found: Callable[[BinaryIO], dict[str, Any]] = getattr(module, name)
     return found
 
 
-def _opened(path: str) -> BinaryIO:
+def _open_regular(path: str) -> BinaryIO:
     """The file, which is a regular one: a pipe or device could keep us waiting for ever."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -99,7 +99,7 @@ def _opened(path: str) -> BinaryIO:
     return os.fdopen(number, "rb", 1 << 16)
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit_resources(memory_bytes: int) -> None:
     """No more memory than that, no file written, no core dump, few files open."""
     for what, most in (
         (resource.RLIMIT_AS, memory_bytes),
@@ -113,7 +113,7 @@ def _limit(memory_bytes: int) -> None:
             resource.setrlimit(what, (most, hard))
 
 
-def _allow(seconds: float) -> None:
+def _limit_time(seconds: float) -> None:
     """The process is killed after so many seconds, by the clock or of computing; 0 for no end."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # unhandled, SIGALRM ends the process even within a C library
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -122,7 +122,7 @@ def _allow(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _light_packages() -> None:
+def _install_light_packages() -> None:
     """``lakefeed`` and ``lakefeed.media`` without what they import: a start of 50 ms in place of one second."""
     media = Path(__file__).parents[1]
     for name, folder in ((PACKAGE, media.parent), (f"{PACKAGE}.media", media)):
@@ -131,14 +131,14 @@ def _light_packages() -> None:
         sys.modules[name] = package
 
 
-def _whole_packages() -> None:
+def _remove_light_packages() -> None:
     """A probe from elsewhere may import all of lakefeed."""
     if not hasattr(sys.modules.get(PACKAGE), "__all__"):
         for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
             del sys.modules[name]
 
 
-def _asked(connection: socket.socket, parent: int) -> bool:
+def _wait_for_request(connection: socket.socket, parent: int) -> bool:
     """True once there is a request; False if the one that asks has died and left its socket to a child."""
     while not select.select([connection], [], [], IDLE_SECONDS)[0]:
         if os.getppid() != parent:

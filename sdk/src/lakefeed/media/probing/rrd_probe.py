@@ -21,13 +21,14 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 
 MAGIC = b"RRF"
 _TRAILER = struct.Struct("<8sI")
-_PLACE = struct.Struct("<QQI")
+_FOOTER_LOCATION = struct.Struct("<QQI")
 _FOOTER_MARK = b"RRF2FOOT"
-_MOST_BYTES = 256 << 20
+_MAX_BYTES = 256 * MIB
 _RECORDING, _LZ4 = 1, 2
 _LOG_TIME = "log_time"
 _NANOSECONDS = 1e9
@@ -46,7 +47,12 @@ def probe_rrd(stream: BinaryIO) -> Mapping[str, float | None]:
     if stream.read(len(MAGIC)) != MAGIC:
         raise FormatError("it is no Rerun recording")
     try:
-        spans = [span for footer in _footers(stream) for table in _manifests(footer) for span in _spans(table).items()]
+        spans = [
+            span
+            for footer in _read_footers(stream)
+            for table in _read_manifests(footer)
+            for span in _timeline_seconds(table).items()
+        ]
     except (ArithmeticError, LookupError, NotImplementedError, OSError, TypeError, ValueError, struct.error) as error:
         raise FormatError(f"its index is broken: {error}") from error
     own = [seconds for name, seconds in spans if name != _LOG_TIME]
@@ -58,7 +64,7 @@ def load() -> None:
     import pyarrow.compute  # noqa: F401
 
 
-def _footers(stream: BinaryIO) -> Iterator[bytes]:
+def _read_footers(stream: BinaryIO) -> Iterator[bytes]:
     length = stream.seek(0, os.SEEK_END)
     if length < _TRAILER.size:
         return
@@ -66,35 +72,35 @@ def _footers(stream: BinaryIO) -> Iterator[bytes]:
     mark, count = _TRAILER.unpack(stream.read(_TRAILER.size))
     if mark != _FOOTER_MARK:
         return
-    places = length - _TRAILER.size - count * _PLACE.size
+    places = length - _TRAILER.size - count * _FOOTER_LOCATION.size
     if places < 0:
         raise ValueError(f"{count} footers in {length} bytes")
     stream.seek(places)
-    for offset, size, _ in list(_PLACE.iter_unpack(stream.read(count * _PLACE.size))):
-        if size > _MOST_BYTES:
+    for offset, size, _ in list(_FOOTER_LOCATION.iter_unpack(stream.read(count * _FOOTER_LOCATION.size))):
+        if size > _MAX_BYTES:
             raise ValueError(f"a footer of {size} bytes")
         stream.seek(offset)
         yield stream.read(size)
 
 
-def _manifests(footer: bytes) -> Iterator[Any]:
+def _read_manifests(footer: bytes) -> Iterator[Any]:
     """The Arrow table of each recording."""
     import pyarrow as pa
 
-    for number, manifest in _fields(footer):
-        parts = dict(_fields(manifest)) if number == 1 else {}
-        if not parts or dict(_fields(parts[1]))[1] != _RECORDING:
+    for number, manifest in _protobuf_fields(footer):
+        parts = dict(_protobuf_fields(manifest)) if number == 1 else {}
+        if not parts or dict(_protobuf_fields(parts[1]))[1] != _RECORDING:
             continue
-        data = dict(_fields(parts[4]))
+        data = dict(_protobuf_fields(parts[4]))
         content = data[2]
         if data.get(3) == _LZ4:
-            if data[4] > _MOST_BYTES:
+            if data[4] > _MAX_BYTES:
                 raise ValueError(f"an index of {data[4]} bytes")
             content = pa.Codec("lz4_raw").decompress(content, data[4])
         yield pa.ipc.open_stream(content).read_all()
 
 
-def _spans(table: Any) -> dict[str, float]:
+def _timeline_seconds(table: Any) -> dict[str, float]:
     """The seconds that each time line covers; those that count frames or the like are left out."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -112,18 +118,18 @@ def _spans(table: Any) -> dict[str, float]:
     return found
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+def _protobuf_fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """The fields of a Protobuf message: their numbers, and their values as integers or bytes."""
     place = 0
     while place < len(message):
-        key, place = _varint(message, place)
+        key, place = _read_varint(message, place)
         kind = key & 7
         if kind == _VARINT:
-            value, place = _varint(message, place)
+            value, place = _read_varint(message, place)
             yield key >> 3, value
             continue
         if kind == _BYTES:
-            size, place = _varint(message, place)
+            size, place = _read_varint(message, place)
         elif kind in (_FIXED32, _FIXED64):
             size = 4 if kind == _FIXED32 else 8
         else:
@@ -134,7 +140,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
         place += size
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
+def _read_varint(message: bytes, place: int) -> tuple[int, int]:
     """The number at ``place``, and the place after it."""
     value = shift = 0
     while True:

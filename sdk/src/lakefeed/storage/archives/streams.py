@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+from lakefeed._units import MIB
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
 from lakefeed.storage.archives.compressions import DECOMPRESSORS
 from lakefeed.storage.archives.tars import tarred
@@ -24,7 +25,7 @@ from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import confirm, steady
 from lakefeed.storage.urls import shown
 
-COPY_BYTES = 1 << 20
+COPY_BYTES = MIB
 BROKEN_ARCHIVE = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Self
 
+from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
 from lakefeed.storage.archives.compressions import DECOMPRESSORS, compression_of
 from lakefeed.storage.urls import shown
@@ -16,7 +17,7 @@ from lakefeed.storage.urls import shown
 BEGINNING_BYTES = 10
 """The bytes that tell how an archive is compressed."""
 
-DRAIN_BYTES = 1 << 20
+DRAIN_BYTES = MIB
 
 # The types of the headers that cannot be read; typeshed leaves them out.
 _CUT: Any = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # see above

@@ -13,6 +13,7 @@ from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
+from lakefeed._units import MIB
 from lakefeed.storage.blobs.leases import Sign, doomed, lease, mark_lake, require_alive
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
@@ -23,7 +24,6 @@ from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 from lakefeed.storage.disk.os_errors import reasons
 from lakefeed.storage.disk.scratch import scratch_folder
 
-MIB = 1 << 20
 FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
 UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
 SCRATCH = "uploads"

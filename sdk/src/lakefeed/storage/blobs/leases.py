@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from lakefeed._units import KIB
 from lakefeed.errors import FileError, IntegrityError
 from lakefeed.storage.blobs.objects import ObjectInfo, Objects
 
@@ -33,7 +34,7 @@ BEAT_SECONDS: Final = 60.0
 OWN_SECONDS: Final = LIFE_SECONDS / 2
 """How long its owner trusts a sign of life: much shorter, so that a request that hangs does no harm."""
 
-RESERVE_BYTES: Final = 16 << 10
+RESERVE_BYTES: Final = 16 * KIB
 """A lease is so long that once it has gone, a disk that its save has filled has room for a doom list."""
 
 

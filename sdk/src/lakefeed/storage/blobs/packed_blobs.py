@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from lakefeed._units import MIB
 from lakefeed.storage.blobs.objects import Objects, Place
 from lakefeed.storage.blobs.pack_index import PackIndex
 from lakefeed.storage.blobs.steps import Step, nothing
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 4 * MIB
 LOOKS = 5
 
 

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lakefeed._units import KIB
 from lakefeed.errors import IntegrityError, UnsupportedError
 from lakefeed.storage.blobs.objects import ObjectInfo, Objects
 from lakefeed.storage.disk.atomic_write import write_all
@@ -30,7 +31,7 @@ SUFFIX: Final = ".pack"
 MAGIC: Final = b"LKFDPACK"
 VERSION: Final = 1
 MOST_ENTRIES = 1 << 17
-TAIL_BYTES = 64 << 10  # holds the footer and the index of some 1,300 contents: one read for most small packs
+TAIL_BYTES = 64 * KIB  # holds the footer and the index of some 1,300 contents: one read for most small packs
 
 ENTRY = np.dtype([("sha256", "S32"), ("offset", "<u8"), ("length", "<u8")])
 _FOOTER = struct.Struct("<8sIIQQ32s")

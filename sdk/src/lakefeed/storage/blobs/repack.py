@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from lakefeed._units import KIB, MIB
 from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.blobs.collector import Digests, Held, places
 from lakefeed.storage.blobs.objects import Objects
@@ -16,9 +17,9 @@ from lakefeed.storage.blobs.packs import Index, raw_digests, read_index
 
 logger = logging.getLogger(__name__)
 
-GAP_BYTES = 256 << 10
+GAP_BYTES = 256 * KIB
 """Garbage up to this length is read along: another request would take longer."""
-STRETCH_BYTES = 8 << 20
+STRETCH_BYTES = 8 * MIB
 
 
 def moved(saving: BlobWriter, objects: Objects, sparse: Collection[Held], live: Digests) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import time_ns
 from typing import BinaryIO, TypeVar
 
+from lakefeed._units import MIB
 from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
 from lakefeed.storage.cache.eviction import GRACE_SECONDS, READ_TOUCH_NS, Eviction
@@ -24,7 +25,7 @@ from lakefeed.storage.disk.page_cache import read_in_memory
 logger = logging.getLogger(__name__)
 
 SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: no file is written then by chance
-SPARE_BYTES = 64 << 20
+SPARE_BYTES = 64 * MIB
 """What is evicted beyond the size of a file for which a full disk has no room."""
 
 

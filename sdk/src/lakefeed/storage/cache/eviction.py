@@ -20,6 +20,7 @@ from threading import Lock
 from time import monotonic, time, time_ns
 from typing import NamedTuple
 
+from lakefeed._units import MIB
 from lakefeed.storage.cache.url_records import url_records_of
 from lakefeed.storage.disk.atomic_write import with_directory
 
@@ -38,7 +39,7 @@ TEMPORARY_SECONDS = 3_600.0
 CONTENTS = "sha256"
 HELD = (CONTENTS, "urls")
 DIGEST = 64
-NOTES_UNCOUNTED_BYTES = 1 << 20
+NOTES_UNCOUNTED_BYTES = MIB
 COUNTED_SHARE = 1_000
 """Counting with other processes costs a fifth of keeping a small file, so it is done for this part of the limit."""
 

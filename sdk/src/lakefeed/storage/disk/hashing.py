@@ -10,9 +10,10 @@ from mmap import mmap
 from pathlib import Path
 from typing import BinaryIO
 
+from lakefeed._units import MIB
 from lakefeed.errors import InvalidArgumentError
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = MIB
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 

@@ -30,12 +30,13 @@ from urllib3.exceptions import TimeoutError as LateError
 from urllib3.util import Url, make_headers, parse_url
 from urllib3.util.connection import create_connection
 
+from lakefeed._units import KIB
 from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
 from lakefeed.storage.remote.egress_policy import check_host, resolved
 from lakefeed.storage.remote.http_deadline import Guard, _guards
 from lakefeed.storage.urls import file_name, redacted, shown
 
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 256 * KIB
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 WHOLE = frozenset({200, 203})
@@ -43,7 +44,7 @@ UNCHANGED = 304
 DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 GZIP = (["gzip"], ["x-gzip"])
 GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
-DRAINED_BYTES = 64 << 10
+DRAINED_BYTES = 64 * KIB
 """A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
 CONNECTIONS = 64
 NO_RETRIES = Retry.from_int(False, redirect=False)

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from lakefeed._units import KIB, MIB
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import (
     AccessDeniedError,
@@ -37,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ANY_BYTES = 1 << 20
-STREAM_AHEAD_BYTES = 4 << 20
-PART_AHEAD_BYTES = 256 << 10
+ANY_BYTES = MIB
+STREAM_AHEAD_BYTES = 4 * MIB
+PART_AHEAD_BYTES = 256 * KIB
 LOCAL = (None, "file", "local")
 NEVER_BUSY = (*LOCAL, "memory")
 WEB = ("http", "https")
