@@ -97,6 +97,7 @@ def doubled(rows: Dataset) -> Dataset:
     return rows.with_column("y", "x * 2")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("compute", ["processes:2", "dask:2"])
 def test_a_distributed_routine_has_its_rows_made_by_the_compute_resource(
     compute: str, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch

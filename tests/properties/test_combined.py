@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
@@ -74,6 +74,7 @@ def rows_of(loaders: list[TorchLoader]) -> list[int]:
     return [row for batches in zip(*loaders, strict=True) for batch in batches for row in batch["x"].tolist()]
 
 
+@settings(max_examples=2 * settings.default.max_examples // 5)
 @given(combinations(), st.integers(1, 9), st.integers(1, 3), st.data())
 def test_every_row_once_in_one_order_and_exact_resumes(
     made: Dataset, size: int, ranks: int, data: st.DataObject
