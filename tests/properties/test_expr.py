@@ -37,7 +37,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, residual, text, to_iceberg, to_sql
+from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, residual, to_iceberg, to_sql, to_text
 
 DAY = dt.date(2024, 2, 29)
 NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 500_000)
@@ -263,8 +263,8 @@ def test_a_slice_gives_the_slice(written: str, start: int) -> None:
 @given(written=filters())
 def test_text_parses_back(written: str) -> None:
     expr = parse(written, SCHEMA)
-    assert parse(text(expr), SCHEMA) == expr
-    assert text(parse(text(expr), SCHEMA)) == text(expr)
+    assert parse(to_text(expr), SCHEMA) == expr
+    assert to_text(parse(to_text(expr), SCHEMA)) == to_text(expr)
 
 
 @given(filters())

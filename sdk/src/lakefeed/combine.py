@@ -61,7 +61,7 @@ def interleave(
         [1, 10, 2, 20, 3]
     """
     plans = plans_of(datasets, "interleave")
-    chances = None if probabilities is None else ops.check_chances(probabilities)
+    chances = None if probabilities is None else ops.check_probabilities(probabilities)
     return _derived(ops.Interleave(plans, chances, choose_seed(seed), stopping_strategy, check_flag(fill, "fill")))
 
 

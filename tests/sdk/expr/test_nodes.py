@@ -5,7 +5,7 @@ import pickle
 import pyarrow as pa
 import pytest
 
-from lakefeed.expr import And, Compare, Or, conjoin, conjuncts, dtype, evaluate, parse, paths, rename, roots, text
+from lakefeed.expr import And, Compare, Or, conjoin, conjuncts, dtype, evaluate, parse, paths, rename, roots, to_text
 
 SCHEMA = pa.schema({"x": pa.int64(), "y": pa.int64(), "s": pa.struct({"b": pa.int8()}), "v": pa.list_(pa.int8())})
 EVERYTHING = "x + 1 > y and (s.b in (1, 2) or v[0] is not null) and not x < y and true"
@@ -30,12 +30,12 @@ def test_conjoin_flattens() -> None:
     one, two = parse("x > 1 and y > 1", SCHEMA), parse("x < 9 and y < 9", SCHEMA)
     joined = conjoin([one, two])
     assert isinstance(joined, And)
-    assert text(joined) == "x > 1 and y > 1 and x < 9 and y < 9"
+    assert to_text(joined) == "x > 1 and y > 1 and x < 9 and y < 9"
 
 
 def test_rename_changes_top_level_names_everywhere() -> None:
     renamed = rename(parse(EVERYTHING, SCHEMA), {"x": "a", "s": "x", "v": "in"})
-    assert text(renamed) == "a + 1 > y and (x.b in (1, 2) or `in`[0] is not null) and not a < y and true"
+    assert to_text(renamed) == "a + 1 > y and (x.b in (1, 2) or `in`[0] is not null) and not a < y and true"
 
 
 @pytest.mark.parametrize("cached", [False, True])

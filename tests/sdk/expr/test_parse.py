@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed.errors import ColumnNotFoundError, ExpressionError
-from lakefeed.expr import And, Column, Compare, In, Literal, Or, parse, text
+from lakefeed.expr import And, Column, Compare, In, Literal, Or, parse, to_text
 
 SCHEMA = pa.schema(
     {
@@ -89,7 +89,7 @@ SAME = [
 @pytest.mark.parametrize(("written", "canonical"), SAME)
 def test_reads(written: str, canonical: str) -> None:
     expr = parse(written, SCHEMA)
-    assert text(expr) == canonical
+    assert to_text(expr) == canonical
     assert parse(canonical, SCHEMA) == expr
 
 
@@ -209,7 +209,7 @@ def test_five_thousand_terms() -> None:
     expr = parse(" or ".join(f"x == {number}" for number in range(5000)), SCHEMA)
     assert isinstance(expr, Or)
     assert len(expr.terms) == 5000
-    assert parse(text(expr), SCHEMA) == expr
+    assert parse(to_text(expr), SCHEMA) == expr
 
 
 def test_and_and_or_do_not_nest_in_themselves() -> None:
@@ -230,7 +230,7 @@ DEEP = {
 @pytest.mark.parametrize("write", DEEP.values(), ids=DEEP)
 def test_depth_is_bounded(write: Callable[[int], str]) -> None:
     expr = parse(write(40), SCHEMA)
-    assert parse(text(expr), SCHEMA) == pickle.loads(pickle.dumps(expr))
+    assert parse(to_text(expr), SCHEMA) == pickle.loads(pickle.dumps(expr))
     with pytest.raises(ExpressionError, match="deep; split the filter"):
         parse(write(5000), SCHEMA)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakefeed.expr import Bounds, can_match, hull, parse, residual
+from lakefeed.expr import Bounds, can_match, merge_bounds, parse, residual
 
 SCHEMA = pa.schema(
     {
@@ -192,17 +192,17 @@ def test_the_statistics_of_parquet() -> None:
 
 
 def test_a_hull_knows_no_more_than_its_parts() -> None:
-    assert hull([Bounds(1, 3, 0, 10), Bounds(2, 7, 4, 5)]) == Bounds(1, 7, 4, 15)
-    assert hull([Bounds(1, 3, 0, 10), Bounds(None, None, 5, 5)]) == Bounds(1, 3, 5, 15)
+    assert merge_bounds([Bounds(1, 3, 0, 10), Bounds(2, 7, 4, 5)]) == Bounds(1, 7, 4, 15)
+    assert merge_bounds([Bounds(1, 3, 0, 10), Bounds(None, None, 5, 5)]) == Bounds(1, 3, 5, 15)
     for part in (Bounds(), Bounds(5, 1, 0, 9), Bounds(math.nan, math.nan, 0, 9), Bounds("a", "b", 0, 9)):
-        around = hull([Bounds(1, 3, 0, 9), part])
+        around = merge_bounds([Bounds(1, 3, 0, 9), part])
         assert (around.min, around.max) == (None, None)
-    assert hull([Bounds(1, 3), Bounds(1, 3, 0, 9)]) == Bounds(1, 3)
+    assert merge_bounds([Bounds(1, 3), Bounds(1, 3, 0, 9)]) == Bounds(1, 3)
 
 
 def test_a_hull_of_texts_that_are_cut() -> None:
     # "ab" may stand for "abz", which is beyond "abc".
-    around = hull([Bounds("aa", "ab", 0, 9), Bounds("aa", "abc", 0, 9)])
+    around = merge_bounds([Bounds("aa", "ab", 0, 9), Bounds("aa", "abc", 0, 9)])
     assert can_match(parse("s == 'abz'", SCHEMA), {("s",): around})
     assert not can_match(parse("s == 'ad'", SCHEMA), {("s",): around})
 

@@ -16,7 +16,7 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.errors import FormatError, InvalidArgumentError
 from lakefeed.formats.csv_format import Csv
-from lakefeed.sources.file_source import files
+from lakefeed.sources.file_source import create_file_source
 from lakefeed.storage.archives.streams import Stream
 
 SIZES = [1, 2, 3, 5, 7, 16, 100, 1 << 20]
@@ -162,7 +162,7 @@ def test_null_values_choose_what_is_null() -> None:
 
 def test_null_values_are_a_part_of_what_rows_there_are() -> None:
     Path("rows.csv").write_text("c\nNA\n")
-    assert files("rows.csv").identity != files("rows.csv", null_values=["NA"]).identity
+    assert create_file_source("rows.csv").identity != create_file_source("rows.csv", null_values=["NA"]).identity
     chosen = Dataset.from_file("rows.csv", null_values=["NA"])
     assert chosen.save("chosen").to_arrow()["c"].to_pylist() == [None]
     for wrong in ("NA", [1], b"NA", 7):

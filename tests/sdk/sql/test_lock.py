@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lakefeed.config import Settings
 from lakefeed.errors import ExpressionError, LakefeedError, UnsupportedError
-from lakefeed.sql import Rows, stream, understand
+from lakefeed.sql import QueryTable, analyze_query, run_query
 from lakefeed.sql.allowed_functions import AGGREGATES, CALLABLE, OPERATORS, SCALARS, TABLE_FUNCTIONS, WINDOWS
-from lakefeed.sql.duckdb_connection import parsing, running
+from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_connection
 from lakefeed.sql.query_check import parse_query
 from tests.sdk.sql import hostile
 
@@ -32,14 +32,14 @@ def canary(tmp_path: Path) -> Path:
     return path
 
 
-def rows() -> Rows:
-    return Rows(SCHEMA, lambda: iter([pa.record_batch({"x": [1, 2, 3]}, SCHEMA)]))
+def rows() -> QueryTable:
+    return QueryTable(SCHEMA, lambda: iter([pa.record_batch({"x": [1, 2, 3]}, SCHEMA)]))
 
 
 def test_every_hostile_query_is_refused_before_anything_is_bound(canary: Path) -> None:
     queries = {query.replace(hostile.CANARY, str(canary)) for query in hostile.all_of_them()}
     assert len(queries) > 4_000
-    with parsing() as connection:
+    with open_parsing_connection() as connection:
         assert [query for query in sorted(queries) if not _refused(connection, query)] == []
     assert_untouched(canary)
 
@@ -56,7 +56,7 @@ def test_hostile_queries_raise_when_built_and_show_nothing(canary: Path) -> None
     secret_frame = pa.table({"secret": [SECRET]})
     for query in {query.replace(hostile.CANARY, str(canary)) for query in hostile.some()}:
         with pytest.raises((ExpressionError, UnsupportedError)) as caught:
-            understand(query, {"data": SCHEMA})
+            analyze_query(query, {"data": SCHEMA})
         assert SECRET not in str(caught.value)
     assert_untouched(canary)
     assert secret_frame.num_rows == 1
@@ -70,7 +70,7 @@ def test_the_connection_refuses_what_would_pass_the_check(canary: Path) -> None:
     statements += ["SELECT * FROM secret_frame", "SET lock_configuration = false", "INSTALL httpfs", "LOAD httpfs"]
     refused = 0
     for statement in statements:
-        with running(settings) as connection:
+        with open_query_connection(settings) as connection:
             connection.register("data", rows())
             try:
                 assert SECRET not in str(connection.execute(statement).fetchall()), statement
@@ -101,8 +101,8 @@ PARTS = st.sampled_from(
 def test_what_passes_the_check_gives_rows_of_the_input_only(parts: list[str], between: str) -> None:
     query = between.join(parts).replace(hostile.CANARY, __file__)
     try:
-        schema = understand(query, {"data": SCHEMA}).schema
-        batches = list(stream(Settings(), query, {"data": rows()}, schema))
+        schema = analyze_query(query, {"data": SCHEMA}).schema
+        batches = list(run_query(Settings(), query, {"data": rows()}, schema))
     except LakefeedError:
         return
     assert "def test_what_passes" not in str([batch.to_pydict() for batch in batches])
@@ -111,7 +111,7 @@ def test_what_passes_the_check_gives_rows_of_the_input_only(parts: list[str], be
 @given(st.text(max_size=40))
 def test_any_text_is_a_typed_error_or_a_query(text: str) -> None:
     try:
-        understand(text, {"data": SCHEMA})
+        analyze_query(text, {"data": SCHEMA})
     except LakefeedError:
         return
 
@@ -119,7 +119,7 @@ def test_any_text_is_a_typed_error_or_a_query(text: str) -> None:
 @pytest.mark.parametrize("given", [None, 1, b"SELECT 1", ["SELECT 1"]])
 def test_a_query_is_text(given: object) -> None:
     with pytest.raises(ExpressionError, match="text"):
-        understand(given, {"data": SCHEMA})  # type: ignore[arg-type]
+        analyze_query(given, {"data": SCHEMA})  # type: ignore[arg-type]
 
 
 def test_the_allowed_functions_exist_and_neither_look_around_nor_differ() -> None:
@@ -169,8 +169,8 @@ ORDINARY = (
 
 @pytest.mark.parametrize("query", ORDINARY)
 def test_ordinary_queries_run(query: str, tmp_path: Path) -> None:
-    schema = understand(query, {"data": SCHEMA}).schema
-    result = list(stream(Settings(home=tmp_path), query, {"data": rows()}, schema))
+    schema = analyze_query(query, {"data": SCHEMA}).schema
+    result = list(run_query(Settings(home=tmp_path), query, {"data": rows()}, schema))
     with duckdb.connect(":memory:") as connection:
         connection.register("data", pa.Table.from_batches(list(rows().batches())))
         expected = connection.sql(query).fetchall()
@@ -180,4 +180,4 @@ def test_ordinary_queries_run(query: str, tmp_path: Path) -> None:
 
 
 def test_a_column_may_be_named_as_a_call_without_parentheses() -> None:
-    assert understand("SELECT user FROM data", {"data": pa.schema({"user": pa.string()})}).schema.names == ["user"]
+    assert analyze_query("SELECT user FROM data", {"data": pa.schema({"user": pa.string()})}).schema.names == ["user"]

@@ -7,14 +7,14 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import ExpressionError, InvalidArgumentError
-from lakefeed.sql.case_folding import alike, fold
+from lakefeed.sql.case_folding import case_collisions, fold
 
 TABLE = pa.table({"A": [1, 1], "a": [2, 2], "b": [3, 4], "a_1": [9, 9]})
 
 
 def test_names_that_are_alike() -> None:
     assert fold("ÄBC") == "Äbc"
-    assert alike(["a", "B", "b", "c", "A", "A"]) == [["a", "A", "A"], ["B", "b"]]
+    assert case_collisions(["a", "B", "b", "c", "A", "A"]) == [["a", "A", "A"], ["B", "b"]]
 
 
 @pytest.mark.parametrize("query", ["SELECT a FROM data", "SELECT * FROM data", "SELECT count(A) AS n FROM data"])

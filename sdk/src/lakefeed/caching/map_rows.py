@@ -24,13 +24,13 @@ from lakefeed.caching.atomic_folder import Folder, Group, check_folder
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
-from lakefeed.optimize import bind
+from lakefeed.optimize import bind_files
 from lakefeed.plan import Lineage, Node, exact_fingerprint, fingerprint, lineage
 from lakefeed.run import LocalRunner
 from lakefeed.run.progress import tracked
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
-from lakefeed.sources.mapped_source import MappedSource, aligned
+from lakefeed.sources.mapped_source import MappedSource, align
 from lakefeed.storage.disk.atomic_write import new_file, sync_file
 
 PART_BYTES = 16 * MIB
@@ -53,7 +53,7 @@ class ArrowFolder(Folder):
                     for batch in group.rows.to_batches():
                         writer.write_batch(batch)
                 size = sink.tell() - begin
-                sink.write(bytes(aligned(size) - size))
+                sink.write(bytes(align(size) - size))
                 parts.append((group.rows.num_rows, size))
             sync_file(sink)
         return parts
@@ -66,7 +66,7 @@ def map_rows(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Nod
         InvalidArgumentError: at ``path`` is something else.
     """
     check_folder(path, "mapped")
-    plan = bind(plan)
+    plan = bind_files(plan)
     exact = exact_fingerprint(plan)
     identity = exact or fingerprint(plan)
     kept = lake.settings.cache / "mapped"

@@ -32,29 +32,29 @@ class Constructors(Core):
         Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
         column: convert them first.
         """
-        return cls.from_arrow(memory_source.table_of_columns(columns, schema))
+        return cls.from_arrow(memory_source.table_from_columns(columns, schema))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
         """Rows in memory, each a dict; its values as in `from_dict`."""
-        return cls.from_arrow(memory_source.table_of_rows(rows, schema))
+        return cls.from_arrow(memory_source.table_from_rows(rows, schema))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
         """An Arrow table or batch; nothing is copied."""
         return dataset_of(
-            lake.Lake.current(), ops.Scan(memory_source.MemorySource(memory_source.table_of_arrow(table)))
+            lake.Lake.current(), ops.Scan(memory_source.MemorySource(memory_source.table_from_arrow(table)))
         )
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
         """A DataFrame; an index that has a name becomes a column."""
-        return cls.from_arrow(memory_source.table_of_pandas(frame))
+        return cls.from_arrow(memory_source.table_from_pandas(frame))
 
     @classmethod
     def from_polars(cls, frame: pl.DataFrame) -> Dataset:
         """A polars DataFrame; nothing is copied but categories."""
-        return cls.from_arrow(memory_source.table_of_polars(frame))
+        return cls.from_arrow(memory_source.table_from_polars(frame))
 
     @classmethod
     def from_huggingface(
@@ -77,7 +77,7 @@ class Constructors(Core):
         """
         return dataset_of(
             lake.Lake.current(),
-            ops.Scan(huggingface_source.hugging_face(name_or_dataset, split, streaming, load_options)),
+            ops.Scan(huggingface_source.create_huggingface_source(name_or_dataset, split, streaming, load_options)),
         )
 
     @classmethod
@@ -137,4 +137,6 @@ class Constructors(Core):
             InvalidArgumentError: null values for files that are not CSV.
             SchemaError: files that do not fit together; with the file.
         """
-        return dataset_of(lake.Lake.current(), ops.Scan(file_source.files(location, schema, format, null_values)))
+        return dataset_of(
+            lake.Lake.current(), ops.Scan(file_source.create_file_source(location, schema, format, null_values))
+        )

@@ -102,7 +102,9 @@ class Reading(Operations):
             MissingDependencyError: install ``lakefeed[huggingface]``.
             UnsupportedError: a column of a type that `datasets` does not have.
         """
-        return huggingface_source.exported(self.load_files(load_files), self.schema, check_flag(streaming, "streaming"))
+        return huggingface_source.export_rows(
+            self.load_files(load_files), self.schema, check_flag(streaming, "streaming")
+        )
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.

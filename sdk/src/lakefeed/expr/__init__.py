@@ -22,11 +22,11 @@ from lakefeed.expr.nodes import (
     roots,
 )
 from lakefeed.expr.parser import parse, parse_value
-from lakefeed.expr.statistics_pruning import Bounds, can_match, hull, residual
+from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, residual
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
 from lakefeed.expr.to_sql import to_sql
-from lakefeed.expr.to_text import text
+from lakefeed.expr.to_text import to_text
 
 __all__ = [
     "And",
@@ -48,14 +48,14 @@ __all__ = [
     "conjuncts",
     "dtype",
     "evaluate",
-    "hull",
+    "merge_bounds",
     "parse",
     "parse_value",
     "paths",
     "rename",
     "residual",
     "roots",
-    "text",
     "to_iceberg",
     "to_sql",
+    "to_text",
 ]

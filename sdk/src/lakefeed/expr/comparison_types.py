@@ -46,9 +46,9 @@ def kind(of: pa.DataType) -> Kind:
     return next((name for name, tests in _KINDS if any(test(of) for test in tests)), "other")
 
 
-def plain(of: pa.DataType) -> pa.DataType:
+def decoded_type(of: pa.DataType) -> pa.DataType:
     """The type of the values behind a dictionary or run-end encoding."""
-    return plain(of.value_type) if arrow.is_dictionary(of) or arrow.is_run_end_encoded(of) else of
+    return decoded_type(of.value_type) if arrow.is_dictionary(of) or arrow.is_run_end_encoded(of) else of
 
 
 def kernel_type(of: pa.DataType) -> pa.DataType:
@@ -63,11 +63,11 @@ def kernel_type(of: pa.DataType) -> pa.DataType:
 
 
 @lru_cache(maxsize=1024)
-def common(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     """The type in which two values are compared; None where they cannot be.
 
     Example:
-        >>> common(pa.int8(), pa.float32())
+        >>> common_type(pa.int8(), pa.float32())
         DataType(double)
     """
     left, right = kernel_type(left), kernel_type(right)
@@ -75,17 +75,17 @@ def common(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     if left == right:
         return None if kinds == {"other"} else left
     if kinds <= NUMBERS:
-        return _number(left, right)
+        return _common_number(left, right)
     if kinds in ({"date", "timestamp"}, {"timestamp"}, {"zoned"}):
-        return pa.timestamp(_finer(left, right), "UTC" if kinds == {"zoned"} else None)
+        return pa.timestamp(_finer_unit(left, right), "UTC" if kinds == {"zoned"} else None)
     if kinds == {"time"}:
-        return _time(_finer(left, right))
+        return _time_type(_finer_unit(left, right))
     if kinds == {"string"}:
         return pa.large_string()
     return pa.large_binary() if kinds == {"binary"} else None
 
 
-def narrows(of: pa.DataType, to: pa.DataType) -> bool:
+def may_overflow(of: pa.DataType, to: pa.DataType) -> bool:
     """Whether a date or timestamp may lie beyond what ``to`` holds: nanoseconds end in 2262."""
     fine = arrow.is_timestamp(to) and to.unit == "ns"
     return fine and (arrow.is_date32(of) or (arrow.is_timestamp(of) and of.unit != "ns"))
@@ -96,12 +96,12 @@ def last_in_ns(of: Any) -> int:
     return NS_MAX // (NS_PER_DAY if arrow.is_date32(of) else NS_PER_UNIT[of.unit])
 
 
-def orderable(of: pa.DataType) -> bool:
+def is_orderable(of: pa.DataType) -> bool:
     """Whether ``<`` has a meaning for the values, beside ``==``."""
     return kind(of) not in ("bool", "other")
 
 
-def _number(left: Any, right: Any) -> pa.DataType:
+def _common_number(left: Any, right: Any) -> pa.DataType:
     kinds = {kind(left), kind(right)}
     if "float" in kinds:
         return pa.float64()
@@ -120,10 +120,10 @@ def _precision(of: Any) -> int:
     return int(of.precision) if arrow.is_decimal(of) else _DIGITS_OF_BITS[of.bit_width]
 
 
-def _finer(left: Any, right: Any) -> Any:
+def _finer_unit(left: Any, right: Any) -> Any:
     units = [one.unit for one in (left, right) if not arrow.is_date(one)]
     return min(units, key=NS_PER_UNIT.__getitem__)
 
 
-def _time(unit: Any) -> pa.DataType:
+def _time_type(unit: Any) -> pa.DataType:
     return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)

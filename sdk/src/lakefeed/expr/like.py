@@ -8,48 +8,48 @@ from typing import TypeAlias
 ESCAPE = "\\"
 
 
-class Wild(enum.Enum):
+class Wildcard(enum.Enum):
     """What stands for other characters."""
 
     ANY = "%"
     ONE = "_"
 
 
-Part: TypeAlias = str | Wild
+Part: TypeAlias = str | Wildcard
 
 
-def parts(pattern: str) -> tuple[Part, ...]:
+def parse_pattern(pattern: str) -> tuple[Part, ...]:
     """The pattern as runs of characters and wildcards; no two runs, no two ``ANY``, beside each other.
 
     Raises:
         ValueError: the pattern ends with a backslash.
 
     Example:
-        >>> parts("a%")
-        ('a', <Wild.ANY: '%'>)
+        >>> parse_pattern("a%")
+        ('a', <Wildcard.ANY: '%'>)
     """
     found: list[Part] = []
     rest = iter(pattern)
     for char in rest:
-        part: Part = _escaped(next(rest, None)) if char == ESCAPE else _WILD.get(char, char)
+        part: Part = _escaped_character(next(rest, None)) if char == ESCAPE else _WILDCARDS.get(char, char)
         last = found[-1] if found else None
         if isinstance(part, str) and isinstance(last, str):
             found[-1] = last + part
-        elif not part is last is Wild.ANY:
+        elif not part is last is Wildcard.ANY:
             found.append(part)
     return tuple(found)
 
 
-def prefix(pattern: str) -> str:
+def literal_prefix(pattern: str) -> str:
     """What every match starts with."""
-    first = next(iter(parts(pattern)), "")
+    first = next(iter(parse_pattern(pattern)), "")
     return first if isinstance(first, str) else ""
 
 
-def _escaped(char: str | None) -> str:
+def _escaped_character(char: str | None) -> str:
     if char is None:
         raise ValueError("a pattern must not end with a backslash")
     return char
 
 
-_WILD = {wild.value: wild for wild in Wild}
+_WILDCARDS = {wild.value: wild for wild in Wildcard}

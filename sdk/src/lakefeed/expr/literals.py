@@ -40,7 +40,7 @@ _ISO_TIME = re.compile(r"(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?", re.ASCII)
 _PACK = {16: "<e", 32: "<f"}
 
 
-class UnfitError(ValueError):
+class IncompatibleLiteralError(ValueError):
     """A literal that cannot stand beside a type; the message says why."""
 
 
@@ -86,52 +86,54 @@ class Null:
     """``None`` or ``null``."""
 
 
-Raw: TypeAlias = Number | Text | Moment | Null
+RawLiteral: TypeAlias = Number | Text | Moment | Null
 
 
-def moment(text: str) -> Moment:
+def parse_moment(text: str) -> Moment:
     """The date or timestamp that ISO 8601 text names.
 
     Raises:
-        UnfitError: the text names none.
+        IncompatibleLiteralError: the text names none.
     """
     found = _ISO.fullmatch(text.strip())
     if found is None:
-        raise UnfitError(f"{text!r} is neither a date (2024-01-31) nor a timestamp (2024-01-31T12:30:00.5+02:00)")
+        raise IncompatibleLiteralError(
+            f"{text!r} is neither a date (2024-01-31) nor a timestamp (2024-01-31T12:30:00.5+02:00)"
+        )
     day, clock, fraction, offset = found.groups()
     try:
         local = dt.datetime.fromisoformat(f"{day}T{clock or '00:00'}{_iso_offset(offset)}")
         instant = local.astimezone(dt.UTC).replace(tzinfo=None) if offset else local
     except (ValueError, OverflowError) as error:
-        raise UnfitError(f"{text!r} is no date or timestamp: {error}") from None
+        raise IncompatibleLiteralError(f"{text!r} is no date or timestamp: {error}") from None
     ns = (instant - _EPOCH) // dt.timedelta(seconds=1) * NS_PER_UNIT["s"] + _fraction_ns(fraction)
     return Moment("timestamp" if clock else "date", ns, offset is not None)
 
 
-def default(raw: Raw) -> Literal:
+def infer_literal(raw: RawLiteral) -> Literal:
     """The literal in the type that its text suggests, where nothing else gives one."""
     match raw:
         case Number():
-            return coerce(raw, pa.int64() if raw.text.removeprefix("-").isdigit() else pa.float64())
+            return coerce_literal(raw, pa.int64() if raw.text.removeprefix("-").isdigit() else pa.float64())
         case Text():
-            return coerce(raw, pa.string())
+            return coerce_literal(raw, pa.string())
         case Moment(form="date"):
-            return coerce(raw, pa.date32())
+            return coerce_literal(raw, pa.date32())
         case Moment():
-            return coerce(raw, pa.timestamp("ns" if raw.ns % 1000 else "us", "UTC" if raw.zoned else None))
+            return coerce_literal(raw, pa.timestamp("ns" if raw.ns % 1000 else "us", "UTC" if raw.zoned else None))
         case Null():
-            raise UnfitError("null has no type here; write `is null` or `is not null`")
+            raise IncompatibleLiteralError("null has no type here; write `is null` or `is not null`")
 
 
-def coerce(raw: Raw, to: pa.DataType) -> Literal:
+def coerce_literal(raw: RawLiteral, to: pa.DataType) -> Literal:
     """The literal as a value of ``to`` where it fits without loss, else of a type of its own.
 
     Raises:
-        UnfitError: a literal of this sort is never compared with ``to``.
+        IncompatibleLiteralError: a literal of this sort is never compared with ``to``.
     """
     wanted = kind(to)
     if isinstance(raw, Text) and wanted in ("date", "timestamp", "zoned"):
-        raw = moment(raw.text)
+        raw = parse_moment(raw.text)
     match raw, wanted:
         case Number(), "int":
             return _integer(raw, to)
@@ -147,10 +149,10 @@ def coerce(raw: Raw, to: pa.DataType) -> Literal:
             return _date(raw)
         case Moment(), "timestamp" | "zoned":
             return _timestamp(raw, to)
-    raise UnfitError(f"{to} cannot be compared with {described(raw)}")
+    raise IncompatibleLiteralError(f"{to} cannot be compared with {describe_literal(raw)}")
 
 
-def described(raw: Raw) -> str:
+def describe_literal(raw: RawLiteral) -> str:
     """The sort of literal, in words."""
     match raw:
         case Number():
@@ -163,20 +165,20 @@ def described(raw: Raw) -> str:
             return "null"
 
 
-def written(literal: Literal) -> str:
+def format_value(literal: Literal) -> str:
     """The value without quotes or type: what follows ``date`` in ``date '2024-01-31'``."""
     value: Any = literal.value
     match kind(literal.type):
         case "bool":
             return str(value).lower()
         case "float":
-            return _shortest(value, literal.type)
+            return _format_float(value, literal.type)
         case "decimal":
             return format(value, "f")
         case "date":
             return (_EPOCH + dt.timedelta(days=value)).date().isoformat()
         case "timestamp" | "zoned" | "time":
-            return _iso(literal)
+            return _format_iso(literal)
         case _:
             return str(value)
 
@@ -227,24 +229,24 @@ def _decimal(raw: Number, to: Any) -> Literal:
 
 def _date(raw: Moment) -> Literal:
     if raw.zoned:
-        raise UnfitError("a date cannot be compared with a timestamp that has an offset")
+        raise IncompatibleLiteralError("a date cannot be compared with a timestamp that has an offset")
     days, rest = divmod(raw.ns, NS_PER_DAY)
     return Literal(days, pa.date32()) if rest == 0 else _timestamp(raw, pa.timestamp("us"))
 
 
 def _timestamp(raw: Moment, to: Any) -> Literal:
     if raw.zoned and to.tz is None:
-        raise UnfitError(f"{to} has no time zone: write the timestamp without an offset")
+        raise IncompatibleLiteralError(f"{to} has no time zone: write the timestamp without an offset")
     value, rest = divmod(raw.ns, NS_PER_UNIT[to.unit])
     if rest == 0:
-        return Literal(_held(value), to)
+        return Literal(_clamp_ns(value), to)
     if raw.ns % NS_PER_UNIT["us"]:
         # In nanoseconds the column's years beyond 2262 would not fit.
-        raise UnfitError(f"{to} is not that fine: write at most 6 digits after the seconds")
+        raise IncompatibleLiteralError(f"{to} is not that fine: write at most 6 digits after the seconds")
     return Literal(raw.ns // NS_PER_UNIT["us"], pa.timestamp("us", None if to.tz is None else "UTC"))
 
 
-def _held(value: int) -> int:
+def _clamp_ns(value: int) -> int:
     # timestamp[ns] ends in 2262, and '9999-12-31' means "ever".
     return max(-NS_MAX, min(NS_MAX, value))
 
@@ -252,17 +254,17 @@ def _held(value: int) -> int:
 def _time(text: str, to: Any) -> Literal:
     found = _ISO_TIME.fullmatch(text.strip())
     if found is None:
-        raise UnfitError(f"{text!r} is no time of day (12:30:00.5)")
+        raise IncompatibleLiteralError(f"{text!r} is no time of day (12:30:00.5)")
     try:
         clock = dt.time.fromisoformat(found[1])
     except ValueError as error:
-        raise UnfitError(f"{text!r} is no time of day: {error}") from None
+        raise IncompatibleLiteralError(f"{text!r} is no time of day: {error}") from None
     ns = (clock.hour * 3600 + clock.minute * 60 + clock.second) * NS_PER_UNIT["s"] + _fraction_ns(found[2])
     value, rest = divmod(ns, NS_PER_UNIT[to.unit])
     return Literal(value, to) if rest == 0 else Literal(ns, pa.time64("ns"))
 
 
-def _iso(literal: Literal) -> str:
+def _format_iso(literal: Literal) -> str:
     unit: Any = literal.type
     per_second = NS_PER_UNIT["s"] // NS_PER_UNIT[unit.unit]
     seconds, fraction = divmod(int(literal.value), per_second)
@@ -273,7 +275,7 @@ def _iso(literal: Literal) -> str:
     return at.isoformat() + digits + ("" if unit.tz is None else "+00:00")
 
 
-def _shortest(value: float, of: Any) -> str:
+def _format_float(value: float, of: Any) -> str:
     narrow = {16: np.float16, 32: np.float32}.get(of.bit_width)
     return repr(value) if narrow is None else str(narrow(value))
 

@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 
 import pyarrow as pa
 
-from lakefeed.expr.comparison_types import common, kernel_type, kind
+from lakefeed.expr.comparison_types import common_type, kernel_type, kind
 from lakefeed.expr.scalars import array, scalar
 
 MAX_DEPTH = 64
@@ -94,7 +94,7 @@ class Compare(_Node):
 
     @cached_property
     def domain(self) -> pa.DataType:
-        domain = common(dtype(self.left), dtype(self.right))
+        domain = common_type(dtype(self.left), dtype(self.right))
         if domain is None:
             raise TypeError(f"{dtype(self.left)} and {dtype(self.right)} cannot be compared")
         return domain
@@ -236,20 +236,20 @@ def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
         root = str(column.path[0])
         return Column((names.get(root, root), *column.path[1:]), column.type)
 
-    return _with_columns(expr, renamed)
+    return _map_columns(expr, renamed)
 
 
-def _with_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:
+def _map_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:
     match expr:
         case Column():
             return fn(expr)
         case Literal():
             return expr
         case Arithmetic() | Concat() | Compare():
-            return dataclasses.replace(expr, left=_with_columns(expr.left, fn), right=_with_columns(expr.right, fn))
+            return dataclasses.replace(expr, left=_map_columns(expr.left, fn), right=_map_columns(expr.right, fn))
         case In() | Like() | IsNull() | Not():
-            return dataclasses.replace(expr, term=_with_columns(expr.term, fn))
+            return dataclasses.replace(expr, term=_map_columns(expr.term, fn))
         case And() | Or():
-            return dataclasses.replace(expr, terms=tuple(_with_columns(term, fn) for term in expr.terms))
+            return dataclasses.replace(expr, terms=tuple(_map_columns(term, fn) for term in expr.terms))
         case _:
             assert_never(expr)

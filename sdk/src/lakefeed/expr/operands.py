@@ -11,8 +11,8 @@ import pyarrow as pa
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr import like as patterns
 from lakefeed.expr import literals
-from lakefeed.expr.comparison_types import NUMBERS, common, kernel_type, kind, orderable, plain
-from lakefeed.expr.literals import Moment, Null, Number, Raw, Text, UnfitError
+from lakefeed.expr.comparison_types import NUMBERS, common_type, decoded_type, is_orderable, kernel_type, kind
+from lakefeed.expr.literals import IncompatibleLiteralError, Moment, Null, Number, RawLiteral, Text
 from lakefeed.expr.nodes import (
     FLIPPED,
     MAX_DEPTH,
@@ -31,10 +31,10 @@ from lakefeed.expr.nodes import (
     Path,
     dtype,
 )
-from lakefeed.expr.to_text import text
+from lakefeed.expr.to_text import to_text
 
 
-class MisfitError(ValueError):
+class OperandError(ValueError):
     """What cannot stand at a place of the text."""
 
     def __init__(self, at: int, what: str) -> None:
@@ -46,61 +46,61 @@ class MisfitError(ValueError):
 class Operand:
     """What a piece of the text means: an expression, or a literal that has no type yet."""
 
-    value: Expr | Raw
+    value: Expr | RawLiteral
     at: int
     depth: int = 0
     compared: bool = False
 
     def __str__(self) -> str:
-        if isinstance(self.value, Raw):
-            return literals.described(self.value)
-        return f"`{text(self.value)}` of type {dtype(self.value)}"
+        if isinstance(self.value, RawLiteral):
+            return literals.describe_literal(self.value)
+        return f"`{to_text(self.value)}` of type {dtype(self.value)}"
 
 
-def built(expr: Expr, at: int, inside: Iterable[Operand], compared: bool = False) -> Operand:
+def make_operand(expr: Expr, at: int, inside: Iterable[Operand], compared: bool = False) -> Operand:
     """The operand that an expression over other operands makes."""
     depth = 1 + max(operand.depth for operand in inside)
     if depth > MAX_DEPTH:
-        raise MisfitError(at, f"nested more than {MAX_DEPTH} deep; split the filter, or use `in`")
+        raise OperandError(at, f"nested more than {MAX_DEPTH} deep; split the filter, or use `in`")
     return Operand(expr, at, depth, compared)
 
 
-def typed(operand: Operand) -> Expr:
+def to_expression(operand: Operand) -> Expr:
     """The operand as an expression; a literal takes the type that its text suggests."""
-    if not isinstance(operand.value, Raw):
+    if not isinstance(operand.value, RawLiteral):
         return operand.value
     try:
-        return literals.default(operand.value)
-    except UnfitError as error:
-        raise MisfitError(operand.at, str(error)) from None
+        return literals.infer_literal(operand.value)
+    except IncompatibleLiteralError as error:
+        raise OperandError(operand.at, str(error)) from None
 
 
-def condition(operand: Operand) -> Expr:
+def to_condition(operand: Operand) -> Expr:
     """The operand where true or false is needed."""
-    if isinstance(operand.value, Raw) or kind(dtype(operand.value)) != "bool":
-        raise MisfitError(operand.at, f"expected a condition that is true or false, found {operand}")
+    if isinstance(operand.value, RawLiteral) or kind(dtype(operand.value)) != "bool":
+        raise OperandError(operand.at, f"expected a condition that is true or false, found {operand}")
     return operand.value
 
 
-def number(operand: Operand) -> Expr:
+def to_number(operand: Operand) -> Expr:
     """The operand where a number is needed."""
-    found = typed(operand)
+    found = to_expression(operand)
     if kind(dtype(found)) not in NUMBERS:
-        raise MisfitError(operand.at, f"expected a number, found {operand}")
+        raise OperandError(operand.at, f"expected a number, found {operand}")
     return found
 
 
 def arithmetic(op: ArithmeticOp, left: Operand, right: Operand) -> Operand:
-    return built(Arithmetic(op, number(left), number(right)), left.at, (left, right))
+    return make_operand(Arithmetic(op, to_number(left), to_number(right)), left.at, (left, right))
 
 
 def concatenation(left: Operand, right: Operand) -> Operand:
     """Two texts joined."""
-    sides = [typed(side) for side in (left, right)]
+    sides = [to_expression(side) for side in (left, right)]
     for side, operand in zip(sides, (left, right), strict=True):
         if kind(dtype(side)) != "string":
-            raise MisfitError(operand.at, f"`||` joins text, and here is {operand}; conditions are joined by `or`")
-    return built(Concat(*sides), left.at, (left, right))
+            raise OperandError(operand.at, f"`||` joins text, and here is {operand}; conditions are joined by `or`")
+    return make_operand(Concat(*sides), left.at, (left, right))
 
 
 def negative(operand: Operand, at: int) -> Operand:
@@ -113,24 +113,24 @@ def negative(operand: Operand, at: int) -> Operand:
 def comparison(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:
     """``left op right``; beside null, whether the other side is null."""
     if isinstance(left.value, Null) or isinstance(right.value, Null):
-        return _with_null(left, op, right, at)
-    first, second = _paired(left, right)
+        return _null_test(left, op, right, at)
+    first, second = _pair(left, right)
     if isinstance(first, Literal) and not isinstance(second, Literal):
         op, first, second = FLIPPED[op], second, first
-    domain = common(dtype(first), dtype(second))
+    domain = common_type(dtype(first), dtype(second))
     if domain is None:
-        raise MisfitError(_place(left, right, at), f"{left} cannot be compared with {right}")
-    if op not in ("==", "!=") and not orderable(domain):
-        raise MisfitError(at, f"{domain} has no order: use `==` or `!=`")
+        raise OperandError(_error_offset(left, right, at), f"{left} cannot be compared with {right}")
+    if op not in ("==", "!=") and not is_orderable(domain):
+        raise OperandError(at, f"{domain} has no order: use `==` or `!=`")
     return Compare(op, first, second)
 
 
 def membership(operand: Operand, items: Sequence[Operand]) -> Expr:
     """Whether the operand equals one of the items."""
-    term = typed(operand)
-    if common(dtype(term), dtype(term)) is None:
-        raise MisfitError(operand.at, f"{operand} cannot be compared with anything")
-    found = [_item(term, item) for item in items if not isinstance(item.value, Null)]
+    term = to_expression(operand)
+    if common_type(dtype(term), dtype(term)) is None:
+        raise OperandError(operand.at, f"{operand} cannot be compared with anything")
+    found = [_list_item(term, item) for item in items if not isinstance(item.value, Null)]
     # A literal that had to keep a type of its own equals no value of the term's type.
     own = (dtype(term), kernel_type(dtype(term)))
     values = tuple(dict.fromkeys(literal for literal in found if literal.type in own))
@@ -139,15 +139,15 @@ def membership(operand: Operand, items: Sequence[Operand]) -> Expr:
 
 def like(operand: Operand, pattern: Operand) -> Expr:
     """Whether the operand matches the pattern."""
-    term = typed(operand)
+    term = to_expression(operand)
     if kind(dtype(term)) != "string":
-        raise MisfitError(operand.at, f"`like` takes a string, not {operand}")
+        raise OperandError(operand.at, f"`like` takes a string, not {operand}")
     if not isinstance(pattern.value, Text):
-        raise MisfitError(pattern.at, f"`like` takes a quoted pattern, not {pattern}")
+        raise OperandError(pattern.at, f"`like` takes a quoted pattern, not {pattern}")
     try:
-        patterns.parts(pattern.value.text)
+        patterns.parse_pattern(pattern.value.text)
     except ValueError as error:
-        raise MisfitError(pattern.at, str(error)) from None
+        raise OperandError(pattern.at, str(error)) from None
     return Like(term, pattern.value.text)
 
 
@@ -156,85 +156,87 @@ def column(schema: pa.Schema, path: Path) -> Column:
 
     Raises:
         ColumnNotFoundError: the path leads nowhere.
-        UnfitError: the path goes into what has no inside.
+        IncompatibleLiteralError: the path goes into what has no inside.
     """
     root = str(path[0])
     index = schema.get_field_index(root)
     if index < 0:
-        raise _missing(root, schema.names, "", path)
-    found = plain(schema.field(index).type)
+        raise _missing_error(root, schema.names, "", path)
+    found = decoded_type(schema.field(index).type)
     for depth, step in enumerate(path[1:], start=1):
-        found = plain(_inside(found, step, text(Column(path[:depth], found))))
+        found = decoded_type(_child_type(found, step, to_text(Column(path[:depth], found))))
     return Column(path, found)
 
 
-def _inside(outer: Any, step: str | int, where: str) -> pa.DataType:
+def _child_type(outer: Any, step: str | int, where: str) -> pa.DataType:
     if isinstance(step, int):
-        return _element(outer, step, where)
+        return _element_type(outer, step, where)
     if not pa.types.is_struct(outer):
-        raise UnfitError(f"{where} is {outer} and has no fields")
+        raise IncompatibleLiteralError(f"{where} is {outer} and has no fields")
     index = outer.get_field_index(step)
     if index < 0:
-        raise _missing(step, [field.name for field in outer], where, ())
+        raise _missing_error(step, [field.name for field in outer], where, ())
     return outer.field(index).type  # type: ignore[no-any-return]  # a struct's field, whose type the stubs lose
 
 
-def _element(outer: Any, index: int, where: str) -> pa.DataType:
+def _element_type(outer: Any, index: int, where: str) -> pa.DataType:
     fixed = pa.types.is_fixed_size_list(outer)
     if not (fixed or pa.types.is_list(outer) or pa.types.is_large_list(outer)):
-        raise UnfitError(f"{where} is {outer} and has no elements")
+        raise IncompatibleLiteralError(f"{where} is {outer} and has no elements")
     if fixed and not -outer.list_size <= index < outer.list_size:
-        raise UnfitError(f"{where} has {outer.list_size} elements, counted from 0, and none at {index}")
+        raise IncompatibleLiteralError(f"{where} has {outer.list_size} elements, counted from 0, and none at {index}")
     return outer.value_type  # type: ignore[no-any-return]  # narrowed by predicates that the stubs do not combine
 
 
-def _missing(name: str, existing: Sequence[str], where: str, path: Path) -> ColumnNotFoundError:
+def _missing_error(name: str, existing: Sequence[str], where: str, path: Path) -> ColumnNotFoundError:
     dotted = ".".join(map(str, path))
     error = ColumnNotFoundError.of(name, existing, where)
     return ColumnNotFoundError(f"{error} Write `{dotted}` in backticks.") if dotted in existing else error
 
 
-def _paired(left: Operand, right: Operand) -> tuple[Expr, Expr]:
+def _pair(left: Operand, right: Operand) -> tuple[Expr, Expr]:
     """Both sides typed; a literal takes its type from the other side."""
-    if isinstance(left.value, Raw) and isinstance(right.value, Raw):
-        return _paired_literals(left, right)
-    if isinstance(left.value, Raw):
-        return _coerced(left, typed(right)), typed(right)
-    return typed(left), _coerced(right, typed(left)) if isinstance(right.value, Raw) else typed(right)
+    if isinstance(left.value, RawLiteral) and isinstance(right.value, RawLiteral):
+        return _pair_literals(left, right)
+    if isinstance(left.value, RawLiteral):
+        return _coerce(left, to_expression(right)), to_expression(right)
+    return to_expression(left), _coerce(right, to_expression(left)) if isinstance(
+        right.value, RawLiteral
+    ) else to_expression(right)
 
 
-def _paired_literals(left: Operand, right: Operand) -> tuple[Expr, Expr]:
+def _pair_literals(left: Operand, right: Operand) -> tuple[Expr, Expr]:
     if isinstance(left.value, Text) and isinstance(right.value, Moment):
-        return _coerced(left, typed(right)), typed(right)
+        return _coerce(left, to_expression(right)), to_expression(right)
     if isinstance(left.value, Moment) and isinstance(right.value, Text):
-        return typed(left), _coerced(right, typed(left))
-    return typed(left), typed(right)
+        return to_expression(left), _coerce(right, to_expression(left))
+    return to_expression(left), to_expression(right)
 
 
-def _coerced(operand: Operand, beside: Expr) -> Expr:
-    if not isinstance(operand.value, Raw):
+def _coerce(operand: Operand, beside: Expr) -> Expr:
+    if not isinstance(operand.value, RawLiteral):
         return operand.value
     try:
-        return literals.coerce(operand.value, dtype(beside))
-    except UnfitError as error:
-        raise MisfitError(operand.at, f"`{text(beside)}`: {error}") from None
+        return literals.coerce_literal(operand.value, dtype(beside))
+    except IncompatibleLiteralError as error:
+        raise OperandError(operand.at, f"`{to_text(beside)}`: {error}") from None
 
 
-def _with_null(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:
+def _null_test(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:
     if op not in ("==", "!="):
-        raise MisfitError(at, "nothing is less or greater than null; use `is null` or `is not null`")
-    found = IsNull(typed(right if isinstance(left.value, Null) else left))
+        raise OperandError(at, "nothing is less or greater than null; use `is null` or `is not null`")
+    found = IsNull(to_expression(right if isinstance(left.value, Null) else left))
     return found if op == "==" else Not(found)
 
 
-def _item(term: Expr, item: Operand) -> Literal:
-    found = _coerced(item, term)
-    fits = isinstance(item.value, Raw) or (isinstance(found, Literal) and kind(dtype(term)) == "bool")
+def _list_item(term: Expr, item: Operand) -> Literal:
+    found = _coerce(item, term)
+    fits = isinstance(item.value, RawLiteral) or (isinstance(found, Literal) and kind(dtype(term)) == "bool")
     if not fits or not isinstance(found, Literal):
-        raise MisfitError(item.at, f"expected a literal that is compared with {dtype(term)}, found {item}")
+        raise OperandError(item.at, f"expected a literal that is compared with {dtype(term)}, found {item}")
     return found
 
 
-def _place(left: Operand, right: Operand, at: int) -> int:
-    literal = next((side for side in (right, left) if isinstance(side.value, Literal | Raw)), None)
+def _error_offset(left: Operand, right: Operand, at: int) -> int:
+    literal = next((side for side in (right, left) if isinstance(side.value, Literal | RawLiteral)), None)
     return at if literal is None else literal.at

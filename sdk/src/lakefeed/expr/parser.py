@@ -13,22 +13,22 @@ import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr import literals, operands
-from lakefeed.expr.literals import Moment, Null, Number, Raw, Text, UnfitError
+from lakefeed.expr.literals import IncompatibleLiteralError, Moment, Null, Number, RawLiteral, Text
 from lakefeed.expr.nodes import ArithmeticOp, CompareOp, Expr, IsNull, Literal, Not, Path, all_of, any_of
-from lakefeed.expr.operands import MisfitError, Operand, built, condition
-from lakefeed.expr.tokens import Token, pointed, problem, tokens
+from lakefeed.expr.operands import Operand, OperandError, make_operand, to_condition
+from lakefeed.expr.tokens import Token, point_at, syntax_error, tokenize
 
 MAX_NESTING = 100
-REMEMBERED = 256
+CACHED_EXPRESSIONS = 256
 """Texts of which the expressions are kept: what is asked once is asked again, every epoch."""
-REMEMBERED_LENGTH = 1000
+CACHED_LENGTH = 1000
 """Of longer ones (lists of many values) they are not: they would take memory for good."""
 OR, AND, NOT, COMPARISON, CONCAT, SUM, PRODUCT, SIGN = range(1, 9)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
 _ARITHMETIC: dict[str, ArithmeticOp] = {"+": "+", "-": "-", "*": "*", "/": "/", "%": "%"}
-_POWER = {
+_BINDING_POWER = {
     "or": OR,
     "and": AND,
     **dict.fromkeys((*_COMPARE, "in", "is", "like", "between", "not"), COMPARISON),
@@ -57,17 +57,17 @@ def parse(text: str, schema: pa.Schema) -> Expr:
         >>> parse("x > 1", pa.schema({"x": pa.int8()}))
         Compare(op='>', left=Column(path=('x',), type=DataType(int8)), right=Literal(value=1, type=DataType(int8)))
     """
-    return _remembered(text, schema) if len(text) <= REMEMBERED_LENGTH else _parsed(text, schema)
+    return _parse_cached(text, schema) if len(text) <= CACHED_LENGTH else _parse(text, schema)
 
 
-def _parsed(text: str, schema: pa.Schema) -> Expr:
+def _parse(text: str, schema: pa.Schema) -> Expr:
     try:
         return _Parser(text, schema).filter()
-    except MisfitError as error:
-        raise problem(text, error.at, str(error)) from None
+    except OperandError as error:
+        raise syntax_error(text, error.at, str(error)) from None
 
 
-_remembered = lru_cache(REMEMBERED)(_parsed)
+_parse_cached = lru_cache(CACHED_EXPRESSIONS)(_parse)
 
 
 def parse_value(text: str, schema: pa.Schema) -> Expr:
@@ -83,8 +83,8 @@ def parse_value(text: str, schema: pa.Schema) -> Expr:
     parser = _Parser(text, schema)
     try:
         return parser.value()
-    except MisfitError as error:
-        raise problem(text, error.at, str(error)) from None
+    except OperandError as error:
+        raise syntax_error(text, error.at, str(error)) from None
 
 
 class _Parser:
@@ -93,7 +93,7 @@ class _Parser:
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text = text
         self.schema = schema
-        self.tokens = tokens(text)
+        self.tokens = tokenize(text)
         self.position = 0
         self.level = 0
 
@@ -118,14 +118,14 @@ class _Parser:
         if not self.accept(text):
             raise self.expected(f"`{text}`")
 
-    def expected(self, what: str) -> MisfitError:
-        return MisfitError(self.token.at, f"expected {what}, found {self.token}")
+    def expected(self, what: str) -> OperandError:
+        return OperandError(self.token.at, f"expected {what}, found {self.token}")
 
     def filter(self) -> Expr:
-        return condition(self.whole())
+        return to_condition(self.whole())
 
     def value(self) -> Expr:
-        return operands.typed(self.whole())
+        return operands.to_expression(self.whole())
 
     def whole(self) -> Operand:
         found = self.expression(0)
@@ -137,9 +137,9 @@ class _Parser:
         """All that binds more strongly than ``floor``."""
         self.level += 1
         if self.level > MAX_NESTING:
-            raise MisfitError(self.token.at, f"nested more than {MAX_NESTING} deep; split the filter, or use `in`")
+            raise OperandError(self.token.at, f"nested more than {MAX_NESTING} deep; split the filter, or use `in`")
         left = self.prefix(floor)
-        while self.token.kind in ("word", "operator") and _POWER.get(self.token.text, 0) > floor:
+        while self.token.kind in ("word", "operator") and _BINDING_POWER.get(self.token.text, 0) > floor:
             left = self.infix(left)
         self.level -= 1
         return left
@@ -148,7 +148,7 @@ class _Parser:
         at = self.token.at
         if floor <= NOT and self.accept("not"):
             inner = self.expression(NOT)
-            return built(Not(condition(inner)), at, [inner])
+            return make_operand(Not(to_condition(inner)), at, [inner])
         if self.accept("-"):
             return operands.negative(self.expression(SIGN), at)
         if self.accept("("):
@@ -162,7 +162,7 @@ class _Parser:
             return self.junction(left)
         if self.sees(*_ARITHMETIC):
             op = self.take().text
-            return operands.arithmetic(_ARITHMETIC[op], left, self.expression(_POWER[op]))
+            return operands.arithmetic(_ARITHMETIC[op], left, self.expression(_BINDING_POWER[op]))
         if self.accept("||"):
             return operands.concatenation(left, self.expression(CONCAT))
         if left.compared:
@@ -175,7 +175,7 @@ class _Parser:
         found = [left]
         while self.accept(word):
             found.append(self.expression(power))
-        return built(join(*map(condition, found)), left.at, found)
+        return make_operand(join(*map(to_condition, found)), left.at, found)
 
     def chain(self, left: Operand) -> Operand:
         found: list[Expr] = []
@@ -184,7 +184,7 @@ class _Parser:
             op = self.take()
             sides.append(self.expression(COMPARISON))
             found.append(operands.comparison(sides[-2], _COMPARE[op.text], sides[-1], op.at))
-        return built(all_of(*found), left.at, sides, compared=True)
+        return make_operand(all_of(*found), left.at, sides, compared=True)
 
     def test(self, left: Operand) -> Operand:
         """``is null``, ``in``, ``like``, ``between`` and their negations."""
@@ -192,25 +192,25 @@ class _Parser:
             negated = self.accept("not")
             if not self.accept("null", "none"):
                 raise self.expected("`null` or `none`")
-            found = built(IsNull(operands.typed(left)), left.at, [left], compared=True)
+            found = make_operand(IsNull(operands.to_expression(left)), left.at, [left], compared=True)
         else:
             negated = self.accept("not")
             found = self.range_or_set(left)
-        return built(Not(condition(found)), left.at, [found], compared=True) if negated else found
+        return make_operand(Not(to_condition(found)), left.at, [found], compared=True) if negated else found
 
     def range_or_set(self, left: Operand) -> Operand:
         at = self.token.at
         if self.accept("in"):
-            return built(operands.membership(left, self.items()), left.at, [left], compared=True)
+            return make_operand(operands.membership(left, self.items()), left.at, [left], compared=True)
         if self.accept("like"):
-            return built(operands.like(left, self.expression(COMPARISON)), left.at, [left], compared=True)
+            return make_operand(operands.like(left, self.expression(COMPARISON)), left.at, [left], compared=True)
         if not self.accept("between"):
             raise self.expected("`in`, `like` or `between`")
         low = self.expression(COMPARISON)
         self.demand("and")
         high = self.expression(COMPARISON)
         both = operands.comparison(left, ">=", low, at), operands.comparison(left, "<=", high, at)
-        return built(all_of(*both), left.at, [left, low, high], compared=True)
+        return make_operand(all_of(*both), left.at, [left, low, high], compared=True)
 
     def items(self) -> list[Operand]:
         opening = self.token.text
@@ -224,7 +224,7 @@ class _Parser:
         self.demand(_CLOSING[opening])
         return found
 
-    def primary(self) -> Expr | Raw:
+    def primary(self) -> Expr | RawLiteral:
         token = self.token
         if self.accept("true", "false"):
             return Literal(token.text == "true", pa.bool_())
@@ -236,19 +236,19 @@ class _Parser:
         if token.kind == "string":
             return Text(token.text)
         if token.kind == "number":
-            return _finite(token)
+            return _parse_number(token)
         if token.kind == "name" and token.text.lower() in ("date", "timestamp") and self.token.kind == "string":
-            return _moment(token.text.lower(), self.take())
+            return _parse_moment(token.text.lower(), self.take())
         return self.column(token)
 
     def column(self, name: Token) -> Expr:
         path: Path = (name.text, *self.steps())
         try:
             return operands.column(self.schema, path)
-        except UnfitError as error:
-            raise MisfitError(name.at, str(error)) from None
+        except IncompatibleLiteralError as error:
+            raise OperandError(name.at, str(error)) from None
         except ColumnNotFoundError as error:
-            raise ColumnNotFoundError(f"{error}\n{pointed(self.text, name.at)}") from None
+            raise ColumnNotFoundError(f"{error}\n{point_at(self.text, name.at)}") from None
 
     def steps(self) -> list[str | int]:
         """The ``.field`` and ``[0]`` that follow a name."""
@@ -272,17 +272,17 @@ class _Parser:
         return found
 
 
-def _finite(token: Token) -> Number:
+def _parse_number(token: Token) -> Number:
     if float(token.text) == float("inf"):
-        raise MisfitError(token.at, "the number is too large for a float64")
+        raise OperandError(token.at, "the number is too large for a float64")
     return Number(token.text)
 
 
-def _moment(form: str, token: Token) -> Moment:
+def _parse_moment(form: str, token: Token) -> Moment:
     try:
-        found = literals.moment(token.text)
-    except UnfitError as error:
-        raise MisfitError(token.at, str(error)) from None
+        found = literals.parse_moment(token.text)
+    except IncompatibleLiteralError as error:
+        raise OperandError(token.at, str(error)) from None
     if form == "date" and found.form != "date":
-        raise MisfitError(token.at, "expected a date without a time; write `timestamp` before it")
+        raise OperandError(token.at, "expected a date without a time; write `timestamp` before it")
     return replace(found, form="date" if form == "date" else "timestamp")

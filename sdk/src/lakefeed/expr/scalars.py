@@ -22,7 +22,7 @@ def scalar(value: Any, kind: pa.DataType) -> pa.Scalar[Any]:
         >>> scalar(3, pa.int8())
         <pyarrow.Int8Scalar: 3>
     """
-    made: Any = pa.nulls(1, cast(Any, kind)) if value is None else _made([value], kind)
+    made: Any = pa.nulls(1, cast(Any, kind)) if value is None else _fast_array([value], kind)
     if made is None:
         return pa.scalar(value, kind)
     found: pa.Scalar[Any] = made[0]
@@ -39,26 +39,26 @@ def array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
         >>> array(["a", "bc"], pa.string()).to_pylist()
         ['a', 'bc']
     """
-    made = _made(values, kind)
+    made = _fast_array(values, kind)
     return pa.array(values, kind) if made is None else made
 
 
-def _made(values: Sequence[Any], kind: pa.DataType) -> Any:
+def _fast_array(values: Sequence[Any], kind: pa.DataType) -> Any:
     """The values, if they and the type are of the plain kinds."""
     kinds = {type(value) for value in values}
     if len(kinds) != 1:
         return None
     types, [given] = pa.types, kinds
     if given is int and types.is_integer(kind) and all(value in _INT64 for value in values):
-        return _of(pa.int64(), len(values), struct.pack(f"={len(values)}q", *values)).cast(kind)
+        return _from_buffers(pa.int64(), len(values), struct.pack(f"={len(values)}q", *values)).cast(kind)
     if given is float and types.is_float64(kind):
-        return _of(kind, len(values), struct.pack(f"={len(values)}d", *values))
+        return _from_buffers(kind, len(values), struct.pack(f"={len(values)}d", *values))
     if given is str and (types.is_string(kind) or types.is_large_string(kind)):
         parts = [value.encode() for value in values]
         ends = struct.pack(f"={len(parts) + 1}q", 0, *accumulate(map(len, parts)))
-        return _of(pa.large_string(), len(parts), ends, b"".join(parts)).cast(kind)
+        return _from_buffers(pa.large_string(), len(parts), ends, b"".join(parts)).cast(kind)
     return None
 
 
-def _of(kind: pa.DataType, length: int, *buffers: bytes) -> Any:
+def _from_buffers(kind: pa.DataType, length: int, *buffers: bytes) -> Any:
     return pa.Array.from_buffers(kind, length, [None, *map(pa.py_buffer, buffers)])

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, assert_never
 import pyarrow as pa
 
 from lakefeed.expr.comparison_types import NS_PER_DAY, NS_PER_UNIT, kernel_type, kind
-from lakefeed.expr.like import prefix
+from lakefeed.expr.like import literal_prefix
 from lakefeed.expr.nodes import (
     And,
     Arithmetic,
@@ -65,20 +65,20 @@ class Bounds:
         return self.rows is not None and self.null_count is not None and self.null_count >= self.rows
 
 
-def hull(parts: Sequence[Bounds]) -> Bounds:
+def merge_bounds(parts: Sequence[Bounds]) -> Bounds:
     """What is known of the rows of all parts together.
 
     Example:
-        >>> hull([Bounds(1, 3, 0, 10), Bounds(2, 7, 1, 10)])
+        >>> merge_bounds([Bounds(1, 3, 0, 10), Bounds(2, 7, 1, 10)])
         Bounds(min=1, max=7, null_count=1, rows=20)
     """
     nulls, rows = [part.null_count for part in parts], [part.rows for part in parts]
     spans = [(part.min, part.max) for part in parts if not part.only_nulls]
-    low, high = _around(spans)
-    return Bounds(low, high, _total(nulls), _total(rows))
+    low, high = _enclosing_range(spans)
+    return Bounds(low, high, _sum_known(nulls), _sum_known(rows))
 
 
-def _around(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+def _enclosing_range(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     # Bounds that contradict themselves (NaN among them) tell nothing, nor does what they are joined with.
     try:
         if not spans or not all(low <= high for low, high in spans):
@@ -92,13 +92,13 @@ def _around(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     return low, high
 
 
-def _total(counts: Sequence[int | None]) -> int | None:
+def _sum_known(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 @dataclass(frozen=True)
-class _Span:
+class _Interval:
     """Values between two ordinals; None is unbounded."""
 
     low: Any = None
@@ -110,9 +110,9 @@ class _Span:
 
 
 Stats: TypeAlias = Mapping[tuple[str, ...], Bounds]
-_Answers: TypeAlias = tuple[bool, bool]
-_ANY: _Answers = (True, True)
-_NEITHER: _Answers = (False, False)
+_Outcomes: TypeAlias = tuple[bool, bool]
+_ANY: _Outcomes = (True, True)
+_NEITHER: _Outcomes = (False, False)
 
 
 def can_match(expr: Expr, stats: Stats) -> bool:
@@ -126,7 +126,7 @@ def can_match(expr: Expr, stats: Stats) -> bool:
         >>> can_match(parse("x > 9", pa.schema({"x": pa.int8()})), {("x",): Bounds(min=0, max=5)})
         False
     """
-    return _answers(expr, stats)[0]
+    return _outcomes(expr, stats)[0]
 
 
 def residual(expr: Expr, stats: Stats) -> Expr | None:
@@ -141,7 +141,7 @@ def residual(expr: Expr, stats: Stats) -> Expr | None:
         True
     """
     terms = conjuncts(expr)
-    left = [term for term in terms if _answers(term, stats)[1] or _may_be_null(term, stats)]
+    left = [term for term in terms if _outcomes(term, stats)[1] or _may_be_null(term, stats)]
     return expr if len(left) == len(terms) else conjoin(left)
 
 
@@ -150,7 +150,7 @@ def _may_be_null(expr: Expr, stats: Stats) -> bool:
         case Literal() | IsNull():
             return False
         case Column():
-            bounds = _known(expr, stats)
+            bounds = _bounds_of(expr, stats)
             return bounds is None or bounds.null_count != 0
         case Arithmetic() | Concat():
             return True
@@ -162,29 +162,29 @@ def _may_be_null(expr: Expr, stats: Stats) -> bool:
             assert_never(expr)
 
 
-def _answers(expr: Expr, stats: Stats) -> _Answers:
+def _outcomes(expr: Expr, stats: Stats) -> _Outcomes:
     """Whether it may be true, and whether it may be false."""
     match expr:
         case Literal():
             return bool(expr.value), not expr.value
         case Column():
-            return _compared("==", _span(expr, pa.bool_(), stats), _Span(True, True))
+            return _compare_intervals("==", _interval(expr, pa.bool_(), stats), _Interval(True, True))
         case Compare():
             return _compare(expr, stats)
         case In():
-            return _in(expr, _span(expr.term, expr.domain, stats))
+            return _in(expr, _interval(expr.term, expr.domain, stats))
         case Like():
-            return _like(expr, _span(expr.term, kernel_type(dtype(expr.term)), stats))
+            return _like(expr, _interval(expr.term, kernel_type(dtype(expr.term)), stats))
         case IsNull():
             return _is_null(expr, stats)
         case Not():
-            true, false = _answers(expr.term, stats)
+            true, false = _outcomes(expr.term, stats)
             return false, true
         case And():
-            found = [_answers(term, stats) for term in expr.terms]
+            found = [_outcomes(term, stats) for term in expr.terms]
             return all(true for true, _ in found), any(false for _, false in found)
         case Or():
-            found = [_answers(term, stats) for term in expr.terms]
+            found = [_outcomes(term, stats) for term in expr.terms]
             return any(true for true, _ in found), all(false for _, false in found)
         case Arithmetic() | Concat():
             return _ANY
@@ -192,16 +192,16 @@ def _answers(expr: Expr, stats: Stats) -> _Answers:
             assert_never(expr)
 
 
-def _compare(expr: Compare, stats: Stats) -> _Answers:
-    left, right = _span(expr.left, expr.domain, stats), _span(expr.right, expr.domain, stats)
-    true, false = _compared(expr.op, left, right)
+def _compare(expr: Compare, stats: Stats) -> _Outcomes:
+    left, right = _interval(expr.left, expr.domain, stats), _interval(expr.right, expr.domain, stats)
+    true, false = _compare_intervals(expr.op, left, right)
     if kind(expr.domain) != "float" or left is None or right is None:
         return true, false
     # Bounds know nothing of NaN, which makes every comparison false and `!=` true.
     return (True, false) if expr.op == "!=" else (true, True)
 
 
-def _compared(op: CompareOp, left: _Span | None, right: _Span | None) -> _Answers:
+def _compare_intervals(op: CompareOp, left: _Interval | None, right: _Interval | None) -> _Outcomes:
     if left is None or right is None:
         return _NEITHER
     match op:
@@ -210,26 +210,26 @@ def _compared(op: CompareOp, left: _Span | None, right: _Span | None) -> _Answer
         case "<=":
             return _may_reach(left, right), _may_be_less(right, left)
         case ">" | ">=":
-            return _compared("<" if op == ">" else "<=", right, left)
+            return _compare_intervals("<" if op == ">" else "<=", right, left)
         case "==":
             apart = left.single and right.single and left.low == right.low
             return _may_reach(left, right) and _may_reach(right, left), not apart
         case "!=":
-            equal, unequal = _compared("==", left, right)
+            equal, unequal = _compare_intervals("==", left, right)
             return unequal, equal
         case _:
             assert_never(op)
 
 
-def _may_be_less(left: _Span, right: _Span) -> bool:
+def _may_be_less(left: _Interval, right: _Interval) -> bool:
     return left.low is None or right.high is None or bool(left.low < right.high)
 
 
-def _may_reach(left: _Span, right: _Span) -> bool:
+def _may_reach(left: _Interval, right: _Interval) -> bool:
     return left.low is None or right.high is None or bool(left.low <= right.high)
 
 
-def _in(expr: In, span: _Span | None) -> _Answers:
+def _in(expr: In, span: _Interval | None) -> _Outcomes:
     if span is None:
         return _NEITHER
 
@@ -242,41 +242,41 @@ def _in(expr: In, span: _Span | None) -> _Answers:
     return inside, not always
 
 
-def _like(expr: Like, span: _Span | None) -> _Answers:
+def _like(expr: Like, span: _Interval | None) -> _Outcomes:
     if span is None:
         return _NEITHER
-    start = prefix(expr.pattern)
+    start = literal_prefix(expr.pattern)
     low_fits = span.low is None or span.low[: len(start)] <= start
     return low_fits and (span.high is None or span.high >= start), True
 
 
-def _is_null(expr: IsNull, stats: Stats) -> _Answers:
-    bounds = _known(expr.term, stats)
+def _is_null(expr: IsNull, stats: Stats) -> _Outcomes:
+    bounds = _bounds_of(expr.term, stats)
     if bounds is None:
         return _ANY
     return bounds.null_count is None or bounds.null_count > 0, not bounds.only_nulls
 
 
-def _known(term: Expr, stats: Stats) -> Bounds | None:
+def _bounds_of(term: Expr, stats: Stats) -> Bounds | None:
     names = tuple(step for step in term.path if isinstance(step, str)) if isinstance(term, Column) else ()
     return stats.get(names) if isinstance(term, Column) and names == term.path else None
 
 
-def _span(term: Expr, domain: pa.DataType, stats: Stats) -> _Span | None:
+def _interval(term: Expr, domain: pa.DataType, stats: Stats) -> _Interval | None:
     """Where the term's values lie, as ordinals of the domain; None if all of them are null."""
     if isinstance(term, Literal):
         value = _ordinal(term.value, term.type, domain)
-        return _widened(_Span(value, value), term.type, domain)
-    bounds = _known(term, stats)
+        return _widen(_Interval(value, value), term.type, domain)
+    bounds = _bounds_of(term, stats)
     if bounds is None:
-        return _Span()
+        return _Interval()
     if bounds.only_nulls:
         return None
     of = dtype(term)
     low, high = _ordinal(bounds.min, of, domain), _ordinal(bounds.max, of, domain)
     if low is not None and (_impossible(low, of) or (high is not None and low > high)):
-        return _Span()
-    return _widened(_Span(low, _beyond(high, bounds.max, of)), of, domain)
+        return _Interval()
+    return _widen(_Interval(low, _upper_ordinal(high, bounds.max, of)), of, domain)
 
 
 def _impossible(low: Any, of: pa.DataType) -> bool:
@@ -284,7 +284,7 @@ def _impossible(low: Any, of: pa.DataType) -> bool:
     return pa.types.is_unsigned_integer(of) and low < 0
 
 
-def _widened(span: _Span, of: pa.DataType, domain: pa.DataType) -> _Span:
+def _widen(span: _Interval, of: pa.DataType, domain: pa.DataType) -> _Interval:
     """Wider by some units in the last place where a decimal becomes a float, which rounds in its own way."""
     if kind(of) != "decimal" or kind(domain) != "float":
         return span
@@ -292,13 +292,13 @@ def _widened(span: _Span, of: pa.DataType, domain: pa.DataType) -> _Span:
     for _ in range(_ROUNDING_STEPS):
         low = None if low is None else math.nextafter(low, -math.inf)
         high = None if high is None else math.nextafter(high, math.inf)
-    return _Span(low, high)
+    return _Interval(low, high)
 
 
-def _beyond(high: Any, given: Any, of: pa.DataType) -> Any:
+def _upper_ordinal(high: Any, given: Any, of: pa.DataType) -> Any:
     """An upper bound that holds although the given one may be cut: text after some characters, time after micros."""
     if isinstance(high, str):
-        return _after(high)
+        return _string_after(high)
     if isinstance(high, bytes):
         return None
     if isinstance(given, dt.datetime | dt.time) and high is not None:
@@ -306,7 +306,7 @@ def _beyond(high: Any, given: Any, of: pa.DataType) -> Any:
     return high
 
 
-def _after(text: str) -> str | None:
+def _string_after(text: str) -> str | None:
     """A string above every string that begins with ``text``; None where there is none."""
     kept = text.rstrip("\U0010ffff")
     # Past the surrogates, which no valid string holds.
@@ -325,7 +325,7 @@ def _ordinal(value: Any, of: pa.DataType, domain: pa.DataType) -> Any:
         return None
 
 
-def _checked(*accepted: type) -> Callable[[Any, Any], Any]:
+def _instances_of(*accepted: type) -> Callable[[Any, Any], Any]:
     def ordinal(value: Any, of: Any) -> Any:
         return value if isinstance(value, accepted) and not isinstance(value, bool) else None
 
@@ -333,7 +333,7 @@ def _checked(*accepted: type) -> Callable[[Any, Any], Any]:
 
 
 def _text(value: Any, of: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else _checked(str)(value, of)
+    return value.decode() if isinstance(value, bytes) else _instances_of(str)(value, of)
 
 
 def _float(value: Any, of: Any) -> float | None:
@@ -365,11 +365,11 @@ def _ns_per_unit(of: Any) -> int:
 _TEMPORAL = ("date", "timestamp", "zoned", "time")
 _ORDINALS: dict[str, Callable[[Any, Any], Any]] = {
     "bool": lambda value, of: value if isinstance(value, bool) else None,
-    "int": _checked(int),
-    "decimal": _checked(int, Decimal),
+    "int": _instances_of(int),
+    "decimal": _instances_of(int, Decimal),
     "float": _float,
     "string": _text,
-    "binary": _checked(bytes),
+    "binary": _instances_of(bytes),
     "duration": lambda value, of: None,
     "other": lambda value, of: None,
     **dict.fromkeys(_TEMPORAL, _ns),

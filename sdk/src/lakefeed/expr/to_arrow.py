@@ -26,8 +26,8 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from lakefeed.errors import ColumnNotFoundError
-from lakefeed.expr.comparison_types import NS_MAX, kernel_type, kind, last_in_ns, narrows
-from lakefeed.expr.like import Wild, parts
+from lakefeed.expr.comparison_types import NS_MAX, kernel_type, kind, last_in_ns, may_overflow
+from lakefeed.expr.like import Wildcard, parse_pattern
 from lakefeed.expr.literals import INT64_MAX
 from lakefeed.expr.nodes import (
     And,
@@ -52,7 +52,7 @@ from lakefeed.expr.scalars import scalar
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
 pc: Any = pyarrow.compute
 
-FEW = 4
+FEW_CODES = 4
 """True values of a dictionary up to which comparing every place with each is faster than to look every place up."""
 _COMPARE: dict[CompareOp, Callable[[Any, Any], Any]] = {
     "==": pc.equal,
@@ -100,72 +100,72 @@ def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
         [False, True, None]
     """
     coded = any(isinstance(column.type, pa.DictionaryType) for column in batch.schema)
-    found: pa.Array[Any] = _array(_of_dictionaries(expr, batch) if coded else _value(expr, batch), batch)
+    found: pa.Array[Any] = _broadcast(_evaluate_dictionaries(expr, batch) if coded else _value(expr, batch), batch)
     return found
 
 
-def _of_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
+def _evaluate_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
     """The value, where what reads a single dictionary is computed once for each of its values."""
     names = roots(expr)
     if len(names) == 1 and names <= set(batch.schema.names):
         column = batch.column(*names)
         if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) >= len(column):
             return _value(expr, batch)
-        return _of_dictionary(expr, str(*names), column)
+        return _evaluate_dictionary(expr, str(*names), column)
     match expr:
         case And():
-            return reduce(pc.and_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
+            return reduce(pc.and_kleene, (_evaluate_dictionaries(term, batch) for term in expr.terms))
         case Or():
-            return reduce(pc.or_kleene, (_of_dictionaries(term, batch) for term in expr.terms))
+            return reduce(pc.or_kleene, (_evaluate_dictionaries(term, batch) for term in expr.terms))
         case Not():
-            return pc.invert(_of_dictionaries(expr.term, batch))
+            return pc.invert(_evaluate_dictionaries(expr.term, batch))
         case _:
             return _value(expr, batch)
 
 
-def _of_dictionary(expr: Expr, name: str, column: pa.DictionaryArray[Any, Any]) -> Any:
+def _evaluate_dictionary(expr: Expr, name: str, column: pa.DictionaryArray[Any, Any]) -> Any:
     values, places = column.dictionary, column.indices
     if column.null_count:
         # One more value stands for the nulls.
         places = places.cast(pa.int64()).fill_null(len(values))
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
-    found = _array(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
+    found = _broadcast(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
     if not pa.types.is_boolean(found.type):
         return found.take(places)
     valid = None
     if found.null_count:
-        valid, found = _bits(pc.is_valid(found), places), found.fill_null(False)
-    return pa.BooleanArray.from_buffers(pa.bool_(), len(places), [valid, _bits(found, places)])
+        valid, found = _take_bits(pc.is_valid(found), places), found.fill_null(False)
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(places), [valid, _take_bits(found, places)])
 
 
-def _bits(values: Any, places: Any) -> pa.Buffer:
+def _take_bits(values: Any, places: Any) -> pa.Buffer:
     """The boolean values at these places, as bits: much faster than to take single bits."""
     if not values.true_count:
         return pa.py_buffer(bytes(-(-len(places) // 8)))
-    lookup, codes = _numbers(values.cast(pa.uint8())), _numbers(places)
-    true = np.flatnonzero(lookup).tolist() if values.true_count <= FEW else []
+    lookup, codes = _to_numpy(values.cast(pa.uint8())), _to_numpy(places)
+    true = np.flatnonzero(lookup).tolist() if values.true_count <= FEW_CODES else []
     taken: NDArray[Any] = codes == true[0] if true else lookup.take(codes)
     for code in true[1:]:
         taken |= codes == code
-    return _packed(taken)
+    return _pack_bits(taken)
 
 
-def _packed(mask: NDArray[Any]) -> pa.Buffer:
+def _pack_bits(mask: NDArray[Any]) -> pa.Buffer:
     return pa.py_buffer(np.packbits(mask, bitorder="little").data)
 
 
-def _numbers(array: Any) -> NDArray[Any]:
+def _to_numpy(array: Any) -> NDArray[Any]:
     # Without to_numpy(), which imports pandas where it is installed.
     found: NDArray[Any] = np.from_dlpack(array)
     return found
 
 
-def _compared(op: CompareOp, left: Any, right: Any) -> Any:
+def _compare(op: CompareOp, left: Any, right: Any) -> Any:
     numbers = isinstance(left, pa.NumericArray) and kind(left.type) in ("int", "float") and not left.null_count
     if not numbers or not isinstance(right, pa.Scalar) or not right.is_valid:
         return _COMPARE[op](left, right)
     # numpy takes half the time or less, and what is compared here is most of what a filter costs beside decoding.
-    mask = _packed(_COMPARE_NUMPY[op](_numbers(left), right.as_py()))
+    mask = _pack_bits(_COMPARE_NUMPY[op](_to_numpy(left), right.as_py()))
     return pa.BooleanArray.from_buffers(pa.bool_(), len(left), [None, mask])
 
 
@@ -182,9 +182,9 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             return pc.binary_join_element_wise(left, right, scalar("", expr.type))
         case Compare():
             left, right = _value(expr.left, batch), _value(expr.right, batch)
-            return _compared(expr.op, _cast(left, expr.domain), _cast(right, expr.domain))
+            return _compare(expr.op, _cast(left, expr.domain), _cast(right, expr.domain))
         case In():
-            return _in(expr, _array(_value(expr.term, batch), batch))
+            return _in(expr, _broadcast(_value(expr.term, batch), batch))
         case Like():
             return _like(_cast(_value(expr.term, batch), kernel_type(dtype(expr.term))), expr.pattern)
         case IsNull():
@@ -199,7 +199,7 @@ def _value(expr: Expr, batch: pa.RecordBatch) -> Any:
             assert_never(expr)
 
 
-def _array(value: Any, rows: pa.RecordBatch | pa.Array[Any]) -> Any:
+def _broadcast(value: Any, rows: pa.RecordBatch | pa.Array[Any]) -> Any:
     if not isinstance(value, pa.Scalar):
         return value
     constant: Any = value
@@ -209,13 +209,13 @@ def _array(value: Any, rows: pa.RecordBatch | pa.Array[Any]) -> Any:
 def _cast(value: Any, to: pa.DataType) -> Any:
     if value.type == to:
         return value
-    if narrows(value.type, to):
-        return _saturated(value, to)
+    if may_overflow(value.type, to):
+        return _saturate(value, to)
     # A float64 cannot hold every int64: comparing rounds, as it does in SQL.
     return pc.cast(value, to, safe=not pa.types.is_float64(to))
 
 
-def _saturated(value: Any, to: pa.DataType) -> Any:
+def _saturate(value: Any, to: pa.DataType) -> Any:
     """Dates and timestamps as nanoseconds; those beyond, as the first or last."""
     last = last_in_ns(value.type)
     after = pc.greater(value, scalar(last, value.type))
@@ -230,15 +230,15 @@ def _column(column: Column, batch: pa.RecordBatch) -> Any:
     index = batch.schema.get_field_index(str(root))
     if index < 0:
         raise ColumnNotFoundError.of(str(root), batch.schema.names, "the batch")
-    found: Any = _decoded(batch.column(index))
+    found: Any = _decode(batch.column(index))
     for step in steps:
-        found = _decoded(_element(found, step) if isinstance(step, int) else _field(found, step))
+        found = _decode(_element(found, step) if isinstance(step, int) else _field(found, step))
     return _cast(found, column.type)
 
 
-def _decoded(array: Any) -> Any:
+def _decode(array: Any) -> Any:
     if pa.types.is_dictionary(array.type):
-        return _decoded(array.cast(array.type.value_type))
+        return _decode(array.cast(array.type.value_type))
     return pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array
 
 
@@ -265,26 +265,26 @@ def _in(expr: In, array: Any) -> Any:
 
 
 def _like(value: Any, pattern: str) -> Any:
-    match parts(pattern):
+    match parse_pattern(pattern):
         case ():
             return pc.equal(value, scalar("", value.type))
         case (str(whole),):
             return pc.equal(value, scalar(whole, value.type))
-        case (str(start), Wild.ANY):
+        case (str(start), Wildcard.ANY):
             return pc.starts_with(value, start)
-        case (Wild.ANY, str(end)):
+        case (Wildcard.ANY, str(end)):
             return pc.ends_with(value, end)
-        case (Wild.ANY, str(inner), Wild.ANY):
+        case (Wildcard.ANY, str(inner), Wildcard.ANY):
             return pc.match_substring(value, inner)
         case found:
             return pc.match_substring_regex(value, r"(?s)\A" + "".join(map(_regex, found)) + r"\z")
 
 
-def _regex(part: str | Wild) -> str:
-    if part is Wild.ANY:
+def _regex(part: str | Wildcard) -> str:
+    if part is Wildcard.ANY:
         return ".*"
     # Every character by its number: RE2 and Python escape different characters.
-    return "." if part is Wild.ONE else "".join(rf"\x{{{ord(char):x}}}" for char in str(part))
+    return "." if part is Wildcard.ONE else "".join(rf"\x{{{ord(char):x}}}" for char in str(part))
 
 
 def _arithmetic(expr: Arithmetic, left: Any, right: Any) -> Any:

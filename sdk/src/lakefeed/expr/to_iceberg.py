@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import pyarrow as pa
 
 from lakefeed.expr.comparison_types import NS_PER_UNIT, kind
-from lakefeed.expr.like import prefix
+from lakefeed.expr.like import literal_prefix
 from lakefeed.expr.nodes import (
     NEGATED,
     And,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.schema import Schema
 
-MOST_VALUES = 200  # PyIceberg looks at no longer `in` list
+MAX_IN_VALUES = 200  # PyIceberg looks at no longer `in` list
 
 
 @dataclass(frozen=True)
-class _Place:
+class _LiteralRange:
     """Values in Iceberg's unit not above and not below a literal; ``exact`` where both are the literal."""
 
     floor: Any
@@ -87,8 +87,8 @@ def _junction(expr: And | Or, negated: bool, schema: Schema) -> BooleanExpressio
     lowered = [_lower(term, negated, schema) for term in expr.terms]
     found = [term for term in lowered if term is not None]
     if isinstance(expr, And) != negated:
-        return _joined(_ice().And, found)
-    return _joined(_ice().Or, found) if len(found) == len(lowered) else None
+        return _join_terms(_expressions().And, found)
+    return _join_terms(_expressions().Or, found) if len(found) == len(lowered) else None
 
 
 def _not(expr: Compare, schema: Schema) -> BooleanExpression | None:
@@ -98,7 +98,7 @@ def _not(expr: Compare, schema: Schema) -> BooleanExpression | None:
     return _compare(Compare(NEGATED[expr.op], expr.left, expr.right), schema)
 
 
-def _joined(join: Any, terms: Sequence[BooleanExpression]) -> BooleanExpression | None:
+def _join_terms(join: Any, terms: Sequence[BooleanExpression]) -> BooleanExpression | None:
     if len(terms) < 2:
         return terms[0] if terms else None
     joined: BooleanExpression = join(*terms)
@@ -106,7 +106,7 @@ def _joined(join: Any, terms: Sequence[BooleanExpression]) -> BooleanExpression 
 
 
 def _constant(value: bool) -> BooleanExpression:
-    found: BooleanExpression = _ice().AlwaysTrue() if value else _ice().AlwaysFalse()
+    found: BooleanExpression = _expressions().AlwaysTrue() if value else _expressions().AlwaysFalse()
     return found
 
 
@@ -114,18 +114,18 @@ def _compare(expr: Compare, schema: Schema) -> BooleanExpression | None:
     field = _field(expr.left, schema)
     if field is None or not isinstance(expr.right, Literal) or expr.op == "!=":
         return None
-    place = _place(dtype(expr.left), expr.right, field.type)
-    return None if place is None else _bounded(expr.op, field, place, schema)
+    place = _literal_range(dtype(expr.left), expr.right, field.type)
+    return None if place is None else _range_test(expr.op, field, place, schema)
 
 
-def _bounded(op: CompareOp, field: _Field, place: _Place, schema: Schema) -> BooleanExpression | None:
-    ice = _ice()
+def _range_test(op: CompareOp, field: _Field, place: _LiteralRange, schema: Schema) -> BooleanExpression | None:
+    ice = _expressions()
     exact = {"==": ice.EqualTo, "<": ice.LessThan, ">": ice.GreaterThan}
     if place.exact and op in exact:
-        return _bindable(exact[op](field.name, place.floor), schema)
-    above = _bindable(ice.GreaterThanOrEqual(field.name, place.floor), schema) if op in ("==", ">", ">=") else None
-    below = _bindable(ice.LessThanOrEqual(field.name, place.ceiling), schema) if op in ("==", "<", "<=") else None
-    return _joined(ice.And, [side for side in (above, below) if side is not None])
+        return _if_bindable(exact[op](field.name, place.floor), schema)
+    above = _if_bindable(ice.GreaterThanOrEqual(field.name, place.floor), schema) if op in ("==", ">", ">=") else None
+    below = _if_bindable(ice.LessThanOrEqual(field.name, place.ceiling), schema) if op in ("==", "<", "<=") else None
+    return _join_terms(ice.And, [side for side in (above, below) if side is not None])
 
 
 def _in(expr: In, schema: Schema) -> BooleanExpression | None:
@@ -134,21 +134,21 @@ def _in(expr: In, schema: Schema) -> BooleanExpression | None:
     field = _field(expr.term, schema)
     if field is None:
         return None
-    places = [_place(dtype(expr.term), value, field.type) for value in expr.values]
+    places = [_literal_range(dtype(expr.term), value, field.type) for value in expr.values]
     known = [place for place in places if place is not None]
     if len(known) < len(places):
         return None
-    if len(known) <= MOST_VALUES and all(place.exact for place in known):
-        return _bindable(_ice().In(field.name, [place.floor for place in known]), schema)
-    span = _Place(min(place.floor for place in known), max(place.ceiling for place in known), exact=False)
-    return _bounded("==", field, span, schema)
+    if len(known) <= MAX_IN_VALUES and all(place.exact for place in known):
+        return _if_bindable(_expressions().In(field.name, [place.floor for place in known]), schema)
+    span = _LiteralRange(min(place.floor for place in known), max(place.ceiling for place in known), exact=False)
+    return _range_test("==", field, span, schema)
 
 
 def _like(expr: Like, schema: Schema) -> BooleanExpression | None:
-    field, start = _field(expr.term, schema), prefix(expr.pattern)
-    if field is None or not start or _place(pa.string(), Literal(start, pa.string()), field.type) is None:
+    field, start = _field(expr.term, schema), literal_prefix(expr.pattern)
+    if field is None or not start or _literal_range(pa.string(), Literal(start, pa.string()), field.type) is None:
         return None
-    return _bindable(_ice().StartsWith(field.name, start), schema)
+    return _if_bindable(_expressions().StartsWith(field.name, start), schema)
 
 
 def _is_null(expr: IsNull, negated: bool, schema: Schema) -> BooleanExpression | None:
@@ -158,7 +158,7 @@ def _is_null(expr: IsNull, negated: bool, schema: Schema) -> BooleanExpression |
     if not negated and field.required and field.nested:
         # It is null where the optional struct around it is, which PyIceberg overlooks.
         return None
-    return _bindable((_ice().NotNull if negated else _ice().IsNull)(field.name), schema)
+    return _if_bindable((_expressions().NotNull if negated else _expressions().IsNull)(field.name), schema)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _field(term: Expr, schema: Schema) -> _Field | None:
     return _Field(name, found.field_type, found.required, nested=len(term.path) > 1) if same else None
 
 
-def _bindable(predicate: Any, schema: Schema) -> BooleanExpression | None:
+def _if_bindable(predicate: Any, schema: Schema) -> BooleanExpression | None:
     """The predicate, if PyIceberg can compare its literals with the field."""
     try:
         predicate.bind(schema, case_sensitive=True)
@@ -197,49 +197,49 @@ def _bindable(predicate: Any, schema: Schema) -> BooleanExpression | None:
     return found
 
 
-def _ice() -> Any:
+def _expressions() -> Any:
     # Imported late, as it is heavy. Untyped: without pydantic's plugin mypy sees other constructors than there are.
     from pyiceberg import expressions
 
     return expressions
 
 
-def _place(column: pa.DataType, literal: Literal, stored: Any) -> _Place | None:
+def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _LiteralRange | None:
     """Where the literal lies among the stored values; None where they are not ordered as the column's are."""
     from pyiceberg import types as ice
 
     value: Any = literal.value
     match kind(column), stored:
         case "bool", ice.BooleanType():
-            return _exactly(value)
+            return _exact_range(value)
         case "string", ice.StringType():
-            return _exactly(value)
+            return _exact_range(value)
         case "int", ice.IntegerType() | ice.LongType() if column != pa.uint64():
-            return _Place(math.floor(value), math.ceil(value), exact=value == math.floor(value))
+            return _LiteralRange(math.floor(value), math.ceil(value), exact=value == math.floor(value))
         case "int" | "decimal", ice.DecimalType():
             return _decimal(value, stored)
         case "float", ice.FloatType() | ice.DoubleType() if literal.type == column:
-            return _exactly(value)
+            return _exact_range(value)
         case "date", ice.DateType() if literal.type == pa.date32():
-            return _exactly(value)
+            return _exact_range(value)
         case ("timestamp", ice.TimestampType()) | ("zoned", ice.TimestamptzType()):
             return _microseconds(value, literal.type, column)
     return None
 
 
-def _exactly(value: Any) -> _Place:
-    return _Place(value, value, exact=True)
+def _exact_range(value: Any) -> _LiteralRange:
+    return _LiteralRange(value, value, exact=True)
 
 
-def _decimal(value: Any, stored: Any) -> _Place | None:
+def _decimal(value: Any, stored: Any) -> _LiteralRange | None:
     if isinstance(value, float):
         return None
     scaled = Decimal(value).quantize(Decimal(1).scaleb(-stored.scale), context=Context(prec=80))
-    return _exactly(scaled) if scaled == value else None
+    return _exact_range(scaled) if scaled == value else None
 
 
-def _microseconds(value: int, of: Any, column: Any) -> _Place:
+def _microseconds(value: int, of: Any, column: Any) -> _LiteralRange:
     ns = value * NS_PER_UNIT[of.unit]
     floor, rest = divmod(ns, NS_PER_UNIT["us"])
     # Nanoseconds are stored as microseconds, rounded: a strict comparison would lose the rest.
-    return _Place(floor, floor + (rest > 0), exact=rest == 0 and column.unit != "ns")
+    return _LiteralRange(floor, floor + (rest > 0), exact=rest == 0 and column.unit != "ns")

@@ -6,8 +6,8 @@ from typing import Any, assert_never
 
 import pyarrow as pa
 
-from lakefeed.expr.comparison_types import NS_MAX, kind, last_in_ns, narrows
-from lakefeed.expr.literals import written
+from lakefeed.expr.comparison_types import NS_MAX, kind, last_in_ns, may_overflow
+from lakefeed.expr.literals import format_value
 from lakefeed.expr.nodes import (
     FLIPPED,
     And,
@@ -25,7 +25,7 @@ from lakefeed.expr.nodes import (
     Or,
     dtype,
 )
-from lakefeed.expr.to_text import quoted
+from lakefeed.expr.to_text import quote_string
 
 _TYPES = {
     "bool": "BOOLEAN",
@@ -77,7 +77,7 @@ def to_sql(expr: Expr) -> str:
         case In():
             return _in(expr)
         case Like():
-            return f"({to_sql(expr.term)} LIKE {quoted(expr.pattern)} ESCAPE '\\')"
+            return f"({to_sql(expr.term)} LIKE {quote_string(expr.pattern)} ESCAPE '\\')"
         case IsNull():
             return f"({to_sql(expr.term)} IS NULL)"
         case Not():
@@ -100,20 +100,22 @@ def _column(column: Column) -> str:
     for step in steps:
         # "a"."b" could be a column of a table a; DuckDB counts elements from 1, and from the end from -1.
         found = (
-            f"({found})[{step + (step >= 0)}]" if isinstance(step, int) else f"struct_extract({found}, {quoted(step)})"
+            f"({found})[{step + (step >= 0)}]"
+            if isinstance(step, int)
+            else f"struct_extract({found}, {quote_string(step)})"
         )
     return found
 
 
 def _literal(literal: Literal) -> str:
-    value = written(literal)
+    value = format_value(literal)
     match kind(literal.type):
         case "bool":
             return value.upper()
         case "string":
-            return quoted(value)
+            return quote_string(value)
         case _:
-            return f"CAST({quoted(value)} AS {_sql_type(literal.type)})"
+            return f"CAST({quote_string(value)} AS {_sql_type(literal.type)})"
 
 
 def _sql_type(of: Any) -> str:
@@ -135,7 +137,7 @@ def _as(expr: Expr, to: pa.DataType) -> str:
     if _sql_type(of) == _sql_type(to):
         return value
     cast = f"CAST({value} AS {_sql_type(to)})"
-    if not narrows(of, to):
+    if not may_overflow(of, to):
         return cast
     last, end = last_in_ns(of), _literal(Literal(NS_MAX, to))
     before, after = f"{value} < {_literal(Literal(-last, of))}", f"{value} > {_literal(Literal(last, of))}"

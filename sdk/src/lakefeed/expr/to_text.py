@@ -6,7 +6,7 @@ import re
 from typing import assert_never
 
 from lakefeed.expr.comparison_types import kind
-from lakefeed.expr.literals import written
+from lakefeed.expr.literals import format_value
 from lakefeed.expr.nodes import And, Arithmetic, Column, Compare, Concat, Expr, In, IsNull, Like, Literal, Not, Or
 from lakefeed.expr.tokens import WORDS
 
@@ -14,11 +14,11 @@ _BARE = re.compile(r"[^\W\d]\w*")
 _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
 
 
-def text(expr: Expr) -> str:
+def to_text(expr: Expr) -> str:
     """The expression as filter text, the same for equal expressions; ``parse`` gives the expression back.
 
     Example:
-        >>> text(parse("1<x", pa.schema({"x": pa.int8()})))
+        >>> to_text(parse("1<x", pa.schema({"x": pa.int8()})))
         'x > 1'
     """
     match expr:
@@ -29,8 +29,8 @@ def text(expr: Expr) -> str:
         case Arithmetic():
             return _arithmetic(expr)
         case Concat():
-            right = f"({text(expr.right)})" if isinstance(expr.right, Concat) else text(expr.right)
-            return f"{text(expr.left)} || {right}"
+            right = f"({to_text(expr.right)})" if isinstance(expr.right, Concat) else to_text(expr.right)
+            return f"{to_text(expr.left)} || {right}"
         case Compare():
             return f"{_operand(expr.left)} {expr.op} {_operand(expr.right)}"
         case In() | Like() | IsNull():
@@ -38,44 +38,46 @@ def text(expr: Expr) -> str:
         case Not():
             return _not(expr)
         case And():
-            return " and ".join(f"({text(term)})" if isinstance(term, Or) else text(term) for term in expr.terms)
+            return " and ".join(f"({to_text(term)})" if isinstance(term, Or) else to_text(term) for term in expr.terms)
         case Or():
-            return " or ".join(map(text, expr.terms))
+            return " or ".join(map(to_text, expr.terms))
         case _:
             assert_never(expr)
 
 
-def name(part: str) -> str:
+def quote_name(part: str) -> str:
     """A name as it is written in filter text: in backticks where it would mean something else."""
     bare = _BARE.fullmatch(part) and part.lower() not in WORDS
     return part if bare else "`" + part.replace("`", "``") + "`"
 
 
-def quoted(value: str) -> str:
+def quote_string(value: str) -> str:
     """A string in single quotes."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _column(column: Column) -> str:
     root, *steps = column.path
-    return name(str(root)) + "".join(f"[{step}]" if isinstance(step, int) else f".{name(step)}" for step in steps)
+    return quote_name(str(root)) + "".join(
+        f"[{step}]" if isinstance(step, int) else f".{quote_name(step)}" for step in steps
+    )
 
 
 def _literal(literal: Literal) -> str:
     match kind(literal.type):
         case "string" | "time":
-            return quoted(written(literal))
+            return quote_string(format_value(literal))
         case "date":
-            return f"date '{written(literal)}'"
+            return f"date '{format_value(literal)}'"
         case "timestamp" | "zoned":
-            return f"timestamp '{written(literal)}'"
+            return f"timestamp '{format_value(literal)}'"
         case _:
-            return written(literal)
+            return format_value(literal)
 
 
 def _arithmetic(expr: Arithmetic) -> str:
     strength = _STRENGTH[expr.op]
-    left, right = text(expr.left), text(expr.right)
+    left, right = to_text(expr.left), to_text(expr.right)
     if isinstance(expr.left, Arithmetic) and _STRENGTH[expr.left.op] < strength:
         left = f"({left})"
     if isinstance(expr.right, Arithmetic) and _STRENGTH[expr.right.op] <= strength:
@@ -84,7 +86,7 @@ def _arithmetic(expr: Arithmetic) -> str:
 
 
 def _operand(expr: Expr) -> str:
-    return text(expr) if isinstance(expr, Column | Literal | Arithmetic | Concat) else f"({text(expr)})"
+    return to_text(expr) if isinstance(expr, Column | Literal | Arithmetic | Concat) else f"({to_text(expr)})"
 
 
 def _test(expr: In | Like | IsNull, negation: str) -> str:
@@ -94,7 +96,7 @@ def _test(expr: In | Like | IsNull, negation: str) -> str:
             items = [_literal(value) for value in expr.values] + ["null"] * expr.nulls
             return f"{term} {negation}in ({', '.join(items)})"
         case Like():
-            return f"{term} {negation}like {quoted(expr.pattern)}"
+            return f"{term} {negation}like {quote_string(expr.pattern)}"
         case IsNull():
             return f"{term} is {negation}null"
         case _:
@@ -105,4 +107,4 @@ def _not(expr: Not) -> str:
     term = expr.term
     if isinstance(term, In | Like | IsNull):
         return _test(term, "not ")
-    return f"not ({text(term)})" if isinstance(term, And | Or) else f"not {text(term)}"
+    return f"not ({to_text(term)})" if isinstance(term, And | Or) else f"not {to_text(term)}"

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_INSTEAD = {"&": "write `and`", "|": "write `or`", "!": "write `not` or `!=`", "~": "write `not`", ";": "leave it out"}
+_ADVICE = {"&": "write `and`", "|": "write `or`", "!": "write `not` or `!=`", "~": "write `not`", ";": "leave it out"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Token:
         return "the end" if self.kind == "end" else repr(self.text)
 
 
-def tokens(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The tokens of the text, the last of them of kind ``end``.
 
     Raises:
@@ -49,18 +49,18 @@ def tokens(text: str) -> list[Token]:
     while not found or found[-1].kind != "end":
         match = _TOKEN.match(text, at)
         if match is None:
-            raise _unreadable(text, at)
+            raise _unreadable_error(text, at)
         found.append(_token(match))
         at = match.end()
     return found
 
 
-def problem(text: str, at: int, what: str) -> ExpressionError:
+def syntax_error(text: str, at: int, what: str) -> ExpressionError:
     """The error that says what is wrong and shows where."""
-    return ExpressionError(f"{what}\n{pointed(text, at)}")
+    return ExpressionError(f"{what}\n{point_at(text, at)}")
 
 
-def pointed(text: str, at: int) -> str:
+def point_at(text: str, at: int) -> str:
     """The part of the text around the place, with a caret line below it."""
     start, stop = max(0, at - SHOWN_BEFORE), at + SHOWN_AFTER
     before, after = "…" if start else "", "…" if stop < len(text) else ""
@@ -81,15 +81,15 @@ def _token(match: re.Match[str]) -> Token:
     return Token(_KIND[kind], text, at)
 
 
-def _unreadable(text: str, after: int) -> ExpressionError:
+def _unreadable_error(text: str, after: int) -> ExpressionError:
     at = after + len(text[after:]) - len(text[after:].lstrip())
     char = text[at]
     if char in "'\"`":
-        return problem(text, at, f"the {'name' if char == '`' else 'string'} that begins here does not end")
+        return syntax_error(text, at, f"the {'name' if char == '`' else 'string'} that begins here does not end")
     if char.isdigit() or char == ".":
-        return problem(text, at, "this is no number; a name that begins with a digit goes into backticks")
-    hint = f"; {_INSTEAD[char]}" if char in _INSTEAD else ""
-    return problem(text, at, f"{char!r} has no meaning here{hint}")
+        return syntax_error(text, at, "this is no number; a name that begins with a digit goes into backticks")
+    hint = f"; {_ADVICE[char]}" if char in _ADVICE else ""
+    return syntax_error(text, at, f"{char!r} has no meaning here{hint}")
 
 
 _KIND: dict[str, TokenKind] = {"number": "number", "name": "name", "operator": "operator", "end": "end"}

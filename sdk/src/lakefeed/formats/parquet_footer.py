@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakefeed.expr import Bounds, Expr, can_match, hull, paths
+from lakefeed.expr import Bounds, Expr, can_match, merge_bounds, paths
 from lakefeed.formats.file_format import FilePart
 
 Path: TypeAlias = tuple[str, ...]
@@ -95,7 +95,7 @@ class Footer:
         levels = [[_column_bounds(group.column(index), group.num_rows) for group in groups]]
         while len(levels[-1]) > FAN_OUT:
             below = levels[-1]
-            levels.append([hull(below[start : start + FAN_OUT]) for start in range(0, len(below), FAN_OUT)])
+            levels.append([merge_bounds(below[start : start + FAN_OUT]) for start in range(0, len(below), FAN_OUT)])
         return levels
 
     @cached_property

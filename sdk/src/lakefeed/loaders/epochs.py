@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from lakefeed.ops import Shuffle, Slice
-from lakefeed.optimize import bind, optimize
+from lakefeed.optimize import bind_files, optimize
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes, transform
 from lakefeed.run import LocalRunner
@@ -45,7 +45,7 @@ class Epochs:
     _held: dict[int, Partitions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", bind(self.plan))  # all epochs, and checkpoints, are about the same files
+        object.__setattr__(self, "plan", bind_files(self.plan))  # all epochs, and checkpoints, are about the same files
 
     @cached_property
     def _parts(self) -> _Parts:

@@ -32,8 +32,8 @@ def torch_rows(given: Any, schema: pa.Schema | None) -> Source:
     if schema is None:
         raise SchemaError("from_torch needs schema=, such as pa.schema({'image': pa.list_(pa.float32(), 784), …})")
     with require_torch("from_torch"):
-        from lakefeed.sources import torch_source as sources
-    return sources.torch_source(given, check_schema(schema))
+        from lakefeed.sources import torch_source
+    return torch_source.create_torch_source(given, check_schema(schema))
 
 
 def torch_loader(

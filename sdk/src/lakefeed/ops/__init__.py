@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lakefeed.ops.filter import Filter
     from lakefeed.ops.filter_rows import FilterRows
     from lakefeed.ops.interleave import Interleave
-    from lakefeed.ops.interleave import check_chances as check_chances
+    from lakefeed.ops.interleave import check_probabilities as check_probabilities
     from lakefeed.ops.join import Join
     from lakefeed.ops.load_files import LoadFiles
     from lakefeed.ops.load_files import is_auto as is_auto
@@ -76,7 +76,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "add_file_columns": ("FileColumns",),
             "filter": ("Filter",),
             "filter_rows": ("FilterRows",),
-            "interleave": ("Interleave", "check_chances"),
+            "interleave": ("Interleave", "check_probabilities"),
             "join": ("Join",),
             "load_files": ("LoadFiles", "is_auto"),
             "map": ("Map",),

@@ -47,7 +47,7 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
     return pa.schema([field.with_nullable(True) if name in lacking else field for name, field in fields.items()])
 
 
-def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The batch with the columns of ``schema`` in its order, null where it has none."""
     if batch.schema.equals(schema, check_metadata=True):
         return batch
@@ -64,6 +64,6 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
-def kept(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:
+def select_fields(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:
     """The schema with only these columns, in its own order."""
     return schema if columns is None else pa.schema([field for field in schema if field.name in columns])

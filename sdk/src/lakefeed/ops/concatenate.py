@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.ops.common_schema import common_schema, conformed, kept
+from lakefeed.ops.common_schema import common_schema, conform_batch, select_fields
 from lakefeed.plan import Input, Node
 
 
@@ -24,7 +24,9 @@ class Concatenate(Node):
     keeps_columns: ClassVar[bool] = True
 
     def output_schema(self) -> pa.Schema:
-        return common_schema("concatenate", [kept(node.schema, self.columns) for node in self.inputs], self.fill)
+        return common_schema(
+            "concatenate", [select_fields(node.schema, self.columns) for node in self.inputs], self.fill
+        )
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
         columns = tuple(name for name in self.schema.names if name in wanted) or tuple(self.schema.names[:1])
@@ -40,7 +42,7 @@ class Concatenate(Node):
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         for given in inputs:
             for batch in given.batches():
-                yield conformed(batch, self.schema)
+                yield conform_batch(batch, self.schema)
 
     def describe(self) -> str:
         return f"Concatenate {len(self.inputs)} inputs{' fill' if self.fill else ''}"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.ops.common_schema import conformed, kept
+from lakefeed.ops.common_schema import conform_batch, select_fields
 from lakefeed.plan import Node, Step
 
 
@@ -25,13 +25,15 @@ class Conform(Step):
         return self.result
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        return replace(self, result=kept(self.result, tuple(wanted))), wanted & frozenset(self.child.schema.names)
+        return replace(self, result=select_fields(self.result, tuple(wanted))), wanted & frozenset(
+            self.child.schema.names
+        )
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
         return columns <= frozenset(self.child.schema.names)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        return conformed(batch, self.result)
+        return conform_batch(batch, self.result)
 
     def describe(self) -> str:
         return f"Conform [{', '.join(self.result.names)}]"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, evaluate, parse, paths, roots, text
+from lakefeed.expr import Expr, evaluate, parse, paths, roots, to_text
 from lakefeed.plan import Node, Step
 from lakefeed.plan.take_rows import filter_by_mask
 
@@ -53,4 +53,4 @@ class Filter(Step):
         return {"predicate": self.predicate}
 
     def describe(self) -> str:
-        return f"Filter {text(self.predicate)}"
+        return f"Filter {to_text(self.predicate)}"

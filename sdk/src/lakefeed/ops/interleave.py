@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakefeed._rng import Indices
 from lakefeed._validate import is_list
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.ops.common_schema import common_schema, conformed, kept
+from lakefeed.ops.common_schema import common_schema, conform_batch, select_fields
 from lakefeed.plan import Input, Node
 from lakefeed.plan.interleave_order import STOPPING, Draws, Interleaved, Stopping
 
@@ -38,7 +38,9 @@ class Interleave(Node):
 
     def output_schema(self) -> pa.Schema:
         self._check()
-        return common_schema("interleave", [kept(node.schema, self.columns) for node in self.inputs], self.fill)
+        return common_schema(
+            "interleave", [select_fields(node.schema, self.columns) for node in self.inputs], self.fill
+        )
 
     def _check(self) -> None:
         if self.stopping not in STOPPING:
@@ -59,7 +61,7 @@ class Interleave(Node):
         return replace(self, columns=columns), below
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        drawn = [_Drawn(given, self.schema) for given in inputs]
+        drawn = [_InputBuffer(given, self.schema) for given in inputs]
         never = [not ever for ever in self._draws.drawn]
         try:
             for number in count():
@@ -80,7 +82,9 @@ class Interleave(Node):
     def _draws(self) -> Draws:
         return Draws(len(self.inputs), self.probabilities, self.seed)
 
-    def _take(self, drawn: list[_Drawn], never: list[bool], choices: Indices) -> tuple[pa.RecordBatch | None, bool]:
+    def _take(
+        self, drawn: list[_InputBuffer], never: list[bool], choices: Indices
+    ) -> tuple[pa.RecordBatch | None, bool]:
         """The chosen rows, and whether they are the last ones."""
         order: list[int] = []
         counts = [0] * len(drawn)
@@ -95,9 +99,9 @@ class Interleave(Node):
             elif self.stopping == "first_exhausted":
                 ended = True
                 break
-        return _arranged([each.pop(count) for each, count in zip(drawn, counts, strict=True)], order), ended
+        return _interleave_rows([each.pop(count) for each, count in zip(drawn, counts, strict=True)], order), ended
 
-    def _has_next(self, source: _Drawn, taken: int) -> bool:
+    def _has_next(self, source: _InputBuffer, taken: int) -> bool:
         if self.stopping == "first_exhausted":
             return source.reaches(taken)
         there = source.reaches(taken) or (self.stopping == "all_exhausted" and source.again(taken))
@@ -119,7 +123,7 @@ class Interleave(Node):
         return f"Interleave {len(self.inputs)} inputs {how} {self.stopping}"
 
 
-class _Drawn:
+class _InputBuffer:
     """Rows of one input, as far as they have been looked at."""
 
     def __init__(self, given: Input, schema: pa.Schema) -> None:
@@ -160,11 +164,11 @@ class _Drawn:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self._held.append(conformed(batch, self._schema))
+            self._held.append(conform_batch(batch, self._schema))
             self._rows += batch.num_rows
 
 
-def _arranged(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch | None:
+def _interleave_rows(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch | None:
     """The rows of the parts mixed so that the n-th row comes from part ``order[n]``."""
     if not order:
         return None
@@ -178,7 +182,7 @@ def _arranged(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch |
     return joined.take(places).to_batches()[0]
 
 
-def check_chances(given: Any) -> tuple[float, ...]:
+def check_probabilities(given: Any) -> tuple[float, ...]:
     """Returns probabilities as numbers."""
     items: list[Any] = list(given) if is_list(given) else [None]
     if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):

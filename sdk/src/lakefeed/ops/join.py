@@ -15,12 +15,12 @@ from lakefeed._validate import check_keys
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
 from lakefeed.plan import Input, Node
-from lakefeed.sql import carried, cast, joined_places, require_carried
+from lakefeed.sql import cast_column, duckdb_type, joined_positions, require_supported
 
 JoinType: TypeAlias = Literal["inner", "left outer", "right outer", "full outer"]
 JOIN_TYPES: tuple[JoinType, ...] = get_args(JoinType)
 SUFFIX = "_right"
-_SQL = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "full outer": "FULL"}
+_SQL_JOINS = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "full outer": "FULL"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,15 +78,17 @@ class Join(Node):
                 raise ColumnNotFoundError.of(missing, schema.names, f"the {side} side of the join")
         for key in self.keys:
             left, right = self.left.schema.field(key).type, self.right.schema.field(key).type
-            if left != right and not _comparable(left, right):
+            if left != right and not _are_comparable(left, right):
                 raise TypeMismatchError(f"join key {key!r} is {left} on the left and {right} on the right; cast one")
-            require_carried(pa.schema([self.left.schema.field(key), self.right.schema.field(key)]), "the key of a join")
+            require_supported(
+                pa.schema([self.left.schema.field(key), self.right.schema.field(key)]), "the key of a join"
+            )
 
     def _key(self, field: pa.Field[Any]) -> pa.Field[Any]:
         """The key as it comes out: the type of both sides, or the wider one."""
         other = self.right.schema.field(field.name).type
         if pa.types.is_integer(field.type) and other != field.type:
-            return pa.field(field.name, _wider(field.type, other), nullable=True)
+            return pa.field(field.name, _wider_integer(field.type, other), nullable=True)
         return field.with_nullable(True)
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
@@ -106,11 +108,11 @@ class Join(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         left, right = (given.kept() for given in inputs)
-        pairs = joined_places(
-            self.settings, _SQL[self.kind], self._keys_of(self.left, left), self._keys_of(self.right, right)
+        pairs = joined_positions(
+            self.settings, _SQL_JOINS[self.kind], self._keys_of(self.left, left), self._keys_of(self.right, right)
         )
-        lefts, rights = _together(pairs)
-        for ours, theirs in _side_by_side(left.at(lefts, gaps=True), right.at(rights, gaps=True)):
+        lefts, rights = _concatenate_pairs(pairs)
+        for ours, theirs in _align_batches(left.at(lefts, gaps=True), right.at(rights, gaps=True)):
             yield self._row(ours, theirs)
 
     def _keys_of(self, node: Node, given: Input) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
@@ -127,10 +129,10 @@ class Join(Node):
     def _one_key(self, field: pa.Field[Any], ours: pa.Array[Any], theirs: pa.Array[Any]) -> pa.Array[Any]:
         """The key of either side: both have it, or one."""
         if self.kind in ("inner", "left outer"):
-            return cast(ours, field)
-        values = field.with_type(carried(field.type))
-        ours, theirs = cast(ours, values), cast(theirs, values)
-        return cast(pc.if_else(ours.is_valid(), ours, theirs), field)
+            return cast_column(ours, field)
+        values = field.with_type(duckdb_type(field.type))
+        ours, theirs = cast_column(ours, values), cast_column(theirs, values)
+        return cast_column(pc.if_else(ours.is_valid(), ours, theirs), field)
 
     def identity(self) -> dict[str, object]:
         return {"keys": self.keys, "kind": self.kind}
@@ -139,13 +141,13 @@ class Join(Node):
         return f"Join {self.kind} on {', '.join(self.keys)}"
 
 
-def _together(pairs: Iterator[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+def _concatenate_pairs(pairs: Iterator[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
     found = list(pairs) or [(np.empty(0, np.int64), np.empty(0, np.int64))]
     lefts, rights = zip(*found, strict=True)
     return np.concatenate(lefts), np.concatenate(rights)
 
 
-def _side_by_side(
+def _align_batches(
     left: Iterator[pa.RecordBatch], right: Iterator[pa.RecordBatch]
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """The rows of two streams of one length, in batches of equal length; both are cut where either is."""
@@ -160,7 +162,7 @@ def _side_by_side(
                 theirs = next(right, None)
 
 
-def _wider(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+def _wider_integer(left: pa.DataType, right: pa.DataType) -> pa.DataType:
     """A type of whole numbers that holds both; uint64 beside a signed one needs a cast, so int64 is taken."""
     if left == pa.uint64() or right == pa.uint64():
         return pa.uint64() if pa.types.is_unsigned_integer(left) and pa.types.is_unsigned_integer(right) else pa.int64()
@@ -168,7 +170,7 @@ def _wider(left: pa.DataType, right: pa.DataType) -> pa.DataType:
     return pa.from_numpy_dtype(promoted)
 
 
-def _comparable(left: pa.DataType, right: pa.DataType) -> bool:
+def _are_comparable(left: pa.DataType, right: pa.DataType) -> bool:
     families = (
         pa.types.is_integer,
         lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind),

@@ -22,7 +22,7 @@ from lakefeed.storage.cache.cache_statistics import CacheStatistics
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
 """Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
-LOOK_ROWS = 16 * PORTION_ROWS
+LOOKUP_ROWS = 16 * PORTION_ROWS
 """Rows that are looked at together, before their files are loaded."""
 PORTION_SHARE = 8
 """A portion takes this part of the bytes allowed, at most: its files are held until all of them are there."""
@@ -114,8 +114,8 @@ class LoadAhead:
         self._done = 0
 
     def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        for start in range(0, batch.num_rows, LOOK_ROWS):
-            rows = batch.slice(start, LOOK_ROWS)
+        for start in range(0, batch.num_rows, LOOKUP_ROWS):
+            rows = batch.slice(start, LOOKUP_ROWS)
             cells = self._cells_of(rows)
             at = 0
             while at < rows.num_rows:

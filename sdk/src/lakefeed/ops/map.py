@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed._typing import RowFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError, listed
-from lakefeed.ops.row_functions import handle_rows, stored
+from lakefeed.ops.row_functions import handle_rows, unwrap_handle
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore
@@ -56,7 +56,7 @@ class Map(Step):
         return mapped
 
     def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
-        values = [stored(row[field.name]) for row in rows]
+        values = [unwrap_handle(row[field.name]) for row in rows]
         try:
             column = exact_array(values, field.type)
         except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:

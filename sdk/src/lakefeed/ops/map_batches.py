@@ -10,7 +10,7 @@ import pyarrow as pa
 from lakefeed._typing import BatchFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError
-from lakefeed.ops.row_functions import checked
+from lakefeed.ops.row_functions import check_batch
 from lakefeed.plan import Node, Step, name_of
 
 
@@ -37,7 +37,7 @@ class MapBatches(Step):
         what = f"map_batches function {name_of(self.fn)}"
         if not isinstance(mapped, pa.RecordBatch):
             raise TransformError(f"{what} returned {type(mapped).__name__}; it must return a pyarrow.RecordBatch")
-        return checked(mapped, self.result, what)
+        return check_batch(mapped, self.result, what)
 
     def describe(self) -> str:
         return f"MapBatches {name_of(self.fn)} -> [{', '.join(self.result.names)}]"

@@ -12,9 +12,9 @@ import pyarrow as pa
 from lakefeed._validate import check_seed
 from lakefeed.config import Settings
 from lakefeed.errors import InvalidArgumentError, listed
-from lakefeed.ops.common_schema import conformed
+from lakefeed.ops.common_schema import conform_batch
 from lakefeed.plan import Input, Node
-from lakefeed.sql import Rows, Understood, distinct, stream, understand
+from lakefeed.sql import QueryAnalysis, QueryTable, analyze_query, run_query, unambiguous_schema
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,8 +28,10 @@ class Query(Node):
     seed: int | None = None
 
     @cached_property
-    def understood(self) -> Understood:
-        return understand(self.query, {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)})
+    def understood(self) -> QueryAnalysis:
+        return analyze_query(
+            self.query, {name: node.schema for name, node in zip(self.names, self.inputs, strict=True)}
+        )
 
     @classmethod
     def of(cls, query: str, tables: Mapping[str, Node], settings: Settings, seed: int | None) -> Query:
@@ -50,9 +52,10 @@ class Query(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         tables = {
-            name: _rows(node.schema, given) for name, node, given in zip(self.names, self.inputs, inputs, strict=True)
+            name: _query_table(node.schema, given)
+            for name, node, given in zip(self.names, self.inputs, inputs, strict=True)
         }
-        return stream(self.settings, self.query, tables, self.schema, self.seed)
+        return run_query(self.settings, self.query, tables, self.schema, self.seed)
 
     def identity(self) -> dict[str, object]:
         return {"query": self.query, "names": self.names, "seed": self.seed}
@@ -61,13 +64,13 @@ class Query(Node):
         return f"Query {' '.join(self.query.split())}"
 
 
-def _rows(schema: pa.Schema, given: Input) -> Rows:
+def _query_table(schema: pa.Schema, given: Input) -> QueryTable:
     """The rows, less columns that SQL cannot name, which the query does not read."""
-    seen = distinct(schema)
+    seen = unambiguous_schema(schema)
     if seen is schema:
-        return Rows(schema, given.batches)
+        return QueryTable(schema, given.batches)
     names = [name for name in seen.names if name in schema.names]
-    return Rows(seen, lambda: (conformed(batch, seen) for batch in given.batches(names)))
+    return QueryTable(seen, lambda: (conform_batch(batch, seen) for batch in given.batches(names)))
 
 
 def check_tables(table_name: Any, others: Any) -> Mapping[str, Any]:

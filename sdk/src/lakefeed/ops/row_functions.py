@@ -33,12 +33,12 @@ def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
 
 
-def stored(cell: Any) -> Any:
+def unwrap_handle(cell: Any) -> Any:
     """A cell that a function returned as Arrow takes it: a handle that was passed on becomes its record again."""
     return cell.record() if isinstance(cell, Handle) else cell
 
 
-def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
+def check_batch(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
     """The batch in exactly ``schema``; extra or missing columns and values that do not fit are errors.
 
     Raises:
@@ -51,11 +51,11 @@ def checked(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBat
         raise TransformError(
             f"{what} gave columns {listed(batch.schema.names)} where its schema says {listed(schema.names)}"
         )
-    columns = [_cast(batch.column(field.name), field, what) for field in schema]
+    columns = [_cast_column(batch.column(field.name), field, what) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _cast(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[Any]:
+def _cast_column(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[Any]:
     if not field.nullable and column.null_count:
         raise TransformError(f"{what} gave null in column {field.name!r}, which its schema says is not nullable")
     if column.type == field.type:

@@ -96,7 +96,7 @@ class SplitByPlace(Step):
         if self.rows is None:
             test = drawn(offset, rows, self.seed, _SPLIT) < np.uint64(self.test_size * 2**HASH_BITS)
         else:
-            test = _test_places(self.rows, self.seed, self.test_size)[offset : offset + rows]
+            test = _test_mask(self.rows, self.seed, self.test_size)[offset : offset + rows]
         return test if self.side == "test" else ~test
 
     def describe(self) -> str:
@@ -104,7 +104,7 @@ class SplitByPlace(Step):
 
 
 @lru_cache(maxsize=4)
-def _test_places(rows: int, seed: int, test_size: float) -> npt.NDArray[np.bool_]:
+def _test_mask(rows: int, seed: int, test_size: float) -> npt.NDArray[np.bool_]:
     test = np.zeros(rows, bool)
     test[permutation(rows, seed, _SPLIT)[: round(rows * test_size)]] = True
     return test

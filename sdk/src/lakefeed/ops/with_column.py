@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from lakefeed._validate import check_column_name, check_text
-from lakefeed.expr import Expr, dtype, evaluate, parse_value, roots, text
+from lakefeed.expr import Expr, dtype, evaluate, parse_value, roots, to_text
 from lakefeed.plan import Node, Step
 
 
@@ -55,4 +55,4 @@ class WithColumn(Step):
         return {"name": self.name, "value": self.value}
 
     def describe(self) -> str:
-        return f"WithColumn {self.name} = {text(self.value)}"
+        return f"WithColumn {self.name} = {to_text(self.value)}"

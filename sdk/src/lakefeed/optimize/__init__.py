@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lakefeed.optimize.bind_files import bind
+from lakefeed.optimize.bind_files import bind_files
 from lakefeed.optimize.column_pruning import prune_columns
 from lakefeed.optimize.filter_pushdown import PushFilters, is_absorbed
-from lakefeed.optimize.pushdown import sink
+from lakefeed.optimize.pushdown import push_down
 from lakefeed.optimize.slice_pushdown import PushSlices
 from lakefeed.plan import Node, explain
 
-__all__ = ["bind", "explain_run", "is_absorbed", "optimize"]
+__all__ = ["bind_files", "explain_run", "is_absorbed", "optimize"]
 
 
 def optimize(plan: Node) -> Node:
@@ -18,8 +18,8 @@ def optimize(plan: Node) -> Node:
     Ranges first, so that they reach the scans and a filter above one still prunes what the range left; then once
     more, since filters that sank leave steps to pass: what a range cuts off is not to be mapped or loaded.
     """
-    ranged = sink(bind(plan), PushSlices())
-    return prune_columns(sink(sink(ranged, PushFilters()), PushSlices()))
+    ranged = push_down(bind_files(plan), PushSlices())
+    return prune_columns(push_down(push_down(ranged, PushFilters()), PushSlices()))
 
 
 def explain_run(plan: Node) -> str:

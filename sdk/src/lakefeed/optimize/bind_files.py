@@ -10,7 +10,7 @@ from lakefeed.plan.walk import transform
 from lakefeed.storage.disk.file_identity import Identities
 
 
-def bind(plan: Node) -> Node:
+def bind_files(plan: Node) -> Node:
     """The plan over files that have to stay as they are when they are first read; the same plan if it is so already."""
     states = Identities()
 

@@ -26,7 +26,7 @@ def is_absorbed(node: Node) -> bool:
 
 
 class PushFilters:
-    """The rule for `sink`."""
+    """The rule for `push_down`."""
 
     nothing: Predicates = ()
 

@@ -25,7 +25,7 @@ class Rule(Protocol, Generic[Load]):
         """The load set down on ``node``."""
 
 
-def sink(plan: Node, rule: Rule[Load]) -> Node:
+def push_down(plan: Node, rule: Rule[Load]) -> Node:
     """The plan with every node of the rule's kind as low as it goes; one walk down and one up, however deep."""
     walk = numbered(plan)
     if all(rule.taken(rule.nothing, node) is None for node, _ in walk):

@@ -13,30 +13,30 @@ from lakefeed.ops import Scan, Slice
 from lakefeed.plan import Node
 
 Range: TypeAlias = tuple[int, int | None]
-EVERYTHING: Range = (0, None)
+ALL_ROWS: Range = (0, None)
 
 
 class PushSlices:
-    """The rule for `sink`."""
+    """The rule for `push_down`."""
 
-    nothing = EVERYTHING
+    nothing = ALL_ROWS
 
     def taken(self, load: Range, node: Node) -> Range | None:
-        return within(load, (node.start, node.stop)) if isinstance(node, Slice) else None
+        return compose_ranges(load, (node.start, node.stop)) if isinstance(node, Slice) else None
 
     def parted(self, load: Range, node: Node) -> tuple[Range, Range]:
-        return (EVERYTHING, load) if node.passes_limit else (load, EVERYTHING)
+        return (ALL_ROWS, load) if node.passes_limit else (load, ALL_ROWS)
 
     def landed(self, load: Range, node: Node) -> Node:
-        if load == EVERYTHING:
+        if load == ALL_ROWS:
             return node
         # A predicate may already have pruned fragments, so places would no longer be those of the source.
         if isinstance(node, Scan) and node.source.ranged and node.pushdown.predicate is None:
-            return node.pushed(rows=within(load, node.pushdown.rows or EVERYTHING))
+            return node.pushed(rows=compose_ranges(load, node.pushdown.rows or ALL_ROWS))
         return Slice(node, *load)
 
 
-def within(inner: Range, outer: Range) -> Range:
+def compose_ranges(inner: Range, outer: Range) -> Range:
     """The range ``inner``, which counts inside ``outer``, as one range."""
     start = outer[0] + inner[0]
     stops = [stop for stop in (outer[1], None if inner[1] is None else outer[0] + inner[1]) if stop is not None]

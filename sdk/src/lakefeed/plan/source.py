@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, text
+from lakefeed.expr import Expr, to_text
 from lakefeed.plan.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Pushdown:
         if self.fields:
             parts.append(f"fields=[{', '.join(map('.'.join, self.fields))}]")
         if self.predicate is not None:
-            parts.append(f"predicate={text(self.predicate)}")
+            parts.append(f"predicate={to_text(self.predicate)}")
         if self.rows is not None:
             start, stop = self.rows
             parts.append(f"rows=[{start}, {'end' if stop is None else stop})")

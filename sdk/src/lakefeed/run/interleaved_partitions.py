@@ -15,7 +15,7 @@ import pyarrow as pa
 from lakefeed._rng import Indices
 from lakefeed._units import MIB
 from lakefeed.ops import Interleave
-from lakefeed.ops.common_schema import conformed
+from lakefeed.ops.common_schema import conform_batch
 from lakefeed.plan.interleave_order import Interleaved
 from lakefeed.run.partition import Partition
 from lakefeed.run.rebatch import joined
@@ -46,7 +46,7 @@ class _Pick:
         """The rows, of what was read."""
         held = None if self.kept is None else self.kept.rows
         rows = self._found(held, lambda: self.piece.whole(list(self.piece.stepped(raw()))))
-        return conformed(rows.take(self.rows), schema)
+        return conform_batch(rows.take(self.rows), schema)
 
     def _found(self, held: _Held | None, make: Callable[[], Made]) -> Made:
         found: Made = make() if held is None else held.found(id(self.piece), make)

@@ -15,7 +15,7 @@ from lakefeed.ops import Scan
 from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.run.local_runner import LocalRunner
-from lakefeed.sql import RENAME, Rows, require_distinct
+from lakefeed.sql import RENAME_ADVICE, QueryTable, require_unambiguous
 
 if TYPE_CHECKING:
     import duckdb
@@ -144,7 +144,7 @@ def to_duckdb(runner: LocalRunner, plan: Node, name: Any, connection: Any) -> du
         raise InvalidArgumentError(f"table_name={name!r}: give the name of a view to be made")
     if connection is not None and not isinstance(connection, duckdb.DuckDBPyConnection):
         raise InvalidArgumentError(f"connection={connection!r:.80}: give a DuckDB connection, or None for a new one")
-    require_distinct({name: plan.schema}, None, RENAME)
+    require_unambiguous({name: plan.schema}, None, RENAME_ADVICE)
     chosen = duckdb.connect() if connection is None else connection
-    chosen.register(name, Rows(plan.schema, lambda: runner.batches(plan)))
+    chosen.register(name, QueryTable(plan.schema, lambda: runner.batches(plan)))
     return chosen.table(name)

@@ -33,7 +33,7 @@ from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import spill
 from lakefeed.sources.iceberg_source import IcebergSource
-from lakefeed.sql import Rows, stream
+from lakefeed.sql import QueryTable, run_query
 
 Places = NDArray[np.int64]
 
@@ -125,7 +125,7 @@ class Upsert:
             f"SELECT min(place) AS first, count(*) AS times FROM given GROUP BY {columns} "
             "HAVING count(*) > 1 ORDER BY 1"
         )
-        twice = pa.Table.from_batches(stream(self.settings, query, {"given": self._given(table)}, TWICE), TWICE)
+        twice = pa.Table.from_batches(run_query(self.settings, query, {"given": self._given(table)}, TWICE), TWICE)
         if twice.num_rows:
             shown = self._given_at(twice["first"].slice(0, SHOWN_KEYS).to_numpy(), self.keys, table).to_pylist()
             keys = ", ".join(str(key) for key in shown)
@@ -143,7 +143,7 @@ class Upsert:
     def _key_columns(self) -> str:
         return ", ".join(f"k{index}" for index in range(len(self.keys)))
 
-    def _given(self, table: pa.Table) -> Rows:
+    def _given(self, table: pa.Table) -> QueryTable:
         schema = self._key_schema.append(pa.field("place", pa.int64()))
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -153,7 +153,7 @@ class Upsert:
                 place += batch.num_rows
                 yield pa.RecordBatch.from_arrays([*self._stored_keys(batch), places], schema=schema)
 
-        return Rows(schema, batches)
+        return QueryTable(schema, batches)
 
     @cached_property
     def _declared_keys(self) -> pa.Schema:
@@ -206,8 +206,8 @@ class Upsert:
             "SELECT file, there.place AS place, given.place AS given FROM there "
             f"JOIN given ON {on} ORDER BY file, there.place"
         )
-        tables = {"there": Rows(schema, batches), "given": self._given(self.rows)}
-        pairs = pa.Table.from_batches(stream(self.settings, query, tables, PAIR), PAIR)
+        tables = {"there": QueryTable(schema, batches), "given": self._given(self.rows)}
+        pairs = pa.Table.from_batches(run_query(self.settings, query, tables, PAIR), PAIR)
         file, place, given = (pairs[name].to_numpy() for name in PAIR.names)
         for index, one in enumerate(files):
             self._matches[one.path] = Match(place, given).only(file == index)

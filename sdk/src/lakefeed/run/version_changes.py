@@ -17,7 +17,7 @@ from lakefeed.sources import iceberg_source
 if TYPE_CHECKING:
     from lakefeed.run.local_runner import LocalRunner
     from lakefeed.sources.iceberg_source import IcebergSource
-    from lakefeed.sql import Rows
+    from lakefeed.sql import QueryTable
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
         return Changes(from_version, source.version.version, added, removed, None, columns)
     new, old, both = 0, 0, 0
     if added and removed:
-        new, old, both = sql.partners(source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys))
+        new, old, both = sql.count_common_rows(
+            source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys)
+        )
     return Changes(from_version, source.version.version, added - new, removed - old, both, columns)
 
 
@@ -73,10 +75,10 @@ def _schema_id(source: IcebergSource, version: int | None) -> int | None:
     return schema.snapshot_schema(source.table, versions.find(source.table, version).snapshot_id).schema_id
 
 
-def _keys(runner: LocalRunner, source: IcebergSource, keys: tuple[str, ...]) -> Rows:
+def _keys(runner: LocalRunner, source: IcebergSource, keys: tuple[str, ...]) -> QueryTable:
     """The keys of the rows, as they are stored: types that any engine can compare."""
     stored = schema.storage_schema(pa.schema([source.schema.field(key) for key in keys]))
-    return sql.Rows(
+    return sql.QueryTable(
         stored,
         lambda: (compatibility.cast(batch, stored) for batch in runner.batches(ops.Project(ops.Scan(source), keys))),
     )

@@ -76,7 +76,7 @@ class BatchesSource(Plain):
                 "from_batches: the factory returned the very iterator of the pass before, which is empty now; it must "
                 "make a new one each time: from_batches(lambda: read(), schema=…)"
             )
-        self.__dict__["_before"] = _remembered(made)
+        self.__dict__["_before"] = _reference_to(made)
         return batches
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -98,8 +98,8 @@ class BatchesSource(Plain):
 
     def _misfit(self, batch: pa.RecordBatch, why: str) -> TransformError:
         return TransformError(
-            f"from_batches: a batch of schema [{_short(batch.schema)}] does not fit the declared "
-            f"[{_short(self.declared)}]: {why}"
+            f"from_batches: a batch of schema [{_format_schema(batch.schema)}] does not fit the declared "
+            f"[{_format_schema(self.declared)}]: {why}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class BatchesSource(Plain):
         return f"batches {name_of(self.factory)}"
 
 
-def _remembered(made: object) -> Callable[[], object] | None:
+def _reference_to(made: object) -> Callable[[], object] | None:
     """A way to recognise it that keeps nothing open, if there is one."""
     if isinstance(made, LIST_ITERATOR):
         return lambda: made
@@ -119,5 +119,5 @@ def _remembered(made: object) -> Callable[[], object] | None:
         return None
 
 
-def _short(schema: pa.Schema) -> str:
+def _format_schema(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)

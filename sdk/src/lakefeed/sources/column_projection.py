@@ -24,14 +24,14 @@ from lakefeed.catalog.list_arrays import list_like, with_values
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.formats.parquet_footer import FIELD_ID, Footer
 
-REMEMBERED_FILES = 64
+CACHED_FILES = 64
 
 Reshape: TypeAlias = "Callable[[pa.Array[Any]], pa.Array[Any]]"
 Constants: TypeAlias = Mapping[int, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class FileColumns:
+class FileProjection:
     """The columns of a schema in one file.
 
     ``names``: the name of each in the file, None where the file lacks it. ``constants``: the values of those that it
@@ -51,46 +51,46 @@ class FileColumns:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class FieldNames:
     """The names that files without ids have for a field, and for those inside it."""
 
     id: int | None
     names: tuple[str, ...]
-    inside: tuple[Mapped, ...] = ()
+    inside: tuple[FieldNames, ...] = ()
 
 
 @dataclass(frozen=True)
-class Stored:
+class FileField:
     """A field in a file: its name, its id (None: the schema has no such field), and the fields inside it."""
 
     name: str
     id: int | None
-    inside: tuple[Stored, ...] = ()
+    inside: tuple[FileField, ...] = ()
 
 
-class Projection:
+class TableProjection:
     """The rules for one schema of a table. Thread-safe."""
 
     def __init__(self, table: Table, schema: Schema) -> None:
         self._schema = schema
         self._specs = table.specs()
         mapping = table.metadata.name_mapping()
-        mapped = _mapped_by_schemas(table) if mapping is None else tuple(map(_of_pyiceberg, mapping.root))
-        self._mapped = _mapping_for(mapped, schema.as_struct())
-        self._known: dict[str, FileColumns] = {}
+        mapped = _mapping_from_schemas(table) if mapping is None else tuple(map(_field_names, mapping.root))
+        self._mapped = _mapping_of_schema(mapped, schema.as_struct())
+        self._known: dict[str, FileProjection] = {}
 
-    def columns(self, file: DataFileRef, footer: Footer) -> FileColumns:
+    def columns(self, file: DataFileRef, footer: Footer) -> FileProjection:
         """The columns of the schema in a file."""
         known = self._known.get(file.path)
         if known is None:
             known = self._columns(file, footer)
-            if len(self._known) >= REMEMBERED_FILES:
+            if len(self._known) >= CACHED_FILES:
                 self._known.clear()
             self._known[file.path] = known
         return known
 
-    def _columns(self, file: DataFileRef, footer: Footer) -> FileColumns:
-        by_id = {stored.id: stored for stored in stored_fields(footer.schema, self._mapped)}
+    def _columns(self, file: DataFileRef, footer: Footer) -> FileProjection:
+        by_id = {stored.id: stored for stored in file_fields(footer.schema, self._mapped)}
         constants = self._partition(file)
         names: dict[str, str | None] = {}
         absent: dict[str, Any] = {}
@@ -99,12 +99,12 @@ class Projection:
             stored = by_id.get(column.field_id)
             names[column.name] = stored.name if stored is not None else None
             if stored is None:
-                value = _constant(column, constants)
+                value = _default_value(column, constants)
                 if value is not None:
                     absent[column.name] = value
-            elif not _same_shape(stored, column.field_type):
+            elif not _has_same_shape(stored, column.field_type):
                 reshaped[column.name] = partial(_reshape, stored, column.field_type, constants)
-        return FileColumns(footer, names, absent, reshaped)
+        return FileProjection(footer, names, absent, reshaped)
 
     def _partition(self, file: DataFileRef) -> Constants:
         """By the id of the column, the values of the partition that are values of a column."""
@@ -118,32 +118,32 @@ class Projection:
 # ------------------------------------------------------------------------------------------ names of files without ids
 
 
-def _of_pyiceberg(mapped: MappedField) -> Mapped:
-    return Mapped(mapped.field_id, tuple(mapped.names), tuple(map(_of_pyiceberg, mapped.fields)))
+def _field_names(mapped: MappedField) -> FieldNames:
+    return FieldNames(mapped.field_id, tuple(mapped.names), tuple(map(_field_names, mapped.fields)))
 
 
-def _mapped_by_schemas(table: Table) -> tuple[Mapped, ...]:
+def _mapping_from_schemas(table: Table) -> tuple[FieldNames, ...]:
     """For a table without a name mapping: every name that a field has ever had; of two fields, the newer one has it."""
-    mapped: tuple[Mapped, ...] = ()
+    mapped: tuple[FieldNames, ...] = ()
     for schema in sorted(table.metadata.schemas, key=lambda each: each.schema_id):
-        mapped = _extended(mapped, schema.as_struct())
+        mapped = _extend_mapping(mapped, schema.as_struct())
     return mapped
 
 
-def _extended(mapped: Sequence[Mapped], kind: IcebergType) -> tuple[Mapped, ...]:
-    fields = _inside(kind)
+def _extend_mapping(mapped: Sequence[FieldNames], kind: IcebergType) -> tuple[FieldNames, ...]:
+    fields = _child_fields(kind)
     taken = {name: one.field_id for name, one in fields}
     older = {
         one.id: replace(one, names=tuple(n for n in one.names if taken.get(n, one.id) == one.id)) for one in mapped
     }
     for name, one in fields:
-        before = older.get(one.field_id, Mapped(one.field_id, ()))
+        before = older.get(one.field_id, FieldNames(one.field_id, ()))
         names = before.names if name in before.names else (*before.names, name)
-        older[one.field_id] = Mapped(one.field_id, names, _extended(before.inside, one.field_type))
+        older[one.field_id] = FieldNames(one.field_id, names, _extend_mapping(before.inside, one.field_type))
     return tuple(older.values())
 
 
-def _mapping_for(mapped: Sequence[Mapped], kind: IcebergType) -> tuple[Mapped, ...]:
+def _mapping_of_schema(mapped: Sequence[FieldNames], kind: IcebergType) -> tuple[FieldNames, ...]:
     """The mapping of the fields of a schema.
 
     A field that the mapping does not know goes by its name, unless that is the name of an older field, which was
@@ -153,21 +153,21 @@ def _mapping_for(mapped: Sequence[Mapped], kind: IcebergType) -> tuple[Mapped, .
     owner = {name: one.id for one in mapped for name in one.names}
     own = {
         name: one.field_id
-        for name, one in _inside(kind)
+        for name, one in _child_fields(kind)
         if one.field_id not in known and (owner.get(name) or one.field_id) >= one.field_id
     }
     found = []
-    for name, one in _inside(kind):
+    for name, one in _child_fields(kind):
         before = known.get(one.field_id)
         names: tuple[str, ...] = (name,) if name in own else ()
         if before is not None:
             names = tuple(each for each in before.names if each not in own)
         inside = before.inside if before is not None else ()
-        found.append(Mapped(one.field_id, names, _mapping_for(inside, one.field_type)))
+        found.append(FieldNames(one.field_id, names, _mapping_of_schema(inside, one.field_type)))
     return tuple(found)
 
 
-def _inside(kind: IcebergType) -> list[tuple[str, NestedField]]:
+def _child_fields(kind: IcebergType) -> list[tuple[str, NestedField]]:
     """The fields inside a type, by the names that they have in a mapping."""
     match kind:
         case StructType():
@@ -183,17 +183,17 @@ def _inside(kind: IcebergType) -> list[tuple[str, NestedField]]:
 # ------------------------------------------------------------------------------------------ what is in a file
 
 
-def stored_fields(fields: Iterable[pa.Field[Any]], mapped: Sequence[Mapped]) -> tuple[Stored, ...]:
+def file_fields(fields: Iterable[pa.Field[Any]], mapped: Sequence[FieldNames]) -> tuple[FileField, ...]:
     """The fields of a file (or of a struct in it) with their ids; those that carry none get the ids of the mapping."""
     by_id = {one.id: one for one in mapped}
     by_name = {name: one for one in mapped for name in one.names}
     found, ranks = [], []
     for one in fields:
-        own = _own_id(one)
+        own = _field_id(one)
         match = by_name.get(one.name) if own is None else by_id.get(own)
         ranks.append(match.names.index(one.name) if match is not None and own is None else -1)
         number = own if own is not None or match is None else match.id
-        found.append(Stored(one.name, number, _stored_inside(one.type, match.inside if match is not None else ())))
+        found.append(FileField(one.name, number, _file_children(one.type, match.inside if match is not None else ())))
     # Where several names of one field are in the file, the first one in the mapping is the oldest, and counts.
     best: dict[int | None, int] = {}
     for rank, stored in zip(ranks, found, strict=True):
@@ -202,27 +202,27 @@ def stored_fields(fields: Iterable[pa.Field[Any]], mapped: Sequence[Mapped]) -> 
     return tuple(stored if rank == best[stored.id] else replace(stored, id=None) for rank, stored in pairs)
 
 
-def _stored_inside(kind: pa.DataType, mapped: Sequence[Mapped]) -> tuple[Stored, ...]:
+def _file_children(kind: pa.DataType, mapped: Sequence[FieldNames]) -> tuple[FileField, ...]:
     match kind:
         case pa.StructType():
-            return stored_fields([kind.field(place) for place in range(kind.num_fields)], mapped)
+            return file_fields([kind.field(place) for place in range(kind.num_fields)], mapped)
         case pa.ListType() | pa.LargeListType() | pa.FixedSizeListType():
-            return (_stored_part(kind.value_field, "element", mapped),)
+            return (_file_child(kind.value_field, "element", mapped),)
         case pa.MapType():
-            return (_stored_part(kind.key_field, "key", mapped), _stored_part(kind.item_field, "value", mapped))
+            return (_file_child(kind.key_field, "key", mapped), _file_child(kind.item_field, "value", mapped))
         case _:
             return ()
 
 
-def _stored_part(part: pa.Field[Any], name: str, mapped: Sequence[Mapped]) -> Stored:
+def _file_child(part: pa.Field[Any], name: str, mapped: Sequence[FieldNames]) -> FileField:
     """The elements of a list, or the keys or values of a map: what they are called in the file says nothing."""
     match = next((one for one in mapped if name in one.names), None)
-    own = _own_id(part)
+    own = _field_id(part)
     number = own if own is not None or match is None else match.id
-    return Stored(part.name, number, _stored_inside(part.type, match.inside if match is not None else ()))
+    return FileField(part.name, number, _file_children(part.type, match.inside if match is not None else ()))
 
 
-def _own_id(one: pa.Field[Any]) -> int | None:
+def _field_id(one: pa.Field[Any]) -> int | None:
     text = (one.metadata or {}).get(FIELD_ID)
     return None if text is None else int(text)
 
@@ -230,7 +230,7 @@ def _own_id(one: pa.Field[Any]) -> int | None:
 # ------------------------------------------------------------------------------------------ values
 
 
-def _constant(column: NestedField, constants: Constants) -> Any:
+def _default_value(column: NestedField, constants: Constants) -> Any:
     """The value of a column that a file lacks, as a scalar; None for null."""
     value = constants.get(column.field_id)
     value = column.initial_default if value is None else value
@@ -239,9 +239,9 @@ def _constant(column: NestedField, constants: Constants) -> Any:
     return pa.scalar(value, arrow_type(column.field_type))
 
 
-def _same_shape(stored: Stored, kind: IcebergType) -> bool:
+def _has_same_shape(stored: FileField, kind: IcebergType) -> bool:
     """Whether the structs in a column have the fields of the schema, in its order, and lists and maps its values."""
-    fields = [one for _, one in _inside(kind)]
+    fields = [one for _, one in _child_fields(kind)]
     if isinstance(kind, StructType):
         if [(one.id, one.name) for one in stored.inside] != [(one.field_id, one.name) for one in fields]:
             return False
@@ -249,28 +249,28 @@ def _same_shape(stored: Stored, kind: IcebergType) -> bool:
         return not fields
     elif fields and stored.inside[-1].id != fields[-1].field_id:
         return False
-    return all(_same_shape(inner, one.field_type) for inner, one in zip(stored.inside, fields, strict=True))
+    return all(_has_same_shape(inner, one.field_type) for inner, one in zip(stored.inside, fields, strict=True))
 
 
-def _reshape(stored: Stored, kind: IcebergType, constants: Constants, array: pa.Array[Any]) -> pa.Array[Any]:
+def _reshape(stored: FileField, kind: IcebergType, constants: Constants, array: pa.Array[Any]) -> pa.Array[Any]:
     """The array with the fields that structs in it have in the schema; types are those of the file."""
     match array, kind:
         case pa.StructArray(), StructType():
-            return _reshaped_struct(stored, kind, constants, array)
+            return _reshape_struct(stored, kind, constants, array)
         case pa.MapArray(), MapType():
             keys = _reshape(stored.inside[0], kind.key_type, constants, array.keys)
-            items = _reshaped_part(stored.inside[1], kind.value_field, constants, array.items)
+            items = _reshape_part(stored.inside[1], kind.value_field, constants, array.items)
             fields = [pa.field("key", keys.type, False), pa.field("value", items.type)]
             entries = pa.StructArray.from_arrays([keys, items], fields=fields)
             return with_values(array, pa.map_(keys.type, items.type), entries)
         case ((pa.ListArray() | pa.LargeListArray() | pa.FixedSizeListArray()), ListType()):
-            values = _reshaped_part(stored.inside[0], kind.element_field, constants, array.values)
+            values = _reshape_part(stored.inside[0], kind.element_field, constants, array.values)
             return with_values(array, list_like(array.type, values.type), values)
         case _:
             return array
 
 
-def _reshaped_part(stored: Stored, part: NestedField, constants: Constants, array: pa.Array[Any]) -> pa.Array[Any]:
+def _reshape_part(stored: FileField, part: NestedField, constants: Constants, array: pa.Array[Any]) -> pa.Array[Any]:
     """The elements of a list, or the values of a map; nulls that had no type when they were written have it now."""
     if stored.id != part.field_id and array.null_count == len(array):
         kind: Any = arrow_type(part.field_type)
@@ -279,14 +279,14 @@ def _reshaped_part(stored: Stored, part: NestedField, constants: Constants, arra
     return _reshape(stored, part.field_type, constants, array)
 
 
-def _reshaped_struct(stored: Stored, kind: StructType, constants: Constants, array: pa.StructArray) -> pa.Array[Any]:
+def _reshape_struct(stored: FileField, kind: StructType, constants: Constants, array: pa.StructArray) -> pa.Array[Any]:
     places = {one.id: place for place, one in enumerate(stored.inside)}
     columns: list[pa.Array[Any]] = []
     for one in kind.fields:
         place = places.get(one.field_id)
         if place is None:
             absent: Any = arrow_type(one.field_type)
-            value = _constant(one, constants)
+            value = _default_value(one, constants)
             columns.append(pa.nulls(len(array), absent) if value is None else pa.repeat(value, len(array)))
         else:
             columns.append(_reshape(stored.inside[place], one.field_type, constants, array.field(place)))

@@ -13,24 +13,24 @@ from lakefeed.expr import Bounds, Expr, conjuncts, evaluate, paths, residual, ro
 from lakefeed.formats.parquet_footer import Footer
 from lakefeed.formats.row_filter import RowFilter, Selectivity
 from lakefeed.plan import Pushdown, projected
-from lakefeed.sources.column_projection import FileColumns
+from lakefeed.sources.column_projection import FileProjection
 
 
-class Layout:
+class FileLayout:
     """How the rows of a file, which has ``columns``, are read as those of ``schema`` under a pushdown.
 
     ``odds``: what was seen of the predicate in other files. Thread-safe.
     """
 
-    def __init__(self, columns: FileColumns, schema: pa.Schema, pushdown: Pushdown, odds: Selectivity) -> None:
+    def __init__(self, columns: FileProjection, schema: pa.Schema, pushdown: Pushdown, odds: Selectivity) -> None:
         self._columns, self._footer, self._fields, self._odds = columns, columns.footer, pushdown.fields, odds
         asked = projected(schema, pushdown)
         self.fit = self._fitting(asked)
         self.leaves = [leaf for field in asked for leaf in self._leaves(field)]
         self._asked = frozenset(asked.names)
-        self._tested = projected(schema, replace(pushdown, columns=with_tested(schema, pushdown)))
+        self._tested = projected(schema, replace(pushdown, columns=columns_to_read(schema, pushdown)))
         self._predicate = pushdown.predicate
-        self.selective = self._predicate is not None and all(_leads(self._tested, p) for p in paths(self._predicate))
+        self.selective = self._predicate is not None and all(_has_path(self._tested, p) for p in paths(self._predicate))
         """Whether the predicate can be found of the file's rows; else it is a hint on what is not read."""
         self._known: dict[int, RowFilter | None] = {}
         self._made: dict[tuple[int, ...], RowFilter] = {}
@@ -72,7 +72,7 @@ class Layout:
         read = frozenset(name for name, _ in there)
         if not there and not self.leaves:
             # Rows without any column could not be filtered.
-            beside = {(smallest := _smallest(footer)): [smallest]}
+            beside = {(smallest := _smallest_column(footer)): [smallest]}
         return RowFilter(
             columns=read or frozenset(beside),
             test=lambda batch: evaluate(predicate, fit(batch)),
@@ -97,7 +97,7 @@ class Layout:
         return wanted if wanted and there else [name]
 
 
-def _smallest(footer: Footer) -> str:
+def _smallest_column(footer: Footer) -> str:
     """The column that takes the fewest bytes."""
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
 
@@ -107,7 +107,7 @@ def _smallest(footer: Footer) -> str:
     return min(footer.schema.names, key=size)
 
 
-def with_tested(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None:
+def columns_to_read(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None:
     """The columns that are asked for, and those that the predicate reads."""
     if pushdown.columns is None or pushdown.predicate is None:
         return pushdown.columns
@@ -115,7 +115,7 @@ def with_tested(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None
     return tuple(name for name in schema.names if name in wanted)
 
 
-def _leads(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
+def _has_path(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
     """Whether a column, or field of a struct column, is there."""
     inner: Any = pa.struct(list(schema))
     for step in path:

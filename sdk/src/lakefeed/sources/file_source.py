@@ -26,7 +26,7 @@ from lakefeed.storage.remote.retrying_file import NEVER_BUSY, WEB, asked
 from lakefeed.storage.urls import redacted, shown, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
-CACHED: tuple[str, ...] = ("schema", "ranged")
+CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ class FilesSource(Plain):
             return self.declared
         # What another machine says is a file column would be opened here, wherever its references lead.
         without = (FIELD_ID, TYPE_KEY) if self.remote else (FIELD_ID,)
-        schemas = {url: _plain(self._format.schema(url, self._at_planning), without) for url in self._looked_at}
+        schemas = {
+            url: _without_metadata(self._format.schema(url, self._at_planning), without) for url in self._looked_at
+        }
         first = schemas[self.urls[0]]
         twice = duplicate_names(first.names)
         if twice or not first.names:
@@ -136,7 +138,7 @@ class FilesSource(Plain):
             url, part, self.schema, columns, fragment.start, fragment.stop, exact=exact, states=self._in_this_run
         )
         for batch in batches:
-            yield _fitted(batch, schema, url, all_of_it=columns is None)
+            yield _conform_batch(batch, schema, url, all_of_it=columns is None)
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
@@ -156,7 +158,7 @@ class FilesSource(Plain):
         if self.states is not None:
             return self
         found = replace(self, states=states)
-        found.__dict__.update({name: self.__dict__[name] for name in CACHED if name in self.__dict__})
+        found.__dict__.update({name: self.__dict__[name] for name in CACHED_ATTRIBUTES if name in self.__dict__})
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class FilesSource(Plain):
         return replace(form, null_values=self.null_values)
 
 
-def files(
+def create_file_source(
     locations: Locations,
     schema: pa.Schema | None = None,
     form: str | None = None,
@@ -203,7 +205,7 @@ def files(
     if not given:
         raise InvalidArgumentError(f"from_file needs at least one path, not {locations!r}")
     known = None if form is None else format_by_name(form).name
-    urls = tuple(url for location in given for url in _expand(str(location), known))
+    urls = tuple(url for location in given for url in _expand_location(str(location), known))
     names = {known or format_of(url).name for url in urls}
     if len(names) > 1:
         raise InvalidArgumentError(
@@ -215,7 +217,7 @@ def files(
     return FilesSource(urls, name, schema, None if null_values is None else tuple(null_values))
 
 
-def _expand(location: str, form: str | None) -> list[str]:
+def _expand_location(location: str, form: str | None) -> list[str]:
     chain = parse_chain(location)
     inside = location.removesuffix(chain.base)
     protocol, _ = split_protocol(chain.base)
@@ -226,7 +228,7 @@ def _expand(location: str, form: str | None) -> list[str]:
         return [location]  # whether it is there shows when it is read; a second request would only ask it twice
     there = asked(chain.base, lambda fs, path: fs.exists(path))
     if glob.has_magic(chain.base) and not there:
-        found = asked(chain.base, lambda fs, path: _matching(fs, path, bool(protocol)))
+        found = asked(chain.base, lambda fs, path: _glob_files(fs, path, bool(protocol)))
         if not found:
             raise MissingFileError(f"no file matches {shown(location)}")
         return [f"{inside}{name}" for name in found]
@@ -236,7 +238,7 @@ def _expand(location: str, form: str | None) -> list[str]:
     return [location]
 
 
-def _matching(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
+def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
     names = [name for name in sorted(fs.glob(pattern)) if not fs.isdir(name)]
     return [fs.unstrip_protocol(name) for name in names] if with_protocol else names
 
@@ -246,7 +248,7 @@ def _protocol(url: str) -> str | None:
     return protocol
 
 
-def _plain(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
+def _without_metadata(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
     """Without what only the file is about: its own metadata, and ``without`` that of its fields."""
     fields = []
     for column in schema:
@@ -257,18 +259,18 @@ def _plain(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _fitted(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bool) -> pa.RecordBatch:
+def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bool) -> pa.RecordBatch:
     names = batch.schema.names
     if not frozenset(names).issuperset(schema.names) or (all_of_it and len(names) > len(schema)):
         raise SchemaError(
             f"{shown(url)} has columns {listed(names)} where {listed(schema.names)} were to be read; files read "
             "together must have the same columns"
         )
-    columns = [_cast(batch.column(field.name), field, url) for field in schema]
+    columns = [_cast_column(batch.column(field.name), field, url) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _cast(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any]:
+def _cast_column(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any]:
     try:
         fitted = exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -45,14 +45,14 @@ STREAM_ROWS = 256
 EMBED_ROWS = 8
 """Files of which only the path is known are read so many at a time: they may be videos."""
 
-STORAGE_DEPTH = 8
-SHARDS = 16
+MAX_DEPTH = 8
+STREAM_SHARDS = 16
 """Of a stream: as many worker processes can share it."""
 
 # By the names of their classes: an older `datasets` lacks some.
-_FILES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
-_LONG = frozenset({"Audio", "Video"})  # too long to hold in memory where a path will do
-_FEATURES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
+_MEDIA_TYPES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
+_LONG_MEDIA = frozenset({"Audio", "Video"})  # too long to hold in memory where a path will do
+_FEATURE_NAMES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,15 @@ class HuggingFaceSource(Plain):
     def schema(self) -> pa.Schema:
         """The features as Arrow types."""
         features = self.dataset.features
-        return pa.schema([_field(field, features[field.name], self._named(field)) for field in features.arrow_schema])
+        return pa.schema(
+            [_arrow_field(field, features[field.name], self._named(field)) for field in features.arrow_schema]
+        )
 
     @cached_property
     def identity(self) -> str:
         if self.ranged:
             return f"huggingface:{self.dataset._fingerprint}"
-        return f"huggingface:{digest(_recipe(self.dataset))}"
+        return f"huggingface:{digest(_stream_definition(self.dataset))}"
 
     @property
     def exact_identity(self) -> bool:
@@ -83,7 +85,7 @@ class HuggingFaceSource(Plain):
 
     def _named(self, field: pa.Field[Any]) -> bool:
         """True if the column is of sounds or videos that are all known by a local path, and none by its content."""
-        if not self.ranged or type(self.dataset.features[field.name]).__name__ not in _LONG:
+        if not self.ranged or type(self.dataset.features[field.name]).__name__ not in _LONG_MEDIA:
             return False
         column = self.dataset.data.column(field.name)
         contents, paths = (pc.struct_field(column, [field.type.get_field_index(name)]) for name in ("bytes", "path"))
@@ -106,7 +108,7 @@ class HuggingFaceSource(Plain):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         schema = projected(self.schema, pushdown)
         some: Any = self.dataset.select_columns(schema.names).with_format("arrow")
-        with _reading():
+        with _translate_errors():
             if fragment.rows is None:
                 tables = some.iter(batch_size=STREAM_ROWS)
             else:
@@ -114,7 +116,7 @@ class HuggingFaceSource(Plain):
                 tables = iter([some[start : start + (fragment.length or 0)]])
             for table in tables:
                 for batch in table.to_batches():
-                    yield _fitted(batch, schema, self.dataset.features)
+                    yield _convert_batch(batch, schema, self.dataset.features)
 
     def describe(self, pushdown: Pushdown) -> str:
         name = getattr(self.dataset.info, "builder_name", None) or type(self.dataset).__name__
@@ -122,7 +124,9 @@ class HuggingFaceSource(Plain):
         return f"huggingface {name}{'' if rows is None else f' ({rows} rows)'}"
 
 
-def hugging_face(given: Any, split: str | None, streaming: Any, options: Mapping[str, Any]) -> HuggingFaceSource:
+def create_huggingface_source(
+    given: Any, split: str | None, streaming: Any, options: Mapping[str, Any]
+) -> HuggingFaceSource:
     """The source for a name on the hub (or a folder, or a format such as "json"), or for a dataset in hand.
 
     Raises:
@@ -137,32 +141,32 @@ def hugging_face(given: Any, split: str | None, streaming: Any, options: Mapping
     if not isinstance(streaming, bool):
         raise InvalidArgumentError(f"streaming={streaming!r:.80}: it is True or False")
     if isinstance(given, str | os.PathLike):
-        with _reading(), _choosing():
+        with _translate_errors(), _translate_choice_errors():
             given = datasets.load_dataset(os.fspath(given), split=split, streaming=streaming, **options)
     elif options:
         raise InvalidArgumentError(f"{listed(options)} are for loading by name, and this is a dataset already")
     elif split is not None and not isinstance(given, Mapping):
         raise InvalidArgumentError(f"split={split!r}: the dataset given is one split already")
-    dataset = _one_split(given, split)
+    dataset = _choose_split(given, split)
     if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         raise InvalidArgumentError(
             f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, not a {type(given).__name__}"
         )
     if dataset.features is None:
         # Reads the first rows. A stream that functions made has no other way to know its columns.
-        with _reading():
+        with _translate_errors():
             dataset = dataset._resolve_features()
     if not dataset.features:
         raise InvalidArgumentError("the dataset has no columns")
     return HuggingFaceSource(dataset)
 
 
-def exported(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:
+def export_rows(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:
     """The rows as a dataset of ``datasets``: in memory, or ``streaming``."""
-    return as_stream(rows, schema) if streaming else as_dataset(rows, schema)
+    return to_iterable_dataset(rows, schema) if streaming else to_dataset(rows, schema)
 
 
-def as_dataset(rows: Any, schema: pa.Schema) -> Dataset:
+def to_dataset(rows: Any, schema: pa.Schema) -> Dataset:
     """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
 
     ``rows``: a dataset of this package. ``schema``: what it says of columns, whose files may have been loaded since.
@@ -171,40 +175,40 @@ def as_dataset(rows: Any, schema: pa.Schema) -> Dataset:
         MissingDependencyError: `datasets` is not installed.
         UnsupportedError: a type that `datasets` does not have.
     """
-    datasets = _datasets("to_huggingface")
-    features, plain = _plain(with_types(rows.collect(), schema))
+    datasets = _import_datasets("to_huggingface")
+    features, plain = _encode_table(with_field_metadata(rows.collect(), schema))
     return datasets.Dataset(datasets.table.InMemoryTable(plain), info=datasets.DatasetInfo(features=features))
 
 
-def as_stream(rows: Any, schema: pa.Schema) -> IterableDataset:
-    """As `as_dataset`, as a ``datasets.IterableDataset`` that reads the rows each time that it is iterated.
+def to_iterable_dataset(rows: Any, schema: pa.Schema) -> IterableDataset:
+    """As `to_dataset`, as a ``datasets.IterableDataset`` that reads the rows each time that it is iterated.
 
     Its shards are runs of rows, as far as their number is known.
     """
-    datasets = _datasets("to_huggingface")
-    typed = with_types(rows.schema.empty_table(), schema)
-    features, _ = _plain(typed)
-    given = {"shards": _shards(rows), "schema": typed.schema}
-    return datasets.IterableDataset.from_generator(_streamed, features=features, gen_kwargs=given)
+    datasets = _import_datasets("to_huggingface")
+    typed = with_field_metadata(rows.schema.empty_table(), schema)
+    features, _ = _encode_table(typed)
+    given = {"shards": _split_into_shards(rows), "schema": typed.schema}
+    return datasets.IterableDataset.from_generator(_generate_rows, features=features, gen_kwargs=given)
 
 
-def _shards(rows: Any) -> list[Any]:
+def _split_into_shards(rows: Any) -> list[Any]:
     try:
         total = len(rows)
     except TypeError:  # only reading tells
         return [rows]
-    step = max(-(-total // SHARDS), 1)
+    step = max(-(-total // STREAM_SHARDS), 1)
     return [rows.slice(start, min(start + step, total)) for start in range(0, total, step)] or [rows]
 
 
-def _streamed(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[str, Any]]:
+def _generate_rows(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[str, Any]]:
     for shard in shards:
         for batch in shard.batches(STREAM_ROWS, format="arrow"):
-            _, plain = _plain(with_types(pa.Table.from_batches([batch]), schema))
+            _, plain = _encode_table(with_field_metadata(pa.Table.from_batches([batch]), schema))
             yield from plain.to_pylist()
 
 
-def _datasets(what: str) -> Any:
+def _import_datasets(what: str) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -212,18 +216,18 @@ def _datasets(what: str) -> Any:
     return datasets
 
 
-def _plain(table: pa.Table) -> tuple[Features, pa.Table]:
+def _encode_table(table: pa.Table) -> tuple[Features, pa.Table]:
     """The features of the columns, and the table as they store it."""
     import datasets
 
     features, columns = {}, []
     for field, column in zip(table.schema, table.columns, strict=True):
-        features[field.name], made = _feature(field, column)
+        features[field.name], made = _encode_column(field, column)
         columns.append(made)
     return datasets.Features(features), pa.table(columns, names=table.column_names)
 
 
-def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def with_field_metadata(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table, whose files may have been loaded since, with what ``schema`` says of its columns."""
     fields = []
     for field in table.schema:
@@ -232,7 +236,7 @@ def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def _feature(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, pa.ChunkedArray[Any]]:
+def _encode_column(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, pa.ChunkedArray[Any]]:
     import datasets
 
     names = (field.metadata or {}).get(NAMES_KEY)
@@ -240,9 +244,9 @@ def _feature(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[Any, p
         return datasets.ClassLabel(names=json.loads(names)), column.cast(pa.int64())
     feature = _file_feature(field)
     if feature is not None:
-        return feature, pa.chunked_array([_files(chunk) for chunk in column.chunks], feature.pa_type)
+        return feature, pa.chunked_array([_file_structs(chunk) for chunk in column.chunks], feature.pa_type)
     if isinstance(field.type, pa.DictionaryType):
-        return _feature(field.with_type(field.type.value_type), column.cast(field.type.value_type))
+        return _encode_column(field.with_type(field.type.value_type), column.cast(field.type.value_type))
     try:
         found = datasets.Features.from_arrow_schema(pa.schema([field.remove_metadata()]))[field.name]
     except ValueError as error:
@@ -255,12 +259,12 @@ def _file_feature(field: pa.Field[Any]) -> Any:
     import datasets
 
     loaded = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_string(field.type)
-    name = _FEATURES.get(column_type(field) or "")
+    name = _FEATURE_NAMES.get(column_type(field) or "")
     kind = getattr(datasets, name, None) if name is not None and loaded else None
     return kind() if kind is not None else None
 
 
-def _files(chunk: pa.Array[Any]) -> pa.StructArray:
+def _file_structs(chunk: pa.Array[Any]) -> pa.StructArray:
     contents, paths = pa.nulls(len(chunk), pa.binary()), pa.nulls(len(chunk), pa.string())
     arrays: list[pa.Array[Any]] = (
         [contents, chunk] if pa.types.is_string(chunk.type) else [chunk.cast(pa.binary()), paths]
@@ -269,7 +273,7 @@ def _files(chunk: pa.Array[Any]) -> pa.StructArray:
     return pa.StructArray.from_arrays(arrays, fields=fields, mask=chunk.is_null())
 
 
-def _one_split(given: Any, split: str | None) -> Any:
+def _choose_split(given: Any, split: str | None) -> Any:
     if not isinstance(given, Mapping):
         return given
     if split is None and len(given) == 1:
@@ -279,10 +283,10 @@ def _one_split(given: Any, split: str | None) -> Any:
     return given[split]
 
 
-def _field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[Any]:
+def _arrow_field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[Any]:
     import datasets
 
-    media = _FILES.get(type(feature).__name__)
+    media = _MEDIA_TYPES.get(type(feature).__name__)
     if media is not None:
         return pa.field(field.name, pa.string() if named else pa.large_binary(), metadata={TYPE_KEY: media.encode()})
     if isinstance(feature, datasets.ClassLabel):
@@ -290,11 +294,11 @@ def _field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[Any]:
     if isinstance(field.type, pa.BaseExtensionType):
         shape: tuple[Any, ...] = getattr(feature, "shape", None) or (None,)
         storage = field.type.storage_type
-        return pa.field(field.name, storage if None in shape else _vector(shape, storage))
+        return pa.field(field.name, storage if None in shape else _vector_type(shape, storage))
     return field
 
 
-def _vector(shape: tuple[int, ...], kind: pa.DataType) -> pa.DataType:
+def _vector_type(shape: tuple[int, ...], kind: pa.DataType) -> pa.DataType:
     """Lists within lists as vectors of that shape."""
     while pa.types.is_list(kind):
         kind = kind.value_type
@@ -303,13 +307,13 @@ def _vector(shape: tuple[int, ...], kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.RecordBatch:
+def _convert_batch(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.RecordBatch:
     columns = []
     for field in schema:
         column: Any = batch.column(field.name)
         try:
             if column_type(field) is not None:
-                column = _content(column, features[field.name], named=pa.types.is_string(field.type))
+                column = _file_contents(column, features[field.name], named=pa.types.is_string(field.type))
             elif isinstance(column, pa.ExtensionArray):
                 column = column.storage
             columns.append(exact_cast(column, field.type))
@@ -318,42 +322,44 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> pa.Recor
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _content(column: Any, feature: Any, *, named: bool) -> pa.Array[Any]:
+def _file_contents(column: Any, feature: Any, *, named: bool) -> pa.Array[Any]:
     """The bytes of files, those that are only named read from where they are; or their paths."""
     storage = feature.cast_storage(column)
     if named:
-        return _part(storage, "path")
-    contents = _part(storage, "bytes")
+        return _struct_child(storage, "path")
+    contents = _struct_child(storage, "bytes")
     if contents.null_count == storage.null_count:
         return contents
     pieces = [storage.slice(start, EMBED_ROWS) for start in range(0, len(storage), EMBED_ROWS)]
-    return pa.concat_arrays([_part(feature.embed_storage(piece), "bytes").cast(pa.large_binary()) for piece in pieces])
+    return pa.concat_arrays(
+        [_struct_child(feature.embed_storage(piece), "bytes").cast(pa.large_binary()) for piece in pieces]
+    )
 
 
-def _part(storage: Any, name: str) -> pa.Array[Any]:
+def _struct_child(storage: Any, name: str) -> pa.Array[Any]:
     found: pa.Array[Any] = storage.flatten()[storage.type.get_field_index(name)]
     return found
 
 
-def _recipe(value: Any, depth: int = 0) -> Any:
+def _stream_definition(value: Any, depth: int = 0) -> Any:
     """What a stream is made from, as far as it can be told: files, functions, arguments, shuffles."""
     fingerprint = getattr(value, "_fingerprint", None)
     if fingerprint is not None:
         return fingerprint
-    if depth > STORAGE_DEPTH:
+    if depth > MAX_DEPTH:
         return type(value).__name__
     if isinstance(value, Mapping):
-        return {str(key): _recipe(item, depth + 1) for key, item in value.items()}
+        return {str(key): _stream_definition(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_recipe(item, depth + 1) for item in value]
+        return [_stream_definition(item, depth + 1) for item in value]
     if type(value).__module__.startswith("datasets.") and hasattr(value, "__dict__"):
         parts = {name: item for name, item in vars(value).items() if "state" not in name and not name.endswith("cache")}
-        return [type(value).__name__, _recipe(parts, depth + 1)]
+        return [type(value).__name__, _stream_definition(parts, depth + 1)]
     return value
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Errors of the hub and of files as ours."""
     try:
         yield
@@ -368,7 +374,7 @@ def _reading() -> Iterator[None]:
 
 
 @contextmanager
-def _choosing() -> Iterator[None]:
+def _translate_choice_errors() -> Iterator[None]:
     """Complaints about the split or the configuration as ours."""
     try:
         yield

@@ -32,14 +32,14 @@ from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
 from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, projected
 from lakefeed.plan.take_rows import filter_by_mask, take_rows
-from lakefeed.sources.column_projection import FileColumns, Projection
-from lakefeed.sources.file_layout import Layout, with_tested
-from lakefeed.sql import Rows, without
+from lakefeed.sources.column_projection import FileProjection, TableProjection
+from lakefeed.sources.file_layout import FileLayout, columns_to_read
+from lakefeed.sql import QueryTable, subtract_rows
 
-REMEMBERED_PLANS = 16
-REMEMBERED_FRAGMENTS = 4096
-REMEMBERED_LAYOUTS = 64
-LOCAL = ("table", "_odds", "_layouts", "_last_layout", "_planned_before", "_projection")
+CACHED_PLANS = 16
+CACHED_FRAGMENTS = 4096
+CACHED_LAYOUTS = 64
+UNPICKLED_ATTRIBUTES = ("table", "_odds", "_layouts", "_last_layout", "_planned_before", "_projection")
 """What a source is not pickled with."""
 
 
@@ -273,11 +273,11 @@ class IcebergSource(Plain):
         found: list[Fragment] = []
         for index, file, start, stop in self._touched(pushdown):
             for fragment in self._cut(index, file, hint, start, stop):
-                if len(found) <= REMEMBERED_FRAGMENTS:
+                if len(found) <= CACHED_FRAGMENTS:
                     found.append(fragment)
                 yield fragment
-        if hint is not None and len(found) <= REMEMBERED_FRAGMENTS:
-            if len(self._planned_before) >= REMEMBERED_PLANS:
+        if hint is not None and len(found) <= CACHED_FRAGMENTS:
+            if len(self._planned_before) >= CACHED_PLANS:
                 self._planned_before.clear()
             self._planned_before[hint] = tuple(found)
 
@@ -315,7 +315,7 @@ class IcebergSource(Plain):
             return self._selected(file, fragment, pushdown, kept)
         assert kept is not None, "the rows of a part of a file"
         batches = map(layout.fit, self._file(file.path).read(group, layout.leaves))
-        return _taken(batches, self._kept_in(file.path, group, kept)[fragment.start : fragment.stop])
+        return _take_sorted(batches, self._kept_in(file.path, group, kept)[fragment.start : fragment.stop])
 
     def _selected(
         self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, kept: NDArray[np.int64] | None
@@ -323,7 +323,7 @@ class IcebergSource(Plain):
         """The rows for which the predicate is true, found after they were read."""
         predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
         assert predicate is not None
-        wider = replace(pushdown, columns=with_tested(self.schema, pushdown), exact=False)
+        wider = replace(pushdown, columns=columns_to_read(self.schema, pushdown), exact=False)
         for batch in self._read(file, fragment, wider, kept):
             yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
@@ -389,20 +389,20 @@ class IcebergSource(Plain):
         """For each file of the delta, the places of the rows that are left."""
         less = self._comparable(delta.less)
         if delta.moved:
-            gone = without(self.lake.settings, less, self._comparable(delta.moved))
-            less = Rows(less.schema, partial(_taken_from, less, gone))
-        left = without(self.lake.settings, self._comparable(delta.files), less)
+            gone = subtract_rows(self.lake.settings, less, self._comparable(delta.moved))
+            less = QueryTable(less.schema, partial(_take_from_table, less, gone))
+        left = subtract_rows(self.lake.settings, self._comparable(delta.files), less)
         first = 0
         for file in delta.files:
             low, high = np.searchsorted(left, [first, first + file.rows])
             yield left[low:high] - first
             first += file.rows
 
-    def _comparable(self, files: tuple[DataFileRef, ...]) -> Rows:
+    def _comparable(self, files: tuple[DataFileRef, ...]) -> QueryTable:
         """Rows as they are stored: types that any engine can compare."""
         stored = storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
-        return Rows(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
+        return QueryTable(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
 
     def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
         for part in self._file(file.path).footer().groups(None):
@@ -430,33 +430,33 @@ class IcebergSource(Plain):
         return ParquetFile(place, opener, immutable=True, missing=self._check_there)
 
     @cached_property
-    def _projection(self) -> Projection:
-        return Projection(self.table, self.iceberg)
+    def _projection(self) -> TableProjection:
+        return TableProjection(self.table, self.iceberg)
 
-    def _columns(self, file: DataFileRef) -> FileColumns:
+    def _columns(self, file: DataFileRef) -> FileProjection:
         return self._projection.columns(file, self._file(file.path).footer())
 
-    def _layout(self, file: DataFileRef, pushdown: Pushdown) -> Layout:
+    def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
         """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
         last = self.__dict__.get("_last_layout")
         # A long predicate takes long to be hashed.
         if last is not None and last[0] == file.path and last[1] is pushdown:
-            known: Layout = last[2]
+            known: FileLayout = last[2]
             return known
         found = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
         self.__dict__["_last_layout"] = file.path, pushdown, found
         return found
 
-    def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> Layout:
+    def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
         odds = Selectivity() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Selectivity())
-        found = Layout(self._columns(file), self.schema, pushdown, odds)
-        if len(self._layouts) >= REMEMBERED_LAYOUTS:
+        found = FileLayout(self._columns(file), self.schema, pushdown, odds)
+        if len(self._layouts) >= CACHED_LAYOUTS:
             self._layouts.clear()
         self._layouts[file.path, pushdown] = found
         return found
 
     @cached_property
-    def _layouts(self) -> dict[tuple[str, Pushdown], Layout]:
+    def _layouts(self) -> dict[tuple[str, Pushdown], FileLayout]:
         return {}
 
     @cached_property
@@ -465,14 +465,14 @@ class IcebergSource(Plain):
 
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections; the files are kept, so that a worker need not plan again.
-        return {name: value for name, value in self.__dict__.items() if name not in LOCAL}
+        return {name: value for name, value in self.__dict__.items() if name not in UNPICKLED_ATTRIBUTES}
 
 
-def _taken_from(rows: Rows, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    return _taken(iter(rows.batches()), places)
+def _take_from_table(rows: QueryTable, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    return _take_sorted(iter(rows.batches()), places)
 
 
-def _taken(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+def _take_sorted(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     """The rows at these places (sorted) of a stream."""
     start = 0
     for batch in batches:

@@ -18,7 +18,7 @@ ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 """Where a mapping may begin, so every part of the file begins at such a place."""
 
 
-def aligned(size: int) -> int:
+def align(size: int) -> int:
     """The size with what is left free up to the next part."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
@@ -69,4 +69,4 @@ class MappedSource(InParts):
 
     @cached_property
     def _offsets(self) -> list[int]:
-        return list(accumulate((aligned(size) for _, size in self.parts), initial=0))
+        return list(accumulate((align(size) for _, size in self.parts), initial=0))

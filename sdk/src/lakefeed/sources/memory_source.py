@@ -37,7 +37,7 @@ class MemorySource(Ranged):
     def identity(self) -> str:
         """Of the content: another process that builds the same table resumes from the same checkpoint."""
         digest = hashlib.sha256(self.schema.to_string(show_schema_metadata=False).encode())
-        sink = pa.PythonFile(_Hashing(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
+        sink = pa.PythonFile(_HashingFile(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
         with pa.ipc.new_stream(sink, self.schema) as writer:
             for start in range(0, self.table.num_rows, FRAGMENT_ROWS):
                 # Cut anew, so that the chunks in which the table happens to lie do not count.
@@ -69,7 +69,7 @@ class MemorySource(Ranged):
         return f"memory ({self.table.num_rows} rows)"
 
 
-class _Hashing:
+class _HashingFile:
     """A file that only hashes what is written."""
 
     closed = False
@@ -88,7 +88,7 @@ class _Hashing:
         self.closed = True
 
 
-def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
+def table_from_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of columns given as sequences.
 
     Raises:
@@ -107,10 +107,10 @@ def table_of_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
         raise SchemaError(f"all columns must have one length; these have {lengths}")
     if schema is not None and schema.names != list(columns):
         _check_names("from_dict", list(columns), schema)
-    return checked_nulls(_table(columns, schema, "from_dict"), "from_dict")
+    return check_nulls(_build_table(columns, schema, "from_dict"), "from_dict")
 
 
-def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
+def table_from_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     """A table of rows given as dicts; a key that a row lacks is null there."""
     schema = check_optional_schema(schema)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not all(map(_is_row, rows)):
@@ -122,14 +122,14 @@ def table_of_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     if schema is not None:
         _check_names("from_pylist", list(dict.fromkeys([*names, *schema.names])), schema)
     columns = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
-    return checked_nulls(_table(columns, schema, "from_pylist"), "from_pylist")
+    return check_nulls(_build_table(columns, schema, "from_pylist"), "from_pylist")
 
 
 def _is_row(given: Any) -> bool:
     return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
 
 
-def table_of_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
+def table_from_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
     """Returns a table of a table or batch, with the categories of its columns.
 
     Raises:
@@ -140,10 +140,10 @@ def table_of_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
     if not isinstance(given, pa.Table):
         raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
     check_schema(given.schema)
-    return with_categories(checked_nulls(given, "from_arrow"))
+    return with_categories(check_nulls(given, "from_arrow"))
 
 
-def table_of_polars(given: Any) -> pa.Table:
+def table_from_polars(given: Any) -> pa.Table:
     """Returns the table of a polars frame.
 
     Raises:
@@ -167,7 +167,7 @@ def table_of_polars(given: Any) -> pa.Table:
     return table
 
 
-def table_of_pandas(frame: Any) -> pa.Table:
+def table_from_pandas(frame: Any) -> pa.Table:
     """A table of a DataFrame; a named index (or level of one) becomes a column, an unnamed one is dropped."""
     if not hasattr(frame, "columns") or not hasattr(frame, "index"):
         raise SchemaError(f"from_pandas takes a DataFrame, not a {type(frame).__name__}")
@@ -175,8 +175,8 @@ def table_of_pandas(frame: Any) -> pa.Table:
     taken = [name for name in named if name in map(str, frame.columns)]
     if taken:
         raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
-    frame, files = _plain_frame(frame)
-    with _fitting("from_pandas"):
+    frame, files = _convert_file_cells(frame)
+    with _translate_errors("from_pandas"):
         table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
     for place, field in files.items():
         metadata: Any = field.metadata
@@ -186,14 +186,14 @@ def table_of_pandas(frame: Any) -> pa.Table:
     return table.select([*range(first), *levels])
 
 
-def _plain_frame(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
+def _convert_file_cells(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
     """The frame with what stands for files as Arrow takes it, and the fields of these columns by their places."""
     files: dict[int, pa.Field[Any]] = {}
     plain = frame
     for place, kind in enumerate(frame.dtypes):
         if not isinstance(kind, np.dtype) or kind.kind != "O":
             continue
-        with _fitting(f"from_pandas: column {frame.columns[place]!r}"):
+        with _translate_errors(f"from_pandas: column {frame.columns[place]!r}"):
             given = frame.iloc[:, place].tolist()
             values, field = arrow_values(given)
             if values is not given:
@@ -206,31 +206,31 @@ def _plain_frame(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
     return plain, files
 
 
-def _table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
+def _build_table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
     made: list[Any] = []
     fields: list[pa.Field[Any]] = []
     for name in columns if schema is None else schema.names:
-        with _fitting(f"{what}: column {name!r}"):
+        with _translate_errors(f"{what}: column {name!r}"):
             values, of_files = arrow_values(columns[name])
             kind = schema.field(name).type if schema is not None else None if of_files is None else of_files.type
-            made.append(_inferred(values) if kind is None else _exact(values, kind))
+            made.append(_infer_array(values) if kind is None else _cast_exactly(values, kind))
             metadata = None if of_files is None else of_files.metadata
             fields.append(pa.field(name, made[-1].type, metadata=metadata))
-    with _fitting(what):
+    with _translate_errors(what):
         return pa.table(made, schema=pa.schema(fields) if schema is None else schema)
 
 
-def _inferred(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+def _infer_array(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
     return values if isinstance(values, pa.Array | pa.ChunkedArray) else inferred_array(values)
 
 
-def _exact(values: Any, kind: pa.DataType) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+def _cast_exactly(values: Any, kind: pa.DataType) -> pa.Array[Any] | pa.ChunkedArray[Any]:
     if isinstance(values, pa.ChunkedArray):
         return exact_cast(values, kind)
     return exact_cast(values, kind) if isinstance(values, pa.Array) else exact_array(values, kind)
 
 
-def checked_nulls(table: pa.Table, what: str) -> pa.Table:
+def check_nulls(table: pa.Table, what: str) -> pa.Table:
     """The table, if no column that must not be null is."""
     columns = zip(table.schema, table.columns, strict=True)
     wrong = [field.name for field, column in columns if not field.nullable and column.null_count]
@@ -251,7 +251,7 @@ def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
 
 
 @contextmanager
-def _fitting(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:

@@ -20,7 +20,7 @@ from lakefeed.plan.arrays import exact_array
 from lakefeed.plan.fingerprint import digest
 
 FRAGMENT_ROWS = 256
-DEPTH = 6
+MAX_DEPTH = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class TorchSource(Plain):
 
     @cached_property
     def identity(self) -> str:
-        return f"torch:{digest([type(self.dataset).__qualname__, _content(self.dataset), self.count()])}"
+        return f"torch:{digest([type(self.dataset).__qualname__, _identity_content(self.dataset), self.count()])}"
 
     @property
     def ranged(self) -> bool:
@@ -62,7 +62,7 @@ class TorchSource(Plain):
             yield from self._streamed(schema)
             return
         start = fragment.key + fragment.start
-        with _one_at_a_time:  # nobody promised that a dataset takes several threads
+        with _dataset_lock:  # nobody promised that a dataset takes several threads
             rows = [self.dataset[place] for place in range(start, start + (fragment.length or 0))]
         yield self._batch(rows, schema, start)
 
@@ -88,7 +88,7 @@ class TorchSource(Plain):
         for column in schema:
             cells = [row[column.name] for row in rows]
             try:
-                made = _column(cells, column.type)
+                made = _build_column(cells, column.type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise TransformError(
                     f"from_torch: samples {first} to {first + len(rows) - 1} give values in column {column.name!r} "
@@ -123,10 +123,10 @@ class TorchSource(Plain):
         return {"dataset": self.dataset, "declared": self.declared}
 
 
-_one_at_a_time = Lock()
+_dataset_lock = Lock()
 
 
-def torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
+def create_torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
     """The source.
 
     Raises:
@@ -142,15 +142,15 @@ def torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
     return TorchSource(dataset, schema)
 
 
-def _column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
-    plain = [_plain(cell) for cell in cells]
-    shape = _shape(kind)
+def _build_column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    plain = [_to_numpy(cell) for cell in cells]
+    shape = _vector_shape(kind)
     if shape and plain and all(isinstance(cell, np.ndarray) and cell.shape == shape for cell in plain):
-        return _vectors(np.stack(plain), kind)
+        return _vector_array(np.stack(plain), kind)
     return exact_array([cell.tolist() if isinstance(cell, np.ndarray | np.generic) else cell for cell in plain], kind)
 
 
-def _plain(cell: Any) -> Any:
+def _to_numpy(cell: Any) -> Any:
     if isinstance(cell, torch.Tensor):
         kept = cell.detach().cpu()
         # NumPy has no bfloat16.
@@ -158,7 +158,7 @@ def _plain(cell: Any) -> Any:
     return cell
 
 
-def _vectors(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
+def _vector_array(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
     """An array of n-d values as nested fixed-size lists, without a Python value each."""
     kinds = [kind]
     while pa.types.is_fixed_size_list(kinds[-1]):
@@ -169,7 +169,7 @@ def _vectors(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
     return made
 
 
-def _shape(kind: pa.DataType) -> tuple[int, ...]:
+def _vector_shape(kind: pa.DataType) -> tuple[int, ...]:
     sizes = []
     while pa.types.is_fixed_size_list(kind):
         sizes.append(kind.list_size)
@@ -177,16 +177,16 @@ def _shape(kind: pa.DataType) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _content(value: Any, depth: int = 0) -> Any:
+def _identity_content(value: Any, depth: int = 0) -> Any:
     """What a dataset holds, as far as it can be told, for its identity."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().numpy() if value.dtype is not torch.bfloat16 else repr(value)
-    if depth > DEPTH:
+    if depth > MAX_DEPTH:
         return type(value).__name__
     if isinstance(value, Mapping):
-        return {str(key): _content(item, depth + 1) for key, item in value.items()}
+        return {str(key): _identity_content(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple) and len(value) <= FRAGMENT_ROWS:
-        return [_content(item, depth + 1) for item in value]
+        return [_identity_content(item, depth + 1) for item in value]
     if hasattr(value, "__getitem__") and hasattr(value, "__dict__"):
-        return [type(value).__qualname__, _content(vars(value), depth + 1)]
+        return [type(value).__qualname__, _identity_content(vars(value), depth + 1)]
     return value

@@ -12,9 +12,9 @@ import pyarrow as pa
 from lakefeed.errors import ExpressionError, listed
 from lakefeed.sql.query_check import walk
 
-FOLDING = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+ASCII_FOLDING = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
-NO_COLUMN = pa.field("(no column)", pa.null())
+PLACEHOLDER = pa.field("(no column)", pa.null())
 
 
 def fold(name: str) -> str:
@@ -24,14 +24,14 @@ def fold(name: str) -> str:
         >>> fold("Größe"), fold("GRÖSSE")
         ('größe', 'grÖsse')
     """
-    return name.translate(FOLDING)
+    return name.translate(ASCII_FOLDING)
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
+def case_collisions(names: Iterable[str]) -> list[list[str]]:
     """The names that differ only in case, put together.
 
     Example:
-        >>> alike(["ID", "x", "id"])
+        >>> case_collisions(["ID", "x", "id"])
         [['ID', 'id']]
     """
     by_fold: dict[str, list[str]] = defaultdict(list)
@@ -40,31 +40,31 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     return [group for group in by_fold.values() if len(group) > 1]
 
 
-def ambiguous(schema: pa.Schema) -> dict[str, list[str]]:
+def ambiguous_columns(schema: pa.Schema) -> dict[str, list[str]]:
     """The columns that SQL cannot name, and the names (of columns, or of fields inside) that are alike."""
-    found = {name: group for group in alike(schema.names) for name in group}
+    found = {name: group for group in case_collisions(schema.names) for name in group}
     for field in schema:
-        if field.name not in found and (inside := _alike_inside(field.type)):
+        if field.name not in found and (inside := _collisions_inside(field.type)):
             found[field.name] = inside
     return found
 
 
-def distinct(schema: pa.Schema) -> pa.Schema:
-    """The columns that SQL can name; `NO_COLUMN` where there are none, because a table has columns."""
-    left_out = ambiguous(schema)
+def unambiguous_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns that SQL can name; `PLACEHOLDER` where there are none, because a table has columns."""
+    left_out = ambiguous_columns(schema)
     if not left_out and schema.names:
         return schema
-    return pa.schema([field for field in schema if field.name not in left_out] or [NO_COLUMN])
+    return pa.schema([field for field in schema if field.name not in left_out] or [PLACEHOLDER])
 
 
-def require_distinct(tables: Mapping[str, pa.Schema], named: frozenset[str] | None, advice: str) -> None:
+def require_unambiguous(tables: Mapping[str, pa.Schema], named: frozenset[str] | None, advice: str) -> None:
     """Passes where no column that is ``named`` (lower case; None: all) is one that SQL cannot name.
 
     Raises:
         ExpressionError: with the names that are alike.
     """
     for table, schema in tables.items():
-        for column, group in ambiguous(schema).items():
+        for column, group in ambiguous_columns(schema).items():
             if named is None or column.lower() in named:
                 raise ExpressionError(
                     f"{listed(group)} of table {table!r} differ only in capital letters, which SQL does not tell "
@@ -72,7 +72,7 @@ def require_distinct(tables: Mapping[str, pa.Schema], named: frozenset[str] | No
                 )
 
 
-def require_distinct_results(parsed: Mapping[str, Any], tables: Mapping[str, Iterable[str]]) -> None:
+def require_unambiguous_results(parsed: Mapping[str, Any], tables: Mapping[str, Iterable[str]]) -> None:
     """Passes where the parsed query gives no two results, here or in a part of it, names that are alike.
 
     Raises:
@@ -81,8 +81,8 @@ def require_distinct_results(parsed: Mapping[str, Any], tables: Mapping[str, Ite
     known = [name for names in tables.values() for name in names]
     whole = parsed["statements"][0]["node"]
     for node in walk(parsed):
-        for given in (_result_names(node, () if node is whole else known), *_renamed(node)):
-            group = next((group for group in alike(given) if len(set(group)) > 1), None)
+        for given in (_result_names(node, () if node is whole else known), *_alias_lists(node)):
+            group = next((group for group in case_collisions(given) if len(set(group)) > 1), None)
             if group is not None:
                 raise ExpressionError(
                     f"the query calls columns {listed(group)}, which differ only in capital letters: SQL does not tell "
@@ -101,7 +101,7 @@ def _result_names(node: Mapping[str, Any], by_star: Iterable[str]) -> list[str]:
     return names
 
 
-def _renamed(node: Mapping[str, Any]) -> Iterator[list[str]]:
+def _alias_lists(node: Mapping[str, Any]) -> Iterator[list[str]]:
     """The names that ``AS table(name, …)`` and ``WITH table(name, …)`` give."""
     for key in ("aliases", "column_name_alias"):
         given = node.get(key)
@@ -109,7 +109,7 @@ def _renamed(node: Mapping[str, Any]) -> Iterator[list[str]]:
             yield [str(name) for name in given]
 
 
-def _alike_inside(kind: pa.DataType) -> list[str]:
+def _collisions_inside(kind: pa.DataType) -> list[str]:
     inside = [kind]
     while inside:
         one = inside.pop()
@@ -117,7 +117,7 @@ def _alike_inside(kind: pa.DataType) -> list[str]:
             inside.append(one.value_type)
             continue
         fields = [one.field(place) for place in range(one.num_fields)]
-        if isinstance(one, pa.StructType) and (groups := alike(field.name for field in fields)):
+        if isinstance(one, pa.StructType) and (groups := case_collisions(field.name for field in fields)):
             return groups[0]
         inside.extend(field.type for field in fields)
     return []

@@ -17,7 +17,7 @@ from lakefeed.storage.disk.scratch import scratch_folder
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-LOCKS = (
+LOCKDOWN_STATEMENTS = (
     "SET TimeZone = 'UTC'",  # not the machine's
     "SET enable_progress_bar = false",  # it would write to the standard output
     "SET enable_external_access = false",
@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,
 }
-NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
+NO_FILE_SYSTEM = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
 PARSING_BYTES = 64 * MIB
 COLUMN_BYTES = 128 * KIB
 """For each column that is looked at: DuckDB makes room for its first rows, in several places."""
@@ -39,29 +39,32 @@ UNCOUNTED_BYTES = 64 * MIB
 
 
 @contextmanager
-def running(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
+def open_query_connection(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
     """A locked connection that may spill to disk; gone with its temporary files afterwards."""
     with scratch_folder(settings.cache / "spill", "sql-") as folder:
-        limits = {"temp_directory": str(folder), "memory_limit": f"{_limit(settings.sql.memory_bytes) // MIB}MiB"}
-        with _locked(limits, LOCKS, seed) as connection:
+        limits = {
+            "temp_directory": str(folder),
+            "memory_limit": f"{_duckdb_limit(settings.sql.memory_bytes) // MIB}MiB",
+        }
+        with _open_locked(limits, LOCKDOWN_STATEMENTS, seed) as connection:
             yield connection
 
 
 @contextmanager
-def parsing(columns: int = 0) -> Iterator[DuckDBPyConnection]:
+def open_parsing_connection(columns: int = 0) -> Iterator[DuckDBPyConnection]:
     """A locked connection without a disk, for finding out what a query over so many columns says."""
     limits = {"temp_directory": "", "memory_limit": f"{(PARSING_BYTES + columns * COLUMN_BYTES) // MIB}MiB"}
-    with _locked(limits, (NO_FILES, *LOCKS), 0) as connection:
+    with _open_locked(limits, (NO_FILE_SYSTEM, *LOCKDOWN_STATEMENTS), 0) as connection:
         yield connection
 
 
 @contextmanager
-def _locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | None) -> Iterator[DuckDBPyConnection]:
+def _open_locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | None) -> Iterator[DuckDBPyConnection]:
     import duckdb
 
     connection = duckdb.connect(":memory:", config={**OPTIONS, **limits})
     try:
-        connection.execute("SELECT setseed(?)", [_unit(seed or 0)])
+        connection.execute("SELECT setseed(?)", [_duckdb_seed(seed or 0)])
         for lock in locks:
             connection.execute(lock)
         yield connection
@@ -69,11 +72,11 @@ def _locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | None) ->
         connection.close()
 
 
-def _limit(budget: int) -> int:
+def _duckdb_limit(budget: int) -> int:
     """What DuckDB may count so that with what it does not count (measured: 90 MiB and 6 %) it keeps to the budget."""
     return max(budget * 3 // 4 - UNCOUNTED_BYTES, budget // 2)
 
 
-def _unit(seed: int) -> float:
+def _duckdb_seed(seed: int) -> float:
     """A seed as DuckDB takes it: between -1 and 1."""
     return (seed % (1 << 32)) / (1 << 31) - 1.0

@@ -11,69 +11,69 @@ from lakefeed.errors import ExpressionError, TypeMismatchError
 from lakefeed.plan.equality import encoded
 
 
-def carried_schema(schema: pa.Schema) -> pa.Schema:
+def duckdb_schema(schema: pa.Schema) -> pa.Schema:
     """The schema that DuckDB is given: half floats as floats, durations as whole numbers of their unit."""
-    return pa.schema([field.with_type(carried(field.type)) for field in schema])
+    return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
 
 
-def carried(kind: pa.DataType) -> pa.DataType:
+def duckdb_type(kind: pa.DataType) -> pa.DataType:
     """The type as which a column travels."""
     if types.is_float16(kind):
         return pa.float32()
     if types.is_duration(kind):
         return pa.int64()
     if isinstance(kind, pa.DictionaryType):
-        return carried(kind.value_type)
+        return duckdb_type(kind.value_type)
     if types.is_struct(kind):
-        return pa.struct([field.with_type(carried(field.type)) for field in kind])
+        return pa.struct([field.with_type(duckdb_type(field.type)) for field in kind])
     if types.is_map(kind):
-        return pa.map_(carried(kind.key_type), carried(kind.item_type))
+        return pa.map_(duckdb_type(kind.key_type), duckdb_type(kind.item_type))
     if types.is_fixed_size_list(kind):
-        fixed: pa.DataType = pa.list_(kind.value_field.with_type(carried(kind.value_type)), kind.list_size)
+        fixed: pa.DataType = pa.list_(kind.value_field.with_type(duckdb_type(kind.value_type)), kind.list_size)
         return fixed
     if types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(carried(kind.value_type)))
+        return pa.large_list(kind.value_field.with_type(duckdb_type(kind.value_type)))
     if types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(carried(kind.value_type)))
+        return pa.list_(kind.value_field.with_type(duckdb_type(kind.value_type)))
     return kind
 
 
-def comparable(column: pa.Array[Any]) -> pa.Array[Any]:
+def to_comparable(column: pa.Array[Any]) -> pa.Array[Any]:
     """The column for telling which values are equal; DuckDB's own answer for nested ones differs (NaN in a list)."""
     if isinstance(column, pa.ExtensionArray):
-        return comparable(column.storage)
-    return encoded(column) if _encoded_to_compare(column.type) else column
+        return to_comparable(column.storage)
+    return encoded(column) if _needs_encoding(column.type) else column
 
 
 def comparable_type(kind: pa.DataType) -> pa.DataType:
     """The type of such a column."""
     if isinstance(kind, pa.BaseExtensionType):
         return comparable_type(kind.storage_type)
-    return pa.large_binary() if _encoded_to_compare(kind) else kind
+    return pa.large_binary() if _needs_encoding(kind) else kind
 
 
-def _encoded_to_compare(kind: pa.DataType) -> bool:
+def _needs_encoding(kind: pa.DataType) -> bool:
     return types.is_nested(kind) or types.is_null(kind)
 
 
-def require_carried(schema: pa.Schema, what: str) -> None:
+def require_supported(schema: pa.Schema, what: str) -> None:
     """Raises TypeMismatchError for a column that cannot travel."""
     for field in schema:
-        if any(test(inner) for inner in _inner(field.type) for test in _STRANGERS):
+        if any(test(inner) for inner in _nested_types(field.type) for test in _UNSUPPORTED):
             raise TypeMismatchError(
                 f"{what} cannot carry column {field.name!r}, which is {field.type}; map it to another type first"
             )
 
 
-def recast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as ``schema`` has it; raises as `cast`."""
+def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch as ``schema`` has it; raises as `cast_column`."""
     if batch.schema.equals(schema, check_metadata=True):
         return batch
-    columns = [cast(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+    columns = [cast_column(column, field) for column, field in zip(batch.columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
+def cast_column(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     """The column as ``field`` has it.
 
     Raises:
@@ -91,7 +91,7 @@ def cast(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
         ) from error
 
 
-def _inner(kind: pa.DataType) -> list[pa.DataType]:
+def _nested_types(kind: pa.DataType) -> list[pa.DataType]:
     """The type and those inside it."""
     found, index = [kind], 0
     while index < len(found):
@@ -104,7 +104,7 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     return found
 
 
-_STRANGERS = (
+_UNSUPPORTED = (
     types.is_decimal256,
     types.is_run_end_encoded,
     types.is_union,

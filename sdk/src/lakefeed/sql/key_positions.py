@@ -11,66 +11,69 @@ import pyarrow.compute as pc
 
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.sql.duckdb_types import comparable, comparable_type
-from lakefeed.sql.query_engine import Rows, stream
+from lakefeed.sql.duckdb_types import comparable_type, to_comparable
+from lakefeed.sql.query_engine import QueryTable, run_query
 
 Batches: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
-PLACE = "p"
-NOWHERE = -1
+POSITION = "p"
+NO_PARTNER = -1
 
 
-def sorted_places(
+def sorted_positions(
     settings: Settings, schema: pa.Schema, batches: Batches, descending: Sequence[bool]
 ) -> Iterator[Indices]:
     """The places of the rows in the order of their columns, the first column first; ties as they stand; nulls last."""
     directions = ", ".join(f"k{index} {'DESC' if down else 'ASC'} NULLS LAST" for index, down in enumerate(descending))
-    query = f"SELECT {PLACE} FROM l ORDER BY {directions}, {PLACE}"
-    for batch in stream(settings, query, {"l": _keys(schema, batches)}, pa.schema({PLACE: pa.int64()})):
-        yield _numbers(batch, PLACE)
+    query = f"SELECT {POSITION} FROM l ORDER BY {directions}, {POSITION}"
+    for batch in run_query(settings, query, {"l": _numbered_keys(schema, batches)}, pa.schema({POSITION: pa.int64()})):
+        yield _positions(batch, POSITION)
 
 
-def joined_places(
+def joined_positions(
     settings: Settings, kind: str, left: tuple[pa.Schema, Batches], right: tuple[pa.Schema, Batches]
 ) -> Iterator[tuple[Indices, Indices]]:
-    """The places of the rows that a join puts side by side, `NOWHERE` where one has no partner.
+    """The places of the rows that a join puts side by side, `NO_PARTNER` where one has no partner.
 
     In the order of the left rows, then of the right ones; rows without a left partner come last.
     """
     on = " AND ".join(f"l.k{index} = r.k{index}" for index in range(len(left[0])))
     query = (
-        f"SELECT l.{PLACE} AS l, r.{PLACE} AS r FROM l {kind} JOIN r ON {on} ORDER BY l.{PLACE} NULLS LAST, r.{PLACE}"
+        f"SELECT l.{POSITION} AS l, r.{POSITION} AS r FROM l {kind} JOIN r ON {on} "
+        f"ORDER BY l.{POSITION} NULLS LAST, r.{POSITION}"
     )
-    tables = {"l": _keys(*left, equality=True), "r": _keys(*right, equality=True)}
-    for batch in stream(settings, query, tables, pa.schema({"l": pa.int64(), "r": pa.int64()})):
-        yield _numbers(batch, "l"), _numbers(batch, "r")
+    tables = {"l": _numbered_keys(*left, equality=True), "r": _numbered_keys(*right, equality=True)}
+    for batch in run_query(settings, query, tables, pa.schema({"l": pa.int64(), "r": pa.int64()})):
+        yield _positions(batch, "l"), _positions(batch, "r")
 
 
-def _keys(schema: pa.Schema, batches: Batches, *, equality: bool = False) -> Rows:
+def _numbered_keys(schema: pa.Schema, batches: Batches, *, equality: bool = False) -> QueryTable:
     """The columns as ``k0``, ``k1``, … and the place of each row; ``equality``: nested ones only to be compared."""
     nested = [equality and pa.types.is_nested(field.type) for field in schema]
     fields = [
         pa.field(f"k{index}", comparable_type(field.type) if nested[index] else field.type)
         for index, field in enumerate(schema)
     ]
-    numbered = pa.schema([*fields, pa.field(PLACE, pa.int64())])
+    numbered = pa.schema([*fields, pa.field(POSITION, pa.int64())])
 
     def with_places() -> Iterator[pa.RecordBatch]:
         place = 0
         for batch in batches():
             given = [batch.column(name) for name in schema.names]
-            columns = [_present(column) if inside else column for column, inside in zip(given, nested, strict=True)]
+            columns = [
+                _comparable_or_null(column) if inside else column for column, inside in zip(given, nested, strict=True)
+            ]
             places = pa.array(np.arange(place, place + batch.num_rows))
             place += batch.num_rows
             yield pa.RecordBatch.from_arrays([*columns, places], schema=numbered)
 
-    return Rows(numbered, with_places)
+    return QueryTable(numbered, with_places)
 
 
-def _present(column: pa.Array[Any]) -> pa.Array[Any]:
+def _comparable_or_null(column: pa.Array[Any]) -> pa.Array[Any]:
     """The column to be compared; null where it is null, which is equal to nothing in a join."""
-    found: pa.Array[Any] = pc.if_else(column.is_valid(), comparable(column), pa.scalar(None, pa.large_binary()))
+    found: pa.Array[Any] = pc.if_else(column.is_valid(), to_comparable(column), pa.scalar(None, pa.large_binary()))
     return found
 
 
-def _numbers(batch: pa.RecordBatch, name: str) -> Indices:
-    return np.asarray(batch.column(name).fill_null(NOWHERE), dtype=np.int64)
+def _positions(batch: pa.RecordBatch, name: str) -> Indices:
+    return np.asarray(batch.column(name).fill_null(NO_PARTNER), dtype=np.int64)

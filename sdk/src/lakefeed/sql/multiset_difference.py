@@ -9,14 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed.config import Settings
-from lakefeed.sql.duckdb_types import comparable, comparable_type
-from lakefeed.sql.query_engine import Rows, stream
+from lakefeed.sql.duckdb_types import comparable_type, to_comparable
+from lakefeed.sql.query_engine import QueryTable, run_query
 
-PLACE = "place"
-SCHEMA = pa.schema([(PLACE, pa.int64())])
+POSITION = "place"
+SCHEMA = pa.schema([(POSITION, pa.int64())])
 
 
-def without(settings: Settings, rows: Rows, less: Rows) -> NDArray[np.int64]:
+def subtract_rows(settings: Settings, rows: QueryTable, less: QueryTable) -> NDArray[np.int64]:
     """The places (sorted) of the rows that remain when each row of ``less`` takes away one that is equal to it.
 
     Null equals null here, and NaN equals NaN, at every depth. Of equal rows the first ones go.
@@ -35,12 +35,12 @@ def without(settings: Settings, rows: Rows, less: Rows) -> NDArray[np.int64]:
                 ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
         ) WHERE NOT less AND nth > 2 * gone ORDER BY place
     """
-    found = stream(settings, query, {"kept": _placed(rows), "others": _placed(less)}, SCHEMA)
+    found = run_query(settings, query, {"kept": _numbered_rows(rows), "others": _numbered_rows(less)}, SCHEMA)
     places = [batch.column(0).to_numpy() for batch in found]
     return np.concatenate(places) if places else np.empty(0, np.int64)
 
 
-def partners(settings: Settings, left: Rows, right: Rows) -> tuple[int, int, int]:
+def count_common_rows(settings: Settings, left: QueryTable, right: QueryTable) -> tuple[int, int, int]:
     """How many rows of each side are on the other side too, and how many different ones that are."""
     columns = [f"c{index}" for index in range(len(left.schema))]
     same = " AND ".join(f"l.{column} IS NOT DISTINCT FROM r.{column}" for column in columns)
@@ -52,22 +52,22 @@ def partners(settings: Settings, left: Rows, right: Rows) -> tuple[int, int, int
     """
     counts = pa.schema([("lefts", pa.int64()), ("rights", pa.int64()), ("both", pa.int64())])
     (found,) = pa.Table.from_batches(
-        stream(settings, query, {"l": _placed(left), "r": _placed(right)}, counts), counts
+        run_query(settings, query, {"l": _numbered_rows(left), "r": _numbered_rows(right)}, counts), counts
     ).to_pylist()
     return found["lefts"], found["rights"], found["both"]
 
 
-def _placed(rows: Rows) -> Rows:
+def _numbered_rows(rows: QueryTable) -> QueryTable:
     """The rows with plain column names and their places."""
     fields = [pa.field(f"c{index}", comparable_type(field.type)) for index, field in enumerate(rows.schema)]
-    schema = pa.schema([*fields, pa.field(PLACE, pa.int64())])
+    schema = pa.schema([*fields, pa.field(POSITION, pa.int64())])
 
     def batches() -> Iterator[pa.RecordBatch]:
         place = 0
         for batch in rows.batches():
-            columns = [comparable(column) for column in batch.columns]
+            columns = [to_comparable(column) for column in batch.columns]
             places = pa.array(np.arange(place, place + batch.num_rows))
             place += batch.num_rows
             yield pa.RecordBatch.from_arrays([*columns, places], schema=schema)
 
-    return Rows(schema, batches)
+    return QueryTable(schema, batches)

@@ -45,20 +45,20 @@ def parse_query(connection: DuckDBPyConnection, query: str, tables: Mapping[str,
     """
     if not isinstance(query, str):
         raise ExpressionError(f"a query is text, not {type(query).__name__}")
-    parsed = _parsed(connection, query)
+    parsed = _parse(connection, query)
     columns = frozenset(column.lower() for names in tables.values() for column in names)
     known = frozenset(name.lower() for name in tables)
-    for node, visible in _scoped(parsed, known):
-        _check(node, visible, columns, tables)
+    for node, visible in _walk_scopes(parsed, known):
+        _check_node(node, visible, columns, tables)
     return parsed
 
 
 def walk(parsed: Any) -> Iterator[Mapping[str, Any]]:
     """Every object of the parsed query."""
-    return (node for node, _ in _scoped(parsed, frozenset()))
+    return (node for node, _ in _walk_scopes(parsed, frozenset()))
 
 
-def _parsed(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
+def _parse(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
     import duckdb
 
     try:
@@ -67,13 +67,13 @@ def _parsed(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
         raise ExpressionError(f"this query cannot be read: {error}") from None
     parsed: dict[str, Any] = json.loads(row[0])
     if parsed["error"]:
-        raise ExpressionError(_complaint(parsed, query))
+        raise ExpressionError(_syntax_message(parsed, query))
     if len(parsed["statements"]) != 1:
         raise ExpressionError(f"give one SELECT, not {len(parsed['statements'])} statements")
     return parsed
 
 
-def _complaint(parsed: Mapping[str, Any], query: str) -> str:
+def _syntax_message(parsed: Mapping[str, Any], query: str) -> str:
     if parsed.get("error_type") != "parser":
         return f"a query over datasets is one SELECT; this is none:\n  {query}"
     message = f"this query cannot be read: {parsed['error_message']}"
@@ -83,7 +83,7 @@ def _complaint(parsed: Mapping[str, Any], query: str) -> str:
     return f"{message}\n  {query}\n  {' ' * int(place)}^"
 
 
-def _scoped(parsed: Any, known: Names) -> Iterator[tuple[Mapping[str, Any], Names]]:
+def _walk_scopes(parsed: Any, known: Names) -> Iterator[tuple[Mapping[str, Any], Names]]:
     """Every object, with the names of tables that can be seen where it stands."""
     stack = [(parsed, known)]
     while stack:
@@ -102,16 +102,16 @@ def _scoped(parsed: Any, known: Names) -> Iterator[tuple[Mapping[str, Any], Name
             stack.extend((part, inside) for name, part in item.items() if name != "cte_map")
 
 
-def _check(node: Mapping[str, Any], visible: Names, columns: Names, tables: Collection[str]) -> None:
+def _check_node(node: Mapping[str, Any], visible: Names, columns: Names, tables: Collection[str]) -> None:
     kind = str(node.get("type"))
     if "class" in node:
-        _require(str(node["class"]) in EXPRESSIONS, str(node["class"]))
+        _require_known(str(node["class"]) in EXPRESSIONS, str(node["class"]))
         if node["class"] == "COLUMN_REF":
             _check_name(node["column_names"], columns)
     elif "cte_map" in node:
-        _require(kind in QUERIES, kind)
+        _require_known(kind in QUERIES, kind)
     elif "sample" in node:
-        _require(kind in RELATIONS, kind)
+        _require_known(kind in RELATIONS, kind)
         if kind == "BASE_TABLE":
             _check_table(node, visible, tables)
         elif kind == "TABLE_FUNCTION":
@@ -152,13 +152,13 @@ def _check_function(name: str, allowed: Names, what: str) -> None:
     )
 
 
-def _require(known: bool, kind: str) -> None:
+def _require_known(known: bool, kind: str) -> None:
     if not known:
         hint = "; use Dataset.schema" if kind == "SHOW_REF" else ""
         raise UnsupportedError(f"{kind.lower().replace('_', ' ')} is not available in a query over datasets{hint}")
 
 
-def columns_named(parsed: Any, tables: Collection[str]) -> frozenset[str] | None:
+def referenced_columns(parsed: Any, tables: Collection[str]) -> frozenset[str] | None:
     """Everything that may be the name of a column (lower case), or None where all columns may be meant.
 
     That is so for a star, a natural join, a pivot, columns named by their place, and a table taken as one value.
@@ -175,14 +175,14 @@ def columns_named(parsed: Any, tables: Collection[str]) -> frozenset[str] | None
             alone.add(str(node["column_names"][0]).lower())
         if "sample" in node and "cte_map" not in node:
             relations.add(str(node.get("alias", "")).lower())
-        names.update(text.lower() for text in _texts(node))
+        names.update(text.lower() for text in _strings(node))
     return frozenset(names) if alone.isdisjoint(relations) else None
 
 
-def _texts(node: Mapping[str, Any] | list[Any]) -> Iterator[str]:
+def _strings(node: Mapping[str, Any] | list[Any]) -> Iterator[str]:
     """Every text of an object that is not inside another one."""
     for value in node if isinstance(node, list) else node.values():
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):
-            yield from _texts(value)
+            yield from _strings(value)

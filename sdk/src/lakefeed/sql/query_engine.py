@@ -15,26 +15,26 @@ import pyarrow as pa
 
 from lakefeed.config import Settings
 from lakefeed.errors import BudgetExceededError, ExpressionError
-from lakefeed.sql.case_folding import distinct, require_distinct, require_distinct_results
-from lakefeed.sql.duckdb_connection import parsing, running
-from lakefeed.sql.duckdb_types import carried_schema, recast
-from lakefeed.sql.query_check import columns_named, parse_query
+from lakefeed.sql.case_folding import require_unambiguous, require_unambiguous_results, unambiguous_schema
+from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_connection
+from lakefeed.sql.duckdb_types import cast_batch, duckdb_schema
+from lakefeed.sql.query_check import parse_query, referenced_columns
 from lakefeed.sql.result_types import result_schema
 from lakefeed.storage.disk.disk_errors import is_full, storage_error
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-TEMPORARY = "max_temp_directory_size"
+DISK_LIMIT_SETTING = "max_temp_directory_size"
 """DuckDB takes no more than nine tenths of what is free on the disk, and names this setting then."""
-FULL_DISK = os.strerror(errno.ENOSPC)
+DISK_FULL_TEXT = os.strerror(errno.ENOSPC)
 BATCH_ROWS = 8_192
-RENAME = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
-KEPT_QUERIES = 256
+RENAME_ADVICE = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
+CACHED_QUERIES = 256
 
 
 @dataclass(frozen=True)
-class Rows:
+class QueryTable:
     """Rows for a query: DuckDB asks for a new stream at every scan, so a table may be used more than once."""
 
     schema: pa.Schema
@@ -42,11 +42,11 @@ class Rows:
     _failures: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(carried_schema(self.schema), self._noting_failures())
+        reader = pa.RecordBatchReader.from_batches(duckdb_schema(self.schema), self._noting_failures())
         return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
 
     def __arrow_c_schema__(self) -> object:
-        return carried_schema(self.schema).__arrow_c_schema__()
+        return duckdb_schema(self.schema).__arrow_c_schema__()
 
     @property
     def failure(self) -> BaseException | None:
@@ -54,24 +54,24 @@ class Rows:
         return self._failures[0] if self._failures else None
 
     def _noting_failures(self) -> Iterator[pa.RecordBatch]:
-        schema = carried_schema(self.schema)
+        schema = duckdb_schema(self.schema)
         try:
             for batch in self.batches():
-                yield recast(batch, schema)
+                yield cast_batch(batch, schema)
         except Exception as failure:
             self._failures.append(failure)
             raise
 
 
 @dataclass(frozen=True)
-class Understood:
+class QueryAnalysis:
     """What a query says: its result's schema, and the columns that it names (lower case; None: it may mean any)."""
 
     schema: pa.Schema
     columns: frozenset[str] | None
 
 
-def understand(query: str, tables: Mapping[str, pa.Schema]) -> Understood:
+def analyze_query(query: str, tables: Mapping[str, pa.Schema]) -> QueryAnalysis:
     """What a query over ``tables`` says, found without running it.
 
     Raises:
@@ -80,24 +80,24 @@ def understand(query: str, tables: Mapping[str, pa.Schema]) -> Understood:
     """
     if not isinstance(query, str):
         raise ExpressionError(f"a query is text, not {type(query).__name__}")
-    return _understood(query, tuple((name, schema.serialize().to_pybytes()) for name, schema in tables.items()))
+    return _analyze(query, tuple((name, schema.serialize().to_pybytes()) for name, schema in tables.items()))
 
 
-@lru_cache(KEPT_QUERIES)
-def _understood(query: str, serialized: tuple[tuple[str, bytes], ...]) -> Understood:
+@lru_cache(CACHED_QUERIES)
+def _analyze(query: str, serialized: tuple[tuple[str, bytes], ...]) -> QueryAnalysis:
     tables = {name: pa.ipc.read_schema(pa.py_buffer(schema)) for name, schema in serialized}
-    with parsing(sum(map(_columns, tables.values()))) as connection, complaints(query):
+    with open_parsing_connection(sum(map(_count_columns, tables.values()))) as connection, translate_errors(query):
         parsed = parse_query(connection, query, {name: schema.names for name, schema in tables.items()})
-        named = columns_named(parsed, tables)
-        require_distinct(tables, named, RENAME)
-        require_distinct_results(parsed, {name: schema.names for name, schema in tables.items()})
-        known = {name: distinct(schema) for name, schema in tables.items()}
-        _register(connection, {name: Rows(schema, lambda: iter(())) for name, schema in known.items()})
-        return Understood(result_schema(connection.sql(query), known), named)
+        named = referenced_columns(parsed, tables)
+        require_unambiguous(tables, named, RENAME_ADVICE)
+        require_unambiguous_results(parsed, {name: schema.names for name, schema in tables.items()})
+        known = {name: unambiguous_schema(schema) for name, schema in tables.items()}
+        _register_tables(connection, {name: QueryTable(schema, lambda: iter(())) for name, schema in known.items()})
+        return QueryAnalysis(result_schema(connection.sql(query), known), named)
 
 
-def stream(
-    settings: Settings, query: str, tables: Mapping[str, Rows], schema: pa.Schema, seed: int | None = None
+def run_query(
+    settings: Settings, query: str, tables: Mapping[str, QueryTable], schema: pa.Schema, seed: int | None = None
 ) -> Generator[pa.RecordBatch]:
     """The rows of a query that is understood (or our own), streamed; beyond the memory limit DuckDB spills to disk.
 
@@ -105,13 +105,13 @@ def stream(
         ExpressionError: DuckDB cannot work a value out.
         BudgetExceededError: it needs more memory than ``settings.sql.memory_bytes`` even with spilling.
     """
-    with running(settings, seed) as connection, complaints(query, tables, settings.cache / "spill"):
-        _register(connection, tables)
+    with open_query_connection(settings, seed) as connection, translate_errors(query, tables, settings.cache / "spill"):
+        _register_tables(connection, tables)
         for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
-            yield recast(batch, schema)
+            yield cast_batch(batch, schema)
 
 
-def _columns(schema: pa.Schema) -> int:
+def _count_columns(schema: pa.Schema) -> int:
     """The number of columns, with the fields inside them."""
     inside, count = [field.type for field in schema], 0
     while inside:
@@ -121,13 +121,15 @@ def _columns(schema: pa.Schema) -> int:
     return count
 
 
-def _register(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:
+def _register_tables(connection: DuckDBPyConnection, tables: Mapping[str, Any]) -> None:
     for name, rows in tables.items():
         connection.register(name, rows)
 
 
 @contextmanager
-def complaints(query: str, tables: Mapping[str, Rows] | None = None, folder: Path | None = None) -> Iterator[None]:
+def translate_errors(
+    query: str, tables: Mapping[str, QueryTable] | None = None, folder: Path | None = None
+) -> Iterator[None]:
     """DuckDB's errors as ours; an error of the rows below as it was. ``folder``: where it may spill."""
     import duckdb
 
@@ -137,14 +139,18 @@ def complaints(query: str, tables: Mapping[str, Rows] | None = None, folder: Pat
         for rows in (tables or {}).values():
             if rows.failure is not None:
                 raise rows.failure from None
-        raise _translated(error, query, folder) from None
+        raise _translate(error, query, folder) from None
 
 
-def _translated(error: Exception, query: str, folder: Path | None) -> Exception:
+def _translate(error: Exception, query: str, folder: Path | None) -> Exception:
     import duckdb
 
-    if folder is not None and (isinstance(error, duckdb.IOException) or TEMPORARY in str(error)):
-        number = errno.ENOSPC if TEMPORARY in str(error) or FULL_DISK in str(error) or is_full(folder) else errno.EIO
+    if folder is not None and (isinstance(error, duckdb.IOException) or DISK_LIMIT_SETTING in str(error)):
+        number = (
+            errno.ENOSPC
+            if DISK_LIMIT_SETTING in str(error) or DISK_FULL_TEXT in str(error) or is_full(folder)
+            else errno.EIO
+        )
         said = str(error).partition("\n")[0]
         reason = f"this query needs more disk for what does not fit into memory: {said}\n  {query}\n"
         return storage_error(OSError(number, str(error)), folder, reason=reason)

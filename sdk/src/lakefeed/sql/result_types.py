@@ -17,18 +17,18 @@ from lakefeed.media import column_type
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
 
-HUGE = ("HUGEINT", "UHUGEINT")
+HUGE_INTEGERS = ("HUGEINT", "UHUGEINT")
 
 
 def result_schema(relation: DuckDBPyRelation, tables: Mapping[str, pa.Schema]) -> pa.Schema:
     """The schema of a relation's result, without running it."""
     fields = zip(relation.limit(0).to_arrow_table().schema, relation.types, strict=True)
-    whole = [field.with_type(pa.int64()) if str(kind) in HUGE else field for field, kind in fields]
+    whole = [field.with_type(pa.int64()) if str(kind) in HUGE_INTEGERS else field for field, kind in fields]
     files = {field.name: field for schema in tables.values() for field in schema if column_type(field)}
-    return pa.schema([_marked(field, files.get(field.name)) for field in whole])
+    return pa.schema([_restore_file_column(field, files.get(field.name)) for field in whole])
 
 
-def _marked(field: pa.Field[Any], given: pa.Field[Any] | None) -> pa.Field[Any]:
+def _restore_file_column(field: pa.Field[Any], given: pa.Field[Any] | None) -> pa.Field[Any]:
     """The field as the file column ``given``, if it holds such records."""
     if given is None or not pa.types.is_struct(field.type) or field.type.names != given.type.names:
         return field
