@@ -17,11 +17,11 @@ from dagster import (
     asset,
 )
 
-from dataset_assets.alive import alive
-from dataset_assets.checks import ALWAYS, Checked, check_specs, evaluated, results
-from dataset_assets.outages import outages_marked
-from dataset_assets.partitions import dataset_key, key_of, version_of, versions_of
-from dataset_assets.profile import metadata
+from dataset_assets.asset_checks import DEFAULT_CHECKS, CheckReport, check_results, check_specs, evaluate_checks
+from dataset_assets.asset_keys import dataset_key, key_of, version_of, versions_of
+from dataset_assets.heartbeat import heartbeat
+from dataset_assets.profile_metadata import profile_metadata
+from dataset_assets.run_tags import tag_outages
 from lakefeed.checks import Check, check_names
 from lakefeed.errors import LakefeedError
 from lakefeed.profiles import profiles
@@ -57,7 +57,7 @@ class DatasetSpec:
     lineage: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_names([*ALWAYS, *self.checks])
+        check_names([*DEFAULT_CHECKS, *self.checks])
 
 
 def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefinition:
@@ -81,20 +81,20 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
         else None,
     )
     def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
-        with alive(context), outages_marked(context):
-            checked: dict[str, Checked] = {}
+        with heartbeat(context), tag_outages(context):
+            checked: dict[str, CheckReport] = {}
             try:
                 for found in profiles(spec.name, map(version_of, context.partition_keys)):
-                    checked[key_of(found.version.version)] = evaluated(found, spec.checks)
+                    checked[key_of(found.version.version)] = evaluate_checks(found, spec.checks)
                     context.log.info("%s v%d is profiled", spec.name, found.version.version)
             except LakefeedError:
                 # What is done is reported; the run fails, and what is left is asked for again.
                 for partition, each in checked.items():
-                    facts = metadata(each, spec.columns, spec.lineage)
+                    facts = profile_metadata(each, spec.columns, spec.lineage)
                     context.log_event(AssetMaterialization(key, partition=partition, metadata=facts))
                 raise
             for partition, each in checked.items():
-                context.add_asset_metadata(metadata(each, spec.columns, spec.lineage), partition_key=partition)
-            return MaterializeResult(check_results=results(key, spec.checks, list(checked.values())))
+                context.add_asset_metadata(profile_metadata(each, spec.columns, spec.lineage), partition_key=partition)
+            return MaterializeResult(check_results=check_results(key, spec.checks, list(checked.values())))
 
     return profile_versions

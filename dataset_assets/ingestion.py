@@ -22,13 +22,13 @@ from dagster import (
     sensor,
 )
 
-from dataset_assets.alive import alive
-from dataset_assets.partitions import ingest_key, key_of
-from dataset_assets.work import UNFINISHED, WORK_TAG
+from dataset_assets.asset_keys import ingest_key, key_of
+from dataset_assets.heartbeat import heartbeat
+from dataset_assets.run_tags import UNFINISHED, WORK_TAG
 from lakefeed.ingest import FileSource, FolderSource, Source, arrivals, ingest, quarantine_of
 
 EVERY_MINUTE = "* * * * *"
-LISTED = 10
+MAX_FILES = 10
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class FolderIngestion(FolderSource):
     @property
     def job_name(self) -> str:
         """The job that ingests what is new, now."""
-        return scheduled(self).job_name
+        return as_ingestion(self).job_name
 
 
-def scheduled(declared: Ingestion | FolderIngestion) -> Ingestion:
+def as_ingestion(declared: Ingestion | FolderIngestion) -> Ingestion:
     """The ingestion that a declaration stands for."""
     if isinstance(declared, Ingestion):
         return declared
@@ -91,12 +91,12 @@ def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
 
     @asset(key=ingest_key(declared.name), description=source.description, kinds={"file"})
     def take_what_is_new(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
-        with alive(context):
+        with heartbeat(context):
             done = []
             for result in ingest(source, run=context.run.run_id):
                 context.log.info("%d files, %d rows: v%d", len(result.files), result.rows, result.version)
                 done.append(result)
-            left = _left(source)
+            left = _waiting_files(source)
         quarantined = sorted({name for result in done for name in result.quarantined})
         return MaterializeResult(
             metadata={
@@ -104,7 +104,7 @@ def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
                 "rows": sum(result.rows for result in done),
                 "versions": ", ".join(key_of(result.version) for result in done),
                 "quarantined": len(quarantined),
-                "quarantined_files": ", ".join(quarantined[:LISTED]),
+                "quarantined_files": ", ".join(quarantined[:MAX_FILES]),
                 **left,
             }
         )
@@ -145,7 +145,7 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
     return arrived
 
 
-def _left(source: Source) -> dict[str, int | str]:
+def _waiting_files(source: Source) -> dict[str, int | str]:
     """What is there and did not go in, for who looks at the run."""
     if not isinstance(source, FileSource):
         return {}
@@ -158,4 +158,4 @@ def _left(source: Source) -> dict[str, int | str]:
 
 
 def _names(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:LISTED])
+    return ", ".join(paths[:MAX_FILES])

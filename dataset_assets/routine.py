@@ -17,12 +17,11 @@ from dagster import (
     asset,
 )
 
-from dataset_assets.alive import alive
-from dataset_assets.checks import verdicts
-from dataset_assets.outages import outages_marked
-from dataset_assets.partitions import dataset_key, key_of, routine_key, version_of, versions_of
-from dataset_assets.profile import column_lineage, column_schema, run_link
-from dataset_assets.work import WORK_TAG
+from dataset_assets.asset_checks import recorded_verdicts
+from dataset_assets.asset_keys import dataset_key, key_of, routine_key, version_of, versions_of
+from dataset_assets.heartbeat import heartbeat
+from dataset_assets.profile_metadata import column_lineage, column_schema, run_link
+from dataset_assets.run_tags import WORK_TAG, tag_outages
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
@@ -71,28 +70,32 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         output_required=False,
     )
     def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
-        with alive(context), outages_marked(context):
-            made = list(_worked_off(context, declared))
-            for event in _events(context.asset_key, declared, context.partition_keys if not several else None, made):
+        with heartbeat(context), tag_outages(context):
+            made = list(_run_pending(context, declared))
+            for event in _materializations(
+                context.asset_key, declared, context.partition_keys if not several else None, made
+            ):
                 context.log_event(event)
         yield from ()
 
     return run
 
 
-def verdicts_for(context_instance: Any, declared: Routine) -> Verdicts | None:
+def verdicts_of(context_instance: Any, declared: Routine) -> Verdicts | None:
     """What the checks said of the versions that the routine has yet to read."""
     if not declared.only_checked:
         return None
     todo = pending(replace(declared, only_checked=False))
     found = todo.ranges if todo else ()
     return {
-        each.source: verdicts(context_instance, each.source, each.table_uuid, (v.version for v in each.versions))
+        each.source: recorded_verdicts(
+            context_instance, each.source, each.table_uuid, (v.version for v in each.versions)
+        )
         for each in found
     }
 
 
-def _worked_off(context: AssetExecutionContext, declared: Routine) -> Iterable[RoutineResult]:
+def _run_pending(context: AssetExecutionContext, declared: Routine) -> Iterable[RoutineResult]:
     asked = [] if len(declared.sources) > 1 else list(map(version_of, context.partition_keys))
     by_sensor = WORK_TAG in context.run.tags
     for result in run_versions(
@@ -100,7 +103,7 @@ def _worked_off(context: AssetExecutionContext, declared: Routine) -> Iterable[R
         up_to=max(asked) if asked else None,
         after=min(asked) - 1 if asked and declared.exact else None,
         run=context.run.run_id,
-        verdicts=verdicts_for(context.instance, declared),
+        verdicts=verdicts_of(context.instance, declared),
         resources={name: getattr(context.resources, name) for name in declared.resources},
         max_rows=declared.max_rows_per_run if by_sensor else None,
         engine=context.resources.compute.engine() if declared.distributed else None,
@@ -109,7 +112,7 @@ def _worked_off(context: AssetExecutionContext, declared: Routine) -> Iterable[R
         yield result
 
 
-def _events(
+def _materializations(
     key: AssetKey, declared: Routine, asked: Sequence[str] | None, made: Sequence[RoutineResult]
 ) -> Iterable[AssetMaterialization]:
     """One for each version that is done and was asked for, or read before those because it came first."""
@@ -125,11 +128,11 @@ def _events(
     reported = {*map(version_of, asked)} | {v for each in made for v in known if _covers(each, v)}
     for version in sorted(reported):
         if version < first_left and reached is not None:
-            facts = _of_version([each for each in done if _covers(each, version)], version, declared)
+            facts = _version_metadata([each for each in done if _covers(each, version)], version, declared)
             yield AssetMaterialization(key, metadata=facts, partition=key_of(version))
 
 
-def _of_version(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
+def _version_metadata(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
     """What a version became; it may have been written by an earlier run. A version that adds nothing has no result."""
     reasons = [dict(each.left_out)[version] for each in found if version in dict(each.left_out)]
     if reasons:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dataset_assets.asset_keys import key_of
 from dataset_assets.defs.digits import deliveries, digits_features
 from dataset_assets.demo.landing import DELIVERIES, land
 from dataset_assets.demo.server import ROOT, DagsterError, Server, running, tail
 from dataset_assets.demo.training import Trained, TrainingError, train
-from dataset_assets.partitions import key_of
 from lakefeed import Dataset
 from lakefeed.errors import LakefeedError
 from lakefeed.ingest import arrivals

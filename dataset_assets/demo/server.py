@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resources.reload import URL_VARIABLE
+from resources.reload_resource import URL_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 LOCATION = {"repositoryLocationName": "lakefeed", "repositoryName": "__repository__"}

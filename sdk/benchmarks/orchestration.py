@@ -28,16 +28,16 @@ from dagster import AssetMaterialization, DagsterInstance, build_sensor_context 
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate  # noqa: E402
 from sqlalchemy import event  # noqa: E402
 
-from dataset_assets.definitions import definitions, in_catalog  # noqa: E402
-from dataset_assets.partitions import dataset_key, key_of, version_of  # noqa: E402
+from dataset_assets.asset_keys import dataset_key, key_of, version_of  # noqa: E402
+from definitions import build_definitions, catalog_datasets  # noqa: E402
 from lakefeed import Dataset  # noqa: E402
 from lakefeed.catalog import Lake  # noqa: E402
 from lakefeed.routines import Routine, run_versions  # noqa: E402
-from resources.catalog import CatalogResource  # noqa: E402
-from resources.reload import ReloadResource  # noqa: E402
-from sensors.routines import routines_sensor  # noqa: E402
-from sensors.versions import versions_sensor  # noqa: E402
-from sensors.watch import Watch  # noqa: E402
+from resources.catalog_resource import CatalogResource  # noqa: E402
+from resources.reload_resource import ReloadResource  # noqa: E402
+from sensors.routines_sensor import routines_sensor  # noqa: E402
+from sensors.sensor_cursor import SensorCursor  # noqa: E402
+from sensors.versions_sensor import versions_sensor  # noqa: E402
 
 MOST_TICKS = 100
 ROWS = Dataset.from_arrow(pa.table({"x": pa.array([1, 2, 3])}))
@@ -55,7 +55,7 @@ def main() -> None:
             ROWS.save(f"d{number:05}")
     routines = [Routine(f"r{n}", lambda rows: rows, f"d{n:05}", f"out{n:05}") for n in range(given.routines)]
     with measured("definitions loaded"):
-        defs = definitions(routines, in_catalog())
+        defs = build_definitions(routines, catalog_datasets())
         defs.get_repository_def().load_all_definitions()
     with tempfile.TemporaryDirectory() as place, DagsterInstance.local_temp(place) as instance:
         watch(instance, routines)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def watch(instance: DagsterInstance, routines: list[Routine]) -> None:
-    names = in_catalog()
+    names = catalog_datasets()
     versions, starting = Ticking(instance, versions_sensor(names)), Ticking(instance, routines_sensor(routines))
     with measured("first tick of the versions sensor, everything is new"):
         versions.tick()
@@ -149,10 +149,10 @@ class Ticking:
     def until_rest(self) -> None:
         ticks, longest, resting = 0, 0.0, False
         while not resting and ticks < MOST_TICKS:
-            before, began = Watch.parse(self.cursor).settled, time.perf_counter()
+            before, began = SensorCursor.parse(self.cursor).settled, time.perf_counter()
             result = self.tick()
             asked = result.run_requests or result.dynamic_partitions_requests
-            resting = not asked and before == Watch.parse(self.cursor).settled
+            resting = not asked and before == SensorCursor.parse(self.cursor).settled
             longest, ticks = max(longest, time.perf_counter() - began), ticks + 1
         print(f"  {ticks} ticks, the longest {longest:.2f} s, the cursor {len(self.cursor or '') / 1024:.0f} KiB")
 

@@ -16,14 +16,14 @@ from dagster import (
 )
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from dataset_assets.definitions import Declared, definitions, in_catalog
-from dataset_assets.partitions import key_of
+from dataset_assets.asset_keys import key_of
+from definitions import Declaration, build_definitions, catalog_datasets
 from lakefeed import Dataset
 from lakefeed.routines import Routine
-from resources.catalog import CatalogResource
-from resources.reload import ReloadResource
-from sensors.routines import routines_sensor
-from sensors.versions import versions_sensor
+from resources.catalog_resource import CatalogResource
+from resources.reload_resource import ReloadResource
+from sensors.routines_sensor import routines_sensor
+from sensors.versions_sensor import versions_sensor
 
 
 def write(*values: int | None, to: str = "photos") -> None:
@@ -38,7 +38,7 @@ class Dagster:
     """The sensors and the runs they ask for, in this process: what the daemon does."""
 
     def __init__(
-        self, instance: DagsterInstance, *everything: Declared, resources: dict[str, Any] | None = None
+        self, instance: DagsterInstance, *everything: Declaration, resources: dict[str, Any] | None = None
     ) -> None:
         self.instance = instance
         self.everything, self.resources = everything, resources
@@ -47,7 +47,7 @@ class Dagster:
 
     def tick(self, which: str, found: Sequence[str] | None = None) -> list[RunRequest]:
         """What a sensor asks for; ``found``: the datasets in the catalog when the definitions were loaded."""
-        found = in_catalog() if found is None else found
+        found = catalog_datasets() if found is None else found
         routines = [each for each in self.everything if isinstance(each, Routine)]
         names = {*found, "photos", "copies"}
         sensor = routines_sensor(routines) if which == "routines" else versions_sensor(sorted(names), found)
@@ -93,7 +93,7 @@ class Dagster:
         return self.run(RunRequest(asset_selection=[key], tags=ends))
 
     def definitions(self) -> Any:
-        return definitions(self.everything, in_catalog(), self.resources)
+        return build_definitions(self.everything, catalog_datasets(), self.resources)
 
     def reported(self, key: AssetKey) -> dict[str | None, dict[str, Any]]:
         found = reversed(self.instance.fetch_materializations(key, limit=100).records)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dataset_assets.definitions import definitions
 from dataset_assets.ingestion import Ingestion
+from definitions import build_definitions
 from lakefeed import Dataset
 from lakefeed.ingest import FolderSource
 from lakefeed.routines import Routine, RoutineRun
@@ -58,4 +58,4 @@ NOTE = replace(COPY, name="note", fn=noted, source="copies", output=None)
 ROUTINES = [COPY, BOTH, NOTE]
 LETTERS = FolderSource("letters", "letters", "landing", "*.csv", read=read, settle=0, max_files=3)
 
-defs = definitions([*ROUTINES, Ingestion(LETTERS, arrival_seconds=2)])
+defs = build_definitions([*ROUTINES, Ingestion(LETTERS, arrival_seconds=2)])

@@ -23,10 +23,10 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from PIL import Image
 
-from dataset_assets.alive import ALIVE_TAG
-from dataset_assets.definitions import definitions
-from dataset_assets.ingestion import FolderIngestion, Ingestion, ingestion_trigger, scheduled
-from dataset_assets.partitions import dataset_key, ingest_key, key_of, routine_key
+from dataset_assets.asset_keys import dataset_key, ingest_key, key_of, routine_key
+from dataset_assets.heartbeat import HEARTBEAT_TAG
+from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_trigger
+from definitions import build_definitions
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.ingest import FolderSource
@@ -62,7 +62,7 @@ def run(instance: DagsterInstance, key: AssetKey, *versions: int, success: bool 
             ASSET_PARTITION_RANGE_START_TAG: key_of(versions[0]),
             ASSET_PARTITION_RANGE_END_TAG: key_of(versions[-1]),
         }
-    job = definitions([COPY, INBOX]).resolve_implicit_global_asset_job_def()
+    job = build_definitions([COPY, INBOX]).resolve_implicit_global_asset_job_def()
     done = job.execute_in_process(instance=instance, asset_selection=[key], tags=tags, raise_on_error=success)
     assert done.success == success
     return done
@@ -243,7 +243,7 @@ def test_a_run_shows_signs_of_life(instance: DagsterInstance) -> None:
     done = run(instance, dataset_key("photos"), 1)
     found = instance.get_run_by_id(done.run_id)
     assert found is not None
-    assert float(found.tags[ALIVE_TAG]) > 0
+    assert float(found.tags[HEARTBEAT_TAG]) > 0
 
 
 def test_ingestion_appends_what_is_new_once(instance: DagsterInstance, home: Path) -> None:
@@ -262,7 +262,7 @@ def test_the_schedule_starts_a_run_only_for_new_files(home: Path) -> None:
         with build_schedule_context() as context:
             return schedule(context)
 
-    schedule = ingestion_trigger(scheduled(INBOX))
+    schedule = ingestion_trigger(as_ingestion(INBOX))
     assert isinstance(outcome(schedule), SkipReason)
     (home / "inbox").mkdir(parents=True)
     (home / "inbox" / "a.csv").write_text("x\n1\n")
@@ -274,7 +274,7 @@ def test_what_does_not_fit_shows_in_the_ui(instance: DagsterInstance, home: Path
     (home / "inbox" / "a.csv").write_text("x\n1\n")
     (home / "inbox" / "b.csv").write_text("y\n1\n")
     inbox = replace(INBOX, drift="quarantine")
-    found = definitions([inbox])
+    found = build_definitions([inbox])
     graph = found.get_repository_def().asset_graph
     assert {key.to_user_string() for key in graph.get(dataset_key("photos_quarantine")).parent_keys} == {
         "ingest/photos"
@@ -289,7 +289,9 @@ def test_what_does_not_fit_shows_in_the_ui(instance: DagsterInstance, home: Path
 def test_what_arrives_is_taken_at_once(instance: DagsterInstance, home: Path) -> None:
     source = FolderSource("photos", "photos", "inbox", "*.csv", settle=0)
     [arrived] = [
-        each for each in definitions([Ingestion(source, arrival_seconds=2)]).sensors or [] if "arrivals" in each.name
+        each
+        for each in build_definitions([Ingestion(source, arrival_seconds=2)]).sensors or []
+        if "arrivals" in each.name
     ]
     assert isinstance(arrived, SensorDefinition)
     assert arrived.minimum_interval_seconds == 2

@@ -10,11 +10,11 @@ import pytest
 from dagster import AssetMaterialization, DagsterInstance
 from sqlalchemy import event
 
-from dataset_assets.definitions import in_catalog
-from dataset_assets.partitions import dataset_key, key_of
+from dataset_assets.asset_keys import dataset_key, key_of
+from definitions import catalog_datasets
 from lakefeed.catalog import Lake
 from lakefeed.routines import Routine
-from sensors.watch import Watch
+from sensors.sensor_cursor import SensorCursor
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -47,7 +47,7 @@ def test_a_quiet_tick_is_one_query_of_the_catalog(instance: DagsterInstance) -> 
         write(number, to=f"d{number}")
     dagster = Dagster(instance, *ROUTINES)
     dagster.work()
-    known = in_catalog()
+    known = catalog_datasets()
     for sensor in ("versions", "routines"):
         with counted() as queries:
             assert dagster.tick(sensor, known) == []
@@ -62,8 +62,8 @@ def test_a_quiet_tick_is_one_query_of_the_catalog(instance: DagsterInstance) -> 
 def test_a_burst_is_worked_off_in_order_tick_by_tick(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensors.runs.VERSIONS_PER_TICK", 10)
-    monkeypatch.setattr("sensors.runs.VERSIONS_PER_RUN", 5)
+    monkeypatch.setattr("sensors.run_requests.VERSIONS_PER_TICK", 10)
+    monkeypatch.setattr("sensors.run_requests.VERSIONS_PER_RUN", 5)
     for number in range(32):
         write(number)
     dagster, seen = Dagster(instance), []
@@ -79,25 +79,25 @@ def test_a_burst_is_worked_off_in_order_tick_by_tick(
 
 
 def test_a_tick_that_runs_out_of_time_is_gone_on_with() -> None:
-    watch, states = Watch(), dict.fromkeys("abcd", "1")
+    watch, states = SensorCursor(), dict.fromkeys("abcd", "1")
     found = watch.to_look_at(states)
     assert next(found) == "a"
     watch.first = "c"
-    assert list(Watch.parse(watch.dump()).to_look_at(states)) == ["c", "d", "a", "b"]
+    assert list(SensorCursor.parse(watch.dump()).to_look_at(states)) == ["c", "d", "a", "b"]
 
 
 def test_the_budget_ends_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.watch.BUDGET_SECONDS", -1)
-    watch = Watch()
+    monkeypatch.setattr("sensors.sensor_cursor.BUDGET_SECONDS", -1)
+    watch = SensorCursor()
     assert list(watch.to_look_at({"a": "1", "b": "1"})) == []
     assert watch.first == "a"
 
 
 def test_what_is_settled_wakes_when_it_changes_or_when_told() -> None:
-    watch = Watch()
+    watch = SensorCursor()
     watch.settle("a", "1")
     watch.settle("b", "1", until=100.0)
-    again = Watch.parse(watch.dump())
+    again = SensorCursor.parse(watch.dump())
     assert list(again.to_look_at({"a": "1", "b": "1"}, now=99)) == []
     assert list(again.to_look_at({"a": "2", "b": "1"}, now=99)) == ["a"]
     assert list(again.to_look_at({"a": "1", "b": "1"}, now=100)) == ["b"]

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from dagster import AssetCheckSeverity, DagsterInstance, build_sensor_context
 
+from dataset_assets.asset_keys import dataset_key, key_of
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.partitions import dataset_key, key_of
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.checks import Custom, InRange, NotNull
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines import Routine
-from resources.catalog import CatalogResource
-from resources.reload import URL_VARIABLE, ReloadResource, reload_location
-from sensors.runs import ATTEMPTS
-from sensors.versions import versions_sensor
+from resources.catalog_resource import CatalogResource
+from resources.reload_resource import URL_VARIABLE, ReloadResource, reload_location
+from sensors.run_requests import MAX_ATTEMPTS
+from sensors.versions_sensor import versions_sensor
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -230,15 +230,15 @@ def test_an_outage_during_a_check_is_no_verdict_and_the_check_is_tried_again(
     rows[1].append_to("photos")
     store = Path(Lake.current().blobs.url.removeprefix("file://"))
     store.rename(store.with_name("aside"))
-    for _ in range(ATTEMPTS + 1):
-        monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 0.0)  # as if the wait was over
+    for _ in range(MAX_ATTEMPTS + 1):
+        monkeypatch.setattr("sensors.run_requests.OUTAGE_BACKOFF_SECONDS", 0.0)  # as if the wait was over
         [request] = dagster.tick("versions")
         assert not dagster.run(request).success
-        monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 60.0)
+        monkeypatch.setattr("sensors.run_requests.OUTAGE_BACKOFF_SECONDS", 60.0)
         assert dagster.tick("versions") == dagster.tick("routines") == []
         assert set(dagster.reported(PHOTOS)) == {"v1"}
     store.with_name("aside").rename(store)
-    monkeypatch.setattr("sensors.runs.OUTAGE_BACKOFF", 0.0)
+    monkeypatch.setattr("sensors.run_requests.OUTAGE_BACKOFF_SECONDS", 0.0)
     dagster.work()
     assert dagster.reported(PHOTOS)["v2"]["checks_passed"] is True
     assert Dataset("copies").count() == 2

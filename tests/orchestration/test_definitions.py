@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, DefaultScheduleStatus, DefaultSensorStatus, Definitions
 
+from dataset_assets.asset_keys import first_adjacent, key_of, version_of, versions_of
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.definitions import declared, definitions, defs
 from dataset_assets.ingestion import FolderIngestion
-from dataset_assets.partitions import first_stretch, key_of, version_of, versions_of
 from dataset_assets.routine import routine
+from definitions import build_definitions, defs, load_declarations
 from lakefeed import Dataset
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,10 @@ def test_everything_is_on_by_default() -> None:
 
 
 def test_all_that_the_files_declare_is_collected() -> None:
-    assert sorted(type(each).__name__ for each in declared()) == ["DatasetSpec"] * 2 + ["FolderIngestion", "Routine"]
+    assert sorted(type(each).__name__ for each in load_declarations()) == ["DatasetSpec"] * 2 + [
+        "FolderIngestion",
+        "Routine",
+    ]
 
 
 def test_a_dataset_needs_no_declaration() -> None:
@@ -57,7 +60,7 @@ def test_a_dataset_needs_no_declaration() -> None:
         """Handed on."""
         return rows
 
-    found = definitions([passed, FolderIngestion("in-box", into="a-b", folder="in"), DatasetSpec("alone")])
+    found = build_definitions([passed, FolderIngestion("in-box", into="a-b", folder="in"), DatasetSpec("alone")])
     keys = {key.to_user_string() for key in found.get_repository_def().asset_graph.get_all_asset_keys()}
     assert keys == {"ingest/in-box", "datasets/a-b", "routines/passed", "datasets/team.c", "datasets/alone"}
     described = found.get_repository_def().asset_graph.get(AssetKey(["routines", "passed"])).description
@@ -65,7 +68,7 @@ def test_a_dataset_needs_no_declaration() -> None:
 
 
 def test_nothing_declared_is_fine() -> None:
-    assert definitions([]).get_repository_def()
+    assert build_definitions([]).get_repository_def()
 
 
 def test_keys_and_versions_translate() -> None:
@@ -83,7 +86,7 @@ def test_keys_and_versions_translate() -> None:
     ],
 )
 def test_a_range_names_keys_that_stand_side_by_side(order: str, wanted: str, expected: str) -> None:
-    assert first_stretch(order, wanted) == list(expected)
+    assert first_adjacent(order, wanted) == list(expected)
 
 
 @pytest.mark.slow

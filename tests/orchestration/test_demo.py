@@ -15,7 +15,7 @@ import pytest
 
 from dataset_assets.demo.server import Server
 from lakefeed import Dataset
-from sensors.runs import WORK_TAG
+from sensors.run_requests import WORK_TAG
 
 pytestmark = [
     pytest.mark.live,

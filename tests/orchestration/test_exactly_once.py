@@ -12,12 +12,12 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.test_utils import create_run_for_test
 
-from dataset_assets.alive import ALIVE_TAG
-from dataset_assets.partitions import key_of, routine_key
-from dataset_assets.work import WORK_TAG
+from dataset_assets.asset_keys import key_of, routine_key
+from dataset_assets.heartbeat import HEARTBEAT_TAG
+from dataset_assets.run_tags import WORK_TAG
 from lakefeed import Dataset
 from lakefeed.routines import Appended, Every, Routine, pending
-from sensors.watch import Watch
+from sensors.sensor_cursor import SensorCursor
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -101,7 +101,7 @@ def test_a_dead_run_from_before_the_clock_was_put_back_blocks_nothing(
 ) -> None:
     dagster = Dagster(instance, COPY)
     write(1)
-    tags = {WORK_TAG: routine_key("copy").to_user_string(), ALIVE_TAG: f"{time.time() + 24 * HOUR:.0f}"}
+    tags = {WORK_TAG: routine_key("copy").to_user_string(), HEARTBEAT_TAG: f"{time.time() + 24 * HOUR:.0f}"}
     run = create_run_for_test(instance, status=DagsterRunStatus.STARTED, tags=tags)
     dagster.work()
     assert copied() == [1]
@@ -111,9 +111,9 @@ def test_a_dead_run_from_before_the_clock_was_put_back_blocks_nothing(
 
 
 def test_who_waits_for_a_time_is_looked_at_again_when_the_clock_was_put_back() -> None:
-    watch = Watch()
+    watch = SensorCursor()
     assert list(watch.to_look_at({"a": "1"}, now=10 * HOUR)) == ["a"]
     watch.settle("a", "1", until=11 * HOUR)
-    again = Watch.parse(watch.dump())
+    again = SensorCursor.parse(watch.dump())
     assert list(again.to_look_at({"a": "1"}, now=10.5 * HOUR)) == []
     assert list(again.to_look_at({"a": "1"}, now=HOUR)) == ["a"]

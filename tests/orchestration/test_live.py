@@ -13,7 +13,7 @@ import pytest
 from dataset_assets.defs.digits import deliveries
 from dataset_assets.demo.landing import land
 from dataset_assets.demo.server import Server, running
-from dataset_assets.work import WORK_TAG
+from dataset_assets.run_tags import WORK_TAG
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from tests.orchestration.browser import Page, browsing, red, why_none

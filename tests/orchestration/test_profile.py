@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_assets.profile import CELL_CHARACTERS, _cell
+from dataset_assets.profile_metadata import CELL_CHARACTERS, _cell
 
 
 @pytest.mark.parametrize(

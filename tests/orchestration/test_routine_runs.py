@@ -11,14 +11,14 @@ from dagster import AssetMaterialization, DagsterInstance, DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import create_run_for_test
 
+from dataset_assets.asset_keys import dataset_key, routine_key
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.partitions import dataset_key, routine_key
-from dataset_assets.work import WORK_TAG
+from dataset_assets.run_tags import WORK_TAG
 from lakefeed import Dataset
 from lakefeed.checks import InRange, NotNull
 from lakefeed.compute import Dask, Processes
-from lakefeed.routines import After, Appended, ByHand, Every, Routine, RoutineRun, history, run_versions
-from resources.compute import ComputeResource
+from lakefeed.routines import After, Appended, Every, Manual, Routine, RoutineRun, history, run_versions
+from resources.compute_resource import ComputeResource
 from tests.orchestration.daemon import Dagster, write
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -152,10 +152,10 @@ def test_a_failed_run_waits_before_it_is_tried_again(
     assert not dagster.run(request).success
     assert dagster.tick("routines") == []
     began = time.time()
-    monkeypatch.setattr("sensors.runs.time.time", lambda: began + 1001)
+    monkeypatch.setattr("sensors.run_requests.time.time", lambda: began + 1001)
     [request] = dagster.tick("routines")
     dagster.run(request)
-    monkeypatch.setattr("sensors.runs.time.time", lambda: began + 100_000)
+    monkeypatch.setattr("sensors.run_requests.time.time", lambda: began + 100_000)
     assert dagster.tick("routines") == [], "given up until there is more"
 
 
@@ -179,7 +179,7 @@ def test_a_failure_blocks_no_other_routine_and_may_start_one(instance: DagsterIn
 
 
 def test_a_routine_by_hand_reads_the_versions_it_is_given(instance: DagsterInstance) -> None:
-    dagster = Dagster(instance, replace(COPY, when=ByHand()))
+    dagster = Dagster(instance, replace(COPY, when=Manual()))
     for value in range(1, 5):
         write(value)
     dagster.work()

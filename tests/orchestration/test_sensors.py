@@ -23,17 +23,17 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import create_run_for_test
 
-from dataset_assets.alive import ALIVE_TAG
-from dataset_assets.definitions import definitions, in_catalog
-from dataset_assets.partitions import dataset_key, key_of, routine_key
-from dataset_assets.work import RANGE_TAG, WORK_TAG
+from dataset_assets.asset_keys import dataset_key, key_of, routine_key
+from dataset_assets.heartbeat import HEARTBEAT_TAG
+from dataset_assets.run_tags import RANGE_TAG, WORK_TAG
+from definitions import build_definitions, catalog_datasets
 from lakefeed import Dataset
 from lakefeed.routines import Routine, run_routine
-from resources.catalog import CatalogResource
-from resources.reload import ReloadResource
-from sensors.routines import routines_sensor
-from sensors.runs import ATTEMPTS, DEAD_AFTER
-from sensors.versions import versions_sensor
+from resources.catalog_resource import CatalogResource
+from resources.reload_resource import ReloadResource
+from sensors.routines_sensor import routines_sensor
+from sensors.run_requests import DEAD_AFTER_SECONDS, MAX_ATTEMPTS
+from sensors.versions_sensor import versions_sensor
 
 pytestmark = pytest.mark.usefixtures("lake")
 PHOTOS = dataset_key("photos")
@@ -58,7 +58,7 @@ def write(versions: int = 1) -> None:
 
 def tick(sensor: SensorDefinition, instance: DagsterInstance) -> SensorResult:
     """One tick, of which only the partitions are applied, as if Dagster died before the runs."""
-    with build_sensor_context(instance=instance, definitions=definitions([COPY])) as context:
+    with build_sensor_context(instance=instance, definitions=build_definitions([COPY])) as context:
         given = {"catalog": CatalogResource(), "reload": ReloadResource()}
         result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
     assert isinstance(result, SensorResult)
@@ -130,7 +130,7 @@ def test_a_gap_is_closed_before_later_versions(instance: DagsterInstance) -> Non
 
 
 def test_a_tick_is_bounded(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.runs.VERSIONS_PER_TICK", 3)
+    monkeypatch.setattr("sensors.run_requests.VERSIONS_PER_TICK", 3)
     write(5)
     assert ranges(tick(VERSIONS, instance)) == [("datasets/photos", "v1", "v3")]
     report(instance, PHOTOS, 1, 2, 3)
@@ -141,7 +141,7 @@ def test_a_tick_is_bounded(instance: DagsterInstance, monkeypatch: pytest.Monkey
 def test_one_run_at_a_time_for_an_asset(instance: DagsterInstance, status: DagsterRunStatus) -> None:
     write()
     [request] = tick(VERSIONS, instance).run_requests or []
-    started(instance, request, status, **{ALIVE_TAG: f"{time.time():.0f}"})
+    started(instance, request, status, **{HEARTBEAT_TAG: f"{time.time():.0f}"})
     write()
     assert ranges(tick(VERSIONS, instance)) == []
 
@@ -149,8 +149,8 @@ def test_one_run_at_a_time_for_an_asset(instance: DagsterInstance, status: Dagst
 def test_a_dead_run_is_closed_and_replaced(instance: DagsterInstance) -> None:
     write()
     [request] = tick(VERSIONS, instance).run_requests or []
-    long_ago = time.time() - 2 * DEAD_AFTER
-    started(instance, request, DagsterRunStatus.STARTED, **{ALIVE_TAG: f"{long_ago:.0f}"})
+    long_ago = time.time() - 2 * DEAD_AFTER_SECONDS
+    started(instance, request, DagsterRunStatus.STARTED, **{HEARTBEAT_TAG: f"{long_ago:.0f}"})
     [replacement] = tick(VERSIONS, instance).run_requests or []
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.CANCELED}
     assert replacement.run_key != request.run_key
@@ -165,11 +165,11 @@ def test_runs_of_others_are_left_alone(instance: DagsterInstance) -> None:
 def test_a_range_that_keeps_failing_is_given_up_until_there_is_more(instance: DagsterInstance) -> None:
     write()
     keys = []
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         [request] = tick(VERSIONS, instance).run_requests or []
         keys.append(request.run_key)
         fail(instance, request)
-    assert len(set(keys)) == ATTEMPTS
+    assert len(set(keys)) == MAX_ATTEMPTS
     assert ranges(tick(VERSIONS, instance)) == []
     write()
     assert ranges(tick(VERSIONS, instance)) == [("datasets/photos", "v1", "v2")]
@@ -177,7 +177,7 @@ def test_a_range_that_keeps_failing_is_given_up_until_there_is_more(instance: Da
 
 def test_runs_that_never_began_do_not_count_as_attempts(instance: DagsterInstance) -> None:
     write()
-    for _ in range(ATTEMPTS + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         [request] = tick(VERSIONS, instance).run_requests or []
         started(instance, request, DagsterRunStatus.FAILURE)
 
@@ -226,7 +226,7 @@ def test_a_damaged_dataset_does_not_stop_the_others(instance: DagsterInstance) -
     lake = CatalogResource().lake()
     Path(lake.heads()["bad"].removeprefix("file://")).unlink()
     lake.close()
-    assert {"bad", "photos"} <= set(in_catalog())
+    assert {"bad", "photos"} <= set(catalog_datasets())
     reads_bad = Routine("reads_bad", COPY.fn, "bad", "others")
     assert ranges(tick(versions_sensor(["bad", "photos"]), instance)) == [("datasets/photos", "v1", "v1")]
     assert ranges(tick(routines_sensor([reads_bad, COPY]), instance)) == [("routines/copy", "v1", "v1")]

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from lakefeed import errors
-from lakefeed.errors import ColumnNotFoundError, LakefeedError, listed
+from lakefeed.errors import ColumnNotFoundError, LakefeedError, quoted_list
 
 LINE = re.compile(r"^\s*([│ ]*)[├└]── (\w+)\s+(?:\((\w+)\))?")
 
@@ -71,5 +71,5 @@ def test_near_misses() -> None:
 
 
 def test_listed() -> None:
-    assert listed([]) == "(none)"
-    assert listed(range(3), most=2) == "'0', '1' and 1 more"
+    assert quoted_list([]) == "(none)"
+    assert quoted_list(range(3), most=2) == "'0', '1' and 1 more"

@@ -19,7 +19,7 @@ from lakefeed.errors import CommitConflictError, DatasetNotFoundError, StateMism
 from lakefeed.ingest import FolderSource, ingest
 from lakefeed.plan import fingerprint
 from lakefeed.routines import After, Routine, due, pending, run_routine
-from lakefeed.routines.work_unit import first_portion
+from lakefeed.routines.work_unit import next_work_unit
 
 
 def deleted() -> None:
@@ -141,7 +141,7 @@ def test_a_routine_reads_no_rows_of_a_table_that_came_after_it_looked(remove: Ca
     remove()
     saved(7)
     with pytest.raises(VersionNotFoundError, match="made again"):
-        first_portion(todo, None, None).parts[0].dataset.to_arrow()
+        next_work_unit(todo, None, None).parts[0].dataset.to_arrow()
     run_routine(routine)
     assert xs(Dataset("copies")) == [7]
     remove()

@@ -23,7 +23,7 @@ from lakefeed.routines import (
     run_routine,
     run_versions,
 )
-from lakefeed.routines.pending import after_position
+from lakefeed.routines.pending import range_after
 from tests.sdk.processes import Program, finish_all
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -270,20 +270,20 @@ def version(number: int, operation: str = "append", added: int = 1) -> DatasetVe
 
 def test_versions_that_add_no_rows_are_not_pending() -> None:
     newest_first = [version(4, "delete", 0), version(3, "replace"), version(2, added=0), version(1)]
-    assert [v.version for v in after_position(newest_first, "t", None).versions] == [1]
-    assert after_position(newest_first, "t", Position("t", 1)).versions == ()
+    assert [v.version for v in range_after(newest_first, "t", None).versions] == [1]
+    assert range_after(newest_first, "t", Position("t", 1)).versions == ()
 
 
 def test_after_a_rollback_it_goes_on_from_the_version_before() -> None:
     newest_first = [version(4), version(2), version(1)]
-    found = after_position(newest_first, "t", Position("t", 3))
+    found = range_after(newest_first, "t", Position("t", 3))
     assert (found.from_version, found.to_version) == (2, 4)
 
 
 def test_a_part_of_a_version_that_was_rolled_back_is_not_taken_for_a_part_of_another() -> None:
-    found = after_position([version(4), version(2), version(1)], "t", Position("t", 2, within=3, rows=10))
+    found = range_after([version(4), version(2), version(1)], "t", Position("t", 2, within=3, rows=10))
     assert (found.begin, found.from_version) == (0, 2)
-    assert after_position([version(3), version(2)], "t", Position("t", 2, within=3, rows=10)).begin == 10
+    assert range_after([version(3), version(2)], "t", Position("t", 2, within=3, rows=10)).begin == 10
 
 
 PRELUDE = """

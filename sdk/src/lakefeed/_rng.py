@@ -75,7 +75,7 @@ PART_WORDS = 1 << 20
 DRAWN_CHUNK = 4096
 
 
-def drawn(offset: int, rows: int, *key: int) -> Words:
+def row_words(offset: int, rows: int, *key: int) -> Words:
     """The random word of each place in ``[offset, offset + rows)``: any range costs only itself.
 
     Example:

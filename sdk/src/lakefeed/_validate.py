@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.errors import InvalidArgumentError, MissingDependencyError, SchemaError, TypeMismatchError, listed
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError, SchemaError, TypeMismatchError, quoted_list
 
 MAX_SECONDS = 366 * 24 * 3600
 MAX_SEED = 2**63
@@ -109,7 +109,7 @@ def check_schema(given: pa.Schema) -> pa.Schema:
     if not given.names:
         raise SchemaError("a dataset needs at least one column, and the schema has none")
     if twice:
-        raise SchemaError(f"schema: column names must differ; {listed(twice)} occur more than once")
+        raise SchemaError(f"schema: column names must differ; {quoted_list(twice)} occur more than once")
     return given
 
 

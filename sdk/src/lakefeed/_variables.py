@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from lakefeed.errors import ConfigError, listed
+from lakefeed.errors import ConfigError, quoted_list
 
 PREFIX: Final = "LAKEFEED_"
 SETTINGS_PREFIX: Final = "LAKEFEED__"
@@ -49,8 +49,8 @@ def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -
     if unknown:
         every = [*(_variable(key) for key in setting_names(settings)), *VARIABLES]
         raise ConfigError(
-            f"lakefeed has no environment variable {listed(unknown)}.{did_you_mean(unknown, every)} Correct or unset "
-            f"it. There are settings, such as LAKEFEED__COMMIT__RETRIES, and {', '.join(sorted(VARIABLES))}"
+            f"lakefeed has no environment variable {quoted_list(unknown)}.{did_you_mean(unknown, every)} Correct or "
+            f"unset it. There are settings, such as LAKEFEED__COMMIT__RETRIES, and {', '.join(sorted(VARIABLES))}"
         )
 
 
@@ -71,7 +71,7 @@ def did_you_mean(names: Iterable[str], existing: Iterable[str]) -> str:
     """
     plain = {_letters(name): name for name in existing}
     near = [plain[hit] for name in names for hit in difflib.get_close_matches(_letters(name), plain, 2, SIMILAR)]
-    return f" Did you mean {listed(dict.fromkeys(near))}?" if near else ""
+    return f" Did you mean {quoted_list(dict.fromkeys(near))}?" if near else ""
 
 
 def _is_known(settings: type[BaseModel], name: str, value: str) -> bool:

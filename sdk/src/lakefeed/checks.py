@@ -24,13 +24,13 @@ from lakefeed.errors import (
     LakefeedError,
     TransformError,
     UnreachableError,
-    listed,
+    quoted_list,
 )
 from lakefeed.plan.duplicate_names import duplicate_names
 from lakefeed.profiles import Profile, is_unreachable
 from lakefeed.storage.remote.outages import is_outage
 
-SHOWN = 5
+MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class HasSchema:
         missing = [name for name in self.schema.names if name not in there]
         further = [name for name in found.schema.names if name not in wanted and not self.more]
         problems += [f"no column {name!r}" for name in missing] + [f"a column {name!r} too many" for name in further]
-        return Verdict(not problems, "; ".join(problems[:SHOWN]))
+        return Verdict(not problems, "; ".join(problems[:MAX_EXAMPLES]))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ class NotNull:
             total = statistics.nulls + statistics.values if statistics else 0
             shares[column] = statistics.nulls / total if statistics and total else 0.0
         bad = [f"{column!r}: {share:.1%} null" for column, share in shares.items() if share > self.at_most]
-        return Verdict(not bad, "; ".join(bad[:SHOWN]), {f"null_share_{name}": share for name, share in shares.items()})
+        return Verdict(
+            not bad, "; ".join(bad[:MAX_EXAMPLES]), {f"null_share_{name}": share for name, share in shares.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Unique:
             .rename(dict(zip(keys, columns, strict=True)))
             .sql(
                 f"SELECT {named}, count(*) AS times FROM data "
-                f"GROUP BY {named} HAVING count(*) > 1 ORDER BY ALL LIMIT {SHOWN}"
+                f"GROUP BY {named} HAVING count(*) > 1 ORDER BY ALL LIMIT {MAX_EXAMPLES}"
             )
         )
         shown = [dict(row) for row in twice.rows()]
@@ -242,8 +244,8 @@ class FilesIntact:
                     raise
                 store.require_reachable()
                 damaged.append(digest)
-        problems = ([f"missing: {listed(missing, SHOWN)}"] if missing else []) + (
-            [f"damaged: {listed(damaged, SHOWN)}"] if damaged else []
+        problems = ([f"missing: {quoted_list(missing, MAX_EXAMPLES)}"] if missing else []) + (
+            [f"damaged: {quoted_list(damaged, MAX_EXAMPLES)}"] if damaged else []
         )
         return Verdict(not problems, "; ".join(problems), {"files_looked_up": len(digests), "files_read": len(drawn)})
 
@@ -304,7 +306,9 @@ def check_names(checks: Sequence[Check]) -> None:
     names = [each.name for each in checks]
     twice = duplicate_names(names)
     if twice:
-        raise InvalidArgumentError(f"checks of one dataset need names of their own: give name= to one {listed(twice)}")
+        raise InvalidArgumentError(
+            f"checks of one dataset need names of their own: give name= to one {quoted_list(twice)}"
+        )
 
 
 def _columns(names: str | Sequence[str], found: Profile) -> list[str]:

@@ -31,7 +31,7 @@ def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
         >>> concatenate([one, two]).to_arrow()["x"].to_pylist()
         [1, 2]
     """
-    return _derived(ops.Concatenate(plans_of(datasets, "concatenate"), check_flag(fill, "fill")))
+    return _dataset_of(ops.Concatenate(plans_of(datasets, "concatenate"), check_flag(fill, "fill")))
 
 
 def interleave(
@@ -62,8 +62,8 @@ def interleave(
     """
     plans = plans_of(datasets, "interleave")
     chances = None if probabilities is None else ops.check_probabilities(probabilities)
-    return _derived(ops.Interleave(plans, chances, choose_seed(seed), stopping_strategy, check_flag(fill, "fill")))
+    return _dataset_of(ops.Interleave(plans, chances, choose_seed(seed), stopping_strategy, check_flag(fill, "fill")))
 
 
-def _derived(node: Node) -> Dataset:
+def _dataset_of(node: Node) -> Dataset:
     return dataset_of(lake.Lake.current(), node)

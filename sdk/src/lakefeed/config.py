@@ -156,7 +156,7 @@ class Settings(BaseSettings):
             5
         """
         global _last
-        surroundings = (cls, *_surroundings())
+        surroundings = (cls, *_inputs())
         if not overrides and _last is not None and _last[0] == surroundings:
             return cast(Self, _last[1])
         made = cls._made(overrides)
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     @classmethod
     def _made(cls, overrides: Mapping[str, Any]) -> Self:
         check_variables(cls, os.environ)
-        given, written = _nested(overrides), _written(_config_file())
+        given, written = _nest(overrides), _file_values(_config_file())
         try:
             return cls(**given)
         except ValidationError as error:
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     @property
     def cache_limit(self) -> int:
         """Bytes that copies of files may take in the cache."""
-        given = self.cache_bytes if self.cache_bytes is not None else _whole("LAKEFEED_CACHE_BYTES")
+        given = self.cache_bytes if self.cache_bytes is not None else _bytes_from_environment("LAKEFEED_CACHE_BYTES")
         return CACHE_BYTES if given is None else given
 
 
@@ -219,7 +219,7 @@ _last: tuple[tuple[object, ...], Settings] | None = None
 """What was loaded last without overrides, and all that it followed from."""
 
 
-def _surroundings() -> tuple[object, ...]:
+def _inputs() -> tuple[object, ...]:
     """All that settings follow from but overrides."""
     names = [name for name in os.environ if name == "HOME" or name.upper().startswith("LAKEFEED")]
     file = _config_file()
@@ -227,7 +227,7 @@ def _surroundings() -> tuple[object, ...]:
     return Path.cwd(), file, written, tuple((name, os.environ.get(name)) for name in names)
 
 
-def _whole(name: str) -> int | None:
+def _bytes_from_environment(name: str) -> int | None:
     """A number of bytes from the environment."""
     given = os.environ.get(name, "").strip()
     if given and not given.isdecimal():
@@ -249,7 +249,7 @@ def _config_file() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _written(file: Path | None) -> dict[str, Any]:
+def _file_values(file: Path | None) -> dict[str, Any]:
     """The settings in the file.
 
     Raises:
@@ -261,7 +261,7 @@ def _written(file: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{str(file)!r} cannot be read as TOML: {error}") from None
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for dotted, value in flat.items():
         *parents, leaf = dotted.split(".")
@@ -292,16 +292,16 @@ def _reasons(
 
 def _origin(path: list[str], given: Mapping[str, Any], written: Mapping[str, Any]) -> str:
     """Where a setting comes from, in the order of precedence."""
-    if _holds(given, path):
+    if _contains(given, path):
         return "argument"
     for length in range(len(path), 0, -1):  # a variable may hold a whole section as JSON
         variable = SETTINGS_PREFIX + "__".join(path[:length]).upper()
         if any(name.upper() == variable or name.upper().startswith(f"{variable}__") for name in os.environ):
             return f"${variable}"
-    return repr(str(_config_file())) if _holds(written, path) else "default"
+    return repr(str(_config_file())) if _contains(written, path) else "default"
 
 
-def _holds(values: Any, path: list[str]) -> bool:
+def _contains(values: Any, path: list[str]) -> bool:
     """Whether the nested mapping has a value at ``path``, or one that ends it early."""
     for part in path:
         if not isinstance(values, Mapping):

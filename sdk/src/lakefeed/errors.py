@@ -50,7 +50,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-LISTED_AT_MOST = 10
+MAX_QUOTED = 10
 
 
 class LakefeedError(Exception):
@@ -125,8 +125,8 @@ class ColumnNotFoundError(SchemaError, LookupError):
         near = [hit for name in names for hit in difflib.get_close_matches(name, existing, n=3)]
         place = f" in {where}" if where else ""
         plural = "s" if len(names) > 1 else ""
-        hint = f" Did you mean {listed(near)}?" if near else ""
-        return cls(f"no column{plural} {listed(names)}{place}; the columns are {listed(existing)}.{hint}")
+        hint = f" Did you mean {quoted_list(near)}?" if near else ""
+        return cls(f"no column{plural} {quoted_list(names)}{place}; the columns are {quoted_list(existing)}.{hint}")
 
 
 class TypeMismatchError(SchemaError, TypeError):
@@ -263,7 +263,7 @@ class UnsupportedError(LakefeedError, NotImplementedError):
     """A thing that this version of lakefeed does not do."""
 
 
-def listed(names: Iterable[object], most: int = LISTED_AT_MOST) -> str:
+def quoted_list(names: Iterable[object], most: int = MAX_QUOTED) -> str:
     """The names quoted and joined, cut after ``most`` with a count of the rest.
 
     Example:

@@ -20,7 +20,7 @@ from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.table_references import lexical, lies_in
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
-from lakefeed.errors import InvalidArgumentError, UnsupportedError, listed
+from lakefeed.errors import InvalidArgumentError, UnsupportedError, quoted_list
 from lakefeed.storage.blobs.collector import (
     Held,
     Inventory,
@@ -41,10 +41,10 @@ from lakefeed.storage.blobs.steps import Step, nothing
 logger = logging.getLogger(__name__)
 
 GRACE = dt.timedelta(hours=24)
-LEAST_GRACE = dt.timedelta(hours=1)
+MIN_GRACE = dt.timedelta(hours=1)
 """Files of tables and half-written files are never taken younger: a lease of who writes them may come a minute late."""
 PATIENCE = dt.timedelta(minutes=10)
-LISTED_AT_MOST = 1_000
+MAX_LOCATIONS = 1_000
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ def collect(
     require_owner(lake.catalog)
     if others := other_lakes(lake.blobs.backend.objects, partial(is_same_lake, lake)):
         raise UnsupportedError(
-            f"the blob store {lake.blobs.url!r} also belongs to {listed(others)}, whose blobs cannot be told from "
+            f"the blob store {lake.blobs.url!r} also belongs to {quoted_list(others)}, whose blobs cannot be told from "
             "garbage. Give each lake a store of its own; remove the mark of one that is no more"
         )
     marker = Marker(lake)
     if dry_run:
-        found = _find(lake, marker, grace, time.time())
+        found = _find_candidates(lake, marker, grace, time.time())
         return found.with_sparse().report(True, marker)
     store = lake.blobs.backend
     sign = begin(store)
@@ -132,13 +132,13 @@ def collect(
         at("begun")
         if not alone_at_work(store, sign):
             return GarbageReport(False, postponed="another collector is at work")
-        return _collected(lake, marker, grace, patience, sign, at)
+        return _collect_and_remove(lake, marker, grace, patience, sign, at)
     finally:
         sign.end()
 
 
 @dataclass
-class _Found:
+class _Candidates:
     """What can go, and what was live when that was found."""
 
     lake: Lake
@@ -148,7 +148,7 @@ class _Found:
     unfinished: list[ObjectInfo]
     sparse: list[Held] = field(default_factory=list)
 
-    def with_sparse(self) -> _Found:
+    def with_sparse(self) -> _Candidates:
         """With the packs that can go once what is needed of them has moved."""
         return replace(self, objects=[*self.objects, *self.sparse])
 
@@ -164,7 +164,7 @@ class _Found:
             table_files=len(self.files),
             unfinished=len(self.unfinished),
             bytes=sum(info.size for info in everything),
-            locations=tuple(urls[:LISTED_AT_MOST]),
+            locations=tuple(urls[:MAX_LOCATIONS]),
             files_read=marker.files_read,
             sparse_packs=len(self.sparse),
             moved_bytes=sum(held.live_bytes for held in self.sparse),
@@ -173,17 +173,17 @@ class _Found:
         )
 
 
-def _collected(
+def _collect_and_remove(
     lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Sign, at: Step
 ) -> GarbageReport:
     store, since = lake.blobs.backend, sign.modified
-    found = _find(lake, marker, grace, since)
+    found = _find_candidates(lake, marker, grace, since)
     sparse, moved_bytes = found.sparse, 0
     if sparse:
         with lake.blobs.saving() as saving:
             moved_bytes = moved(saving, store.objects, sparse, found.live.digests)
         at("moved")
-        found = _find(lake, marker, grace, since)
+        found = _find_candidates(lake, marker, grace, since)
     at("marked")
     doom(sign, found.objects)
     at("doomed")
@@ -199,8 +199,8 @@ def _collected(
         found,
         live=now,
         objects=sweep(store, sign, objects, at),
-        files=_remove(lake, found.files, now, sign),
-        unfinished=_dropped(lake, found.unfinished, sign),
+        files=_remove_table_files(lake, found.files, now, sign),
+        unfinished=_remove_unfinished(lake, found.unfinished, sign),
     )
     store.index.refresh()
     remove_dead(store.objects, LEASES, sign.modified)
@@ -210,16 +210,16 @@ def _collected(
     return report if sign.alive else replace(report, postponed="the collector lost contact with the store")
 
 
-def _find(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Found:
+def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Candidates:
     """What can go, judged by the clock of the store, which showed ``since``."""
     files, live = mark_with_detached(lake, marker)
-    store, least = lake.blobs.backend, max(grace, LEAST_GRACE)
+    store, least = lake.blobs.backend, max(grace, MIN_GRACE)
     inventory = Inventory.of(store, live.digests)
 
     def young(info: ObjectInfo) -> bool:
         return bool(live.damaged) or since - info.modified < grace.total_seconds()
 
-    return _Found(
+    return _Candidates(
         lake,
         live,
         inventory.unneeded(young),
@@ -234,7 +234,7 @@ def _postponed(live: Reachable) -> str | None:
     if not live.damaged:
         return None
     return (
-        f"datasets are damaged ({listed(sorted(live.damaged))}), so blobs and their folders stay; restore them or "
+        f"datasets are damaged ({quoted_list(sorted(live.damaged))}), so blobs and their folders stay; restore them or "
         "remove them with Dataset.delete(force=True)"
     )
 
@@ -249,19 +249,19 @@ def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float
     ]
 
 
-def _remove(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Sign) -> list[ObjectInfo]:
+def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Sign) -> list[ObjectInfo]:
     """Removes files of tables; those that are gone."""
     warehouse, gone = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
             break
         warehouse.remove(tail(info.key))
-        _remove_empty(local_path(info.key))
+        _remove_empty_folders(local_path(info.key))
         gone.append(info)
     return gone
 
 
-def _remove_empty(path: Path | None) -> None:
+def _remove_empty_folders(path: Path | None) -> None:
     """Removes the folders of a file that was the last in them, up to that of the table."""
     for folder in list(path.parents)[:2] if path is not None else ():
         try:
@@ -270,7 +270,7 @@ def _remove_empty(path: Path | None) -> None:
             return
 
 
-def _dropped(lake: Lake, files: list[ObjectInfo], sign: Sign) -> list[ObjectInfo]:
+def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Sign) -> list[ObjectInfo]:
     """Removes what killed processes were writing; those that are gone."""
     gone = []
     for info in files:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
-from lakefeed.routines.routine_run import call, produced
+from lakefeed.routines.routine_run import call_function, run_function
 
 __all__ = ["run_routine"]
 
@@ -40,7 +40,7 @@ def run_routine(
         {'x': [1, 2], 'double': [2, 4]}
     """
     given = [each if isinstance(each, Dataset) else _dataset(each) for each in rows]
-    tried = routine if isinstance(routine, Routine) else _declared(routine, len(given), schema)
+    tried = routine if isinstance(routine, Routine) else _routine_of(routine, len(given), schema)
     if len(given) != len(tried.sources):
         raise InvalidArgumentError(f"routine {tried.name!r} reads {len(tried.sources)} dataset(s), not {len(given)}")
     missing = sorted(set(tried.resources).difference(resources or {}))
@@ -48,12 +48,12 @@ def run_routine(
         raise InvalidArgumentError(f"routine {tried.name!r} needs the resources {missing}: give them with resources=")
     told = RoutineRun(tried.name, TOKEN, resources or {})
     if tried.output is None:
-        call(tried, given, told)
+        call_function(tried, given, told)
         return Dataset.from_dict({"token": [TOKEN], "rows": [sum(each.count() for each in given)]})
-    return produced(tried, given, told, tried.schema)
+    return run_function(tried, given, told, tried.schema)
 
 
-def _declared(fn: RoutineFn, sources: int, schema: pa.Schema | None) -> Routine:
+def _routine_of(fn: RoutineFn, sources: int, schema: pa.Schema | None) -> Routine:
     return replace(Routine("tried", fn, tuple(f"source-{n}" for n in range(sources)), "output"), schema=schema)
 
 

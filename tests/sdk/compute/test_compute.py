@@ -31,12 +31,12 @@ class Here:
     width = 3
 
     def run(self, pieces: list[bytes]) -> Iterator[tuple[int, object]]:
-        from lakefeed.compute.compute_engine import perform
+        from lakefeed.compute.compute_engine import run_task
 
         for place in reversed(range(len(pieces))):
             if place % 2:
-                perform(pieces[place])
-            yield place, perform(pieces[place])
+                run_task(pieces[place])
+            yield place, run_task(pieces[place])
 
 
 def doubled(batch: pa.RecordBatch) -> pa.RecordBatch:

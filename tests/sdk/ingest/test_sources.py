@@ -189,9 +189,9 @@ def test_rows_that_do_not_fit_the_schema_are_refused(database: Database) -> None
     [3, 2.5, "b", dt.datetime(2026, 1, 2, 3, 4, 5, 6), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.date(2026, 1, 2)],
 )
 def test_watermarks_keep_their_type(value: Any) -> None:
-    from lakefeed.ingest.query_ingestion import _text, _value
+    from lakefeed.ingest.query_ingestion import _watermark_text, _watermark_value
 
-    found = _value(_text(value))
+    found = _watermark_value(_watermark_text(value))
     assert (found, type(found)) == (value, type(value))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed.profiles import Column, ColumnStatistics
-from lakefeed.profiles.sketch import KEPT_HASHES, KEPT_VALUES, Distinct, Sample, hashes
+from lakefeed.profiles.sketch import MAX_HASHES, MAX_VALUES, Distinct, Sample, hashes
 
 EARLY, LATE = datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)
 BIG = float(2**63)
@@ -76,7 +76,7 @@ def test_many_values_are_estimated_in_bounded_memory() -> None:
     assert not distinct.exact
     assert distinct.count == pytest.approx(200_000, rel=0.1)
     assert sample.quantiles([0.5])[0] == pytest.approx(100_000, rel=0.1)
-    assert (len(distinct._hashes), len(sample._values)) == (KEPT_HASHES, KEPT_VALUES)
+    assert (len(distinct._hashes), len(sample._values)) == (MAX_HASHES, MAX_VALUES)
 
 
 def test_zeros_are_one_value() -> None:

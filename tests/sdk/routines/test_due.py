@@ -13,10 +13,10 @@ from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines import (
     After,
     Appended,
-    ByHand,
     Cron,
     Decision,
     Every,
+    Manual,
     Removed,
     Routine,
     Trigger,
@@ -91,7 +91,7 @@ class TestDue:
 
     def test_by_hand_is_never_due(self) -> None:
         add()
-        assert reads(decide(ByHand())) == []
+        assert reads(decide(Manual())) == []
 
     def test_any_of_several_triggers(self) -> None:
         add()

@@ -13,7 +13,7 @@ from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.routines import (
     After,
     Appended,
-    ByHand,
+    Manual,
     Removed,
     Routine,
     RoutineRun,
@@ -164,7 +164,7 @@ def test_a_failed_version_is_kept_from_a_routine_that_has_no_output_yet() -> Non
 
 
 def test_a_run_by_hand_reads_the_versions_that_it_is_given() -> None:
-    routine = replace(COPY, when=ByHand())
+    routine = replace(COPY, when=Manual())
     for value in range(1, 5):
         add(value)
     list(run_versions(routine, after=1, up_to=3))
@@ -317,7 +317,7 @@ def test_a_declaration_that_cannot_work_is_refused() -> None:
         lambda: Routine("r", same, "a", "b", timeout=0),
         lambda: Routine("r", same, "a", "b", when=()),
         lambda: Routine("r", same, "a", "b", when=(Appended(), Removed())),
-        lambda: Routine("r", same, "a", "b", when=(After("s", "failure"), ByHand())),
+        lambda: Routine("r", same, "a", "b", when=(After("s", "failure"), Manual())),
         lambda: Routine("r", same, "a", "b", on_remade="perhaps"),
         lambda: Routine("r", same, "A", "b"),
         lambda: Appended(min_rows=0),

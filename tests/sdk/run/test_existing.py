@@ -11,7 +11,7 @@ import pytest
 
 from lakefeed import Dataset, Fence, Provenance
 from lakefeed.compute import save as save_with
-from lakefeed.compute.compute_engine import perform
+from lakefeed.compute.compute_engine import run_task
 from lakefeed.errors import (
     CommitConflictError,
     DatasetExistsError,
@@ -40,7 +40,7 @@ class Inline:
     width = 2
 
     def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
-        return ((place, perform(piece)) for place, piece in enumerate(pieces))
+        return ((place, run_task(piece)) for place, piece in enumerate(pieces))
 
 
 def rows(*values: int) -> Dataset:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.catalog.categories import categories, encode
 from lakefeed.catalog.emptied import cast_to_null, has_null
 from lakefeed.catalog.required_fields import LISTS, filled, has_required, inner_fields
-from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
+from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
 EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
@@ -37,7 +37,7 @@ def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
         if field.name in given:
             _check_field(given[field.name], field.type, field.name)
         elif not field.nullable:
-            raise SchemaError(f"column {field.name!r} is required and not among {listed(given)}")
+            raise SchemaError(f"column {field.name!r} is required and not among {quoted_list(given)}")
 
 
 def check_distinct(names: Iterable[str]) -> None:
@@ -48,7 +48,7 @@ def check_distinct(names: Iterable[str]) -> None:
     """
     double = [name for name, times in Counter(names).items() if times > 1]
     if double:
-        raise SchemaError(f"column names must differ; {listed(double)} occur more than once")
+        raise SchemaError(f"column names must differ; {quoted_list(double)} occur more than once")
 
 
 def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -197,7 +197,7 @@ def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bo
         if name in names:
             _check_field(given.field(name).type, field.type, f"{path}.{name}")
         elif not field.nullable:
-            raise SchemaError(f"column '{path}.{name}' is required and not among {listed(names)}")
+            raise SchemaError(f"column '{path}.{name}' is required and not among {quoted_list(names)}")
     return True
 
 

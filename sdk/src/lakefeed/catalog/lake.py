@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lakefeed.catalog import damaged_tables, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
-from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, listed
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, quoted_list
 from lakefeed.storage.urls import redacted
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Lake:
         """The error that says so, with the near misses."""
         names = self.names()
         near = difflib.get_close_matches(name, names, n=3)
-        hint = f" Did you mean {listed(near)}?" if near else f" The datasets are {listed(names)}."
+        hint = f" Did you mean {quoted_list(near)}?" if near else f" The datasets are {quoted_list(names)}."
         gone = self.deletions(name)
         past = f": it was deleted at {gone[-1].moment}, after version {gone[-1].last}" if gone else ""
         return DatasetNotFoundError(f"no dataset {name!r}{past}.{hint}")

@@ -16,7 +16,7 @@ from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.object_store import from_environment
 from lakefeed.catalog.path_roots import PROPERTY, Roots
 from lakefeed.config import Settings
-from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, listed
+from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.urls import redacted
 
 CATALOG_NAME = "lakefeed"
@@ -77,7 +77,7 @@ def _kind(given: str) -> str:
     kinds = [kind.value for kind in CatalogType]
     if given not in kinds:
         near = did_you_mean([given], kinds)
-        raise ConfigError(f"catalog.type={given!r}: there is no such catalog.{near} It is one of {listed(kinds)}")
+        raise ConfigError(f"catalog.type={given!r}: there is no such catalog.{near} It is one of {quoted_list(kinds)}")
     return given
 
 

@@ -24,7 +24,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker
 from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.warehouse_owner import require_owner
-from lakefeed.errors import StorageFullError, UnsupportedError, listed
+from lakefeed.errors import StorageFullError, UnsupportedError, quoted_list
 from lakefeed.storage.blobs.collector import Held, alone_at_work, begin, doom, spared, sweep, wait_for_savers
 from lakefeed.storage.blobs.leases import Sign, other_lakes
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
@@ -111,7 +111,7 @@ def reclaim(
     require_owner(lake.catalog)
     store, ends = lake.blobs.backend, time.monotonic() + patience
     if others := other_lakes(store.objects, partial(is_same_lake, lake)):
-        raise UnsupportedError(f"the blob store also belongs to {listed(others)}")
+        raise UnsupportedError(f"the blob store also belongs to {quoted_list(others)}")
     left, gone = sorted(keys), set[str]()
     while left:
         sign = begin(store)
@@ -192,7 +192,9 @@ def _objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Held]:
 def _unused(lake: Lake, store: PackedBlobs, objects: Collection[Held]) -> list[Held]:
     _, live = mark_with_detached(lake, Marker(lake))
     if live.damaged:
-        raise UnsupportedError(f"datasets are damaged ({listed(sorted(live.damaged))}): what they name is not known")
+        raise UnsupportedError(
+            f"datasets are damaged ({quoted_list(sorted(live.damaged))}): what they name is not known"
+        )
     return spared(store, objects, NO_DIGESTS, live.digests)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.errors import TypeMismatchError, listed
+from lakefeed.errors import TypeMismatchError, quoted_list
 
 # The stubs of these are older than they are.
 LIST_ARRAY: Any = pa.ListArray
@@ -58,8 +58,8 @@ def filled(array: Any) -> Any:
         fixed = [field.name for field in kind if not field.nullable and isinstance(field.type, pa.FixedSizeListType)]
         if fixed and column.null_count:
             raise TypeMismatchError(
-                f"{listed(fixed)} of {kind} is a required list of fixed size within a null, which no reader of Parquet "
-                "files takes: make it nullable, or a list of any size"
+                f"{quoted_list(fixed)} of {kind} is a required list of fixed size within a null, which no reader of "
+                "Parquet files takes: make it nullable, or a list of any size"
             )
         parts = [_child(part, field) for part, field in zip(column.flatten(), kind, strict=True)]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)

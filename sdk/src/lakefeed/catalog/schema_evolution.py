@@ -51,7 +51,7 @@ from lakefeed.catalog.schema import (
     normalized_schema,
     storage_schema,
 )
-from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, listed
+from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Columns:
     def free(self, name: str) -> None:
         """Passes where no column has that name."""
         if name in self.declared:
-            raise SchemaError(f"there is a column {name!r} already; the columns are {listed(self.declared)}")
+            raise SchemaError(f"there is a column {name!r} already; the columns are {quoted_list(self.declared)}")
 
 
 def add_column(lake: Lake, name: str, column: pa.Field[Any]) -> pa.Schema:
@@ -143,7 +143,7 @@ def drop_columns(lake: Lake, name: str, dropped: Sequence[str]) -> pa.Schema:
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
         gone = [columns[column] for column in dropped]
         if len(gone) >= len(columns.fields):
-            raise SchemaError(f"{listed(dropped)} are all the columns there are; delete the dataset instead")
+            raise SchemaError(f"{quoted_list(dropped)} are all the columns there are; delete the dataset instead")
         types = {str(one.field_id): columns.media[one.name] for one in gone if one.name in columns.media}
         return Columns(
             tuple(one for one in columns.fields if one not in gone),

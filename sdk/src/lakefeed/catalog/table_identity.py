@@ -5,7 +5,7 @@ from __future__ import annotations
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.tombstones import owner_by_uuid
 from lakefeed.catalog.versions import DatasetVersion, list_versions
-from lakefeed.errors import VersionNotFoundError, listed
+from lakefeed.errors import VersionNotFoundError, quoted_list
 
 
 def uuid_of(lake: Lake, name: str) -> str:
@@ -22,7 +22,7 @@ def made_again(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundError:
     table = lake.table(name)
     deletion = owner_by_uuid(lake.deletions(name, str(table.metadata.table_uuid)), table_uuid)
     when = f" at {deletion.moment}" if deletion is not None else ""
-    numbers = listed(version.version for version in list_versions(table))
+    numbers = quoted_list(version.version for version in list_versions(table))
     return VersionNotFoundError(
         f"dataset {name!r} was deleted{when} and made again: what was read of the old one is gone. Dataset({name!r}) "
         f"reads the new one, whose versions, newest first, are {numbers}"

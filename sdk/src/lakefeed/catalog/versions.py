@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakefeed.catalog import ancestry, file_exchange, time_travel, tombstones
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
-from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, listed
+from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, quoted_list
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -53,7 +53,7 @@ class SnapshotEntry(dict[str, Any]):
         try:
             return self[name]
         except KeyError as error:
-            raise AttributeError(f"a snapshot entry has no {name!r}; it has {listed(self)}") from error
+            raise AttributeError(f"a snapshot entry has no {name!r}; it has {quoted_list(self)}") from error
 
 
 def entry_of(version: DatasetVersion) -> SnapshotEntry:
@@ -132,7 +132,7 @@ def tagged(table: Table, label: str) -> Snapshot:
     if snapshot is None:
         branch = f": {label!r} is a branch, and branches are not read" if label in table.metadata.refs else ""
         raise TagNotFoundError(
-            f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {listed(sorted(refs))}"
+            f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {quoted_list(sorted(refs))}"
         )
     return snapshot
 
@@ -244,7 +244,7 @@ def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> Vers
     name = table.name()[-1]
     if version is None:
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
-    exist = listed(number(snapshot) for snapshot in lineage)
+    exist = quoted_list(number(snapshot) for snapshot in lineage)
     before = tombstones.owner_of(_past(table), version)
     past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")

@@ -37,7 +37,7 @@ def check_workers(workers: Any) -> None:
         raise InvalidArgumentError(f"workers={workers!r:.80}: give a number of processes, 1 at least")
 
 
-def packed(piece: Any, what: str) -> bytes:
+def pack_task(piece: Any, what: str) -> bytes:
     """A callable without arguments as it travels to a worker, with the functions that it holds.
 
     Raises:
@@ -60,6 +60,6 @@ def packed(piece: Any, what: str) -> bytes:
     return data
 
 
-def perform(piece: bytes) -> Any:
+def run_task(piece: bytes) -> Any:
     """The result of a piece, in the process of a worker."""
     return pickle.loads(piece)()

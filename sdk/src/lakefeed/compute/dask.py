@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.compute.compute_engine import check_workers, perform
+from lakefeed.compute.compute_engine import check_workers, run_task
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Dask:
 
         with closing(self._client()) as client:
             # Unlike a result that was computed before, a file that was written may be gone: nothing is reused.
-            futures = client.map(perform, pieces, pure=False)
+            futures = client.map(run_task, pieces, pure=False)
             places = {future.key: place for place, future in enumerate(futures)}
             try:
                 for future, result in as_completed(futures, loop=client.loop, with_results=True):

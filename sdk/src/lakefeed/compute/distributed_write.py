@@ -18,9 +18,9 @@ from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import Change, Guard
 from lakefeed.catalog.versions import DatasetVersion
-from lakefeed.compute.compute_engine import Engine, packed
-from lakefeed.compute.plan_partitions import divided
-from lakefeed.compute.write_task import Done, Part, Place
+from lakefeed.compute.compute_engine import Engine, pack_task
+from lakefeed.compute.plan_partitions import divide_plan
+from lakefeed.compute.write_task import TableHandle, WriteResult, WriteTask
 from lakefeed.dataset import Dataset, dataset_at, lake_of, plan_of
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.media import typed_schema
@@ -66,7 +66,7 @@ def save(
 
     def create_new() -> DatasetVersion:
         types = types_of_new(lake, LocalRunner(lake.settings), plan, name, column_types, writing)
-        work = _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
+        work = _DistributedWrite(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
         with work.protected() as guard:
             return create(
                 lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
@@ -99,24 +99,24 @@ def append_to(
 
 
 def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
-    work = _work_for(lake, plan, name, writing, engine, "append")
+    work = _write_to(lake, plan, name, writing, engine, "append")
     with work.protected() as guard:
         return append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
 
 
 def _replace(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
-    work = _work_for(lake, plan, name, writing, engine, "overwrite")
+    work = _write_to(lake, plan, name, writing, engine, "overwrite")
     with work.protected() as guard:
         return replace_rows(lake, plan, work.schema, name, writing, guard, lambda: (), work.write)
 
 
-def _work_for(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _Work:
+def _write_to(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _DistributedWrite:
     types = types_of_old(lake, plan, name)
-    return _Work(lake, plan, dict(sorted(types.items())), writing, engine, f"{verb} {name}")
+    return _DistributedWrite(lake, plan, dict(sorted(types.items())), writing, engine, f"{verb} {name}")
 
 
 @dataclass(frozen=True)
-class _Work:
+class _DistributedWrite:
     """The rows of a plan, divided."""
 
     lake: Lake
@@ -127,8 +127,8 @@ class _Work:
     what: str
 
     def __post_init__(self) -> None:
-        divided(self.plan, 1, sys.maxsize)
-        packed(flatten(self.plan), "the rows")
+        divide_plan(self.plan, 1, sys.maxsize)
+        pack_task(flatten(self.plan), "the rows")
 
     @property
     def schema(self) -> pa.Schema:
@@ -150,11 +150,11 @@ class _Work:
     ) -> tuple[DataFile, ...]:
         """The files of all parts, in the order of the parts."""
         most = lake.settings.write.file_bytes
-        parts = divided(self.plan, self.engine.width, most)
+        parts = divide_plan(self.plan, self.engine.width, most)
         pieces = [
-            packed(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
+            pack_task(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
         ]
-        done: dict[int, Done] = {}
+        done: dict[int, WriteResult] = {}
         with counted(self.what, " rows") as progress:
             for place, result in self.engine.run(pieces):
                 done[place] = result
@@ -162,11 +162,11 @@ class _Work:
                 progress(result.rows)
         return tuple(file for place in range(len(pieces)) for file in done[place].files)
 
-    def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> Part:
-        return Part(
+    def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> WriteTask:
+        return WriteTask(
             self.lake,
             flatten(plan),
-            Place.of(table),
+            TableHandle.of(table),
             declared,
             f"{ours.commit.hex}-{place:06d}",  # the order of paths is the order of rows
             self.types,

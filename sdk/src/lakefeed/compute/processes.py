@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakefeed.compute.compute_engine import check_workers, perform
+from lakefeed.compute.compute_engine import check_workers, run_task
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(self.workers, len(left)) or 1, mp_context=context)
         try:
-            running: dict[Future[Any], int] = {pool.submit(perform, pieces[place]): place for place in left}
+            running: dict[Future[Any], int] = {pool.submit(run_task, pieces[place]): place for place in left}
             while running:
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(done), done.result()

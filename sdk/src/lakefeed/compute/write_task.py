@@ -22,7 +22,7 @@ from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.write_context import with_files
 
 
-class Done(NamedTuple):
+class WriteResult(NamedTuple):
     """What a worker wrote."""
 
     files: tuple[DataFile, ...]
@@ -30,7 +30,7 @@ class Done(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class TableHandle:
     """Where files of a table go, as it travels: the table itself holds what does not."""
 
     identifier: tuple[str, ...]
@@ -38,7 +38,7 @@ class Place:
     location: str
 
     @classmethod
-    def of(cls, table: Table) -> Place:
+    def of(cls, table: Table) -> TableHandle:
         # Its history is not needed, and may be long.
         none: dict[str, object] = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}}
         bare: TableMetadata = table.metadata.model_copy(update={**none, "current_snapshot_id": None})
@@ -51,19 +51,19 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Part:
+class WriteTask:
     """The rows of ``plan`` as files of ``place`` whose names begin with ``prefix``; callable without arguments."""
 
     lake: Lake
     plan: list[FlatNode]
-    place: Place
+    place: TableHandle
     declared: pa.Schema
     prefix: str
     types: Mapping[str, str]
     copy: CopyFiles
     stats: bool
 
-    def __call__(self) -> Done:
+    def __call__(self) -> WriteResult:
         """The files; of a part that is run twice, each time others, of which one are taken."""
         table, plan = self.place.open(self.lake), rebuild(self.plan)
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
@@ -72,4 +72,4 @@ class Part:
             closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
             files = write_files_of(self.lake, table, self.declared, prefix, batches)
-        return Done(tuple(files), sum(file.record_count for file in files))
+        return WriteResult(tuple(files), sum(file.record_count for file in files))

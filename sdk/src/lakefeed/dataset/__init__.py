@@ -4,10 +4,10 @@ Outside this package nobody touches what begins with an underscore: `plan_of`, `
 lakes, `dataset_of` and `dataset_at` make a dataset of them.
 """
 
-from lakefeed.dataset.changed_rows import AddedRows, RemovedRows, changed_after
+from lakefeed.dataset.changed_rows import AddedRows, RemovedRows, rows_changed_after
 from lakefeed.dataset.core import dataset_at, dataset_of, lake_of, plan_of, plans_of
 from lakefeed.dataset.core import unpickle as _restored  # of pickles that older releases wrote
-from lakefeed.dataset.dataset import Dataset, pinned
+from lakefeed.dataset.dataset import Dataset, pinned_dataset
 from lakefeed.dataset.mapped_dataset import MappedDataset
 
 __all__ = [
@@ -16,11 +16,11 @@ __all__ = [
     "MappedDataset",
     "RemovedRows",
     "_restored",
-    "changed_after",
     "dataset_at",
     "dataset_of",
     "lake_of",
-    "pinned",
+    "pinned_dataset",
     "plan_of",
     "plans_of",
+    "rows_changed_after",
 ]

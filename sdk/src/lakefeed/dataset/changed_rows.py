@@ -47,7 +47,7 @@ class RemovedRows(AddedRows):
     """The rows that a range of versions removed: a Dataset whose iteration gives Arrow batches."""
 
 
-def changed_after(version: Dataset, what: Literal["added", "removed"], known: int) -> AddedRows:
+def rows_changed_after(version: Dataset, what: Literal["added", "removed"], known: int) -> AddedRows:
     """The rows that the versions after the number ``known`` up to a version added or removed, oldest commit first.
 
     The version ``known`` may have expired, which `added_since` does not take.

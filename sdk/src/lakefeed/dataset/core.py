@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from lakefeed import plan, run
 from lakefeed._validate import is_list
-from lakefeed.dataset.iterable_dataset import Streamed
+from lakefeed.dataset.iterable_dataset import StreamedRows
 from lakefeed.errors import InvalidArgumentError, UnsavedDatasetError
 from lakefeed.run import dataset_reference
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AnyDataset = TypeVar("AnyDataset", bound="Core")
 
 
-class Core(Streamed):
+class Core(StreamedRows):
     """Rows in a lake: of a plan, or of the version of a named dataset that a pin says."""
 
     _lake: Lake

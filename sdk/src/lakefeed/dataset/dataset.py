@@ -60,6 +60,6 @@ class Dataset(Constructors, Reading, Writes, Administration):
         return unpickle, (type(self), self._lake, flat, self._name, self._version, self._identity.table_uuid)
 
 
-def pinned(name: str, version: int, table_uuid: str) -> Dataset:
+def pinned_dataset(name: str, version: int, table_uuid: str) -> Dataset:
     """A version of the dataset while it is that very table; an error once it is another one."""
     return build(Dataset, lake.Lake.current(), None, name, version, table_uuid)

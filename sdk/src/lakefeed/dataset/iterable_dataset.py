@@ -7,7 +7,7 @@ from typing import Any
 from lakefeed.errors import SubscriptError
 
 
-class Streamed:
+class StreamedRows:
     """A dataset whose rows are streamed: ``dataset[…]`` says what to call instead."""
 
     def __getitem__(self, place: Any) -> Any:

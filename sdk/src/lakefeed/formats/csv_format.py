@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from pyarrow import types
 
-from lakefeed.errors import FormatError, SchemaError, listed
+from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.formats.csv_conversion import BLANK, Conversion, NullWords, infer_schema, is_cell_error
 from lakefeed.formats.csv_records import count_lines, header_end, record_ends
 from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat, require_columns
@@ -165,7 +165,7 @@ def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Se
         require_columns(url, names, wanted)
     elif sorted(names) != sorted(schema.names):
         raise SchemaError(
-            f"{shown(url)} has columns {listed(names)}, not {listed(schema.names)}; "
+            f"{shown(url)} has columns {quoted_list(names)}, not {quoted_list(schema.names)}; "
             "files read together must have the same columns"
         )
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from lakefeed._units import MIB
-from lakefeed.errors import FormatError, SchemaError, listed
+from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.expr import Expr
 from lakefeed.storage.archives.streams import Stream, opened_stream, streams
 from lakefeed.storage.archives.url_chains import parse_chain
@@ -181,7 +181,7 @@ def require_columns(url: str, names: Sequence[str], wanted: Sequence[str]) -> No
     """Raises SchemaError where a file lacks columns that it must have."""
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise SchemaError(f"{shown(url)} has no columns {listed(missing)}; it has {listed(names)}")
+        raise SchemaError(f"{shown(url)} has no columns {quoted_list(missing)}; it has {quoted_list(names)}")
 
 
 CONTENT_ERRORS = (

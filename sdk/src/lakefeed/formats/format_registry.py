@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakefeed.errors import FormatError, InvalidArgumentError, listed
+from lakefeed.errors import FormatError, InvalidArgumentError, quoted_list
 from lakefeed.formats.arrow_format import Arrow
 from lakefeed.formats.csv_format import Csv
 from lakefeed.formats.file_format import Format
@@ -24,7 +24,7 @@ def format_by_name(name: Any) -> Format:
         FormatError: there is none; the known ones are listed.
     """
     if not isinstance(name, str) or name not in FORMATS:
-        raise FormatError(f"no format is called {name!r}; there are {listed(FORMATS)}")
+        raise FormatError(f"no format is called {name!r}; there are {quoted_list(FORMATS)}")
     return FORMATS[name]
 
 
@@ -52,6 +52,6 @@ def format_of(url: str) -> Format:
         )
     known = sorted(suffix for form in FORMATS.values() for suffix in form.suffixes)
     raise FormatError(
-        f"no format is known for {shown(url)}; the known suffixes are {listed(known, most=50)}. "
-        f"format= names it where the suffix does not: {listed(FORMATS)}"
+        f"no format is known for {shown(url)}; the known suffixes are {quoted_list(known, most=50)}. "
+        f"format= names it where the suffix does not: {quoted_list(FORMATS)}"
     )

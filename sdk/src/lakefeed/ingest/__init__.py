@@ -6,11 +6,14 @@ the rows and the record that they are in become visible together or not at all. 
 the same time neither lose nor double a file or a row.
 """
 
-from lakefeed.ingest.file_ingestion import Arrivals, arrivals
+from typing import TYPE_CHECKING
+
+from lakefeed._deprecated import deprecated_names
+from lakefeed.ingest.file_ingestion import Arrivals, FileSource, arrivals, read_file
+from lakefeed.ingest.file_listings import FolderSource, ManifestSource, WebSource
 from lakefeed.ingest.huggingface_ingestion import HuggingFaceSource
 from lakefeed.ingest.ingestion_source import IngestResult, Source, ingest
-from lakefeed.ingest.ledger import Landed
-from lakefeed.ingest.listing import FileSource, FolderSource, ManifestSource, WebSource, read_file
+from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.quarantine import QUARANTINE_SCHEMA, quarantine_of
 from lakefeed.ingest.query_ingestion import QuerySource
 
@@ -21,7 +24,7 @@ __all__ = [
     "FolderSource",
     "HuggingFaceSource",
     "IngestResult",
-    "Landed",
+    "ListedFile",
     "ManifestSource",
     "QuerySource",
     "Source",
@@ -31,3 +34,6 @@ __all__ = [
     "quarantine_of",
     "read_file",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = deprecated_names(__name__, {"Landed": "ListedFile"})

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
+from lakefeed._typing import ColumnTypes
 from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits
 from lakefeed.dataset import Dataset, dataset_of
-from lakefeed.errors import FileError, FormatError, SchemaError
-from lakefeed.ingest import ledger, quarantine, schema_follow
-from lakefeed.ingest.ingestion_source import IngestResult, unless_overtaken, write
-from lakefeed.ingest.ledger import Landed
+from lakefeed.errors import FileError, FormatError, InvalidArgumentError, SchemaError
+from lakefeed.ingest import ledger, quarantine, schema_drift
+from lakefeed.ingest.ingestion_source import FencedSource, IngestResult, ignore_lost_race, write_rows
+from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ops import Scan
 from lakefeed.sources.batch_source import BatchesSource
 from lakefeed.storage.listed_urls import is_remote
 
-if TYPE_CHECKING:
-    from lakefeed.ingest.listing import FileSource
-
 logger = logging.getLogger(__name__)
+
+Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
+Changed: TypeAlias = Literal["report", "append"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,79 @@ class Arrivals:
     ``vanished`` is in and is not there any more; its rows stay.
     """
 
-    new: tuple[Landed, ...]
-    settling: tuple[Landed, ...]
-    changed: tuple[Landed, ...]
-    vanished: tuple[Landed, ...] = ()
+    new: tuple[ListedFile, ...]
+    settling: tuple[ListedFile, ...]
+    changed: tuple[ListedFile, ...]
+    vanished: tuple[ListedFile, ...] = ()
 
 
-class _BadFileError(Exception):
+def read_file(path: Path | str) -> Dataset:
+    """The rows of a file whose suffix says what it is."""
+    return Dataset.from_file(str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(FencedSource):
+    """What all sources of files share: what is new is found by comparing a listing with the ledger.
+
+    Args (of all of them, by keyword but for the name and the dataset):
+        read: the rows of a file; it is handed its path (a URL as text).
+        column_types: of the dataset, when it is made.
+        description: of the dataset, when it is made.
+        settle: seconds; a file changed more recently may still be written to and waits.
+        max_files: in one commit.
+        on_changed: a file that changed after it went in is only reported, or ("append") read again as a new file: its
+            earlier rows stay too. A file that vanished leaves its rows; it is reported.
+        drift: where a file does not fit the dataset: "fail"; "evolve" the dataset (new columns, wider types) and fail
+            where that cannot be; or "quarantine" the file, or its rows that do not fit, and go on with the rest.
+    """
+
+    name: str = field(kw_only=False)
+    into: str = field(kw_only=False)
+    read: Callable[[Any], Dataset] = read_file
+    column_types: ColumnTypes | Literal["auto"] | None = "auto"
+    description: str | None = None
+    settle: float = 0.0
+    max_files: int = 1_000
+    on_changed: Changed = "report"
+    drift: Drift = "fail"
+
+    def __post_init__(self) -> None:
+        choices = {"on_changed": ("report", "append"), "drift": ("fail", "evolve", "quarantine")}
+        for setting, allowed in choices.items():
+            if getattr(self, setting) not in allowed:
+                raise InvalidArgumentError(f"ingest {self.name!r}: {setting} is one of {allowed}")
+        if self.max_files < 1:
+            raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
+
+    def waiting(self) -> str | None:
+        new = arrivals(self).new
+        return f"{len(new)} new, such as {new[0].path}" if new else None
+
+    def take(self, provenance: Provenance) -> Iterator[IngestResult]:
+        return ingest_files(self, provenance)
+
+    def listed(self) -> Iterable[ListedFile]:
+        """What is there now, in order of paths."""
+        raise NotImplementedError
+
+    def location(self, path: str) -> Any:
+        """What ``read`` is handed for a file."""
+        raise NotImplementedError
+
+    def seen(self, file: ListedFile) -> ListedFile:
+        """The file as it is now; where that cannot be told, as it was listed.
+
+        Raises:
+            MissingFileError: it has vanished.
+        """
+        return file
+
+
+class _UnfitFileError(Exception):
     """A file that cannot go in, found while a commit was under way."""
 
-    def __init__(self, file: Landed, reason: str) -> None:
+    def __init__(self, file: ListedFile, reason: str) -> None:
         super().__init__(reason)
         self.file, self.reason = file, reason
 
@@ -52,33 +117,33 @@ def arrivals(source: FileSource) -> Arrivals:
 
     A file that changed after it went in is reported and logged, and read again only if ``on_changed`` says "append".
     """
-    return _arrivals(source, ledger.read(source.pointer()))
+    return _compare(source, ledger.read_ledger(source.pointer()))
 
 
-def take(source: FileSource, provenance: Provenance) -> Iterator[IngestResult]:
+def ingest_files(source: FileSource, provenance: Provenance) -> Iterator[IngestResult]:
     """`ingest` for files: every new one, at most ``max_files`` in one commit."""
-    bad: dict[Landed, str] = {}
+    bad: dict[ListedFile, str] = {}
     while True:
         before = source.pointer()
-        known = ledger.read(before)
-        new = _arrivals(source, known).new[: source.max_files]
+        known = ledger.read_ledger(before)
+        new = _compare(source, known).new[: source.max_files]
         if not new:
             return
         try:
-            with unless_overtaken(source, before):
-                result = _commit(source, new, bad, known, before, provenance)
+            with ignore_lost_race(source, before):
+                result = _commit_files(source, new, bad, known, before, provenance)
                 if result is None:
                     return
                 yield result
-        except _BadFileError as error:
+        except _UnfitFileError as error:
             bad[error.file] = error.reason
 
 
-def _commit(
+def _commit_files(
     source: FileSource,
-    new: Sequence[Landed],
-    bad: dict[Landed, str],
-    known: Sequence[Landed],
+    new: Sequence[ListedFile],
+    bad: dict[ListedFile, str],
+    known: Sequence[ListedFile],
     before: str | None,
     provenance: Provenance,
 ) -> IngestResult | None:
@@ -87,23 +152,23 @@ def _commit(
     good = [file for file in new if file not in bad]
     left_out = [file for file in new if file in bad]
     for file in left_out:
-        quarantine.put(source, file, [quarantine.whole(source, file, bad[file])], said)
+        quarantine.add_entries(source, file, [quarantine.file_entry(source, file, bad[file])], said)
     if not good and not Dataset.exists(source.into):
         logger.warning("ingest %s: no file of %d fits, and %r is not there yet", source.name, len(new), source.into)
         return None
-    rejected: set[Landed] = set(left_out)
-    rows = _rows(source, good, rejected, said) if good else _none_of(source)
+    rejected: set[ListedFile] = set(left_out)
+    rows = _rows(source, good, rejected, said) if good else _empty_rows(source)
     again = {file.path for file in new}
-    with ledger.recorded([*(file for file in known if file.path not in again), *new]) as value:
+    with ledger.store_ledger([*(file for file in known if file.path not in again), *new]) as value:
         fence = Fence(source.fence, expected=before, value=value)
-        added, version = write(rows, source, said, fence, source.column_types)
+        added, version = write_rows(rows, source, said, fence, source.column_types)
     logger.info("ingest %s: %d files -> %s v%d", source.name, len(new), source.into, version)
     return IngestResult(
         tuple(file.path for file in good), added, version, tuple(sorted(file.path for file in rejected))
     )
 
 
-def _arrivals(source: FileSource, known: Sequence[Landed]) -> Arrivals:
+def _compare(source: FileSource, known: Sequence[ListedFile]) -> Arrivals:
     before = {file.path: file for file in known}
     found = tuple(source.listed())
     changed = tuple(file for file in found if file.path in before and _differs(file, before[file.path]))
@@ -121,21 +186,23 @@ def _arrivals(source: FileSource, known: Sequence[Landed]) -> Arrivals:
     )
 
 
-def _differs(now: Landed, before: Landed) -> bool:
+def _differs(now: ListedFile, before: ListedFile) -> bool:
     """Where both know: a ledger of before may know less, and a web page says nothing of its files."""
     known = [(now.size, before.size), (now.modified_ns, before.modified_ns)]
     stamps = now.stamp != before.stamp and bool(now.stamp and before.stamp)
     return stamps or any(one != other and min(one, other) >= 0 for one, other in known)
 
 
-def _may_be_open(file: Landed, settle: float) -> bool:
+def _may_be_open(file: ListedFile, settle: float) -> bool:
     # abs(): the clock of the machine that writes may be ahead of ours.
     return file.modified_ns >= 0 and abs(time.time() - file.modified_ns / 1e9) < settle
 
 
-def _rows(source: FileSource, files: Sequence[Landed], rejected: set[Landed], provenance: Provenance) -> Dataset:
+def _rows(
+    source: FileSource, files: Sequence[ListedFile], rejected: set[ListedFile], provenance: Provenance
+) -> Dataset:
     if source.drift == "evolve":
-        schema = schema_follow.fitting(source.into, {file.path: _schema(source, file) for file in files})
+        schema = schema_drift.evolve_schema(source.into, {file.path: _schema(source, file) for file in files})
     else:
         schema = _common_schema(source, _schema(source, files[0]))
     remote = any(is_remote(str(source.location(file.path))) for file in files)
@@ -143,16 +210,16 @@ def _rows(source: FileSource, files: Sequence[Landed], rejected: set[Landed], pr
     return dataset_of(Lake.current(), Scan(rows))
 
 
-def _none_of(source: FileSource) -> Dataset:
+def _empty_rows(source: FileSource) -> Dataset:
     return Dataset.from_arrow(Dataset(source.into).schema.empty_table())
 
 
-def _schema(source: FileSource, file: Landed) -> pa.Schema:
+def _schema(source: FileSource, file: ListedFile) -> pa.Schema:
     try:
         return source.read(source.location(file.path)).schema
     except (SchemaError, FormatError) as error:
         if source.drift == "quarantine":
-            raise _BadFileError(file, str(error)) from error
+            raise _UnfitFileError(file, str(error)) from error
         raise
 
 
@@ -170,29 +237,33 @@ def _common_schema(source: FileSource, first: pa.Schema) -> pa.Schema:
 
 
 def _batches(
-    source: FileSource, files: Sequence[Landed], schema: pa.Schema, rejected: set[Landed], provenance: Provenance
+    source: FileSource,
+    files: Sequence[ListedFile],
+    schema: pa.Schema,
+    rejected: set[ListedFile],
+    provenance: Provenance,
 ) -> Iterator[pa.RecordBatch]:
     for file in files:
         try:
             if source.drift == "quarantine":
-                yield from _what_fits(source, file, schema, rejected, provenance)
+                yield from _fitting_batches(source, file, schema, rejected, provenance)
             else:
-                yield from _all_of(source, file, schema)
+                yield from _whole_file(source, file, schema)
         except SchemaError as error:
             raise type(error)(f"{file.path!r} of ingest {source.name!r} does not fit: {error}") from error
         if _differs(source.seen(file), file):
             raise FileError(f"{file.path!r} of ingest {source.name!r} was changed while it was read; it is tried later")
 
 
-def _all_of(source: FileSource, file: Landed, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _whole_file(source: FileSource, file: ListedFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows = source.read(source.location(file.path))
-    check_fits(rows.schema, pa.schema([_by_value(rows.schema, field) for field in schema]))
+    check_fits(rows.schema, pa.schema([_castable_field(rows.schema, field) for field in schema]))
     for batch in rows.batches(format="arrow", load_files=False):
         yield cast(batch, schema)
 
 
-def _what_fits(
-    source: FileSource, file: Landed, schema: pa.Schema, rejected: set[Landed], provenance: Provenance
+def _fitting_batches(
+    source: FileSource, file: ListedFile, schema: pa.Schema, rejected: set[ListedFile], provenance: Provenance
 ) -> Iterator[pa.RecordBatch]:
     """The rows that fit; the others are in the quarantine before the last of them is handed on."""
     refused: list[quarantine.Entry] = []
@@ -201,22 +272,22 @@ def _what_fits(
         quarantine.check_columns(rows.schema, schema)
         at = 0
         for batch in rows.batches(format="arrow", load_files=False):
-            good, bad = quarantine.sorted_out(batch, schema)
-            refused += [quarantine.row(source, file, at + index, reason, one) for index, reason, one in bad]
+            good, bad = quarantine.split_batch(batch, schema)
+            refused += [quarantine.row_entry(source, file, at + index, reason, one) for index, reason, one in bad]
             at += batch.num_rows
-            if len(refused) > quarantine.MOST_ROWS:
-                raise _BadFileError(
-                    file, f"more than {quarantine.MOST_ROWS} rows do not fit, the first: {refused[0].reason}"
+            if len(refused) > quarantine.MAX_ROWS:
+                raise _UnfitFileError(
+                    file, f"more than {quarantine.MAX_ROWS} rows do not fit, the first: {refused[0].reason}"
                 )
             yield from good
     except (SchemaError, FormatError) as error:
-        raise _BadFileError(file, str(error)) from error
+        raise _UnfitFileError(file, str(error)) from error
     if refused:
         rejected.add(file)
-        quarantine.put(source, file, refused, provenance)
+        quarantine.add_entries(source, file, refused, provenance)
 
 
-def _by_value(given: pa.Schema, field: pa.Field[Any]) -> pa.Field[Any]:
+def _castable_field(given: pa.Schema, field: pa.Field[Any]) -> pa.Field[Any]:
     """The field as the file has it, where `cast` looks at each value: a text file tells 1 from 1.0 by chance."""
     found = given.field(field.name) if field.name in given.names else field
     exact = pa.types.is_integer(found.type) or pa.types.is_integer(field.type)
@@ -227,6 +298,6 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def _message(source: FileSource, files: Sequence[Landed]) -> str:
+def _message(source: FileSource, files: Sequence[ListedFile]) -> str:
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return f"ingest {source.name}: {files[0].path}{more}"

@@ -9,11 +9,11 @@ from typing import Any
 from lakefeed.catalog import Fence, Provenance
 from lakefeed.dataset import Dataset
 from lakefeed.errors import StateMismatchError
-from lakefeed.ingest.ingestion_source import Fenced, IngestResult, unless_overtaken, write
+from lakefeed.ingest.ingestion_source import FencedSource, IngestResult, ignore_lost_race, write_rows
 
 
 @dataclass(frozen=True)
-class HuggingFaceSource(Fenced):
+class HuggingFaceSource(FencedSource):
     """The rows of a split, appended to dataset ``into``; what was added on the hub since comes with the next run.
 
     A split is taken to grow at its end, as data sets on the hub do; ``options`` (``revision``, ``name``,
@@ -51,8 +51,10 @@ class HuggingFaceSource(Fenced):
                 return
             end = min(begin + self.max_rows, total)
             said = replace(provenance, message=f"ingest {self.name}: {self.dataset} rows {begin} to {end}")
-            with unless_overtaken(self, before):
-                added, version = write(rows.slice(begin, end), self, said, Fence(self.fence, before, str(end)), "auto")
+            with ignore_lost_race(self, before):
+                added, version = write_rows(
+                    rows.slice(begin, end), self, said, Fence(self.fence, before, str(end)), "auto"
+                )
                 yield IngestResult((f"rows {begin} to {end}",), added, version)
 
     def _rows(self) -> Dataset:

@@ -28,7 +28,7 @@ class IngestResult:
     quarantined: tuple[str, ...] = field(default=())
 
 
-class Fenced:
+class FencedSource:
     """What our sources share: how far they are is stored with the rows, under a key that their name makes."""
 
     name: str
@@ -78,7 +78,7 @@ def ingest(source: Source, *, run: str | None = None, code: str | None = None) -
 
 
 @contextmanager
-def unless_overtaken(source: Fenced, before: str | None) -> Iterator[None]:
+def ignore_lost_race(source: FencedSource, before: str | None) -> Iterator[None]:
     """Leaves the block where another run is first, which moves what the source said ``before``: look at it again.
 
     Raises:
@@ -94,7 +94,9 @@ def unless_overtaken(source: Fenced, before: str | None) -> Iterator[None]:
         logger.info("ingest %s: another run was first", source.name)
 
 
-def write(rows: Dataset, source: Fenced, provenance: Provenance, fence: Fence, column_types: object) -> tuple[int, int]:
+def write_rows(
+    rows: Dataset, source: FencedSource, provenance: Provenance, fence: Fence, column_types: object
+) -> tuple[int, int]:
     """Rows and fence in one commit; the rows that it added, and the version.
 
     Raises:

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(COLUMNS)
 
 
 @dataclass(frozen=True, order=True)
-class Landed:
+class ListedFile:
     """A file as it was seen: ``path`` relative to its folder (with ``/``), ``size`` in bytes.
 
     ``stamp`` is what else tells one state of it from another, such as an ETag. What is not known is -1 or "".
@@ -37,16 +37,16 @@ class Landed:
     stamp: str = ""
 
 
-def read(pointer: str | None) -> tuple[Landed, ...]:
+def read_ledger(pointer: str | None) -> tuple[ListedFile, ...]:
     """The files of the ledger that a fence points at."""
     if pointer is None:
         return ()
     table = pq.read_table(io.BytesIO(Lake.current().blobs.read(pointer.removeprefix(BLOB))), schema=SCHEMA)
-    return tuple(Landed(**{**row, "stamp": row["stamp"] or ""}) for row in table.to_pylist())
+    return tuple(ListedFile(**{**row, "stamp": row["stamp"] or ""}) for row in table.to_pylist())
 
 
 @contextmanager
-def recorded(files: Sequence[Landed]) -> Iterator[str]:
+def store_ledger(files: Sequence[ListedFile]) -> Iterator[str]:
     """The fence's value that points at a ledger of these files, which is kept while the block commits it."""
     lake = Lake.current()
     saving = lake.blobs.saving()
@@ -56,7 +56,7 @@ def recorded(files: Sequence[Landed]) -> Iterator[str]:
         yield f"{BLOB}{blob.sha256}"
 
 
-def _to_parquet(files: Iterable[Landed]) -> bytes:
+def _to_parquet(files: Iterable[ListedFile]) -> bytes:
     sink = io.BytesIO()
     table = pa.Table.from_pylist([asdict(file) for file in sorted(files)], schema=SCHEMA)
     pq.write_table(table, sink, compression="zstd")

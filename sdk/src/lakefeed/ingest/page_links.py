@@ -12,7 +12,7 @@ from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
 from lakefeed.storage.archives.streams import opened_stream
 
-MOST_BYTES = 64 * MIB
+MAX_BYTES = 64 * MIB
 LINKING = ("a", "area")
 
 _IN_TEXT = re.compile(r"https?://[^\s\"'<>]+")
@@ -45,9 +45,9 @@ def names_below(base: str, page: str) -> Iterator[str]:
     parser = _Links()
     parser.feed(page)
     parser.close()
-    begin = _joined(base, parser.base) if parser.base is not None else base
+    begin = _join_url(base, parser.base) if parser.base is not None else base
     for link in [*parser.links, *_IN_TEXT.findall(page)]:
-        address = _joined(begin, link) if begin is not None else None
+        address = _join_url(begin, link) if begin is not None else None
         name = None if address is None else _name_below(base, address)
         if name:
             yield name
@@ -65,7 +65,7 @@ def _name_below(base: str, address: str) -> str | None:
     return None if ".." in re.split(r"/|%2f", unquote(name).lower()) else name
 
 
-def _joined(base: str, link: str) -> str | None:
+def _join_url(base: str, link: str) -> str | None:
     try:
         found = urljoin(base, link.strip())
         return found if urlsplit(found).scheme in ("http", "https") else None
@@ -75,7 +75,7 @@ def _joined(base: str, link: str) -> str | None:
 
 def _page(url: str) -> str:
     with opened_stream(url) as file:
-        content: bytes = file.read(MOST_BYTES)
+        content: bytes = file.read(MAX_BYTES)
     return content.decode("utf-8", errors="replace")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,13 +14,11 @@ import pyarrow.compute as pc
 from lakefeed.catalog import Provenance, cast, check_fits
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, SchemaError
-from lakefeed.ingest.ledger import Landed
-
-if TYPE_CHECKING:
-    from lakefeed.ingest.listing import FileSource
+from lakefeed.ingest.ingestion_source import FencedSource
+from lakefeed.ingest.ledger import ListedFile
 
 # More rows than this that do not fit are no rows gone astray, but a file of another kind.
-MOST_ROWS = 1_000
+MAX_ROWS = 1_000
 COLUMNS: dict[str, pa.DataType] = {
     "source": pa.string(),
     "file": pa.string(),
@@ -52,18 +50,18 @@ def quarantine_of(dataset: str) -> str:
     return f"{dataset}_quarantine"
 
 
-def whole(source: FileSource, file: Landed, reason: str) -> Entry:
+def file_entry(source: FencedSource, file: ListedFile, reason: str) -> Entry:
     """The entry of a file none of which went in."""
     return Entry(source.name, file.path, None, reason, None)
 
 
-def row(source: FileSource, file: Landed, index: int, reason: str, batch: pa.RecordBatch) -> Entry:
+def row_entry(source: FencedSource, file: ListedFile, index: int, reason: str, batch: pa.RecordBatch) -> Entry:
     """The entry of a row; ``batch`` is the one row that it was."""
     [content] = batch.to_pylist()
     return Entry(source.name, file.path, index, reason, json.dumps(content, default=str))
 
 
-def put(source: FileSource, file: Landed, entries: Sequence[Entry], provenance: Provenance) -> None:
+def add_entries(source: FencedSource, file: ListedFile, entries: Sequence[Entry], provenance: Provenance) -> None:
     """Adds the entries of a file, once for each state of it, however often it is tried."""
     name = quarantine_of(source.into)
     rows = Dataset.from_pylist([asdict(entry) for entry in entries], schema=QUARANTINE_SCHEMA)
@@ -88,29 +86,33 @@ def check_columns(given: pa.Schema, wanted: pa.Schema) -> None:
     check_fits(pa.schema([wanted.field(f.name) if f.name in wanted.names else f for f in given]), wanted)
 
 
-def sorted_out(
+def split_batch(
     batch: pa.RecordBatch, schema: pa.Schema, begin: int = 0
 ) -> tuple[list[pa.RecordBatch], list[tuple[int, str, pa.RecordBatch]]]:
     """The rows that fit, in order, and of the others place, reason and the row; halved until the bad ones are found."""
     try:
-        return [cast(_parsed(batch, schema), schema)], []
+        return [cast(_parse_texts(batch, schema), schema)], []
     except (SchemaError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if batch.num_rows == 1:
             return [], [(begin, str(error), batch)]
     half = batch.num_rows // 2
-    first, second = sorted_out(batch.slice(0, half), schema, begin), sorted_out(batch.slice(half), schema, begin + half)
+    first, second = (
+        split_batch(batch.slice(0, half), schema, begin),
+        split_batch(batch.slice(half), schema, begin + half),
+    )
     return [*first[0], *second[0]], [*first[1], *second[1]]
 
 
-def _parsed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _parse_texts(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Texts as what they say, where the dataset has another type."""
     columns = [
-        _as(values, schema.field(name).type) for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        _parse_text(values, schema.field(name).type)
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _as(values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
+def _parse_text(values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
     textual = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     simple = not (pa.types.is_nested(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
     return pc.cast(values, kind) if textual and simple and not values.type.equals(kind) else values

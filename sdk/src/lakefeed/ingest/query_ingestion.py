@@ -22,17 +22,17 @@ from lakefeed.errors import (
     InvalidArgumentError,
     TypeMismatchError,
 )
-from lakefeed.ingest.ingestion_source import Fenced, IngestResult, unless_overtaken, write
+from lakefeed.ingest.ingestion_source import FencedSource, IngestResult, ignore_lost_race, write_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CHUNK_ROWS = 4_096
-MOST_DIGITS = 38
+MAX_DIGITS = 38
 
 
 @dataclass(frozen=True)
-class QuerySource(Fenced):
+class QuerySource(FencedSource):
     """The rows of ``query`` at the database ``url`` (SQLAlchemy's form), appended in the order of ``watermark``.
 
     Args:
@@ -65,20 +65,20 @@ class QuerySource(Fenced):
             raise InvalidArgumentError(f"ingest {self.name!r}: max_rows is at least 1, lag at least 0")
 
     def waiting(self) -> str | None:
-        end = self._end(_value(self.pointer()))
+        end = self._end(_watermark_value(self.pointer()))
         return None if end is None else f"rows up to {self.watermark} {end}"
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
         while True:
             before = self.pointer()
-            begin = _value(before)
+            begin = _watermark_value(before)
             end = self._end(begin)
             if end is None:
                 return
             said = replace(provenance, message=f"ingest {self.name}: up to {self.watermark} {end}")
-            fence = Fence(self.fence, expected=before, value=_text(end))
-            with unless_overtaken(self, before):
-                added, version = write(self._rows(begin, end), self, said, fence, self.column_types)
+            fence = Fence(self.fence, expected=before, value=_watermark_text(end))
+            with ignore_lost_race(self, before):
+                added, version = write_rows(self._rows(begin, end), self, said, fence, self.column_types)
                 yield IngestResult((f"{self.watermark} {end}",), added, version)
 
     def _end(self, begin: Any) -> Any:
@@ -153,7 +153,7 @@ def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) 
     try:
         if schema is None:
             inferred = pa.RecordBatch.from_pydict(columns).schema
-            schema = pa.schema([field.with_type(_roomy(field.type)) for field in inferred])
+            schema = pa.schema([field.with_type(_widest_type(field.type)) for field in inferred])
         wanted = pa.schema(
             [schema.field(name) if name in schema.names else pa.field(name, pa.null()) for name in names]
         )
@@ -162,14 +162,14 @@ def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) 
         raise TypeMismatchError(f"rows of the query do not fit {schema}: {error}; give the source a schema") from error
 
 
-def _roomy(kind: pa.DataType) -> pa.DataType:
+def _widest_type(kind: pa.DataType) -> pa.DataType:
     """What the first rows show of a type, with room for those that follow; a column without a value may hold text."""
     if pa.types.is_decimal(kind):
-        return pa.decimal128(MOST_DIGITS, kind.scale)
+        return pa.decimal128(MAX_DIGITS, kind.scale)
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _text(value: Any) -> str:
+def _watermark_text(value: Any) -> str:
     """A watermark with its type, as the fence's value."""
     kind, shown = next(
         ((name, write(value)) for name, (kind, write, _) in _KINDS.items() if type(value) is kind), (None, "")
@@ -179,7 +179,7 @@ def _text(value: Any) -> str:
     return json.dumps([kind, shown])
 
 
-def _value(text: str | None) -> Any:
+def _watermark_value(text: str | None) -> Any:
     if text is None:
         return None
     kind, shown = json.loads(text)

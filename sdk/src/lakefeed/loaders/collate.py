@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from lakefeed._typing import Ragged
-from lakefeed.errors import InvalidArgumentError, TypeMismatchError, listed
+from lakefeed.errors import InvalidArgumentError, TypeMismatchError, quoted_list
 
 RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 """What lists of varying length become.
@@ -43,12 +43,13 @@ def check_ragged(ragged: Any, schema: pa.Schema) -> None:
         InvalidArgumentError: there is no such form, or the name for the lengths is taken.
     """
     if ragged not in RAGGED:
-        raise InvalidArgumentError(f"ragged={ragged!r}: the forms are {listed(RAGGED)}")
+        raise InvalidArgumentError(f"ragged={ragged!r}: the forms are {quoted_list(RAGGED)}")
     made = [f"{field.name}{LENGTHS}" for field in schema if ragged == "pad" and _is_ragged(field.type)]
     taken = [name for name in made if name in schema.names]
     if taken:
         raise InvalidArgumentError(
-            f'ragged="pad" puts the lengths of rows into {listed(taken)}, but there is a column of that name; rename it'
+            f'ragged="pad" puts the lengths of rows into {quoted_list(taken)}, but there is a column of that name; '
+            "rename it"
         )
 
 

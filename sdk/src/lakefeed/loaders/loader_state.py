@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lakefeed.errors import StateMismatchError, listed
+from lakefeed.errors import StateMismatchError, quoted_list
 from lakefeed.plan import Node, fingerprint, lineage, walk
 from lakefeed.plan.fingerprint import marks
 
@@ -123,7 +123,7 @@ def _changes(saved: PlanIdentity, now: PlanIdentity) -> list[str]:
     changes = []
     if saved.snapshot != now.snapshot:
         again = _made_again(saved.tables, now.tables)
-        why = f" (dataset {listed(again)} was deleted and made again)" if again else ""
+        why = f" (dataset {quoted_list(again)} was deleted and made again)" if again else ""
         changes.append(f"the data was {saved.snapshot!r} and is {now.snapshot!r}{why}")
     if saved.seed != now.seed:
         changes.append(f"the shuffle's seed was {saved.seed} and is {now.seed}")

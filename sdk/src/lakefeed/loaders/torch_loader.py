@@ -19,7 +19,7 @@ import pyarrow as pa
 from torch.utils.data import DataLoader
 
 from lakefeed._typing import Ragged
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.loaders.batch_positions import Batching, Places, cut
 from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
@@ -202,11 +202,11 @@ def _check(settings: Mapping[str, Any]) -> None:
     refused = sorted(OURS & settings.keys())
     if refused:
         raise InvalidArgumentError(
-            f"to_torch does not take {listed(refused)}: the order comes from shuffle(), the size from batch_size"
+            f"to_torch does not take {quoted_list(refused)}: the order comes from shuffle(), the size from batch_size"
         )
     unknown = sorted(settings.keys() - signature(DataLoader.__init__).parameters.keys())
     if unknown:
-        raise InvalidArgumentError(f"to_torch does not know {listed(unknown)}, nor does torch's DataLoader")
+        raise InvalidArgumentError(f"to_torch does not know {quoted_list(unknown)}, nor does torch's DataLoader")
     if not callable(settings["collate_fn"]):
         raise InvalidArgumentError(f"collate_fn={settings['collate_fn']!r:.80}: give a function of a batch")
     if not settings.get("in_order", True):

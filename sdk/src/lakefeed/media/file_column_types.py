@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from lakefeed._validate import check_column_name
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_registry import MEDIA, media_type
 from lakefeed.media.media_type import TYPE_KEY, MediaType, Mode
@@ -101,7 +101,7 @@ def loaded_type(media: str, mode: str) -> pa.DataType:
 
 def parse_mode(mode: str) -> Mode:
     if mode not in MODE_TYPES:
-        raise InvalidArgumentError(f"files cannot be loaded as {mode!r}; there are {listed(MODE_TYPES)}")
+        raise InvalidArgumentError(f"files cannot be loaded as {mode!r}; there are {quoted_list(MODE_TYPES)}")
     return "path" if mode == "path" else "bytes"
 
 
@@ -144,7 +144,7 @@ def _media_type_name(column: str, given: Any) -> str:
         names = {media.handle.__name__.lower(): name for name, media in MEDIA.items()} | {name: name for name in MEDIA}
         if given.lower() in names:
             return names[given.lower()]
-    raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {listed(MEDIA)}")
+    raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {quoted_list(MEDIA)}")
 
 
 def _typed_field(field: pa.Field[Any], name: str) -> pa.Field[Any]:

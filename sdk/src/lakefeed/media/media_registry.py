@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.media.audio import AUDIO
 from lakefeed.media.file import FILE
 from lakefeed.media.image import IMAGE
@@ -38,5 +38,5 @@ def media_type(name: str) -> MediaType:
     """
     found = MEDIA.get(name)
     if found is None:
-        raise InvalidArgumentError(f"{name!r} is no media type; there are {listed(MEDIA)}")
+        raise InvalidArgumentError(f"{name!r} is no media type; there are {quoted_list(MEDIA)}")
     return found

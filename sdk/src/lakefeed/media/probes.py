@@ -14,7 +14,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from lakefeed._units import GIB, MIB
-from lakefeed.errors import InvalidArgumentError, MissingDependencyError, StorageError, listed
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError, StorageError, quoted_list
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.probe_process import MAX_SOURCES, ProbeProcess, ProbeSource, ProcessEndedError
@@ -160,8 +160,8 @@ class Probes:
         problem = str(answer.get("problem"))
         if answer.get("missing"):
             raise MissingDependencyError(
-                f"{problem}. Without it {listed(field.name for field in media.stat_fields)} of {media.name} columns "
-                "would be null for good; to save without them on purpose, pass stats=False"
+                f"{problem}. Without it {quoted_list(field.name for field in media.stat_fields)} of {media.name} "
+                "columns would be null for good; to save without them on purpose, pass stats=False"
             )
         return self._failed(source, problem)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.errors import SchemaError, listed
+from lakefeed.errors import SchemaError, quoted_list
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import TYPE_KEY
@@ -61,7 +61,7 @@ def _handle_values(values: Sequence[Any]) -> tuple[list[Any], pa.Field[Any]]:
     contents = [cell for cell in cells if isinstance(cell, Handle) and cell.data is not None]
     if len(media) > 1 or len(contents) not in (0, len(cells)):
         raise SchemaError(
-            f"one column holds files of one type, all by reference or all by content, not {listed(media)}"
+            f"one column holds files of one type, all by reference or all by content, not {quoted_list(media)}"
             + (" with contents among references" if contents else "")
         )
     metadata: dict[bytes | str, bytes | str] = {TYPE_KEY: media[0]}

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lakefeed.catalog.emptied import has_null
 from lakefeed.catalog.null_types import decided_type
-from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, listed
+from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
 
 
 def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Schema:
@@ -41,8 +41,8 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
     lacking = {name for schema in schemas for name in fields.keys() - frozenset(schema.names)}
     if lacking and not fill:
         raise SchemaError(
-            f"{what}: not all datasets have the columns {listed(sorted(lacking))}; select the same columns, or fill "
-            "them with null (fill=True)"
+            f"{what}: not all datasets have the columns {quoted_list(sorted(lacking))}; select the same columns, or "
+            "fill them with null (fill=True)"
         )
     return pa.schema([field.with_nullable(True) if name in lacking else field for name, field in fields.items()])
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed._validate import is_list
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.ops.common_schema import common_schema, conform_batch, select_fields
 from lakefeed.plan import Input, Node
 from lakefeed.plan.interleave_order import STOPPING, Draws, Interleaved, Stopping
@@ -44,7 +44,9 @@ class Interleave(Node):
 
     def _check(self) -> None:
         if self.stopping not in STOPPING:
-            raise InvalidArgumentError(f"stopping_strategy={self.stopping!r}: the strategies are {listed(STOPPING)}")
+            raise InvalidArgumentError(
+                f"stopping_strategy={self.stopping!r}: the strategies are {quoted_list(STOPPING)}"
+            )
         chances = self.probabilities
         if chances is None:
             return

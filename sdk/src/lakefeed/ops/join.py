@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from lakefeed._rng import Indices
 from lakefeed._validate import check_keys
 from lakefeed.config import Settings
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.plan import Input, Node
 from lakefeed.sql import cast_column, duckdb_type, joined_positions, require_supported
 
@@ -69,7 +69,7 @@ class Join(Node):
 
     def _check(self) -> None:
         if self.kind not in JOIN_TYPES:
-            raise InvalidArgumentError(f"join_type={self.kind!r}: the types are {listed(JOIN_TYPES)}")
+            raise InvalidArgumentError(f"join_type={self.kind!r}: the types are {quoted_list(JOIN_TYPES)}")
         if not self.keys or len(set(self.keys)) < len(self.keys):
             raise InvalidArgumentError(f"keys={list(self.keys)}: name one or several different columns")
         for side, schema in (("left", self.left.schema), ("right", self.right.schema)):

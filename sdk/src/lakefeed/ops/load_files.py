@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._typing import LoadFiles as LoadModes
 from lakefeed._validate import check_seconds, is_list, is_whole, list_names
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.media import column_type, default_mode, loaded_type
 from lakefeed.media.cells import FileCells
 from lakefeed.media.load_columns import ColumnLoader
@@ -176,15 +176,15 @@ def _choose_modes(
         raise InvalidArgumentError(f"columns={only!r:.80}: give a list of column names, or None for all file columns")
     named = list(to) if isinstance(to, Mapping) else list(only or [])
     if not all(isinstance(name, str) for name in named):
-        raise InvalidArgumentError(f"load_files takes names of columns, not {listed(named)}")
+        raise InvalidArgumentError(f"load_files takes names of columns, not {quoted_list(named)}")
     missing = [name for name in named if name not in given.names]
     if missing:
         raise ColumnNotFoundError.of(missing, given.names)
     plain = [name for name in named if name not in media]
     if plain:
         raise TypeMismatchError(
-            f"{listed(plain)} hold no files; the file columns are {listed(media)}. with_column_types() makes one of a "
-            "column of paths"
+            f"{quoted_list(plain)} hold no files; the file columns are {quoted_list(media)}. with_column_types() makes "
+            "one of a column of paths"
         )
     wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
     wrong = {name: mode for name, mode in wanted.items() if not _is_mode(mode)}

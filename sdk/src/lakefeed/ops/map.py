@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed._typing import RowFn
 from lakefeed._validate import check_function, check_schema
-from lakefeed.errors import TransformError, listed
+from lakefeed.errors import TransformError, quoted_list
 from lakefeed.ops.row_functions import handle_rows, unwrap_handle
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.arrays import exact_array
@@ -46,12 +46,12 @@ class Map(Step):
         if not isinstance(mapped, Mapping):
             raise TransformError(
                 f"map function {name_of(self.fn)} returned {type(mapped).__name__} for row {place}; "
-                f"it must return a dict with {listed(self.result.names)}"
+                f"it must return a dict with {quoted_list(self.result.names)}"
             )
         if mapped.keys() != set(self.result.names):
             raise TransformError(
-                f"map function {name_of(self.fn)} returned columns {listed(mapped)} for row {place} "
-                f"where its schema says {listed(self.result.names)}"
+                f"map function {name_of(self.fn)} returned columns {quoted_list(mapped)} for row {place} "
+                f"where its schema says {quoted_list(self.result.names)}"
             )
         return mapped
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from lakefeed._validate import is_list, list_names
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
 from lakefeed.plan import Node, Step
 from lakefeed.plan.duplicate_names import duplicate_names
 
@@ -54,7 +54,7 @@ class Project(Step):
             raise ColumnNotFoundError.of(missing, names)
         twice = duplicate_names(self.columns)
         if twice:
-            raise InvalidArgumentError(f"select names {listed(twice)} more than once; name each column once")
+            raise InvalidArgumentError(f"select names {quoted_list(twice)} more than once; name each column once")
         schema = self.child.schema
         return pa.schema([schema.field(name) for name in self.columns])
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._validate import check_seed
 from lakefeed.config import Settings
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.ops.common_schema import conform_batch
 from lakefeed.plan import Input, Node
 from lakefeed.sql import QueryAnalysis, QueryTable, analyze_query, run_query, unambiguous_schema
@@ -85,6 +85,6 @@ def check_tables(table_name: Any, others: Any) -> Mapping[str, Any]:
     folded = {name.lower() for name in (table_name, *more)}
     if len(folded) < 1 + len(more):
         raise InvalidArgumentError(
-            f"the tables {listed({table_name: None, **more})} need names that differ in more than case"
+            f"the tables {quoted_list({table_name: None, **more})} need names that differ in more than case"
         )
     return cast("Mapping[str, Any]", more)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, listed
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
 from lakefeed.plan import Node, Step
 from lakefeed.plan.duplicate_names import duplicate_names
 
@@ -39,7 +39,7 @@ class Rename(Step):
         fields = [field.with_name(new.get(field.name, field.name)) for field in self.child.schema]
         twice = duplicate_names(field.name for field in fields)
         if twice:
-            raise InvalidArgumentError(f"rename would give several columns the name {listed(twice)}")
+            raise InvalidArgumentError(f"rename would give several columns the name {quoted_list(twice)}")
         return pa.schema(fields)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:

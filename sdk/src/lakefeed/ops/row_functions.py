@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed._typing import Row
-from lakefeed.errors import TransformError, listed
+from lakefeed.errors import TransformError, quoted_list
 from lakefeed.media import column_type, handles
 from lakefeed.media.handles import Handle
 from lakefeed.plan.arrays import exact_cast
@@ -49,7 +49,7 @@ def check_batch(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.Recor
         return batch
     if sorted(batch.schema.names) != sorted(schema.names):
         raise TransformError(
-            f"{what} gave columns {listed(batch.schema.names)} where its schema says {listed(schema.names)}"
+            f"{what} gave columns {quoted_list(batch.schema.names)} where its schema says {quoted_list(schema.names)}"
         )
     columns = [_cast_column(batch.column(field.name), field, what) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from lakefeed._rng import choose_seed, drawn
+from lakefeed._rng import choose_seed, row_words
 from lakefeed._validate import check_whole
 from lakefeed.plan import Input, Node
 
@@ -52,7 +52,7 @@ class Sample(Node):
         place = 0
         limit = np.uint64(np.iinfo(np.uint64).max)
         for batch in inputs[0].batches():
-            fresh = drawn(place, batch.num_rows, self.seed, _SAMPLE)
+            fresh = row_words(place, batch.num_rows, self.seed, _SAMPLE)
             place += batch.num_rows
             promising = np.flatnonzero(fresh <= limit)
             held.append(batch.take(promising))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakefeed._rng import drawn, permutation
+from lakefeed._rng import permutation, row_words
 from lakefeed._validate import check_seed
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError
 from lakefeed.plan import Node, Step
@@ -94,7 +94,7 @@ class SplitByPlace(Step):
 
     def _mask(self, offset: int, rows: int) -> npt.NDArray[np.bool_]:
         if self.rows is None:
-            test = drawn(offset, rows, self.seed, _SPLIT) < np.uint64(self.test_size * 2**HASH_BITS)
+            test = row_words(offset, rows, self.seed, _SPLIT) < np.uint64(self.test_size * 2**HASH_BITS)
         else:
             test = _test_mask(self.rows, self.seed, self.test_size)[offset : offset + rows]
         return test if self.side == "test" else ~test

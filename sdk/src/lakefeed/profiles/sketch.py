@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-KEPT_HASHES = 1024
-KEPT_VALUES = 4096
+MAX_HASHES = 1024
+MAX_VALUES = 4096
 WHOLE_NUMBERS = (
     pa.types.is_integer,
     pa.types.is_boolean,
@@ -41,17 +41,17 @@ class Distinct:
 
     def add(self, hashes: npt.NDArray[np.uint64]) -> None:
         low = hashes if self.exact else hashes[hashes < self._hashes[-1]]
-        self._hashes = np.unique(np.concatenate([self._hashes, low]))[:KEPT_HASHES]
+        self._hashes = np.unique(np.concatenate([self._hashes, low]))[:MAX_HASHES]
 
     @property
     def exact(self) -> bool:
-        return len(self._hashes) < KEPT_HASHES
+        return len(self._hashes) < MAX_HASHES
 
     @property
     def count(self) -> int:
         if self.exact:
             return len(self._hashes)
-        return round((KEPT_HASHES - 1) / (float(self._hashes[-1]) / 2.0**64))
+        return round((MAX_HASHES - 1) / (float(self._hashes[-1]) / 2.0**64))
 
 
 class Sample:
@@ -64,11 +64,11 @@ class Sample:
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
         drawn = self._random.random(len(values))
-        low = drawn < (self._ranks.max() if len(self._ranks) == KEPT_VALUES else 1)
+        low = drawn < (self._ranks.max() if len(self._ranks) == MAX_VALUES else 1)
         ranks = np.concatenate([self._ranks, drawn[low]])
         both = np.concatenate([self._values, values[low]])
-        if len(ranks) > KEPT_VALUES:
-            kept = np.argpartition(ranks, KEPT_VALUES)[:KEPT_VALUES]
+        if len(ranks) > MAX_VALUES:
+            kept = np.argpartition(ranks, MAX_VALUES)[:MAX_VALUES]
             ranks, both = ranks[kept], both[kept]
         self._ranks, self._values = ranks, both
 
@@ -83,12 +83,12 @@ def hashes(values: pa.Array[Any]) -> npt.NDArray[np.uint64] | None:
     kind = present.type
     if any(is_kind(kind) for is_kind in WHOLE_NUMBERS):
         narrow = pa.types.is_boolean(kind) or kind.bit_width < 64
-        whole = present.cast(pa.int8() if pa.types.is_boolean(kind) else pa.int32()) if _steps(kind) else present
+        whole = present.cast(pa.int8() if pa.types.is_boolean(kind) else pa.int32()) if _is_narrow(kind) else present
         plain = whole.cast(pa.int64()) if narrow else present.view(pa.int64())
-        return _mixed(plain.to_numpy(zero_copy_only=False).view(np.uint64))
+        return _mix(plain.to_numpy(zero_copy_only=False).view(np.uint64))
     if pa.types.is_floating(kind):
         floats = present.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0  # one zero, not two
-        return _mixed(floats.view(np.uint64))
+        return _mix(floats.view(np.uint64))
     if any(is_kind(kind) for is_kind in TEXTS):
         texts: set[Any] = set((present.cast(pa.string()) if pa.types.is_decimal(kind) else present).to_pylist())
         coded = (each.encode() if isinstance(each, str) else each for each in texts)
@@ -97,12 +97,12 @@ def hashes(values: pa.Array[Any]) -> npt.NDArray[np.uint64] | None:
     return None
 
 
-def _steps(kind: pa.DataType) -> bool:
+def _is_narrow(kind: pa.DataType) -> bool:
     """Types that Arrow casts to int64 only by way of their own width."""
     return pa.types.is_boolean(kind) or pa.types.is_date32(kind) or pa.types.is_time32(kind)
 
 
-def _mixed(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finalizer of splitmix64: neighbouring numbers end up far apart."""
     mixed = bits + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -13,13 +13,13 @@ from pyiceberg.table import Table
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
 from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.catalog.warehouse import warehouse_is_away
-from lakefeed.dataset import Dataset, changed_after
+from lakefeed.dataset import Dataset, rows_changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
 from lakefeed.profiles.column_profile import Column, ColumnStatistics
 from lakefeed.storage.remote.outages import is_outage
 
 FIRST_ROWS = 16
-DIGESTS_KEPT = 10_000
+MAX_DIGESTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Profile:
         """The rows that the version added."""
         number = self.version.version
         # Not since the version before: others that came in between may have expired.
-        return changed_after(Dataset(self.name, version=number), "added", number - 1)
+        return rows_changed_after(Dataset(self.name, version=number), "added", number - 1)
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -91,12 +91,12 @@ def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVe
         version,
         before.version if before else None,
         dataset.schema,
-        bytes_added=_fact(table, version, "added-files-size"),
-        bytes_total=_fact(table, version, "total-files-size"),
-        changed=_changed(table, version, before),
+        bytes_added=_summary_number(table, version, "added-files-size"),
+        bytes_total=_summary_number(table, version, "total-files-size"),
+        changed=_schema_changes(table, version, before),
     )
     try:
-        return _read(found)
+        return _read_rows(found)
     except UnsupportedError as error:
         return replace(found, unread=str(error))
     except (LakefeedError, OSError) as error:
@@ -106,7 +106,7 @@ def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVe
         return replace(found, unread=f"{type(error).__name__}: {error}")
 
 
-def _read(found: Profile) -> Profile:
+def _read_rows(found: Profile) -> Profile:
     added = found.added
     rows = file_bytes = 0
     columns = {column: Column() for column in found.schema.names}
@@ -117,7 +117,7 @@ def _read(found: Profile) -> Profile:
             columns[column].add(values)
             if _holds_files(values.type):
                 digests += [each for each in pc.struct_field(values, "sha256").to_pylist() if each]
-                del digests[DIGESTS_KEPT:]
+                del digests[MAX_DIGESTS:]
                 file_bytes += _sum(values, "size")
     return replace(
         found,
@@ -139,7 +139,7 @@ def _sum(values: pa.Array[Any], name: str) -> int:
     return int(pc.sum(pc.struct_field(values, name)).as_py() or 0)
 
 
-def _changed(table: Table, version: DatasetVersion, before: DatasetVersion | None) -> SchemaChanges:
+def _schema_changes(table: Table, version: DatasetVersion, before: DatasetVersion | None) -> SchemaChanges:
     snapshots = {snapshot.snapshot_id: snapshot.schema_id for snapshot in table.metadata.snapshots}
     now = snapshots[version.snapshot_id]
     if now is None or before is None:
@@ -147,7 +147,7 @@ def _changed(table: Table, version: DatasetVersion, before: DatasetVersion | Non
     return schema_changes(table, snapshots[before.snapshot_id], now)
 
 
-def _fact(table: Table, version: DatasetVersion, name: str) -> int:
+def _summary_number(table: Table, version: DatasetVersion, name: str) -> int:
     snapshot = table.metadata.snapshot_by_id(version.snapshot_id)
     summary = snapshot.summary if snapshot else None
     return int((summary.additional_properties.get(name) if summary else None) or 0)

@@ -5,6 +5,9 @@ commit as the rows). Whoever starts a run, however often and however many at onc
 What is due, and which rows, is decided here; whatever starts the runs only asks.
 """
 
+from typing import TYPE_CHECKING
+
+from lakefeed._deprecated import deprecated_names
 from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.cycles import cycles
 from lakefeed.routines.due import Decision, due
@@ -13,16 +16,16 @@ from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, Span, history, routine_of
 from lakefeed.routines.routine_position import Position
 from lakefeed.routines.routine_run import run_routine, run_versions, skip
-from lakefeed.routines.triggers import After, Appended, ByHand, Cron, Every, Removed, Trigger
+from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Removed, Trigger
 
 __all__ = [
     "After",
     "Appended",
-    "ByHand",
     "Cron",
     "Decision",
     "Every",
     "Lineage",
+    "Manual",
     "Pending",
     "Position",
     "Removed",
@@ -45,3 +48,6 @@ __all__ = [
     "run_versions",
     "skip",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = deprecated_names(__name__, {"ByHand": "Manual"})

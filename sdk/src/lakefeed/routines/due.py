@@ -12,7 +12,7 @@ from lakefeed.catalog import list_versions
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position, table_or_none
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_history import history
-from lakefeed.routines.triggers import After, Appended, ByHand, Cron, Every, Removed, Trigger
+from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Removed, Trigger
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def due(
     if any(each.begin for each in todo.ranges):
         return Decision(todo, None, "a version is half done")
     named = {other.name: other for other in others}
-    found = [_by_trigger(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
+    found = [_decide(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
     wake_at = min((each.wake_at for each in found if each.wake_at is not None), default=None)
     best = max(found, key=lambda each: each.ready.rows if each.ready else -1)
     return replace(best, wake_at=wake_at) if best.ready else Decision(None, wake_at, found[0].reason)
 
 
-def _by_trigger(
+def _decide(
     trigger: Trigger,
     routine: Routine,
     todo: Pending,
@@ -76,18 +76,18 @@ def _by_trigger(
 ) -> Decision:
     match trigger:
         case Appended() | Removed():
-            return _by_rows(trigger, todo, now)
+            return _decide_by_rows(trigger, todo, now)
         case Cron() | Every():
-            return _by_clock(trigger, todo, now)
+            return _decide_by_clock(trigger, todo, now)
         case After(outcome="failure"):
-            return _after_failure(todo, failures.get(trigger.routine), trigger.routine)
+            return _decide_after_failure(todo, failures.get(trigger.routine), trigger.routine)
         case After():
-            return _after_success(routine, todo, named.get(trigger.routine), trigger.routine, now)
-        case ByHand():
+            return _decide_after_success(routine, todo, named.get(trigger.routine), trigger.routine, now)
+        case Manual():
             return Decision(None, None, "started by hand only")
 
 
-def _by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> Decision:
+def _decide_by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> Decision:
     least = trigger.min_rows
     if isinstance(trigger, Appended) and trigger.min_fraction:
         least = max(least, round(trigger.min_fraction * sum(map(_rows_read, todo.ranges))))
@@ -103,15 +103,17 @@ def _by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> De
     return Decision(None, oldest + trigger.max_wait, f"{todo.rows} rows wait, {least} are wanted")
 
 
-def _by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decision:
+def _decide_by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decision:
     latest, following = trigger.latest(now), trigger.next(now)
     wake_at = following.timestamp() if following else None
     bounded = [each.as_of(latest.timestamp() * 1000, now.timestamp() * 1000) for each in todo.ranges] if latest else []
-    ready = _some(todo, bounded)
+    ready = _restrict(todo, bounded)
     return Decision(ready, wake_at, f"what was there at {latest}" if ready else f"waits for {following}")
 
 
-def _after_success(routine: Routine, todo: Pending, other: Routine | None, name: str, now: dt.datetime) -> Decision:
+def _decide_after_success(
+    routine: Routine, todo: Pending, other: Routine | None, name: str, now: dt.datetime
+) -> Decision:
     if other is None:
         return Decision(None, None, f"waits for routine {name!r}, which is not known")
     shared = other.sources[0] if other.sources[0] in routine.sources else None
@@ -126,18 +128,18 @@ def _after_success(routine: Routine, todo: Pending, other: Routine | None, name:
     else:
         finished = _last_written(other)
         bounded = [each.as_of(finished, now.timestamp() * 1000) for each in todo.ranges] if finished is not None else []
-    ready = _some(todo, bounded)
+    ready = _restrict(todo, bounded)
     return Decision(ready, None, f"routine {name!r} has come so far" if ready else f"waits for routine {name!r}")
 
 
-def _after_failure(todo: Pending, failed: tuple[int, int] | None, name: str) -> Decision:
-    ready = _some(todo, [todo.ranges[0].up_to(failed[1])]) if failed else None
+def _decide_after_failure(todo: Pending, failed: tuple[int, int] | None, name: str) -> Decision:
+    ready = _restrict(todo, [todo.ranges[0].up_to(failed[1])]) if failed else None
     if failed is None or ready is None or (ready.ranges[0].to_version or 0) < failed[0]:
         return Decision(None, None, f"routine {name!r} has not failed on what is not read yet")
     return Decision(ready, None, f"routine {name!r} failed on v{failed[0]} to v{failed[1]}", after=failed[0] - 1)
 
 
-def _some(todo: Pending, ranges: list[VersionRange]) -> Pending | None:
+def _restrict(todo: Pending, ranges: list[VersionRange]) -> Pending | None:
     return replace(todo, ranges=tuple(ranges)) if any(each.versions for each in ranges) else None
 
 

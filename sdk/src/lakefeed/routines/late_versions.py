@@ -18,7 +18,9 @@ from lakefeed.routines.routine_position import Position
 from lakefeed.routines.snapshots import number_at
 
 
-def published_since(routine: Routine, source: str, table: Table, target: Table | None, at: Position) -> frozenset[int]:
+def find_late_versions(
+    routine: Routine, source: str, table: Table, target: Table | None, at: Position
+) -> frozenset[int]:
     """The numbers of these versions; none where the position is one of the versions that there are now."""
     numbers = {snapshot.sequence_number or 0: snapshot for snapshot in table.metadata.snapshots}
     below = [number for number in _ancestors(table, None) if number <= at.version]

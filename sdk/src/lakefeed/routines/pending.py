@@ -14,7 +14,7 @@ from lakefeed.catalog.deltas import rows_over_gap
 from lakefeed.catalog.version_numbers import ids_of_movable
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
-from lakefeed.routines.late_versions import published_since
+from lakefeed.routines.late_versions import find_late_versions
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position, from_text
 from lakefeed.routines.snapshots import located
@@ -161,7 +161,7 @@ def pending(
     stored = stored_value(routine)
     positions = from_text(stored, len(routine.sources))
     looked_at = [
-        _look(routine, source, at, _bound(routine, up_to, source), after, (verdicts or {}).get(source))
+        _range_of(routine, source, at, _bound_of(routine, up_to, source), after, (verdicts or {}).get(source))
         for source, at in zip(routine.sources, positions, strict=True)
     ]
     ranges = tuple(each for each, _ in looked_at)
@@ -184,7 +184,7 @@ def table_or_none(name: str) -> Table | None:
         return None
 
 
-def _look(
+def _range_of(
     routine: Routine,
     source: str,
     at: Position | None,
@@ -204,10 +204,10 @@ def _look(
             'on_remade="continue" or "replace"'
         )
     start = None if remade or at is None else located(at, table)
-    below = published_since(routine, source, table, table_or_none(routine.target), start) if start else frozenset()
+    below = find_late_versions(routine, source, table, table_or_none(routine.target), start) if start else frozenset()
     first = min([start.version, *(number - 1 for number in below)]) if start else None
     over_gaps = _over_gaps(table, first, routine.reads_removed)
-    found = after_position(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
+    found = range_after(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
     found = replace(found, snapshot_ids=ids_of_movable(table))
     if remade and not found.versions:
         # Nothing to read yet: the position stays with the old table until there is.
@@ -218,7 +218,7 @@ def _look(
     return replace(bounded, left_out=_left_out(routine, bounded.versions, after, verdicts)), remade
 
 
-def after_position(
+def range_after(
     newest_first: Sequence[DatasetVersion],
     table_uuid: str,
     at: Position | None,
@@ -273,7 +273,7 @@ def _left_out(
     return reasons
 
 
-def _bound(routine: Routine, up_to: Bounds, source: str) -> int | None:
+def _bound_of(routine: Routine, up_to: Bounds, source: str) -> int | None:
     if isinstance(up_to, Mapping):
         unknown = sorted(set(up_to).difference(routine.sources))
         if unknown:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakefeed.catalog import check_name
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.routines.triggers import After, Appended, ByHand, Removed, Trigger
+from lakefeed.routines.triggers import After, Appended, Manual, Removed, Trigger
 
 RoutineFn: TypeAlias = Callable[..., Dataset | pa.Table | Iterable[pa.RecordBatch] | None]
 Remade: TypeAlias = Literal["continue", "replace", "stop"]
@@ -136,7 +136,7 @@ class Routine:
     def exact(self) -> bool:
         """Whether a run reads just the versions it is asked for, rather than also all that comes before them."""
         return all(
-            isinstance(each, ByHand) or (isinstance(each, After) and each.outcome == "failure")
+            isinstance(each, Manual) or (isinstance(each, After) and each.outcome == "failure")
             for each in self.triggers
         )
 
@@ -168,7 +168,9 @@ class Routine:
 
     def _check_triggers(self) -> None:
         if not self.triggers:
-            raise InvalidArgumentError(f"routine {self.name!r} has no trigger; ByHand() says that it never starts")
+            raise InvalidArgumentError(
+                f"routine {self.name!r} has no trigger; use Manual() for a routine that never starts by itself"
+            )
         if self.reads_removed and any(isinstance(trigger, Appended) for trigger in self.triggers):
             raise InvalidArgumentError(
                 f"routine {self.name!r} cannot read appended and removed rows both: declare two routines"

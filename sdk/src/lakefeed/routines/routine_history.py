@@ -57,7 +57,7 @@ def history(routine: Routine) -> list[RoutineResult]:
     table = table_or_none(routine.target)
     found: list[RoutineResult] = []
     for version in () if table is None else reversed(list_versions(table)):
-        if _by(version, routine):
+        if _is_written_by(version, routine):
             found.append(result_of(version, found[-1].lineage if found else {}))
     return found
 
@@ -95,7 +95,7 @@ def work_of(routine: Routine, portion: WorkUnit, lineage: Lineage | None = None)
     return json.dumps(facts, separators=(",", ":"))
 
 
-def message_of(routine: Routine, portion: WorkUnit) -> str:
+def describe_work(routine: Routine, portion: WorkUnit) -> str:
     """The same for people."""
     read = [
         f"{span.source} {'' if span.from_version is None else f'after v{span.from_version} '}up to v{span.to_version}"
@@ -125,7 +125,7 @@ def routine_of(version: DatasetVersion) -> str | None:
     return None if version.work is None else json.loads(version.work).get("routine")
 
 
-def _by(version: DatasetVersion, routine: Routine) -> bool:
+def _is_written_by(version: DatasetVersion, routine: Routine) -> bool:
     if version.work is None:
         return False
     work: Mapping[str, Any] = json.loads(version.work)

@@ -18,14 +18,14 @@ from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError
 from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.pending import Bounds, Verdicts, pending, table_or_none
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
-from lakefeed.routines.routine_history import RoutineResult, history, message_of, result_of, work_of
-from lakefeed.routines.work_unit import WorkUnit, first_portion, without_first
+from lakefeed.routines.routine_history import RoutineResult, describe_work, history, result_of, work_of
+from lakefeed.routines.work_unit import WorkUnit, leave_out_version, next_work_unit
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class By:
+class RunContext:
     """Who runs a routine, and with what."""
 
     provenance: Provenance = field(default_factory=Provenance)
@@ -64,7 +64,7 @@ def run_routine(
     """
     together = 0 if routine.output is None else None
     provenance = Provenance(run=run, code=code)
-    by = By(provenance, resources or {}, engine)
+    by = RunContext(provenance, resources or {}, engine)
     return _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, by)
 
 
@@ -92,7 +92,7 @@ def run_versions(
     ends = {each.source: each.versions[-1].version for each in todo.ranges if each.versions}
     bounds: Bounds = ends if len(routine.sources) > 1 else ends[routine.sources[0]]
     together = None if len(routine.sources) > 1 and routine.output is not None else routine.together
-    by, left = By(Provenance(run=run, code=code), resources or {}, engine), max_rows
+    by, left = RunContext(Provenance(run=run, code=code), resources or {}, engine), max_rows
     while left is None or left > 0:
         most = min((each for each in (routine.max_rows_per_run, left) if each is not None), default=None)
         if routine.output is None:
@@ -121,8 +121,8 @@ def skip(routine: Routine, version: int, reason: str, *, source: str | None = No
         raise InvalidArgumentError(f"routine {routine.name!r} cannot skip v{version}: {stands} the next that it reads")
     alone = replace(found, versions=found.versions[:1])
     others = tuple(alone if each.source == name else replace(each, versions=()) for each in todo.ranges)
-    marked = without_first(replace(todo, ranges=others), name, version, f"skipped by hand: {reason}")
-    done = _write(routine, first_portion(marked, None, None), By())
+    marked = leave_out_version(replace(todo, ranges=others), name, version, f"skipped by hand: {reason}")
+    done = _commit_unit(routine, next_work_unit(marked, None, None), RunContext())
     if done is None:
         raise InvalidArgumentError(
             f"routine {routine.name!r} has written nothing yet, and nothing says which columns {routine.target!r} has: "
@@ -138,13 +138,13 @@ def _run_one(
     verdicts: Verdicts | None,
     together: int | None,
     most: int | None,
-    by: By,
+    by: RunContext,
 ) -> RoutineResult | None:
     _check_resources(routine, by)
     todo = pending(routine, up_to, after=after, verdicts=verdicts)
     while todo is not None:
         try:
-            return _write(routine, first_portion(todo, together, most), by)
+            return _commit_unit(routine, next_work_unit(todo, together, most), by)
         except DatasetExistsError:
             logger.info("routine %s: %r has just been made by another", routine.name, routine.target)
             todo = pending(routine, up_to, after=after, verdicts=verdicts)
@@ -157,15 +157,15 @@ def _run_one(
     return None
 
 
-def _write(routine: Routine, portion: WorkUnit, by: By) -> RoutineResult | None:
+def _commit_unit(routine: Routine, portion: WorkUnit, by: RunContext) -> RoutineResult | None:
     """The commit of a portion; None where nothing is read and no output could say so."""
     fence = Fence(routine.fence, expected=portion.pending.stored, value=portion.value)
-    made = _made(routine, portion, by)
+    made = _output_rows(routine, portion, by)
     if made is None:
         return None
-    work = work_of(routine, portion, _news(routine, column_lineage(made)) if portion.reads else None)
-    said = replace(by.provenance, message=message_of(routine, portion), work=work, depth=portion.depth)
-    target, produced = table_or_none(routine.target), _as_declared(routine, made) if portion.reads else made
+    work = work_of(routine, portion, _lineage_if_new(routine, column_lineage(made)) if portion.reads else None)
+    said = replace(by.provenance, message=describe_work(routine, portion), work=work, depth=portion.depth)
+    target, produced = table_or_none(routine.target), _cast_to_schema(routine, made) if portion.reads else made
     if routine.distributed and by.engine is not None and portion.reads and not portion.pending.remade:
         write = save if target is None else append_to
         written = write(produced, routine.target, by.engine, provenance=said, fence=fence)
@@ -175,7 +175,7 @@ def _write(routine: Routine, portion: WorkUnit, by: By) -> RoutineResult | None:
         written = produced.overwrite(routine.target, provenance=said, fence=fence)
     else:
         written = produced.append_to(routine.target, provenance=said, fence=fence)
-    output = _landed(routine, written.version)
+    output = _output_version(routine, written.version)
     for part in portion.parts:
         for number, reason in part.skipped:
             logger.warning("routine %s: %s v%d %s", routine.name, part.found.source, number, reason)
@@ -183,14 +183,14 @@ def _write(routine: Routine, portion: WorkUnit, by: By) -> RoutineResult | None:
     return result_of(output)
 
 
-def _landed(routine: Routine, version: int) -> DatasetVersion:
+def _output_version(routine: Routine, version: int) -> DatasetVersion:
     table = table_or_none(routine.target)
     if table is None:
         raise InvalidArgumentError(f"{routine.target!r} was deleted just after routine {routine.name!r} wrote to it")
     return resolve(table, version)
 
 
-def _made(routine: Routine, portion: WorkUnit, by: By) -> Dataset | None:
+def _output_rows(routine: Routine, portion: WorkUnit, by: RunContext) -> Dataset | None:
     """The rows of the commit; None where there are none and nothing says which columns they would have."""
     if not portion.reads:
         schema = _known_schema(routine)
@@ -198,29 +198,29 @@ def _made(routine: Routine, portion: WorkUnit, by: By) -> Dataset | None:
     told = RoutineRun(routine.name, portion.token(routine.fence), by.resources, by.provenance.run)
     rows = [part.dataset for part in portion.parts]
     if routine.output is None:
-        call(routine, rows, told)
-        return _logged(portion, told)
-    return _returned(routine, rows, told, _known_schema(routine))
+        call_function(routine, rows, told)
+        return _log_rows(portion, told)
+    return _returned_rows(routine, rows, told, _known_schema(routine))
 
 
-def _news(routine: Routine, lineage: Lineage) -> Lineage | None:
+def _lineage_if_new(routine: Routine, lineage: Lineage) -> Lineage | None:
     """What the columns are made of, if the version before did not say so already."""
     done = history(routine)
     return lineage if lineage != (done[-1].lineage if done else {}) else None
 
 
-def produced(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
+def run_function(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
     """What the function makes of the rows; ``schema`` is that of the output, as far as it is known.
 
     Raises:
         TransformError: it returned something else than a Dataset, a Table or record batches, or no batch at all.
         SchemaError: what it returned does not fit the declared schema.
     """
-    return _as_declared(routine, _returned(routine, rows, told, schema))
+    return _cast_to_schema(routine, _returned_rows(routine, rows, told, schema))
 
 
-def _returned(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
-    result = call(routine, rows, told)
+def _returned_rows(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schema: pa.Schema | None) -> Dataset:
+    result = call_function(routine, rows, told)
     if isinstance(result, Dataset):
         return result
     if isinstance(result, pa.Table):
@@ -230,10 +230,10 @@ def _returned(routine: Routine, rows: Sequence[Dataset], told: RoutineRun, schem
             f"routine {routine.name!r} returned a {type(result).__name__}; it must return a Dataset, a pyarrow.Table, "
             "or yield pyarrow.RecordBatch"
         )
-    return _streamed(routine, iter(result), rows, told, schema)
+    return _stream_batches(routine, iter(result), rows, told, schema)
 
 
-def call(routine: Routine, rows: Sequence[Dataset], told: RoutineRun) -> Any:
+def call_function(routine: Routine, rows: Sequence[Dataset], told: RoutineRun) -> Any:
     """What the function returns; a generator of a routine without an output is run to its end."""
     wants = "run" in inspect.signature(routine.fn).parameters
     result = routine.fn(*rows, **({"run": told} if wants else {}))
@@ -243,7 +243,7 @@ def call(routine: Routine, rows: Sequence[Dataset], told: RoutineRun) -> Any:
     return result
 
 
-def _logged(portion: WorkUnit, told: RoutineRun) -> Dataset:
+def _log_rows(portion: WorkUnit, told: RoutineRun) -> Dataset:
     lines = [
         {"source": part.found.source, "version": part.versions[-1].version, "rows": part.rows, "token": told.token}
         for part in portion.parts
@@ -252,7 +252,7 @@ def _logged(portion: WorkUnit, told: RoutineRun) -> Dataset:
     return Dataset.from_pylist(lines, schema=LOG_SCHEMA)
 
 
-def _streamed(
+def _stream_batches(
     routine: Routine,
     batches: Iterator[pa.RecordBatch],
     rows: Sequence[Dataset],
@@ -270,12 +270,12 @@ def _streamed(
     begun = [chain([] if first is None else [first], batches)]
 
     def once_then_again() -> Iterable[pa.RecordBatch]:
-        return begun.pop() if begun else call(routine, rows, told)
+        return begun.pop() if begun else call_function(routine, rows, told)
 
     return Dataset.from_batches(once_then_again, schema=schema)
 
 
-def _as_declared(routine: Routine, produced: Dataset) -> Dataset:
+def _cast_to_schema(routine: Routine, produced: Dataset) -> Dataset:
     """With the declared types; what does not fit them is refused before a row is read."""
     schema = routine.schema
     if schema is None or produced.schema.equals(schema, check_metadata=True):
@@ -290,7 +290,7 @@ def _known_schema(routine: Routine) -> pa.Schema | None:
     return Dataset(routine.output).schema if table_or_none(routine.output) is not None else routine.schema
 
 
-def _check_resources(routine: Routine, by: By) -> None:
+def _check_resources(routine: Routine, by: RunContext) -> None:
     if routine.distributed and by.engine is None:
         raise InvalidArgumentError(f"routine {routine.name!r} is distributed: give an engine with engine=")
     missing = sorted(set(routine.resources).difference(by.resources))

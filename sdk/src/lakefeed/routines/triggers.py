@@ -117,11 +117,11 @@ class After:
 
 
 @dataclass(frozen=True)
-class ByHand:
+class Manual:
     """Never due; somebody starts it, with the versions that it shall read."""
 
 
-Trigger: TypeAlias = Appended | Removed | Cron | Every | After | ByHand
+Trigger: TypeAlias = Appended | Removed | Cron | Every | After | Manual
 
 
 def _zone(name: str) -> ZoneInfo:

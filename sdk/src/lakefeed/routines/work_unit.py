@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lakefeed.catalog import DatasetVersion
-from lakefeed.dataset import Dataset, changed_after, pinned, plan_of
+from lakefeed.dataset import Dataset, pinned_dataset, plan_of, rows_changed_after
 from lakefeed.errors import CommitConflictError
 from lakefeed.plan import lineage
 from lakefeed.routines.pending import Pending, VersionRange
@@ -16,7 +16,7 @@ from lakefeed.routines.routine_position import Position, to_text
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """Of one source, what one commit reads: ``versions`` as far as not ``skipped``, rows from ``begin`` to ``end``.
 
     ``end=None``: to the end of the last version. No version at all: the source stays where it is.
@@ -55,11 +55,11 @@ class Part:
         if not self.versions:
             return Dataset(self.found.source).head(0)
         known, last = self.found.done_before(self.versions[0].version), self.versions[-1].version
-        source = pinned(self.found.source, last, self.found.table_uuid)
+        source = pinned_dataset(self.found.source, last, self.found.table_uuid)
         if known is None:
             rows = source.removed_since() if self.found.removed else source.added_since()
         else:
-            rows = changed_after(source, "removed" if self.found.removed else "added", known)
+            rows = rows_changed_after(source, "removed" if self.found.removed else "added", known)
         self._check_snapshot(rows)
         # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
         whole = (self.begin, self.end) == (0, None)
@@ -80,7 +80,7 @@ class WorkUnit:
     """What one commit does."""
 
     pending: Pending
-    parts: tuple[Part, ...]
+    parts: tuple[SourcePart, ...]
 
     @property
     def value(self) -> str:
@@ -110,14 +110,14 @@ class WorkUnit:
         return hashlib.sha256(f"{fence} {rows}".encode()).hexdigest()[:32]
 
 
-def first_portion(pending: Pending, together: int | None, most: int | None) -> WorkUnit:
+def next_work_unit(pending: Pending, together: int | None, most: int | None) -> WorkUnit:
     """The next commit: versions up to ``together`` rows (None: all, 0: one version), of at most ``most`` rows.
 
     What is left out before them goes along; what is left out by itself makes a portion that reads nothing.
     """
-    parts = [Part(each) for each in pending.ranges]
+    parts = [SourcePart(each) for each in pending.ranges]
     rows = 0
-    for index, version in _in_order(pending.ranges):
+    for index, version in _by_commit_time(pending.ranges):
         part, reason = parts[index], (pending.ranges[index].left_out or {}).get(version.version)
         if reason is not None:
             if part.versions:  # the versions of a part stand side by side
@@ -137,7 +137,7 @@ def first_portion(pending: Pending, together: int | None, most: int | None) -> W
     return WorkUnit(pending, tuple(parts))
 
 
-def _in_order(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
+def _by_commit_time(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
     """The versions of all sources by the time of their commits; those of one source in their own order."""
 
     def timed(index: int, found: VersionRange) -> Iterator[tuple[int, int, int, DatasetVersion]]:
@@ -150,7 +150,7 @@ def _in_order(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVers
     return ((index, version) for _, index, _, version in merged)
 
 
-def without_first(pending: Pending, source: str, version: int, reason: str) -> Pending:
+def leave_out_version(pending: Pending, source: str, version: int, reason: str) -> Pending:
     """The same with one version left out by hand."""
 
     def marked(found: VersionRange) -> VersionRange:

@@ -16,7 +16,7 @@ from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
-from lakefeed.errors import DatasetExistsError, InvalidArgumentError, listed
+from lakefeed.errors import DatasetExistsError, InvalidArgumentError, quoted_list
 from lakefeed.media import column_type, infer_column_types, normalize_types
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
@@ -61,7 +61,7 @@ class Writing:
         unknown = [name for name in options if name not in WriteOptions.__annotations__]
         if unknown:
             raise TypeError(
-                f"unexpected keyword argument {unknown[0]!r}; there are {listed(WriteOptions.__annotations__)}"
+                f"unexpected keyword argument {unknown[0]!r}; there are {quoted_list(WriteOptions.__annotations__)}"
             )
         if copy_files != "auto" and not isinstance(copy_files, bool):
             raise InvalidArgumentError(f'copy_files={copy_files!r}: it is "auto", True or False')

@@ -13,7 +13,14 @@ import pyarrow as pa
 
 from lakefeed._typing import Locations, Words
 from lakefeed._validate import check_optional_schema
-from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError, SchemaError, TypeMismatchError, listed
+from lakefeed.errors import (
+    FormatError,
+    InvalidArgumentError,
+    MissingFileError,
+    SchemaError,
+    TypeMismatchError,
+    quoted_list,
+)
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, file_stamp, format_by_name, format_of
 from lakefeed.media import TYPE_KEY
 from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, cut, projected
@@ -62,7 +69,7 @@ class FilesSource(Plain):
         twice = duplicate_names(first.names)
         if twice or not first.names:
             raise SchemaError(
-                f"{shown(self.urls[0])} needs columns of different names; more than once: {listed(twice)}"
+                f"{shown(self.urls[0])} needs columns of different names; more than once: {quoted_list(twice)}"
             )
         return reduce(self._joined, schemas.items(), first)
 
@@ -76,8 +83,8 @@ class FilesSource(Plain):
         url, other = more
         if sorted(other.names) != sorted(schema.names):
             raise SchemaError(
-                f"{shown(url)} has columns {listed(other.names)} where {shown(self.urls[0])} has "
-                f"{listed(schema.names)}; files read together must have the same columns"
+                f"{shown(url)} has columns {quoted_list(other.names)} where {shown(self.urls[0])} has "
+                f"{quoted_list(schema.names)}; files read together must have the same columns"
             )
         return pa.schema([self._wider(field, other.field(field.name), url) for field in schema])
 
@@ -209,7 +216,7 @@ def create_file_source(
     names = {known or format_of(url).name for url in urls}
     if len(names) > 1:
         raise InvalidArgumentError(
-            f"from_file got files of several formats, {listed(sorted(names))}; read them one at a time"
+            f"from_file got files of several formats, {quoted_list(sorted(names))}; read them one at a time"
         )
     (name,) = names
     if null_values is not None and not isinstance(FORMATS[name], Csv):
@@ -263,8 +270,8 @@ def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of
     names = batch.schema.names
     if not frozenset(names).issuperset(schema.names) or (all_of_it and len(names) > len(schema)):
         raise SchemaError(
-            f"{shown(url)} has columns {listed(names)} where {listed(schema.names)} were to be read; files read "
-            "together must have the same columns"
+            f"{shown(url)} has columns {quoted_list(names)} where {quoted_list(schema.names)} were to be read; files "
+            "read together must have the same columns"
         )
     columns = [_cast_column(batch.column(field.name), field, url) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -26,7 +26,7 @@ from lakefeed.errors import (
     MissingDependencyError,
     MissingFileError,
     UnsupportedError,
-    listed,
+    quoted_list,
 )
 from lakefeed.media import TYPE_KEY, column_type
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
@@ -144,7 +144,7 @@ def create_huggingface_source(
         with _translate_errors(), _translate_choice_errors():
             given = datasets.load_dataset(os.fspath(given), split=split, streaming=streaming, **options)
     elif options:
-        raise InvalidArgumentError(f"{listed(options)} are for loading by name, and this is a dataset already")
+        raise InvalidArgumentError(f"{quoted_list(options)} are for loading by name, and this is a dataset already")
     elif split is not None and not isinstance(given, Mapping):
         raise InvalidArgumentError(f"split={split!r}: the dataset given is one split already")
     dataset = _choose_split(given, split)
@@ -279,7 +279,7 @@ def _choose_split(given: Any, split: str | None) -> Any:
     if split is None and len(given) == 1:
         return next(iter(given.values()))
     if split not in given:
-        raise InvalidArgumentError(f"split={split!r}: choose one of {listed(given)}")
+        raise InvalidArgumentError(f"split={split!r}: choose one of {quoted_list(given)}")
     return given[split]
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakefeed._validate import check_optional_schema, check_schema
 from lakefeed.catalog.categories import with_categories
-from lakefeed.errors import SchemaError, TypeMismatchError, listed
+from lakefeed.errors import SchemaError, TypeMismatchError, quoted_list
 from lakefeed.media.python_objects import arrow_values
 from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
@@ -101,7 +101,7 @@ def table_from_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
         name for name, values in columns.items() if isinstance(values, str | bytes) or not hasattr(values, "__len__")
     ]
     if plain:
-        raise SchemaError(f"from_dict takes a list or array for each column; {listed(plain)} are none")
+        raise SchemaError(f"from_dict takes a list or array for each column; {quoted_list(plain)} are none")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise SchemaError(f"all columns must have one length; these have {lengths}")
@@ -155,8 +155,8 @@ def table_from_polars(given: Any) -> pa.Table:
     objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
     if objects:
         raise TypeMismatchError(
-            f"from_polars: {listed(objects)} hold Python objects, of which polars gives only the addresses; convert "
-            "them to text, bytes, numbers or structs first"
+            f"from_polars: {quoted_list(objects)} hold Python objects, of which polars gives only the addresses; "
+            "convert them to text, bytes, numbers or structs first"
         )
     try:
         table: pa.Table = given.to_arrow()
@@ -174,7 +174,7 @@ def table_from_pandas(frame: Any) -> pa.Table:
     named = [str(name) for name in frame.index.names if name is not None]
     taken = [name for name in named if name in map(str, frame.columns)]
     if taken:
-        raise SchemaError(f"from_pandas: {listed(taken)} name both an index and a column; rename one of them")
+        raise SchemaError(f"from_pandas: {quoted_list(taken)} name both an index and a column; rename one of them")
     frame, files = _convert_file_cells(frame)
     with _translate_errors("from_pandas"):
         table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
@@ -235,7 +235,7 @@ def check_nulls(table: pa.Table, what: str) -> pa.Table:
     columns = zip(table.schema, table.columns, strict=True)
     wrong = [field.name for field, column in columns if not field.nullable and column.null_count]
     if wrong:
-        raise SchemaError(f"{what}: {listed(wrong)} hold nulls, which the schema says they do not")
+        raise SchemaError(f"{what}: {quoted_list(wrong)} hold nulls, which the schema says they do not")
     return table
 
 
@@ -245,8 +245,8 @@ def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
     missing = [name for name in schema.names if name not in given]
     if extra or missing:
         raise SchemaError(
-            f"{what}: the schema has columns {listed(schema.names)}; given besides: {listed(extra)}; "
-            f"missing: {listed(missing)}"
+            f"{what}: the schema has columns {quoted_list(schema.names)}; given besides: {quoted_list(extra)}; "
+            f"missing: {quoted_list(missing)}"
         )
 
 

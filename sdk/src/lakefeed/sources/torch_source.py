@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import IterableDataset
 
-from lakefeed.errors import InvalidArgumentError, TransformError, listed
+from lakefeed.errors import InvalidArgumentError, TransformError, quoted_list
 from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
 from lakefeed.plan.arrays import exact_array
 from lakefeed.plan.fingerprint import digest
@@ -108,14 +108,14 @@ class TorchSource(Plain):
             extra = [name for name in sample if name not in names]
             if missing or extra:
                 raise TransformError(
-                    f"from_torch: sample {place} has keys {listed(sample)}; the schema has {listed(names)}"
+                    f"from_torch: sample {place} has keys {quoted_list(sample)}; the schema has {quoted_list(names)}"
                 )
             return sample
         parts = sample if isinstance(sample, tuple | list) else (sample,)
         if len(parts) != len(names):
             raise TransformError(
                 f"from_torch: sample {place} has {len(parts)} parts; the schema has {len(names)} columns, "
-                f"{listed(names)}"
+                f"{quoted_list(names)}"
             )
         return dict(zip(names, parts, strict=True))
 

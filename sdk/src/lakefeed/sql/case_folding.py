@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.errors import ExpressionError, listed
+from lakefeed.errors import ExpressionError, quoted_list
 from lakefeed.sql.query_check import walk
 
 ASCII_FOLDING = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -67,7 +67,7 @@ def require_unambiguous(tables: Mapping[str, pa.Schema], named: frozenset[str] |
         for column, group in ambiguous_columns(schema).items():
             if named is None or column.lower() in named:
                 raise ExpressionError(
-                    f"{listed(group)} of table {table!r} differ only in capital letters, which SQL does not tell "
+                    f"{quoted_list(group)} of table {table!r} differ only in capital letters, which SQL does not tell "
                     f"apart: it would read one for the other. {advice}"
                 )
 
@@ -85,8 +85,8 @@ def require_unambiguous_results(parsed: Mapping[str, Any], tables: Mapping[str, 
             group = next((group for group in case_collisions(given) if len(set(group)) > 1), None)
             if group is not None:
                 raise ExpressionError(
-                    f"the query calls columns {listed(group)}, which differ only in capital letters: SQL does not tell "
-                    "them apart. Give one of them another name: SELECT … AS name"
+                    f"the query calls columns {quoted_list(group)}, which differ only in capital letters: SQL does not "
+                    "tell them apart. Give one of them another name: SELECT … AS name"
                 )
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.errors import ExpressionError, UnsupportedError, listed
+from lakefeed.errors import ExpressionError, UnsupportedError, quoted_list
 from lakefeed.sql.allowed_functions import CALLABLE, TABLE_FUNCTIONS
 
 if TYPE_CHECKING:
@@ -138,14 +138,14 @@ def _check_table(node: Mapping[str, Any], visible: Names, tables: Collection[str
     name = str(node.get("table_name", ""))
     path = node.get("qualified_name", {}).get("path", [name])
     if path != [name] or name.lower() not in visible or node.get("at_clause"):
-        raise ExpressionError(f"no table {'.'.join(path)!r}; the tables of this query are {listed(tables)}")
+        raise ExpressionError(f"no table {'.'.join(path)!r}; the tables of this query are {quoted_list(tables)}")
 
 
 def _check_function(name: str, allowed: Names, what: str) -> None:
     if name.lower() in allowed:
         return
     near = difflib.get_close_matches(name.lower(), allowed, n=3)
-    hint = f" Did you mean {listed(near)}?" if near else ""
+    hint = f" Did you mean {quoted_list(near)}?" if near else ""
     raise UnsupportedError(
         f"{name}() cannot be used in a query over datasets: it is not among the {what} that read nothing but the "
         f"query's rows and give the same result every time.{hint}"

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from lakefeed._units import MIB
 from lakefeed.config import FileSettings, Settings
-from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, listed
+from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, quoted_list
 from lakefeed.storage.cache.blob_cache import SPARE_BYTES, BlobCache
 from lakefeed.storage.cache.url_copies import Copies, Known
 from lakefeed.storage.disk.disk_errors import FULL, storage_errors
@@ -404,7 +404,7 @@ def _is_far(text: str) -> bool:
 def _require_fetched(text: str) -> None:
     if scheme(text) not in FETCHED_SCHEMES:
         raise UnsupportedError(
-            f"cannot fetch {shown(text)}: {listed(FETCHED_SCHEMES)} and local paths are read. "
+            f"cannot fetch {shown(text)}: {quoted_list(FETCHED_SCHEMES)} and local paths are read. "
             "Download the file and save its path instead"
         )
 

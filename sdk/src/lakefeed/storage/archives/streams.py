@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from lakefeed._units import MIB
-from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, listed
+from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError, MissingFileError, quoted_list
 from lakefeed.storage.archives.compressions import DECOMPRESSORS
 from lakefeed.storage.archives.tars import tarred
 from lakefeed.storage.archives.url_chains import Link, leads_out, parse_chain
@@ -109,9 +109,9 @@ def _members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
 
 def _none_of(link: Link, url: str, seen: list[str]) -> str:
     near = get_close_matches(link.path, seen, n=3)
-    hint = f" Did you mean {listed(near)}?" if near else ""
+    hint = f" Did you mean {quoted_list(near)}?" if near else ""
     what = "no member matches" if link.many else "there is no member"
-    return f"{what} {link.path!r} in the archive {shown(url)}; it has {listed(seen)}.{hint}"
+    return f"{what} {link.path!r} in the archive {shown(url)}; it has {quoted_list(seen)}.{hint}"
 
 
 @contextmanager

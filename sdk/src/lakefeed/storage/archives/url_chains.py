@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lakefeed.errors import InvalidArgumentError, listed
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.storage.urls import shown
 
 ARCHIVES = frozenset({"zip", "tar"})
@@ -115,7 +115,7 @@ def _link(kind: str, path: str, url: str) -> Link:
 
 
 def _cannot_stand(part: str, url: str) -> str:
-    return f"{shown(url)}: {part!r} cannot stand before '::'; what leads into a file is {listed(sorted(LINKS))}"
+    return f"{shown(url)}: {part!r} cannot stand before '::'; what leads into a file is {quoted_list(sorted(LINKS))}"
 
 
 def leads_out(member: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lakefeed.config import FileSettings
-from lakefeed.errors import ConfigError, MissingDependencyError, listed
+from lakefeed.errors import ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.disk.file_identity import CONTENT_RANGE, Identity, check_same, identity_of_answer
 from lakefeed.storage.urls import scheme, shown
 
@@ -181,7 +181,7 @@ def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:
     headers = {**client.pop(HEADER_OPTIONS, {}), **options.pop(HEADER_OPTIONS, {})}
     if options or client:
         raise ConfigError(
-            f"files.options[{protocol!r}] has {listed([*options, *client])}, which files of the web do not use; "
+            f"files.options[{protocol!r}] has {quoted_list([*options, *client])}, which files of the web do not use; "
             f"{HEADER_OPTIONS!r} is read, and files.timeout and files.deny_hosts are settings of their own"
         )
     return {str(name): str(value) for name, value in headers.items()}

@@ -13,12 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 logger = logging.getLogger(__name__)
 
-ALIVE_TAG = "lakefeed/alive"
-BEAT_SECONDS = 5.0
+HEARTBEAT_TAG = "lakefeed/alive"
+HEARTBEAT_SECONDS = 5.0
 
 
 @contextmanager
-def alive(context: AssetExecutionContext) -> Iterator[None]:
+def heartbeat(context: AssetExecutionContext) -> Iterator[None]:
     """While the block runs, the run carries the time of its last sign of life as a tag."""
     done = threading.Event()
     _beat(context.instance, context.run.run_id)
@@ -32,7 +32,7 @@ def alive(context: AssetExecutionContext) -> Iterator[None]:
 
 
 def _keep_beating(instance: DagsterInstance, run_id: str, done: threading.Event) -> None:
-    while not done.wait(BEAT_SECONDS):
+    while not done.wait(HEARTBEAT_SECONDS):
         try:
             _beat(instance, run_id)
         except SQLAlchemyError:
@@ -40,4 +40,4 @@ def _keep_beating(instance: DagsterInstance, run_id: str, done: threading.Event)
 
 
 def _beat(instance: DagsterInstance, run_id: str) -> None:
-    instance.add_run_tags(run_id, {ALIVE_TAG: f"{time.time():.0f}"})
+    instance.add_run_tags(run_id, {HEARTBEAT_TAG: f"{time.time():.0f}"})

@@ -18,7 +18,7 @@ BUDGET_SECONDS = 15.0
 
 
 @dataclass
-class Watch:
+class SensorCursor:
     """``settled``: for each name the state that it was settled in, and until when (None: until it changes).
 
     ``at``: when that was looked at last, in seconds since 1970.
@@ -30,7 +30,7 @@ class Watch:
     at: float = 0.0
 
     @classmethod
-    def parse(cls, cursor: str | None) -> Watch:
+    def parse(cls, cursor: str | None) -> SensorCursor:
         """What `dump` wrote; anything else is as good as none."""
         try:
             found: dict[str, Any] = json.loads(cursor or "{}")
@@ -77,6 +77,6 @@ class Watch:
         return known == state and (until is None or moment < until)
 
 
-def state_of(*parts: str | None) -> str:
+def fingerprint(*parts: str | None) -> str:
     """A short text that differs where one of the parts does."""
     return hashlib.blake2b("\0".join(part or "" for part in parts).encode(), digest_size=6).hexdigest()

@@ -13,7 +13,7 @@ from lakefeed.errors import DatasetNotFoundError
 
 
 @dataclass(frozen=True)
-class State:
+class TableState:
     """A dataset as it is now: which table, and its versions, oldest first."""
 
     table_uuid: str
@@ -35,13 +35,13 @@ class CatalogResource(ConfigurableResource[Any]):
         """For every dataset a text that changes when it does; one query."""
         return self.lake().heads()
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> TableState | None:
         """A dataset as it is now; None if there is none of that name (any more)."""
         try:
             table = self.lake().table(name)
         except DatasetNotFoundError:
             return None
-        return State(str(table.metadata.table_uuid), tuple(reversed(list_versions(table))))
+        return TableState(str(table.metadata.table_uuid), tuple(reversed(list_versions(table))))
 
     def last_deleted(self, name: str, table_uuid: str) -> int:
         """The last number of the datasets of that name that were deleted before this table; 0 where there are none."""

@@ -21,8 +21,8 @@ from dagster import (
     TableSchema,
 )
 
-from dataset_assets.checks import PASSED, Checked
-from dataset_assets.partitions import dataset_key, routine_key
+from dataset_assets.asset_checks import PASSED, CheckReport
+from dataset_assets.asset_keys import dataset_key, routine_key
 from lakefeed import Image, Video
 from lakefeed.errors import FormatError, LakefeedError
 from lakefeed.profiles import ColumnStatistics, Profile
@@ -38,8 +38,10 @@ PLOTTED_COLUMNS = 20
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def metadata(
-    checked: Checked, descriptions: Mapping[str, str] | None = None, lineage: Mapping[str, Sequence[str]] | None = None
+def profile_metadata(
+    checked: CheckReport,
+    descriptions: Mapping[str, str] | None = None,
+    lineage: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """The profile as metadata of a materialization; ``descriptions`` and ``lineage`` are of columns."""
     found, version = checked.found, checked.found.version
@@ -64,7 +66,7 @@ def metadata(
         "statistics": _statistics(found),
         "preview": MetadataValue.md(_preview(found.first_rows[:PREVIEW_ROWS])),
         **{f"thumbnails_{name}": MetadataValue.md(strip) for name, strip in _thumbnails(found).items()},
-        **_plotted(found),
+        **_plot_values(found),
     }
     return facts | _optional(found, lineage or {})
 
@@ -82,7 +84,7 @@ def _optional(found: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str,
         facts["unread"] = found.unread
     written_by = routine_of(found.version)
     deps = {name: [(routine_key(written_by), name)] for name in found.schema.names} if written_by else {}
-    if deps := deps | {column: list(map(_declared, sources)) for column, sources in lineage.items()}:
+    if deps := deps | {column: list(map(_declared_origin, sources)) for column, sources in lineage.items()}:
         facts["dagster/column_lineage"] = column_lineage(deps)
     return facts
 
@@ -94,7 +96,7 @@ def column_lineage(deps: Mapping[str, Iterable[tuple[AssetKey, str]]]) -> TableC
     )
 
 
-def _declared(source: str) -> tuple[AssetKey, str]:
+def _declared_origin(source: str) -> tuple[AssetKey, str]:
     dataset, _, column = source.rpartition(".")
     return dataset_key(dataset), column
 
@@ -142,7 +144,7 @@ def _cells(stats: ColumnStatistics) -> dict[str, Any]:
     return dict(zip(STATISTICS, cells + [""] * (len(STATISTICS) - len(cells)), strict=True))
 
 
-def _plotted(found: Profile) -> dict[str, float]:
+def _plot_values(found: Profile) -> dict[str, float]:
     """Numbers by column, which Dagster plots over the versions."""
     plotted: dict[str, float] = {}
     for name, stats in list(found.columns.items())[:PLOTTED_COLUMNS]:

@@ -11,7 +11,7 @@ from lakefeed.dataset import Dataset
 from lakefeed.errors import TypeMismatchError
 
 
-def fitting(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
+def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
     """The columns in which all files fit; the dataset ``name`` has them afterwards, if it is there already.
 
     Raises:

@@ -11,32 +11,32 @@ from dagster import AssetKey, Definitions, ScheduleDefinition, SensorDefinition,
 from sqlalchemy.exc import SQLAlchemyError
 
 import dataset_assets.defs
+from dataset_assets.asset_keys import ingest_key, routine_key
 from dataset_assets.dataset import DatasetSpec, dataset_asset
-from dataset_assets.ingestion import FolderIngestion, Ingestion, ingestion_asset, ingestion_trigger, scheduled
-from dataset_assets.partitions import ingest_key, routine_key
+from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.routine import routine_asset
 from lakefeed.catalog import Lake
 from lakefeed.routines import Routine, cycles
-from resources.blobs import BlobStoreResource
-from resources.catalog import CatalogResource
-from resources.compute import ComputeResource
-from resources.reload import ReloadResource
-from sensors.routines import routines_sensor
-from sensors.versions import versions_sensor
+from resources.blob_store_resource import BlobStoreResource
+from resources.catalog_resource import CatalogResource
+from resources.compute_resource import ComputeResource
+from resources.reload_resource import ReloadResource
+from sensors.routines_sensor import routines_sensor
+from sensors.versions_sensor import versions_sensor
 
 logger = logging.getLogger(__name__)
 
-Declared = DatasetSpec | FolderIngestion | Ingestion | Routine
+Declaration = DatasetSpec | FolderIngestion | Ingestion | Routine
 
 
-def declared() -> Iterator[Declared]:
+def load_declarations() -> Iterator[Declaration]:
     """What the modules of ``dataset_assets.defs`` hold, in order of their names."""
     for module in sorted(pkgutil.iter_modules(dataset_assets.defs.__path__), key=lambda found: found.name):
         values = vars(importlib.import_module(f"dataset_assets.defs.{module.name}")).values()
-        yield from (value for value in values if isinstance(value, Declared))
+        yield from (value for value in values if isinstance(value, Declaration))
 
 
-def in_catalog() -> list[str]:
+def catalog_datasets() -> list[str]:
     """The datasets that are there, declared or not; none while the catalog cannot be reached."""
     try:
         return sorted(Lake.current().heads())
@@ -45,14 +45,14 @@ def in_catalog() -> list[str]:
         return []
 
 
-def definitions(
-    everything: Sequence[Declared], found: Iterable[str] = (), resources: Mapping[str, object] | None = None
+def build_definitions(
+    everything: Sequence[Declaration], found: Iterable[str] = (), resources: Mapping[str, object] | None = None
 ) -> Definitions:
     """The Dagster definitions of what is declared, and of the datasets ``found`` in the catalog.
 
     ``resources``: those that routines ask for by name, beside our own.
     """
-    ingestions = [scheduled(each) for each in everything if isinstance(each, FolderIngestion | Ingestion)]
+    ingestions = [as_ingestion(each) for each in everything if isinstance(each, FolderIngestion | Ingestion)]
     triggers = list(map(ingestion_trigger, ingestions))
     routines = [each for each in everything if isinstance(each, Routine)]
     specs = _datasets(everything, ingestions, routines)
@@ -84,7 +84,7 @@ def definitions(
 
 
 def _datasets(
-    everything: Sequence[Declared], ingestions: Sequence[Ingestion], routines: Sequence[Routine]
+    everything: Sequence[Declaration], ingestions: Sequence[Ingestion], routines: Sequence[Routine]
 ) -> dict[str, DatasetSpec]:
     named = [name for each in ingestions for name in (each.into, each.quarantine) if name] + [
         name for each in routines for name in (*each.sources, each.target)
@@ -112,4 +112,4 @@ def _open_sources(routines: Sequence[Routine]) -> dict[str, set[str]]:
     return found
 
 
-defs = definitions(list(declared()), in_catalog())
+defs = build_definitions(list(load_declarations()), catalog_datasets())

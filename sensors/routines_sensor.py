@@ -12,14 +12,14 @@ from dagster import (
     sensor,
 )
 
-from dataset_assets.partitions import routine_key
-from dataset_assets.routine import verdicts_for
+from dataset_assets.asset_keys import routine_key
+from dataset_assets.routine import verdicts_of
 from lakefeed.errors import LakefeedError
 from lakefeed.routines import After, Decision, Pending, Routine, due, pending, position
-from resources.catalog import CatalogResource
-from sensors.runs import Plan, Retries, Runs, last_failures, plan, unreported
-from sensors.versions import TICK_SECONDS
-from sensors.watch import Watch, state_of
+from resources.catalog_resource import CatalogResource
+from sensors.run_requests import RetryPolicy, RunQueue, TickPlan, last_failures, plan_runs, unreported_versions
+from sensors.sensor_cursor import SensorCursor, fingerprint
+from sensors.versions_sensor import TICK_SECONDS
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 
@@ -36,9 +36,9 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
     )
     def start_routines(context: SensorEvaluationContext, catalog: CatalogResource) -> SensorResult:
-        runs, watch, heads = Runs.of(context.instance), Watch.parse(context.cursor), catalog.heads()
-        states = {name: state_of(*map(heads.get, _concerns(each, named))) for name, each in named.items()}
-        plans: list[Plan] = []
+        runs, watch, heads = RunQueue.of(context.instance), SensorCursor.parse(context.cursor), catalog.heads()
+        states = {name: fingerprint(*map(heads.get, _relevant_datasets(each, named))) for name, each in named.items()}
+        plans: list[TickPlan] = []
         for name in watch.to_look_at(states):
             if runs.under_way(routine_key(name)):
                 continue  # and looked at again when it has ended
@@ -62,7 +62,7 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
     return start_routines
 
 
-def _concerns(routine: Routine, named: dict[str, Routine]) -> list[str]:
+def _relevant_datasets(routine: Routine, named: dict[str, Routine]) -> list[str]:
     """The datasets on whose state it depends whether the routine is due."""
     waits_for = [named[each.routine] for each in routine.triggers if isinstance(each, After) and each.routine in named]
     return [*routine.sources, routine.target, *(each.target for each in waits_for)]
@@ -75,21 +75,21 @@ def _depends_on_runs(routine: Routine) -> bool:
     )
 
 
-def _decide(runs: Runs, routine: Routine, routines: Sequence[Routine]) -> Decision:
+def _decide(runs: RunQueue, routine: Routine, routines: Sequence[Routine]) -> Decision:
     failing = [each.routine for each in routine.triggers if isinstance(each, After) and each.outcome == "failure"]
     failures = last_failures(runs.instance, {name: routine_key(name).to_user_string() for name in failing})
-    return due(routine, others=routines, failures=failures, verdicts=verdicts_for(runs.instance, routine))
+    return due(routine, others=routines, failures=failures, verdicts=verdicts_of(runs.instance, routine))
 
 
-def _plan(runs: Runs, catalog: CatalogResource, routine: Routine, decision: Decision) -> Plan | None:
+def _plan(runs: RunQueue, catalog: CatalogResource, routine: Routine, decision: Decision) -> TickPlan | None:
     """What there is to do; None if nothing before something changes."""
-    asset, retries = routine_key(routine.name), Retries(routine.retries + 1, routine.backoff)
+    asset, retries = routine_key(routine.name), RetryPolicy(routine.retries + 1, routine.backoff)
     tags = {**routine.tags, **({MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {})}
     if len(routine.sources) > 1:
         if decision.ready is None:
             return None
         run = runs.request(asset, f"{asset.to_user_string()}:{_span(decision.ready)}", tags, retries)
-        return Plan([], [run] if run else [])
+        return TickPlan([], [run] if run else [])
     state = catalog.state(routine.sources[0])
     if state is None:
         return None
@@ -98,14 +98,14 @@ def _plan(runs: Runs, catalog: CatalogResource, routine: Routine, decision: Deci
     read = [
         number for number in state.numbers if done and done.table_uuid == state.table_uuid and number <= done.version
     ]
-    wanted = unreported(runs.instance, asset, read)
+    wanted = unreported_versions(runs.instance, asset, read)
     ready = [version.version for version in decision.ready.versions] if decision.ready else []
     fresh = [number for number in ready if number > (decision.after or 0)]
     if fresh:
         wanted |= {number for number in state.numbers if fresh[0] <= number <= fresh[-1]}
     if not wanted:
         return None
-    return plan(runs, asset, routine.sources[0], state.numbers, wanted, retries, tags)
+    return plan_runs(runs, asset, routine.sources[0], state.numbers, wanted, retries, tags)
 
 
 def _span(ready: Pending) -> str:

@@ -13,12 +13,12 @@ from dagster import (
     sensor,
 )
 
-from dataset_assets.partitions import dataset_key, key_of, versions_of
+from dataset_assets.asset_keys import dataset_key, key_of, versions_of
 from lakefeed.errors import FileError
-from resources.catalog import CatalogResource
-from resources.reload import ReloadResource
-from sensors.runs import Plan, Runs, forget, gone, plan, reported_of
-from sensors.watch import Watch, state_of
+from resources.catalog_resource import CatalogResource
+from resources.reload_resource import ReloadResource
+from sensors.run_requests import RunQueue, TickPlan, forget_dataset, obsolete_partitions, plan_runs, reported_partitions
+from sensors.sensor_cursor import SensorCursor, fingerprint
 
 TICK_SECONDS = 5
 RELOAD_AGAIN_SECONDS = 60.0
@@ -36,15 +36,17 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
         default_status=DefaultSensorStatus.RUNNING,
     )
     def versions(context: SensorEvaluationContext, catalog: CatalogResource, reload: ReloadResource) -> SensorResult:
-        runs, watch, heads = Runs.of(context.instance), Watch.parse(context.cursor), catalog.heads()
+        runs, watch, heads = RunQueue.of(context.instance), SensorCursor.parse(context.cursor), catalog.heads()
         runs.close_dead()
-        states = {name: state_of(heads.get(name)) for name in [*datasets, *sorted(set(watch.settled) - set(datasets))]}
-        plans: list[Plan | DeleteDynamicPartitionsRequest] = []
+        states = {
+            name: fingerprint(heads.get(name)) for name in [*datasets, *sorted(set(watch.settled) - set(datasets))]
+        }
+        plans: list[TickPlan | DeleteDynamicPartitionsRequest] = []
         for name in watch.to_look_at(states):
             if runs.under_way(dataset_key(name)):
                 continue  # and looked at again when it has ended
             if name not in heads:
-                plans += forget(context.instance, name)
+                plans += forget_dataset(context.instance, name)
                 watch.settle(name, states[name])
                 continue
             try:
@@ -59,8 +61,8 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
                 plans.append(todo)
         watch.forget_others(states)
         if set(heads).difference(datasets) or set(found).difference(heads):
-            _ask_to_reload(context, watch, heads, reload)
-        made = [each for each in plans if isinstance(each, Plan)]
+            _request_reload(context, watch, heads, reload)
+        made = [each for each in plans if isinstance(each, TickPlan)]
         deleted = [each for each in plans if isinstance(each, DeleteDynamicPartitionsRequest)]
         return SensorResult(
             dynamic_partitions_requests=[*deleted, *(request for each in made for request in each.partitions)],
@@ -71,26 +73,26 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
     return versions
 
 
-def _plan(runs: Runs, catalog: CatalogResource, name: str) -> Plan | None:
+def _plan(runs: RunQueue, catalog: CatalogResource, name: str) -> TickPlan | None:
     """What there is to do for a dataset; None if nothing, now or later."""
     state, asset = catalog.state(name), dataset_key(name)
     if state is None:
         return None
-    reported = reported_of(runs.instance, name, state.table_uuid)
+    reported = reported_partitions(runs.instance, name, state.table_uuid)
     known = runs.instance.get_dynamic_partitions(str(versions_of(name).name))
     due = {number for number in state.numbers if key_of(number) not in reported}
-    surplus = gone(name, known, state.versions, lambda: catalog.last_deleted(name, state.table_uuid))
+    surplus = obsolete_partitions(name, known, state.versions, lambda: catalog.last_deleted(name, state.table_uuid))
     if not (due or surplus):
         return None
-    todo = plan(runs, asset, name, state.numbers, due, known=known)
-    return Plan([*surplus, *todo.partitions], todo.runs)
+    todo = plan_runs(runs, asset, name, state.numbers, due, known=known)
+    return TickPlan([*surplus, *todo.partitions], todo.runs)
 
 
-def _ask_to_reload(
-    context: SensorEvaluationContext, watch: Watch, heads: Mapping[str, str], reload: ReloadResource
+def _request_reload(
+    context: SensorEvaluationContext, watch: SensorCursor, heads: Mapping[str, str], reload: ReloadResource
 ) -> None:
     """Once for each set of names, and again after a while if that did not help."""
-    names, now = state_of(*sorted(heads)), time.time()
+    names, now = fingerprint(*sorted(heads)), time.time()
     if watch.reload and watch.reload[0] == names and abs(now - watch.reload[1]) < RELOAD_AGAIN_SECONDS:
         return
     watch.reload = (names, now)

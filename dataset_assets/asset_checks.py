@@ -14,18 +14,18 @@ from dagster import (
     DagsterInstance,
 )
 
-from dataset_assets.partitions import dataset_key, key_of
+from dataset_assets.asset_keys import dataset_key, key_of
 from lakefeed.checks import Check, FilesIntact, Readable, Verdict, evaluate
 from lakefeed.profiles import Profile
 
 # What every dataset has: what a commit says it added can be read, and its files are there.
-ALWAYS: tuple[Check, ...] = (Readable(), FilesIntact())
-LISTED = 10
+DEFAULT_CHECKS: tuple[Check, ...] = (Readable(), FilesIntact())
+MAX_PROBLEMS = 10
 PASSED = "checks_passed"
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """A profile and what each check says of it."""
 
     found: Profile
@@ -45,22 +45,26 @@ class Checked:
 
 def check_specs(asset: AssetKey, checks: Sequence[Check]) -> list[AssetCheckSpec]:
     """The asset checks of a dataset."""
-    return [AssetCheckSpec(each.name, asset=asset, description=type(each).__doc__) for each in (*ALWAYS, *checks)]
+    return [
+        AssetCheckSpec(each.name, asset=asset, description=type(each).__doc__) for each in (*DEFAULT_CHECKS, *checks)
+    ]
 
 
-def evaluated(found: Profile, checks: Sequence[Check]) -> Checked:
+def evaluate_checks(found: Profile, checks: Sequence[Check]) -> CheckReport:
     """What all checks say of a version."""
-    every = (*ALWAYS, *checks)
+    every = (*DEFAULT_CHECKS, *checks)
     blocking = frozenset(each.name for each in every if each.blocking)
-    return Checked(found, {each.name: evaluate(each, found) for each in every}, blocking)
+    return CheckReport(found, {each.name: evaluate(each, found) for each in every}, blocking)
 
 
-def results(asset: AssetKey, checks: Sequence[Check], done: Sequence[Checked]) -> list[AssetCheckResult]:
+def check_results(asset: AssetKey, checks: Sequence[Check], done: Sequence[CheckReport]) -> list[AssetCheckResult]:
     """Over all versions of a run: Dagster evaluates a check once a run, so its metadata names the versions."""
-    return [_result(asset, each, done) for each in (*ALWAYS, *checks)]
+    return [_result(asset, each, done) for each in (*DEFAULT_CHECKS, *checks)]
 
 
-def verdicts(instance: DagsterInstance, dataset: str, table_uuid: str, versions: Iterable[int]) -> dict[int, bool]:
+def recorded_verdicts(
+    instance: DagsterInstance, dataset: str, table_uuid: str, versions: Iterable[int]
+) -> dict[int, bool]:
     """Which of the versions passed their blocking checks; one that was not checked yet is missing."""
     keys = {key_of(version): version for version in versions}
     if not keys:
@@ -81,7 +85,7 @@ def verdicts(instance: DagsterInstance, dataset: str, table_uuid: str, versions:
     return found
 
 
-def _result(asset: AssetKey, check: Check, done: Sequence[Checked]) -> AssetCheckResult:
+def _result(asset: AssetKey, check: Check, done: Sequence[CheckReport]) -> AssetCheckResult:
     said = [(key_of(each.found.version.version), each.verdicts[check.name]) for each in done]
     bad = [f"{version}: {verdict.problem}" for version, verdict in said if not verdict.passed]
     return AssetCheckResult(
@@ -91,7 +95,7 @@ def _result(asset: AssetKey, check: Check, done: Sequence[Checked]) -> AssetChec
         severity=AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN,
         metadata={
             "versions": ", ".join(version for version, _ in said),
-            "problems": "; ".join(bad[:LISTED]),
+            "problems": "; ".join(bad[:MAX_PROBLEMS]),
             **_totals([verdict for _, verdict in said]),
         },
     )

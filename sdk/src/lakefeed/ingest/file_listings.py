@@ -4,94 +4,26 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
-from lakefeed._typing import ColumnTypes
-from lakefeed.catalog import Lake, Provenance
+from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.formats.text_blocks import decode_text
-from lakefeed.ingest import file_ingestion
-from lakefeed.ingest.ingestion_source import Fenced, IngestResult
-from lakefeed.ingest.ledger import Landed
+from lakefeed.ingest.file_ingestion import FileSource
+from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.page_links import links_below
 from lakefeed.storage.archives.streams import opened_stream
 from lakefeed.storage.listed_urls import check_allowed, resolve_listed
 from lakefeed.storage.remote.retrying_file import WEB, asked, stamp_of
 from lakefeed.storage.urls import local_path, scheme, shown
 
-Drift: TypeAlias = Literal["fail", "evolve", "quarantine"]
-Changed: TypeAlias = Literal["report", "append"]
-
 PARTIAL_PREFIXES = (".", "_")
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
-
-
-def read_file(path: Path | str) -> Dataset:
-    """The rows of a file whose suffix says what it is."""
-    return Dataset.from_file(str(path))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileSource(Fenced):
-    """What all sources of files share: what is new is found by comparing a listing with the ledger.
-
-    Args (of all of them, by keyword but for the name and the dataset):
-        read: the rows of a file; it is handed its path (a URL as text).
-        column_types: of the dataset, when it is made.
-        description: of the dataset, when it is made.
-        settle: seconds; a file changed more recently may still be written to and waits.
-        max_files: in one commit.
-        on_changed: a file that changed after it went in is only reported, or ("append") read again as a new file: its
-            earlier rows stay too. A file that vanished leaves its rows; it is reported.
-        drift: where a file does not fit the dataset: "fail"; "evolve" the dataset (new columns, wider types) and fail
-            where that cannot be; or "quarantine" the file, or its rows that do not fit, and go on with the rest.
-    """
-
-    name: str = field(kw_only=False)
-    into: str = field(kw_only=False)
-    read: Callable[[Any], Dataset] = read_file
-    column_types: ColumnTypes | Literal["auto"] | None = "auto"
-    description: str | None = None
-    settle: float = 0.0
-    max_files: int = 1_000
-    on_changed: Changed = "report"
-    drift: Drift = "fail"
-
-    def __post_init__(self) -> None:
-        choices = {"on_changed": ("report", "append"), "drift": ("fail", "evolve", "quarantine")}
-        for setting, allowed in choices.items():
-            if getattr(self, setting) not in allowed:
-                raise InvalidArgumentError(f"ingest {self.name!r}: {setting} is one of {allowed}")
-        if self.max_files < 1:
-            raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
-
-    def waiting(self) -> str | None:
-        new = file_ingestion.arrivals(self).new
-        return f"{len(new)} new, such as {new[0].path}" if new else None
-
-    def take(self, provenance: Provenance) -> Iterator[IngestResult]:
-        return file_ingestion.take(self, provenance)
-
-    def listed(self) -> Iterable[Landed]:
-        """What is there now, in order of paths."""
-        raise NotImplementedError
-
-    def location(self, path: str) -> Any:
-        """What ``read`` is handed for a file."""
-        raise NotImplementedError
-
-    def seen(self, file: Landed) -> Landed:
-        """The file as it is now; where that cannot be told, as it was listed.
-
-        Raises:
-            MissingFileError: it has vanished.
-        """
-        return file
 
 
 @dataclass(frozen=True)
@@ -122,7 +54,7 @@ class FolderSource(FileSource):
             raise InvalidArgumentError(f"{self.folder!r} of ingest {self.name!r} is no local folder")
         return Lake.current().settings.home / local
 
-    def listed(self) -> Iterator[Landed]:
+    def listed(self) -> Iterator[ListedFile]:
         if local_path(self.folder) is None:
             yield from sorted(self._remote())
             return
@@ -135,20 +67,20 @@ class FolderSource(FileSource):
     def location(self, path: str) -> Path | str:
         return self.path / path if local_path(self.folder) is not None else f"{self.folder.rstrip('/')}/{path}"
 
-    def seen(self, file: Landed) -> Landed:
+    def seen(self, file: ListedFile) -> ListedFile:
         if local_path(self.folder) is not None:
             return _stat(self.path, file.path)
         info = asked(str(self.location(file.path)), lambda fs, path: fs.info(path))
-        return _landed(file.path, info)
+        return _listed_file(file.path, info)
 
-    def _remote(self) -> Iterator[Landed]:
+    def _remote(self) -> Iterator[ListedFile]:
         pattern = f"{self.folder.rstrip('/')}/{self.pattern}"
         found: Mapping[str, dict[str, Any]] = asked(pattern, lambda fs, path: fs.glob(path, detail=True))
         root = asked(self.folder, lambda fs, path: path).rstrip("/") + "/"
         for path, info in found.items():
             relative = path.removeprefix(root)
             if info.get("type") == "file" and not is_partial(relative):
-                yield _landed(relative, info)
+                yield _listed_file(relative, info)
 
 
 @dataclass(frozen=True)
@@ -171,7 +103,7 @@ class ManifestSource(FileSource):
         super().__post_init__()
         check_allowed(self.allow)
 
-    def listed(self) -> list[Landed]:
+    def listed(self) -> list[ListedFile]:
         found = sorted(set(self._entries()))
         for file in found:
             self.location(file.path)
@@ -180,7 +112,7 @@ class ManifestSource(FileSource):
     def location(self, path: str) -> str:
         return resolve_listed(self.manifest, path, self.allow)
 
-    def _entries(self) -> Iterator[Landed]:
+    def _entries(self) -> Iterator[ListedFile]:
         place = self.manifest if local_path(self.manifest) is None else str(self._local)
         if not place.endswith(".txt"):
             rows = Dataset.from_file(place)
@@ -188,12 +120,12 @@ class ManifestSource(FileSource):
                 raise ColumnNotFoundError.of("url", rows.schema.names, f"the manifest of ingest {self.name!r}")
             for row in rows.rows(load_files=False):
                 if row["url"] is not None:
-                    yield Landed(str(row["url"]), stamp=str(row.get("stamp") or ""))
+                    yield ListedFile(str(row["url"]), stamp=str(row.get("stamp") or ""))
             return
         with opened_stream(place) as file:
             content: bytes = file.read()
         lines = (line.strip() for line in decode_text(content, shown(place)).splitlines())
-        yield from (Landed(line) for line in lines if line and not line.startswith("#"))
+        yield from (ListedFile(line) for line in lines if line and not line.startswith("#"))
 
     @property
     def _local(self) -> Path:
@@ -216,9 +148,9 @@ class WebSource(FileSource):
         if scheme(self.url) not in WEB:
             raise InvalidArgumentError(f"ingest {self.name!r}: {shown(self.url)} is no page of the web (http, https)")
 
-    def listed(self) -> list[Landed]:
+    def listed(self) -> list[ListedFile]:
         found = {name for name in links_below(self._base) if not is_partial(name)}
-        return [Landed(name) for name in sorted(found) if fnmatch.fnmatch(name, self.pattern)]
+        return [ListedFile(name) for name in sorted(found) if fnmatch.fnmatch(name, self.pattern)]
 
     def location(self, path: str) -> str:
         return self._base + quote(path)
@@ -234,19 +166,19 @@ def is_partial(relative: str) -> bool:
     return hidden or Path(relative).suffix.lower() in PARTIAL_SUFFIXES
 
 
-def _stat(folder: Path, relative: str) -> Landed:
+def _stat(folder: Path, relative: str) -> ListedFile:
     try:
         stat = (folder / relative).stat()
     except FileNotFoundError:
         raise MissingFileError(f"{relative!r} has vanished from {folder}") from None
     except OSError as error:
         raise FileError(f"{relative!r} in {folder} cannot be looked at: {error}") from error
-    return Landed(relative, stat.st_size, stat.st_mtime_ns)
+    return ListedFile(relative, stat.st_size, stat.st_mtime_ns)
 
 
-def _landed(relative: str, info: dict[str, Any]) -> Landed:
+def _listed_file(relative: str, info: dict[str, Any]) -> ListedFile:
     changed = next((info[key] for key in ("LastModified", "last_modified", "mtime", "created") if info.get(key)), None)
     seconds = changed if isinstance(changed, int | float) else changed.timestamp() if changed is not None else None
     modified_ns = -1 if seconds is None else int(seconds * 1e9)
     stamp = json.dumps([str(each) for each in stamp_of(info)])
-    return Landed(relative, int(info.get("size") or 0), modified_ns, stamp)
+    return ListedFile(relative, int(info.get("size") or 0), modified_ns, stamp)

@@ -33,7 +33,7 @@ def version_of(key: str) -> int:
     return int(key.removeprefix("v"))
 
 
-def first_stretch(order: Iterable[str], wanted: Iterable[str]) -> Sequence[str]:
+def first_adjacent(order: Iterable[str], wanted: Iterable[str]) -> Sequence[str]:
     """The first keys of ``wanted`` that stand side by side in ``order``: what one range can name.
 
     Example:
