@@ -57,6 +57,9 @@ class Versioning(Core):
         it. An upsert adds the rows that it changed. `restore` adds nothing: what it brings back was added by the
         version that wrote it.
 
+        Where another program has expired versions in the range, their rows come with the next version that is kept.
+        Rows that expired versions both added and removed are not given, for no version that is kept has them.
+
         Args:
             from_version: exclusive; None: from the beginning.
             to_version: inclusive; None: up to this reference's version.
@@ -77,7 +80,8 @@ class Versioning(Core):
     def removed_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> RemovedRows:
         """The rows that the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
 
-        Among them is what an upsert replaced, as it was before. Arguments and errors as for `added_since`.
+        Among them is what an upsert replaced, as it was before. Arguments and errors as for `added_since`. Rows that
+        expired versions both added and removed are not given here either: `added_since` has not given them.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("shrinking")
