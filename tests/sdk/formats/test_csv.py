@@ -197,8 +197,36 @@ def test_whole_numbers_beyond_int64_are_decimals_and_never_floats(suffix: str) -
         found = written(values)
         assert found.to_pylist() == values
         assert found.type in (kind, pa.int64())
-    assert written([1.5, BIG]).type == pa.float64()
     assert written(["1e30", 2]).type == pa.float64()
+    assert written([1.5, 2**53 + 2]).type == pa.float64()
+    for number in (BIG, 2**53 + 1, -(2**53) - 1):
+        assert written([1.5, number]).to_pylist() == [Decimal("1.5"), Decimal(number)]
+        assert written([number, "25e-3", None]).to_pylist() == [Decimal(number), Decimal("0.025"), None]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_whole_numbers_that_a_float_would_round_are_told_further_down(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"lakefeed.formats.{suffix}_format.BLOCK_BYTES", 64)
+    values = [0.5] * 50 + [2**53 + 2, 1e300, 2**53 + 1]
+    lines = ["x", *map(str, values)] if suffix == "csv" else [f'{{"x": {value}}}' for value in values]
+    path = Path(f"far.{suffix}")
+    path.write_text("\n".join(lines))
+    at = 54 if suffix == "csv" else 53
+    with pytest.raises(FormatError, match=f"line {at}: .*9007199254740993.*double"):
+        Dataset.from_file(str(path)).to_arrow()
+    told = Dataset.from_file(str(path), schema=pa.schema({"x": pa.float64()})).to_arrow()
+    assert told["x"].to_pylist() == [float(value) for value in values]
+
+
+def test_whole_numbers_inside_others_are_not_rounded_and_those_that_nothing_holds_are_told() -> None:
+    nested = table(f'{{"a":[{2**53 + 1},0.5],"s":{{"c":{2**60 + 1}}}}}\n{{"s":{{"c":0.25}}}}\n', "inside.jsonl")
+    assert nested["a"].to_pylist() == [[Decimal(2**53 + 1), Decimal("0.5")], None]
+    assert nested["s"].to_pylist() == [{"c": Decimal(2**60 + 1)}, {"c": Decimal("0.25")}]
+    with pytest.raises(FormatError, match="'x' has a whole number that float64 would round"):
+        table(f'{{"x":{2**53 + 1}}}\n{{"x":1e300}}\n', "wide.jsonl")
+    assert columns(f"x\n{2**53 + 1}\n1e300\n") == {"x": [str(2**53 + 1), "1e300"]}
 
 
 def test_whole_numbers_of_other_shapes() -> None:
@@ -223,7 +251,7 @@ def test_whole_numbers_of_other_shapes() -> None:
 def test_a_later_number_that_does_not_fit_is_an_error_with_its_line(
     suffix: str, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"lakefeed.formats.{suffix}.BLOCK_BYTES", 1000)
+    monkeypatch.setattr(f"lakefeed.formats.{suffix}_format.BLOCK_BYTES", 1000)
     late: Any = 10**80 if first == 1 else 1.5
     values = [first] + [2] * 1000 + [late, 3]
     lines = [str(value) if suffix == "csv" else f'{{"x":{value}}}' for value in values]
@@ -249,7 +277,7 @@ def test_utf16_is_an_error_that_says_so(suffix: str, encoding: str) -> None:
 def test_a_cell_that_is_not_utf8_is_an_error_with_its_line(
     suffix: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"lakefeed.formats.{suffix}.BLOCK_BYTES", 1000)
+    monkeypatch.setattr(f"lakefeed.formats.{suffix}_format.BLOCK_BYTES", 1000)
     good, bad = ("1,é\n", "2,h\xe9\n") if suffix == "csv" else ('{"x":1,"y":"é"}\n', '{"x":2,"y":"h\xe9"}\n')
     header = b"x,y\n" if suffix == "csv" else b""
     content = header + good.encode() * rows + bad.encode("latin-1") + good.encode()

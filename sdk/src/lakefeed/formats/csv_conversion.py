@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 from pyarrow import types
 
 from lakefeed.formats.text_blocks import memory_file
-from lakefeed.formats.whole_numbers import decimal_type, max_digits, may_be_inexact
+from lakefeed.formats.whole_numbers import decimal_of_texts, decimal_type, max_digits, may_be_inexact, rounded_text
 
 BLANK = b"\r\n"
 NULL_WORDS = tuple(pacsv.ConvertOptions().null_values or ())
@@ -51,11 +51,19 @@ class Conversion:
         kinds: the types by column; of others the type is inferred.
         columns: the columns to read, in this order; None: all.
         nulls: the cells that are null.
+        exact: a whole number that a column of floats would round is an error.
     """
 
     def __init__(
-        self, names: Sequence[str], kinds: Mapping[str, pa.DataType], columns: Sequence[str] | None, nulls: NullWords
+        self,
+        names: Sequence[str],
+        kinds: Mapping[str, pa.DataType],
+        columns: Sequence[str] | None,
+        nulls: NullWords,
+        *,
+        exact: bool = False,
     ) -> None:
+        self._exact = exact
         self._names = list(names)
         self._kinds = dict(kinds)
         self._columns = None if columns is None else list(columns)
@@ -68,6 +76,21 @@ class Conversion:
         Raises:
             pa.ArrowInvalid: a cell does not fit the type of its column, or a record has too many or too few.
         """
+        table = self._table(records)
+        if self._exact:
+            self._check_rounding(records, table)
+        return table
+
+    def _check_rounding(self, records: bytes, table: pa.Table) -> None:
+        columns = zip(table.schema.names, table.columns, strict=True)
+        suspects = [name for name, column in columns if types.is_float64(column.type) and may_be_inexact(column)]
+        texts = _read(records, self._names, dict.fromkeys(suspects, pa.string()), suspects, ()) if suspects else None
+        for name in suspects if texts is not None else ():
+            if rounded_text(texts[name]) is not None:
+                place = self._names.index(name)
+                raise pa.ArrowInvalid(f"In CSV column #{place}: double would round it, and earlier rows are of doubles")
+
+    def _table(self, records: bytes) -> pa.Table:
         if not self._apart:
             try:
                 return _read(records, self._names, self._kinds, self._columns, self._nulls.text)
@@ -106,7 +129,8 @@ def is_cell_error(error: pa.ArrowInvalid) -> bool:
 def infer_schema(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.Schema:
     """Returns the types that records show. Cells that are not UTF-8 make a column of bytes.
 
-    Whole numbers are never floats: where one is beyond int64, the column is of decimals, or text beyond 76 digits.
+    Whole numbers are never rounded: where one is beyond int64, or beyond what a float holds in a column of fractions,
+    the column is of decimals, or text beyond 76 digits.
 
     Raises:
         pa.ArrowInvalid: a record has too many or too few cells.
@@ -124,6 +148,8 @@ def infer_schema(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.S
             digits = max_digits(texts[name])
             if digits is not None:
                 kinds[name] = decimal_type(digits) or pa.string()
+            elif rounded_text(texts[name]) is not None:
+                kinds[name] = decimal_of_texts(texts[name]) or pa.string()
     return pa.schema(kinds)
 
 

@@ -62,7 +62,7 @@ class Csv(StreamedFormat):
             if conversion is None:
                 _check_columns(stream.url, part.names, schema, wanted)
                 kinds = {field.name: field.type for field in schema}
-                conversion = Conversion(part.names, kinds, wanted, NullWords.of(self.null_values))
+                conversion = Conversion(part.names, kinds, wanted, NullWords.of(self.null_values), exact=exact)
             yield from part.read(conversion.table).to_batches()
         if conversion is None and exact:
             raise _empty_error(stream.url)

@@ -13,7 +13,7 @@ from lakefeed.errors import FormatError
 from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat
 from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_zones, timestamps_as_text
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, blocks, check_utf8, memory_file
-from lakefeed.formats.whole_numbers import may_be_inexact, with_whole_numbers
+from lakefeed.formats.whole_numbers import may_be_inexact, rounded_number, with_whole_numbers
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.urls import shown
 
@@ -43,7 +43,7 @@ class JsonLines(StreamedFormat):
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
     ) -> Iterator[pa.RecordBatch]:
-        reader = _Reader(schema, exact)
+        reader = _Reader(schema, exact, guessed=exact)
         part = None
         for part in _read_parts(stream, CHUNK_BYTES):
             table = part.read(reader)
@@ -55,10 +55,12 @@ class JsonLines(StreamedFormat):
 class _Reader:
     """Reads whole lines as rows of a schema; None: of the types that they show.
 
-    ``exact``: a key that the schema lacks is an error.
+    ``exact``: a key that the schema lacks is an error. ``guessed``: earlier rows show the schema, and so a number that
+    one of its types would round is an error too.
     """
 
-    def __init__(self, schema: pa.Schema | None = None, exact: bool = True) -> None:
+    def __init__(self, schema: pa.Schema | None = None, exact: bool = True, *, guessed: bool = False) -> None:
+        self._guessed = schema if guessed else None
         self._schema = schema if schema is not None and any(has_timestamps(kind) for kind in schema.types) else None
         self._parse = None
         if schema is not None:
@@ -75,6 +77,10 @@ class _Reader:
         # At once: a boundary within could cut a line that is longer than half of it.
         options = pajson.ReadOptions(block_size=max(len(text), 1))
         table = pajson.read_json(memory_file(text), read_options=options, parse_options=self._parse)
+        if self._guessed is not None and any(map(may_be_inexact, table.columns)):
+            rounded = rounded_number(self._guessed, text)
+            if rounded is not None:
+                raise pa.ArrowInvalid(rounded)
         return table if self._schema is None else cast_timestamps(table, self._schema)
 
 

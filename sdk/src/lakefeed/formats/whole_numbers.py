@@ -1,8 +1,10 @@
-"""Types for whole numbers that int64 cannot hold: Arrow's readers make floats of them."""
+"""Types for whole numbers that int64 or float64 cannot hold: Arrow's readers make floats of them, and round them."""
 
 from __future__ import annotations
 
+import decimal
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,13 +21,16 @@ MAX_EXACT_FLOAT = 2**53
 INT64 = range(-(2**63), 2**63)
 MAX_DIGITS = 76
 WHOLE_NUMBER = r"^\s*[+-]?[0-9]+\s*$"
+LONG_WHOLE = r"^\s*[+-]?[0-9]{16,}\s*$"
+LONG_JSON_WHOLE = re.compile(rb"[:,\[]\s*-?[0-9]{16,}\s*[,\]}]")
+"""A whole number that may lie beyond `MAX_EXACT_FLOAT`."""
 
 
 def decimal_type(digits: int) -> pa.DataType | None:
     """Returns the decimal type for whole numbers of so many digits; None if they are too long for all.
 
     Example:
-        >>> decimal_of(20)
+        >>> decimal_type(20)
         Decimal128Type(decimal128(38, 0))
     """
     if digits > MAX_DIGITS:
@@ -48,8 +53,71 @@ def max_digits(texts: pa.ChunkedArray[Any]) -> int | None:
     return longest
 
 
+def decimal_with(numbers: Iterable[decimal.Decimal]) -> pa.DataType | None:
+    """Returns the decimal type that holds all numbers as they are; None where there is none.
+
+    Example:
+        >>> decimal_with([decimal.Decimal("9007199254740993"), decimal.Decimal("0.5")])
+        Decimal128Type(decimal128(38, 1))
+    """
+    whole = scale = 0
+    for number in numbers:
+        exponent = number.as_tuple().exponent
+        if not isinstance(exponent, int):  # not a number, or infinite
+            return None
+        whole, scale = max(whole, number.adjusted() + 1), max(scale, -exponent)
+    if whole + scale > MAX_DIGITS:
+        return None
+    return pa.decimal128(38, scale) if whole + scale <= 38 else pa.decimal256(MAX_DIGITS, scale)
+
+
+def is_rounded(number: int) -> bool:
+    """Returns whether float64 does not hold a whole number."""
+    try:
+        return int(float(number)) != number
+    except OverflowError:
+        return True
+
+
+def rounded_text(texts: pa.ChunkedArray[Any]) -> str | None:
+    """Returns the first of the texts that is a whole number which float64 does not hold; None if there is none."""
+    long = texts.filter(pc.match_substring_regex(texts, LONG_WHOLE).fill_null(False))
+    return next((text for text in long.to_pylist() if is_rounded(_parsed_int(text.strip()))), None)
+
+
+def decimal_of_texts(texts: pa.ChunkedArray[Any]) -> pa.DataType | None:
+    """Returns the decimal type that holds the numbers that all texts are; None where there is none."""
+    try:
+        return decimal_with(decimal.Decimal(text.strip()) for text in texts.drop_null().to_pylist())
+    except decimal.InvalidOperation:
+        return None
+
+
+def rounded_number(schema: pa.Schema, block: bytes) -> str | None:
+    """Returns a message on the first whole number in JSON lines that a float column of ``schema`` would round."""
+    if LONG_JSON_WHOLE.search(block) is None:
+        return None
+    for value in _parse_objects(block.decode()):
+        for field in schema:
+            number = _rounded_inside(field.type, value.get(field.name))
+            if number is not None:
+                return f"{field.name!r} has {number}, which {pa.float64()} would round; earlier rows are of doubles"
+    return None
+
+
+def _rounded_inside(kind: pa.DataType, value: Any) -> int | None:
+    if types.is_float64(kind):
+        return value if type(value) is int and is_rounded(value) else None
+    inside: list[tuple[pa.DataType, Any]] = []
+    if types.is_struct(kind) and isinstance(value, dict):
+        inside = [(kind.field(at).type, value.get(kind.field(at).name)) for at in range(kind.num_fields)]
+    if types.is_list(kind) and isinstance(value, list):
+        inside = [(kind.value_type, item) for item in value]
+    return next((number for inner in inside if (number := _rounded_inside(*inner)) is not None), None)
+
+
 def with_whole_numbers(schema: pa.Schema, block: bytes, name: str) -> pa.Schema:
-    """Returns the schema of JSON lines with decimals where all numbers are whole and some are beyond int64.
+    """Returns the schema of JSON lines with decimals where whole numbers are beyond int64, or would be rounded.
 
     Args:
         schema: as Arrow reads the lines.
@@ -57,7 +125,7 @@ def with_whole_numbers(schema: pa.Schema, block: bytes, name: str) -> pa.Schema:
         name: of the file, for messages.
 
     Raises:
-        FormatError: a number has more than 76 digits.
+        FormatError: no decimal holds the numbers.
     """
     values = list(_parse_objects(block.decode()))
     fields = [
@@ -78,7 +146,7 @@ def _may_be_rounded(array: Any) -> bool:
 
 def _parse_objects(text: str) -> Iterator[dict[str, Any]]:
     """The objects of JSON lines; a text may hold several in a line."""
-    decoder = json.JSONDecoder(parse_int=_parsed_int)
+    decoder = json.JSONDecoder(parse_int=_parsed_int, parse_float=decimal.Decimal)
     place = _after_space(text, 0)
     while place < len(text):
         value, place = decoder.raw_decode(text, place)
@@ -114,14 +182,23 @@ def _widen_type(kind: pa.DataType, values: list[Any], place: str) -> pa.DataType
 
 
 def _exceed_int64(values: Iterable[Any]) -> bool:
-    whole = list(values)
-    return all(type(value) is int for value in whole) and any(value not in INT64 for value in whole)
+    numbers = list(values)
+    whole = [value for value in numbers if type(value) is int]
+    if len(whole) == len(numbers):
+        return any(value not in INT64 for value in whole)
+    return any(map(is_rounded, whole))
 
 
-def _decimal_for(values: Iterable[int], place: str) -> pa.DataType:
-    kind = decimal_type(max(len(str(abs(value))) for value in values))
-    if kind is None:
+def _decimal_for(values: Iterable[Any], place: str) -> pa.DataType:
+    numbers = list(values)
+    kind = decimal_with(map(decimal.Decimal, numbers))
+    if kind is None and all(type(number) is int for number in numbers):
         raise FormatError(
             f"{place} has a whole number of more than {MAX_DIGITS} digits, which no type holds; write it as text"
+        )
+    if kind is None:
+        raise FormatError(
+            f"{place} has a whole number that float64 would round, and no decimal of {MAX_DIGITS} digits holds it and "
+            "the other numbers; write them as text, or say with schema= that they are floats"
         )
     return kind
