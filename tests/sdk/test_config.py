@@ -158,6 +158,12 @@ def test_settings_are_made_anew_where_what_they_follow_from_has_changed(
         ("LAKEFEED__RAED__THREADS", "'LAKEFEED__READ__THREADS'"),
         ("LAKEFEED__READ__THREADS__MORE", "'LAKEFEED__READ__THREADS'"),
         ("LAKEFEED_SOMETHING", "There are settings"),
+        ("LAKEFED_HOME", "'LAKEFEED_HOME'"),
+        ("LAKE_FEED_HOME", "'LAKEFEED_HOME'"),
+        ("LAKEFEEDHOME", "'LAKEFEED_HOME'"),
+        ("LAKEFEEED_CACHE_DIR", "'LAKEFEED_CACHE_DIR'"),
+        ("LAKEFEDE__READ__THREADS", "'LAKEFEED__READ__THREADS'"),
+        ("lakefeet_commit_retries", "'LAKEFEED__COMMIT__RETRIES'"),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_the_near_miss(
@@ -171,6 +177,10 @@ def test_a_misspelt_variable_is_refused_with_the_near_miss(
 def test_variables_that_lakefeed_and_kubernetes_use_pass(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "LAKEFEED_COMPUTE": "dask",
+        "LAKEFS_HOME": "/lakefs",
+        "LAKEFED_UNRELATED": "x",
+        "FEED_HOME": "x",
+        "MY_LAKEFEED_HOME": "x",
         "LAKEFEED_DAGSTER_URL": "http://webserver",
         "LAKEFEED__FILES__OPTIONS__S3__KEY": "k",
         "lakefeed__read__threads": "2",

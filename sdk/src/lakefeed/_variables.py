@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from string import ascii_lowercase
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -39,17 +41,19 @@ SIMILAR: Final = 0.7
 
 
 def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -> None:
-    """Passes where every variable that begins with ``LAKEFEED_`` is one that lakefeed reads.
+    """Passes where every variable that begins with ``LAKEFEED_``, or with nearly that, is one that lakefeed reads.
 
     Raises:
         ConfigError: one is not; the message names those that it resembles.
     """
     given = [name for name in environment if name.upper().startswith(PREFIX)]
     unknown = sorted(name for name in given if not _is_known(settings, name, environment[name]))
-    if unknown:
-        every = [*(_variable(key) for key in setting_names(settings)), *VARIABLES]
+    every = [*(_variable(key) for key in setting_names(settings)), *VARIABLES]
+    near = _near_misses(environment, every)
+    if unknown or near:
+        meant, unknown = [*unknown, *near.values()], [*unknown, *near]
         raise ConfigError(
-            f"lakefeed has no environment variable {quoted_list(unknown)}.{did_you_mean(unknown, every)} Correct or "
+            f"lakefeed has no environment variable {quoted_list(unknown)}.{did_you_mean(meant, every)} Correct or "
             f"unset it. There are settings, such as LAKEFEED__COMMIT__RETRIES, and {', '.join(sorted(VARIABLES))}"
         )
 
@@ -72,6 +76,41 @@ def did_you_mean(names: Iterable[str], existing: Iterable[str]) -> str:
     plain = {_letters(name): name for name in existing}
     near = [plain[hit] for name in names for hit in difflib.get_close_matches(_letters(name), plain, 2, SIMILAR)]
     return f" Did you mean {quoted_list(dict.fromkeys(near))}?" if near else ""
+
+
+def _near_misses(environment: Mapping[str, str], every: Iterable[str]) -> dict[str, str]:
+    """The names that are one of ``every`` but for one letter or underscores in the prefix, with that one."""
+    names = [name for name in environment if is_near(name) and not name.upper().startswith(PREFIX)]
+    known = {_letters(name): name for name in every}
+    pairs = ((name, re.sub(r"[^a-z0-9]", "", name.lower())) for name in sorted(names))
+    return {
+        name: known[rest]
+        for name, letters in pairs
+        for rest in known
+        if letters.endswith(rest) and letters[: -len(rest)] in NEAR_PREFIXES
+    }
+
+
+@functools.cache
+def is_near(name: str) -> bool:
+    """Returns whether a name begins with the prefix, or nearly so: then it may be one of ours."""
+    letters = re.sub(r"[^a-z0-9]", "", name.lower())
+    return any(letters[:size] in NEAR_PREFIXES for size in NEAR_SIZES)
+
+
+def _with_one_mistake(word: str) -> frozenset[str]:
+    """The word, and all that one letter less, more or another, or two letters in the other order make of it."""
+    halves = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    less = {left + right[1:] for left, right in halves if right}
+    turned = {left + right[1] + right[0] + right[2:] for left, right in halves if len(right) > 1}
+    other = {left + letter + right[1:] for left, right in halves if right for letter in ascii_lowercase}
+    more = {left + letter + right for left, right in halves for letter in ascii_lowercase}
+    return frozenset(less | turned | other | more)
+
+
+WORD: Final = "lakefeed"
+NEAR_PREFIXES: Final = _with_one_mistake(WORD)
+NEAR_SIZES: Final = (len(WORD) - 1, len(WORD), len(WORD) + 1)
 
 
 def _is_known(settings: type[BaseModel], name: str, value: str) -> bool:

@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from lakefeed._units import GIB, MIB
-from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, setting_names
+from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, is_near, setting_names
 from lakefeed.errors import ConfigError
 
 CONFIG_FILE = "lakefeed.toml"
@@ -221,7 +221,7 @@ _last: tuple[tuple[object, ...], Settings] | None = None
 
 def _inputs() -> tuple[object, ...]:
     """All that settings follow from but overrides."""
-    names = [name for name in os.environ if name == "HOME" or name.upper().startswith("LAKEFEED")]
+    names = [name for name in os.environ if name == "HOME" or is_near(name)]
     file = _config_file()
     written = None if file is None else file.read_bytes()
     return Path.cwd(), file, written, tuple((name, os.environ.get(name)) for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -16,6 +17,7 @@ from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError,
 from lakefeed.expr import parse
 from lakefeed.formats import FORMATS, format_of
 from lakefeed.formats.parquet_format import Parquet
+from lakefeed.ingest import ManifestSource, ingest
 
 ROWS = [{"x": 1, "y": "a"}, {"x": 2, "y": "b"}, {"x": None, "y": None}]
 CSV = b"x,y\n1,a\n2,b\n,\n"
@@ -70,6 +72,30 @@ def test_globs_read_in_the_order_of_names(pattern: str) -> None:
 
 def test_a_name_that_looks_like_a_glob_is_a_name_first() -> None:
     assert read(parquet("x[1].parquet", x=[9])) == [{"x": 9}]
+
+
+def test_file_urls_are_decoded(folder: Path) -> None:
+    inner = folder / "my dir é"
+    inner.mkdir()
+    (inner / "a b.csv").write_text("x\n1\n")
+    (inner / "c%20d.csv").write_text("x\n2\n")
+    with zipfile.ZipFile(inner / "z z.zip", "w") as archive:
+        archive.writestr("in.csv", "x\n3\n")
+    one = (inner / "a b.csv").as_uri()
+    assert "%20" in one
+    for location in (one, one.replace("file://", "file://localhost"), one.replace("file://", "FILE:")):
+        assert read(location) == [{"x": 1}]
+    assert read(f"file://{inner / 'a b.csv'}") == [{"x": 1}]
+    assert read((inner / "c%20d.csv").as_uri()) == read(f"file://{inner / 'c%20d.csv'}") == [{"x": 2}]
+    assert read(f"{inner.as_uri()}/*.csv") == [{"x": 1}, {"x": 2}]
+    assert read(f"zip://in.csv::{(inner / 'z z.zip').as_uri()}") == [{"x": 3}]
+    (inner / "list 1.txt").write_text(f"{one}\n")
+    source = ManifestSource("numbers", "numbers", (inner / "list 1.txt").as_uri())
+    assert [result.rows for result in ingest(source)] == [1]
+    (inner / "c d.csv").write_text("x\n4\n")
+    assert read(f"file://{inner / 'c%20d.csv'}") == [{"x": 4}], "by the rules of URLs this is the other file"
+    with pytest.raises(MissingFileError, match="no%20such"):
+        read(f"{inner.as_uri()}/no%20such.csv")
 
 
 def test_several_files_in_the_order_given() -> None:

@@ -84,8 +84,10 @@ class Conversion:
     def _check_rounding(self, records: bytes, table: pa.Table) -> None:
         columns = zip(table.schema.names, table.columns, strict=True)
         suspects = [name for name, column in columns if types.is_float64(column.type) and may_be_inexact(column)]
-        texts = _read(records, self._names, dict.fromkeys(suspects, pa.string()), suspects, ()) if suspects else None
-        for name in suspects if texts is not None else ():
+        if not suspects:
+            return
+        texts = _read(records, self._names, dict.fromkeys(suspects, pa.string()), suspects, ())
+        for name in suspects:
             if rounded_text(texts[name]) is not None:
                 place = self._names.index(name)
                 raise pa.ArrowInvalid(f"In CSV column #{place}: double would round it, and earlier rows are of doubles")

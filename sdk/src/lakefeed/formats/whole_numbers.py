@@ -81,14 +81,16 @@ def is_rounded(number: int) -> bool:
 
 def rounded_text(texts: pa.ChunkedArray[Any]) -> str | None:
     """Returns the first of the texts that is a whole number which float64 does not hold; None if there is none."""
-    long = texts.filter(pc.match_substring_regex(texts, LONG_WHOLE).fill_null(False))
-    return next((text for text in long.to_pylist() if is_rounded(_parsed_int(text.strip()))), None)
+    is_long: Any = pc.match_substring_regex(texts, LONG_WHOLE).fill_null(False)
+    long: list[Any] = texts.filter(is_long).to_pylist()
+    return next((text for text in long if is_rounded(_parsed_int(text.strip()))), None)
 
 
 def decimal_of_texts(texts: pa.ChunkedArray[Any]) -> pa.DataType | None:
     """Returns the decimal type that holds the numbers that all texts are; None where there is none."""
+    present: list[Any] = texts.drop_null().to_pylist()
     try:
-        return decimal_with(decimal.Decimal(text.strip()) for text in texts.drop_null().to_pylist())
+        return decimal_with(decimal.Decimal(text.strip()) for text in present)
     except decimal.InvalidOperation:
         return None
 

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.remote.retrying_file import NEVER_BUSY, WEB, asked
-from lakefeed.storage.urls import redacted, shown, split_protocol
+from lakefeed.storage.urls import decoded_file_url, redacted, shown, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
@@ -233,16 +233,20 @@ def _expand_location(location: str, form: str | None) -> list[str]:
     if protocol in WEB:
         _ = form or format_of(location)
         return [location]  # whether it is there shows when it is read; a second request would only ask it twice
-    there = asked(chain.base, lambda fs, path: fs.exists(path))
-    if glob.has_magic(chain.base) and not there:
-        found = asked(chain.base, lambda fs, path: _glob_files(fs, path, bool(protocol)))
-        if not found:
-            raise MissingFileError(f"no file matches {shown(location)}")
-        return [f"{inside}{name}" for name in found]
+    decoded = decoded_file_url(chain.base)
+    for base in [chain.base] if decoded is None else [decoded, chain.base]:
+        if asked(base, lambda fs, path: fs.exists(path)):
+            _ = form or format_of(inside + base)
+            return [inside + base]
+        if glob.has_magic(base):
+            with_protocol = split_protocol(base)[0] is not None
+            found = asked(base, partial(_glob_files, with_protocol=with_protocol))
+            if found:
+                return [f"{inside}{name}" for name in found]
+    if glob.has_magic(decoded or chain.base):
+        raise MissingFileError(f"no file matches {shown(location)}")
     _ = form or format_of(location)
-    if not there:
-        raise MissingFileError(f"there is no file {shown(chain.base)}")
-    return [location]
+    raise MissingFileError(f"there is no file {shown(chain.base)}")
 
 
 def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:

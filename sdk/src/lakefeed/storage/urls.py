@@ -11,6 +11,7 @@ LOCAL_SCHEMES = frozenset({"", "file", "local"})
 LONGEST_SCHEME = len("https://")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two characters or more: C:\\ is a drive
+_FILE_URL = re.compile(r"(?:(?:file|local)://(?:localhost)?|file:)(?=/)", re.IGNORECASE)
 _ESCAPED = re.compile(r"[?#%]")
 _QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
@@ -69,6 +70,23 @@ def local_path(text: str) -> Path | None:
         return None
     # Not urlsplit: people write file://{path} with a raw '#' or '?' in it.
     return Path(unquote(text[len(found) + 3 :]).removeprefix("localhost")) if found else Path(text)
+
+
+def decoded_file_url(url: str) -> str | None:
+    """Returns the path that a ``file:`` URL names, where that differs from its text; None for anything else.
+
+    Example:
+        >>> decoded_file_url("file:///data/my%20cat.csv"), decoded_file_url("file:/data/cat.csv")
+        ('/data/my cat.csv', '/data/cat.csv')
+        >>> decoded_file_url("file:///data/cat.csv") is None
+        True
+    """
+    found = _FILE_URL.match(url)
+    if found is None:
+        return None
+    path = url[found.end() :]
+    decoded = unquote(path)
+    return None if decoded == path and found[0].lower() in ("file://", "local://") else decoded
 
 
 def file_name(text: str) -> str:
