@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from tests.sdk.media.pictures import encoded, write
 pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
 SCHEMA = pa.schema({"id": pa.int64(), "double": pa.int64()})
 ROWS, A_FILE = 400, 40
+SLOW = 0.05
 
 
 class Here:
@@ -117,7 +119,7 @@ def test_a_function_that_cannot_travel_is_refused_with_advice(source: Dataset, h
     assert files_below(home) == 0
 
 
-def test_a_failure_leaves_no_version_and_no_file_that_is_known(source: Dataset, home: Path) -> None:
+def test_a_failure_leaves_no_version_and_no_file(source: Dataset, home: Path) -> None:
     save(source, "output", Here())
     before = files_below(home)
 
@@ -130,7 +132,37 @@ def test_a_failure_leaves_no_version_and_no_file_that_is_known(source: Dataset, 
         append_to(source.filter(failing), "output", Here())
     assert Dataset("output").version == 1
     assert output()["id"] == list(range(ROWS))
-    assert files_below(home) <= before + len(Dataset("source").list_versions())
+    assert files_below(home) == before
+
+
+def failing_late(row: dict[str, int]) -> bool:
+    if row["id"] == ROWS - 1:
+        time.sleep(SLOW * 4)
+        raise ValueError("the last")
+    return True
+
+
+def killing(row: dict[str, int]) -> bool:
+    """Kills its worker each time, once others have written files."""
+    if row["id"] == ROWS - 1:
+        time.sleep(SLOW * 4)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("predicate", "error"),
+    [(failing_late, ValueError), (killing, BrokenProcessPool)],
+    ids=["raises", "dies"],
+)
+@pytest.mark.soak
+def test_a_failure_removes_what_other_processes_have_written(source: Dataset, home: Path, predicate, error) -> None:
+    save(source, "output", Here())
+    before = files_below(home)
+    with pytest.raises(error):
+        append_to(source.filter(predicate), "output", Processes(2))
+    assert files_below(home) == before
+    assert output()["id"] == list(range(ROWS))
 
 
 @pytest.mark.parametrize("write_rows", [save, append_to])
@@ -177,9 +209,6 @@ def test_files_are_stored_by_the_workers(tmp_path: Path) -> None:
     Dataset.from_dict({"photo": paths[2:]}).append_to("paths")
     save(Dataset("paths"), "output", Here(), column_types={"photo": "image"})
     assert [row["photo"].bytes() for row in Dataset("output").rows()] == [encoded()] * 4
-
-
-SLOW = 0.05
 
 
 def slow(row: dict[str, int]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
+from lakefeed.compute import Processes, append_to, save
 from lakefeed.errors import StorageError, StorageFullError
 from tests.sdk.media import pictures
 
@@ -91,6 +92,29 @@ def test_files_that_were_stored_by_a_save_that_filled_the_disk_do_not_stay(
     rows(1, 2, 0).append_to("t")
     whole = [Path(paths[number]).read_bytes() for number in (0, 1, 2, 0)]
     assert [row["file"].bytes() for row in Dataset("t").rows()] == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fill", ["append", pytest.param("create", marks=pytest.mark.soak)])
+def test_workers_that_filled_the_disk_leave_no_files(fill: str, disk: Path, tmp_path: Path) -> None:
+    """Each of them has stored files, some of them parts that were complete."""
+    paths = [pictures.write(tmp_path / f"{number}.bin", os.urandom(2 * MIB)) for number in range(24)]
+    source = Dataset.from_dict({"file": paths[:1]}).save("source", column_types=None)
+    for path in paths[1:]:
+        source = Dataset.from_dict({"file": [path]}).append_to("source")
+    source.slice(0, 2).save("t", column_types={"file": "file"})
+    stays = {path for path in files(disk / "home") if path.name != "catalog.db"}
+    fills = {
+        "append": lambda: append_to(source, "t", Processes(2)),
+        "create": lambda: save(source, "new", Processes(2), column_types={"file": "file"}),
+    }
+    with pytest.raises(StorageFullError) as failure:
+        fills[fill]()
+    assert failure.value.left == ()
+    assert {path for path in files(disk / "home") if path.name != "catalog.db"} == stays
+    append_to(source.slice(2, 4), "t", Processes(2))
+    whole = [Path(path).read_bytes() for path in paths[:6]]
+    assert [row["file"].bytes() for row in Dataset("t").rows()] == whole[: len(Dataset("t"))]
 
 
 def test_rows_that_are_spilled_to_a_full_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

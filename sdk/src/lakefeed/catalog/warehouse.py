@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
-from pyiceberg.io import load_file_io
+from pyiceberg.io import FileIO, load_file_io
+from pyiceberg.table import Table
 
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.file_io import LakeFileIO
+from lakefeed.catalog.file_io import LakeFileIO, actual
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.blobs.objects import ObjectInfo, object_info
+from lakefeed.storage.disk.disk_errors import cleanup_errors
 
 if TYPE_CHECKING:
     from pyiceberg.io.fsspec import FsspecFileIO
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """``files()``: below the warehouse, by their paths from there. ``remove``: of such a path, which may be gone."""
+    """``files()``: below the warehouse, or a folder in it, by their paths from there. ``remove``: of such a path.
+
+    It may be gone already.
+    """
 
     files: Callable[[], Iterator[ObjectInfo]]
     remove: Callable[[str], None]
@@ -37,11 +42,29 @@ def warehouse_of(lake: Lake) -> Warehouse:
     Raises:
         UnsupportedError: it is reached by a program that cannot list.
     """
+    place = lake.settings.warehouse.rstrip("/")
+    return _folder(load_file_io({**lake.catalog.properties}, place), place)
+
+
+def remove_files(table: Table, part: str) -> None:
+    """Removes the data files of a table whose names contain ``part``: a failed write has left them. Raises nothing."""
+    place = actual(table.io, table.location_provider().data_path)
+    with cleanup_errors(f"{place}/*{part}*"):
+        folder = _folder(table.io, place)
+        for key in [info.key for info in folder.files() if part in info.key.rpartition("/")[2]]:
+            folder.remove(key)
+
+
+def warehouse_is_away(lake: Lake) -> bool:
+    """Whether the folder of the warehouse is not there or empty, as where its disk is not mounted."""
+    folder = local_path(lake.settings.warehouse)
+    return folder is not None and next(iter(Path(folder).glob("*")), None) is None
+
+
+def _folder(io: FileIO, place: str) -> Warehouse:
     from pyiceberg.io.fsspec import FsspecFileIO
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 
-    place = lake.settings.warehouse.rstrip("/")
-    io = load_file_io({**lake.catalog.properties}, place)
     if isinstance(io, LakeFileIO):
         io = io.beneath(place)
     match io:
@@ -53,12 +76,6 @@ def warehouse_of(lake: Lake) -> Warehouse:
         f"the warehouse {place!r} is read with {type(io).__name__}, which cannot list files; garbage is found where "
         "PyIceberg's PyArrowFileIO or FsspecFileIO reads it"
     )
-
-
-def warehouse_is_away(lake: Lake) -> bool:
-    """Whether the folder of the warehouse is not there or empty, as where its disk is not mounted."""
-    folder = local_path(lake.settings.warehouse)
-    return folder is not None and next(iter(Path(folder).glob("*")), None) is None
 
 
 def _of_arrow(io: PyArrowFileIO, place: str) -> Warehouse:

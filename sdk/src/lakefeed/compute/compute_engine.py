@@ -22,6 +22,9 @@ class Engine(Protocol):
     def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
         """The place and the result of each piece, once, as they come; `perform` makes the result.
 
+        Once a piece has failed, pieces that were running may still bring their result, or the error that they raised in
+        its place, so that what they have written can be removed. Then the first error is raised.
+
         Raises:
             Exception: what a piece raised, or that its workers died too often; the others are given up.
         """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
 
 import pyarrow as pa
@@ -15,14 +15,17 @@ from pyiceberg.table import Table
 from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.catalog.commit import append, create
+from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.reclaim import reclaiming
 from lakefeed.catalog.snapshot_builder import Change, Guard
 from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.catalog.warehouse import remove_files
 from lakefeed.compute.compute_engine import Engine, pack_task
 from lakefeed.compute.plan_partitions import divide_plan
 from lakefeed.compute.write_task import TableHandle, WriteResult, WriteTask
 from lakefeed.dataset import Dataset, dataset_at, lake_of, plan_of
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.errors import InvalidArgumentError, StorageFullError
 from lakefeed.media import typed_schema
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan import Node
@@ -117,7 +120,7 @@ def _write_to(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engin
 
 @dataclass(frozen=True)
 class _DistributedWrite:
-    """The rows of a plan, divided."""
+    """The rows of a plan, divided; ``objects`` are the keys of those that workers have added to the blob store."""
 
     lake: Lake
     plan: Node
@@ -125,6 +128,7 @@ class _DistributedWrite:
     writing: Writing
     engine: Engine
     what: str
+    objects: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         divide_plan(self.plan, 1, sys.maxsize)
@@ -142,8 +146,10 @@ class _DistributedWrite:
             with write_context(self.lake) as guard:
                 yield guard
             return
-        with self.lake.blobs.saving() as saving:
-            yield saving.require_alive
+        saving = self.lake.blobs.saving()
+        commit = CommitGuard(saving.require_alive)
+        with reclaiming(self.lake, lambda: self.objects, commit), saving:
+            yield commit
 
     def write(
         self, lake: Lake, table: Table, declared: pa.Schema, ours: Change, _: Iterable[pa.RecordBatch]
@@ -154,13 +160,31 @@ class _DistributedWrite:
         pieces = [
             pack_task(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
         ]
-        done: dict[int, WriteResult] = {}
-        with counted(self.what, " rows") as progress:
-            for place, result in self.engine.run(pieces):
-                done[place] = result
-                ours.wrote(result.files)
-                progress(result.rows)
+        try:
+            done = self._done(ours, pieces)
+        except BaseException:
+            remove_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
+            raise
         return tuple(file for place in range(len(pieces)) for file in done[place].files)
+
+    def _done(self, ours: Change, pieces: Sequence[bytes]) -> dict[int, WriteResult]:
+        done: dict[int, WriteResult] = {}
+        try:
+            with counted(self.what, " rows") as progress:
+                for place, result in self.engine.run(pieces):
+                    if isinstance(result, StorageFullError):
+                        self.objects.update(result.left)
+                    if isinstance(result, BaseException):
+                        continue  # the engine is about to raise the first one
+                    done[place] = result
+                    self.objects.update(result.objects)
+                    ours.wrote(result.files)
+                    progress(result.rows)
+        except StorageFullError as error:
+            self.objects.update(error.left)
+            error.left = ()
+            raise
+        return done
 
     def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> WriteTask:
         return WriteTask(

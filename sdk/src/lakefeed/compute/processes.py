@@ -57,9 +57,27 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(self.workers, len(left)) or 1, mp_context=context)
         try:
-            running: dict[Future[Any], int] = {pool.submit(run_task, pieces[place]): place for place in left}
-            while running:
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(done), done.result()
+            yield from _results({pool.submit(run_task, pieces[place]): place for place in left})
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
+    """The results as they come; after a failure also those of the pieces that cannot be stopped any more."""
+    failure: BaseException | None = None
+    while running:
+        for done in wait(running, return_when=FIRST_COMPLETED).done:
+            place = running.pop(done)
+            if done.cancelled():
+                continue
+            error = done.exception()
+            if error is None or failure is not None:
+                yield place, done.result() if error is None else error
+                continue
+            if isinstance(error, BrokenProcessPool):
+                raise error
+            failure = error
+            for other in running:
+                other.cancel()
+    if failure is not None:
+        raise failure

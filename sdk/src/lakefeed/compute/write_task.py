@@ -19,14 +19,15 @@ from lakefeed.catalog.table_rows import write_files_of
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan.walk import FlatNode, rebuild
 from lakefeed.run.local_runner import LocalRunner
-from lakefeed.run.write_context import with_files
+from lakefeed.run.write_context import with_files_of_part
 
 
 class WriteResult(NamedTuple):
-    """What a worker wrote."""
+    """What a worker wrote: files of the table, and ``objects`` of the blob store, by their keys."""
 
     files: tuple[DataFile, ...]
     rows: int
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ class WriteTask:
     def __call__(self) -> WriteResult:
         """The files; of a part that is run twice, each time others, of which one are taken."""
         table, plan = self.place.open(self.lake), rebuild(self.plan)
+        name = table.name()[-1]
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
         with (
-            with_files(self.lake, plan, self.types, self.copy, self.stats, table.name()[-1]) as (typed, _),
+            with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, written),
             closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
             files = write_files_of(self.lake, table, self.declared, prefix, batches)
-        return WriteResult(tuple(files), sum(file.record_count for file in files))
+        return WriteResult(tuple(files), sum(file.record_count for file in files), tuple(sorted(written())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -25,6 +25,13 @@ class WriteContext(NamedTuple):
 
     plan: Node
     guard: Guard
+
+
+class PartContext(NamedTuple):
+    """A plan of which the rows are a part of a write, and the objects that it has added to the blob store so far."""
+
+    plan: Node
+    written: Callable[[], Collection[str]]
 
 
 @contextmanager
@@ -60,17 +67,17 @@ def with_files(
 @contextmanager
 def with_files_of_part(
     lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
-) -> Iterator[Node]:
-    """As `with_files`, for a part of a write, which is committed elsewhere: StorageFullError names the files stored."""
+) -> Iterator[PartContext]:
+    """As `with_files`, for a part of a write that is committed elsewhere: StorageFullError names what it wrote."""
     check_copy(copy)
     if not types:
         with write_context(lake):
-            yield plan
+            yield PartContext(plan, tuple)
         return
     saving = lake.blobs.saving()
     storing = _storing(lake, plan, types, copy, stats, what, saving)
     with leaving(lambda: saving.written), saving, storing as typed:
-        yield typed
+        yield PartContext(typed, lambda: saving.written)
 
 
 @contextmanager
