@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.caching import map_rows
+from lakefeed.caching import arrow_folder
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, MissingFileError, RowIndexError
 from tests.sdk.processes import context
@@ -35,7 +35,7 @@ def table() -> pa.Table:
 
 @pytest.fixture
 def data(table: pa.Table, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setattr(map_rows, "PART_BYTES", 64 * 1024)
+    monkeypatch.setattr(arrow_folder, "PART_BYTES", 64 * 1024)
     return Dataset.from_arrow(table)
 
 
