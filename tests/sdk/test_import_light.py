@@ -14,6 +14,8 @@ from types import ModuleType
 import pytest
 
 import lakefeed
+from lakefeed import Dataset
+from lakefeed.catalog.lake import Lake
 
 HEAVY = {"PIL", "av", "dagster", "datasets", "duckdb", "fsspec", "hypothesis", "mcap", "pandas", "polars", "pydantic"}
 HEAVY |= {"pydantic_settings", "pyiceberg", "pytest", "s3fs", "scipy", "sklearn", "sqlalchemy", "tenacity", "torch"}
@@ -41,6 +43,29 @@ def test_rows_in_memory_load_neither_a_catalog_nor_file_systems() -> None:
     loaded = loaded_by(f"{IMPORT}; Dataset.from_dict({{'x': [1]}}).filter('x > 0').shuffle(seed=1).to_arrow()")
     # pyarrow itself imports pandas, where it is installed, to make an array; settings are checked by pydantic
     assert (HEAVY - {"pandas", "pydantic", "pydantic_settings"}) & loaded == set()
+
+
+NOT_ON_THE_WAY = {"aiohttp", "asyncpg", "duckdb", "fsspec", "pandas", "pyarrow.compute", "pyarrow.dataset", "rich"}
+NOT_ON_THE_WAY |= {"sqlalchemy", "tenacity", "tqdm", "urllib3", "PIL", "av"}
+NOT_ON_THE_WAY |= {"lakefeed.catalog.sql_catalog", "lakefeed.catalog.snapshot_builder", "lakefeed.media.load_columns"}
+NOT_ON_THE_WAY |= {"lakefeed.sql.query_engine", "lakefeed.storage.blobs.blob_store", "lakefeed.storage.fetch"}
+OURS_AT_FIRST_ROW = 180
+"""Modules of lakefeed that the first row of a saved dataset may load."""
+
+
+def test_the_first_row_of_a_dataset_loads_what_reads_it_and_no_more(lake: Lake) -> None:
+    Dataset.from_dict({"x": [1, 2], "s": ["a", "b"]}).save("rows")
+    loaded = loaded_by(f"{IMPORT}; next(iter(Dataset('rows')))")
+    assert (NOT_ON_THE_WAY | {"torch"}) & loaded == set()
+    assert len([name for name in loaded if name.startswith("lakefeed")]) < OURS_AT_FIRST_ROW
+
+
+def test_the_first_batch_of_a_loader_loads_no_more_than_torch_and_the_reader(lake: Lake) -> None:
+    pytest.importorskip("torch")
+    Dataset.from_dict({"x": [1, 2], "s": ["a", "b"]}).save("rows")
+    loaded = loaded_by(f"{IMPORT}; next(iter(Dataset('rows').select(['x']).to_torch(batch_size=2)))")
+    of_torch = loaded_by("import torch.utils.data")
+    assert NOT_ON_THE_WAY & (loaded - of_torch) == set()
 
 
 def test_values_of_the_catalog_load_no_catalog() -> None:

@@ -127,3 +127,8 @@ def require_torch(method: str) -> Iterator[None]:
         if error.name != "torch":
             raise
         raise MissingDependencyError(f"{method} needs PyTorch: pip install 'lakefeed[torch]'") from error
+
+
+def is_auto(given: Any) -> bool:
+    """Whether files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
+    return given is True or (isinstance(given, str) and given == "auto")

@@ -9,8 +9,8 @@ import base64
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakefeed._arrow import compute as pc
 from lakefeed._units import KIB, MIB
 from lakefeed.errors import SchemaError
 

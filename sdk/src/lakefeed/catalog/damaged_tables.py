@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, ValidationError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
@@ -30,7 +29,14 @@ UNREADABLE: Final = (
 """What a reader of metadata raises where the file is not there, or holds something else."""
 
 
-def load(catalog: Catalog, identifier: Identifier) -> Table:
+class Tables(Protocol):
+    """A catalog, as far as tables are loaded from it."""
+
+    def load_table(self, identifier: Identifier) -> Table:
+        """Returns the table with its newest metadata, or raises NoSuchTableError."""
+
+
+def load(tables: Tables, identifier: Identifier) -> Table:
     """The table with its newest metadata.
 
     Raises:
@@ -41,7 +47,7 @@ def load(catalog: Catalog, identifier: Identifier) -> Table:
     for last in (False, True):
         with intact(".".join(identifier)):
             try:
-                return catalog.load_table(identifier)
+                return tables.load_table(identifier)
             except FileNotFoundError:
                 if last:
                     raise  # and not for the table being deleted, or written to, since the catalog was asked

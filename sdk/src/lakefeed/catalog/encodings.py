@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakefeed._arrow import compute as pc
 from lakefeed._units import MIB
 
 DICTIONARY = "RLE_DICTIONARY"

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from lakefeed.catalog import damaged_tables, open_catalog, tombstones, version_numbers
+from lakefeed.catalog import damaged_tables, embedded, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, quoted_list
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
+    from lakefeed.catalog.embedded import EmbeddedTables
     from lakefeed.catalog.tombstones import Deletion
     from lakefeed.storage.blobs.blob_store import BlobStore
 
@@ -61,6 +62,7 @@ class Lake:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings if settings is not None else Settings.load()
         self._catalog: Catalog | None
+        self._embedded: EmbeddedTables | None
         self._blobs: BlobStore | None
         self._reset()
 
@@ -120,7 +122,7 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return version_numbers.numbered(damaged_tables.load(self.catalog, identifier))
+            return version_numbers.numbered(damaged_tables.load(self._tables(), identifier))
         except damaged_tables.MISSING:
             raise self.not_found(name) from None
 
@@ -128,7 +130,7 @@ class Lake:
         """Whether a dataset of that name exists, which may be damaged."""
         identifier = self.identifier(name)
         try:
-            damaged_tables.load(self.catalog, identifier)
+            damaged_tables.load(self._tables(), identifier)
         except damaged_tables.MISSING:
             return False
         except DamagedDatasetError:
@@ -194,7 +196,7 @@ class Lake:
         with self._lock:
             if self._catalog is not None:
                 self._catalog.close()
-            self._catalog = None
+            self._catalog = self._embedded = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings}
@@ -210,7 +212,17 @@ class Lake:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._catalog = None
+        self._embedded = None
         self._blobs = None
+
+    def _tables(self) -> damaged_tables.Tables:
+        """What loads tables: the SQLite file of the catalog, as long as nothing needs the catalog itself."""
+        self._notice_fork()
+        with self._lock:
+            if self._catalog is None and self._embedded is None:
+                self._embedded = embedded.EmbeddedTables.of(self.settings, lambda: self.catalog)
+            read = self._embedded if self._catalog is None else None
+        return self.catalog if read is None else read
 
     def _notice_fork(self) -> None:
         # A forked child must neither use nor wait for what belongs to its parent: connections, or a lock held there.

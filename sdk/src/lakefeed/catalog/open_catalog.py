@@ -13,13 +13,12 @@ from pyiceberg.io import PY_IO_IMPL
 from lakefeed._variables import did_you_mean
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.object_store import from_environment
+from lakefeed.catalog.embedded import CATALOG_NAME, catalog_properties, sql_properties
 from lakefeed.catalog.path_roots import PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.urls import redacted
 
-CATALOG_NAME = "lakefeed"
 EXTRAS = {"psycopg2": "postgres", "psycopg2cffi": "postgres", "boto3": "glue", "botocore": "glue"}
 """For a library that a catalog needs the extra that brings it: of lakefeed, or else of pyiceberg."""
 OWN_EXTRAS = frozenset({"postgres"})
@@ -34,13 +33,11 @@ def open_catalog(settings: Settings) -> Catalog:
         CatalogUnavailableError: its database cannot be reached.
     """
     _check_location(settings.warehouse)
-    places = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
-    properties = {**from_environment(), **places, **settings.catalog.properties}
     with _told(settings):
         if settings.catalog.type == "sql":
-            catalog: Catalog = _sql_catalog(settings, properties)
+            catalog: Catalog = _sql_catalog(settings)
         else:
-            catalog = load_catalog(CATALOG_NAME, type=_kind(settings.catalog.type), **properties)
+            catalog = load_catalog(CATALOG_NAME, type=_kind(settings.catalog.type), **catalog_properties(settings))
         ensure_namespace(catalog, settings.catalog.namespace)
     return catalog
 
@@ -57,12 +54,10 @@ def ensure_namespace(catalog: Catalog, namespace: str) -> None:
         return  # another process was faster
 
 
-def _sql_catalog(settings: Settings, properties: dict[str, str]) -> Catalog:
+def _sql_catalog(settings: Settings) -> Catalog:
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
-    if local_path(settings.warehouse) is None and PY_IO_IMPL in properties:
-        properties[file_io.BENEATH] = properties.pop(PY_IO_IMPL)
-    properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
+    properties = sql_properties(settings)
     catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     catalog.locate(settings.warehouse)
     if Roots.parse(catalog.properties.get(PROPERTY)).moved and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.exceptions import NoSuchTableError
@@ -19,6 +18,7 @@ from pyiceberg.manifest import FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
+from lakefeed._arrow import compute as pc
 from lakefeed.catalog.damaged_tables import intact, load
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import FENCE_PREFIX

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lakefeed.catalog.lake_record import Record, change_record, read_record
-from lakefeed.catalog.path_roots import Roots, plain_path
+from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,19 @@ class Home:
         whole = {root: folder for root in present if root not in absent}
         parts = {f"{root}/{part}": f"{folder}/{part}" for root in present if root in absent for part in present[root]}
         return {**whole, **parts}
+
+
+def located(database: Path, warehouse: str, locations: Callable[[], Iterable[str]]) -> tuple[str, dict[str, str]]:
+    """Returns the recorded root of a warehouse, and what the properties of its catalog say of where files are.
+
+    ``locations`` as for `Home.open`. A warehouse in another store is where its URL says.
+    """
+    path = plain_path(warehouse)
+    if path is None:
+        return warehouse, {}
+    home = Home.open(database, path.rstrip("/"), locations)
+    named = f"file://{home.root}" if warehouse.startswith("file:") else home.root
+    return home.root, {PROPERTY: home.roots.dump(), "warehouse": named}
 
 
 @dataclass(frozen=True)

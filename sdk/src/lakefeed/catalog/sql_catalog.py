@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
@@ -29,8 +27,9 @@ from sqlalchemy.orm import Session
 from lakefeed.catalog.database_connection import asked_again, broken, open_engine
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual, open_io
+from lakefeed.catalog.parsed_metadata import ParsedMetadata
 from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
-from lakefeed.catalog.relocation import Home
+from lakefeed.catalog.relocation import located
 from lakefeed.catalog.table_output import new_file, remove
 from lakefeed.catalog.tombstones import last_number, parsed, property_key
 from lakefeed.catalog.version_numbers import NumberedTable
@@ -40,8 +39,6 @@ from lakefeed.storage.disk.disk_errors import storage_errors
 logger = logging.getLogger(__name__)
 
 CREATION_ATTEMPTS = 10
-# Metadata files never change. That of a table with thousands of versions takes a quarter of a second to parse.
-METADATA_KEPT = 16
 
 
 class LakeSqlCatalog(SqlCatalog):
@@ -54,8 +51,7 @@ class LakeSqlCatalog(SqlCatalog):
 
     def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
         self._patience = patience
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, TableMetadata] = OrderedDict()
+        self._parsed = ParsedMetadata()
         self._ownership: Ownership | None = None
         super().__init__(name, **properties)
 
@@ -71,12 +67,8 @@ class LakeSqlCatalog(SqlCatalog):
         database, path = self.file, plain_path(warehouse)
         if database is None:
             return
-        root = path or warehouse
-        if path is not None:
-            home = Home.open(database, path.rstrip("/"), lambda: [location for *_, location in self.heads()])
-            root = home.root
-            self.properties[PROPERTY] = home.roots.dump()
-            self.properties["warehouse"] = f"file://{root}" if warehouse.startswith("file:") else root
+        root, properties = located(database, warehouse, lambda: [location for *_, location in self.heads()])
+        self.properties.update(properties)
         local = None if path is None else Path(path).resolve()
         self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
 
@@ -109,14 +101,10 @@ class LakeSqlCatalog(SqlCatalog):
 
     def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
         location = orm_table.metadata_location
-        with self._lock:
-            kept = self._kept.get(location) if location is not None else None
+        kept = self._parsed.get(location)
         if kept is None:
             loaded = super()._convert_orm_to_iceberg(orm_table)
-            with self._lock:
-                self._kept[loaded.metadata_location] = loaded.metadata
-                while len(self._kept) > METADATA_KEPT:
-                    self._kept.popitem(last=False)
+            self._parsed.add(loaded.metadata_location, loaded.metadata)
             return loaded
         identifier = (*Catalog.identifier_to_tuple(orm_table.table_namespace), orm_table.table_name)
         io = self._load_file_io(kept.properties, location)

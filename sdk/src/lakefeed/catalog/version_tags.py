@@ -15,7 +15,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from lakefeed.catalog.commit_retry import settle
+from lakefeed.catalog import commit_retry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import Pin, find, number, tagged
 from lakefeed.errors import InvalidNameError, TagExistsError
@@ -96,7 +96,7 @@ def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> i
         )
         return (*_same(table), AssertRefSnapshotId(ref=label, snapshot_id=before)), (setting,)
 
-    settle(lake, name, change)
+    commit_retry.settle(lake, name, change)
     return chosen[0]
 
 
@@ -115,7 +115,7 @@ def untag(lake: Lake, name: str, label: str) -> None:
         removing = RemoveSnapshotRefUpdate(ref_name=label)
         return (*_same(table), AssertRefSnapshotId(ref=label, snapshot_id=there.snapshot_id)), (removing,)
 
-    settle(lake, name, change)
+    commit_retry.settle(lake, name, change)
 
 
 def _same(table: Table) -> tuple[TableRequirement, ...]:

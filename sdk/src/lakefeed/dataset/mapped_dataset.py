@@ -32,7 +32,7 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: there is no such row.
         """
-        found = list(python_rows.rows([self._access.at(row_index.check_positions(place, len(self)))], self._lake.blobs))
+        found = list(python_rows.rows([self._access.at(row_index.check_positions(place, len(self)))], self._lake))
         return found[0] if row_index.is_position(place) else found
 
     def __getitems__(self, places: Sequence[int]) -> list[Row]:

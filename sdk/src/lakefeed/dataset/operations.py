@@ -239,7 +239,7 @@ class Operations(Core):
             fetch_timeout: seconds in which a server answers, and sends each 256 KiB (or what is left).
         """
         node = ops.LoadFiles.of(
-            self._plan, self._lake.blobs, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
+            self._plan, self._lake, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
         )
         return self._itself if node is None else self._derive(node)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from lakefeed import ops, optimize
+from lakefeed import optimize
 from lakefeed._typing import LoadFiles, Ragged, Row
-from lakefeed._validate import check_flag
+from lakefeed._validate import check_flag, is_auto
 from lakefeed.dataset.operations import Operations
 from lakefeed.loaders import batch_positions, torch_entry
 from lakefeed.run import display, python_rows, row_count, to_memory
@@ -37,7 +37,7 @@ class Reading(Operations):
         File cells are lazy handles ("auto", or True); ``load_files`` as in `load_files` makes them bytes, paths, or
         (False) records.
         """
-        return python_rows.rows(self._batches(load_files), self._store_for(load_files))
+        return python_rows.rows(self._batches(load_files), self._lake_for(load_files))
 
     def batches(
         self, size: int | None = None, format: Literal["dict", "arrow"] = "dict", load_files: LoadFiles = "auto"
@@ -51,7 +51,7 @@ class Reading(Operations):
         """
         python_rows.check_batches(size, format)
         batches = self._batches(load_files, size)
-        return batches if format == "arrow" else python_rows.dict_batches(batches, self._store_for(load_files))
+        return batches if format == "arrow" else python_rows.dict_batches(batches, self._lake_for(load_files))
 
     def collect(self, max_bytes: int | None = None, warn: bool = True) -> pa.Table:
         """All rows as an Arrow table; more than 1 GiB gives a `LargeResultWarning` unless ``warn`` is off.
@@ -200,9 +200,9 @@ class Reading(Operations):
         return display.preview(repr(self), self.schema, self.head(display.PREVIEW_ROWS))
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:
-        loaded = self if ops.is_auto(load_files) else self.load_files(load_files)
+        loaded = self if is_auto(load_files) else self.load_files(load_files)
         return self._runner.sized(loaded._plan, size)
 
-    def _store_for(self, load_files: LoadFiles) -> Any:
+    def _lake_for(self, load_files: LoadFiles) -> Any:
         # What is asked for by name means the same in rows as in Arrow batches: only "auto" makes handles.
-        return self._lake.blobs if ops.is_auto(load_files) else None
+        return self._lake if is_auto(load_files) else None

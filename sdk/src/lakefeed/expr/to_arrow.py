@@ -22,9 +22,9 @@ from typing import Any, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
+from lakefeed._arrow import compute
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr.comparison_types import NS_MAX, kernel_type, kind, last_in_ns, may_overflow
 from lakefeed.expr.like import Wildcard, parse_pattern
@@ -50,17 +50,18 @@ from lakefeed.expr.nodes import (
 from lakefeed.expr.scalars import scalar
 
 # The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
-pc: Any = pyarrow.compute
+pc: Any = compute
 
 FEW_CODES = 4
 """True values of a dictionary up to which comparing every place with each is faster than to look every place up."""
-_COMPARE: dict[CompareOp, Callable[[Any, Any], Any]] = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
+# By name: the functions are imported when they are used.
+_COMPARE: dict[CompareOp, str] = {
+    "==": "equal",
+    "!=": "not_equal",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
 }
 _COMPARE_NUMPY: dict[CompareOp, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -70,17 +71,17 @@ _COMPARE_NUMPY: dict[CompareOp, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_ARITHMETIC: dict[ArithmeticOp, Callable[[Any, Any], Any]] = {
-    "+": pc.add,
-    "-": pc.subtract,
-    "*": pc.multiply,
-    "/": pc.divide,
-    "%": pc.remainder,
+_ARITHMETIC: dict[ArithmeticOp, str] = {
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
+    "%": "remainder",
 }
-_CHECKED: dict[ArithmeticOp, Callable[[Any, Any], Any]] = {
-    "+": pc.add_checked,
-    "-": pc.subtract_checked,
-    "*": pc.multiply_checked,
+_CHECKED: dict[ArithmeticOp, str] = {
+    "+": "add_checked",
+    "-": "subtract_checked",
+    "*": "multiply_checked",
 }
 _PYTHON: dict[ArithmeticOp, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
@@ -163,7 +164,7 @@ def _to_numpy(array: Any) -> NDArray[Any]:
 def _compare(op: CompareOp, left: Any, right: Any) -> Any:
     numbers = isinstance(left, pa.NumericArray) and kind(left.type) in ("int", "float") and not left.null_count
     if not numbers or not isinstance(right, pa.Scalar) or not right.is_valid:
-        return _COMPARE[op](left, right)
+        return getattr(pc, _COMPARE[op])(left, right)
     # numpy takes half the time or less, and what is compared here is most of what a filter costs beside decoding.
     mask = _pack_bits(_COMPARE_NUMPY[op](_to_numpy(left), right.as_py()))
     return pa.BooleanArray.from_buffers(pa.bool_(), len(left), [None, mask])
@@ -293,9 +294,9 @@ def _arithmetic(expr: Arithmetic, left: Any, right: Any) -> Any:
     if expr.op in ("/", "%"):
         right = pc.if_else(pc.equal(right, scalar(0, right.type)), scalar(None, right.type), right)
     if not whole or expr.op == "%":
-        return _ARITHMETIC[expr.op](left, right)
+        return getattr(pc, _ARITHMETIC[expr.op])(left, right)
     try:
-        return _CHECKED[expr.op](left, right)
+        return getattr(pc, _CHECKED[expr.op])(left, right)
     except pa.ArrowInvalid:
         return _without_overflow(_PYTHON[expr.op], left, right)
 

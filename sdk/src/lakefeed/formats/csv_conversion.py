@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from pyarrow import types
 
+from lakefeed._arrow import compute as pc
 from lakefeed.formats.text_blocks import memory_file
 from lakefeed.formats.whole_numbers import decimal_of_texts, decimal_type, max_digits, may_be_inexact, rounded_text
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
+from lakefeed._arrow import compute as pc
 from lakefeed.errors import FormatError
 
 MAX_EXACT_FLOAT = 2**53

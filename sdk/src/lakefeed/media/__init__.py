@@ -5,6 +5,9 @@ A file column is a struct column whose field metadata has ``lakefeed.type``. ``M
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
 from lakefeed.media.audio import Audio
 from lakefeed.media.file import File
 from lakefeed.media.file_column_types import (
@@ -18,16 +21,18 @@ from lakefeed.media.file_column_types import (
 from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
 from lakefeed.media.infer_columns import infer_column_types
-from lakefeed.media.load_columns import load_column
 from lakefeed.media.mcap import MCAP
 from lakefeed.media.media_records import handles
 from lakefeed.media.media_registry import MEDIA, media_type
 from lakefeed.media.media_type import TYPE_KEY, MediaType
 from lakefeed.media.model3d import Model3D
-from lakefeed.media.probes import Probes
 from lakefeed.media.rrd import RRD
-from lakefeed.media.store_columns import store_column
 from lakefeed.media.video import Video
+
+if TYPE_CHECKING:
+    from lakefeed.media.load_columns import load_column
+    from lakefeed.media.probes import Probes
+    from lakefeed.media.store_columns import store_column
 
 __all__ = [
     "MCAP",
@@ -54,3 +59,8 @@ __all__ = [
     "store_column",
     "typed_schema",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(
+        __name__, {"load_columns": ("load_column",), "probes": ("Probes",), "store_columns": ("store_column",)}
+    )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakefeed._arrow import compute as pc
 from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError, StorageError
 from lakefeed.media.file_column_types import decode_column, is_bytes
 from lakefeed.media.media_records import conform_records, records_array

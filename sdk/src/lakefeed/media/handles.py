@@ -6,14 +6,17 @@ import html
 import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias
 
 from lakefeed.errors import FileError, InvalidArgumentError
-from lakefeed.storage.blobs.blob_store import BlobStore
-from lakefeed.storage.cache.blob_cache import BlobCache, require
+from lakefeed.storage import fetch
+from lakefeed.storage.cache import blob_cache
 from lakefeed.storage.disk.hashing import sha256_bytes
-from lakefeed.storage.fetch import Fetch, shown
-from lakefeed.storage.urls import file_name, local_path, suffix
+from lakefeed.storage.urls import file_name, local_path, shown, suffix
+
+if TYPE_CHECKING:
+    from lakefeed.storage.blobs.blob_store import BlobStore
+    from lakefeed.storage.fetch import Fetch
 
 Content: TypeAlias = bytes  # inside the class, `bytes` is the method
 
@@ -96,7 +99,7 @@ class Handle:
             return self.store.read(self.sha256, self.suffix)
         content = self._fetch().read(self._reference(), self.suffix)
         if self.sha256 is not None:
-            require(self.sha256, sha256_bytes(content), shown(self._reference()))
+            blob_cache.require(self.sha256, sha256_bytes(content), shown(self._reference()))
         return content
 
     def path(self) -> Path:
@@ -166,7 +169,7 @@ class Handle:
         raise FileError(f"{self!r} cannot be read: {reason}. Read the row through a Dataset")
 
     def _fetch(self) -> Fetch:
-        return Fetch(BlobCache(self.store.cache_dir) if self.store is not None else None)
+        return fetch.Fetch(blob_cache.BlobCache(self.store.cache_dir) if self.store is not None else None)
 
     def _needed_store(self) -> BlobStore:
         if self.store is None:

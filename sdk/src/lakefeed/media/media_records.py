@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,7 +11,9 @@ from lakefeed.media.file_column_types import decode_column, is_bytes
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType
-from lakefeed.storage.blobs.blob_store import BlobStore
+
+if TYPE_CHECKING:
+    from lakefeed.storage.blobs.blob_store import BlobStore
 
 
 def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[Handle | None]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lakefeed.ops.interleave import check_probabilities as check_probabilities
     from lakefeed.ops.join import Join
     from lakefeed.ops.load_files import LoadFiles
-    from lakefeed.ops.load_files import is_auto as is_auto
     from lakefeed.ops.map import Map
     from lakefeed.ops.map_batches import MapBatches
     from lakefeed.ops.project import Project
@@ -78,7 +77,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "filter_rows": ("FilterRows",),
             "interleave": ("Interleave", "check_probabilities"),
             "join": ("Join",),
-            "load_files": ("LoadFiles", "is_auto"),
+            "load_files": ("LoadFiles",),
             "map": ("Map",),
             "map_batches": ("MapBatches",),
             "project": ("Project",),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog import null_types
 from lakefeed.catalog.emptied import has_null
-from lakefeed.catalog.null_types import decided_type
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
 
 
@@ -30,9 +30,9 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
                 known = field.with_nullable(True)
             elif pa.types.is_null(field.type):
                 field = known.with_nullable(True)
-            else:
-                known = known.with_type(decided_type(known.type, field.type))
-                field = field.with_type(decided_type(field.type, known.type))
+            elif known.type != field.type:
+                known = known.with_type(null_types.decided_type(known.type, field.type))
+                field = field.with_type(null_types.decided_type(field.type, known.type))
             if known.type != field.type:
                 raise TypeMismatchError(
                     f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakefeed._arrow import compute as pc
 from lakefeed._rng import Indices
 from lakefeed._validate import check_keys
 from lakefeed.config import Settings

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from lakefeed._typing import LoadFiles as LoadModes
-from lakefeed._validate import check_seconds, is_list, is_whole, list_names
+from lakefeed._validate import check_seconds, is_auto, is_list, is_whole, list_names
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
-from lakefeed.media import column_type, default_mode, loaded_type
-from lakefeed.media.cells import FileCells
-from lakefeed.media.load_columns import ColumnLoader
+from lakefeed.media import column_type, default_mode, load_columns, loaded_type
 from lakefeed.plan import Node, Step
-from lakefeed.storage import BlobStore
 from lakefeed.storage.cache.cache_statistics import CacheStatistics
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.media.cells import FileCells
+    from lakefeed.storage import BlobStore
 
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
@@ -50,7 +52,7 @@ class LoadFiles(Step):
     def of(
         cls,
         child: Node,
-        store: BlobStore,
+        lake: Lake,
         to: LoadModes,
         columns: Sequence[str] | None,
         workers: int,
@@ -66,7 +68,7 @@ class LoadFiles(Step):
             if not is_whole(given) or given < 1:
                 raise InvalidArgumentError(f"{name}={given!r:.80}: give a whole number from 1 on")
         modes = _choose_modes(child.schema, to, columns)
-        return cls(child, modes, store, workers, on_error, timeout, max_inflight_bytes) if modes else None
+        return cls(child, modes, lake.blobs, workers, on_error, timeout, max_inflight_bytes) if modes else None
 
     def output_schema(self) -> pa.Schema:
         modes = dict(self.modes)
@@ -103,7 +105,7 @@ class LoadAhead:
 
     def __init__(self, step: LoadFiles, tally: CacheStatistics | None = None) -> None:
         self._step = step
-        self._loads = ColumnLoader(
+        self._loads = load_columns.ColumnLoader(
             step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally
         )
         self._columns = [
@@ -196,8 +198,3 @@ def _choose_modes(
 
 def _is_mode(given: Any) -> bool:
     return isinstance(given, bool) or (isinstance(given, str) and given in LOAD_MODES)
-
-
-def is_auto(given: Any) -> bool:
-    """Whether files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
-    return given is True or (isinstance(given, str) and given == "auto")

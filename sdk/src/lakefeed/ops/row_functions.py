@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,7 +12,9 @@ from lakefeed.errors import TransformError, quoted_list
 from lakefeed.media import column_type, handles
 from lakefeed.media.handles import Handle
 from lakefeed.plan.arrays import exact_cast
-from lakefeed.storage import BlobStore
+
+if TYPE_CHECKING:
+    from lakefeed.storage import BlobStore
 
 
 def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, list[Any]]:

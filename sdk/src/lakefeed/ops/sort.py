@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from lakefeed import sql
 from lakefeed._rng import Indices
 from lakefeed._validate import list_names
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError
 from lakefeed.plan import Input, Node
-from lakefeed.sql import require_supported, sorted_positions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,7 +55,7 @@ class Sort(Node):
                 f"sort(by={list(self.by)}, descending={list(self.descending)}): name one or several different columns, "
                 "and one direction for all or for each"
             )
-        require_supported(pa.schema([schema.field(name) for name in self.by]), "sort")
+        sql.require_supported(pa.schema([schema.field(name) for name in self.by]), "sort")
         return schema
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
@@ -70,7 +70,7 @@ class Sort(Node):
 
     def _places(self, rows: Input) -> Indices:
         schema = pa.schema([self.child.schema.field(name) for name in self.by])
-        found = list(sorted_positions(self.settings, schema, lambda: rows.batches(self.by), self.descending))
+        found = list(sql.sorted_positions(self.settings, schema, lambda: rows.batches(self.by), self.descending))
         return np.concatenate([np.empty(0, np.int64), *found])
 
     def identity(self) -> dict[str, object]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from lakefeed._arrow import compute as pc
 
 Bytes = NDArray[np.uint8]
 LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)

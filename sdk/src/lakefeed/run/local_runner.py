@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from lakefeed import ops
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
-from lakefeed.ops import FileColumns, LoadFiles, Project, Scan, Shuffle
+from lakefeed.ops import Project, Scan, Shuffle
 from lakefeed.optimize import is_absorbed, optimize
 from lakefeed.plan import Fragment, Node, Step, fingerprint
 from lakefeed.plan.fingerprint import digest
@@ -185,4 +186,4 @@ def _told_apart(plan: Node) -> list[object]:
 
 def _laborious(step: Step) -> bool:
     """Whether doing the step twice costs more than keeping its rows, or may give other rows."""
-    return step.runs_user_code or isinstance(step, LoadFiles | FileColumns)
+    return step.runs_user_code or isinstance(step, ops.LoadFiles | ops.FileColumns)

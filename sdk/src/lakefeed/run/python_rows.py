@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed._typing import Row
 from lakefeed._validate import is_whole
 from lakefeed.errors import InvalidArgumentError
+from lakefeed.media import column_type
 from lakefeed.ops.row_functions import handle_columns, handle_rows
-from lakefeed.storage import BlobStore
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.storage import BlobStore
 
 
-def rows(batches: Iterable[pa.RecordBatch], store: BlobStore | None) -> Iterator[Row]:
-    """One dict a row; file cells are handles where there is a store to open them from."""
+def rows(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[Row]:
+    """One dict a row; file cells are handles where there is a lake to open them from."""
     for batch in batches:
-        yield from handle_rows(batch, store)
+        yield from handle_rows(batch, _store(lake, batch.schema))
 
 
-def dict_batches(batches: Iterable[pa.RecordBatch], store: BlobStore | None) -> Iterator[dict[str, list[Any]]]:
+def dict_batches(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[dict[str, list[Any]]]:
     """One dict of lists a batch."""
     for batch in batches:
-        yield handle_columns(batch, store)
+        yield handle_columns(batch, _store(lake, batch.schema))
+
+
+def _store(lake: Lake | None, schema: pa.Schema) -> BlobStore | None:
+    """The blob store, where there is a column that needs it: it is not imported for rows without files."""
+    return lake.blobs if lake is not None and any(column_type(field) is not None for field in schema) else None
 
 
 def check_batches(size: int | None, form: Any) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lakefeed._arrow import compute as pc
 from lakefeed.catalog.compatibility import cast, check_fits, stored
 from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.schema import storage_schema

@@ -15,6 +15,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakefeed import sql
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.damaged_tables import intact
 from lakefeed.catalog.delete_files import deleted_places, places_left
@@ -34,7 +35,6 @@ from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, proje
 from lakefeed.plan.take_rows import filter_by_mask, take_rows
 from lakefeed.sources.column_projection import FileProjection, TableProjection
 from lakefeed.sources.file_layout import FileLayout, columns_to_read
-from lakefeed.sql import QueryTable, subtract_rows
 
 CACHED_PLANS = 16
 CACHED_FRAGMENTS = 4096
@@ -389,20 +389,22 @@ class IcebergSource(Plain):
         """For each file of the delta, the places of the rows that are left."""
         less = self._comparable(delta.less)
         if delta.moved:
-            gone = subtract_rows(self.lake.settings, less, self._comparable(delta.moved))
-            less = QueryTable(less.schema, partial(_take_from_table, less, gone))
-        left = subtract_rows(self.lake.settings, self._comparable(delta.files), less)
+            gone = sql.subtract_rows(self.lake.settings, less, self._comparable(delta.moved))
+            less = sql.QueryTable(less.schema, partial(_take_from_table, less, gone))
+        left = sql.subtract_rows(self.lake.settings, self._comparable(delta.files), less)
         first = 0
         for file in delta.files:
             low, high = np.searchsorted(left, [first, first + file.rows])
             yield left[low:high] - first
             first += file.rows
 
-    def _comparable(self, files: tuple[DataFileRef, ...]) -> QueryTable:
+    def _comparable(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
         """Rows as they are stored: types that any engine can compare."""
         stored = storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
-        return QueryTable(stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file)))
+        return sql.QueryTable(
+            stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file))
+        )
 
     def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
         for part in self._file(file.path).footer().groups(None):
@@ -468,7 +470,7 @@ class IcebergSource(Plain):
         return {name: value for name, value in self.__dict__.items() if name not in UNPICKLED_ATTRIBUTES}
 
 
-def _take_from_table(rows: QueryTable, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+def _take_from_table(rows: sql.QueryTable, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     return _take_sorted(iter(rows.batches()), places)
 
 

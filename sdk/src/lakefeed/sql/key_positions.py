@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakefeed._arrow import compute as pc
 from lakefeed._rng import Indices
 from lakefeed.config import Settings
 from lakefeed.sql.duckdb_types import comparable_type, to_comparable
