@@ -71,6 +71,7 @@ def test_the_databases_and_buckets_are_made_that_the_example_names() -> None:
     assert set(buckets[1].split(",")) == {"lakefeed", given["DAGSTER_LOGS_BUCKET"]}
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", OURS)
 def test_the_commands_are_there_and_know_their_options(name: str) -> None:
     command = SERVICES[name]["command"].split()

@@ -89,6 +89,7 @@ def test_a_range_names_keys_that_stand_side_by_side(order: str, wanted: str, exp
     assert first_adjacent(order, wanted) == list(expected)
 
 
+@pytest.mark.live
 @pytest.mark.slow
 def test_the_workspace_loads_from_any_directory(tmp_path: Path) -> None:
     dagster = Path(sys.executable).parent / "dagster"

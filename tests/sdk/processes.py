@@ -1,11 +1,12 @@
 """Real processes that run a program, forked from a server that has everything imported.
 
-An interpreter takes seconds to import what a program needs, a fork of one that has done so a hundredth of one. What an
-interpreter does at its end (`atexit`) a fork does not do: a test of that starts an interpreter.
+An interpreter takes seconds to import what a program needs, a fork of one that has done so a hundredth of one. Tests of
+what an interpreter does at its beginning, or at its end, start one.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -111,4 +112,7 @@ def _run(output: Connection, environment: dict[str, str], folder: str, code: str
     warnings.simplefilter("error")
     sys.argv = ["-c", *arguments]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    exec(compile(code, "<program>", "exec"), main.__dict__)
+    try:
+        exec(compile(code, "<program>", "exec"), main.__dict__)
+    finally:
+        atexit._run_exitfuncs()

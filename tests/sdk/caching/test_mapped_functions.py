@@ -153,6 +153,7 @@ assert (rows[0]["x"], stream[0]["x"]) == (12, 1)
 """
 
 
+@pytest.mark.live
 def test_processes_share_what_can_be_told_and_leave_nothing_else(lake: Any) -> None:
     for seed in ("1", "2"):
         done = subprocess.run(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pyarrow as pa
+import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
@@ -41,6 +42,7 @@ def test_every_type_is_what_pyiceberg_makes_of_it() -> None:
     assert pa.schema(arrow_fields(schema)).equals(schema_to_pyarrow(schema), check_metadata=True)
 
 
+@pytest.mark.live
 def test_reading_a_saved_dataset_loads_no_pandas(lake: Lake) -> None:
     inner = pa.array([{"x": 1, "y": [1.5]}, None], pa.struct([("x", pa.int64()), ("y", pa.list_(pa.float32()))]))
     Dataset.from_dict({"id": [1, 2], "text": ["a", None], "inner": inner, "vector": [[1.0], [2.0, 3.0]]}).save("kinds")

@@ -35,6 +35,7 @@ def run(library: Path, *sweeps: str) -> None:
     assert done.stdout.count("calls") == len(sweeps)
 
 
+@pytest.mark.live
 def test_a_write_that_fails_leaves_nothing_and_says_where(library: Path) -> None:
     run(library, "append:full:7", "append:io:13", "edit:full:9", "blobs:io:17", "cache:io:19")
 

@@ -72,6 +72,7 @@ def test_rows_over_many_blocks(name: str, tmp_path: Path) -> None:
     assert found["s"][123_456].as_py() == "a\n123456"
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 def test_a_process_may_end_in_the_middle_of_a_text_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

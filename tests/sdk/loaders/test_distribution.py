@@ -245,6 +245,7 @@ print(json.dumps({"seen": seen, "weight": weight}))
 """
 
 
+@pytest.mark.live
 def test_two_processes_train_together(data: Dataset, tmp_path: Path) -> None:
     """DDP would hang if one of them had a step more."""
     processes = [
@@ -263,6 +264,7 @@ def test_two_processes_train_together(data: Dataset, tmp_path: Path) -> None:
         assert sorted(chain.from_iterable(first["seen"][epoch] + second["seen"][epoch])) == list(range(101))
 
 
+@pytest.mark.live
 def test_an_iterator_that_is_open_when_the_interpreter_ends_is_silent(data: Dataset) -> None:
     program = "from lakefeed import Dataset; batches = iter(Dataset('rows').to_torch(batch_size=4)); next(batches)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
@@ -284,6 +286,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_leaves_no_process_and_no_file(data: Dataset, workers: int, tmp_path: Path) -> None:
     """The signal goes to the whole group, as from a terminal."""

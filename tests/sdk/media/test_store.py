@@ -307,6 +307,7 @@ except MissingDependencyError as error:
 """
 
 
+@pytest.mark.live
 def test_without_pillow_images_are_refused_unless_their_statistics_are_not_wanted(tmp_path: Path) -> None:
     write(tmp_path / "path" / "PIL.py", b"raise ImportError('no such library')")
     places = [str(tmp_path / "blobs"), str(tmp_path / "cache"), write(tmp_path / "a.png"), str(tmp_path / "path")]

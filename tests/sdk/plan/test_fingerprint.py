@@ -105,6 +105,7 @@ print(fingerprint(d._plan))
 """
 
 
+@pytest.mark.live
 def test_another_process_agrees() -> None:
     found = {
         subprocess.run(

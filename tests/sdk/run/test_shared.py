@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import pytest
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
 from lakefeed.run.shared_spill import shared_spill
-from tests.sdk.processes import Program
+from tests.sdk.processes import Program, finish_all
 
 SCHEMA = pa.schema({"x": pa.int64()})
 
 RANK = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from lakefeed import Dataset, World
 log, rank = Path(sys.argv[1]), int(sys.argv[2])
@@ -31,12 +30,12 @@ def noted(row):
         file.write(f"{row['x']}\\n")
     return row
 
-if __name__ == "__main__":
-    data = Dataset("rows", version=1).map(noted, schema=Dataset("rows", version=1).schema).filter("x >= 0")
-    loader = data.shuffle(3).to_torch(batch_size=7, world=World(rank, 3), num_workers=rank)
-    rows = [row for batch in loader for row in batch["x"].tolist()]
-    print(json.dumps(rows), flush=True)
-    sys.stdin.read()  # the others may be slower
+data = Dataset("rows", version=1).map(noted, schema=Dataset("rows", version=1).schema).filter("x >= 0")
+loader = data.shuffle(3).to_torch(batch_size=7, world=World(rank, 3), num_workers=rank)
+rows = [row for batch in loader for row in batch["x"].tolist()]
+print(json.dumps(rows), flush=True)
+while not log.with_name("seen").exists():
+    time.sleep(0.01)  # the others may be slower
 """
 HELD = """
 import sys, time
@@ -94,6 +93,15 @@ def test_what_a_killed_process_left_is_not_used_and_goes(tmp_path: Path) -> None
     del found
 
 
+def test_who_lets_go_of_rows_whose_folder_is_gone_is_silent(tmp_path: Path) -> None:
+    used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path / "spill", "k")
+    shutil.rmtree(tmp_path / "spill")
+    assert used["x"].to_pylist() == [1]
+    del used
+    gc.collect()  # an exception in it would be a warning, and fail
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_forked_process_leaves_the_rows_to_its_parent(tmp_path: Path) -> None:
     used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k")
     child = os.fork()
@@ -111,16 +119,11 @@ def test_a_forked_process_leaves_the_rows_to_its_parent(tmp_path: Path) -> None:
 def test_ranks_of_a_machine_run_a_plan_once(lake: Lake, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     Dataset.from_dict({"x": list(range(100))}).save("rows")
-    script, log = tmp_path / "rank.py", tmp_path / "log"
-    script.write_text(RANK)
-    command = [sys.executable, str(script), str(log)]
-    ranks = [
-        subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for rank in range(3)
-    ]
-    seen = [json.loads(rank.stdout.readline()) for rank in ranks if rank.stdout is not None]
-    for rank in ranks:
-        rank.communicate("")
+    log = tmp_path / "log"
+    ranks = [Program(RANK, log, rank) for rank in range(3)]
+    seen = [json.loads(rank.stdout.readline()) for rank in ranks]
+    log.with_name("seen").touch()
+    finish_all(ranks)
     assert sorted(row for rows in seen for row in rows) == list(range(100))
     assert sorted(map(int, log.read_text().split())) == list(range(100))
     assert list((lake.settings.cache / "spill").iterdir()) == []

@@ -92,6 +92,8 @@ def _let_go(place: Path, descriptor: int, owner: int) -> None:
     if os.getpid() != owner:
         return
     try:
+        if not place.exists():
+            return  # somebody has removed the folder, and no exception of a finalizer reaches anybody
         # Not without end: the collector of garbage may call this inside of what holds the lock.
         with suppress(BlockingIOError), _locked(place, PATIENCE_SECONDS):
             # Of forked processes too, which have the same lock.
