@@ -16,7 +16,7 @@ import pytest
 from lakefeed import Dataset, Settings, collect_garbage, list_datasets
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.path_roots import Roots
-from lakefeed.errors import AccessDeniedError, ConfigError, SharedWarehouseError
+from lakefeed.errors import AccessDeniedError, CatalogUnavailableError, ConfigError, SharedWarehouseError
 from lakefeed.routines import Routine, run_routine
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
@@ -101,6 +101,25 @@ def test_a_moved_home_goes_on_wherever_it_lies(filled: Path, tmp_path: Path, mon
     assert (values(), values("by_link")) == ([1, 2, 3, 4, 10, 11, 12, 20], [1])
     work_folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert work_folders == {"home", "cache", "c"}
+
+
+def test_a_home_that_moves_away_under_a_process_is_told_and_not_made_anew(home: Path) -> None:
+    saved = Dataset.from_dict({"x": [1]}).save("t")
+    elsewhere = home.with_name("elsewhere")
+    home.rename(elsewhere)
+    for _ in range(2):
+        for use in (saved.to_arrow, values, list_datasets, lambda: Dataset.from_dict({"x": [2]}).append_to("t")):
+            with pytest.raises(CatalogUnavailableError, match=f"{home}/catalog.db.*moved or removed"):
+                use()
+        assert not list(home.glob("*"))
+        home.mkdir(exist_ok=True)
+    sqlite3.connect(home / "catalog.db").close()
+    (home / "catalog.db").touch()
+    with pytest.raises(CatalogUnavailableError, match=f"{home}/catalog.db.*moved or removed"):
+        values()
+    shutil.rmtree(home)
+    elsewhere.rename(home)
+    assert values() == [1]
 
 
 def test_checkpoints_and_positions_fit_after_a_move(

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
@@ -35,6 +36,7 @@ CONNECT_TIMEOUT_SECONDS = 10
 RECYCLE_SECONDS = 300
 LONGEST_WAIT_SECONDS = 1.0
 QUESTIONS = 4
+NO_TABLES = "no such table: iceberg_"
 # What waiting does not mend: the wrong user, password, database or rights.
 REFUSED = re.compile(r"authentication|password|does not exist|not permitted|pg_hba|permission|role ")
 
@@ -65,6 +67,30 @@ def open_engine(url: URL, patience: float) -> Engine:
             raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_said(error)}") from None
 
     return engine
+
+
+def require_file(engine: Engine, path: Path) -> None:
+    """Raises CatalogUnavailableError from then on where the SQLite file, or its tables, are gone.
+
+    SQLite would make an empty file instead.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def check_file(dialect: Any, record: Any, arguments: Any, parameters: Any) -> None:
+        if not path.exists():
+            raise _moved_away(path)
+
+    @event.listens_for(engine, "handle_error")
+    def check_tables(context: ExceptionContext) -> None:
+        if NO_TABLES in str(context.original_exception):
+            raise _moved_away(path) from context.original_exception
+
+
+def _moved_away(path: Path) -> CatalogUnavailableError:
+    return CatalogUnavailableError(
+        f"the catalog {str(path)!r} is gone: its folder was moved or removed while this process was running. Move it "
+        "back, or set LAKEFEED_HOME to where it is now and start the process again"
+    )
 
 
 def broken(error: BaseException) -> bool:

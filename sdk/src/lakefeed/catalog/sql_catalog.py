@@ -24,7 +24,7 @@ from sqlalchemy import Select, delete, insert, make_url, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lakefeed.catalog.database_connection import asked_again, broken, open_engine
+from lakefeed.catalog.database_connection import asked_again, broken, open_engine, require_file
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual, open_io
 from lakefeed.catalog.parsed_metadata import ParsedMetadata
@@ -93,11 +93,14 @@ class LakeSqlCatalog(SqlCatalog):
         self.engine = open_engine(url, self._patience)
         for attempt in range(CREATION_ATTEMPTS):
             try:
-                return super()._init_catalog()
+                super()._init_catalog()
+                break
             except (OperationalError, ProgrammingError, IntegrityError):
                 # Another process is creating the same tables; the next look finds them.
                 if attempt + 1 == CREATION_ATTEMPTS:
                     raise
+        if self.file is not None:
+            require_file(self.engine, self.file)
 
     def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
         location = orm_table.metadata_location
