@@ -20,7 +20,7 @@ from lakefeed.plan import fingerprint
 from lakefeed.plan.walk import nodes
 
 FILES, ROWS_A_FILE, ROWS_A_GROUP = 6, 100, 10
-DEEP = 3_000
+DEEP = 2_000
 
 
 def table(start: int, rows: int = ROWS_A_FILE) -> pa.Table:

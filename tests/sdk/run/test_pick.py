@@ -21,7 +21,7 @@ from lakefeed.run.partitions import Partitions, partitions_of
 from lakefeed.run.random_access import NO_ROW, RandomAccessReader
 from lakefeed.sources.memory_source import MemorySource
 
-ROWS = 20_000
+ROWS = 8_000
 TABLE = pa.table(
     {
         "x": np.arange(ROWS),
