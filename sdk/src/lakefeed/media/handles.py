@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias
@@ -20,12 +21,36 @@ if TYPE_CHECKING:
 
 Content: TypeAlias = bytes  # inside the class, `bytes` is the method
 
-_NOT_RECORDED = frozenset({"data", "store"})
+_NOT_RECORDED = frozenset({"data", "store", "_siblings"})
 _TEXT_TYPES = frozenset({str, type(None)})
 _CONTENT_TYPES = frozenset({bytes, type(None)})
 _SIZE_TYPES = frozenset({int, type(None)})
 _EXPECTATIONS = {str: "text (of a path, str(path))", bytes: "bytes", int: "a whole number"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+class Siblings:
+    """Blobs of neighbouring rows, of which the places in the store are looked up together when one is read.
+
+    Pickled with a handle it is empty. Safe between threads.
+    """
+
+    __slots__ = ("_digests",)
+
+    def __init__(self, digests: Sequence[str] = ()) -> None:
+        self._digests = digests
+
+    def look_up(self, store: BlobStore) -> None:
+        """Looks the places up, the first time that it is called."""
+        digests, self._digests = self._digests, ()
+        if digests:
+            store.expect(digests)
+
+    def __reduce__(self) -> tuple[type[Siblings], tuple[()]]:
+        return Siblings, ()
+
+
+NO_SIBLINGS = Siblings()
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -62,6 +87,7 @@ class Handle:
     filename: str | None = None
     data: Content | None = None
     store: BlobStore | None = field(default=None, compare=False)
+    _siblings: Siblings = field(default=NO_SIBLINGS, compare=False)
 
     def __post_init__(self) -> None:
         # By exact type first: handles are made for every cell that is read.
@@ -96,6 +122,7 @@ class Handle:
         if self.data is not None:
             return self.data
         if self.sha256 is not None and self.store is not None:
+            self._siblings.look_up(self.store)
             return self.store.read(self.sha256, self.suffix)
         content = self._fetch().read(self._reference(), self.suffix)
         if self.sha256 is not None:
@@ -108,6 +135,7 @@ class Handle:
         Raises: as ``bytes``.
         """
         if self.data is None and self.sha256 is not None and self.store is not None:
+            self._siblings.look_up(self.store)
             return self.store.local_path(self.sha256, self.suffix)
         if self.data is not None:
             return self._needed_store().cached_bytes(self.data, self.suffix)

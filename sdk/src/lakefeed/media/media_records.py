@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed.media.file_column_types import decode_column, is_bytes
-from lakefeed.media.handles import Handle
+from lakefeed.media.handles import Handle, Siblings
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs.blob_store import BlobStore
+
+
+NEIGHBOURS = 128
+"""Rows of which the blobs are looked up together."""
 
 
 def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[Handle | None]:
@@ -57,9 +62,18 @@ def records_array(records: Sequence[Mapping[str, Any] | None], kind: MediaType) 
 
 def _record_handles(column: pa.StructArray, kind: MediaType, store: BlobStore | None) -> list[Handle | None]:
     names = kind.struct.names
-    rows = zip(*(part.to_pylist() for part in column.flatten()), strict=True)
+    columns = [part.to_pylist() for part in column.flatten()]
+    rows = zip(*columns, strict=True)
     valid = column.is_valid().to_pylist()
+    siblings = _siblings(columns[names.index("sha256")])
     return [
-        kind.handle(**dict(zip(names, row, strict=True)), store=store) if present else None
-        for row, present in zip(rows, valid, strict=True)
+        kind.handle(**dict(zip(names, row, strict=True)), store=store, _siblings=group) if present else None
+        for row, present, group in zip(rows, valid, siblings, strict=True)
     ]
+
+
+def _siblings(digests: Sequence[str | None]) -> Iterator[Siblings]:
+    """The siblings of each row. They are few, so that the look-up costs little where only one of them is read."""
+    for start in range(0, len(digests), NEIGHBOURS):
+        some = digests[start : start + NEIGHBOURS]
+        yield from repeat(Siblings([digest for digest in some if digest is not None]), len(some))

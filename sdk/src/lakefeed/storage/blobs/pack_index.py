@@ -79,6 +79,7 @@ class PackIndex:
                 self._read(listed[key])
             if gone := known - listed.keys():
                 self._forget(gone)
+            self._expected.clear()  # what was not known before may be now
             self._seen += 1
             return frozenset(listed)
 
