@@ -18,7 +18,7 @@ from pyiceberg.exceptions import CommitStateUnknownException
 from lakefeed import Dataset
 from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.reclaim import reclaim, reclaiming
+from lakefeed.catalog.reclaim import reclaim, reclaim_when_full
 from lakefeed.errors import StorageFullError, UnsupportedError
 from lakefeed.storage.blobs.collector import begin
 from lakefeed.storage.blobs.leases import LIFE_SECONDS
@@ -55,7 +55,7 @@ def stored(lake: Lake, *data: bytes) -> frozenset[str]:
         for content in data:
             saving.put(content)
         saving.flush()
-    return saving.written
+    return saving.new_objects
 
 
 def reclaim_now(tmp_path: Path, keys: frozenset[str], at: Callable[[str], object]) -> frozenset[str]:
@@ -154,14 +154,14 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
     keys, store = stored(lake, SMALL, LARGE), lake.blobs.backend
 
     def failure() -> StorageFullError:
-        with pytest.raises(StorageFullError, match=r"^first") as caught, reclaiming(lake, lambda: keys):
+        with pytest.raises(StorageFullError, match=r"^first") as caught, reclaim_when_full(lake, lambda: keys):
             raise StorageFullError("first")
         return caught.value
 
     def refused(reason: str) -> None:
         error = failure()
         assert reason in error.__notes__[0]
-        assert set(error.left) == keys
+        assert set(error.remaining_objects) == keys
         assert len(objects_of(home)) == 2
 
     with lake.blobs.saving():
@@ -178,7 +178,7 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
     metadata.write_bytes(b"")
     refused("datasets are damaged ('default.broken')")
     metadata.write_bytes(whole)
-    assert failure().left == ()
+    assert failure().remaining_objects == ()
     assert objects_of(home) == []
 
 
@@ -186,18 +186,18 @@ def test_saves_of_one_process_leave_it_to_the_one_that_ends_last(lake: Lake, hom
     keys = [stored(lake, content) for content in (b"inner", b"outer", b"in doubt")]
 
     def run(guard: CommitGuard | None = None) -> None:
-        outer, inner = reclaiming(lake, lambda: keys[1]), reclaiming(lake, lambda: keys[0], guard)
+        outer, inner = reclaim_when_full(lake, lambda: keys[1]), reclaim_when_full(lake, lambda: keys[0], guard)
         with pytest.raises(StorageFullError) as caught, outer, lake.blobs.saving(), inner, lake.blobs.saving():
             raise StorageFullError
-        assert caught.value.left == ()
+        assert caught.value.remaining_objects == ()
 
     run(CommitGuard(lambda: None, in_doubt=True))
     assert len(objects_of(home)) == 3
     run()
     assert objects_of(home) == [f"blobs/{key}" for key in keys[2]]
-    with reclaiming(lake, lambda: keys[2]):
+    with reclaim_when_full(lake, lambda: keys[2]):
         pass
-    with pytest.raises(ValueError, match="other"), reclaiming(lake, lambda: keys[2]):
+    with pytest.raises(ValueError, match="other"), reclaim_when_full(lake, lambda: keys[2]):
         raise ValueError("other")
     assert len(objects_of(home)) == 1
 
@@ -271,15 +271,15 @@ def test_objects_of_an_object_store(kind: str, tmp_path: Path, monkeypatch: pyte
         before = {info.key for folder in ("packs", "sha256") for info in objects.list(folder)}
         lake = Lake.current()
         saving = lake.blobs.saving()
-        with reclaiming(lake, lambda: saving.written), saving:
+        with reclaim_when_full(lake, lambda: saving.new_objects), saving:
             for content in (b"b", b"y" * (2 << 20), b"a"):
                 saving.put(content)
             saving.flush()
-            written = saving.written
+            written = saving.new_objects
         assert len(written) == 2
-        with pytest.raises(StorageFullError) as failure, reclaiming(lake, lambda: written):
+        with pytest.raises(StorageFullError) as failure, reclaim_when_full(lake, lambda: written):
             raise StorageFullError("full")
-        assert failure.value.left == ()
+        assert failure.value.remaining_objects == ()
         assert {info.key for folder in ("packs", "sha256") for info in objects.list(folder)} == before
         assert contents("kept") == [b"a", b"x" * (2 << 20)]
         assert [len(list(objects.list(folder))) for folder in ("leases", "doomed")] == [0, 0]

@@ -220,11 +220,11 @@ class StorageError(FileError):
 class StorageFullError(StorageError):
     """A disk is full, or a quota is used up.
 
-    ``left`` names the objects that the save had added to the blob store and that could not be removed at once: a note
-    of the error says why, and a collection of garbage removes them.
+    ``remaining_objects`` names the objects that the save had added to the blob store and that could not be removed at
+    once: a note of the error says why, and a collection of garbage removes them.
     """
 
-    left: tuple[str, ...] = ()
+    remaining_objects: tuple[str, ...] = ()
 
 
 class CatalogUnavailableError(LakefeedError, ConnectionError):

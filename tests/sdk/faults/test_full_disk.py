@@ -86,7 +86,7 @@ def test_files_that_were_stored_by_a_save_that_filled_the_disk_do_not_stay(
     ):
         with pytest.raises(StorageFullError) as failure:
             fill()
-        assert failure.value.left == ()
+        assert failure.value.remaining_objects == ()
         assert files(disk / "home" / "blobs") == before
         assert shutil.disk_usage(disk).free > free - MIB  # some notes are kept in the cache
     rows(1, 2, 0).append_to("t")
@@ -110,7 +110,7 @@ def test_workers_that_filled_the_disk_leave_no_files(fill: str, disk: Path, tmp_
     }
     with pytest.raises(StorageFullError) as failure:
         fills[fill]()
-    assert failure.value.left == ()
+    assert failure.value.remaining_objects == ()
     assert {path for path in files(disk / "home") if path.name != "catalog.db"} == stays
     append_to(source.slice(2, 4), "t", Processes(2))
     whole = [Path(path).read_bytes() for path in paths[:6]]

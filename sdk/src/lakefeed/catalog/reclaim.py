@@ -48,12 +48,12 @@ class _Saves:
     """The saves of this process that are at work in one store.
 
     Attributes:
-        left: the keys that failed ones have left, to be deleted by the last that ends.
+        garbage: the keys that failed ones have left, to be deleted by the last that ends.
         in_doubt: of some commit it is not known whether it landed.
     """
 
     at_work: int = 0
-    left: set[str] = field(default_factory=set)
+    garbage: set[str] = field(default_factory=set)
     in_doubt: bool = False
 
 
@@ -62,8 +62,8 @@ _saves: defaultdict[str, _Saves] = defaultdict(_Saves)
 
 
 @contextmanager
-def reclaiming(
-    lake: Lake, written: Callable[[], Collection[str]] = _no_keys, guard: CommitGuard | None = None
+def reclaim_when_full(
+    lake: Lake, new_objects: Callable[[], Collection[str]] = _no_keys, guard: CommitGuard | None = None
 ) -> Iterator[None]:
     """Surrounds the lease of a save. Where the block raises StorageFullError, the objects that it wrote are deleted.
 
@@ -80,18 +80,18 @@ def reclaiming(
         failure = error
         raise
     finally:
-        left = _leave(store, written() if failure is not None else (), guard is not None and guard.in_doubt)
+        left = _end_save(store, new_objects() if failure is not None else (), guard is not None and guard.in_doubt)
         if left:
             _reclaim_or_note(lake, left, failure)
 
 
 @contextmanager
-def leaving(written: Callable[[], Collection[str]]) -> Iterator[None]:
-    """As `reclaiming`, for a part of a save: StorageFullError names the objects in ``left`` for the save to delete."""
+def report_when_full(new_objects: Callable[[], Collection[str]]) -> Iterator[None]:
+    """As `reclaim_when_full`, for a part of a save: ``remaining_objects`` of the error tell the save what to delete."""
     try:
         yield
     except StorageFullError as error:
-        error.left = (*error.left, *sorted(written()))
+        error.remaining_objects = (*error.remaining_objects, *sorted(new_objects()))
         raise
 
 
@@ -150,19 +150,19 @@ def _doom_some(sign: Sign, objects: list[Held]) -> list[Held]:
             return objects
 
 
-def _leave(store: str, written: Collection[str], in_doubt: bool) -> set[str]:
+def _end_save(store: str, new_objects: Collection[str], in_doubt: bool) -> set[str]:
     """Notes that a save of this process has ended; the keys to delete now."""
     with _lock:
         saves = _saves[store]
         saves.at_work -= 1
-        saves.left.update(written)
+        saves.garbage.update(new_objects)
         saves.in_doubt |= in_doubt
         if saves.at_work:
             return set()
         del _saves[store]
-    if saves.in_doubt and saves.left:
-        logger.warning("%d objects of %s stay: a commit that names them may have landed", len(saves.left), store)
-    return set() if saves.in_doubt else saves.left
+    if saves.in_doubt and saves.garbage:
+        logger.warning("%d objects of %s stay: a commit that names them may have landed", len(saves.garbage), store)
+    return set() if saves.in_doubt else saves.garbage
 
 
 def _reclaim_or_note(lake: Lake, keys: Collection[str], failure: StorageFullError | None) -> None:
@@ -175,7 +175,7 @@ def _reclaim_or_note(lake: Lake, keys: Collection[str], failure: StorageFullErro
         )
         logger.warning("%s", note)
         if failure is not None:
-            failure.left = tuple(sorted(keys))
+            failure.remaining_objects = tuple(sorted(keys))
             failure.add_note(note)
     else:
         logger.info("a save ran out of space; %d objects that it had written were deleted", len(gone))

@@ -17,7 +17,7 @@ from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.reclaim import reclaiming
+from lakefeed.catalog.reclaim import reclaim_when_full
 from lakefeed.catalog.snapshot_builder import Change, Guard
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.catalog.warehouse import remove_files
@@ -148,7 +148,7 @@ class _DistributedWrite:
             return
         saving = self.lake.blobs.saving()
         commit = CommitGuard(saving.require_alive)
-        with reclaiming(self.lake, lambda: self.objects, commit), saving:
+        with reclaim_when_full(self.lake, lambda: self.objects, commit), saving:
             yield commit
 
     def write(
@@ -161,19 +161,19 @@ class _DistributedWrite:
             pack_task(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
         ]
         try:
-            done = self._done(ours, pieces)
+            done = self._run_tasks(ours, pieces)
         except BaseException:
             remove_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
             raise
         return tuple(file for place in range(len(pieces)) for file in done[place].files)
 
-    def _done(self, ours: Change, pieces: Sequence[bytes]) -> dict[int, WriteResult]:
+    def _run_tasks(self, ours: Change, pieces: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
             with counted(self.what, " rows") as progress:
                 for place, result in self.engine.run(pieces):
                     if isinstance(result, StorageFullError):
-                        self.objects.update(result.left)
+                        self.objects.update(result.remaining_objects)
                     if isinstance(result, BaseException):
                         continue  # the engine is about to raise the first one
                     done[place] = result
@@ -181,8 +181,8 @@ class _DistributedWrite:
                     ours.wrote(result.files)
                     progress(result.rows)
         except StorageFullError as error:
-            self.objects.update(error.left)
-            error.left = ()
+            self.objects.update(error.remaining_objects)
+            error.remaining_objects = ()
             raise
         return done
 

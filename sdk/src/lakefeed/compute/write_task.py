@@ -70,8 +70,8 @@ class WriteTask:
         name = table.name()[-1]
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
         with (
-            with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, written),
+            with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, objects),
             closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
             files = write_files_of(self.lake, table, self.declared, prefix, batches)
-        return WriteResult(tuple(files), sum(file.record_count for file in files), tuple(sorted(written())))
+        return WriteResult(tuple(files), sum(file.record_count for file in files), tuple(sorted(objects())))

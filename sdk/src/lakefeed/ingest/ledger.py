@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakefeed.catalog import Lake
-from lakefeed.catalog.reclaim import reclaiming
+from lakefeed.catalog.reclaim import reclaim_when_full
 
 # Marks a fence value as the sha256 of a blob that is in use, for whoever collects garbage.
 BLOB = "blob:"
@@ -50,7 +50,7 @@ def store_ledger(files: Sequence[ListedFile]) -> Iterator[str]:
     """The fence's value that points at a ledger of these files, which is kept while the block commits it."""
     lake = Lake.current()
     saving = lake.blobs.saving()
-    with reclaiming(lake, lambda: saving.written), saving:
+    with reclaim_when_full(lake, lambda: saving.new_objects), saving:
         blob = saving.put_alone(io.BytesIO(_to_parquet(files)))
         saving.flush()
         yield f"{BLOB}{blob.sha256}"

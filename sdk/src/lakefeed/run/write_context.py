@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lakefeed.catalog.guard import CommitGuard
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.reclaim import leaving, reclaiming
+from lakefeed.catalog.reclaim import reclaim_when_full, report_when_full
 from lakefeed.catalog.snapshot_builder import Guard
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.media.foreign_columns import ForeignColumns
@@ -31,7 +31,7 @@ class PartContext(NamedTuple):
     """A plan of which the rows are a part of a write, and the objects that it has added to the blob store so far."""
 
     plan: Node
-    written: Callable[[], Collection[str]]
+    new_objects: Callable[[], Collection[str]]
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def write_context(lake: Lake) -> Iterator[Guard]:
 
     Yields what to call right before the commit.
     """
-    with reclaiming(lake), lake.blobs.working() as guard:
+    with reclaim_when_full(lake), lake.blobs.working() as guard:
         yield guard
 
 
@@ -50,7 +50,7 @@ def with_files(
 ) -> Iterator[WriteContext]:
     """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes.
 
-    Where the block raises StorageFullError, the files that it has stored are removed, as `reclaiming` says.
+    Where the block raises StorageFullError, the files that it has stored are removed, as `reclaim_when_full` says.
     """
     check_copy(copy)
     if not types:
@@ -60,7 +60,7 @@ def with_files(
     saving = lake.blobs.saving()
     commit = CommitGuard(saving.require_alive)
     storing = _storing(lake, plan, types, copy, stats, what, saving)
-    with reclaiming(lake, lambda: saving.written, commit), saving, storing as typed:
+    with reclaim_when_full(lake, lambda: saving.new_objects, commit), saving, storing as typed:
         yield WriteContext(typed, commit)
 
 
@@ -76,8 +76,8 @@ def with_files_of_part(
         return
     saving = lake.blobs.saving()
     storing = _storing(lake, plan, types, copy, stats, what, saving)
-    with leaving(lambda: saving.written), saving, storing as typed:
-        yield PartContext(typed, lambda: saving.written)
+    with report_when_full(lambda: saving.new_objects), saving, storing as typed:
+        yield PartContext(typed, lambda: saving.new_objects)
 
 
 @contextmanager

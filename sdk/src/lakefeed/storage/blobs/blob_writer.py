@@ -48,7 +48,7 @@ class BlobWriter:
     """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
 
     What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
-    what was not flushed is dropped; ``written`` stays as garbage, since others may rely on it by now.
+    what was not flushed is dropped; ``new_objects`` stay as garbage, since others may rely on it by now.
 
     ``add`` and ``flush`` are for one thread; ``known`` and ``put_alone`` may be called from several.
     """
@@ -69,7 +69,7 @@ class BlobWriter:
         self._pack: _Pack | None = None
         self._complete: list[tuple[_Pack, Future[None]]] = []
         self._alone: set[str] = set()
-        self._written: set[str] = set()
+        self._new_objects: set[str] = set()
         self._scratch: Path | None = None
         self._lock = Lock()
         self._shards: dict[str, set[str]] = {}
@@ -108,9 +108,9 @@ class BlobWriter:
         return self._packing
 
     @property
-    def written(self) -> frozenset[str]:
+    def new_objects(self) -> frozenset[str]:
         """The keys of the objects that this save has added to the store, or was about to add when it failed."""
-        return frozenset(self._written)
+        return frozenset(self._new_objects)
 
     @property
     def scratch(self) -> Path:
@@ -184,7 +184,7 @@ class BlobWriter:
         start = source.tell()
         if self._doomed:
             return self._put_beside(source)
-        blob = Blob(*self._store.alone.put(source, lambda sha256: self._written.add(self._store.alone.key(sha256))))
+        blob = Blob(*self._store.alone.put(source, lambda sha256: self._new_objects.add(self._store.alone.key(sha256))))
         self._alone.add(blob.sha256)
         self.bytes_added += source.tell() - start
         return blob
@@ -252,7 +252,7 @@ class BlobWriter:
 
     def _upload(self, pack: _Pack) -> None:
         key = new_pack()
-        self._written.add(key)
+        self._new_objects.add(key)
         pack.upload(key)
         self._trusted.add(key)
 
