@@ -281,7 +281,7 @@ def test_true_is_auto_everywhere(media: MediaType, saved: Dataset) -> None:
     for mode in (True, {"f": True}):
         assert saved.load_files(mode).to_arrow() == saved.load_files("auto").to_arrow()
     for one in (1, "True", {"f": 1}):
-        with pytest.raises(InvalidArgumentError, match="files load as"):
+        with pytest.raises(InvalidArgumentError, match="load_files must be"):
             saved.rows(load_files=one)  # type: ignore[arg-type]  # what is refused
 
 

@@ -470,7 +470,7 @@ def test_delete() -> None:
         (lambda d: d.batches(0), InvalidArgumentError, "size=0"),
         (lambda d: d.batches(True), InvalidArgumentError, "size=True"),
         (lambda d: d.batches(format="numpy"), InvalidArgumentError, "formats are"),
-        (lambda d: d.rows(load_files="all"), InvalidArgumentError, "files load as"),
+        (lambda d: d.rows(load_files="all"), InvalidArgumentError, "load_files must be"),
         (lambda d: d.load_files({"x": "bytes"}), TypeMismatchError, "hold no files"),
         (lambda d: d.load_files({"xx": "bytes"}), ColumnNotFoundError, "Did you mean 'x'"),
         (lambda d: d.load_files(workers=0), InvalidArgumentError, "workers"),

@@ -4,7 +4,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lakefeed.expr import evaluate, parse, to_sql
+from lakefeed.expr import evaluate, parse
+from tests.sdk.expr.to_sql import to_sql
 
 SCHEMA = pa.schema(
     {

@@ -94,7 +94,7 @@ def test_the_first_rows_come_before_the_last_are_read() -> None:
     ("query", "message"),
     [
         ("SELECT y FROM data", "y"),
-        ("SELECT x FROM other", "no table 'other'"),
+        ("SELECT x FROM other", "unknown table 'other'"),
         ("SELECT x + name FROM data", "."),
         ("SELECT x FROM data WHERE", r"\^"),
         ("SELECT upper(x, 1) FROM data", "upper"),

@@ -1,4 +1,4 @@
-"""Filters: parsed from text, evaluated on Arrow batches, lowered to Iceberg, SQL and statistics."""
+"""The filter language: parsing, evaluation on Arrow batches, and lowering to Iceberg and statistics."""
 
 from lakefeed.expr.nodes import (
     And,
@@ -25,7 +25,6 @@ from lakefeed.expr.parser import parse, parse_value
 from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, residual
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
-from lakefeed.expr.to_sql import to_sql
 from lakefeed.expr.to_text import to_text
 
 __all__ = [
@@ -56,6 +55,5 @@ __all__ = [
     "residual",
     "roots",
     "to_iceberg",
-    "to_sql",
     "to_text",
 ]

@@ -1,8 +1,8 @@
-"""Which Arrow types can be compared, and as what.
+"""Rules for which Arrow types can be compared, and in which type.
 
-Numbers of different types meet in the smallest exact type (`int64`, a decimal), or in `float64` where one of
-them is a float or no decimal is wide enough. A date meets a timestamp at its midnight. Timestamps meet in the
-finer unit; one with a time zone never meets one without.
+Numbers of different types are compared in the smallest exact type (`int64`, a decimal). They are compared in `float64`
+where one of them is a float or no decimal is wide enough. A date is compared with a timestamp as its midnight.
+Timestamps are compared in the finer unit. One with a time zone cannot be compared with one without.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal[
 
 NS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 NS_PER_DAY = 86_400 * NS_PER_UNIT["s"]
-NS_MAX = 2**63 - 2  # one less than an int64: that would be DuckDB's infinity, and its negative numpy's NaT
+NS_MAX = 2**63 - 2  # one less than the largest int64, which is DuckDB's infinity; its negative is numpy's NaT
 NUMBERS: frozenset[Kind] = frozenset(("int", "float", "decimal"))
 WIDEST_DECIMAL = 38
 WIDE_INTEGER = pa.decimal128(WIDEST_DECIMAL, 0)
@@ -40,19 +40,19 @@ _KINDS: tuple[tuple[Kind, tuple[Callable[[pa.DataType], bool], ...]], ...] = (
 
 @lru_cache(maxsize=1024)
 def kind(of: pa.DataType) -> Kind:
-    """What sort of value a type holds."""
+    """Returns the kind of value that a type holds."""
     if arrow.is_timestamp(of):
         return "timestamp" if of.tz is None else "zoned"
     return next((name for name, tests in _KINDS if any(test(of) for test in tests)), "other")
 
 
 def decoded_type(of: pa.DataType) -> pa.DataType:
-    """The type of the values behind a dictionary or run-end encoding."""
+    """Returns the type of the values behind a dictionary or run-end encoding."""
     return decoded_type(of.value_type) if arrow.is_dictionary(of) or arrow.is_run_end_encoded(of) else of
 
 
 def kernel_type(of: pa.DataType) -> pa.DataType:
-    """The type that Arrow's kernels take a value as: they know no float16, views or date64."""
+    """Returns the type to which values are cast for Arrow kernels, which lack float16, views and date64."""
     if arrow.is_float16(of):
         return pa.float32()
     if arrow.is_string_view(of):
@@ -64,7 +64,7 @@ def kernel_type(of: pa.DataType) -> pa.DataType:
 
 @lru_cache(maxsize=1024)
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """The type in which two values are compared; None where they cannot be.
+    """Returns the type in which two values are compared, or None if they cannot be compared.
 
     Example:
         >>> common_type(pa.int8(), pa.float32())
@@ -86,18 +86,18 @@ def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
 
 
 def may_overflow(of: pa.DataType, to: pa.DataType) -> bool:
-    """Whether a date or timestamp may lie beyond what ``to`` holds: nanoseconds end in 2262."""
+    """Returns whether a date or timestamp may be out of the range of ``to``: nanoseconds end in 2262."""
     fine = arrow.is_timestamp(to) and to.unit == "ns"
     return fine and (arrow.is_date32(of) or (arrow.is_timestamp(of) and of.unit != "ns"))
 
 
 def last_in_ns(of: Any) -> int:
-    """The last day, second, … that `timestamp[ns]` holds; the first is its negative."""
+    """Returns the last day, second, … that `timestamp[ns]` holds. The first is its negative."""
     return NS_MAX // (NS_PER_DAY if arrow.is_date32(of) else NS_PER_UNIT[of.unit])
 
 
 def is_orderable(of: pa.DataType) -> bool:
-    """Whether ``<`` has a meaning for the values, beside ``==``."""
+    """Returns whether the values can be compared with ``<``, besides ``==``."""
     return kind(of) not in ("bool", "other")
 
 

@@ -1,4 +1,4 @@
-"""Patterns of LIKE: ``%`` stands for any characters, ``_`` for one, a backslash takes the next one as it is."""
+"""Patterns of LIKE: ``%`` matches any characters, ``_`` one, and a backslash escapes the next character."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ESCAPE = "\\"
 
 
 class Wildcard(enum.Enum):
-    """What stands for other characters."""
+    """A part of a pattern that matches other characters."""
 
     ANY = "%"
     ONE = "_"
@@ -19,7 +19,7 @@ Part: TypeAlias = str | Wildcard
 
 
 def parse_pattern(pattern: str) -> tuple[Part, ...]:
-    """The pattern as runs of characters and wildcards; no two runs, no two ``ANY``, beside each other.
+    """Returns the pattern as runs of characters and wildcards, without two runs or two ``ANY`` in a row.
 
     Raises:
         ValueError: the pattern ends with a backslash.
@@ -28,20 +28,20 @@ def parse_pattern(pattern: str) -> tuple[Part, ...]:
         >>> parse_pattern("a%")
         ('a', <Wildcard.ANY: '%'>)
     """
-    found: list[Part] = []
+    parsed: list[Part] = []
     rest = iter(pattern)
     for char in rest:
         part: Part = _escaped_character(next(rest, None)) if char == ESCAPE else _WILDCARDS.get(char, char)
-        last = found[-1] if found else None
+        last = parsed[-1] if parsed else None
         if isinstance(part, str) and isinstance(last, str):
-            found[-1] = last + part
+            parsed[-1] = last + part
         elif not part is last is Wildcard.ANY:
-            found.append(part)
-    return tuple(found)
+            parsed.append(part)
+    return tuple(parsed)
 
 
 def literal_prefix(pattern: str) -> str:
-    """What every match starts with."""
+    """Returns the characters with which every match starts."""
     first = next(iter(parse_pattern(pattern)), "")
     return first if isinstance(first, str) else ""
 

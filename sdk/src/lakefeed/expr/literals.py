@@ -1,6 +1,6 @@
-"""Literals: as written in the text, then as a value of the type that they are compared with.
+"""Literals of filter text, and their conversion to the type that they are compared with.
 
-A literal takes the type of the other side where it fits without loss, so that comparing casts no column.
+A literal takes the type of the other side where it fits without loss, so that the comparison casts no column.
 Where it does not fit (`0.5` beside an integer, `300` beside an int8) it keeps a type of its own that holds it.
 Beside float32 and float16 a number is rounded to that precision, as the column's values were when written.
 A timestamp without an offset is UTC beside a column with a time zone.
@@ -41,25 +41,25 @@ _PACK = {16: "<e", 32: "<f"}
 
 
 class IncompatibleLiteralError(ValueError):
-    """A literal that cannot stand beside a type; the message says why."""
+    """A literal cannot be compared with a type; the message says why."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number as written, with its sign."""
+    """A number as text, with its sign."""
 
     text: str
 
     @property
-    def exact(self) -> Decimal:
-        """The number, without the zeros that end its fraction and without a positive exponent."""
+    def decimal_value(self) -> Decimal:
+        """Returns the number without trailing zeros in its fraction and without a positive exponent."""
         number = Decimal(self.text)
         sign, digits, exponent = number.as_tuple()
         places = int(exponent)
         if places >= 0 or not number:
             return Decimal(int(number))
-        kept = "".join(map(str, digits)).rstrip("0")
-        return Decimal((sign, tuple(map(int, kept)), places + len(digits) - len(kept)))
+        significant = "".join(map(str, digits)).rstrip("0")
+        return Decimal((sign, tuple(map(int, significant)), places + len(digits) - len(significant)))
 
     def negated(self) -> Number:
         return Number(self.text.removeprefix("-") if self.text.startswith("-") else f"-{self.text}")
@@ -74,7 +74,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Moment:
-    """A date or timestamp: nanoseconds since 1970, UTC where ``zoned``."""
+    """A date or timestamp as nanoseconds since 1970, in UTC where ``zoned``."""
 
     form: OneOf["date", "timestamp"]
     ns: int
@@ -83,35 +83,35 @@ class Moment:
 
 @dataclass(frozen=True)
 class Null:
-    """``None`` or ``null``."""
+    """The literal ``None`` or ``null``."""
 
 
 RawLiteral: TypeAlias = Number | Text | Moment | Null
 
 
 def parse_moment(text: str) -> Moment:
-    """The date or timestamp that ISO 8601 text names.
+    """Returns the date or timestamp of ISO 8601 text.
 
     Raises:
-        IncompatibleLiteralError: the text names none.
+        IncompatibleLiteralError: the text is not a date or timestamp.
     """
-    found = _ISO.fullmatch(text.strip())
-    if found is None:
+    match = _ISO.fullmatch(text.strip())
+    if match is None:
         raise IncompatibleLiteralError(
-            f"{text!r} is neither a date (2024-01-31) nor a timestamp (2024-01-31T12:30:00.5+02:00)"
+            f"invalid date or timestamp {text!r}; write 2024-01-31 or 2024-01-31T12:30:00.5+02:00"
         )
-    day, clock, fraction, offset = found.groups()
+    day, clock, fraction, offset = match.groups()
     try:
-        local = dt.datetime.fromisoformat(f"{day}T{clock or '00:00'}{_iso_offset(offset)}")
+        local = dt.datetime.fromisoformat(f"{day}T{clock or '00:00'}{offset or ''}")
         instant = local.astimezone(dt.UTC).replace(tzinfo=None) if offset else local
     except (ValueError, OverflowError) as error:
-        raise IncompatibleLiteralError(f"{text!r} is no date or timestamp: {error}") from None
+        raise IncompatibleLiteralError(f"invalid date or timestamp {text!r}: {error}") from None
     ns = (instant - _EPOCH) // dt.timedelta(seconds=1) * NS_PER_UNIT["s"] + _fraction_ns(fraction)
     return Moment("timestamp" if clock else "date", ns, offset is not None)
 
 
 def infer_literal(raw: RawLiteral) -> Literal:
-    """The literal in the type that its text suggests, where nothing else gives one."""
+    """Returns the literal in the type that its text suggests."""
     match raw:
         case Number():
             return coerce_literal(raw, pa.int64() if raw.text.removeprefix("-").isdigit() else pa.float64())
@@ -122,14 +122,14 @@ def infer_literal(raw: RawLiteral) -> Literal:
         case Moment():
             return coerce_literal(raw, pa.timestamp("ns" if raw.ns % 1000 else "us", "UTC" if raw.zoned else None))
         case Null():
-            raise IncompatibleLiteralError("null has no type here; write `is null` or `is not null`")
+            raise IncompatibleLiteralError("null has no type; write `is null` or `is not null`")
 
 
 def coerce_literal(raw: RawLiteral, to: pa.DataType) -> Literal:
-    """The literal as a value of ``to`` where it fits without loss, else of a type of its own.
+    """Returns the literal as a value of ``to`` where it fits without loss, else of a type of its own.
 
     Raises:
-        IncompatibleLiteralError: a literal of this sort is never compared with ``to``.
+        IncompatibleLiteralError: a literal of this kind cannot be compared with ``to``.
     """
     wanted = kind(to)
     if isinstance(raw, Text) and wanted in ("date", "timestamp", "zoned"):
@@ -153,7 +153,7 @@ def coerce_literal(raw: RawLiteral, to: pa.DataType) -> Literal:
 
 
 def describe_literal(raw: RawLiteral) -> str:
-    """The sort of literal, in words."""
+    """Returns the literal in words, for errors."""
     match raw:
         case Number():
             return f"the number {raw.text}"
@@ -166,7 +166,7 @@ def describe_literal(raw: RawLiteral) -> str:
 
 
 def format_value(literal: Literal) -> str:
-    """The value without quotes or type: what follows ``date`` in ``date '2024-01-31'``."""
+    """Returns the value as text without quotes or type, such as the date in ``date '2024-01-31'``."""
     value: Any = literal.value
     match kind(literal.type):
         case "bool":
@@ -184,7 +184,7 @@ def format_value(literal: Literal) -> str:
 
 
 def _integer(raw: Number, to: Any) -> Literal:
-    number = raw.exact
+    number = raw.decimal_value
     if int(number.as_tuple().exponent) < 0:
         return Literal(float(raw.text), pa.float64())
     value = int(number)
@@ -216,7 +216,7 @@ def _float(raw: Number, to: Any) -> Literal:
 
 
 def _decimal(raw: Number, to: Any) -> Literal:
-    number = raw.exact
+    number = raw.decimal_value
     _, digits, exponent = number.as_tuple()
     scale = max(0, -int(exponent))
     whole = max(0, len(digits) + int(exponent)) if number else 0
@@ -236,30 +236,30 @@ def _date(raw: Moment) -> Literal:
 
 def _timestamp(raw: Moment, to: Any) -> Literal:
     if raw.zoned and to.tz is None:
-        raise IncompatibleLiteralError(f"{to} has no time zone: write the timestamp without an offset")
+        raise IncompatibleLiteralError(f"{to} has no time zone; write the timestamp without an offset")
     value, rest = divmod(raw.ns, NS_PER_UNIT[to.unit])
     if rest == 0:
         return Literal(_clamp_ns(value), to)
     if raw.ns % NS_PER_UNIT["us"]:
         # In nanoseconds the column's years beyond 2262 would not fit.
-        raise IncompatibleLiteralError(f"{to} is not that fine: write at most 6 digits after the seconds")
+        raise IncompatibleLiteralError(f"{to} is less precise; write at most 6 digits after the seconds")
     return Literal(raw.ns // NS_PER_UNIT["us"], pa.timestamp("us", None if to.tz is None else "UTC"))
 
 
 def _clamp_ns(value: int) -> int:
-    # timestamp[ns] ends in 2262, and '9999-12-31' means "ever".
+    # timestamp[ns] ends in 2262; '9999-12-31' stands for the end of time.
     return max(-NS_MAX, min(NS_MAX, value))
 
 
 def _time(text: str, to: Any) -> Literal:
-    found = _ISO_TIME.fullmatch(text.strip())
-    if found is None:
-        raise IncompatibleLiteralError(f"{text!r} is no time of day (12:30:00.5)")
+    match = _ISO_TIME.fullmatch(text.strip())
+    if match is None:
+        raise IncompatibleLiteralError(f"invalid time of day {text!r}; write 12:30:00.5")
     try:
-        clock = dt.time.fromisoformat(found[1])
+        clock = dt.time.fromisoformat(match[1])
     except ValueError as error:
-        raise IncompatibleLiteralError(f"{text!r} is no time of day: {error}") from None
-    ns = (clock.hour * 3600 + clock.minute * 60 + clock.second) * NS_PER_UNIT["s"] + _fraction_ns(found[2])
+        raise IncompatibleLiteralError(f"invalid time of day {text!r}: {error}") from None
+    ns = (clock.hour * 3600 + clock.minute * 60 + clock.second) * NS_PER_UNIT["s"] + _fraction_ns(match[2])
     value, rest = divmod(ns, NS_PER_UNIT[to.unit])
     return Literal(value, to) if rest == 0 else Literal(ns, pa.time64("ns"))
 
@@ -282,8 +282,3 @@ def _format_float(value: float, of: Any) -> str:
 
 def _fraction_ns(digits: str | None) -> int:
     return int((digits or "0").ljust(9, "0"))
-
-
-def _iso_offset(offset: str | None) -> str:
-    # fromisoformat of Python 3.11 takes each of these forms; "Z" reads better as what it means.
-    return "+00:00" if offset == "Z" else offset or ""

@@ -1,8 +1,8 @@
 """The expression tree: a closed union of frozen, typed values.
 
 Every node knows the Arrow type of its value, so the lowerings need no schema. `And` and `Or` hold any number of
-terms and never nest in themselves; what else nests is at most ``MAX_DEPTH`` deep, so recursion is safe.
-A comparison with one literal has it on the right.
+terms and never contain a node of their own kind directly. Other nodes nest at most ``MAX_DEPTH`` deep, so recursion is
+safe. A comparison with one literal has the literal on the right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEGATED: dict[CompareOp, CompareOp] = {"==": "!=", "!=": "==", "<": ">=", "<=": 
 
 class _Node:
     def __getstate__(self) -> dict[str, Any]:
-        # What is cached beside the fields stays behind: a pickle holds the fields alone.
+        # A pickle holds the fields alone, without cached properties.
         return {field.name: self.__dict__[field.name] for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
 
 
@@ -47,7 +47,7 @@ class Column(_Node):
 
 @dataclass(frozen=True)
 class Literal(_Node):
-    """A value that is not null; dates, timestamps and times are integers counted in the type's unit."""
+    """A value that is not null. Dates, timestamps and times are integers in the unit of the type."""
 
     value: Value
     type: pa.DataType
@@ -59,7 +59,7 @@ class Literal(_Node):
 
 @dataclass(frozen=True)
 class Arithmetic(_Node):
-    """``int64`` where both sides are integers (except ``/``), otherwise ``float64``."""
+    """An operation on numbers: in ``int64`` where both sides are integers (except ``/``), otherwise in ``float64``."""
 
     op: ArithmeticOp
     left: Expr
@@ -73,7 +73,7 @@ class Arithmetic(_Node):
 
 @dataclass(frozen=True)
 class Concat(_Node):
-    """Two texts joined; null where one of them is."""
+    """Two texts joined; null where one of them is null."""
 
     left: Expr
     right: Expr
@@ -86,7 +86,7 @@ class Concat(_Node):
 
 @dataclass(frozen=True)
 class Compare(_Node):
-    """A comparison, made in the ``domain`` type."""
+    """A comparison in the type ``domain``."""
 
     op: CompareOp
     left: Expr
@@ -102,7 +102,7 @@ class Compare(_Node):
 
 @dataclass(frozen=True)
 class In(_Node):
-    """Membership in literals of the term's own type; ``nulls`` when the list held a null."""
+    """Membership in literals of the term's own type. ``nulls`` is true if the list held a null."""
 
     term: Expr
     values: tuple[Literal, ...]
@@ -114,7 +114,10 @@ class In(_Node):
 
     @cached_property
     def value_set(self) -> pa.Array[Any]:
-        """The values as an array of ``domain``; both zeros where there is one, which ``is_in`` tells apart."""
+        """Returns the values as an array of ``domain``.
+
+        Zero is in it with both signs, because ``is_in`` distinguishes them.
+        """
         values: list[Any] = [literal.value for literal in self.values]
         if kind(self.domain) == "float" and 0.0 in values:
             values += [0.0, -0.0]
@@ -122,14 +125,14 @@ class In(_Node):
 
     @cached_property
     def ordered(self) -> tuple[Any, ...]:
-        """The plain values in ascending order."""
+        """Returns the plain values in ascending order."""
         values: list[Any] = [literal.value for literal in self.values]
         return tuple(sorted(values))
 
 
 @dataclass(frozen=True)
 class Like(_Node):
-    """SQL's LIKE: ``%`` any characters, ``_`` one, a backslash before either takes it as it is."""
+    """SQL's LIKE: ``%`` matches any characters, ``_`` one, and a backslash escapes either."""
 
     term: Expr
     pattern: str
@@ -137,7 +140,7 @@ class Like(_Node):
 
 @dataclass(frozen=True)
 class IsNull(_Node):
-    """True or false, never null."""
+    """A test for null; true or false, never null."""
 
     term: Expr
 
@@ -167,12 +170,12 @@ Expr: TypeAlias = Column | Literal | Arithmetic | Concat | Compare | In | Like |
 
 
 def dtype(expr: Expr) -> pa.DataType:
-    """The Arrow type of the expression's value."""
+    """Returns the Arrow type of the expression's value."""
     return expr.type if isinstance(expr, Column | Literal | Arithmetic | Concat) else pa.bool_()
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
-    """The expressions directly inside."""
+    """Returns the direct subexpressions."""
     match expr:
         case Column() | Literal():
             return ()
@@ -187,56 +190,56 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 def columns(expr: Expr) -> Iterator[Column]:
-    """Every column in it, repeated as often as it is there."""
+    """Yields every column in the expression, with repetitions."""
     stack: list[Expr] = [expr]
     while stack:
-        found = stack.pop()
-        if isinstance(found, Column):
-            yield found
-        stack.extend(reversed(children(found)))
+        node = stack.pop()
+        if isinstance(node, Column):
+            yield node
+        stack.extend(reversed(children(node)))
 
 
 def roots(expr: Expr) -> frozenset[str]:
-    """The top-level columns that the expression reads."""
+    """Returns the top-level columns that the expression reads."""
     return frozenset(str(column.path[0]) for column in columns(expr))
 
 
 def paths(expr: Expr) -> frozenset[Path]:
-    """The paths that the expression reads, struct fields and list elements included."""
+    """Returns the paths that the expression reads, with struct fields and list elements."""
     return frozenset(column.path for column in columns(expr))
 
 
 def conjuncts(expr: Expr) -> tuple[Expr, ...]:
-    """The terms that must all be true; the expression itself where it is no `And`."""
+    """Returns the terms of an `And`, or the expression itself as the only term."""
     return expr.terms if isinstance(expr, And) else (expr,)
 
 
 def all_of(first: Expr, *rest: Expr) -> Expr:
-    """One expression that is true where every one of them is."""
+    """Returns one expression that is true where all of them are."""
     terms = tuple(term for expr in (first, *rest) for term in conjuncts(expr))
     return And(terms) if len(terms) > 1 else first
 
 
 def any_of(first: Expr, *rest: Expr) -> Expr:
-    """One expression that is true where one of them is."""
+    """Returns one expression that is true where any of them is."""
     terms = tuple(term for expr in (first, *rest) for term in (expr.terms if isinstance(expr, Or) else (expr,)))
     return Or(terms) if len(terms) > 1 else first
 
 
 def conjoin(exprs: Iterable[Expr]) -> Expr | None:
-    """One expression that is true where every one of them is; None for none of them."""
-    found = tuple(exprs)
-    return all_of(*found) if found else None
+    """Returns one expression that is true where all of them are, or None if there are none."""
+    terms = tuple(exprs)
+    return all_of(*terms) if terms else None
 
 
 def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
-    """The expression over columns that have other names now: ``{old: new}`` of top-level columns."""
+    """Returns the expression over renamed columns; ``names`` maps old to new names of top-level columns."""
 
-    def renamed(column: Column) -> Column:
+    def rename_column(column: Column) -> Column:
         root = str(column.path[0])
         return Column((names.get(root, root), *column.path[1:]), column.type)
 
-    return _map_columns(expr, renamed)
+    return _map_columns(expr, rename_column)
 
 
 def _map_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:

@@ -1,4 +1,4 @@
-"""Operands to typed nodes: here it is decided what may stand beside what."""
+"""Rules for which operands may be combined; they turn operands into typed nodes."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from lakefeed.expr.to_text import to_text
 
 
 class OperandError(ValueError):
-    """What cannot stand at a place of the text."""
+    """An operand is not valid at ``offset`` in the text."""
 
-    def __init__(self, at: int, what: str) -> None:
-        super().__init__(what)
-        self.at = at
+    def __init__(self, offset: int, message: str) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 @dataclass(frozen=True)
 class Operand:
-    """What a piece of the text means: an expression, or a literal that has no type yet."""
+    """The meaning of a part of the text: an expression, or a literal without a type."""
 
     value: Expr | RawLiteral
-    at: int
+    offset: int
     depth: int = 0
     compared: bool = False
 
@@ -57,115 +57,128 @@ class Operand:
         return f"`{to_text(self.value)}` of type {dtype(self.value)}"
 
 
-def make_operand(expr: Expr, at: int, inside: Iterable[Operand], compared: bool = False) -> Operand:
-    """The operand that an expression over other operands makes."""
+def make_operand(expr: Expr, offset: int, inside: Iterable[Operand], compared: bool = False) -> Operand:
+    """Returns the operand for an expression over the operands ``inside``.
+
+    Raises:
+        OperandError: the expression is nested too deeply.
+    """
     depth = 1 + max(operand.depth for operand in inside)
     if depth > MAX_DEPTH:
-        raise OperandError(at, f"nested more than {MAX_DEPTH} deep; split the filter, or use `in`")
-    return Operand(expr, at, depth, compared)
+        raise OperandError(offset, f"nested more than {MAX_DEPTH} levels; split the filter, or use `in`")
+    return Operand(expr, offset, depth, compared)
 
 
 def to_expression(operand: Operand) -> Expr:
-    """The operand as an expression; a literal takes the type that its text suggests."""
+    """Returns the operand as an expression; a literal takes the type that its text suggests."""
     if not isinstance(operand.value, RawLiteral):
         return operand.value
     try:
         return literals.infer_literal(operand.value)
     except IncompatibleLiteralError as error:
-        raise OperandError(operand.at, str(error)) from None
+        raise OperandError(operand.offset, str(error)) from None
 
 
 def to_condition(operand: Operand) -> Expr:
-    """The operand where true or false is needed."""
+    """Returns the operand as a condition.
+
+    Raises:
+        OperandError: the operand is not a condition.
+    """
     if isinstance(operand.value, RawLiteral) or kind(dtype(operand.value)) != "bool":
-        raise OperandError(operand.at, f"expected a condition that is true or false, found {operand}")
+        raise OperandError(operand.offset, f"expected a condition, found {operand}")
     return operand.value
 
 
 def to_number(operand: Operand) -> Expr:
-    """The operand where a number is needed."""
-    found = to_expression(operand)
-    if kind(dtype(found)) not in NUMBERS:
-        raise OperandError(operand.at, f"expected a number, found {operand}")
-    return found
+    """Returns the operand as a number.
+
+    Raises:
+        OperandError: the operand is not a number.
+    """
+    expr = to_expression(operand)
+    if kind(dtype(expr)) not in NUMBERS:
+        raise OperandError(operand.offset, f"expected a number, found {operand}")
+    return expr
 
 
 def arithmetic(op: ArithmeticOp, left: Operand, right: Operand) -> Operand:
-    return make_operand(Arithmetic(op, to_number(left), to_number(right)), left.at, (left, right))
+    """Returns ``left op right``."""
+    return make_operand(Arithmetic(op, to_number(left), to_number(right)), left.offset, (left, right))
 
 
 def concatenation(left: Operand, right: Operand) -> Operand:
-    """Two texts joined."""
+    """Returns two texts joined."""
     sides = [to_expression(side) for side in (left, right)]
     for side, operand in zip(sides, (left, right), strict=True):
         if kind(dtype(side)) != "string":
-            raise OperandError(operand.at, f"`||` joins text, and here is {operand}; conditions are joined by `or`")
-    return make_operand(Concat(*sides), left.at, (left, right))
+            raise OperandError(operand.offset, f"`||` joins texts, found {operand}; join conditions with `or`")
+    return make_operand(Concat(*sides), left.offset, (left, right))
 
 
-def negative(operand: Operand, at: int) -> Operand:
-    """Minus the operand."""
+def negative(operand: Operand, offset: int) -> Operand:
+    """Returns the negated operand."""
     if isinstance(operand.value, Number):
-        return Operand(operand.value.negated(), at)
-    return replace(arithmetic("-", Operand(Number("0"), at), operand), at=at)
+        return Operand(operand.value.negated(), offset)
+    return replace(arithmetic("-", Operand(Number("0"), offset), operand), offset=offset)
 
 
-def comparison(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:
-    """``left op right``; beside null, whether the other side is null."""
+def comparison(left: Operand, op: CompareOp, right: Operand, offset: int) -> Expr:
+    """Returns ``left op right``; beside null, a test for null."""
     if isinstance(left.value, Null) or isinstance(right.value, Null):
-        return _null_test(left, op, right, at)
+        return _null_test(left, op, right, offset)
     first, second = _pair(left, right)
     if isinstance(first, Literal) and not isinstance(second, Literal):
         op, first, second = FLIPPED[op], second, first
     domain = common_type(dtype(first), dtype(second))
     if domain is None:
-        raise OperandError(_error_offset(left, right, at), f"{left} cannot be compared with {right}")
+        raise OperandError(_error_offset(left, right, offset), f"{left} cannot be compared with {right}")
     if op not in ("==", "!=") and not is_orderable(domain):
-        raise OperandError(at, f"{domain} has no order: use `==` or `!=`")
+        raise OperandError(offset, f"{domain} has no order; use `==` or `!=`")
     return Compare(op, first, second)
 
 
 def membership(operand: Operand, items: Sequence[Operand]) -> Expr:
-    """Whether the operand equals one of the items."""
+    """Returns the test whether the operand equals one of the items."""
     term = to_expression(operand)
     if common_type(dtype(term), dtype(term)) is None:
-        raise OperandError(operand.at, f"{operand} cannot be compared with anything")
-    found = [_list_item(term, item) for item in items if not isinstance(item.value, Null)]
-    # A literal that had to keep a type of its own equals no value of the term's type.
+        raise OperandError(operand.offset, f"{operand} cannot be compared with anything")
+    literal_items = [_list_item(term, item) for item in items if not isinstance(item.value, Null)]
+    # A literal of another type equals no value of the term's type.
     own = (dtype(term), kernel_type(dtype(term)))
-    values = tuple(dict.fromkeys(literal for literal in found if literal.type in own))
-    return In(term, values, nulls=len(found) < len(items))
+    values = tuple(dict.fromkeys(literal for literal in literal_items if literal.type in own))
+    return In(term, values, nulls=len(literal_items) < len(items))
 
 
 def like(operand: Operand, pattern: Operand) -> Expr:
-    """Whether the operand matches the pattern."""
+    """Returns the test whether the operand matches the pattern."""
     term = to_expression(operand)
     if kind(dtype(term)) != "string":
-        raise OperandError(operand.at, f"`like` takes a string, not {operand}")
+        raise OperandError(operand.offset, f"`like` needs a string, found {operand}")
     if not isinstance(pattern.value, Text):
-        raise OperandError(pattern.at, f"`like` takes a quoted pattern, not {pattern}")
+        raise OperandError(pattern.offset, f"`like` needs a quoted pattern, found {pattern}")
     try:
         patterns.parse_pattern(pattern.value.text)
     except ValueError as error:
-        raise OperandError(pattern.at, str(error)) from None
+        raise OperandError(pattern.offset, str(error)) from None
     return Like(term, pattern.value.text)
 
 
 def column(schema: pa.Schema, path: Path) -> Column:
-    """The column, struct field or list element at a path.
+    """Returns the column, struct field or list element at a path.
 
     Raises:
-        ColumnNotFoundError: the path leads nowhere.
-        IncompatibleLiteralError: the path goes into what has no inside.
+        ColumnNotFoundError: the column or field does not exist.
+        IncompatibleLiteralError: a type on the path has no fields or elements.
     """
     root = str(path[0])
     index = schema.get_field_index(root)
     if index < 0:
         raise _missing_error(root, schema.names, "", path)
-    found = decoded_type(schema.field(index).type)
+    data_type = decoded_type(schema.field(index).type)
     for depth, step in enumerate(path[1:], start=1):
-        found = decoded_type(_child_type(found, step, to_text(Column(path[:depth], found))))
-    return Column(path, found)
+        data_type = decoded_type(_child_type(data_type, step, to_text(Column(path[:depth], data_type))))
+    return Column(path, data_type)
 
 
 def _child_type(outer: Any, step: str | int, where: str) -> pa.DataType:
@@ -184,7 +197,7 @@ def _element_type(outer: Any, index: int, where: str) -> pa.DataType:
     if not (fixed or pa.types.is_list(outer) or pa.types.is_large_list(outer)):
         raise IncompatibleLiteralError(f"{where} is {outer} and has no elements")
     if fixed and not -outer.list_size <= index < outer.list_size:
-        raise IncompatibleLiteralError(f"{where} has {outer.list_size} elements, counted from 0, and none at {index}")
+        raise IncompatibleLiteralError(f"{where} has {outer.list_size} elements; index {index} is out of range")
     return outer.value_type  # type: ignore[no-any-return]  # narrowed by predicates that the stubs do not combine
 
 
@@ -195,7 +208,7 @@ def _missing_error(name: str, existing: Sequence[str], where: str, path: Path) -
 
 
 def _pair(left: Operand, right: Operand) -> tuple[Expr, Expr]:
-    """Both sides typed; a literal takes its type from the other side."""
+    """Returns both sides typed; a literal takes its type from the other side."""
     if isinstance(left.value, RawLiteral) and isinstance(right.value, RawLiteral):
         return _pair_literals(left, right)
     if isinstance(left.value, RawLiteral):
@@ -219,24 +232,24 @@ def _coerce(operand: Operand, beside: Expr) -> Expr:
     try:
         return literals.coerce_literal(operand.value, dtype(beside))
     except IncompatibleLiteralError as error:
-        raise OperandError(operand.at, f"`{to_text(beside)}`: {error}") from None
+        raise OperandError(operand.offset, f"`{to_text(beside)}`: {error}") from None
 
 
-def _null_test(left: Operand, op: CompareOp, right: Operand, at: int) -> Expr:
+def _null_test(left: Operand, op: CompareOp, right: Operand, offset: int) -> Expr:
     if op not in ("==", "!="):
-        raise OperandError(at, "nothing is less or greater than null; use `is null` or `is not null`")
-    found = IsNull(to_expression(right if isinstance(left.value, Null) else left))
-    return found if op == "==" else Not(found)
+        raise OperandError(offset, "null cannot be ordered; use `is null` or `is not null`")
+    is_null = IsNull(to_expression(right if isinstance(left.value, Null) else left))
+    return is_null if op == "==" else Not(is_null)
 
 
 def _list_item(term: Expr, item: Operand) -> Literal:
-    found = _coerce(item, term)
-    fits = isinstance(item.value, RawLiteral) or (isinstance(found, Literal) and kind(dtype(term)) == "bool")
-    if not fits or not isinstance(found, Literal):
-        raise OperandError(item.at, f"expected a literal that is compared with {dtype(term)}, found {item}")
-    return found
+    literal = _coerce(item, term)
+    fits = isinstance(item.value, RawLiteral) or (isinstance(literal, Literal) and kind(dtype(term)) == "bool")
+    if not fits or not isinstance(literal, Literal):
+        raise OperandError(item.offset, f"expected a literal comparable with {dtype(term)}, found {item}")
+    return literal
 
 
-def _error_offset(left: Operand, right: Operand, at: int) -> int:
+def _error_offset(left: Operand, right: Operand, offset: int) -> int:
     literal = next((side for side in (right, left) if isinstance(side.value, Literal | RawLiteral)), None)
-    return at if literal is None else literal.at
+    return offset if literal is None else literal.offset

@@ -1,7 +1,7 @@
-"""Filter text to an expression: a Pratt parser over the tokens, checked against the schema as it goes.
+"""The parser of filter text: a Pratt parser over the tokens that checks types against the schema.
 
-Weakest first: ``or``; ``and``; ``not``; comparisons, ``in``, ``is``, ``like``, ``between``; ``||``; ``+ -``;
-``* / %``; unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
+Operators from the weakest: ``or``; ``and``; ``not``; comparisons, ``in``, ``is``, ``like``, ``between``; ``||``;
+``+ -``; ``* / %``; unary minus. Comparisons chain: ``1 < x <= 5`` is ``1 < x and x <= 5``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from lakefeed.expr.tokens import Token, point_at, syntax_error, tokenize
 
 MAX_NESTING = 100
 CACHED_EXPRESSIONS = 256
-"""Texts of which the expressions are kept: what is asked once is asked again, every epoch."""
+"""Parsed texts in the cache: every epoch parses the same filters."""
 CACHED_LENGTH = 1000
-"""Of longer ones (lists of many values) they are not: they would take memory for good."""
+"""Longer texts (lists of many values) are not cached, because they would hold memory."""
 OR, AND, NOT, COMPARISON, CONCAT, SUM, PRODUCT, SIGN = range(1, 9)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
@@ -40,17 +40,17 @@ _CLOSING = {"(": ")", "[": "]"}
 
 
 def parse(text: str, schema: pa.Schema) -> Expr:
-    """The condition that the text states about rows of the schema.
+    """Returns the condition that the text states about rows of the schema.
 
     Args:
         text: for example ``score > 0.8 and label != None``, ``image.width >= 512``, ``day between '2024-01-01'
             and '2024-01-31'``, ``1 < x <= 5``, ``v[0] * 2 > -1``, ``name like 'a%'``, ``id in (1, 2)``,
             ``first || ' ' || last == 'Ada Lovelace'``.
-            A name with other characters than letters, digits and underscores goes into backticks.
+            Write a name with other characters than letters, digits and underscores in backticks.
         schema: the columns and their types.
 
     Raises:
-        ExpressionError: the text cannot be read, or compares what cannot be compared; a caret shows the place.
+        ExpressionError: the text has a syntax error, or compares incompatible types; a caret marks the position.
         ColumnNotFoundError: a column or struct field does not exist.
 
     Example:
@@ -64,17 +64,18 @@ def _parse(text: str, schema: pa.Schema) -> Expr:
     try:
         return _Parser(text, schema).filter()
     except OperandError as error:
-        raise syntax_error(text, error.at, str(error)) from None
+        raise syntax_error(text, error.offset, str(error)) from None
 
 
 _parse_cached = lru_cache(CACHED_EXPRESSIONS)(_parse)
 
 
 def parse_value(text: str, schema: pa.Schema) -> Expr:
-    """The value that the text states about rows of the schema: a column, a number, arithmetic, or a condition.
+    """Returns the value that the text states about rows of the schema: a column, a number, arithmetic, or a condition.
 
     Raises:
-        ExpressionError, ColumnNotFoundError: as `parse`.
+        ExpressionError: as `parse`.
+        ColumnNotFoundError: as `parse`.
 
     Example:
         >>> dtype(parse_value("x / 2", pa.schema({"x": pa.int8()})))
@@ -84,11 +85,11 @@ def parse_value(text: str, schema: pa.Schema) -> Expr:
     try:
         return parser.value()
     except OperandError as error:
-        raise syntax_error(text, error.at, str(error)) from None
+        raise syntax_error(text, error.offset, str(error)) from None
 
 
 class _Parser:
-    """One pass over one text; a method reads what it is named after."""
+    """One pass over one text. A method parses what it is named after."""
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text = text
@@ -110,16 +111,16 @@ class _Parser:
         return self.token.kind in ("word", "operator") and self.token.text in texts
 
     def accept(self, *texts: str) -> bool:
-        found = self.sees(*texts)
-        self.position += found
-        return found
+        accepted = self.sees(*texts)
+        self.position += accepted
+        return accepted
 
     def demand(self, text: str) -> None:
         if not self.accept(text):
             raise self.expected(f"`{text}`")
 
-    def expected(self, what: str) -> OperandError:
-        return OperandError(self.token.at, f"expected {what}, found {self.token}")
+    def expected(self, alternatives: str) -> OperandError:
+        return OperandError(self.token.offset, f"expected {alternatives}, found {self.token}")
 
     def filter(self) -> Expr:
         return to_condition(self.whole())
@@ -128,16 +129,18 @@ class _Parser:
         return operands.to_expression(self.whole())
 
     def whole(self) -> Operand:
-        found = self.expression(0)
+        operand = self.expression(0)
         if self.token.kind != "end":
             raise self.expected("an operator, `and`, `or` or the end")
-        return found
+        return operand
 
     def expression(self, floor: int) -> Operand:
-        """All that binds more strongly than ``floor``."""
+        """Parses the operators that bind more strongly than ``floor``."""
         self.level += 1
         if self.level > MAX_NESTING:
-            raise OperandError(self.token.at, f"nested more than {MAX_NESTING} deep; split the filter, or use `in`")
+            raise OperandError(
+                self.token.offset, f"nested more than {MAX_NESTING} levels; split the filter, or use `in`"
+            )
         left = self.prefix(floor)
         while self.token.kind in ("word", "operator") and _BINDING_POWER.get(self.token.text, 0) > floor:
             left = self.infix(left)
@@ -145,17 +148,17 @@ class _Parser:
         return left
 
     def prefix(self, floor: int) -> Operand:
-        at = self.token.at
+        offset = self.token.offset
         if floor <= NOT and self.accept("not"):
             inner = self.expression(NOT)
-            return make_operand(Not(to_condition(inner)), at, [inner])
+            return make_operand(Not(to_condition(inner)), offset, [inner])
         if self.accept("-"):
-            return operands.negative(self.expression(SIGN), at)
+            return operands.negative(self.expression(SIGN), offset)
         if self.accept("("):
             inner = self.expression(0)
             self.demand(")")
-            return replace(inner, at=at, compared=False)
-        return Operand(self.primary(), at)
+            return replace(inner, offset=offset, compared=False)
+        return Operand(self.primary(), offset)
 
     def infix(self, left: Operand) -> Operand:
         if self.sees("or", "and"):
@@ -166,63 +169,63 @@ class _Parser:
         if self.accept("||"):
             return operands.concatenation(left, self.expression(CONCAT))
         if left.compared:
-            raise self.expected("`and`, `or` or the end (the comparison before it may go into parentheses)")
+            raise self.expected("`and`, `or` or the end (write a comparison in parentheses to compare its result)")
         return self.chain(left) if self.sees(*_COMPARE) else self.test(left)
 
     def junction(self, left: Operand) -> Operand:
         word = self.token.text
         power, join = (OR, any_of) if word == "or" else (AND, all_of)
-        found = [left]
+        terms = [left]
         while self.accept(word):
-            found.append(self.expression(power))
-        return make_operand(join(*map(to_condition, found)), left.at, found)
+            terms.append(self.expression(power))
+        return make_operand(join(*map(to_condition, terms)), left.offset, terms)
 
     def chain(self, left: Operand) -> Operand:
-        found: list[Expr] = []
+        comparisons: list[Expr] = []
         sides = [left]
         while self.sees(*_COMPARE):
             op = self.take()
             sides.append(self.expression(COMPARISON))
-            found.append(operands.comparison(sides[-2], _COMPARE[op.text], sides[-1], op.at))
-        return make_operand(all_of(*found), left.at, sides, compared=True)
+            comparisons.append(operands.comparison(sides[-2], _COMPARE[op.text], sides[-1], op.offset))
+        return make_operand(all_of(*comparisons), left.offset, sides, compared=True)
 
     def test(self, left: Operand) -> Operand:
-        """``is null``, ``in``, ``like``, ``between`` and their negations."""
+        """Parses ``is null``, ``in``, ``like``, ``between`` and their negations."""
         if self.accept("is"):
             negated = self.accept("not")
             if not self.accept("null", "none"):
                 raise self.expected("`null` or `none`")
-            found = make_operand(IsNull(operands.to_expression(left)), left.at, [left], compared=True)
+            test = make_operand(IsNull(operands.to_expression(left)), left.offset, [left], compared=True)
         else:
             negated = self.accept("not")
-            found = self.range_or_set(left)
-        return make_operand(Not(to_condition(found)), left.at, [found], compared=True) if negated else found
+            test = self.range_or_set(left)
+        return make_operand(Not(to_condition(test)), left.offset, [test], compared=True) if negated else test
 
     def range_or_set(self, left: Operand) -> Operand:
-        at = self.token.at
+        offset = self.token.offset
         if self.accept("in"):
-            return make_operand(operands.membership(left, self.items()), left.at, [left], compared=True)
+            return make_operand(operands.membership(left, self.items()), left.offset, [left], compared=True)
         if self.accept("like"):
-            return make_operand(operands.like(left, self.expression(COMPARISON)), left.at, [left], compared=True)
+            return make_operand(operands.like(left, self.expression(COMPARISON)), left.offset, [left], compared=True)
         if not self.accept("between"):
             raise self.expected("`in`, `like` or `between`")
         low = self.expression(COMPARISON)
         self.demand("and")
         high = self.expression(COMPARISON)
-        both = operands.comparison(left, ">=", low, at), operands.comparison(left, "<=", high, at)
-        return make_operand(all_of(*both), left.at, [left, low, high], compared=True)
+        both = operands.comparison(left, ">=", low, offset), operands.comparison(left, "<=", high, offset)
+        return make_operand(all_of(*both), left.offset, [left, low, high], compared=True)
 
     def items(self) -> list[Operand]:
         opening = self.token.text
         if not self.accept(*_CLOSING):
             raise self.expected("a list in parentheses")
-        found: list[Operand] = []
+        items: list[Operand] = []
         while not self.sees(_CLOSING[opening]):
-            found.append(self.expression(0))
+            items.append(self.expression(0))
             if not self.accept(","):
                 break
         self.demand(_CLOSING[opening])
-        return found
+        return items
 
     def primary(self) -> Expr | RawLiteral:
         token = self.token
@@ -246,43 +249,43 @@ class _Parser:
         try:
             return operands.column(self.schema, path)
         except IncompatibleLiteralError as error:
-            raise OperandError(name.at, str(error)) from None
+            raise OperandError(name.offset, str(error)) from None
         except ColumnNotFoundError as error:
-            raise ColumnNotFoundError(f"{error}\n{point_at(self.text, name.at)}") from None
+            raise ColumnNotFoundError(f"{error}\n{point_at(self.text, name.offset)}") from None
 
     def steps(self) -> list[str | int]:
-        """The ``.field`` and ``[0]`` that follow a name."""
-        found: list[str | int] = []
+        """Parses the ``.field`` and ``[0]`` that follow a name."""
+        steps: list[str | int] = []
         while self.sees(".", "["):
-            found.append(self.field() if self.take().text == "." else self.index())
-        return found
+            steps.append(self.field() if self.take().text == "." else self.index())
+        return steps
 
     def field(self) -> str:
         if self.token.kind not in ("name", "quoted", "word"):
             raise self.expected("the name of a field")
         token = self.take()
-        return self.text[token.at : token.at + len(token.text)] if token.kind == "word" else token.text
+        return self.text[token.offset : token.offset + len(token.text)] if token.kind == "word" else token.text
 
     def index(self) -> int:
         sign = -1 if self.accept("-") else 1
         if self.token.kind != "number" or not self.token.text.isdigit():
-            raise self.expected("the place of an element, counted from 0")
-        found = sign * int(self.take().text)
+            raise self.expected("the index of an element, counted from 0")
+        index = sign * int(self.take().text)
         self.demand("]")
-        return found
+        return index
 
 
 def _parse_number(token: Token) -> Number:
     if float(token.text) == float("inf"):
-        raise OperandError(token.at, "the number is too large for a float64")
+        raise OperandError(token.offset, "the number is out of the range of float64")
     return Number(token.text)
 
 
 def _parse_moment(form: str, token: Token) -> Moment:
     try:
-        found = literals.parse_moment(token.text)
+        moment = literals.parse_moment(token.text)
     except IncompatibleLiteralError as error:
-        raise OperandError(token.at, str(error)) from None
-    if form == "date" and found.form != "date":
-        raise OperandError(token.at, "expected a date without a time; write `timestamp` before it")
-    return replace(found, form="date" if form == "date" else "timestamp")
+        raise OperandError(token.offset, str(error)) from None
+    if form == "date" and moment.form != "date":
+        raise OperandError(token.offset, "expected a date without a time; write `timestamp` before it")
+    return replace(moment, form="date" if form == "date" else "timestamp")

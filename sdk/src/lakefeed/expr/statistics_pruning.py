@@ -1,7 +1,7 @@
-"""Whether rows with given bounds can match: row groups that cannot are not read.
+"""Pruning by statistics: finds row groups in which no row can match.
 
-Both answers, "may be true" and "may be false", are kept for every part, each erring towards yes; ``not`` swaps
-them. So nothing has to be known about negations, and nothing that is unknown ever prunes.
+For every part of an expression two outcomes are computed: "may be true" and "may be false". Each errs towards yes, and
+``not`` swaps them. So negations need no special rules, and unknown bounds never prune.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _ROUNDING_STEPS = 4
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is known of a column's values in some rows; None is unknown.
+    """The statistics of a column in some rows; None means unknown.
 
     Args:
         min: not above the smallest value that is neither null nor NaN.
         max: not below the greatest such value, or for text the beginning of a value not below it.
-        null_count: rows that are null.
-        rows: rows altogether.
+        null_count: the number of nulls.
+        rows: the number of rows.
 
     ``min`` and ``max`` are Python values, Arrow scalars, or integers in the unit of the column's type.
     """
@@ -66,7 +66,7 @@ class Bounds:
 
 
 def merge_bounds(parts: Sequence[Bounds]) -> Bounds:
-    """What is known of the rows of all parts together.
+    """Returns the bounds of the rows of all parts together.
 
     Example:
         >>> merge_bounds([Bounds(1, 3, 0, 10), Bounds(2, 7, 1, 10)])
@@ -79,7 +79,7 @@ def merge_bounds(parts: Sequence[Bounds]) -> Bounds:
 
 
 def _enclosing_range(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    # Bounds that contradict themselves (NaN among them) tell nothing, nor does what they are joined with.
+    # Contradictory bounds (such as NaN) are unknown, and so is their union with others.
     try:
         if not spans or not all(low <= high for low, high in spans):
             return None, None
@@ -87,7 +87,7 @@ def _enclosing_range(spans: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     except TypeError:
         return None, None
     if isinstance(high, str | bytes):
-        # One that is cut reaches further than one that goes on from there.
+        # A truncated bound stands for larger values than a longer one with the same beginning.
         high = min((end for _, end in spans if high.startswith(end)), key=len)
     return low, high
 
@@ -116,11 +116,11 @@ _NEITHER: _Outcomes = (False, False)
 
 
 def can_match(expr: Expr, stats: Stats) -> bool:
-    """False only where no row with such bounds makes the expression true.
+    """Returns whether a row with such bounds may make the expression true.
 
     Args:
         expr: a condition.
-        stats: bounds by the path of a column or struct field; what is missing is unknown.
+        stats: bounds by the path of a column or struct field; missing paths are unknown.
 
     Example:
         >>> can_match(parse("x > 9", pa.schema({"x": pa.int8()})), {("x",): Bounds(min=0, max=5)})
@@ -130,9 +130,9 @@ def can_match(expr: Expr, stats: Stats) -> bool:
 
 
 def residual(expr: Expr, stats: Stats) -> Expr | None:
-    """What of the expression is left to be tested on rows with such bounds: the terms that one of them may not fulfil.
+    """Returns the terms of the expression that a row with such bounds may not fulfil.
 
-    None where all of them make it true; the very expression where nothing is known.
+    It is None where all rows make the expression true, and the expression itself where nothing is known.
 
     Example:
         >>> schema = pa.schema({"x": pa.int8(), "y": pa.int8()})
@@ -163,7 +163,7 @@ def _may_be_null(expr: Expr, stats: Stats) -> bool:
 
 
 def _outcomes(expr: Expr, stats: Stats) -> _Outcomes:
-    """Whether it may be true, and whether it may be false."""
+    """Returns whether the expression may be true, and whether it may be false."""
     match expr:
         case Literal():
             return bool(expr.value), not expr.value
@@ -181,11 +181,11 @@ def _outcomes(expr: Expr, stats: Stats) -> _Outcomes:
             true, false = _outcomes(expr.term, stats)
             return false, true
         case And():
-            found = [_outcomes(term, stats) for term in expr.terms]
-            return all(true for true, _ in found), any(false for _, false in found)
+            outcomes = [_outcomes(term, stats) for term in expr.terms]
+            return all(true for true, _ in outcomes), any(false for _, false in outcomes)
         case Or():
-            found = [_outcomes(term, stats) for term in expr.terms]
-            return any(true for true, _ in found), all(false for _, false in found)
+            outcomes = [_outcomes(term, stats) for term in expr.terms]
+            return any(true for true, _ in outcomes), all(false for _, false in outcomes)
         case Arithmetic() | Concat():
             return _ANY
         case _:
@@ -197,7 +197,7 @@ def _compare(expr: Compare, stats: Stats) -> _Outcomes:
     true, false = _compare_intervals(expr.op, left, right)
     if kind(expr.domain) != "float" or left is None or right is None:
         return true, false
-    # Bounds know nothing of NaN, which makes every comparison false and `!=` true.
+    # Bounds do not count NaN, which makes every comparison false and `!=` true.
     return (True, false) if expr.op == "!=" else (true, True)
 
 
@@ -236,8 +236,8 @@ def _in(expr: In, span: _Interval | None) -> _Outcomes:
     def key(value: Any) -> Any:
         return _ordinal(value, dtype(expr.term), expr.domain)
 
-    place = 0 if span.low is None else bisect_left(expr.ordered, span.low, key=key)
-    inside = place < len(expr.ordered) and (span.high is None or bool(key(expr.ordered[place]) <= span.high))
+    index = 0 if span.low is None else bisect_left(expr.ordered, span.low, key=key)
+    inside = index < len(expr.ordered) and (span.high is None or bool(key(expr.ordered[index]) <= span.high))
     always = inside and span.single and kind(expr.domain) != "float"
     return inside, not always
 
@@ -263,7 +263,7 @@ def _bounds_of(term: Expr, stats: Stats) -> Bounds | None:
 
 
 def _interval(term: Expr, domain: pa.DataType, stats: Stats) -> _Interval | None:
-    """Where the term's values lie, as ordinals of the domain; None if all of them are null."""
+    """Returns the interval of the term's values as ordinals of the domain; None if all are null."""
     if isinstance(term, Literal):
         value = _ordinal(term.value, term.type, domain)
         return _widen(_Interval(value, value), term.type, domain)
@@ -285,7 +285,7 @@ def _impossible(low: Any, of: pa.DataType) -> bool:
 
 
 def _widen(span: _Interval, of: pa.DataType, domain: pa.DataType) -> _Interval:
-    """Wider by some units in the last place where a decimal becomes a float, which rounds in its own way."""
+    """Returns the interval widened by some units in the last index where a decimal becomes a float, which rounds."""
     if kind(of) != "decimal" or kind(domain) != "float":
         return span
     low, high = span.low, span.high
@@ -296,7 +296,7 @@ def _widen(span: _Interval, of: pa.DataType, domain: pa.DataType) -> _Interval:
 
 
 def _upper_ordinal(high: Any, given: Any, of: pa.DataType) -> Any:
-    """An upper bound that holds although the given one may be cut: text after some characters, time after micros."""
+    """Returns an upper bound that holds although the stored one may be truncated (text, nanoseconds)."""
     if isinstance(high, str):
         return _string_after(high)
     if isinstance(high, bytes):
@@ -307,15 +307,15 @@ def _upper_ordinal(high: Any, given: Any, of: pa.DataType) -> Any:
 
 
 def _string_after(text: str) -> str | None:
-    """A string above every string that begins with ``text``; None where there is none."""
-    kept = text.rstrip("\U0010ffff")
-    # Past the surrogates, which no valid string holds.
-    following = 0xE000 if kept[-1:] == "\ud7ff" else ord(kept[-1]) + 1 if kept else 0
-    return kept[:-1] + chr(following) if kept else None
+    """Returns a string above every string that begins with ``text``; None if there is none."""
+    trimmed = text.rstrip("\U0010ffff")
+    # Skip the surrogates, which valid strings do not contain.
+    following = 0xE000 if trimmed[-1:] == "\ud7ff" else ord(trimmed[-1]) + 1 if trimmed else 0
+    return trimmed[:-1] + chr(following) if trimmed else None
 
 
 def _ordinal(value: Any, of: pa.DataType, domain: pa.DataType) -> Any:
-    """The value as Python orders it like the domain does: times in nanoseconds; None where it is unknown."""
+    """Returns the value in the order of the domain, times in nanoseconds; None where it is unknown."""
     if isinstance(value, pa.Scalar):
         temporal = kind(value.type) in _TEMPORAL
         value, of = (value.value, value.type) if temporal else (value.as_py(), of)  # type: ignore[attr-defined]  # temporal scalars have it
@@ -337,7 +337,7 @@ def _text(value: Any, of: Any) -> Any:
 
 
 def _float(value: Any, of: Any) -> float | None:
-    # Not all that float() takes: it would read bytes as digits.
+    # float() would also parse bytes.
     number = float(value) if isinstance(value, int | float | Decimal) else math.nan
     return None if math.isnan(number) else number
 

@@ -1,15 +1,16 @@
-"""Expressions evaluated on a batch with Arrow's kernels.
+"""The evaluation of expressions on a batch with Arrow kernels.
 
-What a filter means, here and in the SQL of `to_sql`:
+The semantics of the filter language:
 
-- Null is SQL's: a comparison with null is null, ``and``, ``or`` and ``not`` follow three-valued logic, an element
-  beyond the end of a list is null. ``in ()`` is null for null and false otherwise.
-- NaN is IEEE's: it is unequal to everything, itself included, and neither less nor greater. ``x != x`` finds it.
+- Null is as in SQL: a comparison with null is null, ``and``, ``or`` and ``not`` follow three-valued logic, and an
+  element beyond the end of a list is null. ``in ()`` is null for null and false otherwise.
+- NaN is as in IEEE 754: it is unequal to everything, including itself, and neither less nor greater.
+  ``x != x`` finds it.
 - Integers of different types are compared exactly, an integer with a float as float64, dates with timestamps at
   midnight, naive literals beside a column with a time zone as UTC. float32 and float16 columns take literals in
   their own precision. Beside timestamp[ns] a time before 1677 or after 2262 counts as the first or last there.
 - Arithmetic is in int64 where both sides are integers, and gives null where the result does not fit. ``/``, and
-  all arithmetic with floats or decimals, is in float64. Dividing by zero, also with ``%``, gives null; ``%`` has
+  all arithmetic with floats or decimals, is in float64. Division by zero, also with ``%``, gives null; ``%`` has
   the sign of its left side.
 """
 
@@ -49,11 +50,11 @@ from lakefeed.expr.nodes import (
 )
 from lakefeed.expr.scalars import scalar
 
-# The stubs list overloads for arrays and for scalars, none for a value that is either, and not every kernel.
+# The stubs lack some kernels, and overloads for a value that is an array or a scalar.
 pc: Any = compute
 
 FEW_CODES = 4
-"""True values of a dictionary up to which comparing every place with each is faster than to look every place up."""
+"""Up to so many true values of a dictionary, comparing all codes with each is faster than a lookup."""
 # By name: the functions are imported when they are used.
 _COMPARE: dict[CompareOp, str] = {
     "==": "equal",
@@ -87,7 +88,7 @@ _PYTHON: dict[ArithmeticOp, Callable[[int, int], int]] = {"+": operator.add, "-"
 
 
 def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
-    """The value of the expression for every row, in order: for a condition a boolean array with nulls.
+    """Returns the value of the expression for every row, in order: for a condition a boolean array with nulls.
 
     Thread-safe. The batch may hold more columns than the expression reads, and types that cast to the
     expression's without loss (``large_string`` for ``string``, dictionaries).
@@ -101,12 +102,12 @@ def evaluate(expr: Expr, batch: pa.RecordBatch) -> pa.Array[Any]:
         [False, True, None]
     """
     coded = any(isinstance(column.type, pa.DictionaryType) for column in batch.schema)
-    found: pa.Array[Any] = _broadcast(_evaluate_dictionaries(expr, batch) if coded else _value(expr, batch), batch)
-    return found
+    values: pa.Array[Any] = _broadcast(_evaluate_dictionaries(expr, batch) if coded else _value(expr, batch), batch)
+    return values
 
 
 def _evaluate_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
-    """The value, where what reads a single dictionary is computed once for each of its values."""
+    """Returns the value; terms that read one dictionary are computed once for each of its values."""
     names = roots(expr)
     if len(names) == 1 and names <= set(batch.schema.names):
         column = batch.column(*names)
@@ -125,30 +126,30 @@ def _evaluate_dictionaries(expr: Expr, batch: pa.RecordBatch) -> Any:
 
 
 def _evaluate_dictionary(expr: Expr, name: str, column: pa.DictionaryArray[Any, Any]) -> Any:
-    values, places = column.dictionary, column.indices
+    values, indices = column.dictionary, column.indices
     if column.null_count:
-        # One more value stands for the nulls.
-        places = places.cast(pa.int64()).fill_null(len(values))
+        # One more value represents null.
+        indices = indices.cast(pa.int64()).fill_null(len(values))
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
-    found = _broadcast(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
-    if not pa.types.is_boolean(found.type):
-        return found.take(places)
+    results = _broadcast(_value(expr, pa.RecordBatch.from_arrays([values], names=[name])), values)
+    if not pa.types.is_boolean(results.type):
+        return results.take(indices)
     valid = None
-    if found.null_count:
-        valid, found = _take_bits(pc.is_valid(found), places), found.fill_null(False)
-    return pa.BooleanArray.from_buffers(pa.bool_(), len(places), [valid, _take_bits(found, places)])
+    if results.null_count:
+        valid, results = _take_bits(pc.is_valid(results), indices), results.fill_null(False)
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(indices), [valid, _take_bits(results, indices)])
 
 
-def _take_bits(values: Any, places: Any) -> pa.Buffer:
-    """The boolean values at these places, as bits: much faster than to take single bits."""
+def _take_bits(values: Any, indices: Any) -> pa.Buffer:
+    """Returns the boolean values at the indices as bits; faster than to take single bits."""
     if not values.true_count:
-        return pa.py_buffer(bytes(-(-len(places) // 8)))
-    lookup, codes = _to_numpy(values.cast(pa.uint8())), _to_numpy(places)
+        return pa.py_buffer(bytes(-(-len(indices) // 8)))
+    lookup, codes = _to_numpy(values.cast(pa.uint8())), _to_numpy(indices)
     true = np.flatnonzero(lookup).tolist() if values.true_count <= FEW_CODES else []
-    taken: NDArray[Any] = codes == true[0] if true else lookup.take(codes)
+    mask: NDArray[Any] = codes == true[0] if true else lookup.take(codes)
     for code in true[1:]:
-        taken |= codes == code
-    return _pack_bits(taken)
+        mask |= codes == code
+    return _pack_bits(mask)
 
 
 def _pack_bits(mask: NDArray[Any]) -> pa.Buffer:
@@ -157,8 +158,8 @@ def _pack_bits(mask: NDArray[Any]) -> pa.Buffer:
 
 def _to_numpy(array: Any) -> NDArray[Any]:
     # Without to_numpy(), which imports pandas where it is installed.
-    found: NDArray[Any] = np.from_dlpack(array)
-    return found
+    numbers: NDArray[Any] = np.from_dlpack(array)
+    return numbers
 
 
 def _compare(op: CompareOp, left: Any, right: Any) -> Any:
@@ -217,13 +218,13 @@ def _cast(value: Any, to: pa.DataType) -> Any:
 
 
 def _saturate(value: Any, to: pa.DataType) -> Any:
-    """Dates and timestamps as nanoseconds; those beyond, as the first or last."""
+    """Returns dates and timestamps as nanoseconds, clamped to the range of the type."""
     last = last_in_ns(value.type)
     after = pc.greater(value, scalar(last, value.type))
     before = pc.less(value, scalar(-last, value.type))
-    held = pc.if_else(pc.or_(before, after), scalar(None, value.type), value)
+    inside = pc.if_else(pc.or_(before, after), scalar(None, value.type), value)
     ends = pc.if_else(after, scalar(NS_MAX, to), scalar(-NS_MAX, to))
-    return pc.if_else(pc.or_(before, after), ends, pc.cast(held, to))
+    return pc.if_else(pc.or_(before, after), ends, pc.cast(inside, to))
 
 
 def _column(column: Column, batch: pa.RecordBatch) -> Any:
@@ -231,10 +232,10 @@ def _column(column: Column, batch: pa.RecordBatch) -> Any:
     index = batch.schema.get_field_index(str(root))
     if index < 0:
         raise ColumnNotFoundError.of(str(root), batch.schema.names, "the batch")
-    found: Any = _decode(batch.column(index))
+    values: Any = _decode(batch.column(index))
     for step in steps:
-        found = _decode(_element(found, step) if isinstance(step, int) else _field(found, step))
-    return _cast(found, column.type)
+        values = _decode(_element(values, step) if isinstance(step, int) else _field(values, step))
+    return _cast(values, column.type)
 
 
 def _decode(array: Any) -> Any:
@@ -248,21 +249,21 @@ def _field(array: Any, name: str) -> Any:
 
 
 def _element(array: Any, index: int) -> Any:
-    """The element of every list at ``index``, from the end where it is negative; null beyond the list."""
+    """Returns the element of every list at ``index``, from the end if negative; null beyond the list."""
     if pa.types.is_fixed_size_list(array.type):
         return pc.list_element(array, index % array.type.list_size)
     lengths = pc.list_value_length(array)
     inside = pc.greater(lengths, index) if index >= 0 else pc.greater_equal(lengths, -index)
     starts = array.offsets.slice(0, len(array))
-    places = pc.add(starts, index) if index >= 0 else pc.add(pc.add(starts, lengths), index)
-    return array.values.take(pc.if_else(inside, places, scalar(None, places.type)))
+    indices = pc.add(starts, index) if index >= 0 else pc.add(pc.add(starts, lengths), index)
+    return array.values.take(pc.if_else(inside, indices, scalar(None, indices.type)))
 
 
 def _in(expr: In, array: Any) -> Any:
-    found = pc.is_in(_cast(array, expr.domain), value_set=expr.value_set)
+    matches = pc.is_in(_cast(array, expr.domain), value_set=expr.value_set)
     if expr.nulls:
-        found = pc.if_else(found, found, scalar(None, pa.bool_()))
-    return pc.if_else(array.is_valid(), found, scalar(None, pa.bool_())) if array.null_count else found
+        matches = pc.if_else(matches, matches, scalar(None, pa.bool_()))
+    return pc.if_else(array.is_valid(), matches, scalar(None, pa.bool_())) if array.null_count else matches
 
 
 def _like(value: Any, pattern: str) -> Any:
@@ -277,14 +278,14 @@ def _like(value: Any, pattern: str) -> Any:
             return pc.ends_with(value, end)
         case (Wildcard.ANY, str(inner), Wildcard.ANY):
             return pc.match_substring(value, inner)
-        case found:
-            return pc.match_substring_regex(value, r"(?s)\A" + "".join(map(_regex, found)) + r"\z")
+        case other:
+            return pc.match_substring_regex(value, r"(?s)\A" + "".join(map(_regex, other)) + r"\z")
 
 
 def _regex(part: str | Wildcard) -> str:
     if part is Wildcard.ANY:
         return ".*"
-    # Every character by its number: RE2 and Python escape different characters.
+    # Characters by number, because RE2 and Python escape different ones.
     return "." if part is Wildcard.ONE else "".join(rf"\x{{{ord(char):x}}}" for char in str(part))
 
 
@@ -309,7 +310,7 @@ def _int64(value: Any) -> Any:
 
 
 def _without_overflow(fn: Callable[[int, int], int], left: Any, right: Any) -> Any:
-    """Row by row, null where the result is no int64: only for batches that hold such a row."""
+    """Computes row by row, null where the result does not fit int64; used for batches with such a row."""
     if isinstance(left, pa.Scalar) and isinstance(right, pa.Scalar):
         return _without_overflow(fn, pa.array([left.as_py()]), right)[0]
     rows = len(right) if isinstance(left, pa.Scalar) else len(left)

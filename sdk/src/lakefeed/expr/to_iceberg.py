@@ -1,4 +1,4 @@
-"""Expressions as PyIceberg expressions that are true wherever they are: to leave out files, never rows."""
+"""The lowering of expressions to PyIceberg expressions that are true wherever they are, for skipping files."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.schema import Schema
 
-MAX_IN_VALUES = 200  # PyIceberg looks at no longer `in` list
+MAX_IN_VALUES = 200  # PyIceberg does not evaluate longer `in` lists
 
 
 @dataclass(frozen=True)
 class _LiteralRange:
-    """Values in Iceberg's unit not above and not below a literal; ``exact`` where both are the literal."""
+    """Values in Iceberg's unit not above and not below a literal; ``is_exact`` where both equal the literal."""
 
     floor: Any
     ceiling: Any
-    exact: bool
+    is_exact: bool
 
 
 def to_iceberg(expr: Expr, iceberg_schema: Schema) -> BooleanExpression | None:
-    """An expression that is true for every row for which ``expr`` is, and perhaps for others.
+    """Returns a PyIceberg expression that is true for every row for which ``expr`` is, and perhaps for others.
 
-    For leaving out files only: the rows that remain still have to be filtered. None where nothing can be left out.
+    It serves to skip files; the rows of other files still have to be filtered. It is None where no file can be skipped.
 
     Example:
         >>> to_iceberg(parse("x > 1 and y % 2 = 0", arrow_schema), iceberg_schema)
@@ -59,7 +59,7 @@ def to_iceberg(expr: Expr, iceberg_schema: Schema) -> BooleanExpression | None:
 
 
 def _lower(expr: Expr, negated: bool, schema: Schema) -> BooleanExpression | None:
-    """True wherever ``expr`` is true, or false where ``negated``."""
+    """Returns an expression that is true wherever ``expr`` is true, or false where ``negated``."""
     match expr:
         case And() | Or():
             return _junction(expr, negated, schema)
@@ -85,14 +85,14 @@ def _lower(expr: Expr, negated: bool, schema: Schema) -> BooleanExpression | Non
 
 def _junction(expr: And | Or, negated: bool, schema: Schema) -> BooleanExpression | None:
     lowered = [_lower(term, negated, schema) for term in expr.terms]
-    found = [term for term in lowered if term is not None]
+    terms = [term for term in lowered if term is not None]
     if isinstance(expr, And) != negated:
-        return _join_terms(_expressions().And, found)
-    return _join_terms(_expressions().Or, found) if len(found) == len(lowered) else None
+        return _join_terms(_expressions().And, terms)
+    return _join_terms(_expressions().Or, terms) if len(terms) == len(lowered) else None
 
 
 def _not(expr: Compare, schema: Schema) -> BooleanExpression | None:
-    # What is not less than a number may be NaN, of which bounds know nothing.
+    # A value that is not less than a number may be NaN, which bounds do not count.
     if pa.types.is_floating(expr.domain):
         return None
     return _compare(Compare(NEGATED[expr.op], expr.left, expr.right), schema)
@@ -106,25 +106,29 @@ def _join_terms(join: Any, terms: Sequence[BooleanExpression]) -> BooleanExpress
 
 
 def _constant(value: bool) -> BooleanExpression:
-    found: BooleanExpression = _expressions().AlwaysTrue() if value else _expressions().AlwaysFalse()
-    return found
+    constant: BooleanExpression = _expressions().AlwaysTrue() if value else _expressions().AlwaysFalse()
+    return constant
 
 
 def _compare(expr: Compare, schema: Schema) -> BooleanExpression | None:
     field = _field(expr.left, schema)
     if field is None or not isinstance(expr.right, Literal) or expr.op == "!=":
         return None
-    place = _literal_range(dtype(expr.left), expr.right, field.type)
-    return None if place is None else _range_test(expr.op, field, place, schema)
+    value_range = _literal_range(dtype(expr.left), expr.right, field.type)
+    return None if value_range is None else _range_test(expr.op, field, value_range, schema)
 
 
-def _range_test(op: CompareOp, field: _Field, place: _LiteralRange, schema: Schema) -> BooleanExpression | None:
+def _range_test(op: CompareOp, field: _Field, value_range: _LiteralRange, schema: Schema) -> BooleanExpression | None:
     ice = _expressions()
     exact = {"==": ice.EqualTo, "<": ice.LessThan, ">": ice.GreaterThan}
-    if place.exact and op in exact:
-        return _if_bindable(exact[op](field.name, place.floor), schema)
-    above = _if_bindable(ice.GreaterThanOrEqual(field.name, place.floor), schema) if op in ("==", ">", ">=") else None
-    below = _if_bindable(ice.LessThanOrEqual(field.name, place.ceiling), schema) if op in ("==", "<", "<=") else None
+    if value_range.is_exact and op in exact:
+        return _if_bindable(exact[op](field.name, value_range.floor), schema)
+    above = (
+        _if_bindable(ice.GreaterThanOrEqual(field.name, value_range.floor), schema) if op in ("==", ">", ">=") else None
+    )
+    below = (
+        _if_bindable(ice.LessThanOrEqual(field.name, value_range.ceiling), schema) if op in ("==", "<", "<=") else None
+    )
     return _join_terms(ice.And, [side for side in (above, below) if side is not None])
 
 
@@ -134,13 +138,17 @@ def _in(expr: In, schema: Schema) -> BooleanExpression | None:
     field = _field(expr.term, schema)
     if field is None:
         return None
-    places = [_literal_range(dtype(expr.term), value, field.type) for value in expr.values]
-    known = [place for place in places if place is not None]
-    if len(known) < len(places):
+    ranges = [_literal_range(dtype(expr.term), value, field.type) for value in expr.values]
+    known = [value_range for value_range in ranges if value_range is not None]
+    if len(known) < len(ranges):
         return None
-    if len(known) <= MAX_IN_VALUES and all(place.exact for place in known):
-        return _if_bindable(_expressions().In(field.name, [place.floor for place in known]), schema)
-    span = _LiteralRange(min(place.floor for place in known), max(place.ceiling for place in known), exact=False)
+    if len(known) <= MAX_IN_VALUES and all(value_range.is_exact for value_range in known):
+        return _if_bindable(_expressions().In(field.name, [value_range.floor for value_range in known]), schema)
+    span = _LiteralRange(
+        min(value_range.floor for value_range in known),
+        max(value_range.ceiling for value_range in known),
+        is_exact=False,
+    )
     return _range_test("==", field, span, schema)
 
 
@@ -156,7 +164,7 @@ def _is_null(expr: IsNull, negated: bool, schema: Schema) -> BooleanExpression |
     if field is None or not field.type.is_primitive:
         return None
     if not negated and field.required and field.nested:
-        # It is null where the optional struct around it is, which PyIceberg overlooks.
+        # It is null where its optional struct is null, which PyIceberg ignores.
         return None
     return _if_bindable((_expressions().NotNull if negated else _expressions().IsNull)(field.name), schema)
 
@@ -172,40 +180,40 @@ class _Field:
 
 
 def _field(term: Expr, schema: Schema) -> _Field | None:
-    """The field that a column is; None where it is none, or where its full name means another."""
+    """Returns the field of a column; None for other terms, and where its full name is ambiguous."""
     if not isinstance(term, Column):
         return None
     inside: Any = schema.as_struct()
-    found: Any = None
+    field: Any = None
     for step in term.path:
-        found = inside.field_by_name(step) if inside.is_struct and isinstance(step, str) else None
-        if found is None:
+        field = inside.field_by_name(step) if inside.is_struct and isinstance(step, str) else None
+        if field is None:
             return None
-        inside = found.field_type
+        inside = field.field_type
     name = ".".join(map(str, term.path))
-    same = schema.find_field(name).field_id == found.field_id
-    return _Field(name, found.field_type, found.required, nested=len(term.path) > 1) if same else None
+    same = schema.find_field(name).field_id == field.field_id
+    return _Field(name, field.field_type, field.required, nested=len(term.path) > 1) if same else None
 
 
 def _if_bindable(predicate: Any, schema: Schema) -> BooleanExpression | None:
-    """The predicate, if PyIceberg can compare its literals with the field."""
+    """Returns the predicate if PyIceberg can compare its literals with the field, else None."""
     try:
         predicate.bind(schema, case_sensitive=True)
     except (TypeError, ValueError):
         return None
-    found: BooleanExpression = predicate
-    return found
+    bindable: BooleanExpression = predicate
+    return bindable
 
 
 def _expressions() -> Any:
-    # Imported late, as it is heavy. Untyped: without pydantic's plugin mypy sees other constructors than there are.
+    # Imported late because it is slow. Untyped, because mypy needs pydantic's plugin for the constructors.
     from pyiceberg import expressions
 
     return expressions
 
 
 def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _LiteralRange | None:
-    """Where the literal lies among the stored values; None where they are not ordered as the column's are."""
+    """Returns the position of the literal among the stored values; None if they are ordered unlike the column's."""
     from pyiceberg import types as ice
 
     value: Any = literal.value
@@ -215,7 +223,7 @@ def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _Liter
         case "string", ice.StringType():
             return _exact_range(value)
         case "int", ice.IntegerType() | ice.LongType() if column != pa.uint64():
-            return _LiteralRange(math.floor(value), math.ceil(value), exact=value == math.floor(value))
+            return _LiteralRange(math.floor(value), math.ceil(value), is_exact=value == math.floor(value))
         case "int" | "decimal", ice.DecimalType():
             return _decimal(value, stored)
         case "float", ice.FloatType() | ice.DoubleType() if literal.type == column:
@@ -228,7 +236,7 @@ def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _Liter
 
 
 def _exact_range(value: Any) -> _LiteralRange:
-    return _LiteralRange(value, value, exact=True)
+    return _LiteralRange(value, value, is_exact=True)
 
 
 def _decimal(value: Any, stored: Any) -> _LiteralRange | None:
@@ -242,4 +250,4 @@ def _microseconds(value: int, of: Any, column: Any) -> _LiteralRange:
     ns = value * NS_PER_UNIT[of.unit]
     floor, rest = divmod(ns, NS_PER_UNIT["us"])
     # Nanoseconds are stored as microseconds, rounded: a strict comparison would lose the rest.
-    return _LiteralRange(floor, floor + (rest > 0), exact=rest == 0 and column.unit != "ns")
+    return _LiteralRange(floor, floor + (rest > 0), is_exact=rest == 0 and column.unit != "ns")

@@ -15,7 +15,9 @@ _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
 
 
 def to_text(expr: Expr) -> str:
-    """The expression as filter text, the same for equal expressions; ``parse`` gives the expression back.
+    """Returns the expression as filter text, which ``parse`` turns back into the expression.
+
+    Equal expressions have the same text.
 
     Example:
         >>> to_text(parse("1<x", pa.schema({"x": pa.int8()})))
@@ -46,13 +48,13 @@ def to_text(expr: Expr) -> str:
 
 
 def quote_name(part: str) -> str:
-    """A name as it is written in filter text: in backticks where it would mean something else."""
+    """Returns a name as filter text, in backticks where it would otherwise be read differently."""
     bare = _BARE.fullmatch(part) and part.lower() not in WORDS
     return part if bare else "`" + part.replace("`", "``") + "`"
 
 
 def quote_string(value: str) -> str:
-    """A string in single quotes."""
+    """Returns the string in single quotes."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -1,4 +1,4 @@
-"""Text to tokens, and errors that point into the text."""
+"""The tokenizer of filter text, and errors that point into the text."""
 
 from __future__ import annotations
 
@@ -28,68 +28,68 @@ _ADVICE = {"&": "write `and`", "|": "write `or`", "!": "write `not` or `!=`", "~
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the text; ``text`` is unquoted for strings and names, lower case for words."""
+    """A token of the text. ``text`` is unquoted for strings and names, and lower case for words."""
 
     kind: TokenKind
     text: str
-    at: int
+    offset: int
 
     def __str__(self) -> str:
         return "the end" if self.kind == "end" else repr(self.text)
 
 
 def tokenize(text: str) -> list[Token]:
-    """The tokens of the text, the last of them of kind ``end``.
+    """Returns the tokens of the text; the last one has kind ``end``.
 
     Raises:
-        ExpressionError: something in the text belongs to no token.
+        ExpressionError: a part of the text is not a token.
     """
-    found: list[Token] = []
-    at = 0
-    while not found or found[-1].kind != "end":
-        match = _TOKEN.match(text, at)
+    tokens: list[Token] = []
+    offset = 0
+    while not tokens or tokens[-1].kind != "end":
+        match = _TOKEN.match(text, offset)
         if match is None:
-            raise _unreadable_error(text, at)
-        found.append(_token(match))
-        at = match.end()
-    return found
+            raise _unreadable_error(text, offset)
+        tokens.append(_token(match))
+        offset = match.end()
+    return tokens
 
 
-def syntax_error(text: str, at: int, what: str) -> ExpressionError:
-    """The error that says what is wrong and shows where."""
-    return ExpressionError(f"{what}\n{point_at(text, at)}")
+def syntax_error(text: str, offset: int, message: str) -> ExpressionError:
+    """Returns the error with the message and the text around ``offset``."""
+    return ExpressionError(f"{message}\n{point_at(text, offset)}")
 
 
-def point_at(text: str, at: int) -> str:
-    """The part of the text around the place, with a caret line below it."""
-    start, stop = max(0, at - SHOWN_BEFORE), at + SHOWN_AFTER
+def point_at(text: str, offset: int) -> str:
+    """Returns the part of the text around ``offset``, with a caret below it."""
+    start, stop = max(0, offset - SHOWN_BEFORE), offset + SHOWN_AFTER
     before, after = "…" if start else "", "…" if stop < len(text) else ""
     shown = re.sub(r"\s", " ", text[start:stop])
-    return f"    {before}{shown}{after}\n    {' ' * (len(before) + at - start)}^"
+    return f"    {before}{shown}{after}\n    {' ' * (len(before) + offset - start)}^"
 
 
 def _token(match: re.Match[str]) -> Token:
     kind, text = str(match.lastgroup), match[str(match.lastgroup)]
-    at = match.start(kind)
+    offset = match.start(kind)
     if kind == "string":
         quote = text[0]
-        return Token("string", text[1:-1].replace(quote * 2, quote), at)
+        return Token("string", text[1:-1].replace(quote * 2, quote), offset)
     if kind == "quoted":
-        return Token("quoted", text.replace("``", "`"), at - 1)
+        return Token("quoted", text.replace("``", "`"), offset - 1)
     if kind == "name" and text.lower() in WORDS:
-        return Token("word", text.lower(), at)
-    return Token(_KIND[kind], text, at)
+        return Token("word", text.lower(), offset)
+    return Token(_KIND[kind], text, offset)
 
 
 def _unreadable_error(text: str, after: int) -> ExpressionError:
-    at = after + len(text[after:]) - len(text[after:].lstrip())
-    char = text[at]
+    offset = after + len(text[after:]) - len(text[after:].lstrip())
+    char = text[offset]
     if char in "'\"`":
-        return syntax_error(text, at, f"the {'name' if char == '`' else 'string'} that begins here does not end")
+        return syntax_error(text, offset, f"the {'name' if char == '`' else 'string'} that begins here is not closed")
     if char.isdigit() or char == ".":
-        return syntax_error(text, at, "this is no number; a name that begins with a digit goes into backticks")
+        return syntax_error(text, offset, "invalid number; write a name that begins with a digit in backticks")
     hint = f"; {_ADVICE[char]}" if char in _ADVICE else ""
-    return syntax_error(text, at, f"{char!r} has no meaning here{hint}")
+    return syntax_error(text, offset, f"unexpected character {char!r}{hint}")
 
 
 _KIND: dict[str, TokenKind] = {"number": "number", "name": "name", "operator": "operator", "end": "end"}

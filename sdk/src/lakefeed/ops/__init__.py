@@ -1,4 +1,7 @@
-"""One file an operation. ``__all__`` are the operations; the functions beside them check what belongs to one."""
+"""The operations of a plan, one file each.
+
+``__all__`` lists the operations. The functions next to them check arguments.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""FileColumns: columns of paths, URLs or bytes become file columns, their files stored or only referenced."""
+"""FileColumns: columns of paths, URLs or bytes become file columns; their files are stored or referenced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lakefeed.storage import BlobStore
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileColumns(Step):
-    """The named columns as records of their media type; ``copy`` says which files go into the store."""
+    """Turns the named columns into records of their media type; ``copy`` says which files are stored."""
 
     types: tuple[tuple[str, str], ...]
     store: BlobStore

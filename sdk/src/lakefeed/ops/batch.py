@@ -1,4 +1,4 @@
-"""Batch: runs of rows become rows of lists."""
+"""Batch: consecutive rows become rows of lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakefeed.plan import Input, Node
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Batch(Node):
-    """Every ``size`` rows as one row whose cells are lists; ``drop_last`` leaves out a shorter last one."""
+    """Combines every ``size`` rows into one row of lists; ``drop_last`` drops a shorter last one."""
 
     child: Node
     size: int
@@ -26,33 +26,37 @@ class Batch(Node):
 
     @classmethod
     def of(cls, child: Node, size: Any, drop_last: Any) -> Batch:
-        """Returns the node of ``batch``."""
+        """Returns the node of ``batch``.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+        """
         if not is_whole(size) or size < 1:
-            raise InvalidArgumentError(f"batch(size={size!r:.80}): give a number of rows from 1 on")
+            raise InvalidArgumentError(f"batch size must be a whole number of at least 1, got {size!r:.80}")
         return cls(child, int(size), check_flag(drop_last, "drop_last"))
 
     def output_schema(self) -> pa.Schema:
         return pa.schema([pa.field(field.name, pa.list_(field), False) for field in self.child.schema])
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        # Without any column there would be no rows to hold.
+        # A batch without columns would lose its number of rows.
         return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        held: list[pa.RecordBatch] = []
+        pending: list[pa.RecordBatch] = []
         rows = 0
         for batch in inputs[0].batches():
-            held.append(batch)
+            pending.append(batch)
             rows += batch.num_rows
             if rows >= self.size:
-                table = pa.Table.from_batches(held, self.child.schema).combine_chunks()
+                table = pa.Table.from_batches(pending, self.child.schema).combine_chunks()
                 whole = rows - rows % self.size
-                yield self._grouped(table.slice(0, whole), whole)
-                held, rows = table.slice(whole).to_batches(), rows - whole
+                yield self._group(table.slice(0, whole), whole)
+                pending, rows = table.slice(whole).to_batches(), rows - whole
         if rows and not self.drop_last:
-            yield self._grouped(pa.Table.from_batches(held, self.child.schema), rows)
+            yield self._group(pa.Table.from_batches(pending, self.child.schema), rows)
 
-    def _grouped(self, table: pa.Table, rows: int) -> pa.RecordBatch:
+    def _group(self, table: pa.Table, rows: int) -> pa.RecordBatch:
         offsets = pa.array(np.append(np.arange(0, rows, self.size), rows).astype(np.int32))
         flat = table.combine_chunks()
         lists = []

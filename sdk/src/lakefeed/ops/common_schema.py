@@ -12,16 +12,16 @@ from lakefeed.catalog.emptied import has_null
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
 
 
-def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Schema:
-    """The one schema that the inputs have; with ``fill`` all columns of any of them, nullable where one lacks them.
+def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Schema:
+    """Returns the schema of all inputs; with ``fill`` the columns of any input, nullable where one lacks them.
 
     Raises:
-        InvalidArgumentError: there is no input.
-        SchemaError: columns differ; the message names them.
+        InvalidArgumentError: there are no inputs.
+        SchemaError: the columns differ; the message names them.
         TypeMismatchError: a column has several types.
     """
     if not schemas:
-        raise InvalidArgumentError(f"{what} needs at least one dataset")
+        raise InvalidArgumentError(f"{operation} needs at least one dataset")
     fields: dict[str, pa.Field[Any]] = {}
     for schema in schemas:
         for field in schema:
@@ -35,27 +35,28 @@ def common_schema(what: str, schemas: Sequence[pa.Schema], fill: bool) -> pa.Sch
                 field = field.with_type(null_types.decided_type(field.type, known.type))
             if known.type != field.type:
                 raise TypeMismatchError(
-                    f"{what}: column {field.name!r} is {known.type} in one dataset and {field.type} in another; map it"
+                    f"{operation}: column {field.name!r} is {known.type} in one dataset and {field.type} in "
+                    "another; map one of them"
                 )
             fields[field.name] = known.with_nullable(known.nullable or field.nullable)
     lacking = {name for schema in schemas for name in fields.keys() - frozenset(schema.names)}
     if lacking and not fill:
         raise SchemaError(
-            f"{what}: not all datasets have the columns {quoted_list(sorted(lacking))}; select the same columns, or "
+            f"{operation}: some datasets lack the columns {quoted_list(sorted(lacking))}; select the same columns, or "
             "fill them with null (fill=True)"
         )
     return pa.schema([field.with_nullable(True) if name in lacking else field for name, field in fields.items()])
 
 
 def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with the columns of ``schema`` in its order, null where it has none."""
+    """Returns the batch with the columns of ``schema`` in its order, null where the batch lacks them."""
     if batch.schema.equals(schema, check_metadata=True):
         return batch
     if not schema.names:
-        return batch.select([])  # which keeps the number of rows
-    there = frozenset(batch.schema.names)
+        return batch.select([])  # this keeps the number of rows
+    present = frozenset(batch.schema.names)
     columns = [
-        batch.column(field.name) if field.name in there else pa.nulls(batch.num_rows, field.type) for field in schema
+        batch.column(field.name) if field.name in present else pa.nulls(batch.num_rows, field.type) for field in schema
     ]
     typed = [
         column.cast(field.type) if has_null(column.type) else column
@@ -65,5 +66,5 @@ def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def select_fields(schema: pa.Schema, columns: tuple[str, ...] | None) -> pa.Schema:
-    """The schema with only these columns, in its own order."""
+    """Returns the schema with only these columns, in its own order."""
     return schema if columns is None else pa.schema([field for field in schema if field.name in columns])

@@ -19,7 +19,7 @@ class Concatenate(Node):
     inputs: tuple[Node, ...]
     fill: bool = False
     columns: tuple[str, ...] | None = None
-    """Only these: inputs that do not narrow themselves may bring more."""
+    """The output columns (None: all); inputs that cannot be narrowed may have more."""
 
     keeps_columns: ClassVar[bool] = True
 
@@ -40,8 +40,8 @@ class Concatenate(Node):
         return all(columns <= frozenset(node.schema.names) for node in self.inputs)
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        for given in inputs:
-            for batch in given.batches():
+        for rows in inputs:
+            for batch in rows.batches():
                 yield conform_batch(batch, self.schema)
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Conform: columns by name, as another schema has them."""
+"""Conform: columns by name, in the form of another schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakefeed.plan import Node, Step
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Conform(Step):
-    """The columns of ``result`` in its order, null where the input has none: one of several inputs made like all."""
+    """The columns of ``result`` in its order, null where the input lacks them; for one of several inputs."""
 
     result: pa.Schema
 

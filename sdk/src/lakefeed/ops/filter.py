@@ -1,4 +1,4 @@
-"""Filter: keep the rows for which an expression is true."""
+"""Filter: keeps the rows for which an expression is true."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ class Filter(Step):
 
     predicate: Expr
     keep: tuple[str, ...] | None = None
-    """The columns that come out (None: all): what only the predicate reads is not copied."""
+    """The output columns (None: all); columns that only the predicate reads are not copied."""
 
     keeps_columns: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 
     @classmethod
     def of(cls, child: Node, predicate: str) -> Filter:
-        """Returns the node of ``filter`` with an expression as text."""
+        """Returns the node of ``filter`` with an expression as text.
+
+        Raises:
+            ExpressionError: as `lakefeed.expr.parse`.
+            ColumnNotFoundError: as `lakefeed.expr.parse`.
+        """
         return cls(child, parse(predicate, child.schema))
 
     def output_schema(self) -> pa.Schema:
@@ -37,7 +42,7 @@ class Filter(Step):
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         read = roots(self.predicate)
-        # Rows without any column could not be filtered.
+        # A batch without columns could not be filtered.
         keep = tuple(name for name in self.schema.names if name in (wanted or read))
         return replace(self, keep=keep), wanted | read
 
@@ -49,7 +54,7 @@ class Filter(Step):
         return filter_by_mask(batch if self.keep is None else batch.select(list(self.keep)), mask)
 
     def identity(self) -> dict[str, object]:
-        """The predicate alone: columns that nobody asks for change no result."""
+        """Returns the predicate alone, because unused columns do not change the result."""
         return {"predicate": self.predicate}
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""FilterRows: keep the rows for which a Python function says so."""
+"""FilterRows: keeps the rows for which a Python function returns True."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class FilterRows(Step):
 
     @classmethod
     def of(cls, child: Node, predicate: Any, store: BlobStore) -> FilterRows:
-        """Returns the node of ``filter`` with a function."""
+        """Returns the node of ``filter`` with a function.
+
+        Raises:
+            InvalidArgumentError: ``predicate`` is not callable.
+        """
         return cls(child, check_function(predicate, "filter"), store)
 
     def output_schema(self) -> pa.Schema:
@@ -37,16 +41,16 @@ class FilterRows(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         rows = handle_rows(batch, self.store)
-        verdicts = (self._verdict(row, offset + place) for place, row in enumerate(rows))
-        return filter_by_mask(batch, pa.array(np.fromiter(verdicts, bool, batch.num_rows)))
+        results = (self._call(row, offset + index) for index, row in enumerate(rows))
+        return filter_by_mask(batch, pa.array(np.fromiter(results, bool, batch.num_rows)))
 
-    def _verdict(self, row: dict[str, object], place: int) -> bool:
-        verdict = self.predicate(row)
-        if isinstance(verdict, bool | np.bool_):
-            return bool(verdict)
+    def _call(self, row: dict[str, object], row_index: int) -> bool:
+        result = self.predicate(row)
+        if isinstance(result, bool | np.bool_):
+            return bool(result)
         raise TransformError(
-            f"filter function {name_of(self.predicate)} returned {type(verdict).__name__} {verdict!r:.80} "
-            f"for row {place}; it must return True or False"
+            f"filter function {name_of(self.predicate)} returned {type(result).__name__} {result!r:.80} "
+            f"for row {row_index}; it must return True or False"
         )
 
     def identity(self) -> dict[str, object]:

@@ -20,11 +20,11 @@ from lakefeed.plan.interleave_order import STOPPING, Draws, Interleaved, Stoppin
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interleave(Node):
-    """One row at a time from one of the inputs, whose own order is kept.
+    """One row at a time from one of the inputs, each of which keeps its order.
 
-    ``probabilities`` None: in turn; else by chance, seeded. ``stopping``: at the first input that has no more rows
-    ("first_exhausted"), when each has been exhausted once, beginning anew those that are ("all_exhausted"), or when
-    every row has come once ("all_exhausted_without_replacement").
+    ``probabilities`` None: in turn; else by chance, seeded. ``stopping``: stop at the first input that has no more rows
+    ("first_exhausted"), when each input has been exhausted once, restarting exhausted ones ("all_exhausted"), or when
+    every row has been drawn once ("all_exhausted_without_replacement").
     """
 
     inputs: tuple[Node, ...]
@@ -45,17 +45,17 @@ class Interleave(Node):
     def _check(self) -> None:
         if self.stopping not in STOPPING:
             raise InvalidArgumentError(
-                f"stopping_strategy={self.stopping!r}: the strategies are {quoted_list(STOPPING)}"
+                f"unknown stopping_strategy {self.stopping!r}; choose from {quoted_list(STOPPING)}"
             )
-        chances = self.probabilities
-        if chances is None:
+        weights = self.probabilities
+        if weights is None:
             return
-        if len(chances) != len(self.inputs):
+        if len(weights) != len(self.inputs):
             raise InvalidArgumentError(
-                f"{len(chances)} probabilities for {len(self.inputs)} datasets; give one for each"
+                f"interleave got {len(weights)} probabilities for {len(self.inputs)} datasets; give one for each"
             )
-        if any(not chance >= 0 for chance in chances) or not np.isclose(sum(chances), 1.0):
-            raise InvalidArgumentError(f"probabilities={list(chances)}: they must be 0 or more, and 1 together")
+        if any(not weight >= 0 for weight in weights) or not np.isclose(sum(weights), 1.0):
+            raise InvalidArgumentError(f"probabilities must not be negative and must sum to 1, got {list(weights)}")
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
         columns = tuple(name for name in self.schema.names if name in wanted) or tuple(self.schema.names[:1])
@@ -63,53 +63,55 @@ class Interleave(Node):
         return replace(self, columns=columns), below
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        drawn = [_InputBuffer(given, self.schema) for given in inputs]
-        never = [not ever for ever in self._draws.drawn]
+        buffers = [_InputBuffer(rows, self.schema) for rows in inputs]
+        unused = [not used for used in self._draws.drawn]
         try:
             for number in count():
-                rows, last = self._take(drawn, never, self._draws.chunk(number))
+                rows, last = self._draw(buffers, unused, self._draws.chunk(number))
                 if rows is not None:
                     yield rows
                 if last:
                     return
         finally:
-            for each in drawn:
-                each.close()
+            for buffer in buffers:
+                buffer.close()
 
     def order(self, lengths: Sequence[int]) -> Interleaved:
-        """Which row of which input comes when, if the inputs have so many rows."""
+        """Returns which row of which input comes at which position, for inputs with these numbers of rows."""
         return Interleaved(tuple(lengths), self._draws, self.stopping)
 
     @property
     def _draws(self) -> Draws:
         return Draws(len(self.inputs), self.probabilities, self.seed)
 
-    def _take(
-        self, drawn: list[_InputBuffer], never: list[bool], choices: Indices
+    def _draw(
+        self, buffers: list[_InputBuffer], unused: list[bool], choices: Indices
     ) -> tuple[pa.RecordBatch | None, bool]:
-        """The chosen rows, and whether they are the last ones."""
+        """Returns the chosen rows, and whether they are the last ones."""
         order: list[int] = []
-        counts = [0] * len(drawn)
+        counts = [0] * len(buffers)
         ended = False
         for choice in choices.tolist():
-            ended = all(each.finished or off for each, off in zip(drawn, never, strict=True))
+            ended = all(buffer.finished or off for buffer, off in zip(buffers, unused, strict=True))
             if ended:
                 break
-            if self._has_next(drawn[choice], counts[choice]):
+            if self._has_next(buffers[choice], counts[choice]):
                 order.append(choice)
                 counts[choice] += 1
             elif self.stopping == "first_exhausted":
                 ended = True
                 break
-        return _interleave_rows([each.pop(count) for each, count in zip(drawn, counts, strict=True)], order), ended
+        return _interleave_rows(
+            [buffer.pop(count) for buffer, count in zip(buffers, counts, strict=True)], order
+        ), ended
 
-    def _has_next(self, source: _InputBuffer, taken: int) -> bool:
+    def _has_next(self, buffer: _InputBuffer, drawn: int) -> bool:
         if self.stopping == "first_exhausted":
-            return source.reaches(taken)
-        there = source.reaches(taken) or (self.stopping == "all_exhausted" and source.again(taken))
-        # Whether this one is its last counts at once, not only when one more is asked for.
-        source.reaches(taken + 1)
-        return there
+            return buffer.reaches(drawn)
+        has_next = buffer.reaches(drawn) or (self.stopping == "all_exhausted" and buffer.restart(drawn))
+        # The end of the input is detected with its last row, not only at the next draw.
+        buffer.reaches(drawn + 1)
+        return has_next
 
     def identity(self) -> dict[str, object]:
         return {
@@ -126,19 +128,19 @@ class Interleave(Node):
 
 
 class _InputBuffer:
-    """Rows of one input, as far as they have been looked at."""
+    """The rows of one input that were read and not drawn yet."""
 
-    def __init__(self, given: Input, schema: pa.Schema) -> None:
-        self._given = given
+    def __init__(self, rows: Input, schema: pa.Schema) -> None:
+        self._input = rows
         self._schema = schema
-        self._batches = given.batches()
-        self._held: list[pa.RecordBatch] = []
+        self._batches = rows.batches()
+        self._pending: list[pa.RecordBatch] = []
         self._rows = 0
         self.finished = False
-        """Whether the end has been seen once."""
+        """The end was reached at least once."""
 
     def reaches(self, count: int) -> bool:
-        """Whether there is a row after ``count`` that are taken already; reads on as needed."""
+        """Returns whether there are more than ``count`` rows in the buffer; reads more if necessary."""
         while self._rows <= count:
             batch = next(self._batches, None)
             if batch is None:
@@ -147,18 +149,18 @@ class _InputBuffer:
             self._add(batch)
         return self._rows > count
 
-    def again(self, count: int) -> bool:
-        """Begins anew; False for an input without any row."""
-        self._batches = self._given.batches()
+    def restart(self, count: int) -> bool:
+        """Restarts the input; returns False if it has no rows."""
+        self._batches = self._input.batches()
         return self.reaches(count)
 
     def pop(self, count: int) -> pa.RecordBatch:
-        """The next ``count`` rows, which are there."""
-        rows = pa.Table.from_batches(self._held, self._schema).combine_chunks()
-        self._held = rows.slice(count).to_batches()
+        """Returns and removes the next ``count`` rows."""
+        rows = pa.Table.from_batches(self._pending, self._schema).combine_chunks()
+        self._pending = rows.slice(count).to_batches()
         self._rows -= count
-        taken = rows.slice(0, count).to_batches()
-        return taken[0] if taken else pa.RecordBatch.from_pylist([], schema=self._schema)
+        batches = rows.slice(0, count).to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=self._schema)
 
     def close(self) -> None:
         if isinstance(self._batches, Generator):
@@ -166,27 +168,33 @@ class _InputBuffer:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self._held.append(conform_batch(batch, self._schema))
+            self._pending.append(conform_batch(batch, self._schema))
             self._rows += batch.num_rows
 
 
 def _interleave_rows(parts: list[pa.RecordBatch], order: list[int]) -> pa.RecordBatch | None:
-    """The rows of the parts mixed so that the n-th row comes from part ``order[n]``."""
+    """Returns the rows of the parts so that the n-th row is from part ``order[n]``."""
     if not order:
         return None
     sources = np.asarray(order)
     starts = np.cumsum([0, *(part.num_rows for part in parts)])[:-1]
-    places = np.empty(len(sources), np.int64)
+    positions = np.empty(len(sources), np.int64)
     for source, start in enumerate(starts):
         mine = np.flatnonzero(sources == source)
-        places[mine] = start + np.arange(len(mine))
+        positions[mine] = start + np.arange(len(mine))
     joined = pa.Table.from_batches([part for part in parts if part.num_rows]).combine_chunks()
-    return joined.take(places).to_batches()[0]
+    return joined.take(positions).to_batches()[0]
 
 
-def check_probabilities(given: Any) -> tuple[float, ...]:
-    """Returns probabilities as numbers."""
-    items: list[Any] = list(given) if is_list(given) else [None]
+def check_probabilities(probabilities: Any) -> tuple[float, ...]:
+    """Returns probabilities as numbers.
+
+    Raises:
+        InvalidArgumentError: a value is not a number.
+    """
+    items: list[Any] = list(probabilities) if is_list(probabilities) else [None]
     if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
-        raise InvalidArgumentError(f"probabilities={given!r:.80}: give one number for each dataset")
+        raise InvalidArgumentError(
+            f"probabilities must be a list of numbers, one for each dataset, got {probabilities!r:.80}"
+        )
     return tuple(map(float, items))

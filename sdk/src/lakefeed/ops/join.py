@@ -1,4 +1,4 @@
-"""Join: rows of two inputs side by side where their keys are equal."""
+"""Join: pairs the rows of two inputs that have equal keys."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _SQL_JOINS = {"inner": "INNER", "left outer": "LEFT", "right outer": "RIGHT", "f
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Join(Node):
-    """``left`` joined with ``right`` on ``keys``, each key once.
+    """``left`` joined with ``right`` on ``keys``; each key appears once.
 
     A name that both sides have gets `SUFFIX` on the right.
 
-    Rows come in the order of the left side, and for one left row in that of the right side; right rows without a
-    partner come last, in their order. Null keys have no partner; NaN is equal to NaN. Whole numbers may be keys of
-    different widths; the wider one comes out.
+    Rows come in the order of the left side, and for one left row in that of the right side. Right rows without a
+    partner come last, in their order. Null keys have no partner; NaN equals NaN. Integer keys may have different
+    widths; the result has the wider one.
 
-    DuckDB is given the keys and finds which rows belong together, out of core; the rows are then taken by place. So
-    columns other than the keys may be of any type and come out as they went in, and only places are sorted. 16 bytes a
+    DuckDB gets the keys and finds the pairs of row positions, out of core; the rows are then read by position. So
+    columns other than the keys may have any type and do not change, and only positions are sorted. 16 bytes for each
     row of the result are held in memory.
     """
 
@@ -46,7 +46,13 @@ class Join(Node):
 
     @classmethod
     def of(cls, left: Node, right: Node, keys: Any, kind: JoinType, settings: Settings) -> Join:
-        """Returns the node of ``join``."""
+        """Returns the node of ``join``.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+            ColumnNotFoundError: a side lacks a key.
+            TypeMismatchError: the types of a key cannot be compared.
+        """
         return cls(left, right, check_keys(keys), kind, settings)
 
     def output_schema(self) -> pa.Schema:
@@ -55,23 +61,23 @@ class Join(Node):
         fields = [self._key(field) if field.name in self.keys else field for field in left]
         if self.kind in ("right outer", "full outer"):
             fields = [field.with_nullable(True) for field in fields]
-        taken = set(left.names)
+        names = set(left.names)
         for field in right:
             if field.name not in self.keys:
-                name = field.name if field.name not in taken else f"{field.name}{SUFFIX}"
-                if name in taken:
+                name = field.name if field.name not in names else f"{field.name}{SUFFIX}"
+                if name in names:
                     raise InvalidArgumentError(
                         f"both sides have {field.name!r} and {name!r}; select or rename columns before the join"
                     )
-                taken.add(name)
+                names.add(name)
                 fields.append(field.with_name(name).with_nullable(True))
         return pa.schema(fields)
 
     def _check(self) -> None:
         if self.kind not in JOIN_TYPES:
-            raise InvalidArgumentError(f"join_type={self.kind!r}: the types are {quoted_list(JOIN_TYPES)}")
+            raise InvalidArgumentError(f"unknown join_type {self.kind!r}; choose from {quoted_list(JOIN_TYPES)}")
         if not self.keys or len(set(self.keys)) < len(self.keys):
-            raise InvalidArgumentError(f"keys={list(self.keys)}: name one or several different columns")
+            raise InvalidArgumentError(f"keys must be one or several different columns, got {list(self.keys)}")
         for side, schema in (("left", self.left.schema), ("right", self.right.schema)):
             missing = [key for key in self.keys if key not in schema.names]
             if missing:
@@ -80,19 +86,17 @@ class Join(Node):
             left, right = self.left.schema.field(key).type, self.right.schema.field(key).type
             if left != right and not _are_comparable(left, right):
                 raise TypeMismatchError(f"join key {key!r} is {left} on the left and {right} on the right; cast one")
-            require_supported(
-                pa.schema([self.left.schema.field(key), self.right.schema.field(key)]), "the key of a join"
-            )
+            require_supported(pa.schema([self.left.schema.field(key), self.right.schema.field(key)]), "join")
 
     def _key(self, field: pa.Field[Any]) -> pa.Field[Any]:
-        """The key as it comes out: the type of both sides, or the wider one."""
+        """Returns the key of the result: in the type of both sides, or the wider one."""
         other = self.right.schema.field(field.name).type
         if pa.types.is_integer(field.type) and other != field.type:
             return pa.field(field.name, _wider_integer(field.type, other), nullable=True)
         return field.with_nullable(True)
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
-        # The names on the right depend on those on the left, so both sides keep what is shared.
+        # The names on the right depend on those on the left, so both sides keep shared columns.
         shared = frozenset(self.left.schema.names) & frozenset(self.right.schema.names)
         left = frozenset(name for name in self.left.schema.names if name in wanted) | shared
         right = frozenset(name for name in self.right.schema.names if name in wanted) | shared
@@ -107,16 +111,19 @@ class Join(Node):
         return column if column in self.right.schema.names else column.removesuffix(SUFFIX)
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        left, right = (given.kept() for given in inputs)
+        left, right = (rows.kept() for rows in inputs)
         pairs = joined_positions(
-            self.settings, _SQL_JOINS[self.kind], self._keys_of(self.left, left), self._keys_of(self.right, right)
+            self.settings,
+            _SQL_JOINS[self.kind],
+            self._key_batches(self.left, left),
+            self._key_batches(self.right, right),
         )
         lefts, rights = _concatenate_pairs(pairs)
         for ours, theirs in _align_batches(left.at(lefts, gaps=True), right.at(rights, gaps=True)):
             yield self._row(ours, theirs)
 
-    def _keys_of(self, node: Node, given: Input) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-        return pa.schema([node.schema.field(key) for key in self.keys]), lambda: given.batches(self.keys)
+    def _key_batches(self, node: Node, rows: Input) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+        return pa.schema([node.schema.field(key) for key in self.keys]), lambda: rows.batches(self.keys)
 
     def _row(self, ours: pa.RecordBatch, theirs: pa.RecordBatch) -> pa.RecordBatch:
         rest = [theirs.column(name) for name in theirs.schema.names if name not in self.keys]
@@ -127,7 +134,7 @@ class Join(Node):
         return pa.RecordBatch.from_arrays([*columns, *rest], schema=self.schema)
 
     def _one_key(self, field: pa.Field[Any], ours: pa.Array[Any], theirs: pa.Array[Any]) -> pa.Array[Any]:
-        """The key of either side: both have it, or one."""
+        """Returns the key of whichever side has it."""
         if self.kind in ("inner", "left outer"):
             return cast_column(ours, field)
         values = field.with_type(duckdb_type(field.type))
@@ -142,15 +149,15 @@ class Join(Node):
 
 
 def _concatenate_pairs(pairs: Iterator[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
-    found = list(pairs) or [(np.empty(0, np.int64), np.empty(0, np.int64))]
-    lefts, rights = zip(*found, strict=True)
+    chunks = list(pairs) or [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    lefts, rights = zip(*chunks, strict=True)
     return np.concatenate(lefts), np.concatenate(rights)
 
 
 def _align_batches(
     left: Iterator[pa.RecordBatch], right: Iterator[pa.RecordBatch]
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """The rows of two streams of one length, in batches of equal length; both are cut where either is."""
+    """Yields two streams of equal length in batches of equal length."""
     theirs = next(right, None)
     for ours in left:
         while ours.num_rows:
@@ -163,7 +170,7 @@ def _align_batches(
 
 
 def _wider_integer(left: pa.DataType, right: pa.DataType) -> pa.DataType:
-    """A type of whole numbers that holds both; uint64 beside a signed one needs a cast, so int64 is taken."""
+    """Returns an integer type for both: int64 for uint64 with a signed type, which needs a cast to be safe."""
     if left == pa.uint64() or right == pa.uint64():
         return pa.uint64() if pa.types.is_unsigned_integer(left) and pa.types.is_unsigned_integer(right) else pa.int64()
     promoted = np.promote_types(left.to_pandas_dtype(), right.to_pandas_dtype())

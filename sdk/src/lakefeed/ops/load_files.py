@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
-"""Rows whose files are loaded together, at most: the first ones must not wait for thousands."""
+"""The maximum number of rows whose files are loaded together, so that the first rows need not wait for thousands."""
 LOOKUP_ROWS = 16 * PORTION_ROWS
-"""Rows that are looked at together, before their files are loaded."""
+"""Rows whose records are read together, before their files are loaded."""
 PORTION_SHARE = 8
-"""A portion takes this part of the bytes allowed, at most: its files are held until all of them are there."""
+"""The maximum share of the byte limit (1/8) in a portion, whose files are held until all are loaded."""
 FIRST_ROWS = 16
 AHEAD_ROWS = 256
-"""Rows whose files are being loaded or wait for their turn, at most (or three batches)."""
+"""The maximum number of rows (or three batches) whose files are being loaded or are queued."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LoadFiles(Step):
-    """The named file columns as content; ``modes`` are (column, "bytes" | "path") pairs."""
+    """Loads the named file columns; ``modes`` are (column, "bytes" | "path") pairs."""
 
     modes: tuple[tuple[str, Literal["bytes", "path"]], ...]
     store: BlobStore
@@ -60,13 +60,19 @@ class LoadFiles(Step):
         timeout: float,
         max_inflight_bytes: int,
     ) -> LoadFiles | None:
-        """Returns the node of ``load_files``; None if there is nothing to load."""
+        """Returns the node of ``load_files``, or None if no column is to be loaded.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+            ColumnNotFoundError: a column does not exist.
+            TypeMismatchError: a column is not a file column.
+        """
         if on_error not in ("raise", "null"):
-            raise InvalidArgumentError(f'on_error={on_error!r}: it is "raise" or "null"')
+            raise InvalidArgumentError(f'on_error must be "raise" or "null", got {on_error!r}')
         check_seconds(timeout, "fetch_timeout")
-        for given, name in ((workers, "workers"), (max_inflight_bytes, "max_inflight_bytes")):
-            if not is_whole(given) or given < 1:
-                raise InvalidArgumentError(f"{name}={given!r:.80}: give a whole number from 1 on")
+        for value, name in ((workers, "workers"), (max_inflight_bytes, "max_inflight_bytes")):
+            if not is_whole(value) or value < 1:
+                raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r:.80}")
         modes = _choose_modes(child.schema, to, columns)
         return cls(child, modes, lake.blobs, workers, on_error, timeout, max_inflight_bytes) if modes else None
 
@@ -101,7 +107,7 @@ class LoadFiles(Step):
 
 
 class LoadAhead:
-    """Loads the files of one run through the rows; see `lakefeed.plan.Ahead`."""
+    """Loads the files of one pass through the rows; see `lakefeed.plan.Ahead`."""
 
     def __init__(self, step: LoadFiles, tally: CacheStatistics | None = None) -> None:
         self._step = step
@@ -111,37 +117,37 @@ class LoadAhead:
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]
-        self._looked_at: tuple[pa.RecordBatch | None, dict[str, FileCells]] = None, {}
-        self._begun = 0
-        self._done = 0
+        self._cells: tuple[pa.RecordBatch | None, dict[str, FileCells]] = None, {}
+        self._started = 0
+        self._finished = 0
 
     def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         for start in range(0, batch.num_rows, LOOKUP_ROWS):
             rows = batch.slice(start, LOOKUP_ROWS)
             cells = self._cells_of(rows)
-            at = 0
-            while at < rows.num_rows:
-                # Sizes are learnt on the way, so each portion is cut by what is known when it is begun.
-                most = {name: column.part(at, at + PORTION_ROWS) for name, column in cells.items()}
-                fitting = self._fitting(most, min(PORTION_ROWS, rows.num_rows - at))
-                portion = rows.slice(at, fitting)
-                self._looked_at = portion, {name: column.part(0, fitting) for name, column in most.items()}
+            start_row = 0
+            while start_row < rows.num_rows:
+                # Sizes become known while files load, so each portion is cut just before it starts.
+                most = {name: column.part(start_row, start_row + PORTION_ROWS) for name, column in cells.items()}
+                fitting = self._count_fitting(most, min(PORTION_ROWS, rows.num_rows - start_row))
+                portion = rows.slice(start_row, fitting)
+                self._cells = portion, {name: column.part(0, fitting) for name, column in most.items()}
                 yield portion
-                at += fitting
+                start_row += fitting
 
     def room(self, rows: int) -> bool:
-        ahead = self._begun - self._done
-        # As many rows again as were wanted: who takes few does not cause many to be fetched.
-        wanted = max(self._done, rows, FIRST_ROWS)
-        return not ahead or (self._begun + rows <= 2 * wanted and ahead + rows <= max(AHEAD_ROWS, 3 * rows))
+        ahead = self._started - self._finished
+        # At most twice the rows that were consumed, so that a consumer of few rows does not fetch many.
+        wanted = max(self._finished, rows, FIRST_ROWS)
+        return not ahead or (self._started + rows <= 2 * wanted and ahead + rows <= max(AHEAD_ROWS, 3 * rows))
 
     def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
         cells = self._cells_of(batch)
         begun = {name: self._loads.begin(cells[name]) for name, _, _ in self._columns}
-        self._begun += batch.num_rows
+        self._started += batch.num_rows
 
         def finish() -> pa.RecordBatch:
-            self._done += batch.num_rows
+            self._finished += batch.num_rows
             loaded = dict(zip(begun, self._loads.finish(list(begun.values())), strict=True))
             arrays = [loaded.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
             return pa.RecordBatch.from_arrays(arrays, schema=self._step.schema)
@@ -152,49 +158,51 @@ class LoadAhead:
         self._loads.close()
 
     def _cells_of(self, batch: pa.RecordBatch) -> dict[str, FileCells]:
-        looked_at, cells = self._looked_at
-        if looked_at is batch:
+        cells_batch, cells = self._cells
+        if cells_batch is batch:
             return cells
         return {name: self._loads.look(batch.column(name), media, mode) for name, media, mode in self._columns}
 
-    def _fitting(self, cells: dict[str, FileCells], rows: int) -> int:
-        """How many of the first rows are loaded together: as the bytes allowed permit, or one."""
+    def _count_fitting(self, cells: dict[str, FileCells], rows: int) -> int:
+        """Returns how many of the first rows are loaded together within the byte limit; at least one."""
         sizes = [self._loads.sizes(cells[name]) for name, _, _ in self._columns]
-        most, held = self._step.max_inflight_bytes // PORTION_SHARE, 0
-        if sum(map(sum, sizes)) <= most:
+        limit, total = self._step.max_inflight_bytes // PORTION_SHARE, 0
+        if sum(map(sum, sizes)) <= limit:
             return rows
         for row, costs in enumerate(zip(*sizes, strict=True)):
-            held += sum(costs)
-            if row and held > most:
+            total += sum(costs)
+            if row and total > limit:
                 return row
         return rows
 
 
 def _choose_modes(
-    given: pa.Schema, to: LoadModes, only: Sequence[str] | None
+    schema: pa.Schema, to: LoadModes, columns: Sequence[str] | None
 ) -> tuple[tuple[str, Literal["bytes", "path"]], ...]:
-    media = {field.name: kind for field in given if (kind := column_type(field)) is not None}
-    if only is not None and (isinstance(only, str) or not (list_names(only) or is_list(only))):
-        raise InvalidArgumentError(f"columns={only!r:.80}: give a list of column names, or None for all file columns")
-    named = list(to) if isinstance(to, Mapping) else list(only or [])
-    if not all(isinstance(name, str) for name in named):
-        raise InvalidArgumentError(f"load_files takes names of columns, not {quoted_list(named)}")
-    missing = [name for name in named if name not in given.names]
+    media = {field.name: kind for field in schema if (kind := column_type(field)) is not None}
+    if columns is not None and (isinstance(columns, str) or not (list_names(columns) or is_list(columns))):
+        raise InvalidArgumentError(
+            f"columns must be a list of column names, or None for all file columns, got {columns!r:.80}"
+        )
+    names = list(to) if isinstance(to, Mapping) else list(columns or [])
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidArgumentError(f"load_files takes column names, got {quoted_list(names)}")
+    missing = [name for name in names if name not in schema.names]
     if missing:
-        raise ColumnNotFoundError.of(missing, given.names)
-    plain = [name for name in named if name not in media]
+        raise ColumnNotFoundError.of(missing, schema.names)
+    plain = [name for name in names if name not in media]
     if plain:
         raise TypeMismatchError(
-            f"{quoted_list(plain)} hold no files; the file columns are {quoted_list(media)}. with_column_types() makes "
-            "one of a column of paths"
+            f"{quoted_list(plain)} are not file columns; the file columns are {quoted_list(media)}. "
+            "with_column_types() turns a column of paths into one"
         )
-    wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if only is None or name in only}
+    wanted = dict(to) if isinstance(to, Mapping) else {name: to for name in media if columns is None or name in columns}
     wrong = {name: mode for name, mode in wanted.items() if not _is_mode(mode)}
     if wrong or not (isinstance(to, Mapping) or _is_mode(to)):
-        raise InvalidArgumentError(f'files load as "auto", "bytes", "path", True or False, not as {to!r:.80}')
+        raise InvalidArgumentError(f'load_files must be "auto", "bytes", "path", True or False, got {to!r:.80}')
     chosen = {name: default_mode(media[name]) if is_auto(mode) else mode for name, mode in wanted.items()}
     return tuple((name, mode) for name, mode in chosen.items() if mode in ("bytes", "path"))
 
 
-def _is_mode(given: Any) -> bool:
-    return isinstance(given, bool) or (isinstance(given, str) and given in LOAD_MODES)
+def _is_mode(mode: Any) -> bool:
+    return isinstance(mode, bool) or (isinstance(mode, str) and mode in LOAD_MODES)

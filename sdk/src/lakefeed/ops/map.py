@@ -30,30 +30,35 @@ class Map(Step):
 
     @classmethod
     def of(cls, child: Node, fn: Any, schema: pa.Schema, store: BlobStore) -> Map:
-        """Returns the node of ``map``."""
+        """Returns the node of ``map``.
+
+        Raises:
+            InvalidArgumentError: ``fn`` is not callable.
+            SchemaError: the schema is invalid.
+        """
         return cls(child, check_function(fn, "map"), check_schema(schema), store)
 
     def output_schema(self) -> pa.Schema:
         return self.result
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        rows = [self._mapped(row, offset + place) for place, row in enumerate(handle_rows(batch, self.store))]
+        rows = [self._call(row, offset + index) for index, row in enumerate(handle_rows(batch, self.store))]
         arrays = [self._array(field, rows, offset) for field in self.result]
         return pa.RecordBatch.from_arrays(arrays, schema=self.result)
 
-    def _mapped(self, row: dict[str, Any], place: int) -> Mapping[str, Any]:
-        mapped = self.fn(row)
-        if not isinstance(mapped, Mapping):
+    def _call(self, row: dict[str, Any], row_index: int) -> Mapping[str, Any]:
+        result = self.fn(row)
+        if not isinstance(result, Mapping):
             raise TransformError(
-                f"map function {name_of(self.fn)} returned {type(mapped).__name__} for row {place}; "
+                f"map function {name_of(self.fn)} returned {type(result).__name__} for row {row_index}; "
                 f"it must return a dict with {quoted_list(self.result.names)}"
             )
-        if mapped.keys() != set(self.result.names):
+        if result.keys() != set(self.result.names):
             raise TransformError(
-                f"map function {name_of(self.fn)} returned columns {quoted_list(mapped)} for row {place} "
+                f"map function {name_of(self.fn)} returned columns {quoted_list(result)} for row {row_index} "
                 f"where its schema says {quoted_list(self.result.names)}"
             )
-        return mapped
+        return result
 
     def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
         values = [unwrap_handle(row[field.name]) for row in rows]
@@ -61,12 +66,12 @@ class Map(Step):
             column = exact_array(values, field.type)
         except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
             raise TransformError(
-                f"map function {name_of(self.fn)} gave values in column {field.name!r} that do not fit {field.type} "
-                f"(rows from {offset} on): {error}"
+                f"map function {name_of(self.fn)} returned values for column {field.name!r} that do not fit "
+                f"{field.type} (rows from {offset}): {error}"
             ) from error
         if column.null_count and not field.nullable:
             raise TransformError(
-                f"map function {name_of(self.fn)} gave None in column {field.name!r}, which is not nullable"
+                f"map function {name_of(self.fn)} returned None for column {field.name!r}, which is not nullable"
             )
         return column
 

@@ -26,18 +26,23 @@ class MapBatches(Step):
 
     @classmethod
     def of(cls, child: Node, fn: Any, schema: pa.Schema) -> MapBatches:
-        """Returns the node of ``map_batches``."""
+        """Returns the node of ``map_batches``.
+
+        Raises:
+            InvalidArgumentError: ``fn`` is not callable.
+            SchemaError: the schema is invalid.
+        """
         return cls(child, check_function(fn, "map_batches"), check_schema(schema))
 
     def output_schema(self) -> pa.Schema:
         return self.result
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        mapped = self.fn(batch)
-        what = f"map_batches function {name_of(self.fn)}"
-        if not isinstance(mapped, pa.RecordBatch):
-            raise TransformError(f"{what} returned {type(mapped).__name__}; it must return a pyarrow.RecordBatch")
-        return check_batch(mapped, self.result, what)
+        result = self.fn(batch)
+        function = f"map_batches function {name_of(self.fn)}"
+        if not isinstance(result, pa.RecordBatch):
+            raise TransformError(f"{function} returned {type(result).__name__}; it must return a pyarrow.RecordBatch")
+        return check_batch(result, self.result, function)
 
     def describe(self) -> str:
         return f"MapBatches {name_of(self.fn)} -> [{', '.join(self.result.names)}]"

@@ -1,4 +1,4 @@
-"""Project: keep some columns, in the order asked for."""
+"""Project: selects columns, in the given order."""
 
 from __future__ import annotations
 
@@ -25,26 +25,36 @@ class Project(Step):
 
     @classmethod
     def of(cls, child: Node, columns: Any) -> Project:
-        """Returns the node of ``select``."""
+        """Returns the node of ``select``.
+
+        Raises:
+            InvalidArgumentError: ``columns`` is not a list of names, or names a column twice.
+            ColumnNotFoundError: a column does not exist.
+        """
         names = () if isinstance(columns, str) else list_names(columns)
         if not names:
-            raise InvalidArgumentError(f"select takes a list of column names, at least one, not {columns!r:.80}")
+            raise InvalidArgumentError(f"select takes a list of one or more column names, got {columns!r:.80}")
         return cls(child, names)
 
     @classmethod
     def without(cls, child: Node, columns: Any) -> Project:
-        """Returns the node of ``drop``: the columns that are left."""
+        """Returns the node of ``drop``, which selects the other columns.
+
+        Raises:
+            InvalidArgumentError: ``columns`` is not a list of names, or names all columns.
+            ColumnNotFoundError: a column does not exist.
+        """
         names = list_names(columns)
         if not names and not (is_list(columns) and not list(columns)):
-            raise InvalidArgumentError(f"drop takes a column name or a list of them, not {columns!r:.80}")
-        known, gone = frozenset(child.schema.names), frozenset(names)
+            raise InvalidArgumentError(f"drop takes a column name or a list of them, got {columns!r:.80}")
+        known, dropped = frozenset(child.schema.names), frozenset(names)
         missing = [name for name in names if name not in known]
         if missing:
             raise ColumnNotFoundError.of(missing, child.schema.names)
-        left = tuple(name for name in child.schema.names if name not in gone)
-        if not left:
-            raise InvalidArgumentError(f"drop({list(names)!r:.80}) would leave no column")
-        return cls(child, left)
+        remaining = tuple(name for name in child.schema.names if name not in dropped)
+        if not remaining:
+            raise InvalidArgumentError(f"drop({list(names)!r:.80}) would drop all columns")
+        return cls(child, remaining)
 
     def output_schema(self) -> pa.Schema:
         names = self.child.schema.names
@@ -52,9 +62,9 @@ class Project(Step):
         missing = [name for name in self.columns if name not in known]
         if missing:
             raise ColumnNotFoundError.of(missing, names)
-        twice = duplicate_names(self.columns)
-        if twice:
-            raise InvalidArgumentError(f"select names {quoted_list(twice)} more than once; name each column once")
+        duplicates = duplicate_names(self.columns)
+        if duplicates:
+            raise InvalidArgumentError(f"select names {quoted_list(duplicates)} more than once; name each column once")
         schema = self.child.schema
         return pa.schema([schema.field(name) for name in self.columns])
 

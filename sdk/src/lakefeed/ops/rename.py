@@ -1,4 +1,4 @@
-"""Rename: other names for some columns."""
+"""Rename: new names for some columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakefeed.plan.duplicate_names import duplicate_names
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rename(Step):
-    """Columns by their new names; ``names`` are (old, new) pairs, of which those count whose old column is there."""
+    """Renames columns; ``names`` are (old, new) pairs. Pairs whose old column does not exist are ignored."""
 
     names: tuple[tuple[str, str], ...]
 
@@ -24,10 +24,15 @@ class Rename(Step):
 
     @classmethod
     def of(cls, child: Node, names: Any) -> Rename:
-        """Returns the node of ``rename``: of a mapping of old to new names."""
-        good = isinstance(names, Mapping) and all(isinstance(name, str) for pair in names.items() for name in pair)
-        if not good or not all(names.values()):
-            raise InvalidArgumentError(f"rename takes a mapping of old to new names, not {names!r:.80}")
+        """Returns the node of ``rename`` for a mapping of old to new names.
+
+        Raises:
+            InvalidArgumentError: ``names`` is not such a mapping, or several columns would have one name.
+            ColumnNotFoundError: a column does not exist.
+        """
+        valid = isinstance(names, Mapping) and all(isinstance(name, str) for pair in names.items() for name in pair)
+        if not valid or not all(names.values()):
+            raise InvalidArgumentError(f"rename takes a mapping of old to new names, got {names!r:.80}")
         known = frozenset(child.schema.names)
         missing = [name for name in names if name not in known]
         if missing:
@@ -37,9 +42,9 @@ class Rename(Step):
     def output_schema(self) -> pa.Schema:
         new = dict(self.names)
         fields = [field.with_name(new.get(field.name, field.name)) for field in self.child.schema]
-        twice = duplicate_names(field.name for field in fields)
-        if twice:
-            raise InvalidArgumentError(f"rename would give several columns the name {quoted_list(twice)}")
+        duplicates = duplicate_names(field.name for field in fields)
+        if duplicates:
+            raise InvalidArgumentError(f"rename would give several columns the name {quoted_list(duplicates)}")
         return pa.schema(fields)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:

@@ -1,4 +1,4 @@
-"""Repeat: the rows several times over."""
+"""Repeat: the rows several times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ class Repeat(Node):
 
     @classmethod
     def of(cls, child: Node, times: int) -> Repeat:
-        """Returns the node of ``repeat``."""
+        """Returns the node of ``repeat``.
+
+        Raises:
+            InvalidArgumentError: ``times`` is not a whole number of at least 0.
+        """
         return cls(child, check_whole(times, "repeat"))
 
     def output_schema(self) -> pa.Schema:

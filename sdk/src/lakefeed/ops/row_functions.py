@@ -1,4 +1,4 @@
-"""Batches as Python rows and back, for the operations that call a user's function a row at a time."""
+"""Conversion between batches and Python rows, for operations that call a function for each row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, list[Any]]:
-    """The columns as Python lists; file columns as lazy handles when there is a store to open them from."""
+    """Returns the columns as Python lists; file columns as lazy handles if there is a store."""
     columns: dict[str, list[Any]] = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         media = column_type(field)
@@ -27,7 +27,7 @@ def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, 
 
 
 def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]:
-    """The rows as dicts; file cells as lazy handles when there is a store to open them from."""
+    """Returns the rows as dicts; file cells as lazy handles if there is a store."""
     columns = handle_columns(batch, store)
     if not columns:
         return ({} for _ in range(batch.num_rows))
@@ -36,35 +36,36 @@ def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]
 
 
 def unwrap_handle(cell: Any) -> Any:
-    """A cell that a function returned as Arrow takes it: a handle that was passed on becomes its record again."""
+    """Returns a cell for Arrow: a handle becomes its record."""
     return cell.record() if isinstance(cell, Handle) else cell
 
 
-def check_batch(batch: pa.RecordBatch, schema: pa.Schema, what: str) -> pa.RecordBatch:
-    """The batch in exactly ``schema``; extra or missing columns and values that do not fit are errors.
+def check_batch(batch: pa.RecordBatch, schema: pa.Schema, function: str) -> pa.RecordBatch:
+    """Returns the batch in exactly ``schema``.
 
     Raises:
-        TransformError: with the column that does not fit.
+        TransformError: columns are missing or unexpected, or values do not fit; the message names the column.
     """
     nullable = all(field.nullable for field in schema)
     if nullable and batch.schema.equals(schema, check_metadata=True):
         return batch
     if sorted(batch.schema.names) != sorted(schema.names):
         raise TransformError(
-            f"{what} gave columns {quoted_list(batch.schema.names)} where its schema says {quoted_list(schema.names)}"
+            f"{function} returned columns {quoted_list(batch.schema.names)} where its schema says "
+            f"{quoted_list(schema.names)}"
         )
-    columns = [_cast_column(batch.column(field.name), field, what) for field in schema]
+    columns = [_cast_column(batch.column(field.name), field, function) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _cast_column(column: pa.Array[Any], field: pa.Field[Any], what: str) -> pa.Array[Any]:
+def _cast_column(column: pa.Array[Any], field: pa.Field[Any], function: str) -> pa.Array[Any]:
     if not field.nullable and column.null_count:
-        raise TransformError(f"{what} gave null in column {field.name!r}, which its schema says is not nullable")
+        raise TransformError(f"{function} returned null in column {field.name!r}, which is not nullable in its schema")
     if column.type == field.type:
         return column
     try:
         return exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TransformError(
-            f"{what} gave {column.type} in column {field.name!r}, which does not fit {field.type}: {error}"
+            f"{function} returned {column.type} in column {field.name!r}, which does not fit {field.type}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Sample: some rows by chance, without replacement."""
+"""Sample: random rows without replacement."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _SAMPLE = 13
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sample(Node):
-    """``n`` rows (all, if there are fewer), each set equally likely, in the order in which they stand.
+    """``n`` rows (all, if there are fewer), with equal probability for each set, in their order.
 
-    Every place has a random word, and the ``n`` smallest win: one pass, and no more than a few times ``n`` rows held.
+    Every position has a random key, and the ``n`` smallest keys win: one pass, with at most a few times ``n`` rows in
+    memory.
     """
 
     child: Node
@@ -33,7 +34,11 @@ class Sample(Node):
 
     @classmethod
     def of(cls, child: Node, n: int, seed: int | None) -> Sample:
-        """Returns the node of ``sample``; without a seed one is drawn."""
+        """Returns the node of ``sample``; without a seed a random one is chosen.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+        """
         return cls(child, check_whole(n, "sample"), choose_seed(seed))
 
     def output_schema(self) -> pa.Schema:
@@ -43,31 +48,31 @@ class Sample(Node):
         return ()
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        # Without any column there would be no rows to hold.
+        # A batch without columns would lose its number of rows.
         return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        held: list[pa.RecordBatch] = []
+        rows_so_far: list[pa.RecordBatch] = []
         keys = np.empty(0, np.uint64)
-        place = 0
+        position = 0
         limit = np.uint64(np.iinfo(np.uint64).max)
         for batch in inputs[0].batches():
-            fresh = row_words(place, batch.num_rows, self.seed, _SAMPLE)
-            place += batch.num_rows
-            promising = np.flatnonzero(fresh <= limit)
-            held.append(batch.take(promising))
-            keys = np.concatenate([keys, fresh[promising]])
+            new_keys = row_words(position, batch.num_rows, self.seed, _SAMPLE)
+            position += batch.num_rows
+            candidates = np.flatnonzero(new_keys <= limit)
+            rows_so_far.append(batch.take(candidates))
+            keys = np.concatenate([keys, new_keys[candidates]])
             if len(keys) > 2 * self.n + batch.num_rows:
-                held, keys = self._best(held, keys)
+                rows_so_far, keys = self._best(rows_so_far, keys)
                 limit = keys.max() if self.n else np.uint64(0)
-        if held:
-            yield from self._best(held, keys)[0]
+        if rows_so_far:
+            yield from self._best(rows_so_far, keys)[0]
 
     def _best(
-        self, held: list[pa.RecordBatch], keys: np.ndarray[tuple[int], np.dtype[np.uint64]]
+        self, rows_so_far: list[pa.RecordBatch], keys: np.ndarray[tuple[int], np.dtype[np.uint64]]
     ) -> tuple[list[pa.RecordBatch], np.ndarray[tuple[int], np.dtype[np.uint64]]]:
         best = np.sort(np.argsort(keys, kind="stable")[: self.n])
-        rows = pa.Table.from_batches(held, self.schema).combine_chunks()
+        rows = pa.Table.from_batches(rows_so_far, self.schema).combine_chunks()
         return rows.take(best).to_batches(), keys[best]
 
     def describe(self) -> str:

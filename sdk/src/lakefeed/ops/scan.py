@@ -1,4 +1,4 @@
-"""Scan: the leaf that reads a source."""
+"""Scan: the leaf of a plan that reads a source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakefeed.plan import Input, Node, Pushdown, Source, projected
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan(Node):
-    """The rows of a source, less what was pushed down into it."""
+    """The rows of a source under a pushdown."""
 
     source: Source
     pushdown: Pushdown = Pushdown()
@@ -32,12 +32,12 @@ class Scan(Node):
             yield from self.source.read(fragment, self.pushdown)
 
     def pushed(self, **changes: object) -> Scan:
-        """This scan with parts of its pushdown replaced."""
+        """Returns this scan with parts of its pushdown replaced."""
         return replace(self, pushdown=replace(self.pushdown, **changes))  # type: ignore[arg-type]  # names are Pushdown's
 
     def describe(self) -> str:
         return f"Scan {self.source.describe(self.pushdown)}{self.pushdown.describe()}"
 
     def identity(self) -> dict[str, object]:
-        """The source alone: what is pushed down changes no result."""
+        """Returns the source alone, because the pushdown does not change the result."""
         return {"source": self.source.identity}

@@ -17,7 +17,7 @@ from lakefeed.plan.walk import transform
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shuffle(Node):
-    """The order of :mod:`lakefeed.plan.order` with the effective seed ``seed + epoch``; ``window`` None: global."""
+    """The order of :mod:`lakefeed.plan.order` with the seed ``seed + epoch``; ``window`` None: global."""
 
     child: Node
     seed: int
@@ -28,11 +28,15 @@ class Shuffle(Node):
 
     @classmethod
     def of(cls, child: Node, seed: int | None, global_: Any, window: int) -> Shuffle:
-        """Returns the node of ``shuffle``; without a seed one is drawn."""
-        chosen = choose_seed(seed)
+        """Returns the node of ``shuffle``; without a seed a random one is shuffle_seed.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+        """
+        shuffle_seed = choose_seed(seed)
         if not is_whole(window) or window < 1:
-            raise InvalidArgumentError(f"window={window!r}: a shuffle window is a number of rows from 1 on")
-        return cls(child, chosen, None if check_flag(global_, "global_") else int(window))
+            raise InvalidArgumentError(f"shuffle window must be a whole number of at least 1, got {window!r}")
+        return cls(child, shuffle_seed, None if check_flag(global_, "global_") else int(window))
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema
@@ -47,14 +51,14 @@ class Shuffle(Node):
         return inputs[0].shuffled(self.seed + self.epoch, self.window)
 
     def identity(self) -> dict[str, object]:
-        """The epoch is a place in the same run of epochs, not another plan."""
+        """Returns the seed and the window; an epoch is not another plan."""
         return {"seed": self.seed, "window": self.window}
 
     def describe(self) -> str:
-        reach = "global" if self.window is None else f"window={self.window}"
-        return f"Shuffle seed={self.seed}{f' epoch={self.epoch}' if self.epoch else ''} {reach}"
+        scope = "global" if self.window is None else f"window={self.window}"
+        return f"Shuffle seed={self.seed}{f' epoch={self.epoch}' if self.epoch else ''} {scope}"
 
 
 def with_epoch(plan: Node, epoch: int) -> Node:
-    """The plan with all its shuffles in this epoch."""
+    """Returns the plan with all its shuffles in this epoch."""
     return transform(plan, lambda node: replace(node, epoch=epoch) if isinstance(node, Shuffle) else node)

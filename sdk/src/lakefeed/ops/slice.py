@@ -12,12 +12,12 @@ from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Node, Step
 
 MAX_ROW = 2**62
-"""Past the end of anything, and still a whole number of 64 bits when two of them are added."""
+"""Beyond the end of any dataset; the sum of two fits in 64 bits."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Slice(Step):
-    """Rows ``[start, stop)``; ``stop`` None means to the end; past the end is clamped."""
+    """Rows ``[start, stop)``; ``stop`` None means to the end. A range past the end is clamped."""
 
     start: int
     stop: int | None
@@ -27,10 +27,14 @@ class Slice(Step):
 
     @classmethod
     def of(cls, child: Node, start: int, stop: int | None) -> Slice:
-        """Returns the node of ``slice``, whose range does not run backwards."""
+        """Returns the node of ``slice``.
+
+        Raises:
+            InvalidArgumentError: an argument is not a whole number of at least 0, or ``stop`` is less than ``start``.
+        """
         check_whole(start, "slice")
         if stop is not None and check_whole(stop, "slice") < start:
-            raise InvalidArgumentError(f"slice({start}, {stop}): stop lies before start")
+            raise InvalidArgumentError(f"slice({start}, {stop}): stop must not be less than start")
         return cls(child, min(int(start), MAX_ROW), None if stop is None else min(int(stop), MAX_ROW))
 
     def output_schema(self) -> pa.Schema:

@@ -1,4 +1,4 @@
-"""Sort: rows by the values of columns."""
+"""Sort: sorts rows by columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lakefeed.plan import Input, Node
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sort(Node):
-    """The rows by ``by``, the first column first; stable; nulls last either way; NaN is above every number.
+    """The rows by ``by``, the first column first. The sort is stable; nulls come last; NaN is above every number.
 
-    DuckDB sorts the keys with the places of their rows, out of core; the rows are then taken by place. So every column
-    may be of any type, and 8 to 24 bytes a row are held in memory.
+    DuckDB sorts the keys with the positions of their rows, out of core; the rows are then read by position. So every
+    column may have any type, and 8 to 24 bytes for each row are held in memory.
     """
 
     child: Node
@@ -34,16 +34,22 @@ class Sort(Node):
 
     @classmethod
     def of(cls, child: Node, by: Any, descending: Any, settings: Settings) -> Sort:
-        """Returns the node of ``sort``: by columns, and for each whether the largest comes first."""
+        """Returns the node of ``sort``; ``descending`` is one flag for all columns, or one for each.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid.
+            ColumnNotFoundError: a column does not exist.
+            TypeMismatchError: DuckDB cannot sort a type.
+        """
         names = () if isinstance(by, set | frozenset) else list_names(by)
         if not names:
-            raise InvalidArgumentError(f"sort takes a column name or a list of them, not {by!r:.80}")
-        given = (descending,) * len(names) if isinstance(descending, bool) else descending
-        if not isinstance(given, Sequence) or not all(isinstance(down, bool) for down in given):
+            raise InvalidArgumentError(f"sort takes a column name or a list of them, got {by!r:.80}")
+        flags = (descending,) * len(names) if isinstance(descending, bool) else descending
+        if not isinstance(flags, Sequence) or not all(isinstance(flag, bool) for flag in flags):
             raise InvalidArgumentError(
-                f"sort(descending={descending!r:.80}): give True or False, or one for each column"
+                f"descending must be True or False, or a list with one for each column, got {descending!r:.80}"
             )
-        return cls(child, names, tuple(given), settings)
+        return cls(child, names, tuple(flags), settings)
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
@@ -52,8 +58,8 @@ class Sort(Node):
             raise ColumnNotFoundError.of(missing, schema.names)
         if not self.by or len(set(self.by)) < len(self.by) or len(self.by) != len(self.descending):
             raise InvalidArgumentError(
-                f"sort(by={list(self.by)}, descending={list(self.descending)}): name one or several different columns, "
-                "and one direction for all or for each"
+                "sort needs different columns, and one direction for all or one for each, got "
+                f"by={list(self.by)}, descending={list(self.descending)}"
             )
         sql.require_supported(pa.schema([schema.field(name) for name in self.by]), "sort")
         return schema
@@ -66,12 +72,12 @@ class Sort(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         rows = inputs[0].kept()
-        yield from rows.at(self._places(rows))
+        yield from rows.at(self._positions(rows))
 
-    def _places(self, rows: Input) -> Indices:
+    def _positions(self, rows: Input) -> Indices:
         schema = pa.schema([self.child.schema.field(name) for name in self.by])
-        found = list(sql.sorted_positions(self.settings, schema, lambda: rows.batches(self.by), self.descending))
-        return np.concatenate([np.empty(0, np.int64), *found])
+        chunks = list(sql.sorted_positions(self.settings, schema, lambda: rows.batches(self.by), self.descending))
+        return np.concatenate([np.empty(0, np.int64), *chunks])
 
     def identity(self) -> dict[str, object]:
         return {"by": self.by, "descending": self.descending}

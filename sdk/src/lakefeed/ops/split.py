@@ -1,4 +1,4 @@
-"""Splits into disjoint, complete sides: by the hash of a key, or by place."""
+"""Splits into disjoint, complete sides: by the hash of a key, or by position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPLIT = 11
 class SplitByKey(Step):
     """Rows whose key hashes below ``test_size`` (side "test") or not ("train").
 
-    A row's side depends on its key and the seed alone, so appends and edits of other columns never move it.
+    The side of a row depends only on its key and the seed, so appends and edits of other columns never change it.
     """
 
     key: str
@@ -63,10 +63,10 @@ class SplitByKey(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SplitByPlace(Step):
-    """A seeded choice of places as the test side, the others as the train side.
+    """A seeded choice of positions as the test side, and the others as the train side.
 
-    With ``rows`` known exactly ``round(rows * test_size)`` places are the test side; with None each place is drawn by
-    itself.
+    If ``rows`` is known, exactly ``round(rows * test_size)`` positions are the test side; if None, each position is
+    drawn independently.
     """
 
     rows: int | None
@@ -111,7 +111,10 @@ def _test_mask(rows: int, seed: int, test_size: float) -> npt.NDArray[np.bool_]:
 
 
 def key_hashes(column: pa.Array[Any], seed: int) -> npt.NDArray[np.uint64]:
-    """A well-mixed 64-bit hash of each key, the same for ever: of the value's text, so int32 7 and int64 7 agree."""
+    """Returns a 64-bit hash of each key.
+
+    It never changes between releases. It depends on the text of the value, so int32 7 and int64 7 have the same hash.
+    """
     salt = seed.to_bytes(8, "little", signed=True)
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
@@ -133,12 +136,18 @@ def _check_key_type(field: pa.Field[Any]) -> None:
 
 
 def split_sides(child: Node, rows: int | None, test_size: Any, seed: int | None, by: Any) -> dict[Side, Node]:
-    """Returns the nodes of ``train_test_split``: by a key column, or by place of so many rows (None: not known)."""
+    """Returns the nodes of ``train_test_split``: by a key column, or by position among ``rows`` rows (None: unknown).
+
+    Raises:
+        InvalidArgumentError: an argument is invalid.
+        ColumnNotFoundError: the key column does not exist.
+        TypeMismatchError: the key column has a nested or floating-point type.
+    """
     if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
-        raise InvalidArgumentError(f"test_size={test_size!r}: give a share between 0 and 1, such as 0.2")
+        raise InvalidArgumentError(f"test_size must be a number between 0 and 1, such as 0.2, got {test_size!r}")
     if by is not None and not isinstance(by, str):
-        raise InvalidArgumentError(f"by={by!r}: give the name of a key column, or None")
-    chosen = 0 if seed is None else check_seed(seed)
+        raise InvalidArgumentError(f"by must be the name of a key column, or None, got {by!r}")
+    split_seed = 0 if seed is None else check_seed(seed)
     if by is not None:
-        return {side: SplitByKey(child, by, chosen, float(test_size), side) for side in SIDES}
-    return {side: SplitByPlace(child, rows, chosen, float(test_size), side) for side in SIDES}
+        return {side: SplitByKey(child, by, split_seed, float(test_size), side) for side in SIDES}
+    return {side: SplitByPlace(child, rows, split_seed, float(test_size), side) for side in SIDES}

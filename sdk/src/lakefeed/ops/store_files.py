@@ -1,4 +1,4 @@
-"""StoreFiles: the file columns of rows that are about to be written, with their files in the blob store."""
+"""StoreFiles: stores the files of file columns before rows are written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lakefeed.plan.node import Input
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StoreFiles(Node):
-    """The columns that ``storing`` names as records; what they refer to is durable once the last row has come out.
+    """The columns of ``storing`` as records. Their contents are durable once the last row has been read.
 
-    Not for keeping: it belongs to one save, and runs once.
+    The node belongs to one save and runs once.
     """
 
     child: Node

@@ -15,7 +15,7 @@ from lakefeed.plan import Node, Step
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stride(Step):
-    """Row ``first`` and every ``every``-th after it."""
+    """Row ``first`` and every ``every``-th row after it."""
 
     first: int
     every: int
@@ -25,7 +25,11 @@ class Stride(Step):
 
     @classmethod
     def of(cls, child: Node, index: int, count: int) -> Stride:
-        """Returns the node of ``shard`` where the number of rows is not known."""
+        """Returns the node of ``shard`` for an unknown number of rows.
+
+        Raises:
+            InvalidArgumentError: there is no such shard.
+        """
         check_shard(index, count)
         return cls(child, int(index), int(count))
 
@@ -49,12 +53,20 @@ class Stride(Step):
 
 
 def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:
-    """Returns the rows of one of ``count`` contiguous shards, whose sizes differ by at most one row."""
+    """Returns the row range of one of ``count`` contiguous shards, whose sizes differ by at most one row.
+
+    Raises:
+        InvalidArgumentError: there is no such shard.
+    """
     check_shard(index, count)
     return rows * index // count, rows * (index + 1) // count
 
 
 def check_shard(index: int, count: int) -> None:
-    """Raises InvalidArgumentError unless there is such a shard."""
+    """Checks the index of a shard.
+
+    Raises:
+        InvalidArgumentError: there is no such shard.
+    """
     if not is_whole(count) or count < 1 or not is_whole(index) or not 0 <= index < count:
-        raise InvalidArgumentError(f"shard({index!r}, {count!r}): index must be in range(count), count at least 1")
+        raise InvalidArgumentError(f"shard needs 0 <= index < count, got index={index!r}, count={count!r}")

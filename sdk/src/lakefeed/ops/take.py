@@ -1,4 +1,4 @@
-"""Take: rows by their places."""
+"""Take: rows by position."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakefeed.plan import Input, Node
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Take(Node):
-    """The rows at ``places``, in that order, as often as named."""
+    """The rows at ``places``, in that order, with repetitions."""
 
     child: Node
     places: tuple[int, ...]
@@ -25,15 +25,20 @@ class Take(Node):
 
     @classmethod
     def of(cls, child: Node, indices: Any, rows: int | None) -> Take:
-        """Returns the node of ``take``; the indices are checked against the number of rows where that is known."""
+        """Returns the node of ``take``.
+
+        Raises:
+            InvalidArgumentError: ``indices`` is not a list of whole numbers.
+            RowIndexError: an index is negative, or not less than ``rows`` where that is known.
+        """
         items = list(indices) if is_list(indices) else None
         if items is None or not all(map(is_whole, items)):
-            raise InvalidArgumentError(f"take needs a list of whole numbers, not {indices!r:.80}")
+            raise InvalidArgumentError(f"take needs a list of whole numbers, got {indices!r:.80}")
         positions = tuple(int(item) for item in items)
         outside = [index for index in positions if index < 0 or (rows is not None and index >= rows)]
         if outside:
-            there = "places count from 0" if rows is None else f"there are {rows} rows, and places count from 0"
-            raise RowIndexError(f"take: there is no row {outside[0]}; {there}")
+            size = "" if rows is None else f", and there are {rows} rows"
+            raise RowIndexError(f"take: row index {outside[0]} is out of range: indices start at 0{size}")
         return cls(child, positions)
 
     def output_schema(self) -> pa.Schema:
@@ -43,7 +48,7 @@ class Take(Node):
         return ()
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
-        # Without any column there would be no rows to hold.
+        # A batch without columns would lose its number of rows.
         return self, wanted or frozenset(self.schema.names[:1])
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""WithColumn: one more column, or another in place of one, computed by an expression."""
+"""WithColumn: adds or replaces a column that an expression computes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ from lakefeed.plan import Node, Step
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WithColumn(Step):
-    """The rows with column ``name`` holding ``value``; a column of that name keeps its place."""
+    """The rows with column ``name`` as ``value``; a column that is replaced keeps its position."""
 
     name: str
     value: Expr
     order: tuple[str, ...] = ()
-    """The order of the columns, where the one that is replaced is not read any more to tell its place."""
+    """The order of the columns, for when the replaced column is not read and its position would be unknown."""
 
     keeps_row_count: ClassVar[bool] = True
 
     @classmethod
     def of(cls, child: Node, name: Any, value: Any) -> WithColumn:
-        """Returns the node of ``with_column``: of a name and an expression as text."""
+        """Returns the node of ``with_column`` for a name and an expression as text.
+
+        Raises:
+            InvalidArgumentError: an argument is not text, or the name is empty.
+            ExpressionError: as `lakefeed.expr.parse_value`.
+            ColumnNotFoundError: as `lakefeed.expr.parse_value`.
+        """
         return cls(child, check_column_name(name, "name"), parse_value(check_text(value, "value"), child.schema))
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
         field = pa.field(self.name, dtype(self.value))
-        place = schema.get_field_index(self.name)
-        found = schema.append(field) if place < 0 else schema.set(place, field)
-        return pa.schema([found.field(name) for name in self.order if name in found.names]) if self.order else found
+        index = schema.get_field_index(self.name)
+        output = schema.append(field) if index < 0 else schema.set(index, field)
+        return pa.schema([output.field(name) for name in self.order if name in output.names]) if self.order else output
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
         below = (wanted - {self.name}) | roots(self.value)

@@ -1,4 +1,4 @@
-"""Queries in a locked-down, in-memory DuckDB that sees only the rows it is given."""
+"""SQL queries in a locked-down, in-memory DuckDB that sees only the rows of its tables."""
 
 from lakefeed.sql.case_folding import require_unambiguous, unambiguous_schema
 from lakefeed.sql.duckdb_types import cast_column, duckdb_type, require_supported

@@ -1,8 +1,8 @@
-"""The functions that a query may call, each looked at: none reads files, settings, the session or the clock.
+"""The functions that a query may call. None of them reads files, settings, the session or the clock.
 
-A list of what is allowed, since a list of what is not has a hole with every new version of DuckDB. The same rows in
-give the same rows out for all of them; ``random`` and ``uuid`` follow the query's seed. Functions whose arguments are
-queries (``query``, ``json_serialize_plan``) read what these name, so they are not among them.
+This is an allow list, because a deny list would have a gap with every new version of DuckDB. All of these functions
+give the same rows for the same rows; ``random`` and ``uuid`` follow the query's seed. Functions whose arguments are
+queries (``query``, ``json_serialize_plan``) read the tables of these queries, so they are not in the list.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ OPERATORS = _names(
     """
 )
 SPECIAL = frozenset({"gen_random_uuid", "unlist", "unnest", "uuid", "uuidv4"})
-"""What rolls dice, by the seed, and what the parser knows besides the catalog of functions."""
+"""Random functions, which follow the seed, and functions of the parser that the catalog of functions lacks."""
 
 CALLABLE = SCALARS | AGGREGATES | WINDOWS | OPERATORS | SPECIAL
 

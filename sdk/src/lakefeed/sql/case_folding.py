@@ -1,4 +1,4 @@
-"""Names that DuckDB takes for one: it does not tell capitals from small letters (of ASCII; others it does)."""
+"""Names that DuckDB takes for the same, because it ignores the case of ASCII letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACEHOLDER = pa.field("(no column)", pa.null())
 
 
 def fold(name: str) -> str:
-    """The name as DuckDB compares it.
+    """Returns the name as DuckDB compares it.
 
     Example:
         >>> fold("Größe"), fold("GRÖSSE")
@@ -28,7 +28,7 @@ def fold(name: str) -> str:
 
 
 def case_collisions(names: Iterable[str]) -> list[list[str]]:
-    """The names that differ only in case, put together.
+    """Returns the groups of names that differ only in case.
 
     Example:
         >>> case_collisions(["ID", "x", "id"])
@@ -41,57 +41,60 @@ def case_collisions(names: Iterable[str]) -> list[list[str]]:
 
 
 def ambiguous_columns(schema: pa.Schema) -> dict[str, list[str]]:
-    """The columns that SQL cannot name, and the names (of columns, or of fields inside) that are alike."""
-    found = {name: group for group in case_collisions(schema.names) for name in group}
+    """Returns the columns that SQL cannot name, each with the colliding names of columns or nested fields."""
+    collisions = {name: group for group in case_collisions(schema.names) for name in group}
     for field in schema:
-        if field.name not in found and (inside := _collisions_inside(field.type)):
-            found[field.name] = inside
-    return found
+        if field.name not in collisions and (nested := _collisions_inside(field.type)):
+            collisions[field.name] = nested
+    return collisions
 
 
 def unambiguous_schema(schema: pa.Schema) -> pa.Schema:
-    """The columns that SQL can name; `PLACEHOLDER` where there are none, because a table has columns."""
-    left_out = ambiguous_columns(schema)
-    if not left_out and schema.names:
+    """Returns the columns that SQL can name.
+
+    It is `PLACEHOLDER` where there are none, because a table must have columns.
+    """
+    ambiguous = ambiguous_columns(schema)
+    if not ambiguous and schema.names:
         return schema
-    return pa.schema([field for field in schema if field.name not in left_out] or [PLACEHOLDER])
+    return pa.schema([field for field in schema if field.name not in ambiguous] or [PLACEHOLDER])
 
 
 def require_unambiguous(tables: Mapping[str, pa.Schema], named: frozenset[str] | None, advice: str) -> None:
-    """Passes where no column that is ``named`` (lower case; None: all) is one that SQL cannot name.
+    """Checks that SQL can name all columns in ``named`` (lower case; None: all columns).
 
     Raises:
-        ExpressionError: with the names that are alike.
+        ExpressionError: names differ only in case; the message names them.
     """
     for table, schema in tables.items():
         for column, group in ambiguous_columns(schema).items():
             if named is None or column.lower() in named:
                 raise ExpressionError(
-                    f"{quoted_list(group)} of table {table!r} differ only in capital letters, which SQL does not tell "
-                    f"apart: it would read one for the other. {advice}"
+                    f"{quoted_list(group)} of table {table!r} differ only in case, which SQL does not distinguish; it "
+                    f"would read one for the other. {advice}"
                 )
 
 
 def require_unambiguous_results(parsed: Mapping[str, Any], tables: Mapping[str, Iterable[str]]) -> None:
-    """Passes where the parsed query gives no two results, here or in a part of it, names that are alike.
+    """Checks that no part of the parsed query gives two results names that differ only in case.
 
     Raises:
-        ExpressionError: with the names: another part of the query could only read the first of them.
+        ExpressionError: two results collide, so another part of the query could read only the first of them.
     """
     known = [name for names in tables.values() for name in names]
     whole = parsed["statements"][0]["node"]
     for node in walk(parsed):
-        for given in (_result_names(node, () if node is whole else known), *_alias_lists(node)):
-            group = next((group for group in case_collisions(given) if len(set(group)) > 1), None)
+        for names in (_result_names(node, () if node is whole else known), *_alias_lists(node)):
+            group = next((group for group in case_collisions(names) if len(set(group)) > 1), None)
             if group is not None:
                 raise ExpressionError(
-                    f"the query calls columns {quoted_list(group)}, which differ only in capital letters: SQL does not "
-                    "tell them apart. Give one of them another name: SELECT … AS name"
+                    f"the query has result columns {quoted_list(group)}, which differ only in case; SQL does not "
+                    "distinguish them. Give one of them another name: SELECT … AS name"
                 )
 
 
 def _result_names(node: Mapping[str, Any], by_star: Iterable[str]) -> list[str]:
-    """The names of the columns of a SELECT; a star stands for ``by_star``."""
+    """Returns the names of the columns of a SELECT; ``by_star`` are the columns of a star."""
     names: list[str] = []
     for item in node.get("select_list") or ():
         if item["class"] == "STAR":
@@ -102,22 +105,22 @@ def _result_names(node: Mapping[str, Any], by_star: Iterable[str]) -> list[str]:
 
 
 def _alias_lists(node: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The names that ``AS table(name, …)`` and ``WITH table(name, …)`` give."""
+    """Yields the names in ``AS table(name, …)`` and ``WITH table(name, …)``."""
     for key in ("aliases", "column_name_alias"):
-        given = node.get(key)
-        if isinstance(given, list):
-            yield [str(name) for name in given]
+        aliases = node.get(key)
+        if isinstance(aliases, list):
+            yield [str(name) for name in aliases]
 
 
 def _collisions_inside(kind: pa.DataType) -> list[str]:
-    inside = [kind]
-    while inside:
-        one = inside.pop()
-        if isinstance(one, pa.DictionaryType):
-            inside.append(one.value_type)
+    stack = [kind]
+    while stack:
+        data_type = stack.pop()
+        if isinstance(data_type, pa.DictionaryType):
+            stack.append(data_type.value_type)
             continue
-        fields = [one.field(place) for place in range(one.num_fields)]
-        if isinstance(one, pa.StructType) and (groups := case_collisions(field.name for field in fields)):
+        fields = [data_type.field(index) for index in range(data_type.num_fields)]
+        if isinstance(data_type, pa.StructType) and (groups := case_collisions(field.name for field in fields)):
             return groups[0]
-        inside.extend(field.type for field in fields)
+        stack.extend(field.type for field in fields)
     return []

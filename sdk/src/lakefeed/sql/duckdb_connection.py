@@ -1,7 +1,7 @@
-"""Locked-down DuckDB connections: no files, network, extensions, settings or Python variables.
+"""Locked-down DuckDB connections, without files, network, extensions, settings or Python variables.
 
-Each query has a connection, a private temporary directory and a memory limit of its own. One thread runs it, so that a
-query without ORDER BY gives its rows in the same order whenever it is run again: a resumed epoch depends on it.
+Each query has its own connection, temporary directory and memory limit. One thread runs it, so that a query without
+ORDER BY gives its rows in the same order in every run. A resumed epoch depends on that order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LOCKDOWN_STATEMENTS = (
-    "SET TimeZone = 'UTC'",  # not the machine's
+    "SET TimeZone = 'UTC'",  # instead of the machine's
     "SET enable_progress_bar = false",  # it would write to the standard output
     "SET enable_external_access = false",
     "SET lock_configuration = true",
@@ -31,16 +31,16 @@ OPTIONS: dict[str, Any] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,
 }
-NO_FILE_SYSTEM = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, where nothing is to spill
+NO_FILE_SYSTEM = "SET disabled_filesystems = 'LocalFileSystem'"  # a second lock, for connections that do not spill
 PARSING_BYTES = 64 * MIB
 COLUMN_BYTES = 128 * KIB
-"""For each column that is looked at: DuckDB makes room for its first rows, in several places."""
+"""DuckDB allocates buffers for the first rows of every column that it analyzes."""
 UNCOUNTED_BYTES = 64 * MIB
 
 
 @contextmanager
 def open_query_connection(settings: Settings, seed: int | None = None) -> Iterator[DuckDBPyConnection]:
-    """A locked connection that may spill to disk; gone with its temporary files afterwards."""
+    """Yields a locked connection that may spill to disk, and deletes its temporary files afterwards."""
     with scratch_folder(settings.cache / "spill", "sql-") as folder:
         limits = {
             "temp_directory": str(folder),
@@ -52,7 +52,7 @@ def open_query_connection(settings: Settings, seed: int | None = None) -> Iterat
 
 @contextmanager
 def open_parsing_connection(columns: int = 0) -> Iterator[DuckDBPyConnection]:
-    """A locked connection without a disk, for finding out what a query over so many columns says."""
+    """Yields a locked connection without disk, for analyzing a query over ``columns`` columns."""
     limits = {"temp_directory": "", "memory_limit": f"{(PARSING_BYTES + columns * COLUMN_BYTES) // MIB}MiB"}
     with _open_locked(limits, (NO_FILE_SYSTEM, *LOCKDOWN_STATEMENTS), 0) as connection:
         yield connection
@@ -73,10 +73,10 @@ def _open_locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | Non
 
 
 def _duckdb_limit(budget: int) -> int:
-    """What DuckDB may count so that with what it does not count (measured: 90 MiB and 6 %) it keeps to the budget."""
+    """Returns the limit for DuckDB with which it stays in the budget: it does not count 90 MiB and 6 % (measured)."""
     return max(budget * 3 // 4 - UNCOUNTED_BYTES, budget // 2)
 
 
 def _duckdb_seed(seed: int) -> float:
-    """A seed as DuckDB takes it: between -1 and 1."""
+    """Returns the seed between -1 and 1, as DuckDB requires."""
     return (seed % (1 << 32)) / (1 << 31) - 1.0

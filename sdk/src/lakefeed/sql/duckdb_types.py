@@ -1,4 +1,4 @@
-"""Arrow columns on their way into DuckDB and back: types that it lacks travel as others."""
+"""Conversion of Arrow columns to DuckDB and back, where DuckDB lacks the type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lakefeed.plan.equality import encoded
 
 
 def duckdb_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that DuckDB is given: half floats as floats, durations as whole numbers of their unit."""
+    """Returns the schema that is given to DuckDB: float16 as float32, durations as integers in their unit."""
     return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
 
 
 def duckdb_type(kind: pa.DataType) -> pa.DataType:
-    """The type as which a column travels."""
+    """Returns the type that is given to DuckDB."""
     if types.is_float16(kind):
         return pa.float32()
     if types.is_duration(kind):
@@ -39,14 +39,14 @@ def duckdb_type(kind: pa.DataType) -> pa.DataType:
 
 
 def to_comparable(column: pa.Array[Any]) -> pa.Array[Any]:
-    """The column for telling which values are equal; DuckDB's own answer for nested ones differs (NaN in a list)."""
+    """Returns the column encoded for equality; DuckDB compares nested values otherwise (NaN in a list)."""
     if isinstance(column, pa.ExtensionArray):
         return to_comparable(column.storage)
     return encoded(column) if _needs_encoding(column.type) else column
 
 
 def comparable_type(kind: pa.DataType) -> pa.DataType:
-    """The type of such a column."""
+    """Returns the type of `to_comparable`."""
     if isinstance(kind, pa.BaseExtensionType):
         return comparable_type(kind.storage_type)
     return pa.large_binary() if _needs_encoding(kind) else kind
@@ -56,17 +56,25 @@ def _needs_encoding(kind: pa.DataType) -> bool:
     return types.is_nested(kind) or types.is_null(kind)
 
 
-def require_supported(schema: pa.Schema, what: str) -> None:
-    """Raises TypeMismatchError for a column that cannot travel."""
+def require_supported(schema: pa.Schema, operation: str) -> None:
+    """Checks that DuckDB can take all columns.
+
+    Raises:
+        TypeMismatchError: DuckDB cannot take a column.
+    """
     for field in schema:
         if any(test(inner) for inner in _nested_types(field.type) for test in _UNSUPPORTED):
             raise TypeMismatchError(
-                f"{what} cannot carry column {field.name!r}, which is {field.type}; map it to another type first"
+                f"{operation} does not support column {field.name!r} of type {field.type}; map it to another type first"
             )
 
 
 def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as ``schema`` has it; raises as `cast_column`."""
+    """Returns the batch in ``schema``.
+
+    Raises:
+        ExpressionError: as `cast_column`.
+    """
     if batch.schema.equals(schema, check_metadata=True):
         return batch
     columns = [cast_column(column, field) for column, field in zip(batch.columns, schema, strict=True)]
@@ -74,10 +82,10 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def cast_column(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    """The column as ``field`` has it.
+    """Returns the column in the type of ``field``.
 
     Raises:
-        ExpressionError: a value that does not fit.
+        ExpressionError: a value does not fit.
     """
     if column.type == field.type:
         return column
@@ -87,21 +95,20 @@ def cast_column(column: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ExpressionError(
-            f"column {field.name!r} holds a value that {field.type} cannot: {error}. Cast it to DOUBLE or DECIMAL(38)"
+            f"column {field.name!r} has a value that does not fit {field.type}: {error}. "
+            "Cast it to DOUBLE or DECIMAL(38)"
         ) from error
 
 
 def _nested_types(kind: pa.DataType) -> list[pa.DataType]:
-    """The type and those inside it."""
-    found, index = [kind], 0
-    while index < len(found):
-        each = found[index]
-        index += 1
+    """Returns the type and all types inside it."""
+    nested = [kind]
+    for each in nested:  # grows while it is iterated
         if types.is_dictionary(each):
-            found.append(each.value_type)
+            nested.append(each.value_type)
         elif types.is_nested(each) and not types.is_run_end_encoded(each):
-            found.extend(each.field(place).type for place in range(each.num_fields))
-    return found
+            nested.extend(each.field(index).type for index in range(each.num_fields))
+    return nested
 
 
 _UNSUPPORTED = (

@@ -1,4 +1,4 @@
-"""Which rows belong where: DuckDB is given keys and places, and gives places. The rows themselves never pass it."""
+"""Sorting and joining of row positions by keys in DuckDB. Only keys and positions pass through it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_PARTNER = -1
 def sorted_positions(
     settings: Settings, schema: pa.Schema, batches: Batches, descending: Sequence[bool]
 ) -> Iterator[Indices]:
-    """The places of the rows in the order of their columns, the first column first; ties as they stand; nulls last."""
+    """Yields the positions of the rows sorted by their columns, the first column first; stable; nulls last."""
     directions = ", ".join(f"k{index} {'DESC' if down else 'ASC'} NULLS LAST" for index, down in enumerate(descending))
     query = f"SELECT {POSITION} FROM l ORDER BY {directions}, {POSITION}"
     for batch in run_query(settings, query, {"l": _numbered_keys(schema, batches)}, pa.schema({POSITION: pa.int64()})):
@@ -32,9 +32,9 @@ def sorted_positions(
 def joined_positions(
     settings: Settings, kind: str, left: tuple[pa.Schema, Batches], right: tuple[pa.Schema, Batches]
 ) -> Iterator[tuple[Indices, Indices]]:
-    """The places of the rows that a join puts side by side, `NO_PARTNER` where one has no partner.
+    """Yields the positions of the rows that a join pairs, with `NO_PARTNER` where a row has no partner.
 
-    In the order of the left rows, then of the right ones; rows without a left partner come last.
+    They are in the order of the left rows, then of the right ones. Rows without a left partner come last.
     """
     on = " AND ".join(f"l.k{index} = r.k{index}" for index in range(len(left[0])))
     query = (
@@ -47,7 +47,7 @@ def joined_positions(
 
 
 def _numbered_keys(schema: pa.Schema, batches: Batches, *, equality: bool = False) -> QueryTable:
-    """The columns as ``k0``, ``k1``, … and the place of each row; ``equality``: nested ones only to be compared."""
+    """Returns the columns as ``k0``, ``k1``, … and row positions; ``equality``: nested ones for comparison only."""
     nested = [equality and pa.types.is_nested(field.type) for field in schema]
     fields = [
         pa.field(f"k{index}", comparable_type(field.type) if nested[index] else field.type)
@@ -55,24 +55,24 @@ def _numbered_keys(schema: pa.Schema, batches: Batches, *, equality: bool = Fals
     ]
     numbered = pa.schema([*fields, pa.field(POSITION, pa.int64())])
 
-    def with_places() -> Iterator[pa.RecordBatch]:
-        place = 0
+    def number_batches() -> Iterator[pa.RecordBatch]:
+        position = 0
         for batch in batches():
-            given = [batch.column(name) for name in schema.names]
+            keys = [batch.column(name) for name in schema.names]
             columns = [
-                _comparable_or_null(column) if inside else column for column, inside in zip(given, nested, strict=True)
+                _comparable_or_null(column) if inside else column for column, inside in zip(keys, nested, strict=True)
             ]
-            places = pa.array(np.arange(place, place + batch.num_rows))
-            place += batch.num_rows
-            yield pa.RecordBatch.from_arrays([*columns, places], schema=numbered)
+            positions = pa.array(np.arange(position, position + batch.num_rows))
+            position += batch.num_rows
+            yield pa.RecordBatch.from_arrays([*columns, positions], schema=numbered)
 
-    return QueryTable(numbered, with_places)
+    return QueryTable(numbered, number_batches)
 
 
 def _comparable_or_null(column: pa.Array[Any]) -> pa.Array[Any]:
-    """The column to be compared; null where it is null, which is equal to nothing in a join."""
-    found: pa.Array[Any] = pc.if_else(column.is_valid(), to_comparable(column), pa.scalar(None, pa.large_binary()))
-    return found
+    """Returns the column encoded for equality, null where it is null: null equals nothing in a join."""
+    keys: pa.Array[Any] = pc.if_else(column.is_valid(), to_comparable(column), pa.scalar(None, pa.large_binary()))
+    return keys
 
 
 def _positions(batch: pa.RecordBatch, name: str) -> Indices:

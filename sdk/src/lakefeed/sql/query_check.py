@@ -1,9 +1,9 @@
-"""What a query may say: one SELECT over the given tables.
+"""The check of parsed queries: one SELECT over the tables of the query.
 
-DuckDB's own lock keeps a connection from files, network, extensions, settings and Python variables, but leaves its
-temporary directory open to ``read_blob`` and its like, and lets a query look at settings and catalogs. So the parsed
-query is checked before anything is bound: every table is given, or defined by a WITH around the place; every function
-is one of :mod:`lakefeed.sql.allowed_functions`; every other part is of a kind that is known here.
+DuckDB's own lock keeps a connection from files, network, extensions, settings and Python variables. But it leaves its
+temporary directory open to functions such as ``read_blob``, and lets a query read settings and catalogs. So the parsed
+query is checked before anything is bound. Every table must be one of the query's tables or defined by an enclosing
+WITH. Every function must be in :mod:`lakefeed.sql.allowed_functions`. Every other node must have a known kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXPRESSIONS = frozenset(
     {"BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
      "LAMBDA_REF", "OPERATOR", "POSITIONAL_REFERENCE", "STAR", "SUBQUERY", "TYPE", "WINDOW"}
 )  # fmt: skip
-# Where no column has such a name, it stands for a call.
+# These names are calls, unless a column has the name.
 CALLS_WITHOUT_PARENTHESES = frozenset(
     {"current_catalog", "current_date", "current_localtime", "current_localtimestamp", "current_role",
      "current_schema", "current_time", "current_timestamp", "current_user", "localtime", "localtimestamp",
@@ -35,16 +35,16 @@ Names = frozenset[str]
 
 
 def parse_query(connection: DuckDBPyConnection, query: str, tables: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    """The parsed query, if it is one SELECT that touches nothing but ``tables`` (names, each with its columns).
+    """Returns the parsed query, if it is one SELECT that reads only ``tables`` (names, each with its columns).
 
-    Nothing is bound or run, so nothing that the query names is looked at.
+    The query is not bound or run, so nothing that it names is opened.
 
     Raises:
-        ExpressionError: it cannot be parsed, is no single SELECT, or names a table that is not given.
-        UnsupportedError: it reaches for files, settings, the session or the clock.
+        ExpressionError: the query has a syntax error, is not one SELECT, or names an unknown table.
+        UnsupportedError: the query uses files, settings, the session or the clock.
     """
     if not isinstance(query, str):
-        raise ExpressionError(f"a query is text, not {type(query).__name__}")
+        raise ExpressionError(f"query must be text, got {type(query).__name__}")
     parsed = _parse(connection, query)
     columns = frozenset(column.lower() for names in tables.values() for column in names)
     known = frozenset(name.lower() for name in tables)
@@ -54,7 +54,7 @@ def parse_query(connection: DuckDBPyConnection, query: str, tables: Mapping[str,
 
 
 def walk(parsed: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object of the parsed query."""
+    """Yields every object of the parsed query."""
     return (node for node, _ in _walk_scopes(parsed, frozenset()))
 
 
@@ -64,27 +64,27 @@ def _parse(connection: DuckDBPyConnection, query: str) -> dict[str, Any]:
     try:
         (row,) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
     except (duckdb.Error, UnicodeError) as error:
-        raise ExpressionError(f"this query cannot be read: {error}") from None
+        raise ExpressionError(f"the query cannot be parsed: {error}") from None
     parsed: dict[str, Any] = json.loads(row[0])
     if parsed["error"]:
         raise ExpressionError(_syntax_message(parsed, query))
     if len(parsed["statements"]) != 1:
-        raise ExpressionError(f"give one SELECT, not {len(parsed['statements'])} statements")
+        raise ExpressionError(f"a query must be one SELECT, got {len(parsed['statements'])} statements")
     return parsed
 
 
 def _syntax_message(parsed: Mapping[str, Any], query: str) -> str:
     if parsed.get("error_type") != "parser":
-        return f"a query over datasets is one SELECT; this is none:\n  {query}"
-    message = f"this query cannot be read: {parsed['error_message']}"
-    place = str(parsed.get("position", ""))
-    if not place.isdigit() or "\n" in query:
+        return f"a query over datasets must be one SELECT, got:\n  {query}"
+    message = f"the query cannot be parsed: {parsed['error_message']}"
+    offset = str(parsed.get("position", ""))
+    if not offset.isdigit() or "\n" in query:
         return f"{message}\n  {query}"
-    return f"{message}\n  {query}\n  {' ' * int(place)}^"
+    return f"{message}\n  {query}\n  {' ' * int(offset)}^"
 
 
 def _walk_scopes(parsed: Any, known: Names) -> Iterator[tuple[Mapping[str, Any], Names]]:
-    """Every object, with the names of tables that can be seen where it stands."""
+    """Yields every object with the names of the tables that are visible to it."""
     stack = [(parsed, known)]
     while stack:
         item, visible = stack.pop()
@@ -121,7 +121,7 @@ def _check_node(node: Mapping[str, Any], visible: Names, columns: Names, tables:
     sample = node.get("sample")
     if sample is not None and not sample.get("repeatable"):
         raise UnsupportedError(
-            "a sample without a seed differs each time the dataset is read: add REPEATABLE (1), or use Dataset.sample"
+            "a sample without a seed differs in every read; add REPEATABLE (1), or use Dataset.sample"
         )
 
 
@@ -129,8 +129,8 @@ def _check_name(names: list[str], columns: Names) -> None:
     name = names[0].lower()
     if len(names) == 1 and name in CALLS_WITHOUT_PARENTHESES and name not in columns:
         raise UnsupportedError(
-            f"{name} is neither a column nor of use in a query over datasets: it differs each time the dataset is "
-            "read, or looks at the session; write the value"
+            f"{name} is not a column, and the function of that name cannot be used in a query over datasets: it "
+            "differs in every read or depends on the session; write the value"
         )
 
 
@@ -138,17 +138,17 @@ def _check_table(node: Mapping[str, Any], visible: Names, tables: Collection[str
     name = str(node.get("table_name", ""))
     path = node.get("qualified_name", {}).get("path", [name])
     if path != [name] or name.lower() not in visible or node.get("at_clause"):
-        raise ExpressionError(f"no table {'.'.join(path)!r}; the tables of this query are {quoted_list(tables)}")
+        raise ExpressionError(f"unknown table {'.'.join(path)!r}; the tables of this query are {quoted_list(tables)}")
 
 
-def _check_function(name: str, allowed: Names, what: str) -> None:
+def _check_function(name: str, allowed: Names, category: str) -> None:
     if name.lower() in allowed:
         return
     near = difflib.get_close_matches(name.lower(), allowed, n=3)
     hint = f" Did you mean {quoted_list(near)}?" if near else ""
     raise UnsupportedError(
-        f"{name}() cannot be used in a query over datasets: it is not among the {what} that read nothing but the "
-        f"query's rows and give the same result every time.{hint}"
+        f"{name}() cannot be used in a query over datasets: it is not one of the {category} that read only the "
+        f"query's rows and always give the same result.{hint}"
     )
 
 
@@ -159,12 +159,12 @@ def _require_known(known: bool, kind: str) -> None:
 
 
 def referenced_columns(parsed: Any, tables: Collection[str]) -> frozenset[str] | None:
-    """Everything that may be the name of a column (lower case), or None where all columns may be meant.
+    """Returns all texts that may name a column (lower case), or None if the query may read any column.
 
-    That is so for a star, a natural join, a pivot, columns named by their place, and a table taken as one value.
+    That is the case for a star, a natural join, a pivot, columns by position, and a table used as a value.
     """
     names: set[str] = set()
-    alone: set[str] = set()
+    unqualified: set[str] = set()
     relations = {table.lower() for table in tables}
     for node in walk(parsed):
         if node.get("class") == "STAR" or node.get("ref_type") == "NATURAL" or node.get("type") == "PIVOT":
@@ -172,15 +172,15 @@ def referenced_columns(parsed: Any, tables: Collection[str]) -> frozenset[str] |
         if node.get("column_name_alias"):
             return None
         if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
-            alone.add(str(node["column_names"][0]).lower())
+            unqualified.add(str(node["column_names"][0]).lower())
         if "sample" in node and "cte_map" not in node:
             relations.add(str(node.get("alias", "")).lower())
         names.update(text.lower() for text in _strings(node))
-    return frozenset(names) if alone.isdisjoint(relations) else None
+    return frozenset(names) if unqualified.isdisjoint(relations) else None
 
 
 def _strings(node: Mapping[str, Any] | list[Any]) -> Iterator[str]:
-    """Every text of an object that is not inside another one."""
+    """Yields every text of an object that is not in a nested object."""
     for value in node if isinstance(node, list) else node.values():
         if isinstance(value, str):
             yield value

@@ -1,4 +1,4 @@
-"""Runs queries: checked first, out of core, streamed, and the same result every time."""
+"""Analyzes and runs queries: checked first, out of core, streamed, and reproducible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 DISK_LIMIT_SETTING = "max_temp_directory_size"
-"""DuckDB takes no more than nine tenths of what is free on the disk, and names this setting then."""
+"""DuckDB names this setting when it would fill more than 90 % of the free disk."""
 DISK_FULL_TEXT = os.strerror(errno.ENOSPC)
 BATCH_ROWS = 8_192
 RENAME_ADVICE = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
@@ -35,14 +35,14 @@ CACHED_QUERIES = 256
 
 @dataclass(frozen=True)
 class QueryTable:
-    """Rows for a query: DuckDB asks for a new stream at every scan, so a table may be used more than once."""
+    """Rows of a table in a query. DuckDB requests a new stream for every scan, so a query may scan it several times."""
 
     schema: pa.Schema
     batches: Callable[[], Iterator[pa.RecordBatch]]
     _failures: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(duckdb_schema(self.schema), self._noting_failures())
+        reader = pa.RecordBatchReader.from_batches(duckdb_schema(self.schema), self._recorded_batches())
         return reader.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]  # the stubs lack it
 
     def __arrow_c_schema__(self) -> object:
@@ -50,10 +50,10 @@ class QueryTable:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the batches; DuckDB would only hand on its text."""
+        """Returns the error that ended the batches, of which DuckDB passes on only the text."""
         return self._failures[0] if self._failures else None
 
-    def _noting_failures(self) -> Iterator[pa.RecordBatch]:
+    def _recorded_batches(self) -> Iterator[pa.RecordBatch]:
         schema = duckdb_schema(self.schema)
         try:
             for batch in self.batches():
@@ -65,21 +65,21 @@ class QueryTable:
 
 @dataclass(frozen=True)
 class QueryAnalysis:
-    """What a query says: its result's schema, and the columns that it names (lower case; None: it may mean any)."""
+    """The schema of a query's result, and the columns that it names (lower case; None: any)."""
 
     schema: pa.Schema
     columns: frozenset[str] | None
 
 
 def analyze_query(query: str, tables: Mapping[str, pa.Schema]) -> QueryAnalysis:
-    """What a query over ``tables`` says, found without running it.
+    """Returns the analysis of a query over ``tables``, without running it.
 
     Raises:
-        ExpressionError: it is no single SELECT over these tables, or DuckDB complains about columns, types or syntax.
-        UnsupportedError: it reaches for files, settings, the session or the clock.
+        ExpressionError: the query is not one SELECT over these tables, or DuckDB rejects columns, types or syntax.
+        UnsupportedError: the query uses files, settings, the session or the clock.
     """
     if not isinstance(query, str):
-        raise ExpressionError(f"a query is text, not {type(query).__name__}")
+        raise ExpressionError(f"query must be text, got {type(query).__name__}")
     return _analyze(query, tuple((name, schema.serialize().to_pybytes()) for name, schema in tables.items()))
 
 
@@ -88,21 +88,21 @@ def _analyze(query: str, serialized: tuple[tuple[str, bytes], ...]) -> QueryAnal
     tables = {name: pa.ipc.read_schema(pa.py_buffer(schema)) for name, schema in serialized}
     with open_parsing_connection(sum(map(_count_columns, tables.values()))) as connection, translate_errors(query):
         parsed = parse_query(connection, query, {name: schema.names for name, schema in tables.items()})
-        named = referenced_columns(parsed, tables)
-        require_unambiguous(tables, named, RENAME_ADVICE)
+        referenced = referenced_columns(parsed, tables)
+        require_unambiguous(tables, referenced, RENAME_ADVICE)
         require_unambiguous_results(parsed, {name: schema.names for name, schema in tables.items()})
         known = {name: unambiguous_schema(schema) for name, schema in tables.items()}
         _register_tables(connection, {name: QueryTable(schema, lambda: iter(())) for name, schema in known.items()})
-        return QueryAnalysis(result_schema(connection.sql(query), known), named)
+        return QueryAnalysis(result_schema(connection.sql(query), known), referenced)
 
 
 def run_query(
     settings: Settings, query: str, tables: Mapping[str, QueryTable], schema: pa.Schema, seed: int | None = None
 ) -> Generator[pa.RecordBatch]:
-    """The rows of a query that is understood (or our own), streamed; beyond the memory limit DuckDB spills to disk.
+    """Streams the rows of a query that was analyzed (or is our own). Beyond the memory limit DuckDB spills to disk.
 
     Raises:
-        ExpressionError: DuckDB cannot work a value out.
+        ExpressionError: DuckDB cannot compute a value.
         BudgetExceededError: it needs more memory than ``settings.sql.memory_bytes`` even with spilling.
     """
     with open_query_connection(settings, seed) as connection, translate_errors(query, tables, settings.cache / "spill"):
@@ -112,12 +112,12 @@ def run_query(
 
 
 def _count_columns(schema: pa.Schema) -> int:
-    """The number of columns, with the fields inside them."""
-    inside, count = [field.type for field in schema], 0
-    while inside:
-        kind = inside.pop()
+    """Returns the number of columns and nested fields."""
+    stack, count = [field.type for field in schema], 0
+    while stack:
+        kind = stack.pop()
         count += 1
-        inside.extend(kind.field(place).type for place in range(kind.num_fields))
+        stack.extend(kind.field(index).type for index in range(kind.num_fields))
     return count
 
 
@@ -130,7 +130,7 @@ def _register_tables(connection: DuckDBPyConnection, tables: Mapping[str, Any]) 
 def translate_errors(
     query: str, tables: Mapping[str, QueryTable] | None = None, folder: Path | None = None
 ) -> Iterator[None]:
-    """DuckDB's errors as ours; an error of the rows below as it was. ``folder``: where it may spill."""
+    """Raises DuckDB's errors as ours, and errors of the rows unchanged. ``folder``: where it may spill."""
     import duckdb
 
     try:
@@ -151,11 +151,11 @@ def _translate(error: Exception, query: str, folder: Path | None) -> Exception:
             if DISK_LIMIT_SETTING in str(error) or DISK_FULL_TEXT in str(error) or is_full(folder)
             else errno.EIO
         )
-        said = str(error).partition("\n")[0]
-        reason = f"this query needs more disk for what does not fit into memory: {said}\n  {query}\n"
+        first_line = str(error).partition("\n")[0]
+        reason = f"this query does not fit into memory and needs more disk: {first_line}\n  {query}\n"
         return storage_error(OSError(number, str(error)), folder, reason=reason)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
         return BudgetExceededError(
             f"this query needs more memory than LAKEFEED__SQL__MEMORY_BYTES allows, or more disk: {error}\n  {query}"
         )
-    return ExpressionError(f"this query cannot be run: {error}\n  {query}")
+    return ExpressionError(f"the query failed: {error}\n  {query}")

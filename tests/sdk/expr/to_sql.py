@@ -1,4 +1,4 @@
-"""Expressions as DuckDB SQL that gives the same rows as `evaluate`."""
+"""Expressions as DuckDB SQL that selects the same rows as `evaluate`: an oracle for tests."""
 
 from __future__ import annotations
 
@@ -52,16 +52,12 @@ _TIMESTAMPS = {"s": "TIMESTAMP_S", "ms": "TIMESTAMP_MS", "us": "TIMESTAMP", "ns"
 
 
 def to_sql(expr: Expr) -> str:
-    r"""The expression in DuckDB's SQL: identifiers quoted, literals typed; nothing of it is taken as SQL.
+    """Returns the expression in DuckDB's SQL, with quoted identifiers and typed literals.
 
-    It agrees with `evaluate` on nulls, overflow, division by zero and NaN: DuckDB takes NaN as the greatest value
-    and equal to itself, so a comparison of floats whose right side may be NaN is guarded with ``isnan``.
-    It differs where DuckDB's own types do: it holds timestamps with a time zone in microseconds, has no float16
-    and no decimal wider than 38 digits, and takes column names that differ in case alone for the same.
-
-    Example:
-        >>> to_sql(parse("label == 'a'", pa.schema({"label": pa.string()})))
-        '("label" = \'a\')'
+    It agrees with `evaluate` on nulls, overflow, division by zero and NaN. DuckDB takes NaN as the greatest value and
+    equal to itself, so a comparison of floats whose right side may be NaN tests ``isnan`` first.
+    It differs where DuckDB's types do: DuckDB holds timestamps with a time zone in microseconds, has no float16 and
+    no decimal wider than 38 digits, and does not distinguish column names that differ in case alone.
     """
     match expr:
         case Column():
