@@ -37,7 +37,7 @@ def first_adjacent(order: Iterable[str], wanted: Iterable[str]) -> Sequence[str]
     """The first keys of ``wanted`` that stand side by side in ``order``: what one range can name.
 
     Example:
-        >>> first_stretch(["v1", "v2", "v3", "v4"], {"v2", "v3"})
+        >>> first_adjacent(["v1", "v2", "v3", "v4"], {"v2", "v3"})
         ['v2', 'v3']
     """
     chosen = set(wanted)

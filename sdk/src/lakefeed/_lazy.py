@@ -1,4 +1,4 @@
-"""Modules that are imported when something of them is first used, so that ``import lakefeed`` stays cheap."""
+"""Modules that are imported at first use, so that ``import lakefeed`` stays cheap."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 class LazyModule(ModuleType):
-    """Stands for a module, and imports it when an attribute is read, set or deleted. Thread-safe.
+    """A stand-in for a module. It imports the module when an attribute is read, set or deleted. Thread-safe.
 
-    It holds no attributes of its own: whoever replaces one (a test) replaces that of the module.
+    It has no attributes of its own: a test that replaces one replaces that of the module.
     """
 
     @property
@@ -36,14 +36,18 @@ class LazyModule(ModuleType):
 
 
 def lazy_attributes(package: str, names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Callable[[str], Any]:
-    """Returns a ``__getattr__`` for a package: ``from package import module`` then imports nothing yet.
+    """Returns a ``__getattr__`` for a package, with which ``from package import module`` imports nothing yet.
 
-    ``names`` says for each module which of its names the package offers; they are imported when first used. A name must
-    not be that of a module. Type checkers and import-linter see ordinary imports, for the names those under
-    ``TYPE_CHECKING``. Assign the result ``if not TYPE_CHECKING``: else mypy takes any name.
+    Type checkers and import-linter see ordinary imports; names need imports under ``TYPE_CHECKING``. Assign the result
+    under ``if not TYPE_CHECKING``, or mypy accepts any name.
+
+    Args:
+        package: the name of the package.
+        names: for each module, the names that the package exports. They are imported at first use. A name must not be
+            that of a module.
 
     Example:
-        >>> lazy_attributes("lakefeed.sql")("engine").__name__
+        >>> lazy_attributes("lakefeed.sql")("query_engine").__name__
         'lakefeed.sql.query_engine'
     """
     module_of = {name: f"{package}.{module}" for module, offered in names.items() for name in offered}

@@ -1,4 +1,4 @@
-"""Random numbers that stay the same for ever: they decide which row comes when, and checkpoints outlive upgrades.
+"""Random numbers that never change between releases. They decide the order of rows, and checkpoints outlive upgrades.
 
 NumPy promises stable streams for bit generators and ``SeedSequence`` (NEP 19), not for ``Generator`` methods,
 so everything here is made of raw 64-bit words.
@@ -21,12 +21,12 @@ SEED_BITS = 31
 
 
 def fresh_seed() -> int:
-    """A seed for a caller who gave none."""
+    """Returns a random seed."""
     return secrets.randbits(SEED_BITS)
 
 
 def choose_seed(given: int | None) -> int:
-    """Returns a seed that was given, checked, or else one that is drawn now."""
+    """Returns the given seed, checked, or a random one for None."""
     return fresh_seed() if given is None else check_seed(given)
 
 
@@ -34,7 +34,7 @@ WORDS_A_STEP = 4
 
 
 def words(count: int, *key: int, start: int = 0) -> Words:
-    """``count`` random 64-bit words from the ``start``-th on, a pure function of ``key``.
+    """Returns ``count`` random 64-bit words from position ``start`` on. They depend on ``key`` only.
 
     Example:
         >>> bool((words(5, 1, start=3) == words(8, 1)[3:]).all())
@@ -48,7 +48,7 @@ def words(count: int, *key: int, start: int = 0) -> Words:
 
 
 def permutation(count: int, *key: int) -> Indices:
-    """A fair permutation of ``range(count)``, a pure function of ``key``.
+    """Returns a uniformly random permutation of ``range(count)``. It depends on ``key`` only.
 
     Example:
         >>> sorted(permutation(4, 7).tolist())
@@ -76,10 +76,10 @@ DRAWN_CHUNK = 4096
 
 
 def row_words(offset: int, rows: int, *key: int) -> Words:
-    """The random word of each place in ``[offset, offset + rows)``: any range costs only itself.
+    """Returns the random word of each row in ``[offset, offset + rows)``. The cost depends on ``rows`` only.
 
     Example:
-        >>> bool((drawn(5000, 10, 1) == drawn(4000, 1010, 1)[1000:]).all())
+        >>> bool((row_words(5000, 10, 1) == row_words(4000, 1010, 1)[1000:]).all())
         True
     """
     first, last = offset // DRAWN_CHUNK, (offset + rows) // DRAWN_CHUNK

@@ -1,4 +1,4 @@
-"""Names for shapes that the signatures repeat."""
+"""Type aliases that the signatures share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Checks of single values that callers pass: whole numbers, flags, text, names, schemas.
+"""Checks of single arguments: whole numbers, flags, text, names, schemas.
 
-Checks of what belongs together live where the thing is built: with the node, the source, the write or the loader.
+Checks of several arguments together are in the constructors of nodes, sources, writes and loaders.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_SEED = 2**63
 
 
 def is_whole(given: Any) -> bool:
-    """Whether it is a whole number, of Python or NumPy."""
+    """Returns whether this is a whole number of Python or NumPy."""
     return hasattr(given, "__index__") and not isinstance(given, bool)
 
 
 def is_list(given: Any) -> bool:
-    """Whether it is several things, one after the other: not text, whose items are text again, nor a mapping."""
+    """Returns whether this is an iterable of several items; text and mappings are not."""
     return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | pa.Schema | type)
 
 
@@ -36,7 +36,7 @@ def check_flag(given: Any, name: str) -> bool:
 
 
 def check_whole(given: int, name: str) -> int:
-    """Returns a whole number from 0 on."""
+    """Returns a whole number that is not negative."""
     if not is_whole(given) or given < 0:
         raise InvalidArgumentError(f"{name}({given!r}): give a whole number from 0 on")
     return int(given)
@@ -50,7 +50,7 @@ def check_seed(given: int) -> int:
 
 
 def check_seconds(given: Any, name: str) -> float:
-    """Returns a time in seconds, above 0."""
+    """Returns a positive time in seconds."""
     number = isinstance(given, int | float) and not isinstance(given, bool)
     if not number or not 0 < given <= MAX_SECONDS:
         raise InvalidArgumentError(f"{name}={given!r:.80}: give seconds, above 0 and up to {MAX_SECONDS:,} (a year)")
@@ -72,7 +72,7 @@ def check_column_name(given: Any, name: str) -> str:
 
 
 def list_names(given: Any) -> tuple[str, ...]:
-    """Returns the names in a list of them, or the only one; nothing where it is neither."""
+    """Returns the names in a list, or the single name, or nothing if this is neither."""
     names = (given,) if isinstance(given, str) else tuple(given) if is_list(given) else ()
     return names if all(isinstance(name, str) for name in names) else ()
 
@@ -86,7 +86,7 @@ def check_keys(given: Any) -> tuple[str, ...]:
 
 
 def check_function(given: Any, method: str) -> Any:
-    """Returns something that can be called."""
+    """Returns a callable."""
     if not callable(given):
         raise InvalidArgumentError(
             f"{method} needs a function{' or an expression' if method == 'filter' else ''}, not {given!r:.80}"
@@ -102,7 +102,7 @@ def check_data_type(given: Any) -> pa.DataType:
 
 
 def check_schema(given: pa.Schema) -> pa.Schema:
-    """Returns a pyarrow schema with names that differ."""
+    """Returns a pyarrow schema with unique names."""
     if not isinstance(given, pa.Schema):
         raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
     twice = sorted(name for name, times in Counter(given.names).items() if times > 1)
@@ -114,13 +114,13 @@ def check_schema(given: pa.Schema) -> pa.Schema:
 
 
 def check_optional_schema(given: Any) -> pa.Schema | None:
-    """Returns a pyarrow schema with names that differ, or None."""
+    """Returns a pyarrow schema with unique names, or None."""
     return None if given is None else check_schema(given)
 
 
 @contextmanager
 def require_torch(method: str) -> Iterator[None]:
-    """Turns a failing import of PyTorch into an error that says how to install it."""
+    """Turns a failed import of PyTorch into an error that says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The environment variables of lakefeed and the names of all settings, with which a misspelt name is compared."""
+"""The names of environment variables and settings, and suggestions for misspelt ones."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SIMILAR: Final = 0.7
 
 
 def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -> None:
-    """Passes where every variable that begins with ``LAKEFEED_``, or with nearly that, is one that lakefeed reads.
+    """Checks that lakefeed reads every environment variable that begins with ``LAKEFEED_``, or nearly so.
 
     Raises:
-        ConfigError: one is not; the message names those that it resembles.
+        ConfigError: lakefeed does not read one. The message suggests similar names.
     """
     given = [name for name in environment if name.upper().startswith(PREFIX)]
     unknown = sorted(name for name in given if not _is_known(settings, name, environment[name]))
@@ -59,7 +59,7 @@ def check_variables(settings: type[BaseModel], environment: Mapping[str, str]) -
 
 
 def setting_names(model: type[BaseModel]) -> Iterator[str]:
-    """The dotted names of all settings and sections, such as ``commit`` and ``commit.retries``."""
+    """Yields the dotted names of all settings and sections, such as ``commit`` and ``commit.retries``."""
     for name, field in model.model_fields.items():
         yield name
         if _is_section(field.annotation):
@@ -67,7 +67,7 @@ def setting_names(model: type[BaseModel]) -> Iterator[str]:
 
 
 def did_you_mean(names: Iterable[str], existing: Iterable[str]) -> str:
-    """A question with the existing names that resemble ``names``, after a space; empty where none does.
+    """Returns a question with the existing names that resemble ``names``, after a space; empty text if none does.
 
     Example:
         >>> did_you_mean(["comit"], ["commit", "read"])
@@ -141,5 +141,5 @@ def _variable(key: str) -> str:
 
 
 def _letters(name: str) -> str:
-    """The letters of a name: how many underscores or dots stand between them is what people get wrong."""
+    """Returns the letters of a name without separators, because misspelt names often differ in underscores and dots."""
     return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("lakefeed"))

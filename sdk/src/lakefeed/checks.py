@@ -1,7 +1,7 @@
-"""Checks of a version: each looks at what the version added, or at the dataset as of it, and says what is wrong.
+"""Checks of a version: each examines the rows that the version added, or the dataset as of the version.
 
-A check is a frozen dataclass with a ``name`` and a ``check(profile)``; a new one needs nothing else. One that is
-``blocking`` keeps the versions that fail it from routines that read only checked versions; the others warn.
+A check is a frozen dataclass with a ``name`` and a ``check(profile)``; a new one needs nothing else. A version that
+fails a ``blocking`` check is kept from routines that read only checked versions. Other checks warn.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a version passed; ``problem`` says why not, ``facts`` are numbers worth a plot."""
+    """The result of a check. ``problem`` gives the reason of a failure, ``facts`` are numbers to plot."""
 
     passed: bool
     problem: str = ""
@@ -44,7 +44,7 @@ class Verdict:
 
 @runtime_checkable
 class Check(Protocol):
-    """What a check is. ``check`` may read the version's rows; it changes nothing and may be called again."""
+    """The interface of a check. ``check`` may read the version's rows. It changes nothing and may be called again."""
 
     @property
     def name(self) -> str: ...
@@ -55,7 +55,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True)
 class Readable:
-    """The rows that the commit recorded are there. Every dataset has this check."""
+    """All rows that the commit recorded can be read. Every dataset has this check."""
 
     name: str = "readable"
     blocking: bool = True
@@ -73,7 +73,7 @@ class Readable:
 
 @dataclass(frozen=True)
 class HasSchema:
-    """The version has these columns with these types; further ones only if ``more``."""
+    """The version has these columns with these types, and other columns only with ``more``."""
 
     schema: pa.Schema
     more: bool = False
@@ -95,7 +95,7 @@ class HasSchema:
 
 @dataclass(frozen=True)
 class NotNull:
-    """At most the share ``at_most`` of the added rows has null in any of the columns."""
+    """In each of the columns, at most the share ``at_most`` of the added rows is null."""
 
     columns: str | tuple[str, ...]
     at_most: float = 0.0
@@ -116,7 +116,7 @@ class NotNull:
 
 @dataclass(frozen=True)
 class Unique:
-    """No two rows share a key: in the whole dataset as of the version, or (``whole=False``) among its added rows."""
+    """No two rows share a key: in the whole dataset as of the version, or among its added rows with ``whole=False``."""
 
     keys: str | tuple[str, ...]
     whole: bool = True
@@ -144,7 +144,7 @@ class Unique:
 
 @dataclass(frozen=True)
 class InRange:
-    """Every value of the column that is not null lies between ``least`` and ``greatest`` (None: no bound)."""
+    """Every non-null value of the column lies between ``least`` and ``greatest``. None is no bound."""
 
     column: str
     least: Any = None
@@ -166,7 +166,8 @@ class InRange:
 
 @dataclass(frozen=True)
 class RowCount:
-    """How many rows a version adds, and how far the total may move at once (as a share of what it was)."""
+    """The version adds between ``least`` and ``greatest`` rows, and the total changes by no more than the given
+    shares."""
 
     least: int = 0
     greatest: int | None = None
@@ -196,7 +197,7 @@ class RowCount:
 class Fresh:
     """The newest value of a time column is at most ``max_age`` seconds older than the commit.
 
-    Without a column: the commit is not older than that now.
+    Without a column, the commit itself is at most that old.
     """
 
     max_age: float
@@ -221,7 +222,7 @@ class Fresh:
 
 @dataclass(frozen=True)
 class FilesIntact:
-    """The files that the rows name are in the store, and ``sample`` of them (None: all) hold the recorded bytes."""
+    """The files that the rows name are in the store, and ``sample`` of them (None: all) have the recorded content."""
 
     sample: int | None = 20
     blocking: bool = True
@@ -252,7 +253,10 @@ class FilesIntact:
 
 @dataclass(frozen=True)
 class Custom:
-    """``fn`` over the rows that the version added; it returns a `Verdict`, whether they are good, or what is wrong."""
+    """``fn`` of the rows that the version added.
+
+    It returns a `Verdict`; or a bool, True for a pass; or a text that describes a problem, or None for a pass.
+    """
 
     name: str
     fn: Callable[[Dataset], Verdict | bool | str | None]
@@ -273,10 +277,14 @@ class Custom:
 
 
 def evaluate(check: Check, found: Profile) -> Verdict:
-    """The verdict of a check; a version of which it can make no sense has not passed.
+    """Returns the verdict of a check. A version that the check cannot process fails it.
+
+    Args:
+        check: the check.
+        profile: the profile of the version.
 
     Raises:
-        UnreachableError: a store, server or catalog that it needs is away. So the version is not checked: try again.
+        UnreachableError: a store, server or catalog cannot be reached, so the version is not checked. Try again later.
     """
     if found.unreachable is not None:
         raise UnreachableError(f"version {found.version.version} of {found.name!r} is not checked: {found.unreachable}")
@@ -295,10 +303,13 @@ def evaluate(check: Check, found: Profile) -> Verdict:
 
 
 def check_names(checks: Sequence[Check]) -> None:
-    """That the checks of a dataset can be told apart.
+    """Checks that the names of a dataset's checks are unique.
+
+    Args:
+        checks: the checks of one dataset.
 
     Raises:
-        InvalidArgumentError: two of them have one name, or one is none.
+        InvalidArgumentError: two checks share a name, or an item is not a check.
     """
     for each in checks:
         if not isinstance(each, Check):
@@ -320,7 +331,7 @@ def _columns(names: str | Sequence[str], found: Profile) -> list[str]:
 
 
 def _digests(found: Profile) -> Iterator[str]:
-    """All of them, also those that the profile did not keep."""
+    """Yields the digests of all files, including those that the profile left out."""
     seen: set[str] = set()
     files = [each.name for each in found.schema if pa.types.is_struct(each.type) and "sha256" in _fields(each.type)]
     for batch in found.added.select(files).batches(format="arrow", load_files=False) if files else ():

@@ -1,4 +1,4 @@
-"""What is in the lake."""
+"""Functions that list and find the datasets of the lake."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from lakefeed.dataset import Dataset
 
 
 def list_datasets() -> list[Dataset]:
-    """Every dataset of the lake, by name.
+    """Returns every dataset of the lake, ordered by name.
+
+    Raises:
+        CatalogUnavailableError: the catalog cannot be reached.
 
     Example:
         >>> _ = Dataset.from_dict({"x": [1]}).save("one")
@@ -20,15 +23,20 @@ def list_datasets() -> list[Dataset]:
 
 
 def get_dataset(name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> Dataset:
-    """The dataset of that name, which must exist (``Dataset(name)`` does not look).
+    """Returns a dataset that must exist. (``Dataset(name)`` does not check.)
+
+    Args:
+        name: the name of the dataset.
+        version: the number or the tag of a version. None follows the newest version.
+        as_of: read the version that was the newest at this time, as in `Dataset`.
 
     Raises:
-        DatasetNotFoundError: with the near misses.
-        VersionNotFoundError: with the versions that exist.
+        DatasetNotFoundError: the dataset does not exist. The message suggests similar names.
+        VersionNotFoundError: the version does not exist. The message lists the existing ones.
 
     Example:
-        >>> _ = Dataset.from_dict({"x": [1]}).save("one")
-        >>> len(get_dataset("one"))
+        >>> _ = Dataset.from_dict({"x": [1]}).save("numbers")
+        >>> len(get_dataset("numbers"))
         1
     """
     dataset = Dataset(name, version=version, as_of=as_of)

@@ -1,4 +1,4 @@
-"""Several datasets as one."""
+"""Functions that make one dataset of several."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def concatenate(datasets: Sequence[Dataset], *, fill: bool = False) -> Dataset:
-    """All rows of the first dataset, then all of the second, and so on.
+    """Returns all rows of the first dataset, then all rows of the second, and so on.
 
     Args:
-        datasets: at least one; columns go by name.
-        fill: columns that some of them lack are null there; else that is an error.
+        datasets: at least one dataset. Columns are matched by name.
+        fill: fill columns that a dataset lacks with null. Otherwise a missing column is an error.
 
     Raises:
-        SchemaError, TypeMismatchError: the columns differ; the message names them.
+        SchemaError, TypeMismatchError: the columns differ. The message names them.
+        InvalidArgumentError: this is not a list of datasets.
 
     Example:
         >>> one, two = Dataset.from_dict({"x": [1]}), Dataset.from_dict({"x": [2]})
@@ -42,18 +43,20 @@ def interleave(
     *,
     fill: bool = False,
 ) -> Dataset:
-    """Rows drawn from several datasets: in turn, or by chance with ``probabilities``. Each keeps its own order.
+    """Returns rows of several datasets in turn, or at random with ``probabilities``. Each dataset keeps its order.
 
     Args:
-        datasets: at least one; columns go by name.
-        probabilities: one for each dataset, 1 together; a dataset of probability 0 is never drawn from.
-        seed: of the draws; None: one is drawn now and stays with the returned dataset.
-        stopping_strategy: "first_exhausted": as soon as one has no more rows; "all_exhausted": when each has been
-            exhausted once, those that were beginning anew; "all_exhausted_without_replacement": every row once.
+        datasets: at least one dataset. Columns are matched by name.
+        probabilities: one probability for each dataset, with the sum 1. A dataset of probability 0 gives no rows.
+        seed: the seed of the random choice. None draws a seed now, which stays with the returned dataset.
+        stopping_strategy: "first_exhausted" ends with the first dataset that has no more rows. "all_exhausted" ends
+            when each has ended once; a dataset that ends earlier starts again. "all_exhausted_without_replacement"
+            gives every row once.
         fill: as in `concatenate`.
 
     Raises:
-        InvalidArgumentError, SchemaError, TypeMismatchError: at the call.
+        InvalidArgumentError: the probabilities, the seed or the strategy are malformed.
+        SchemaError, TypeMismatchError: the columns differ. The message names them.
 
     Example:
         >>> one, two = Dataset.from_dict({"x": [1, 2, 3]}), Dataset.from_dict({"x": [10, 20]})

@@ -1,9 +1,9 @@
 """Settings: explicit argument > ``LAKEFEED__…`` environment > ``lakefeed.toml`` > default.
 
-``lakefeed.toml`` is looked for in ``$LAKEFEED_CONFIG``, the working directory, then ``$LAKEFEED_HOME``.
-``$LAKEFEED_HOME`` (default ``~/.lakefeed``) holds the embedded catalog, warehouse and blobs;
-``$LAKEFEED_CACHE_DIR`` (default ``$LAKEFEED_HOME/cache``) holds what may be deleted at any time;
-``$LAKEFEED_CACHE_BYTES`` (default 100 GiB) bounds the copies of files in it.
+``lakefeed.toml`` is searched in ``$LAKEFEED_CONFIG``, the working directory and ``$LAKEFEED_HOME``, in this order.
+``$LAKEFEED_HOME`` (default ``~/.lakefeed``) holds the embedded catalog, the warehouse and the blobs.
+``$LAKEFEED_CACHE_DIR`` (default ``$LAKEFEED_HOME/cache``) holds files that may be deleted at any time.
+``$LAKEFEED_CACHE_BYTES`` (default 100 GiB) limits the copies of files in it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class _Section(BaseModel):
 
 
 class CatalogSettings(_Section):
-    """The Iceberg catalog; ``properties`` go to PyIceberg as they are.
+    """The Iceberg catalog. ``properties`` are passed to PyIceberg unchanged.
 
-    ``patience``: seconds for which a database that does not answer is asked again.
+    ``patience``: the seconds for which a query to a database that does not answer is retried.
     """
 
     type: str = "sql"
@@ -50,9 +50,9 @@ class CatalogSettings(_Section):
 
 
 class BlobSettings(_Section):
-    """The content-addressed store; ``options`` go to fsspec as they are.
+    """The content-addressed store. ``options`` are passed to fsspec unchanged.
 
-    Contents of less than ``pack_below_bytes`` are kept together, in packs of about ``pack_bytes``.
+    Contents of less than ``pack_below_bytes`` are stored together, in packs of about ``pack_bytes``.
     """
 
     url: str | None = None
@@ -62,7 +62,7 @@ class BlobSettings(_Section):
 
 
 class CommitSettings(_Section):
-    """How hard a commit tries when others commit at the same time (waits in seconds)."""
+    """The retries of a commit after a conflict with another writer, and the waits between them in seconds."""
 
     retries: int = Field(default=100, ge=0)
     min_wait: float = Field(default=0.01, ge=0)
@@ -70,10 +70,10 @@ class CommitSettings(_Section):
 
 
 class WriteSettings(_Section):
-    """Sizes of what is written: rows a row group, bytes (decoded, estimated) a row group and a file.
+    """The sizes of data files: rows of a row group, and bytes (decoded, estimated) of a row group and of a file.
 
-    ``encodings``: "fast" for what decodes fastest; "basic" for readers that know only plain values and dictionaries,
-    such as the vectorized one of Iceberg for Spark before 2026.
+    ``encodings``: "fast" decodes fastest. "basic" is for readers that know only plain values and dictionaries, such as
+    the vectorized reader of Iceberg for Spark before 2026.
     """
 
     row_group_rows: int = Field(default=131_072, ge=1)
@@ -84,19 +84,19 @@ class WriteSettings(_Section):
 
 
 class ReadSettings(_Section):
-    """Fragments decoded ahead and the bytes that they may hold."""
+    """The threads that decode fragments ahead, and the bytes that these fragments may hold."""
 
     threads: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1)
     prefetch_bytes: int = Field(default=256 * MIB, ge=1)
 
 
 class FileSettings(_Section):
-    """Files that are read by URL: how hard a read tries again, what it waits for (seconds), and what fsspec is told.
+    """Files that are read by URL: retries, waits in seconds, and options of fsspec.
 
-    ``options`` by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``. Files of rows: a local copy of what
-    a URL refers to is used for ``fresh`` seconds without asking the server whether it has changed; hosts that match
-    one of ``deny_hosts`` (``"*.internal"``) are not asked at all. ``local_folders``: folders of this machine in which a
-    file column may name files although its rows come from files of other machines.
+    ``options`` are grouped by protocol: ``{"s3": {"endpoint_url": "https://s3.example.com"}}``. A local copy of a URL
+    that rows refer to is used for ``fresh`` seconds without asking the server for changes. No request goes to hosts
+    that match one of ``deny_hosts`` (``"*.internal"``). ``local_folders`` are folders of this machine whose files may
+    be named by rows that come from files of other machines.
     """
 
     retries: int = Field(default=5, ge=0)
@@ -110,13 +110,13 @@ class FileSettings(_Section):
 
 
 class SqlSettings(_Section):
-    """Queries and joins: bytes of memory before they spill to local disk."""
+    """The bytes of memory that queries and joins use before they spill to local disk."""
 
     memory_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
 
 
 class Settings(BaseSettings):
-    """All settings, validated; unset locations are derived from ``home``.
+    """All settings, validated. Locations that are not set are derived from ``home``.
 
     Example:
         >>> Settings(home="/data/lake").catalog_uri
@@ -144,12 +144,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """The settings in force, with ``overrides`` (nested mappings or dotted keys) on top.
+        """Returns the current settings, with ``overrides`` on top.
 
-        Asked for with every dataset: they are made anew only where the environment or the file has changed.
+        Every dataset loads them, so they are read again only if the environment or the file has changed.
+
+        Args:
+            overrides: nested mappings, or values by dotted keys.
 
         Raises:
-            ConfigError: a key is unknown or a value does not fit.
+            ConfigError: a key is unknown, or a value does not fit.
 
         Example:
             >>> Settings.load(**{"commit.retries": 5}).commit.retries
@@ -184,33 +187,33 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Explicit arguments, then the environment, then the file."""
+        """Returns the sources in order of precedence: explicit arguments, the environment, the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
 
     @property
     def catalog_uri(self) -> str:
-        """The catalog's database (or server)."""
+        """The URI of the catalog's database or server."""
         return self.catalog.uri or f"sqlite:///{self.home.absolute() / 'catalog.db'}"
 
     @property
     def warehouse(self) -> str:
-        """Where the tables' files are."""
+        """The location of the tables' files."""
         return self.catalog.warehouse or f"file://{self.home.absolute() / 'warehouse'}"
 
     @property
     def blob_url(self) -> str:
-        """Where the blob store is."""
+        """The location of the blob store."""
         return self.blobs.url or f"file://{self.home.absolute() / 'blobs'}"
 
     @property
     def cache(self) -> Path:
-        """The folder of what may be deleted at any time."""
+        """The folder for files that may be deleted at any time."""
         found = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
         return Path(found).expanduser().absolute() if found else self.home.absolute() / "cache"
 
     @property
     def cache_limit(self) -> int:
-        """Bytes that copies of files may take in the cache."""
+        """The bytes that copies of files may take in the cache."""
         given = self.cache_bytes if self.cache_bytes is not None else _bytes_from_environment("LAKEFEED_CACHE_BYTES")
         return CACHE_BYTES if given is None else given
 
@@ -220,7 +223,7 @@ _last: tuple[tuple[object, ...], Settings] | None = None
 
 
 def _inputs() -> tuple[object, ...]:
-    """All that settings follow from but overrides."""
+    """Returns everything that determines the settings, except overrides."""
     names = [name for name in os.environ if name == "HOME" or is_near(name)]
     file = _config_file()
     written = None if file is None else file.read_bytes()
@@ -228,7 +231,7 @@ def _inputs() -> tuple[object, ...]:
 
 
 def _bytes_from_environment(name: str) -> int | None:
-    """A number of bytes from the environment."""
+    """Returns a number of bytes from an environment variable; None if it is not set."""
     given = os.environ.get(name, "").strip()
     if given and not given.isdecimal():
         raise ConfigError(f"{name}={given!r} is no number of bytes, such as {100 * GIB}")
@@ -250,10 +253,10 @@ def _config_file() -> Path | None:
 
 
 def _file_values(file: Path | None) -> dict[str, Any]:
-    """The settings in the file.
+    """Returns the settings in the file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     try:
         return {} if file is None else tomllib.loads(file.read_bytes().decode())
@@ -277,7 +280,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 def _reasons(
     settings: type[BaseModel], error: ValidationError, given: Mapping[str, Any], written: Mapping[str, Any]
 ) -> str:
-    """The reason for each setting that does not fit, with where it was given."""
+    """Returns the reason for each setting that does not fit, with its origin."""
     reasons = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
@@ -291,7 +294,7 @@ def _reasons(
 
 
 def _origin(path: list[str], given: Mapping[str, Any], written: Mapping[str, Any]) -> str:
-    """Where a setting comes from, in the order of precedence."""
+    """Returns the origin of a setting, in order of precedence."""
     if _contains(given, path):
         return "argument"
     for length in range(len(path), 0, -1):  # a variable may hold a whole section as JSON
@@ -302,7 +305,7 @@ def _origin(path: list[str], given: Mapping[str, Any], written: Mapping[str, Any
 
 
 def _contains(values: Any, path: list[str]) -> bool:
-    """Whether the nested mapping has a value at ``path``, or one that ends it early."""
+    """Returns whether the nested mapping has a value at ``path``, or one that ends the path early."""
     for part in path:
         if not isinstance(values, Mapping):
             return True

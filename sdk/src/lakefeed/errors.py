@@ -66,7 +66,7 @@ class ConfigError(LakefeedError, ValueError):
 
 
 class SharedWarehouseError(ConfigError):
-    """The warehouse belongs to another catalog, such as the original of this one; nothing was written or deleted."""
+    """The warehouse belongs to another catalog, such as the original of this one. Nothing was written or deleted."""
 
 
 class InvalidArgumentError(LakefeedError, ValueError):
@@ -78,11 +78,11 @@ class InvalidNameError(InvalidArgumentError):
 
 
 class CredentialsError(InvalidArgumentError):
-    """A URL to be saved holds credentials: a user and password, or what it is signed with."""
+    """A URL that would be saved holds credentials: a user and password, or a signature."""
 
 
 class DatasetNotFoundError(LakefeedError, LookupError):
-    """No dataset of that name."""
+    """The dataset does not exist."""
 
 
 class DatasetExistsError(LakefeedError, ValueError):
@@ -97,27 +97,27 @@ class DatasetExistsError(LakefeedError, ValueError):
 
 
 class UnsavedDatasetError(LakefeedError, ValueError):
-    """Asked of a derived dataset what only a saved one has."""
+    """The operation needs a saved dataset, and this one is derived or was never saved."""
 
 
 class VersionNotFoundError(LakefeedError, LookupError):
-    """The dataset has no such version."""
+    """The version does not exist."""
 
 
 class TagNotFoundError(VersionNotFoundError):
-    """No tag of that name; the message names those that exist."""
+    """The tag does not exist. The message lists the existing tags."""
 
 
 class TagExistsError(LakefeedError, ValueError):
-    """A tag of that name stands for another version; it does not move unless told to."""
+    """The tag names another version, and tags move only with ``move=True``."""
 
 
 class SchemaError(LakefeedError, ValueError):
-    """Columns or types that do not fit together."""
+    """Columns or types do not fit together."""
 
 
 class ColumnNotFoundError(SchemaError, LookupError):
-    """No such column; the message names the near misses."""
+    """The column does not exist. The message suggests similar names."""
 
     @classmethod
     def of(cls, missing: str | Iterable[str], existing: Sequence[str], where: str = "") -> ColumnNotFoundError:
@@ -130,31 +130,31 @@ class ColumnNotFoundError(SchemaError, LookupError):
 
 
 class TypeMismatchError(SchemaError, TypeError):
-    """A value or column of the wrong type."""
+    """A value or column has the wrong type."""
 
 
 class DuplicateKeyError(LakefeedError, ValueError):
-    """Rows that share a key which must be their own; the message shows keys."""
+    """Rows share a key that must be unique. The message shows keys."""
 
 
 class ExpressionError(LakefeedError, ValueError):
-    """Filter text that cannot be read; the message carries a caret at the place."""
+    """An expression or query cannot be parsed or bound. The message marks the position."""
 
 
 class RowIndexError(LakefeedError, IndexError):
-    """A place where there is no row."""
+    """A row of this index does not exist."""
 
 
 class SubscriptError(LakefeedError, TypeError):
-    """``dataset[…]`` of a dataset whose rows are streamed; the message says what to call."""
+    """A streamed dataset cannot be indexed. The message names the method to call."""
 
 
 class FormatError(LakefeedError, ValueError):
-    """A file whose format is unknown or whose content is broken."""
+    """The format of a file is unknown, or its content is broken."""
 
 
 class TransformError(LakefeedError, ValueError):
-    """A user function returned what it must not."""
+    """A user function returned a value of the wrong kind."""
 
 
 class FileError(LakefeedError, OSError):
@@ -162,38 +162,38 @@ class FileError(LakefeedError, OSError):
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """A referenced file is not there."""
+    """A referenced file does not exist."""
 
 
 class ChangedFileError(FileError):
-    """A file changed between two reads of it; nothing that was made of it is saved."""
+    """A file changed between two reads. Nothing that was made of it is saved."""
 
 
 class AccessDeniedError(FileError, PermissionError):
-    """A store refuses the credentials, has been given none, or lacks the bucket; the message names the settings."""
+    """A store refuses the credentials, got none, or lacks the bucket. The message names the settings."""
 
 
 class IntegrityError(FileError):
-    """A file's bytes are not those that were recorded."""
+    """The content of a file differs from the recorded content."""
 
 
 class DamagedDatasetError(FileError):
-    """A metadata file or a manifest of a dataset is lost or cannot be read."""
+    """A metadata file or manifest of a dataset is lost or unreadable."""
 
 
 class RefusedTargetError(FileError):
-    """A URL leads where no request may go: link-local addresses, denied hosts, another scheme than it names."""
+    """A URL leads to a forbidden target: a link-local address, a denied host, or another scheme than it names."""
 
 
 class UnreachableError(FileError, ConnectionError):
-    """Nobody can look now: a store or server is away or refuses, so nothing is known of what is in it."""
+    """A store or server cannot be reached or refuses the request, so the state of its content is unknown."""
 
 
 class StorageError(FileError):
-    """A disk or store did not take data that was to be written; nothing refers to that data.
+    """A disk or store failed to write data. Nothing refers to that data.
 
-    ``errno`` is that of the system (None where the store has none), ``filename`` the file or folder that was written,
-    ``free_bytes`` the free space of its file system at that moment (None where it is not known).
+    ``errno`` is that of the system (None if the store has none). ``filename`` is the file or folder that was written.
+    ``free_bytes`` is the free space of its file system at that moment (None if unknown).
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class StorageError(FileError):
         self.free_bytes = free_bytes
 
     def prefixed(self, context: str) -> Self:
-        """The same error with ``context`` before its message, unless it is there."""
+        """Returns the same error with ``context`` before its message, unless the message begins with it."""
         message, own = str(self), f"cannot write {self.filename!r}: "
         if message.startswith(own):  # the context says what failed: the path goes to the end
             message = f"{message.removeprefix(own)} ({self.filename})"
@@ -228,11 +228,11 @@ class StorageFullError(StorageError):
 
 
 class CatalogUnavailableError(LakefeedError, ConnectionError):
-    """The catalog's database cannot be reached, or refuses; a write that it interrupts may have landed or not."""
+    """The catalog's database cannot be reached or refuses. A write that it interrupts may or may not be committed."""
 
 
 class CommitError(LakefeedError, RuntimeError):
-    """A commit did not land; nothing of it is visible."""
+    """A commit failed. Nothing of it is visible."""
 
 
 class CommitConflictError(CommitError):
@@ -240,15 +240,15 @@ class CommitConflictError(CommitError):
 
 
 class FenceError(CommitError):
-    """Another run has already moved the fence; these rows were not written."""
+    """Another run moved the fence first. These rows were not written."""
 
 
 class StateMismatchError(LakefeedError, ValueError):
-    """A checkpoint that belongs to other data or to another plan."""
+    """A checkpoint belongs to other data or another plan."""
 
 
 class BudgetExceededError(LakefeedError, MemoryError):
-    """More bytes than the caller allowed."""
+    """The rows take more bytes than the caller allowed."""
 
     def __new__(cls, *args: object) -> Self:
         # MemoryError's own refuses; Dask makes what was raised anew with it.
@@ -256,18 +256,18 @@ class BudgetExceededError(LakefeedError, MemoryError):
 
 
 class MissingDependencyError(LakefeedError, ImportError):
-    """An optional library that is not installed."""
+    """An optional library is not installed."""
 
 
 class UnsupportedError(LakefeedError, NotImplementedError):
-    """A thing that this version of lakefeed does not do."""
+    """This version of lakefeed does not support the operation."""
 
 
 def quoted_list(names: Iterable[object], most: int = MAX_QUOTED) -> str:
-    """The names quoted and joined, cut after ``most`` with a count of the rest.
+    """Returns the names quoted and joined. After ``most`` names it gives the number of the others.
 
     Example:
-        >>> listed(["a", "b"])
+        >>> quoted_list(["a", "b"])
         "'a', 'b'"
     """
     items = [str(name) for name in names]

@@ -1,4 +1,4 @@
-"""Files that no version needs any more, removed: what deleted datasets and killed or failed saves leave behind."""
+"""`collect_garbage`: removes files that deleted datasets and failed saves leave behind."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ MAX_LOCATIONS = 1_000
 
 @dataclass(frozen=True)
 class GarbageReport:
-    """What a collection found, and, unless it was a dry run, removed.
+    """The files that a collection found and, unless it was a dry run, removed.
 
     Attributes:
         dry_run: nothing was removed.
-        blobs: stored contents that stand alone.
-        packs: packs of small contents.
-        table_files: data and metadata files of tables that no version names.
-        unfinished: files that killed processes were writing.
-        bytes: of all these.
-        locations: of the first thousand.
-        postponed: why nothing was removed, or not everything; None if all was.
-        sparse_packs: those of the packs of which less than half is in use; what is in use moves to new ones.
-        moved_bytes: what moves.
-        damaged: datasets whose metadata is lost or cannot be read. Nothing in their folders is removed, and no blob:
-            which ones they refer to is not known.
-        files_read: data files that had to be read; those of earlier collections are known.
+        blobs: the number of contents that are stored as single files.
+        packs: the number of packs of small contents.
+        table_files: the number of data and metadata files that no version names.
+        unfinished: the number of files that killed processes left half written.
+        bytes: the bytes of all these files.
+        locations: the URLs of the first thousand files.
+        postponed: the reason for which some or all files were not removed. None if all were.
+        sparse_packs: the number of packs of which less than half is in use. The used contents move to new packs.
+        moved_bytes: the bytes that move to new packs.
+        damaged: datasets whose metadata is lost or unreadable. No blob is removed, and nothing in their folders,
+            because the files that they need are unknown.
+        files_read: the number of data files that were read. Files of earlier collections are remembered.
     """
 
     dry_run: bool
@@ -84,21 +84,24 @@ class GarbageReport:
 def collect_garbage(
     dry_run: bool = True, grace: dt.timedelta = GRACE, *, patience: dt.timedelta = PATIENCE
 ) -> GarbageReport:
-    """Finds, and with ``dry_run=False`` removes, files that no version of any dataset refers to.
+    """Finds files that no version of any dataset needs, and removes them with ``dry_run=False``.
 
-    Safe while others read and write: see docs/storage.md. The blob store must belong to this lake alone.
+    It is safe while others read and write: see docs/storage.md. The blob store must belong to this lake alone.
 
     Args:
-        dry_run: only look.
-        grace: what was written more recently stays.
-        patience: how long to wait for saves that began before it was said what is to go; if they take longer, nothing
-            is removed, and the report says so.
+        dry_run: only report.
+        grace: keep files that are younger than this.
+        patience: how long to wait for saves that began before the collection. If they take longer, nothing is removed,
+            and the report says so.
+
+    Returns:
+        The files that were found or removed.
 
     Raises:
-        FileError: a file of a table, or the store, cannot be reached. Nothing was removed.
-        SharedWarehouseError: the warehouse belongs to another catalog. Nothing was removed.
-        UnsupportedError: another lake has saved into the same blob store.
-        InvalidArgumentError: a negative time, or none.
+        FileError: a table's file or the store cannot be reached. Nothing is removed.
+        SharedWarehouseError: the warehouse belongs to another catalog. Nothing is removed.
+        UnsupportedError: another lake saves into the same blob store.
+        InvalidArgumentError: a time is negative or not a ``datetime.timedelta``.
 
     Example:
         >>> collect_garbage().bytes
@@ -115,7 +118,7 @@ def collect_garbage(
 def collect(
     lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: Step = nothing
 ) -> GarbageReport:
-    """As `collect_garbage`; ``at`` is called with the name of each point at which others may come in between."""
+    """Collects garbage as `collect_garbage` does. Calls ``at`` with the name of each step, for tests of races."""
     require_owner(lake.catalog)
     if others := other_lakes(lake.blobs.backend.objects, partial(is_same_lake, lake)):
         raise UnsupportedError(
@@ -139,7 +142,7 @@ def collect(
 
 @dataclass
 class _Candidates:
-    """What can go, and what was live when that was found."""
+    """Files that may be removed, and the files that were reachable when they were found."""
 
     lake: Lake
     live: Reachable
@@ -149,7 +152,7 @@ class _Candidates:
     sparse: list[Held] = field(default_factory=list)
 
     def with_sparse(self) -> _Candidates:
-        """With the packs that can go once what is needed of them has moved."""
+        """Returns the candidates with the sparse packs, whose used contents have moved."""
         return replace(self, objects=[*self.objects, *self.sparse])
 
     def report(self, dry_run: bool, marker: Marker) -> GarbageReport:
@@ -211,7 +214,7 @@ def _collect_and_remove(
 
 
 def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Candidates:
-    """What can go, judged by the clock of the store, which showed ``since``."""
+    """Returns the files that may be removed. Ages count from ``since``, on the clock of the store."""
     files, live = mark_with_detached(lake, marker)
     store, least = lake.blobs.backend, max(grace, MIN_GRACE)
     inventory = Inventory.of(store, live.digests)
@@ -230,7 +233,7 @@ def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: flo
 
 
 def _postponed(live: Reachable) -> str | None:
-    """Why not everything that is garbage may go."""
+    """Returns the reason for which not all garbage may be removed; None if all may."""
     if not live.damaged:
         return None
     return (
@@ -250,7 +253,7 @@ def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float
 
 
 def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Sign) -> list[ObjectInfo]:
-    """Removes files of tables; those that are gone."""
+    """Removes files of tables and returns those removed."""
     warehouse, gone = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
@@ -262,7 +265,7 @@ def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sig
 
 
 def _remove_empty_folders(path: Path | None) -> None:
-    """Removes the folders of a file that was the last in them, up to that of the table."""
+    """Removes the folders of a removed file that are empty, up to that of the table."""
     for folder in list(path.parents)[:2] if path is not None else ():
         try:
             folder.rmdir()
@@ -271,7 +274,7 @@ def _remove_empty_folders(path: Path | None) -> None:
 
 
 def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Sign) -> list[ObjectInfo]:
-    """Removes what killed processes were writing; those that are gone."""
+    """Removes files that killed processes left half written, and returns those removed."""
     gone = []
     for info in files:
         if sign.alive:

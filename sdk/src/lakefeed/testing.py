@@ -1,4 +1,4 @@
-"""For the unit tests of those who write routines: a function is tried on rows in memory, without a lake."""
+"""`run_routine` for unit tests of routines: it runs a function on rows in memory, without a lake."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ def run_routine(
     schema: pa.Schema | None = None,
     resources: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """What a routine makes of these rows, one argument for each dataset that it reads; nothing is written.
+    """Returns the rows that a routine makes of the given rows. It writes nothing.
 
-    The result is what a run would commit: of the declared columns, refused where it does not fit them. A routine
-    without an output gives what it would log. A plain function may be given, with the ``schema`` of its output.
+    The result is what a run would commit: it has the declared columns, and rows that do not fit them are an error. A
+    routine without an output returns the row that it would log.
+
+    Args:
+        routine: the routine, or a plain function.
+        rows: the rows of each dataset that the routine reads, in order.
+        schema: the schema of the output of a plain function.
+        resources: the objects that the routine requests by name.
 
     Raises:
-        InvalidArgumentError: not as many arguments as the routine reads datasets; a resource is missing.
-        TransformError, SchemaError: as in a run.
+        InvalidArgumentError: the number of arguments is not that of the datasets, or a resource is missing.
+        TransformError: the function returned something other than a Dataset, a Table or record batches.
+        SchemaError: the rows do not fit the declared schema.
 
     Example:
         >>> def doubled(rows):

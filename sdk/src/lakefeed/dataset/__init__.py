@@ -1,7 +1,7 @@
-"""The façade: `Dataset`, a file for each group of its methods, and the seam for the packages around it.
+"""The façade: `Dataset`, and the functions through which other packages see plans and make datasets.
 
-Outside this package nobody touches what begins with an underscore: `plan_of`, `plans_of` and `lake_of` see plans and
-lakes, `dataset_of` and `dataset_at` make a dataset of them.
+Only this package uses the attributes of a dataset that begin with an underscore. `plan_of`, `plans_of` and `lake_of`
+give plans and lakes. `dataset_of` and `dataset_at` make a dataset of them.
 """
 
 from lakefeed.dataset.changed_rows import AddedRows, RemovedRows, rows_changed_after

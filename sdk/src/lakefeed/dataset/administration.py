@@ -1,4 +1,4 @@
-"""Changes of a dataset that make no version: its columns, its description, its end."""
+"""The methods of `Dataset` that change columns and description, or delete the dataset."""
 
 from __future__ import annotations
 
@@ -17,16 +17,25 @@ from lakefeed.run import metadata_update
 
 
 class Administration(Versioning):
-    """The methods that change a dataset as a whole, without a version."""
+    """The methods that change a dataset as a whole, without a new version."""
 
     def add_column(self, name: str, type: Any) -> pa.Schema:
-        """A new column at the end, null in the rows that there are: an Arrow type, or a file type such as ``"image"``.
+        """Adds a column at the end. It is null in the rows that exist.
 
-        Like the other changes of columns it makes no version and writes no row: versions keep their columns, and the
-        newest rows (``Dataset(name)``) are read with the columns that there are now. Returns the schema.
+        This changes metadata only. It makes no version and writes no rows: versions keep their columns, and the newest
+        rows (``Dataset(name)``) are read with the current columns.
+
+        Args:
+            name: the name of the new column.
+            type: an Arrow type, or a file type such as ``"image"``.
+
+        Returns:
+            The new schema.
 
         Raises:
-            SchemaError: there is such a column, or the type cannot be kept.
+            SchemaError: the dataset has a column of this name, or cannot store the type.
+            InvalidArgumentError: the name is empty, or the type is unknown.
+            DatasetNotFoundError: the dataset does not exist.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1]}).save("widening")
@@ -37,61 +46,142 @@ class Administration(Versioning):
         return catalog.add_column(self._lake, self._changed, media.new_column(name, type))
 
     def rename_column(self, old: str, new: str) -> pa.Schema:
-        """A column under another name; see `add_column`.
+        """Renames a column. Like `add_column` it changes metadata only.
+
+        Args:
+            old: the current name.
+            new: the new name.
+
+        Returns:
+            The new schema.
 
         Raises:
-            ColumnNotFoundError, SchemaError: there is no ``old``, or a ``new``.
+            ColumnNotFoundError: the dataset has no column ``old``.
+            SchemaError: the dataset has a column ``new`` already.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("renaming")
+            >>> Dataset("renaming").rename_column("x", "y").names
+            ['y']
         """
         return catalog.rename_column(self._lake, self._changed, check_text(old, "old"), check_column_name(new, "new"))
 
     def drop_column(self, columns: str | Sequence[str]) -> pa.Schema:
-        """Without a column or several (all or none); older versions still have them. See `add_column`.
+        """Drops one or several columns, all or none of them. Older versions keep them.
+
+        Like `add_column` it changes metadata only.
+
+        Args:
+            columns: the name of a column, or a list of names.
+
+        Returns:
+            The new schema.
 
         Raises:
-            ColumnNotFoundError, SchemaError: there is no such column, or no other.
+            ColumnNotFoundError: the dataset lacks one of the columns.
+            SchemaError: no column would remain.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1], "y": [2]}).save("dropping")
+            >>> Dataset("dropping").drop_column("y").names
+            ['x']
         """
         return catalog.drop_columns(self._lake, self._changed, check_keys(columns))
 
     def widen_column(self, name: str, type: pa.DataType) -> pa.Schema:
-        """A column of a type that holds more, such as ``int64`` for ``int32``; see `add_column`.
+        """Gives a column a type that holds more, such as ``int64`` instead of ``int32``.
+
+        Like `add_column` it changes metadata only.
+
+        Args:
+            name: the name of the column.
+            type: the new Arrow type.
+
+        Returns:
+            The new schema.
 
         Raises:
-            ColumnNotFoundError, TypeMismatchError: there is no such column, or the type does not hold all it may hold.
+            ColumnNotFoundError: the dataset has no such column.
+            TypeMismatchError: the new type cannot hold every value of the old one.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}, pa.schema({"x": pa.int32()})).save("wider")
+            >>> Dataset("wider").widen_column("x", pa.int64()).field("x").type
+            DataType(int64)
         """
         return catalog.widen_column(self._lake, self._changed, check_text(name, "name"), check_data_type(type))
 
     def update(self, *, description: str | None = None, column_types: ColumnTypes | None = None) -> dict[str, Any]:
-        """New description or column types (exactly those named); no new version. Returns `metadata`."""
+        """Changes the description or the file columns, without a new version.
+
+        Args:
+            description: the new description. None keeps the current one.
+            column_types: the file columns and their types. Columns that are not named hold no files. None keeps the
+                current types.
+
+        Returns:
+            `metadata` after the change.
+
+        Raises:
+            DatasetNotFoundError: the dataset does not exist.
+            ColumnNotFoundError, TypeMismatchError: a column does not exist, or cannot hold files. Nothing is changed.
+            InvalidArgumentError: a file type is unknown. Nothing is changed.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("described")
+            >>> Dataset("described").update(description="One number.")["description"]
+            'One number.'
+        """
         metadata_update.update_metadata(self._lake, self._changed, description, column_types)
         return self.metadata
 
     def set_column_types(self, column_types: ColumnTypes) -> None:
-        """Which columns hold files, exactly; no new version.
+        """Sets the file columns and their types, without a new version.
+
+        Args:
+            column_types: a mapping of columns to file types. Columns that it does not name hold no files.
 
         Raises:
-            ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: nothing is changed.
+            ColumnNotFoundError, TypeMismatchError: a column does not exist, or cannot hold files. Nothing is changed.
+            InvalidArgumentError: the mapping is None, or a file type is unknown. Nothing is changed.
         """
         if column_types is None:
-            raise InvalidArgumentError("column_types=None: give a mapping of columns to types; {} is none")
+            raise InvalidArgumentError(
+                "column_types must be a mapping of columns to file types, got None; {} means no file column"
+            )
         self.update(column_types=column_types)
 
     def delete(self, *, force: bool = False) -> None:
-        """Removes the dataset and its versions; files in the blob store stay, others may use them.
+        """Deletes the dataset with all versions. Files in the blob store stay, because other datasets may use them.
 
-        Files go that lie at the table's own location in the lake and that no other table names. Files elsewhere, such
-        as those that PyIceberg's ``add_files`` registered, stay; with the table property ``gc.enabled=false`` all do.
+        Files at the table's own location are removed, unless another table names them. Files elsewhere stay, such as
+        those that PyIceberg's ``add_files`` registered. With the table property ``gc.enabled=false`` all files stay.
 
         Args:
-            force: also where metadata of the dataset is damaged.
+            force: also delete a dataset whose metadata is damaged.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
-            DamagedDatasetError: its metadata is lost or cannot be read; nothing was removed.
-            SharedWarehouseError: the warehouse belongs to another catalog; nothing was removed.
+            DatasetNotFoundError: the dataset does not exist.
+            DamagedDatasetError: its metadata is lost or unreadable, and ``force`` is False. Nothing is removed.
+            SharedWarehouseError: the warehouse belongs to another catalog. Nothing is removed.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("temporary")
+            >>> Dataset("temporary").delete()
+            >>> Dataset.exists("temporary")
+            False
         """
         self._lake.drop(self._changed, force=check_flag(force, "force"))
 
     @staticmethod
     def exists(name: str) -> bool:
-        """Whether the lake has a dataset of that name."""
+        """Returns whether the lake has a dataset of this name.
+
+        Args:
+            name: the name, such as ``photos`` or ``team.photos``.
+
+        Raises:
+            InvalidNameError: the name breaks the naming rule.
+            CatalogUnavailableError: the catalog cannot be reached.
+        """
         return lake.Lake.current().exists(name)

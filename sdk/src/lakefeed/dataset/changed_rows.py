@@ -1,4 +1,4 @@
-"""The rows that a range of versions added or removed."""
+"""Datasets of the rows that a range of versions added or removed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lakefeed.errors import UnsavedDatasetError
 
 
 class AddedRows(Dataset):
-    """The rows that a range of versions added: a Dataset whose iteration gives Arrow batches.
+    """The rows that a range of versions added. Iterating it yields Arrow batches.
 
-    ``from_version`` (exclusive, None: the beginning) and ``version`` (inclusive) are the range.
+    ``from_version`` is exclusive, and None for the beginning. ``version`` is inclusive.
     """
 
     _complete = False
 
     @property
     def from_version(self) -> int | None:
-        """The version that the rows came after."""
+        """The version after which the range begins."""
         (origin,) = plan.lineage(self._plan).origins
         return origin.from_version or None
 
@@ -35,7 +35,7 @@ class AddedRows(Dataset):
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """``pyarrow.RecordBatch``, streamed."""
+        """Yields the rows as ``pyarrow.RecordBatch``, streamed."""
         return self.batches(format="arrow")
 
     def __repr__(self) -> str:
@@ -44,13 +44,13 @@ class AddedRows(Dataset):
 
 
 class RemovedRows(AddedRows):
-    """The rows that a range of versions removed: a Dataset whose iteration gives Arrow batches."""
+    """The rows that a range of versions removed. Iterating it yields Arrow batches."""
 
 
-def rows_changed_after(version: Dataset, what: Literal["added", "removed"], known: int) -> AddedRows:
-    """The rows that the versions after the number ``known`` up to a version added or removed, oldest commit first.
+def rows_changed_after(version: Dataset, kind: Literal["added", "removed"], after: int) -> AddedRows:
+    """Returns the rows that the versions after ``after`` up to ``version`` added or removed, oldest commit first.
 
-    The version ``known`` may have expired, which `added_since` does not take.
+    Unlike with `added_since`, the version ``after`` may have expired.
     """
-    kind = AddedRows if what == "added" else RemovedRows
-    return build(kind, version._lake, ops.Scan(version._reference.after(what, known)), version.name, version.version)
+    rows = AddedRows if kind == "added" else RemovedRows
+    return build(rows, version._lake, ops.Scan(version._reference.after(kind, after)), version.name, version.version)

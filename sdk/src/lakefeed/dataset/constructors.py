@@ -1,4 +1,4 @@
-"""Datasets of rows that lie elsewhere: in memory, files, and the objects of other libraries."""
+"""The methods that make datasets from memory, files, and objects of other libraries."""
 
 from __future__ import annotations
 
@@ -27,53 +27,103 @@ class Constructors(Core):
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Sequence[Any]], schema: pa.Schema | None = None) -> Dataset:
-        """Columns in memory, each a list (or Arrow or NumPy array) of one length.
+        """Returns a dataset of columns in memory.
 
-        Paths, images of Pillow, and handles of rows that were read make file columns. Values of several types are no
-        column: convert them first.
+        Paths, Pillow images, and file handles from rows that were read become file columns.
+
+        Args:
+            columns: a list, Arrow array or NumPy array for each column, all of one length.
+            schema: the columns and types. None infers them.
+
+        Raises:
+            SchemaError: the lengths differ, or the columns are not those of the schema.
+            TypeMismatchError: a column holds values of several types, or values that do not fit its type.
+
+        Example:
+            >>> Dataset.from_dict({"id": [1, 2], "name": ["a", "b"]}).count()
+            2
         """
         return cls.from_arrow(memory_source.table_from_columns(columns, schema))
 
     @classmethod
     def from_pylist(cls, rows: Sequence[Row], schema: pa.Schema | None = None) -> Dataset:
-        """Rows in memory, each a dict; its values as in `from_dict`."""
+        """Returns a dataset of rows in memory.
+
+        Args:
+            rows: a dict for each row. Values are as in `from_dict`.
+            schema: the columns and types. None infers them.
+
+        Raises:
+            SchemaError: there is no column, or the columns are not those of the schema.
+            TypeMismatchError: a column holds values of several types, or values that do not fit its type.
+
+        Example:
+            >>> Dataset.from_pylist([{"id": 1}, {"id": 2}]).to_arrow().to_pydict()
+            {'id': [1, 2]}
+        """
         return cls.from_arrow(memory_source.table_from_rows(rows, schema))
 
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> Dataset:
-        """An Arrow table or batch; nothing is copied."""
+        """Returns a dataset of an Arrow table or batch. It copies no data.
+
+        Args:
+            table: the table or batch.
+
+        Raises:
+            TypeMismatchError: this is neither a table nor a batch.
+            SchemaError: there is no column, or two columns share a name.
+        """
         return dataset_of(
             lake.Lake.current(), ops.Scan(memory_source.MemorySource(memory_source.table_from_arrow(table)))
         )
 
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame) -> Dataset:
-        """A DataFrame; an index that has a name becomes a column."""
+        """Returns a dataset of a pandas DataFrame. An index that has a name becomes a column.
+
+        Args:
+            frame: the DataFrame.
+
+        Raises:
+            TypeMismatchError: a column holds values of several types, or this is not a DataFrame.
+            SchemaError: two columns share a name.
+        """
         return cls.from_arrow(memory_source.table_from_pandas(frame))
 
     @classmethod
     def from_polars(cls, frame: pl.DataFrame) -> Dataset:
-        """A polars DataFrame; nothing is copied but categories."""
+        """Returns a dataset of a polars DataFrame. It copies no data except categorical columns.
+
+        Args:
+            frame: the DataFrame.
+
+        Raises:
+            TypeMismatchError: a column holds Python objects, or this is not a DataFrame.
+        """
         return cls.from_arrow(memory_source.table_from_polars(frame))
 
     @classmethod
     def from_huggingface(
         cls, name_or_dataset: Any, split: str | None = None, streaming: bool = True, **load_options: Any
     ) -> Dataset:
-        """A dataset of the Hugging Face hub by its name, or a ``datasets.Dataset`` or ``IterableDataset``.
+        """Returns a dataset of the Hugging Face hub, or of a ``datasets.Dataset`` or ``IterableDataset``.
 
-        Images, sounds and videos become file columns; class labels are integers whose names the field's metadata keeps.
+        Images, sounds and videos become file columns. Class labels become integers; the metadata of the field keeps
+        their names.
 
         Args:
-            name_or_dataset: "imdb", a folder, a format ("json" with ``data_files=``), or the object.
-            split: "train", "test[:10%]", …; None: the only one there is.
-            streaming: by name: read while iterating, with nothing downloaded before.
-            load_options: go to ``datasets.load_dataset``: ``name`` (the configuration), ``data_files``, ``revision``, …
+            name_or_dataset: a name ("imdb"), a folder, a format ("json" with ``data_files=``), or the object.
+            split: such as "train" or "test[:10%]". None selects the only split.
+            streaming: read a named dataset while iterating, without downloading it first.
+            load_options: passed to ``datasets.load_dataset``: ``name`` (the configuration), ``data_files``,
+                ``revision``, …
 
         Raises:
-            MissingDependencyError: install ``lakefeed[huggingface]``.
-            MissingFileError, FileError: there is no such dataset, or no way to it.
-            InvalidArgumentError: no such split; those that exist are listed.
+            MissingDependencyError: `datasets` is not installed; install ``lakefeed[huggingface]``.
+            MissingFileError: the dataset does not exist.
+            FileError: the hub cannot be reached.
+            InvalidArgumentError: the split does not exist; the message lists the existing ones.
         """
         return dataset_of(
             lake.Lake.current(),
@@ -82,10 +132,18 @@ class Constructors(Core):
 
     @classmethod
     def from_torch(cls, dataset: Any, schema: pa.Schema | None = None) -> Dataset:
-        """A PyTorch dataset, map-style or iterable.
+        """Returns a dataset of a PyTorch dataset, map-style or iterable.
 
-        The parts of a sample that is a tuple are the schema's columns, in order; a dict goes by name; anything else is
-        the only column. Tensors and arrays of one shape fit nested fixed-size lists.
+        A tuple gives one value for each column of the schema, in order. A dict gives values by name. Any other sample
+        is the value of the only column. Tensors and arrays of one shape fit nested fixed-size lists.
+
+        Args:
+            dataset: the PyTorch dataset.
+            schema: the columns and types. None infers them from the first sample.
+
+        Raises:
+            MissingDependencyError: PyTorch is not installed.
+            SchemaError, TypeMismatchError: the samples do not fit the schema.
 
         Example:
             >>> import torch
@@ -98,7 +156,15 @@ class Constructors(Core):
 
     @classmethod
     def from_batches(cls, factory: BatchFactory, *, schema: pa.Schema) -> Dataset:
-        """What ``factory()`` yields, called anew for each pass, so that the dataset can be read again.
+        """Returns a dataset of the batches that ``factory()`` yields. Each pass over the dataset calls it again.
+
+        Args:
+            factory: a function without arguments that returns an iterable of ``pyarrow.RecordBatch``.
+            schema: the columns and types of the batches.
+
+        Raises:
+            TypeMismatchError: the schema is not a ``pyarrow.Schema``. While reading: a batch does not fit it.
+            SchemaError: the schema has no column, or two columns share a name.
 
         Example:
             >>> def numbers():
@@ -112,30 +178,37 @@ class Constructors(Core):
     def from_file(
         cls, location: Locations, schema: pa.Schema | None = None, format: str | None = None, null_values: Words = None
     ) -> Dataset:
-        """Files by path, glob or URL, streamed: CSV, JSON lines, Parquet and Arrow, also compressed and in archives.
+        """Returns a dataset of CSV, JSON lines, Parquet or Arrow files, also compressed or in archives.
 
-        Only their beginning is read now; of several remote text files, that of the first.
+        Rows are streamed. The call reads only the beginning of the files; of several remote text files, only the
+        beginning of the first.
 
         Args:
-            location: one or several of: a path; a URL (``https://``, ``s3://``, ``memory://``, …); a chain that leads
-                into an archive or a compressed file: ``zip://folder/*.csv::https://host/data.zip``,
-                ``tar://rows.jsonl::data.tar.gz``, ``gzip://rows.jsonl::https://host/download``. Members of an archive
-                come in the order in which it has them.
-            schema: the columns and types to read, where the beginning of the files tells them wrong. Other columns are
-                left out; a key that a JSON line lacks is null.
-            format: "csv", "jsonl", "parquet" or "arrow", where the suffix does not tell.
-            null_values: of CSV, the cells that are null, such as ``["", "NA"]``. By default in text only the empty cell
-                that is not quoted; in other columns also a quoted empty cell and Arrow's words (``NA``, ``N/A``,
-                ``null``, ``NaN``, …), but ``nan`` in a column of floats is that. Where they are given, exactly these
-                are null in text, and these and the empty cell in other columns.
+            location: one or several locations. A location is a path; a glob; a URL (``https://``, ``s3://``,
+                ``memory://``, …); or a chain that leads into an archive or a compressed file:
+                ``zip://folder/*.csv::https://host/data.zip``, ``tar://rows.jsonl::data.tar.gz``,
+                ``gzip://rows.jsonl::https://host/download``. Members of an archive come in the archive's order.
+            schema: the columns and types to read. Give it where the beginning of the files suggests wrong ones. Other
+                columns are left out. A key that a JSON line lacks is null.
+            format: "csv", "jsonl", "parquet" or "arrow". None takes it from the suffix.
+            null_values: the cells of CSV that are null, such as ``["", "NA"]``. Text columns then have exactly these
+                nulls; other columns have these and the empty cell. By default a text column has only the unquoted empty
+                cell as null. Other columns also have the quoted empty cell and Arrow's words (``NA``, ``N/A``,
+                ``null``, ``NaN``, …), but ``nan`` in a column of floats is not a null.
 
         Raises:
-            MissingFileError: nothing is there, or a member of a tar is a link.
-            FileError: it cannot be read, after trying again what may pass.
-            FormatError: an unknown suffix, or a file that is cut or not what its suffix says; with the line. So are
-                text that is not UTF-8, and a value that does not fit the type of its column.
-            InvalidArgumentError: null values for files that are not CSV.
-            SchemaError: files that do not fit together; with the file.
+            MissingFileError: the location does not exist, or a member of a tar is a link.
+            FileError: a file cannot be read. Failures that may pass are retried first.
+            FormatError: the suffix is unknown; or a file is truncated, has another format, is not UTF-8, or holds a
+                value that does not fit its column. The message names the line.
+            InvalidArgumentError: ``null_values`` were given for files that are not CSV.
+            SchemaError: the files have different columns. The message names the file.
+
+        Example:
+            >>> import pyarrow.parquet as pq
+            >>> pq.write_table(pa.table({"id": [1, 2]}), "two.parquet")
+            >>> Dataset.from_file("two.parquet").to_arrow().to_pydict()
+            {'id': [1, 2]}
         """
         return dataset_of(
             lake.Lake.current(), ops.Scan(file_source.create_file_source(location, schema, format, null_values))

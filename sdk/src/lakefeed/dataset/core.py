@@ -1,4 +1,4 @@
-"""The state of a dataset, and the seam through which other packages see plans and make datasets of them."""
+"""The state of a dataset, and the functions that give other packages its plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AnyDataset = TypeVar("AnyDataset", bound="Core")
 
 
 class Core(StreamedRows):
-    """Rows in a lake: of a plan, or of the version of a named dataset that a pin says."""
+    """Rows in a lake: those of a plan, or of a version of a named dataset."""
 
     _lake: Lake
     _node: Node | None
@@ -34,30 +34,39 @@ class Core(StreamedRows):
     _identity: Identity
 
     _complete: ClassVar[bool] = True
-    """Whether these are all rows of the version, where there is a name."""
+    """False where a name is known, but these are only some rows of its version."""
 
     @property
     def name(self) -> str:
         """The name in the lake.
 
         Raises:
-            UnsavedDatasetError: it is derived, or was never saved.
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
         """
         if self._name is None:
             raise UnsavedDatasetError(
                 "this dataset is derived from others or was never saved, so it has no name, version or description; "
-                "save(name) gives it one, or ask the dataset that it was made from"
+                "save it with save(name), or use the dataset that it was made from"
             )
         return self._name
 
     @property
     def version(self) -> int:
-        """The version that is read now (the newest one where none was pinned)."""
+        """The version that is read: the pinned one, or else the newest.
+
+        Raises:
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
+            DatasetNotFoundError, VersionNotFoundError: the dataset or the pinned version does not exist.
+        """
         return self._reference.resolved().version
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns and their types."""
+        """The columns and their types.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: the dataset or the pinned version does not exist.
+        """
         return self._plan.schema
 
     @property
@@ -90,10 +99,10 @@ class Core(StreamedRows):
 
 
 def plan_of(dataset: Any, method: str) -> Node:
-    """Returns the plan that gives the rows of a dataset.
+    """Returns the plan of a dataset's rows.
 
     Raises:
-        InvalidArgumentError: it is not a dataset; the message names the method that got it.
+        InvalidArgumentError: this is not a dataset. The message names ``method``.
     """
     if not isinstance(dataset, Core):
         raise InvalidArgumentError(f"{method} takes a Dataset, not {dataset!r:.80}")
@@ -104,12 +113,12 @@ def plans_of(datasets: Any, method: str) -> tuple[Node, ...]:
     """Returns the plans of several datasets.
 
     Raises:
-        InvalidArgumentError: it is not a list of datasets; the message names the method that got it.
+        InvalidArgumentError: this is not a list of datasets. The message names ``method``.
     """
-    given = list(datasets) if is_list(datasets) else []
-    if not given or not all(isinstance(each, Core) for each in given):
+    items = list(datasets) if is_list(datasets) else []
+    if not items or not all(isinstance(each, Core) for each in items):
         raise InvalidArgumentError(f"{method} takes a list of at least one Dataset, not {datasets!r:.80}")
-    return tuple(each._plan for each in given)
+    return tuple(each._plan for each in items)
 
 
 def lake_of(dataset: Core) -> Lake:
@@ -139,7 +148,7 @@ def build(
     version: Pin | None = None,
     table_uuid: str = "",
 ) -> AnyDataset:
-    """Returns a dataset of a class from its parts, with no look at the lake."""
+    """Returns a dataset of class ``kind``, made from its parts without looking at the lake."""
     dataset = kind.__new__(kind)
     dataset._lake, dataset._node, dataset._name, dataset._version = lake, node, name, version
     dataset._identity = dataset_reference.Identity(table_uuid)

@@ -1,4 +1,4 @@
-"""The one class that people use: a lazy, immutable reference to rows."""
+"""`Dataset`, a lazy and immutable reference to rows."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ if TYPE_CHECKING:
 
 
 class Dataset(Constructors, Reading, Writes, Administration):
-    """Rows of a dataset in the lake, of files or of memory, and what is made of them.
+    """Rows of a dataset in the lake, of files or of memory, and operations on them.
 
-    Lazy: nothing is read or run before rows are asked for, and every operation returns a new Dataset.
+    A Dataset is lazy: it reads and runs nothing before rows are requested, and every operation returns a new Dataset.
 
-    A reference without a version follows the dataset: it reads the newest version there is. What is derived from it
-    (``filter``, ``select``, …) stays with the version that was newest when it was derived, so that one training run
-    reads one version.
+    A Dataset without a version follows the newest version. Datasets derived from it (``filter``, ``select``, …) stay
+    with the version that was the newest when they were derived, so a training run reads one version.
+
+    A pinned version, a tag, the result of ``save`` and everything derived from them stay with their table. Once that
+    table is deleted, reading is an error, even if another dataset of the same name exists.
+
+    A version is read with the columns that it was written with. The newest rows are read with the current columns,
+    which `add_column` and its relatives change without making a version.
 
     Args:
-        name: the dataset's name: ``photos``, or ``team.photos`` in another namespace.
-        version: the version to read, for ever the same rows, or a tag (see `tag`); None: the newest.
-        as_of: read the version that was the newest at that time: a datetime with a time zone, or milliseconds since
-            1970.
-
-    What was resolved once (a pin, a tag, what ``save`` returned, what is derived) stays with its table: once the
-    dataset is deleted, reading it is an error, also where another one was made under the name.
-
-    A version is read with the columns that it was written with; the newest rows come with the columns that the dataset
-    has now, which `add_column` and its like change without making a version.
+        name: the name of the dataset: ``photos``, or ``team.photos`` in another namespace.
+        version: the number or the tag of the version to read. A number always gives the same rows. None reads the
+            newest version.
+        as_of: read the version that was the newest at this time, given as a datetime with a time zone or as
+            milliseconds since 1970.
 
     Raises:
-        InvalidNameError, InvalidArgumentError: at once. That there is no such dataset or version shows when it is read.
+        InvalidNameError: the name breaks the naming rule.
+        InvalidArgumentError: the version or the time is malformed. A dataset or version that does not exist is an error
+            only when it is read.
 
     Example:
         >>> digits = Dataset.from_dict({"id": [1, 2, 3], "label": [7, 2, 7]}).save("digits")
@@ -61,5 +63,5 @@ class Dataset(Constructors, Reading, Writes, Administration):
 
 
 def pinned_dataset(name: str, version: int, table_uuid: str) -> Dataset:
-    """A version of the dataset while it is that very table; an error once it is another one."""
+    """Returns a version of a dataset. Reading it raises an error once the name belongs to another table."""
     return build(Dataset, lake.Lake.current(), None, name, version, table_uuid)

@@ -1,4 +1,4 @@
-"""Rows that have no places."""
+"""The error that explains why a streamed dataset cannot be indexed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from lakefeed.errors import SubscriptError
 
 
 class StreamedRows:
-    """A dataset whose rows are streamed: ``dataset[…]`` says what to call instead."""
+    """A dataset whose rows are streamed, so that it cannot be indexed."""
 
-    def __getitem__(self, place: Any) -> Any:
-        """Raises `SubscriptError`; ``mapped()`` gives a dataset that has places."""
-        raise SubscriptError(f"dataset[{place!r:.80}]: the rows of a dataset are streamed. {_instead(place)}")
+    def __getitem__(self, index: Any) -> Any:
+        """Raises an error. `mapped` returns a dataset that can be indexed.
+
+        Raises:
+            SubscriptError: always. The message names the method to call instead.
+        """
+        raise SubscriptError(f"dataset[{index!r:.80}]: the rows of a dataset are streamed. {_alternative(index)}")
 
 
-def _instead(place: Any) -> str:
-    random_access = "dataset.mapped() gives one that has rows at places, fast and in any order"
-    if isinstance(place, str):
-        return f"For a column use dataset.select([{place!r}]), for its values dataset.to_arrow()[{place!r}]"
-    if isinstance(place, slice):
+def _alternative(index: Any) -> str:
+    random_access = "dataset.mapped() returns one that reads rows by index, fast and in any order"
+    if isinstance(index, str):
+        return f"For a column use dataset.select([{index!r}]), for its values dataset.to_arrow()[{index!r}]"
+    if isinstance(index, slice):
         return f"For a range of rows use dataset.slice(start, stop) or dataset.head(n); {random_access}"
-    return f"For rows at places use dataset.take([…]), for the first ones dataset.head(n); {random_access}"
+    return f"For rows by index use dataset.take([…]), for the first rows dataset.head(n); {random_access}"

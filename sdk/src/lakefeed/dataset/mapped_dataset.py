@@ -1,4 +1,4 @@
-"""Rows in a file that is mapped into memory, by their places."""
+"""`MappedDataset`: rows in a memory-mapped file, read by index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MappedDataset(Dataset):
-    """Rows by their places, so that it is also a map-style dataset for a plain ``torch.utils.data.DataLoader``.
+    """Rows by index. It is also a map-style dataset for a plain ``torch.utils.data.DataLoader``.
 
     Example:
         >>> len(Dataset.from_dict({"x": [1, 2, 3]}).mapped()[1:])
@@ -23,22 +23,32 @@ class MappedDataset(Dataset):
     """
 
     @overload
-    def __getitem__(self, place: int) -> Row: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, place: slice | Sequence[int]) -> list[Row]: ...
-    def __getitem__(self, place: int | slice | Sequence[int]) -> Row | list[Row]:
-        """One row as a dict, or a list of them; file cells are handles. Negative places count from the end.
+    def __getitem__(self, index: slice | Sequence[int]) -> list[Row]: ...
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Row | list[Row]:
+        """Returns one row as a dict, or a list of rows. File cells are handles.
+
+        Args:
+            index: the index of a row, a slice, or a list of indices. Negative indices count from the end.
 
         Raises:
-            RowIndexError: there is no such row.
+            RowIndexError: a row of this index does not exist.
         """
-        found = list(python_rows.rows([self._access.at(row_index.check_positions(place, len(self)))], self._lake))
-        return found[0] if row_index.is_position(place) else found
+        rows = list(python_rows.rows([self._row_index.at(row_index.check_positions(index, len(self)))], self._lake))
+        return rows[0] if row_index.is_position(index) else rows
 
-    def __getitems__(self, places: Sequence[int]) -> list[Row]:
-        """As torch asks for the rows of a batch."""
-        return self[places]
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        """Returns the rows of a batch. PyTorch calls this method.
+
+        Args:
+            indices: the indices of the rows.
+
+        Raises:
+            RowIndexError: a row of one of the indices does not exist.
+        """
+        return self[indices]
 
     @cached_property
-    def _access(self) -> RowIndex:
+    def _row_index(self) -> RowIndex:
         return row_index.RowIndex(self._runner.pieces(self._plan))

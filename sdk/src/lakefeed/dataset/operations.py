@@ -1,4 +1,4 @@
-"""The operations on rows: lazy, each a method that builds a node."""
+"""The methods of `Dataset` that derive other datasets. Each builds a node of the plan."""
 
 from __future__ import annotations
 
@@ -22,24 +22,38 @@ if TYPE_CHECKING:
 
 
 class Operations(Core):
-    """The operations: each returns a new `Dataset`, and reads and runs nothing."""
+    """The operations. Each returns a new `Dataset`; it reads and runs nothing."""
 
     def select(self, columns: Sequence[str]) -> Dataset:
-        """These columns, in this order; the others are not read.
+        """Returns the given columns in the given order. Other columns are not read.
+
+        Args:
+            columns: the names of the columns.
 
         Raises:
-            ColumnNotFoundError: with the near misses.
+            ColumnNotFoundError: a column does not exist. The message suggests similar names.
+            SchemaError: a column is named twice, or none is named.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1], "y": [2]}).select(["y"]).to_arrow().to_pylist()
+            [{'y': 2}]
         """
         return self._derive(ops.Project.of(self._plan, columns))
 
     def filter(self, predicate: str | RowPredicate) -> Dataset:
-        """The rows for which a SQL-like expression, or a function of the row, is true.
+        """Returns the rows for which an expression or a function is true. Null counts as false.
 
-        An expression runs vectorized and skips files and row groups in which nothing can match; a function runs for
-        each row. Null is not true.
+        An expression is evaluated on whole batches, and skips files and row groups without a match. A function is
+        called for each row.
+
+        Args:
+            predicate: an expression such as ``"label == 7 and score > 0.5"``, or a function of the row as a dict.
 
         Raises:
-            ExpressionError, ColumnNotFoundError: at the call, with the place.
+            ExpressionError: the expression cannot be parsed. The message marks the position.
+            ColumnNotFoundError: the expression names a column that does not exist.
+            TypeMismatchError: the expression compares values of types that cannot be compared.
+            InvalidArgumentError: the predicate is neither text nor a function.
 
         Example:
             >>> Dataset.from_dict({"x": [1, 2, None]}).filter("x >= 2").count()
@@ -50,59 +64,158 @@ class Operations(Core):
         return self._derive(ops.FilterRows.of(self._plan, predicate, self._lake.blobs))
 
     def head(self, n: int = 5) -> Dataset:
-        """The first ``n`` rows (fewer if there are fewer)."""
+        """Returns the first ``n`` rows, or all rows if there are fewer.
+
+        Args:
+            n: the number of rows.
+
+        Raises:
+            InvalidArgumentError: ``n`` is negative or not a whole number.
+        """
         return self.slice(0, check_whole(n, "head"))
 
     def slice(self, start: int, stop: int | None = None) -> Dataset:
-        """The rows ``[start, stop)``; past the end is clamped, None is the end."""
+        """Returns the rows ``[start, stop)``. A range past the end is cut at the end.
+
+        Args:
+            start: the index of the first row.
+            stop: the index after the last row. None is the end.
+
+        Raises:
+            InvalidArgumentError: a bound is negative or not a whole number.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2, 3, 4]}).slice(1, 3).to_arrow()["x"].to_pylist()
+            [2, 3]
+        """
         return self._derive(ops.Slice.of(self._plan, start, stop))
 
     def skip(self, n: int) -> Dataset:
-        """All rows but the first ``n``."""
+        """Returns all rows except the first ``n``.
+
+        Args:
+            n: the number of rows to leave out.
+
+        Raises:
+            InvalidArgumentError: ``n`` is negative or not a whole number.
+        """
         return self.slice(check_whole(n, "skip"))
 
     def take(self, indices: Iterable[int]) -> Dataset:
-        """The rows at these places, in this order, as often as named.
+        """Returns the rows at the given indices, in the given order. An index may occur several times.
+
+        Args:
+            indices: the indices of the rows, from 0 on.
 
         Raises:
-            RowIndexError: a negative place, or one past the end (at the call where the number of rows is known).
+            RowIndexError: an index is negative or past the end. If the number of rows is not known yet, reading raises
+                it.
+            InvalidArgumentError: an index is not a whole number.
+
+        Example:
+            >>> Dataset.from_dict({"x": [10, 20, 30]}).take([2, 0]).to_arrow()["x"].to_pylist()
+            [30, 10]
         """
         return self._derive(ops.Take.of(self._plan, indices, row_counts.known_rows(self._plan)))
 
     def sample(self, n: int, seed: int | None = None) -> Dataset:
-        """``n`` rows by chance without replacement (all if there are fewer), in the order in which they stand.
+        """Returns ``n`` random rows without replacement, in their original order, or all rows if there are fewer.
 
         Args:
-            n: how many.
-            seed: None: one is drawn now and stays with the returned dataset.
+            n: the number of rows.
+            seed: the seed of the choice. None draws a seed now, which stays with the returned dataset.
+
+        Raises:
+            InvalidArgumentError: ``n`` is negative, or an argument is not a whole number.
         """
         return self._derive(ops.Sample.of(self._plan, n, seed))
 
     def shard(self, index: int, count: int) -> Dataset:
-        """One of ``count`` disjoint parts that together are everything; `to_torch` does this by itself."""
+        """Returns one of ``count`` disjoint parts that together hold all rows. `to_torch` does this by itself.
+
+        Args:
+            index: the number of the part, from 0 on.
+            count: the number of parts.
+
+        Raises:
+            InvalidArgumentError: ``index`` does not lie in ``[0, count)``.
+
+        Example:
+            >>> numbers = Dataset.from_dict({"x": [1, 2, 3, 4]})
+            >>> [numbers.shard(index, 2).to_arrow()["x"].to_pylist() for index in range(2)]
+            [[1, 2], [3, 4]]
+        """
         rows = row_counts.known_rows(self._plan)
         if rows is None:
             return self._derive(ops.Stride.of(self._plan, index, count))
         return self._derive(ops.Slice(self._plan, *ops.shard_range(rows, index, count)))
 
     def repeat(self, times: int) -> Dataset:
-        """The rows ``times`` times over."""
+        """Returns the rows ``times`` times in succession.
+
+        Args:
+            times: the number of repetitions.
+
+        Raises:
+            InvalidArgumentError: ``times`` is negative or not a whole number.
+        """
         return self._derive(ops.Repeat.of(self._plan, times))
 
     def batch(self, size: int, drop_last: bool = False) -> Dataset:
-        """Every ``size`` rows as one row whose cells are lists; a shorter last one is kept unless ``drop_last``."""
+        """Returns every ``size`` rows as one row whose cells are lists.
+
+        Args:
+            size: the number of rows that become one.
+            drop_last: leave out the last rows if they are fewer than ``size``.
+
+        Raises:
+            InvalidArgumentError: ``size`` is less than 1 or not a whole number.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2, 3]}).batch(2).to_arrow()["x"].to_pylist()
+            [[1, 2], [3]]
+        """
         return self._derive(ops.Batch.of(self._plan, size, drop_last))
 
     def drop(self, columns: str | Sequence[str]) -> Dataset:
-        """All columns but these."""
+        """Returns all columns except the given ones.
+
+        Args:
+            columns: the name of a column, or a list of names.
+
+        Raises:
+            ColumnNotFoundError: a column does not exist. The message suggests similar names.
+            SchemaError: no column would remain.
+        """
         return self._derive(ops.Project.without(self._plan, columns))
 
     def rename(self, names: Mapping[str, str]) -> Dataset:
-        """Columns by other names: ``rename({"old": "new"})``."""
+        """Returns the rows with some columns renamed.
+
+        Args:
+            names: a mapping of current names to new ones: ``{"old": "new"}``.
+
+        Raises:
+            ColumnNotFoundError: a column does not exist.
+            SchemaError: two columns would share a name.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1]}).rename({"x": "y"}).to_arrow().to_pylist()
+            [{'y': 1}]
+        """
         return self._derive(ops.Rename.of(self._plan, names))
 
     def with_column(self, name: str, value: str) -> Dataset:
-        """One more column, or another in place of one of that name, computed by an expression.
+        """Returns the rows with a column that an expression computes. It replaces a column of the same name.
+
+        Args:
+            name: the name of the column.
+            value: the expression, such as ``"x / 2"``.
+
+        Raises:
+            ExpressionError: the expression cannot be parsed. The message marks the position.
+            ColumnNotFoundError: the expression names a column that does not exist.
+            TypeMismatchError: the types do not fit the operators.
 
         Example:
             >>> Dataset.from_dict({"x": [1, 2]}).with_column("half", "x / 2").to_arrow()["half"].to_pylist()
@@ -111,18 +224,26 @@ class Operations(Core):
         return self._derive(ops.WithColumn.of(self._plan, name, value))
 
     def join(self, other: Dataset, keys: str | Sequence[str], join_type: JoinType = "inner") -> Dataset:
-        """Rows of both datasets side by side where the keys are equal; null keys have no partner.
+        """Returns the rows of two datasets side by side where their keys are equal. A null key matches nothing.
 
-        Each key comes once. Another column that both have gets ``_right`` on the right side. Rows stand in the order
-        of the left side, for one left row in that of the right side; right rows without a partner come last.
+        Each key occurs once in the result. A column that both sides have gets the suffix ``_right`` on the right side.
+        The result has the order of the left side; the matches of one left row have the order of the right side. Right
+        rows without a match come last.
 
         Args:
             other: the right side.
-            keys: a column, or several, that both have.
+            keys: the name of a column that both sides have, or a list of names.
             join_type: "inner", "left outer", "right outer" or "full outer".
 
         Raises:
-            ColumnNotFoundError, TypeMismatchError, InvalidArgumentError: at the call.
+            ColumnNotFoundError: a side lacks a key.
+            TypeMismatchError: the types of a key cannot be compared.
+            InvalidArgumentError: ``other`` is not a Dataset, or the join type is unknown.
+
+        Example:
+            >>> people = Dataset.from_dict({"id": [1, 2], "name": ["a", "b"]})
+            >>> people.join(Dataset.from_dict({"id": [2], "age": [30]}), "id").to_arrow().to_pylist()
+            [{'id': 2, 'name': 'b', 'age': 30}]
         """
         return self._derive(ops.Join.of(self._plan, plan_of(other, "join"), keys, join_type, self._lake.settings))
 
@@ -134,18 +255,19 @@ class Operations(Core):
         *,
         tables: Mapping[str, Dataset] | None = None,
     ) -> Dataset:
-        """The result of a SELECT in DuckDB's SQL, streamed, spilling to local disk beyond the memory limit.
+        """Returns the result of a SELECT in DuckDB's SQL. It streams, and spills to local disk beyond the memory limit.
 
-        The query sees the datasets that it is given and nothing else: no files, no network, no settings, no variables.
+        The query sees only the given datasets: no files, no network, no settings, no variables.
 
         Args:
-            query: one SELECT.
-            table_name: what this dataset is called in it.
-            seed: of ``random()``.
+            query: one SELECT statement.
+            table_name: the name of this dataset in the query.
+            seed: the seed of ``random()``. None draws a seed now, which stays with the returned dataset.
             tables: more datasets by name.
 
         Raises:
-            ExpressionError, UnsupportedError: at the call; nothing was run.
+            ExpressionError: the query cannot be parsed, or names unknown tables, columns or functions. Nothing was run.
+            UnsupportedError: the query does more than select. Nothing was run.
 
         Example:
             >>> sold = Dataset.from_dict({"item": ["a", "b", "a"], "n": [1, 2, 3]})
@@ -159,45 +281,87 @@ class Operations(Core):
     query = sql
 
     def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
-        """``fn(row)`` for each row, run when rows are read and checked against ``schema``."""
+        """Returns the rows that ``fn`` makes of each row. It runs when rows are read.
+
+        Args:
+            fn: a function that takes a row as a dict and returns a dict. File cells are handles.
+            schema: the columns and types that it returns.
+
+        Raises:
+            SchemaError, TypeMismatchError: the schema is unusable. While reading: a row does not fit it.
+            InvalidArgumentError: ``fn`` is not callable.
+            TransformError: while reading: ``fn`` returned something other than a dict.
+
+        Example:
+            >>> schema = pa.schema({"y": pa.int64()})
+            >>> doubled = Dataset.from_dict({"x": [1, 2]}).map(lambda row: {"y": 2 * row["x"]}, schema=schema)
+            >>> doubled.to_arrow()["y"].to_pylist()
+            [2, 4]
+        """
         return self._derive(ops.Map.of(self._plan, fn, schema, self._lake.blobs))
 
     def map_batches(self, fn: BatchFn, *, schema: pa.Schema) -> Dataset:
-        """``fn(batch)`` for each Arrow batch; the number of rows may change. ``fn`` must treat rows independently."""
+        """Returns the batches that ``fn`` makes of each Arrow batch. It may change the number of rows.
+
+        Args:
+            fn: a function that takes and returns a ``pyarrow.RecordBatch``. It must treat rows independently of each
+                other, because batches may be cut anywhere.
+            schema: the columns and types that it returns.
+
+        Raises:
+            SchemaError, TypeMismatchError: the schema is unusable. While reading: a batch does not fit it.
+            InvalidArgumentError: ``fn`` is not callable.
+            TransformError: while reading: ``fn`` returned something other than a batch.
+        """
         return self._derive(ops.MapBatches.of(self._plan, fn, schema))
 
     def shuffle(self, seed: int | None = None, global_: bool = True, window: int = 10_000) -> Dataset:
-        """The rows in random order; the same seed gives the same order, on every rank and worker.
+        """Returns the rows in random order. The same seed gives the same order on every rank and worker.
 
         Args:
-            seed: None: one is drawn now and stays with the returned dataset.
-            global_: a fair shuffle of all rows; the rows are put on local disk for it unless they are in memory.
-            window: with ``global_=False``: rows that are mixed at a time, after files were mixed in large blocks.
+            seed: the seed of the order. None draws a seed now, which stays with the returned dataset.
+            global_: every order is equally likely. The rows are put on local disk for it, unless they are in memory.
+            window: with ``global_=False``, the number of rows that are mixed with each other, after large blocks of the
+                files were mixed.
+
+        Raises:
+            InvalidArgumentError: an argument is not a whole number, or ``window`` is less than 1.
         """
         return self._derive(ops.Shuffle.of(self._plan, seed, global_, window))
 
     def set_epoch(self, epoch: int) -> Dataset:
-        """Makes the shuffles of this very dataset those of ``epoch``: the effective seed is literally seed + epoch.
+        """Selects the epoch of this dataset's shuffles, in place. Their seed becomes seed + epoch.
 
-        The one method that changes a dataset, as training loops expect; it also returns it.
+        This is the only method that changes a dataset. Training loops expect it to.
+
+        Args:
+            epoch: the number of the epoch.
+
+        Returns:
+            This dataset.
+
+        Raises:
+            InvalidArgumentError: the epoch is negative or not a whole number.
         """
-        turned = check_whole(epoch, "set_epoch")
+        number = check_whole(epoch, "set_epoch")
         if self._node is not None:
-            self._node = ops.with_epoch(self._node, turned)
+            self._node = ops.with_epoch(self._node, number)
         return self._itself
 
     def sort(self, by: str | Sequence[str], descending: bool | Sequence[bool] = False) -> Dataset:
-        """The rows by one or several columns, the first column first; out of core.
+        """Returns the rows in the order of one or several columns. It sorts beyond memory.
 
-        Rows that are equal in them stay in order. Nulls come last in either direction, NaN is above every number, text
-        goes by its code points.
+        Rows with equal values keep their order. Nulls come last in both directions. NaN is greater than every number.
+        Text is compared by code points.
 
         Args:
-            by: a column, or several.
-            descending: the largest first: for all columns, or one value for each.
+            by: the name of a column, or a list of names, the most significant first.
+            descending: put the largest values first: one value for all columns, or one for each.
 
         Raises:
-            ColumnNotFoundError, InvalidArgumentError, TypeMismatchError: at the call.
+            ColumnNotFoundError: a column does not exist.
+            TypeMismatchError: the values of a column have no order.
+            InvalidArgumentError: ``descending`` does not fit the columns.
 
         Example:
             >>> Dataset.from_dict({"x": [2, None, 3]}).sort("x", descending=True).to_arrow()["x"].to_pylist()
@@ -208,12 +372,22 @@ class Operations(Core):
     def train_test_split(
         self, *, test_size: float = 0.2, seed: int | None = None, by: str | None = None
     ) -> dict[str, Dataset]:
-        """Disjoint, complete "train" and "test" sides, the same for the same seed (None: 0).
+        """Returns two disjoint datasets, "train" and "test", that together hold all rows.
 
         Args:
-            test_size: the share of the test side, between 0 and 1.
-            seed: another seed is another split.
-            by: a key column: a row's side depends on its key alone, so later appends never move it to the other side.
+            test_size: the share of rows in "test", between 0 and 1.
+            seed: the seed of the choice. The same seed gives the same split; None is 0.
+            by: the name of a key column. The side of a row then depends on its key alone, so later appends never move
+                it to the other side.
+
+        Raises:
+            InvalidArgumentError: ``test_size`` does not lie between 0 and 1.
+            ColumnNotFoundError: the column ``by`` does not exist.
+
+        Example:
+            >>> sides = Dataset.from_dict({"x": list(range(10))}).train_test_split(test_size=0.3)
+            >>> len(sides["train"]), len(sides["test"])
+            (7, 3)
         """
         sides = ops.split_sides(self._plan, row_counts.known_rows(self._plan), test_size, seed, by)
         return {side: self._derive(node) for side, node in sides.items()}
@@ -227,16 +401,25 @@ class Operations(Core):
         on_error: Literal["raise", "null"] = "raise",
         fetch_timeout: float = 30.0,
     ) -> Dataset:
-        """File columns as their content.
+        """Returns the rows with the content of files in file columns.
 
         Args:
-            to: "bytes", "path" (a read-only local file), "auto" or True (what the type is best used as), False
-                (records), or a mapping of columns to these, which is exact: other columns stay records.
-            columns: only these columns.
-            workers: threads that fetch.
-            max_inflight_bytes: bytes of files that are being loaded or wait to be taken; one larger file passes alone.
-            on_error: "null" gives None for a file that cannot be had; a warning says how many, and why.
-            fetch_timeout: seconds in which a server answers, and sends each 256 KiB (or what is left).
+            to: the form of the files. "bytes" is their content, "path" is a read-only local file, "auto" or True is the
+                form that suits the type best, and False is the stored record. A mapping of columns to these is exact:
+                columns that it does not name stay records.
+            columns: load only these columns. None loads all.
+            workers: the number of threads that fetch.
+            max_inflight_bytes: the most bytes of files that are being loaded or wait to be used. A single larger file
+                is still loaded.
+            on_error: "raise", or "null" for None in place of a file that cannot be loaded. A warning then counts these
+                files and names the reasons.
+            fetch_timeout: the seconds in which a server must answer, and must send each 256 KiB.
+
+        Raises:
+            ColumnNotFoundError: a column does not exist.
+            TypeMismatchError: a column holds no files.
+            InvalidArgumentError: an argument is malformed.
+            FileError: while reading: a file cannot be loaded, and ``on_error`` is "raise".
         """
         node = ops.LoadFiles.of(
             self._plan, self._lake, to, columns, workers, on_error, fetch_timeout, max_inflight_bytes
@@ -246,22 +429,22 @@ class Operations(Core):
     def cache(
         self, path: str | os.PathLike[str] | None = None, load_files: bool = True, *, overwrite: bool = False
     ) -> Dataset:
-        """The rows from local disk: fast, shared by all processes of the machine, and there when the lake is not.
+        """Returns the rows from local disk. It is shared by all processes of the machine, and works without the lake.
 
-        Without ``path`` the snapshots that are read are mirrored under ``$LAKEFEED_CACHE_DIR/datasets``, with the
-        columns that are needed; what was derived from them runs again over the mirror, in the same order. A new version
-        gets a new mirror. ``Dataset("photos").cache()`` finds the newest mirror also when the lake cannot be reached.
+        Without ``path``, the columns that are needed of the snapshots that are read are mirrored under
+        ``$LAKEFEED_CACHE_DIR/datasets``. Derived operations run again over the mirror, in the same order. A new version
+        gets a new mirror. ``Dataset("photos").cache()`` finds the newest mirror even if the lake cannot be reached.
 
-        With ``path`` all rows are kept there, and later calls take them from there whatever the source and the
-        functions are by then; a log line says when the source has moved on.
+        With ``path``, all rows are stored there. Later calls read them from there even if the source or the functions
+        have changed. A log line says when the source has newer versions.
 
         Args:
-            path: a folder of its own for the rows.
-            load_files: keep the files of file columns locally too, those that lie at URLs or paths as well.
-            overwrite: make what is at ``path`` anew.
+            path: a folder that is used for these rows only.
+            load_files: also store the files of file columns locally, including those at URLs and paths.
+            overwrite: replace the rows that ``path`` holds.
 
         Raises:
-            InvalidArgumentError: at ``path`` are the rows of a plan with other operations, arguments, columns or types.
+            InvalidArgumentError: ``path`` holds rows of a plan with other operations, arguments, columns or types.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("numbers")
@@ -270,21 +453,25 @@ class Operations(Core):
         """
         number = self._version if isinstance(self._version, int) else None
         name = self._name if self._complete and number == self._version else None
-        kept = caching.cache_rows(
+        cached = caching.cache_rows(
             self._lake, name, number, lambda: self._plan, path, load_files=load_files, overwrite=overwrite
         )
-        return self._derive(kept)
+        return self._derive(cached)
 
     def mapped(self, path: str | os.PathLike[str] | None = None) -> MappedDataset:
-        """The rows in a local Arrow file that is mapped into memory: the fastest to read again, and in any order.
+        """Returns the rows in a memory-mapped local Arrow file: fast to read again, in any order.
 
-        It is made once under ``$LAKEFEED_CACHE_DIR/mapped``, uncompressed, and shared by the processes of a machine; a
-        new version or another operation gets another file, and so does a function with other code, globals or state.
-        Where Python cannot tell that (`from_batches`, streams, a function that holds a connection), each call makes a
-        file of its own, which goes with the process. File columns stay references.
+        The file is written once under ``$LAKEFEED_CACHE_DIR/mapped``, uncompressed, and shared by the processes of the
+        machine. A new version or another operation gets another file, and so does a function with other code, globals
+        or state. Where Python cannot tell these apart (`from_batches`, streams, a function that holds a connection),
+        each call writes a file of its own, which is removed with the process. File columns stay references.
 
         Args:
-            path: a folder of its own for the rows. Rows of the same plan that are there are read again.
+            path: a folder that is used for these rows only. If it holds the rows of the same plan, they are read.
+
+        Raises:
+            InvalidArgumentError: ``path`` holds rows of another plan.
+            StorageError: the disk cannot store the rows.
 
         Example:
             >>> numbers = Dataset.from_dict({"x": [1, 2, 3]}).mapped()
@@ -296,7 +483,16 @@ class Operations(Core):
         return build(MappedDataset, self._lake, caching.map_rows(self._lake, self._plan, path))
 
     def with_column_types(self, column_types: ColumnTypes | Literal["auto"] = "auto") -> Dataset:
-        """The columns marked as files: "auto" looks at a sample, a mapping such as ``{"photo": "image"}`` is exact."""
+        """Returns the rows with some columns marked as files.
+
+        Args:
+            column_types: "auto" inspects a sample of the rows. A mapping such as ``{"photo": "image"}`` is exact.
+
+        Raises:
+            ColumnNotFoundError: a column does not exist.
+            TypeMismatchError: a column cannot hold files.
+            InvalidArgumentError: a file type is unknown.
+        """
         plan = self._plan
         types = save.choose_types(self._runner, plan, column_types)
         if not types:

@@ -1,4 +1,4 @@
-"""Rows read, and handed to other libraries."""
+"""The methods of `Dataset` that read rows, or hand them to other libraries."""
 
 from __future__ import annotations
 
@@ -25,64 +25,105 @@ if TYPE_CHECKING:
 
 
 class Reading(Operations):
-    """The methods that read rows, count them or show them."""
+    """The methods that read, count or show rows."""
 
     def __iter__(self) -> Iterator[Any]:
-        """One dict a row, streamed."""
+        """Yields each row as a dict, streamed."""
         return self.rows()
 
     def rows(self, load_files: LoadFiles = "auto") -> Iterator[Row]:
-        """One dict a row, streamed.
+        """Yields each row as a dict, streamed.
 
-        File cells are lazy handles ("auto", or True); ``load_files`` as in `load_files` makes them bytes, paths, or
-        (False) records.
+        Args:
+            load_files: the form of file cells, as in `load_files`. "auto" and True give lazy handles, False gives
+                records.
+
+        Raises:
+            InvalidArgumentError, ColumnNotFoundError, TypeMismatchError: ``load_files`` does not fit the columns.
+            FileError: a file of the dataset cannot be read.
+
+        Example:
+            >>> list(Dataset.from_dict({"x": [1, 2]}).rows())
+            [{'x': 1}, {'x': 2}]
         """
         return python_rows.rows(self._batches(load_files), self._lake_for(load_files))
 
     def batches(
         self, size: int | None = None, format: Literal["dict", "arrow"] = "dict", load_files: LoadFiles = "auto"
     ) -> Iterator[Any]:
-        """Batches, streamed: dicts of lists, or ``pyarrow.RecordBatch`` with ``format="arrow"``.
+        """Yields batches, streamed.
 
         Args:
-            size: rows a batch, exactly but for the last; None: as they come.
-            format: "dict" or "arrow". Under "auto" file cells are handles in dicts, records in Arrow.
-            load_files: as in `load_files`; True means "auto".
+            size: the number of rows of each batch except the last. None yields batches of any size.
+            format: "dict" yields dicts of lists. "arrow" yields ``pyarrow.RecordBatch``.
+            load_files: the form of file cells, as in `load_files`. "auto" and True give handles in dicts and records in
+                Arrow.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed.
+            FileError: a file of the dataset cannot be read.
+
+        Example:
+            >>> list(Dataset.from_dict({"x": [1, 2, 3]}).batches(2))
+            [{'x': [1, 2]}, {'x': [3]}]
         """
         python_rows.check_batches(size, format)
         batches = self._batches(load_files, size)
         return batches if format == "arrow" else python_rows.dict_batches(batches, self._lake_for(load_files))
 
     def collect(self, max_bytes: int | None = None, warn: bool = True) -> pa.Table:
-        """All rows as an Arrow table; more than 1 GiB gives a `LargeResultWarning` unless ``warn`` is off.
+        """Returns all rows as an Arrow table.
+
+        Args:
+            max_bytes: the most bytes that the rows may take. None sets no limit.
+            warn: give a `LargeResultWarning` if the rows take more than 1 GiB.
 
         Raises:
-            BudgetExceededError: the rows take more than ``max_bytes``, noticed before more is held.
+            BudgetExceededError: the rows take more than ``max_bytes``. It is raised before more than that is held.
+            InvalidArgumentError: ``max_bytes`` is negative or not a whole number.
         """
         return to_memory.collect(self._runner, self._plan, max_bytes, warn)
 
     def to_arrow(self) -> pa.Table:
-        """All rows as an Arrow table."""
+        """Returns all rows as an Arrow table.
+
+        Raises:
+            FileError: a file of the dataset cannot be read.
+        """
         return self.collect()
 
     def to_pandas(self) -> pd.DataFrame:
-        """All rows as a DataFrame.
+        """Returns all rows as a pandas DataFrame.
 
-        Integers and booleans with nulls among them get pandas' nullable types (``Int64``, ``boolean``), so that no
-        value turns into a float.
+        Integers and booleans that include nulls get pandas' nullable types (``Int64``, ``boolean``), so that no value
+        turns into a float.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
         """
         return to_memory.to_pandas(self.collect())
 
     def to_polars(self) -> pl.DataFrame:
-        """All rows as a polars DataFrame, over the memory of the Arrow table."""
+        """Returns all rows as a polars DataFrame. It shares the memory of the Arrow table.
+
+        Raises:
+            MissingDependencyError: polars is not installed.
+        """
         return to_memory.to_polars(self.collect())
 
     def to_tensors(self, load_files: LoadFiles = "auto") -> dict[str, Any]:
-        """All rows as PyTorch tensors, by column; text, bytes and structs as lists.
+        """Returns all rows as PyTorch tensors by column. Text, bytes and structs become lists.
 
-        What becomes of which type, and of nulls, is as in `to_torch` (see :mod:`lakefeed.loaders.collate`): fixed-size
-        lists are 2-d tensors; null is NaN in float columns, and an error in integer columns, whatever the rows. Numbers
-        share the memory of the rows where they can: clone a tensor before writing to it.
+        Types and nulls are converted as in `to_torch` (see :mod:`lakefeed.loaders.collate`). Fixed-size lists become
+        tensors of shape (rows, size). A null becomes NaN in a float column, and is an error in an integer column.
+        Numbers share the memory of the rows where possible, so clone a tensor before you write to it.
+
+        Args:
+            load_files: the form of file cells, as in `load_files`.
+
+        Raises:
+            MissingDependencyError: PyTorch is not installed.
+            TypeMismatchError: a column has a type or nulls that tensors cannot hold.
 
         Example:
             >>> Dataset.from_dict({"x": [1.0, None], "name": ["a", "b"]}).to_tensors()
@@ -91,27 +132,34 @@ class Reading(Operations):
         return torch_entry.tensors(self.load_files(load_files).collect())
 
     def to_huggingface(self, load_files: LoadFiles = "auto", *, streaming: bool = False) -> Any:
-        """All rows as a ``datasets.Dataset`` in memory; images as its Image, integers with names as its ClassLabel.
+        """Returns all rows as a ``datasets.Dataset`` in memory.
+
+        Images become its ``Image``. Integers with names become its ``ClassLabel``.
 
         Args:
-            load_files: as in `load_files`.
-            streaming: a ``datasets.IterableDataset`` instead, which reads the rows each time that it is iterated; where
-                their number is known it has shards, which worker processes share.
+            load_files: the form of file cells, as in `load_files`.
+            streaming: return a ``datasets.IterableDataset``, which reads the rows at each iteration. Where the number
+                of rows is known, it has shards that worker processes share.
 
         Raises:
-            MissingDependencyError: install ``lakefeed[huggingface]``.
-            UnsupportedError: a column of a type that `datasets` does not have.
+            MissingDependencyError: `datasets` is not installed; install ``lakefeed[huggingface]``.
+            UnsupportedError: a column has a type that `datasets` lacks.
         """
         return huggingface_source.export_rows(
             self.load_files(load_files), self.schema, check_flag(streaming, "streaming")
         )
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
-        """A DuckDB relation that reads the rows, streamed, each time that it runs; ``table_name`` is a view of them.
+        """Returns a DuckDB relation that streams the rows each time it runs.
+
+        The connection also gets a view of them.
 
         Args:
-            table_name: what SQL on the same connection calls it.
-            connection: where to; None: a new one in memory.
+            table_name: the name of the view.
+            connection: the connection. None makes a new one in memory.
+
+        Raises:
+            InvalidArgumentError: the name or the connection is malformed.
 
         Example:
             >>> Dataset.from_dict({"x": [1, 2, 3]}).to_duckdb().aggregate("sum(x) AS total").fetchall()
@@ -137,28 +185,34 @@ class Reading(Operations):
         infinite: bool = False,
         **dataloader_kwargs: Any,
     ) -> TorchLoader:
-        """Returns a ``torch.utils.data.DataLoader`` of dicts of tensors, exact to resume.
+        """Returns a ``torch.utils.data.DataLoader`` of dicts of tensors that resumes exactly.
 
-        Every rank gets the same number of steps, and together they see every row once. The order depends on neither
-        ranks nor workers, so ``state_dict()`` continues with any number of them. Each iteration is an epoch; the next
-        one is shuffled anew.
+        Every rank gets the same number of steps, and together the ranks see every row once. The order depends on
+        neither the ranks nor the workers, so a ``state_dict()`` resumes with any number of them. Each iteration is an
+        epoch, and each epoch is shuffled anew.
 
         Args:
-            batch_size: rows a batch; None: one row at a time.
-            num_workers: processes for `map`, files and ``collate_fn``; reading needs none, it has threads of its own.
-            rank: this process among those that train together, from 0 on.
-            world_size: how many train together.
-            drop_last: leave the rows out that do not fill a batch on every rank.
-            load_files: what file columns become; "auto" or True: bytes of images, paths of what wants a file.
-            prefetch_batches: batches made ahead (``num_workers=0``; else torch's ``prefetch_factor``).
-            fetch_workers: threads that fetch files.
-            fetch_timeout: seconds that a file may take.
-            max_inflight_bytes: bytes held while fetching.
+            batch_size: the rows of a batch. None yields one row at a time.
+            num_workers: the processes for `map`, files and ``collate_fn``. Reading needs none; it has its own threads.
+            rank: the number of this process among those that train together, from 0 on.
+            world_size: the number of processes that train together.
+            drop_last: leave out the last rows that do not fill a batch on every rank.
+            load_files: the form of file cells. "auto" and True give bytes of images, and paths of types that need a
+                file.
+            prefetch_batches: the batches made ahead with ``num_workers=0``; otherwise torch's ``prefetch_factor``.
+            fetch_workers: the threads that fetch files.
+            fetch_timeout: the seconds that a file may take.
+            max_inflight_bytes: the most bytes held while fetching.
             world: rank and world size together, such as `World.from_torch()`.
-            ragged: what lists of varying length become: "jagged" nested tensors, "pad" (with lengths in
-                ``<column>_lengths``) or a "list" of tensors.
-            infinite: go on from epoch to epoch without end.
-            dataloader_kwargs: go to torch's DataLoader; ``collate_fn`` gets the dict of tensors.
+            ragged: the form of lists of varying length: "jagged" for nested tensors, "pad" for padded tensors with
+                lengths in ``<column>_lengths``, or "list" for a list of tensors.
+            infinite: start the next epoch without end.
+            dataloader_kwargs: passed to torch's DataLoader. ``collate_fn`` gets the dict of tensors.
+
+        Raises:
+            MissingDependencyError: PyTorch is not installed.
+            InvalidArgumentError: an argument is malformed.
+            TypeMismatchError: a column has a type that tensors cannot hold.
 
         Example:
             >>> loader = Dataset.from_dict({"x": [1.0, 2.0, 3.0]}).to_torch(batch_size=2)
@@ -171,14 +225,22 @@ class Reading(Operations):
         return torch_entry.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
 
     def count(self) -> int:
-        """The number of rows; reads what it takes to tell."""
+        """Returns the number of rows. It reads as little as possible.
+
+        Raises:
+            FileError: a file of the dataset cannot be read.
+
+        Example:
+            >>> Dataset.from_dict({"x": [1, 2, 3]}).filter("x > 1").count()
+            2
+        """
         return row_count.count_rows(self._runner, self._plan)
 
     def __len__(self) -> int:
-        """The number of rows, if it is known without reading data.
+        """Returns the number of rows if it is known without reading data.
 
         Raises:
-            TypeError: it is not; `count` finds out.
+            TypeError: the number is not known; call `count`.
         """
         return row_count.length(self._plan)
 
@@ -186,17 +248,22 @@ class Reading(Operations):
         return True
 
     def explain(self) -> str:
-        """The plan that runs, a line a step: what was pushed down, the snapshot, files and rows."""
+        """Returns the plan as text, one line for each step: pushed-down work, snapshot, files and rows.
+
+        Example:
+            >>> print(Dataset.from_dict({"x": [1, 2]}).head(1).explain())  # doctest: +ELLIPSIS
+            Scan...
+        """
         return optimize.explain_run(self._plan)
 
     def __repr__(self) -> str:
-        """Name, version, rows and columns, as far as they can be had; never an error."""
+        """Returns name, version, rows and columns, as far as they are available. It raises no error."""
         return display.line(
             type(self).__name__, self._name, self._version, lambda: (self._plan, self._name and self.version)
         )
 
     def _repr_html_(self) -> str:
-        """A preview of the first rows, for notebooks."""
+        """Returns a preview of the first rows for notebooks."""
         return display.preview(repr(self), self.schema, self.head(display.PREVIEW_ROWS))
 
     def _batches(self, load_files: LoadFiles, size: int | None = None) -> Iterator[pa.RecordBatch]:

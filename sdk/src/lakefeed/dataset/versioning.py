@@ -1,4 +1,4 @@
-"""The versions of a dataset: which there are, how they differ, and their tags."""
+"""The methods of `Dataset` for versions: list, compare, tag and restore them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
 
 class Versioning(Core):
-    """The methods that tell the versions of a dataset apart, name them and bring one back."""
+    """The methods that list versions, compare them, tag them and restore one."""
 
     @property
     def description(self) -> str | None:
-        """The text that was given with ``save`` or ``update``."""
+        """The description from ``save`` or ``update``; None without one.
+
+        Raises:
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
+            DatasetNotFoundError: the dataset does not exist.
+        """
         return self._reference.table().properties.get(properties.DESCRIPTION)
 
     @property
@@ -37,35 +42,52 @@ class Versioning(Core):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them.
+        """Name, description, schema, column types, properties, versions, tags and branches from the catalog.
 
-        ``snapshots`` holds an entry for each version, newest first, with ``sequence_number`` (the version),
-        ``snapshot_id``, ``operation``, ``added_records``, ``total_records``, ``timestamp_ms`` and what else
-        `list_versions` tells.
+        ``snapshots`` has an entry for each version, newest first, with ``sequence_number`` (the version),
+        ``snapshot_id``, ``operation``, ``added_records``, ``total_records``, ``timestamp_ms`` and the other facts of
+        `list_versions`.
+
+        Raises:
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
+            DatasetNotFoundError: the dataset does not exist.
         """
         return self._reference.metadata()
 
     def list_versions(self) -> list[DatasetVersion]:
-        """Every version, newest first, with who wrote it and how many rows it added."""
+        """Returns every version, newest first, with its author and the number of rows that it added.
+
+        Raises:
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
+            DatasetNotFoundError: the dataset does not exist.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("listed")
+            >>> _ = Dataset.from_dict({"x": [2, 3]}).append_to("listed")
+            >>> [(version.version, version.added_records) for version in Dataset("listed").list_versions()]
+            [(2, 2), (1, 1)]
+        """
         return versions.list_versions(self._reference.table())
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
-        """The rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
+        """Returns the rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
 
-        Rows that a version left as they were are not among them, whatever it did to the files that hold them: neither
-        an upsert's, delete's or compaction's untouched rows, nor what an overwrite has in common with the rows before
-        it. An upsert adds the rows that it changed. `restore` adds nothing: what it brings back was added by the
-        version that wrote it.
+        Rows that a version left unchanged are not among them, even if it rewrote their files: neither the untouched
+        rows of an upsert, a delete or a compaction, nor the rows that an overwrite has in common with those before it.
+        An upsert adds the rows that it changed. `restore` adds nothing, because earlier versions added the rows that it
+        brings back.
 
-        Where another program has expired versions in the range, their rows come with the next version that is kept.
-        Rows that expired versions both added and removed are not given, for no version that is kept has them.
+        Where another program has expired versions in the range, their rows come with the next version that exists. Rows
+        that expired versions both added and removed are not among them, because no existing version has them.
 
         Args:
-            from_version: exclusive; None: from the beginning.
-            to_version: inclusive; None: up to this reference's version.
+            from_version: the version after which the range begins. None begins at the first version.
+            to_version: the last version of the range. None ends at this dataset's version.
 
         Raises:
-            VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
+            VersionNotFoundError: a version does not exist.
+            InvalidArgumentError: the versions are malformed or not in order.
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1]}).save("growing")
@@ -78,10 +100,17 @@ class Versioning(Core):
         return self._since(AddedRows, "added", from_version, to_version)
 
     def removed_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> RemovedRows:
-        """The rows that the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
+        """Returns the rows that the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
 
-        Among them is what an upsert replaced, as it was before. Arguments and errors as for `added_since`. Rows that
-        expired versions both added and removed are not given here either: `added_since` has not given them.
+        They include the rows that an upsert replaced, with their old values. Rows that expired versions both added and
+        removed are not among them, as `added_since` has not returned them.
+
+        Args:
+            from_version: as in `added_since`.
+            to_version: as in `added_since`.
+
+        Raises:
+            VersionNotFoundError, InvalidArgumentError, UnsavedDatasetError: as in `added_since`.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1, 2, 3]}).save("shrinking")
@@ -99,15 +128,20 @@ class Versioning(Core):
         to_version: int | str | None = None,
         keys: str | Sequence[str] | None = None,
     ) -> Changes:
-        """How two versions differ, counted: rows and columns, whatever happened in between; reads what differs only.
+        """Counts the differences in rows and columns between two versions. It reads only the files that differ.
 
         Args:
-            from_version: the older one; None: no rows at all.
-            to_version: the newer one; None: this reference's version.
-            keys: columns that tell which row is which, so that a row can be changed rather than removed and added.
+            from_version: the older version. None compares with no rows at all.
+            to_version: the newer version. None is this dataset's version.
+            keys: the columns that identify a row. With keys a row can be changed; without them it is removed and added.
+
+        Returns:
+            The numbers of added, removed and changed rows, and the changes of columns.
 
         Raises:
-            VersionNotFoundError, InvalidArgumentError, ColumnNotFoundError: nothing was read.
+            VersionNotFoundError: a version does not exist.
+            InvalidArgumentError: the versions are malformed or not in order.
+            ColumnNotFoundError: a key does not exist.
 
         Example:
             >>> _ = Dataset.from_dict({"id": [1, 2], "x": [10, 20]}).save("edited")
@@ -122,11 +156,20 @@ class Versioning(Core):
         return comparison.changes(source, first, () if keys is None else check_keys(keys))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
-        """Names a version (None: this reference's) for ``Dataset(name, version=tag)``. Returns its number.
+        """Names a version, so that ``Dataset(name, version=tag)`` reads it.
+
+        Args:
+            tag: the name of the tag.
+            version: the version, as a number or another tag. None is this dataset's version.
+            move: move a tag that names another version.
+
+        Returns:
+            The number of the version.
 
         Raises:
-            TagExistsError: the tag stands for another version, and is not to ``move``.
-            VersionNotFoundError, InvalidNameError: nothing is changed.
+            TagExistsError: the tag names another version, and ``move`` is False.
+            VersionNotFoundError: the version does not exist. Nothing is changed.
+            InvalidNameError: the tag breaks the naming rule. Nothing is changed.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1]}).save("tagged")
@@ -140,15 +183,23 @@ class Versioning(Core):
         return catalog.tag(self._lake, self._changed, tag, chosen, check_flag(move, "move"))
 
     def untag(self, tag: str) -> None:
-        """Removes a tag; the version stays.
+        """Removes a tag. The version stays.
+
+        Args:
+            tag: the name of the tag.
 
         Raises:
-            TagNotFoundError: with those that exist.
+            TagNotFoundError: the tag does not exist. The message lists the existing tags.
         """
         catalog.untag(self._lake, self._changed, tag)
 
     def tags(self) -> dict[str, int]:
-        """The tags and the versions that they stand for."""
+        """Returns the tags and their versions.
+
+        Raises:
+            UnsavedDatasetError: the dataset is derived from others, or was never saved.
+            DatasetNotFoundError: the dataset does not exist.
+        """
         return catalog.tags(self._reference.table())
 
     @takes_write_options
@@ -157,16 +208,23 @@ class Versioning(Core):
         version: int | str,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """Rows and columns of an old version (a number or tag) as the next version; no data is written.
+        """Makes the rows and columns of an old version the next version. It writes no data.
 
-        `added_since` does not tell rows that come back: whoever follows the dataset has read them when they were new.
-        `removed_since` tells what goes.
+        `added_since` does not report the rows that come back, because they were reported when they were new.
+        `removed_since` reports the rows that disappear.
+
+        Args:
+            version: the number or the tag of the old version.
+            provenance: as in `save`.
+            idempotency_key: as in `save`.
+            fence: as in `save`.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            VersionNotFoundError, CommitConflictError: nothing is written.
+            VersionNotFoundError: the version does not exist. Nothing is written.
+            CommitConflictError: other writers kept winning. Nothing is written.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1, 2]}).save("regretted")
@@ -180,7 +238,7 @@ class Versioning(Core):
         )
 
     def _since(
-        self, kind: type[AnyAddedRows], what: Literal["added", "removed"], *given: int | str | None
+        self, kind: type[AnyAddedRows], change: Literal["added", "removed"], *versions: int | str | None
     ) -> AnyAddedRows:
-        source, _ = self._reference.since(what, *map(version_arguments.check_version, given))
+        source, _ = self._reference.since(change, *map(version_arguments.check_version, versions))
         return build(kind, self._lake, ops.Scan(source), self.name, source.version.version, source.version.table_uuid)

@@ -1,4 +1,4 @@
-"""The writes: one call is one version."""
+"""The methods of `Dataset` that write rows. Each call makes one version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Writes(Core):
-    """The methods that write rows to the lake, or take rows away there."""
+    """The methods that write rows to the lake, or delete rows there."""
 
     @takes_write_options
     def save(
@@ -30,28 +30,34 @@ class Writes(Core):
         if_exists: IfExists = "error",
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """The first version of a new dataset. Streams; a failure leaves no table and no file.
+        """Writes the rows as the first version of a new dataset. It streams them.
+
+        A failure leaves no table and no file.
 
         Args:
-            name: must be free, unless ``if_exists`` says otherwise.
-            description: shown with the dataset; of a new one only.
-            column_types: which columns hold files: "auto" looks at a sample, a mapping is exact, None is none; of a new
-                dataset only.
-            copy_files: "auto" stores local files and keeps remote URLs as references; True stores remote ones too;
-                False stores nothing.
-            stats: record what files are (an image's width and height).
-            provenance: which run and code wrote it.
-            idempotency_key: a save that landed under this key is not repeated but returned.
-            fence: see `Fence`.
-            if_exists: where there is a dataset of that name: "error"; "append" the rows to it, as `append_to`;
-                "new_version": the rows take the place of its rows, as `overwrite`, and older versions stay. So a cell
-                of a notebook can be run twice.
+            name: the name of the new dataset. It must be free, unless ``if_exists`` says otherwise.
+            description: the description of a new dataset.
+            column_types: the file columns of a new dataset. "auto" inspects a sample, a mapping is exact, and None
+                means that no column holds files.
+            copy_files: "auto" stores local files and keeps remote URLs as references. True stores remote files too.
+                False stores no file.
+            stats: record facts about the files, such as the width and height of images.
+            provenance: the run and code that write.
+            idempotency_key: a key under which the dataset saves once. A later save with the same key returns the
+                version of the first.
+            fence: a condition for the commit; see `Fence`.
+            if_exists: the behaviour if the dataset exists. "error" raises. "append" appends the rows, like `append_to`.
+                "new_version" replaces its rows and keeps older versions, like `overwrite`, so that a notebook cell can
+                run twice.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            DatasetExistsError, SchemaError, MissingFileError: nothing is written.
+            DatasetExistsError: a dataset of this name exists, and ``if_exists`` is "error". Nothing is written.
+            SchemaError: the lake cannot store the columns, or they do not fit the dataset. Nothing is written.
+            MissingFileError: a file that the rows name does not exist. Nothing is written.
+            StorageError: the disk or store cannot store the data. Nothing is visible.
 
         Example:
             >>> for _ in range(2):
@@ -72,15 +78,32 @@ class Writes(Core):
         stats: bool = True,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """The rows appended to a dataset as its next version; safe with any number of writers. Arguments as in `save`.
+        """Appends the rows to a dataset as its next version. It is safe with any number of concurrent writers.
 
-        Columns go by name: a missing nullable one becomes null, types may widen. File columns follow the dataset.
+        Columns are matched by name. A missing nullable column becomes null, and types may widen. File columns are those
+        of the dataset.
+
+        Args:
+            name: the name of the dataset.
+            copy_files: as in `save`.
+            stats: as in `save`.
+            provenance: as in `save`.
+            idempotency_key: as in `save`.
+            fence: as in `save`.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
+            DatasetNotFoundError: the dataset does not exist. Nothing is written.
+            SchemaError: the columns do not fit. Nothing is written.
+            MissingFileError: a file that the rows name does not exist. Nothing is written.
+            CommitConflictError: other writers kept winning. Nothing is written.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("appended")
+            >>> Dataset.from_dict({"x": [2]}).append_to("appended").count()
+            2
         """
         writing = save.Writing.of(options, copy_files, stats)
         return self._written(name, save.append_to(self._lake, self._plan, name, writing))
@@ -93,17 +116,28 @@ class Writes(Core):
         stats: bool = True,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """These rows in place of all rows of a dataset, as its next version. Arguments as in `save`.
+        """Replaces all rows of a dataset with these rows, as its next version.
 
-        Rows that another writer appends meanwhile are replaced too, as if they had come before. Only rows that were
-        read from the very dataset do not take away what came after them: then nothing is written.
+        Rows that another writer appends meanwhile are replaced too, as if they had been appended before. There is one
+        exception: if these rows were read from the dataset itself, a version that was added since then is a conflict.
+
+        Args:
+            name: the name of the dataset.
+            copy_files: as in `save`.
+            stats: as in `save`.
+            provenance: as in `save`.
+            idempotency_key: as in `save`.
+            fence: as in `save`.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            DatasetNotFoundError, SchemaError, MissingFileError: nothing is written.
-            CommitConflictError: these rows were read from the dataset itself, which has moved on since.
+            DatasetNotFoundError: the dataset does not exist. Nothing is written.
+            SchemaError: the columns do not fit. Nothing is written.
+            MissingFileError: a file that the rows name does not exist. Nothing is written.
+            CommitConflictError: these rows were read from the dataset itself, and it has a newer version. Nothing is
+                written.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [3, 1, 2]}).save("sorted")
@@ -122,16 +156,16 @@ class Writes(Core):
         stats: bool = True,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """These rows in place of those of equal keys, and the others as new rows: the dataset's next version.
+        """Replaces the rows of a dataset that have equal keys, and appends the other rows, as its next version.
 
-        Columns that these rows lack keep their value (null in new rows). Rows that change nothing are left alone, and
-        if all are such, the newest version is returned; null equals null, NaN equals NaN, -0.0 equals 0.0. What is new
-        or changed comes last in the row order. Writers that race on a new key make one row of it. Other arguments as in
-        `save`.
+        A column that these rows lack keeps its value; it is null in new rows. Rows that change nothing are left alone.
+        If no row changes anything, the newest version is returned. Null equals null, NaN equals NaN, and -0.0 equals
+        0.0. New and changed rows come last in the row order. Concurrent writers of the same new key make one row.
 
         Args:
-            name: the dataset.
-            keys: the column or columns that tell which row is which: whole numbers, text, bytes, dates or times.
+            name: the name of the dataset.
+            keys: the name of the column that identifies a row, or a list of names. Their types are whole numbers, text,
+                bytes, dates or times.
             copy_files: as in `save`.
             stats: as in `save`.
             provenance: as in `save`.
@@ -139,11 +173,14 @@ class Writes(Core):
             fence: as in `save`.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            DuplicateKeyError: two of these rows have one key; the message shows it.
-            DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: nothing is written.
+            DuplicateKeyError: two of these rows have the same key. The message shows it.
+            DatasetNotFoundError: the dataset does not exist. Nothing is written.
+            SchemaError: the columns do not fit. Nothing is written.
+            MissingFileError: a file that the rows name does not exist. Nothing is written.
+            CommitConflictError: other writers kept winning. Nothing is written.
 
         Example:
             >>> _ = Dataset.from_dict({"id": [1, 2], "x": [10, 20]}).save("prices")
@@ -159,16 +196,24 @@ class Writes(Core):
         predicate: str,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
-        """The newest rows without those for which an expression is true, as the next version. See `filter`.
+        """Deletes the rows for which an expression is true, as the next version.
 
-        Only files that hold such a row are written again; where none does, there is no new version. Rows that another
-        writer appends meanwhile are looked at too.
+        Only files that hold such a row are rewritten. If no file does, no version is made. Rows that another writer
+        appends meanwhile are examined too.
+
+        Args:
+            predicate: the expression, as in `filter`.
+            provenance: as in `save`.
+            idempotency_key: as in `save`.
+            fence: as in `save`.
 
         Returns:
-            The dataset at the version written.
+            The dataset at the new version.
 
         Raises:
-            ExpressionError, ColumnNotFoundError, CommitConflictError: nothing is written.
+            ExpressionError: the expression cannot be parsed. Nothing is written.
+            ColumnNotFoundError: the expression names a column that does not exist. Nothing is written.
+            CommitConflictError: other writers kept winning. Nothing is written.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [1, 2, None]}).save("cleaned")

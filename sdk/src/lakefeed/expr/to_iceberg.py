@@ -52,7 +52,10 @@ def to_iceberg(expr: Expr, iceberg_schema: Schema) -> BooleanExpression | None:
     It serves to skip files; the rows of other files still have to be filtered. It is None where no file can be skipped.
 
     Example:
-        >>> to_iceberg(parse("x > 1 and y % 2 = 0", arrow_schema), iceberg_schema)
+        >>> from pyiceberg.schema import NestedField, Schema
+        >>> from pyiceberg.types import LongType
+        >>> columns = Schema(NestedField(1, "x", LongType()), NestedField(2, "y", LongType()))
+        >>> to_iceberg(parse("x > 1 and y % 2 = 0", pa.schema({"x": pa.int64(), "y": pa.int64()})), columns)
         GreaterThan(term=Reference(name='x'), literal=LongLiteral(1))
     """
     return _lower(expr, False, iceberg_schema)

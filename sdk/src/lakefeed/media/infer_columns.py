@@ -24,7 +24,8 @@ def infer_column_types(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str
     is missing is an error of the save, never a reason to keep the text silently.
 
     Example:
-        >>> infer(pa.table({"img": ["cat.JPG", "https://host/dog.png?w=9", None], "label": ["cat", "dog", "owl"]}))
+        >>> names = ["cat.JPG", "https://host/dog.png?w=9", None]
+        >>> infer_column_types(pa.table({"img": names, "label": ["cat", "dog", "owl"]}))
         {'img': 'image'}
     """
     table = pa.table(table_sample)

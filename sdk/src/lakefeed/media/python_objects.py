@@ -28,7 +28,7 @@ def arrow_values(values: Any) -> tuple[Any, pa.Field[Any] | None]:
 
     Example:
         >>> from pathlib import Path
-        >>> plain_cells([Path("cat.png"), None])[0]
+        >>> arrow_values([Path("cat.png"), None])[0]
         ['cat.png', None]
     """
     if isinstance(values, pa.Array | pa.ChunkedArray) or (isinstance(values, np.ndarray) and values.dtype != object):

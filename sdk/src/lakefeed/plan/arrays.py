@@ -46,6 +46,7 @@ def inferred_array(values: Sequence[Any]) -> pa.Array[Any]:
         >>> import datetime
         >>> inferred_array([datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 12)])
         Traceback (most recent call last):
+            ...
         pyarrow.lib.ArrowInvalid: datetime.datetime(2020, 1, 1, 12, 0) among dates would lose its time of day
     """
     array: pa.Array[Any] = pa.array(values)

@@ -10,7 +10,7 @@ def duplicate_names(names: Iterable[str]) -> list[str]:
     """The names that occur more than once, sorted.
 
     Example:
-        >>> repeated(["b", "a", "b"])
+        >>> duplicate_names(["b", "a", "b"])
         ['b']
     """
     return sorted(name for name, times in Counter(names).items() if times > 1)

@@ -35,7 +35,7 @@ class Position:
 
         Example:
             >>> Position.parse("0b5a@v3")
-            Position(table_uuid='0b5a', version=3, within=None, rows=0)
+            Position(table_uuid='0b5a', version=3, within=None, rows=0, snapshot_id=None, within_id=None)
         """
         found = _TEXT.fullmatch(text)
         if found is None:

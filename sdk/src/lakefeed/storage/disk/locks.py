@@ -82,7 +82,7 @@ def named_lock(folder: Path, name: bytes) -> Iterator[None]:
     """A context in which nobody else holds ``name`` (eight bytes or more, of a hash); waits for them, ten minutes.
 
     Example:
-        >>> with turn(Path("cache"), b"12345678"):
+        >>> with named_lock(Path("cache"), b"12345678"):
         ...     pass
     """
     turns = _turns.get(folder) or _turns.setdefault(folder, _Turns(folder / "turns"))
