@@ -37,7 +37,9 @@ def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pyte
     module, package = importlib.import_module(name), importlib.import_module(name.rpartition(".")[0])
     names = {**NAMES, **vars(package), **vars(module)}
     problems: list[str] = []
-    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)
+    runner = doctest.DocTestRunner(
+        verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+    )
     monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "home"))
     for example in doctest.DocTestFinder().find(module, name, globs=names):
         runner.run(example, out=problems.append)

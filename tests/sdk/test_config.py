@@ -202,8 +202,8 @@ def test_variables_that_lakefeed_and_kubernetes_use_pass(home: Path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[read]\nthreds = 1", r"lakefeed\.toml': there is no setting 'read\.threds'\. Did you mean 'read\.threads'"),
-        ("[raed]\nthreads = 1", r"lakefeed\.toml': there is no setting 'raed'\. Did you mean 'read'"),
+        ("[read]\nthreds = 1", r"lakefeed\.toml': unknown setting 'read\.threds'\. Did you mean 'read\.threads'"),
+        ("[raed]\nthreads = 1", r"lakefeed\.toml': unknown setting 'raed'\. Did you mean 'read'"),
         ("[read]\nthreads = 0", r"lakefeed\.toml': read\.threads: "),
         ("not toml", r"lakefeed\.toml' cannot be read as TOML: .*line 1"),
         ("[read]\nthreads = '\xff'", r"lakefeed\.toml' cannot be read as TOML: "),

@@ -131,7 +131,7 @@ def _wait(reached: threading.Event, task: object) -> None:
 def test_gc_does_nothing_where_a_save_takes_too_long(home: Path, tmp_path: Path) -> None:
     before = files_of(home)
     with Lake.current().blobs.saving():
-        assert collected().postponed == "1 saves were still at work after 0:00:00"
+        assert collected().postponed == "1 saves were still running after 0:00:00"
     assert files_of(home) == before
     assert collected().packs == 1
 
@@ -145,7 +145,7 @@ def test_gc_one_at_a_time(tmp_path: Path) -> None:
             reports.append(collect_now(tmp_path, lambda step: None))
 
     assert collect_now(tmp_path, other).packs == 1
-    assert reports[0].postponed == "another collector is at work"
+    assert reports[0].postponed == "another collection is running"
 
 
 @pytest.mark.usefixtures("doomed")
@@ -195,7 +195,7 @@ def killed(*arguments: str) -> None:
 def test_gc_a_killed_save_leaves_garbage_until_its_lease_ends(step: str, home: Path, tmp_path: Path) -> None:
     save("kept", tmp_path, b"a")
     killed("save", step)
-    assert collected().postponed == "1 saves were still at work after 0:00:00"
+    assert collected().postponed == "1 saves were still running after 0:00:00"
     then = time.time() - LIFE_SECONDS - 1
     for lease in (home / "blobs" / "leases").iterdir():
         os.utime(lease, (then, then))
@@ -215,7 +215,7 @@ def test_gc_a_killed_collection_is_finished_by_the_next(step: str, home: Path, t
     assert contents("kept") == [b"a", LARGE + b"kept"]
     save_again(tmp_path, lambda step: None)  # under the list that the killed one left
     assert contents("again") == [SMALL, LARGE]
-    assert collected().postponed == "another collector is at work"
+    assert collected().postponed == "another collection is running"
     age(home, hours=LIFE_SECONDS / 3600 + 0.01)
     assert collected().postponed is None
     assert contents("kept") == [b"a", LARGE + b"kept"]

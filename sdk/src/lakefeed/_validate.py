@@ -18,104 +18,108 @@ MAX_SECONDS = 366 * 24 * 3600
 MAX_SEED = 2**63
 
 
-def is_whole(given: Any) -> bool:
+def is_whole(value: Any) -> bool:
     """Returns whether this is a whole number of Python or NumPy."""
-    return hasattr(given, "__index__") and not isinstance(given, bool)
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def is_list(given: Any) -> bool:
+def is_list(value: Any) -> bool:
     """Returns whether this is an iterable of several items; text and mappings are not."""
-    return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | pa.Schema | type)
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | pa.Schema | type)
 
 
-def check_flag(given: Any, name: str) -> bool:
+def check_flag(value: Any, name: str) -> bool:
     """Returns True or False."""
-    if not isinstance(given, bool):
-        raise InvalidArgumentError(f"{name}={given!r}: it is True or False")
-    return given
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, got {value!r:.80}")
+    return value
 
 
-def check_whole(given: int, name: str) -> int:
+def check_whole(value: int, name: str) -> int:
     """Returns a whole number that is not negative."""
-    if not is_whole(given) or given < 0:
-        raise InvalidArgumentError(f"{name}({given!r}): give a whole number from 0 on")
-    return int(given)
+    if not is_whole(value) or value < 0:
+        raise InvalidArgumentError(f"{name} must be a whole number of at least 0, got {value!r:.80}")
+    return int(value)
 
 
-def check_seed(given: int) -> int:
+def check_seed(value: int) -> int:
     """Returns a seed."""
-    if not is_whole(given) or not -MAX_SEED <= given < MAX_SEED:
-        raise InvalidArgumentError(f"seed={given!r}: a seed is a whole number of 64 bits")
-    return int(given)
+    if not is_whole(value) or not -MAX_SEED <= value < MAX_SEED:
+        raise InvalidArgumentError(f"seed must be a whole number of 64 bits, got {value!r:.80}")
+    return int(value)
 
 
-def check_seconds(given: Any, name: str) -> float:
+def check_seconds(value: Any, name: str) -> float:
     """Returns a positive time in seconds."""
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not number or not 0 < given <= MAX_SECONDS:
-        raise InvalidArgumentError(f"{name}={given!r:.80}: give seconds, above 0 and up to {MAX_SECONDS:,} (a year)")
-    return float(given)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value <= MAX_SECONDS:
+        raise InvalidArgumentError(
+            f"{name} must be seconds above 0 and up to {MAX_SECONDS:,} (a year), got {value!r:.80}"
+        )
+    return float(value)
 
 
-def check_text(given: Any, name: str) -> str:
+def check_text(value: Any, name: str) -> str:
     """Returns text, which may be empty."""
-    if not isinstance(given, str):
-        raise InvalidArgumentError(f"{name}={given!r:.80}: give text")
-    return given
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} must be text, got {value!r:.80}")
+    return value
 
 
-def check_column_name(given: Any, name: str) -> str:
+def check_column_name(value: Any, name: str) -> str:
     """Returns the name of a new column."""
-    if not check_text(given, name):
-        raise InvalidArgumentError(f"{name}={given!r}: a column needs a name")
-    return str(given)
+    if not check_text(value, name):
+        raise InvalidArgumentError(f"{name} must be the name of a column, got {value!r}")
+    return str(value)
 
 
-def list_names(given: Any) -> tuple[str, ...]:
+def list_names(value: Any) -> tuple[str, ...]:
     """Returns the names in a list, or the single name, or nothing if this is neither."""
-    names = (given,) if isinstance(given, str) else tuple(given) if is_list(given) else ()
+    names = (value,) if isinstance(value, str) else tuple(value) if is_list(value) else ()
     return names if all(isinstance(name, str) for name in names) else ()
 
 
-def check_keys(given: Any) -> tuple[str, ...]:
+def check_keys(value: Any) -> tuple[str, ...]:
     """Returns the names of one or several columns."""
-    names = list_names(given)
+    names = list_names(value)
     if not names:
-        raise InvalidArgumentError(f"keys={given!r:.80}: give the name of a column, or a list of names")
+        raise InvalidArgumentError(f"keys must be the name of a column or a list of names, got {value!r:.80}")
     return names
 
 
-def check_function(given: Any, method: str) -> Any:
+def check_function(value: Any, method: str) -> Any:
     """Returns a callable."""
-    if not callable(given):
+    if not callable(value):
         raise InvalidArgumentError(
-            f"{method} needs a function{' or an expression' if method == 'filter' else ''}, not {given!r:.80}"
+            f"{method} needs a function{' or an expression' if method == 'filter' else ''}, not {value!r:.80}"
         )
-    return given
+    return value
 
 
-def check_data_type(given: Any) -> pa.DataType:
+def check_data_type(value: Any) -> pa.DataType:
     """Returns an Arrow type."""
-    if not isinstance(given, pa.DataType):
-        raise InvalidArgumentError(f"type={given!r:.80}: give a pyarrow type, such as pa.int64()")
-    return given
+    if not isinstance(value, pa.DataType):
+        raise InvalidArgumentError(f"type must be a pyarrow type such as pa.int64(), got {value!r:.80}")
+    return value
 
 
-def check_schema(given: pa.Schema) -> pa.Schema:
+def check_schema(value: pa.Schema) -> pa.Schema:
     """Returns a pyarrow schema with unique names."""
-    if not isinstance(given, pa.Schema):
-        raise TypeMismatchError(f"schema={given!r:.80}: give a pyarrow.Schema, such as pa.schema({{'x': pa.int64()}})")
-    twice = sorted(name for name, times in Counter(given.names).items() if times > 1)
-    if not given.names:
+    if not isinstance(value, pa.Schema):
+        raise TypeMismatchError(
+            f"schema must be a pyarrow.Schema such as pa.schema({{'x': pa.int64()}}), got {value!r:.80}"
+        )
+    twice = sorted(name for name, times in Counter(value.names).items() if times > 1)
+    if not value.names:
         raise SchemaError("a dataset needs at least one column, and the schema has none")
     if twice:
-        raise SchemaError(f"schema: column names must differ; {quoted_list(twice)} occur more than once")
-    return given
+        raise SchemaError(f"schema: column names must be unique; {quoted_list(twice)} occur more than once")
+    return value
 
 
-def check_optional_schema(given: Any) -> pa.Schema | None:
+def check_optional_schema(value: Any) -> pa.Schema | None:
     """Returns a pyarrow schema with unique names, or None."""
-    return None if given is None else check_schema(given)
+    return None if value is None else check_schema(value)
 
 
 @contextmanager
@@ -129,6 +133,6 @@ def require_torch(method: str) -> Iterator[None]:
         raise MissingDependencyError(f"{method} needs PyTorch: pip install 'lakefeed[torch]'") from error
 
 
-def is_auto(given: Any) -> bool:
+def is_auto(value: Any) -> bool:
     """Whether files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
-    return given is True or (isinstance(given, str) and given == "auto")
+    return value is True or (isinstance(value, str) and value == "auto")

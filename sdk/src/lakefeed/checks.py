@@ -50,7 +50,7 @@ class Check(Protocol):
     def name(self) -> str: ...
     @property
     def blocking(self) -> bool: ...
-    def check(self, found: Profile) -> Verdict: ...
+    def check(self, profile: Profile) -> Verdict: ...
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Readable:
     name: str = "readable"
     blocking: bool = True
 
-    def check(self, found: Profile) -> Verdict:
-        version = found.version
-        facts = {"rows_read": found.rows}
-        if found.unread is not None:
-            return Verdict(False, found.unread, facts)
+    def check(self, profile: Profile) -> Verdict:
+        version = profile.version
+        facts = {"rows_read": profile.rows}
+        if profile.unread is not None:
+            return Verdict(False, profile.unread, facts)
         # Other programs may write rows again that were there before; those are not among what was added.
-        if found.rows != version.added_records and version.operation == "append":
-            return Verdict(False, f"{found.rows} rows read, {version.added_records} committed", facts)
+        if profile.rows != version.added_records and version.operation == "append":
+            return Verdict(False, f"{profile.rows} rows read, {version.added_records} committed", facts)
         return Verdict(True, facts=facts)
 
 
@@ -80,16 +80,18 @@ class HasSchema:
     blocking: bool = True
     name: str = "schema"
 
-    def check(self, found: Profile) -> Verdict:
+    def check(self, profile: Profile) -> Verdict:
         problems = [
-            f"{want.name!r} is {found.schema.field(want.name).type}, not {want.type}"
+            f"{want.name!r} is {profile.schema.field(want.name).type}, not {want.type}"
             for want in self.schema
-            if want.name in found.schema.names and found.schema.field(want.name).type != want.type
+            if want.name in profile.schema.names and profile.schema.field(want.name).type != want.type
         ]
-        wanted, there = frozenset(self.schema.names), frozenset(found.schema.names)
+        wanted, there = frozenset(self.schema.names), frozenset(profile.schema.names)
         missing = [name for name in self.schema.names if name not in there]
-        further = [name for name in found.schema.names if name not in wanted and not self.more]
-        problems += [f"no column {name!r}" for name in missing] + [f"a column {name!r} too many" for name in further]
+        further = [name for name in profile.schema.names if name not in wanted and not self.more]
+        problems += [f"column {name!r} is missing" for name in missing] + [
+            f"column {name!r} is unexpected" for name in further
+        ]
         return Verdict(not problems, "; ".join(problems[:MAX_EXAMPLES]))
 
 
@@ -102,10 +104,10 @@ class NotNull:
     blocking: bool = True
     name: str = "nulls"
 
-    def check(self, found: Profile) -> Verdict:
+    def check(self, profile: Profile) -> Verdict:
         shares = {}
-        for column in _columns(self.columns, found):
-            statistics = found.columns.get(column)
+        for column in _columns(self.columns, profile):
+            statistics = profile.columns.get(column)
             total = statistics.nulls + statistics.values if statistics else 0
             shares[column] = statistics.nulls / total if statistics and total else 0.0
         bad = [f"{column!r}: {share:.1%} null" for column, share in shares.items() if share > self.at_most]
@@ -123,9 +125,9 @@ class Unique:
     blocking: bool = True
     name: str = "unique"
 
-    def check(self, found: Profile) -> Verdict:
-        keys = _columns(self.keys, found)
-        rows = Dataset(found.name, version=found.version.version) if self.whole else found.added
+    def check(self, profile: Profile) -> Verdict:
+        keys = _columns(self.keys, profile)
+        rows = Dataset(profile.name, version=profile.version.version) if self.whole else profile.added
         # SQL does not tell capitals from small letters.
         columns = [f"k{place}" for place in range(len(keys))]
         named = ", ".join(columns)
@@ -152,9 +154,9 @@ class InRange:
     blocking: bool = True
     name: str = "range"
 
-    def check(self, found: Profile) -> Verdict:
-        [column] = _columns(self.column, found)
-        statistics = found.columns.get(column)
+    def check(self, profile: Profile) -> Verdict:
+        [column] = _columns(self.column, profile)
+        statistics = profile.columns.get(column)
         if statistics is None or not statistics.values:
             return Verdict(True)
         low = self.least is not None and (statistics.least is None or statistics.least < self.least)
@@ -166,8 +168,10 @@ class InRange:
 
 @dataclass(frozen=True)
 class RowCount:
-    """The version adds between ``least`` and ``greatest`` rows, and the total changes by no more than the given
-    shares."""
+    """The number of added rows lies between ``least`` and ``greatest``.
+
+    ``max_growth`` and ``max_loss`` limit the change of the total, as shares of the total before.
+    """
 
     least: int = 0
     greatest: int | None = None
@@ -176,8 +180,8 @@ class RowCount:
     blocking: bool = True
     name: str = "row_count"
 
-    def check(self, found: Profile) -> Verdict:
-        version = found.version
+    def check(self, profile: Profile) -> Verdict:
+        version = profile.version
         added, change = version.added_records, version.net_records
         before = version.total_records - change
         share = change / before if before > 0 else 0.0
@@ -205,13 +209,13 @@ class Fresh:
     blocking: bool = False
     name: str = "fresh"
 
-    def check(self, found: Profile) -> Verdict:
-        committed = found.version.timestamp_ms / 1000
+    def check(self, profile: Profile) -> Verdict:
+        committed = profile.version.timestamp_ms / 1000
         if self.column is None:
             age = time.time() - committed
         else:
-            [column] = _columns(self.column, found)
-            newest = found.columns[column].greatest if column in found.columns else None
+            [column] = _columns(self.column, profile)
+            newest = profile.columns[column].greatest if column in profile.columns else None
             if newest is None:
                 return Verdict(False, f"no time in {column!r}")
             seconds = pc.cast(pa.scalar(newest), pa.timestamp("us")).cast(pa.int64()).as_py() / 1e6
@@ -228,9 +232,9 @@ class FilesIntact:
     blocking: bool = True
     name: str = "files"
 
-    def check(self, found: Profile) -> Verdict:
+    def check(self, profile: Profile) -> Verdict:
         store = Lake.current().blobs
-        digests = list(_digests(found) if self.sample is None else found.digests)
+        digests = list(_digests(profile) if self.sample is None else profile.digests)
         missing = [digest for digest in digests if not store.has(digest)]
         if missing:
             store.require_reachable()
@@ -262,8 +266,8 @@ class Custom:
     fn: Callable[[Dataset], Verdict | bool | str | None]
     blocking: bool = True
 
-    def check(self, found: Profile) -> Verdict:
-        said = self.fn(found.added)
+    def check(self, profile: Profile) -> Verdict:
+        said = self.fn(profile.added)
         if isinstance(said, Verdict):
             return said
         if isinstance(said, bool):
@@ -276,7 +280,7 @@ class Custom:
         )
 
 
-def evaluate(check: Check, found: Profile) -> Verdict:
+def evaluate(check: Check, profile: Profile) -> Verdict:
     """Returns the verdict of a check. A version that the check cannot process fails it.
 
     Args:
@@ -286,16 +290,19 @@ def evaluate(check: Check, found: Profile) -> Verdict:
     Raises:
         UnreachableError: a store, server or catalog cannot be reached, so the version is not checked. Try again later.
     """
-    if found.unreachable is not None:
-        raise UnreachableError(f"version {found.version.version} of {found.name!r} is not checked: {found.unreachable}")
-    if found.unread is not None and not isinstance(check, Readable):
-        return Verdict(False, f"not checked: {found.unread}")
+    if profile.unreachable is not None:
+        raise UnreachableError(
+            f"version {profile.version.version} of {profile.name!r} is not checked: {profile.unreachable}"
+        )
+    if profile.unread is not None and not isinstance(check, Readable):
+        return Verdict(False, f"not checked: {profile.unread}")
     try:
-        return check.check(found)
+        return check.check(profile)
     except (LakefeedError, OSError) as error:
         if is_unreachable(error):
             raise UnreachableError(
-                f"version {found.version.version} of {found.name!r} is not checked: {check.name!r} cannot look: {error}"
+                f"version {profile.version.version} of {profile.name!r} is not checked: "
+                f"{check.name!r} cannot read it: {error}"
             ) from error
         if not isinstance(error, LakefeedError):
             raise
@@ -313,28 +320,28 @@ def check_names(checks: Sequence[Check]) -> None:
     """
     for each in checks:
         if not isinstance(each, Check):
-            raise InvalidArgumentError(f"{each!r} is no check: it needs a name, blocking, and check(profile)")
+            raise InvalidArgumentError(f"{each!r} is not a check: a check has name, blocking and check(profile)")
     names = [each.name for each in checks]
     twice = duplicate_names(names)
     if twice:
         raise InvalidArgumentError(
-            f"checks of one dataset need names of their own: give name= to one {quoted_list(twice)}"
+            f"the names of a dataset's checks must be unique: give name= to one of those named {quoted_list(twice)}"
         )
 
 
-def _columns(names: str | Sequence[str], found: Profile) -> list[str]:
+def _columns(names: str | Sequence[str], profile: Profile) -> list[str]:
     wanted = [names] if isinstance(names, str) else list(names)
-    missing = [name for name in wanted if name not in found.schema.names]
+    missing = [name for name in wanted if name not in profile.schema.names]
     if missing:
-        raise ColumnNotFoundError.of(missing, found.schema.names, found.name)
+        raise ColumnNotFoundError.of(missing, profile.schema.names, profile.name)
     return wanted
 
 
-def _digests(found: Profile) -> Iterator[str]:
+def _digests(profile: Profile) -> Iterator[str]:
     """Yields the digests of all files, including those that the profile left out."""
     seen: set[str] = set()
-    files = [each.name for each in found.schema if pa.types.is_struct(each.type) and "sha256" in _fields(each.type)]
-    for batch in found.added.select(files).batches(format="arrow", load_files=False) if files else ():
+    files = [each.name for each in profile.schema if pa.types.is_struct(each.type) and "sha256" in _fields(each.type)]
+    for batch in profile.added.select(files).batches(format="arrow", load_files=False) if files else ():
         for values in batch.columns:
             fresh = set(pc.struct_field(values, "sha256").to_pylist()) - seen - {None}
             seen |= fresh

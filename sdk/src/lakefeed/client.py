@@ -16,14 +16,14 @@ def list_datasets() -> list[Dataset]:
 
     Example:
         >>> _ = Dataset.from_dict({"x": [1]}).save("one")
-        >>> [dataset.name for dataset in list_datasets()]
-        ['one']
+        >>> "one" in [dataset.name for dataset in list_datasets()]
+        True
     """
     return [Dataset(name) for name in lake.Lake.current().names()]
 
 
 def get_dataset(name: str, *, version: int | str | None = None, as_of: dt.datetime | int | None = None) -> Dataset:
-    """Returns a dataset that must exist. (``Dataset(name)`` does not check.)
+    """Returns a dataset, and checks that it exists; ``Dataset(name)`` does not.
 
     Args:
         name: the name of the dataset.

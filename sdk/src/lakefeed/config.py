@@ -159,22 +159,22 @@ class Settings(BaseSettings):
             5
         """
         global _last
-        surroundings = (cls, *_inputs())
-        if not overrides and _last is not None and _last[0] == surroundings:
+        inputs = (cls, *_inputs())
+        if not overrides and _last is not None and _last[0] == inputs:
             return cast(Self, _last[1])
-        made = cls._made(overrides)
+        settings = cls._validate(overrides)
         if not overrides:
-            _last = surroundings, made
-        return made
+            _last = inputs, settings
+        return settings
 
     @classmethod
-    def _made(cls, overrides: Mapping[str, Any]) -> Self:
+    def _validate(cls, overrides: Mapping[str, Any]) -> Self:
         check_variables(cls, os.environ)
         given, written = _nest(overrides), _file_values(_config_file())
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError(f"settings do not fit: {_reasons(cls, error, given, written)}") from None
+            raise ConfigError(f"invalid settings: {_reasons(cls, error, given, written)}") from None
         except SettingsError as error:
             raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from None
 
@@ -208,8 +208,8 @@ class Settings(BaseSettings):
     @property
     def cache(self) -> Path:
         """The folder for files that may be deleted at any time."""
-        found = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
-        return Path(found).expanduser().absolute() if found else self.home.absolute() / "cache"
+        folder = self.cache_dir or os.environ.get("LAKEFEED_CACHE_DIR")
+        return Path(folder).expanduser().absolute() if folder else self.home.absolute() / "cache"
 
     @property
     def cache_limit(self) -> int:
@@ -219,7 +219,7 @@ class Settings(BaseSettings):
 
 
 _last: tuple[tuple[object, ...], Settings] | None = None
-"""What was loaded last without overrides, and all that it followed from."""
+"""The settings that were loaded last without overrides, with everything that determined them."""
 
 
 def _inputs() -> tuple[object, ...]:
@@ -234,7 +234,7 @@ def _bytes_from_environment(name: str) -> int | None:
     """Returns a number of bytes from an environment variable; None if it is not set."""
     given = os.environ.get(name, "").strip()
     if given and not given.isdecimal():
-        raise ConfigError(f"{name}={given!r} is no number of bytes, such as {100 * GIB}")
+        raise ConfigError(f"{name} must be a number of bytes such as {100 * GIB}, got {given!r}")
     return int(given) if given else None
 
 
@@ -246,10 +246,10 @@ def _config_file() -> Path | None:
     named = os.environ.get("LAKEFEED_CONFIG")
     if named:
         if not Path(named).is_file():
-            raise ConfigError(f"LAKEFEED_CONFIG names {named!r}, which is no file")
+            raise ConfigError(f"LAKEFEED_CONFIG names {named!r}, which is not a file")
         return Path(named)
-    places = (Path.cwd() / CONFIG_FILE, _home() / CONFIG_FILE)
-    return next((place for place in places if place.is_file()), None)
+    paths = (Path.cwd() / CONFIG_FILE, _home() / CONFIG_FILE)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _file_values(file: Path | None) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"{dotted!r} lies inside {parent!r}, which is given as {inner!r} as well")
+                raise ConfigError(f"{dotted!r} is inside {parent!r}, for which the value {inner!r} was given too")
         inner[leaf] = dict(value) if isinstance(value, Mapping) else value
     return result
 
@@ -286,7 +286,7 @@ def _reasons(
         path = [str(part) for part in item["loc"]]
         key = ".".join(path)
         if item["type"] == "extra_forbidden":
-            text = f"there is no setting {key!r}.{did_you_mean([key], setting_names(settings))}"
+            text = f"unknown setting {key!r}.{did_you_mean([key], setting_names(settings))}"
         else:
             text = f"{key}: {item['msg']}"
         reasons.append(f"{_origin(path, given, written)}: {text}")

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 GRACE = dt.timedelta(hours=24)
 MIN_GRACE = dt.timedelta(hours=1)
-"""Files of tables and half-written files are never taken younger: a lease of who writes them may come a minute late."""
+"""Younger table files and half-written files are never removed: the lease of their writer may appear a minute late."""
 PATIENCE = dt.timedelta(minutes=10)
 MAX_LOCATIONS = 1_000
 
@@ -108,10 +108,10 @@ def collect_garbage(
         0
     """
     check_flag(dry_run, "dry_run")
-    for given, what in ((grace, "grace"), (patience, "patience")):
-        span: object = given
+    for value, name in ((grace, "grace"), (patience, "patience")):
+        span: object = value
         if not isinstance(span, dt.timedelta) or span < dt.timedelta(0):
-            raise InvalidArgumentError(f"{what}={given!r:.80}: give a datetime.timedelta that is not negative")
+            raise InvalidArgumentError(f"{name} must be a datetime.timedelta that is not negative, got {value!r:.80}")
     return collect(Lake.current(), dry_run, grace, patience)
 
 
@@ -123,7 +123,7 @@ def collect(
     if others := other_lakes(lake.blobs.backend.objects, partial(is_same_lake, lake)):
         raise UnsupportedError(
             f"the blob store {lake.blobs.url!r} also belongs to {quoted_list(others)}, whose blobs cannot be told from "
-            "garbage. Give each lake a store of its own; remove the mark of one that is no more"
+            "garbage. Give each lake its own store. If the other lake no longer exists, remove its mark"
         )
     marker = Marker(lake)
     if dry_run:
@@ -134,7 +134,7 @@ def collect(
     try:
         at("begun")
         if not alone_at_work(store, sign):
-            return GarbageReport(False, postponed="another collector is at work")
+            return GarbageReport(False, postponed="another collection is running")
         return _collect_and_remove(lake, marker, grace, patience, sign, at)
     finally:
         sign.end()
@@ -192,7 +192,7 @@ def _collect_and_remove(
     at("doomed")
     if savers := wait_for_savers(store, sign, patience.total_seconds(), lambda: at("waiting")):
         return GarbageReport(
-            False, postponed=f"{savers} saves were still at work after {patience}", files_read=marker.files_read
+            False, postponed=f"{savers} saves were still running after {patience}", files_read=marker.files_read
         )
     at("waited")
     now = marker.mark()

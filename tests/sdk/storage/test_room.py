@@ -208,5 +208,5 @@ def test_the_bound_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert Settings.load().cache_limit == BlobCache(tmp_path).room.limit == 5000
     assert Settings.load(cache_bytes=7).cache_limit == 7
     monkeypatch.setenv("LAKEFEED_CACHE_BYTES", "many")
-    with pytest.raises(ConfigError, match="LAKEFEED_CACHE_BYTES='many' is no number of bytes"):
+    with pytest.raises(ConfigError, match="LAKEFEED_CACHE_BYTES must be a number of bytes"):
         BlobCache(tmp_path).room  # noqa: B018
