@@ -258,6 +258,8 @@ class Operations(Core):
         """Returns the result of a SELECT in DuckDB's SQL. It streams, and spills to local disk beyond the memory limit.
 
         The query sees only the given datasets: no files, no network, no settings, no variables.
+        DuckDB has no half floats and no durations: it sees floats and whole numbers of the unit. A result that is such
+        a column, or some of its values (``max(d)``), has the column's type again.
 
         Args:
             query: one SELECT statement.

@@ -20,6 +20,7 @@ from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_c
 from lakefeed.sql.duckdb_types import cast_batch, duckdb_schema
 from lakefeed.sql.query_check import parse_query, referenced_columns
 from lakefeed.sql.result_types import result_schema
+from lakefeed.sql.unchanged_columns import restored_types
 from lakefeed.storage.disk.disk_errors import is_full, storage_error
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def _analyze(query: str, serialized: tuple[tuple[str, bytes], ...]) -> QueryAnal
         require_unambiguous_results(parsed, {name: schema.names for name, schema in tables.items()})
         known = {name: unambiguous_schema(schema) for name, schema in tables.items()}
         _register_tables(connection, {name: QueryTable(schema, lambda: iter(())) for name, schema in known.items()})
-        return QueryAnalysis(result_schema(connection.sql(query), known), referenced)
+        schema = result_schema(connection.sql(query), known)
+        restored = restored_types(connection, parsed, known, len(schema))
+        fields = [each if kind is None else each.with_type(kind) for each, kind in zip(schema, restored, strict=True)]
+        return QueryAnalysis(pa.schema(fields), referenced)
 
 
 def run_query(

@@ -1,0 +1,120 @@
+"""Columns of a result that are columns of a table as they are, or values of one, and so have the types of the table.
+
+DuckDB lacks some types, which travel as others (:mod:`lakefeed.sql.duckdb_types`). To find out where such a column goes
+the query is bound once more, over empty tables in which the column has a type of its own, an ENUM. No arithmetic gives
+an ENUM, so a result of that type is made of values of the column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import types
+
+from lakefeed.sql.duckdb_types import duckdb_schema
+from lakefeed.sql.query_check import walk
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MAX_TRIES = 16
+"""How many columns are looked at one by one where the query cannot be bound with all of them."""
+
+_CLAUSES: Mapping[str, Any] = {"where_clause": None, "having": None, "qualify": None, "modifiers": []}
+"""What a query may say that does not change the types of its results."""
+
+
+def restorable(kind: pa.DataType) -> bool:
+    """Returns whether a type travels as another one, and a column of that can be cast back.
+
+    Example:
+        >>> restorable(pa.duration("s")), restorable(pa.list_(pa.float16())), restorable(pa.int64())
+        (True, True, False)
+    """
+    if types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        return False
+    if types.is_nested(kind):
+        inside = [kind.field(place).type for place in range(kind.num_fields)]
+        return any(map(restorable, inside)) and not any(map(_has_dictionary, inside))
+    return types.is_float16(kind) or types.is_duration(kind)
+
+
+def restored_types(
+    connection: DuckDBPyConnection, parsed: Mapping[str, Any], tables: Mapping[str, pa.Schema], results: int
+) -> list[pa.DataType | None]:
+    """Returns for each of the results the type of the columns whose values it has; None where that is not known.
+
+    Args:
+        connection: one that only parses; tables are made in it.
+        parsed: the query, which can be bound.
+        tables: the columns of each table.
+        results: the number of columns of the result.
+    """
+    import duckdb
+
+    fields = [field for schema in tables.values() for field in schema if restorable(field.type)]
+    kinds = list(dict.fromkeys(field.type for field in fields))
+    found: list[pa.DataType | None] = [None] * results
+    if not kinds:
+        return found
+    for node in walk(parsed):
+        if isinstance(node, dict) and node.get("type") == "SELECT_NODE":
+            node.update({key: value for key, value in _CLAUSES.items() if key in node})
+    try:
+        rows = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(parsed)]).fetchall()
+    except duckdb.Error:
+        return found
+    query = str(rows[0][0])
+    for place in range(len(kinds)):
+        connection.execute(f"CREATE TYPE {_marker(place)} AS ENUM ('{_name(place)}')")
+    chosen = [kinds, *([kind] for kind in kinds[:MAX_TRIES] if len(kinds) > 1)]
+    for some in chosen:
+        try:
+            _make_tables(connection, tables, {kind: _marker(kinds.index(kind)) for kind in some})
+            told = [str(kind) for kind in connection.sql(query).types]
+        except duckdb.Error:
+            continue
+        for kind in some:
+            text = f"ENUM('{_name(kinds.index(kind))}')"
+            found = [kind if each == text else known for each, known in zip(told, found, strict=True)]
+        if some is kinds:
+            break
+    return found
+
+
+def _make_tables(
+    connection: DuckDBPyConnection, tables: Mapping[str, pa.Schema], markers: Mapping[pa.DataType, str]
+) -> None:
+    for place, (name, schema) in enumerate(tables.items()):
+        connection.register(f"lakefeed_{place}", duckdb_schema(schema).empty_table())
+        columns = (
+            f"CAST(NULL AS {markers[field.type]}) AS {_quoted(field.name)}"
+            if field.type in markers
+            else _quoted(field.name)
+            for field in schema
+        )
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS SELECT {', '.join(columns)} FROM lakefeed_{place}"
+        )
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    inside: Iterable[pa.DataType] = ()
+    if types.is_nested(kind):
+        inside = (kind.field(place).type for place in range(kind.num_fields))
+    return types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType) or any(map(_has_dictionary, inside))
+
+
+def _name(place: int) -> str:
+    return f"lakefeed type {place}"
+
+
+def _marker(place: int) -> str:
+    return _quoted(_name(place))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
