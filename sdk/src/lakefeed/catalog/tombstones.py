@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError, NoSuchTableError
 
 from lakefeed.catalog.properties import DELETED_PREFIX
 from lakefeed.catalog.version_numbers import next_number, numbered
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
 logger = logging.getLogger(__name__)
