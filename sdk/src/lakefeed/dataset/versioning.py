@@ -57,6 +57,9 @@ class Versioning(Core):
     def list_versions(self) -> list[DatasetVersion]:
         """Returns every version, newest first, with its author and the number of rows that it added.
 
+        An overwrite counts all rows before and after it as removed and added: what they have in common shows only when
+        both are read, as by `changes`. ``net_records`` is exact for every version.
+
         Raises:
             UnsavedDatasetError: the dataset is derived from others, or was never saved.
             DatasetNotFoundError: the dataset does not exist.

@@ -16,7 +16,8 @@ Outcome: TypeAlias = Literal["success", "failure"]
 class Appended:
     """Due when at least ``min_rows`` rows and ``min_fraction`` of those read before wait to be read.
 
-    ``max_wait`` (seconds): due all the same once the oldest of them has waited so long.
+    ``max_wait`` (seconds): due all the same once the oldest of them has waited so long. An overwrite counts all its
+    rows; the function gets those that were not there before.
     """
 
     min_rows: int = 1
@@ -32,7 +33,8 @@ class Appended:
 class Removed:
     """Due when at least ``min_rows`` rows were removed; the function then gets those rows, as they were.
 
-    ``max_wait`` as for `Appended`. Rows that an upsert replaced count as removed.
+    ``max_wait`` as for `Appended`. Rows that an upsert replaced count as removed. An overwrite counts all rows that
+    there were, as what it has in common with them shows only when both are read; the function gets the rows that went.
     """
 
     min_rows: int = 1
