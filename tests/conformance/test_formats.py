@@ -55,11 +55,11 @@ def test_all_rows_of_the_columns_asked_for(form: str, url: str, columns: list[st
 
 def test_counted_parts_say_their_rows(form: str, url: str) -> None:
     rows = [part.rows for part in FORMATS[form].parts(url, None)]
-    assert rows == [3, 1] if FORMATS[form].counted else rows == [None]
+    assert rows == [3, 1] if FORMATS[form].has_row_counts else rows == [None]
 
 
 def test_a_part_is_cut_where_counts_are_known(form: str, url: str) -> None:
-    if not FORMATS[form].counted:
+    if not FORMATS[form].has_row_counts:
         pytest.skip("places are unknown")
     (part, _) = FORMATS[form].parts(url, None)
     (batch,) = FORMATS[form].read(url, part, TABLE.schema, ["x"], 1, 2)

@@ -24,7 +24,6 @@ from lakefeed.media import (
     default_mode,
     handles,
     infer_column_types,
-    load_column,
     loaded_type,
     normalize_types,
     store_column,
@@ -33,6 +32,7 @@ from lakefeed.media import (
 from lakefeed.media.media_type import COMMON_FIELDS
 from lakefeed.storage import BlobStore
 from tests.sdk.media import misbehaving
+from tests.sdk.media.loading import load_column
 from tests.sdk.media.recorded import RRD_SECONDS, make_audio, make_mcap, make_rrd, make_video
 
 CONTENTS = [b"", b"\0" * 40, b"plain words", bytes(range(256)) * 300]
@@ -129,7 +129,7 @@ def test_a_typed_schema_is_what_a_save_gives(media: MediaType, column: pa.Struct
 
 def test_contents_come_back(media: MediaType, column: pa.StructArray, store: BlobStore) -> None:
     for mode in ("bytes", "path"):
-        loaded = load_column(column, media.name, mode, store, workers=2, on_error="raise", timeout=30.0)
+        loaded = load_column(column, media.name, mode, store, workers=2)
         assert loaded.type == loaded_type(media.name, mode)
         found = loaded.to_pylist()
         assert [cell if isinstance(cell, bytes) else Path(cell).read_bytes() for cell in found[:-1]] == CONTENTS
@@ -173,7 +173,7 @@ def test_an_unknown_type_is_an_error_everywhere(store: BlobStore) -> None:
         lambda: store_column(pa.nulls(1), "nosuch", store, copy="auto", stats=True, column_name="x"),
     ):
         with pytest.raises(
-            LakefeedError, match="'nosuch' is no media type; there are 'file', 'image', 'video', 'audio', '3d'"
+            LakefeedError, match="unknown media type 'nosuch'; choose from 'file', 'image', 'video', 'audio', '3d'"
         ):
             use()
 

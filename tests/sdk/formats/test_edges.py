@@ -221,7 +221,7 @@ def test_a_schema_that_does_not_fit_says_so() -> None:
 def test_a_format_named_in_place_of_a_suffix() -> None:
     assert read(written("data.txt", "x\n1\n"), format="csv") == [{"x": 1}]
     assert read(written("data.gz", gzip.compress(b'{"x":1}\n')), format="jsonl") == [{"x": 1}]
-    with pytest.raises(FormatError, match=r"no format is called 'excel'; there are 'arrow', 'csv', 'jsonl', 'parquet'"):
+    with pytest.raises(FormatError, match=r"unknown format 'excel'; choose from 'arrow', 'csv', 'jsonl', 'parquet'"):
         Dataset.from_file("data.txt", format="excel")
     with pytest.raises(FormatError, match=r"format= names it"):
         Dataset.from_file("data.txt")

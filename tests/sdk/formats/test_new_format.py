@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats import FORMATS, StreamedFormat
+from lakefeed.formats import FORMATS, Streamed
 from lakefeed.formats.file_format import read_lines
 from lakefeed.storage.archives.streams import Stream
 from tests.sdk.web import serving
 
 
-class Text(StreamedFormat):
+class Text(Streamed):
     """``.txt`` files: a row a line."""
 
     name: ClassVar[str] = "text"

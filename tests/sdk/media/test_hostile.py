@@ -200,7 +200,7 @@ def test_a_long_file_without_a_count_is_not_counted(
 def test_an_unknown_codec(probes: Probes, whole: dict[str, list[bytes]]) -> None:
     content = whole["video"][0].replace(b"avc1", b"zzzz")
     assert probes.submit("video", [content]).result() == [{}]
-    with pytest.raises(FormatError, match="codec of its video is not known"):
+    with pytest.raises(FormatError, match="codec of the video is not known"):
         next(Video(data=content).frames())
 
 

@@ -53,7 +53,7 @@ def test_paths_and_contents_in_order(tmp_path: Path) -> None:
     with Probes() as probes:
         found = probes.submit("image", [path, encoded("JPEG"), b"nothing", memoryview(encoded())]).result()
     assert found == [SIZE, SIZE, {}, SIZE]
-    assert (probes.failures, probes.reasons) == (1, ["a content of 7 bytes: it is no image that Pillow reads"])
+    assert (probes.failures, probes.reasons) == (1, ["a content of 7 bytes: it is not an image that Pillow reads"])
 
 
 def test_a_path_that_is_no_text(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_one_file_does_is_not_felt_by_the_others(probes: Probes, command: s
         ("exit", "ended the process (status 3)"),
         ("hang", "takes too long"),
         ("spin", "takes too long"),
-        ("swallow 2000000000", "more memory than is allowed"),
+        ("swallow 2000000000", "more memory than allowed"),
         ("nonsense", "unknown command 'nonsense'"),
     ],
 )
@@ -154,7 +154,7 @@ def test_one_line_in_the_log_counts_the_failures(caplog: pytest.LogCaptureFixtur
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "lakefeed.media.probes")
     assert record.getMessage() == (
-        "2 files have no statistics; the first is a content of 3 bytes: it is no image that Pillow reads"
+        "2 files have no statistics; the first is a content of 3 bytes: it is not an image that Pillow reads"
     )
 
 
@@ -212,7 +212,7 @@ def test_arguments_are_checked() -> None:
     for wrong in ({"workers": 0}, {"timeout": 0}, {"memory_bytes": 0}):
         with pytest.raises(InvalidArgumentError, match="above 0"):
             Probes(**wrong)  # type: ignore[arg-type]
-    with Probes() as probes, pytest.raises(InvalidArgumentError, match="'nosuch' is no media type"):
+    with Probes() as probes, pytest.raises(InvalidArgumentError, match="unknown media type 'nosuch'"):
         probes.submit("nosuch", [])
 
 

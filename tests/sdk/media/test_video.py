@@ -94,7 +94,7 @@ def test_nothing_beyond_the_end(short: Video) -> None:
 
 @pytest.mark.parametrize("wrong", [{"start": -1}, {"stop": -1}, {"step": 0}])
 def test_what_cannot_be_asked_is_refused_at_the_call(short: Video, wrong: dict[str, int]) -> None:
-    with pytest.raises(InvalidArgumentError, match="count from 0 and step is 1 or more"):
+    with pytest.raises(InvalidArgumentError, match="start and stop are 0 or more and step is 1 or more"):
         short.frames(**wrong)
 
 
@@ -125,7 +125,7 @@ def test_what_is_no_video(tmp_path: Path, short: Video) -> None:
 
 def test_frames_too_large_to_decode_are_refused(short: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
-    with pytest.raises(FormatError, match="frames of 64x48 are refused"):
+    with pytest.raises(FormatError, match="frames of 64x48 pixels are too large"):
         next(short.frames())
 
 
@@ -146,7 +146,7 @@ def test_the_cover_of_a_song_is_no_video() -> None:
     size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
     song = b"ID3\x03\0\0" + size + frame + sound.getvalue()
     assert probe_audio(io.BytesIO(song))["duration_seconds"] == 1.5
-    with pytest.raises(FormatError, match="no video in it"):
+    with pytest.raises(FormatError, match="the file has no video"):
         probe_video(io.BytesIO(song))
 
 

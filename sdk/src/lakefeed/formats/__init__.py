@@ -1,4 +1,4 @@
-"""File formats: one file each, and one line in `by_name`."""
+"""File formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from lakefeed.formats.csv_format import Csv
-    from lakefeed.formats.file_format import FilePart, Format, StreamedFormat, file_stamp, open_url
+    from lakefeed.formats.file_format import FilePart, Format, Streamed, file_stamp, open_url
     from lakefeed.formats.format_registry import FORMATS, format_by_name, format_of
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "Csv",
     "FilePart",
     "Format",
-    "StreamedFormat",
+    "Streamed",
     "file_stamp",
     "format_by_name",
     "format_of",
@@ -27,7 +27,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
     __getattr__ = lazy_attributes(
         __name__,
         {
-            "file_format": ("FilePart", "Format", "StreamedFormat", "open_url", "file_stamp"),
+            "file_format": ("FilePart", "Format", "Streamed", "open_url", "file_stamp"),
             "format_registry": ("FORMATS", "format_by_name", "format_of"),
             "csv_format": ("Csv",),
         },

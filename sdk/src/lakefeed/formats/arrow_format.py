@@ -1,6 +1,6 @@
-"""Arrow IPC files (also called Feather): parts are record batches, read one at a time.
+"""Arrow IPC files (Feather).
 
-The streaming variant, which has no table of contents, is read from front to back.
+The parts of a file are its record batches. The streaming variant has no footer and is read from front to back.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from threading import Lock
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from cachetools import LRUCache, cached
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, StreamedFormat, content_errors, open_url, reaching, require_columns
+from lakefeed.formats.file_format import FilePart, Streamed, content_errors, open_url, reaching, require_columns
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
@@ -26,21 +27,21 @@ OLD_FEATHER = b"FEA1"
 FILES_CACHED = 4096
 
 
-class Arrow(StreamedFormat):
-    """``.arrow``, ``.ipc`` and ``.feather`` files, of both variants."""
+class Arrow(Streamed):
+    """``.arrow``, ``.ipc`` and ``.feather`` files of both variants."""
 
     name: ClassVar[str] = "arrow"
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".ipc", ".feather")
-    counted: ClassVar[bool] = True
+    has_row_counts: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
         return parse_chain(url).plain and _batch_index(url, _identities(states)) is not None
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        seen = _identities(states)
-        if not self.addressable(url, seen):
-            return super().schema(url, seen)
-        with _open(url, None, seen) as file:
+        identities = _identities(states)
+        if not self.addressable(url, identities):
+            return super().schema(url, identities)
+        with _open(url, None, identities) as file:
             schema: pa.Schema = file.schema
             return schema
 
@@ -50,7 +51,7 @@ class Arrow(StreamedFormat):
             return schema
 
     def rows(
-        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
         with _open_stream(stream) as reader:
             for batch in reader:
@@ -60,12 +61,12 @@ class Arrow(StreamedFormat):
         require_columns(url, self.schema(url, states).names, schema.names)
 
     def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
-        seen = _identities(states)
-        if not self.addressable(url, seen):
-            return super().parts(url, predicate, seen)
-        rows, size = _batch_index(url, seen) or ((), 0)
-        each = size // max(len(rows), 1)
-        return (FilePart(place, count, each) for place, count in enumerate(rows))
+        identities = _identities(states)
+        if not self.addressable(url, identities):
+            return super().parts(url, predicate, identities)
+        row_counts, size = _batch_index(url, identities) or ((), 0)
+        part_size = size // max(len(row_counts), 1)
+        return (FilePart(index, count, part_size) for index, count in enumerate(row_counts))
 
     def read(
         self,
@@ -76,11 +77,11 @@ class Arrow(StreamedFormat):
         start: int,
         stop: int | None,
         *,
-        exact: bool = True,
+        strict: bool = True,
         states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
         if part.rows is None:
-            yield from super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
+            yield from super().read(url, part, schema, columns, start, stop, strict=strict, states=states)
             return
         with _open(url, columns, _identities(states)) as file:
             batch = file.get_batch(part.key)
@@ -91,45 +92,35 @@ def _identities(states: Identities | None) -> Identities:
     return Identities() if states is None else states
 
 
-_indexes: dict[tuple[str, object], tuple[tuple[int, ...], int] | None] = {}
-_lock = Lock()
-
-
 def _batch_index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
-    """The rows of each batch of a file, and its bytes; None for the variant that has no table of contents."""
-    key = (url, identity_at(url, states))
-    if key not in _indexes:
-        found = _read_index(url, states)
-        with _lock:
-            _indexes[key] = found
-            while len(_indexes) > FILES_CACHED:
-                _indexes.pop(next(iter(_indexes)))
-    return _indexes[key]
+    """The row count of each batch of a file, and the size of the file in bytes; None for the streaming variant."""
+    return _cached_index(url, states, identity_at(url, states))
 
 
-def _read_index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:
+@cached(LRUCache[Any, Any](FILES_CACHED), key=lambda url, states, identity: (url, identity), lock=Lock())
+def _cached_index(url: str, states: Identities, identity: object) -> tuple[tuple[int, ...], int] | None:
     with open_url(url, None, states) as file:
         if file.read(len(MAGIC)) != MAGIC:
             return None
-    # The number of rows stands in each batch's own header; one column is read with it.
+    # The number of rows is in the header of each batch, which is read together with one column.
     with _open(url, 0, states) as file:
-        rows = tuple(file.get_batch(place).num_rows for place in range(file.num_record_batches))
-    return rows, identity_at(url, states).size or 0
+        row_counts = tuple(file.get_batch(index).num_rows for index in range(file.num_record_batches))
+    return row_counts, identity_at(url, states).size or 0
 
 
 @contextmanager
 def _open(url: str, columns: Sequence[str] | int | None, states: Identities) -> Iterator[pa.ipc.RecordBatchFileReader]:
-    """The file, of which only some columns (or the one at a place) are read."""
+    """Opens a file to read some of its columns, by their names or by the index of one."""
     with reaching(url), content_errors(url, Arrow.name), _open_source(url, states) as source:
-        with pa.ipc.open_file(source) as whole:
-            names = whole.schema.names
+        with pa.ipc.open_file(source) as reader:
+            names = reader.schema.names
             if columns is None or not names:
-                yield whole
+                yield reader
                 return
         source.seek(0)
         fields = [columns] if isinstance(columns, int) else [names.index(name) for name in columns if name in names]
-        with pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields)) as some:
-            yield some
+        with pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields)) as reader:
+            yield reader
 
 
 @contextmanager
@@ -139,27 +130,27 @@ def _open_source(url: str, states: Identities) -> Iterator[Any]:
             yield file
             return
         with pa.memory_map(file.name) as mapped:
-            identity_at(url, states)  # the path may lead to another file than a moment ago
+            identity_at(url, states)  # the path may name another file by now
             yield mapped
 
 
 @contextmanager
 def _open_stream(stream: Stream) -> Iterator[Any]:
-    """The batches of an open file of either variant."""
+    """Opens the record batches of an open file of either variant."""
     source: Any = _PeekableFile(stream.file)
-    begin = source.peek(len(MAGIC) + 2)
-    if begin.startswith(OLD_FEATHER):
+    start = source.peek(len(MAGIC) + 2)
+    if start.startswith(OLD_FEATHER):
         raise FormatError(
-            f"{shown(stream.url)} is of the first version of Feather, which is out of use; write it again"
+            f"{shown(stream.url)} has the first version of the Feather format, which is not supported; write it again"
         )
-    if begin.startswith(MAGIC):
-        source.read(len(MAGIC) + 2)  # what follows is a stream, and then the table of contents
+    if start.startswith(MAGIC):
+        source.read(len(MAGIC) + 2)  # a stream follows, then the footer
     with pa.ipc.open_stream(source) as reader:
         yield reader
 
 
 class _PeekableFile:
-    """A file of which the beginning can be looked at."""
+    """A file whose first bytes can be read without being consumed."""
 
     closed = False
 
@@ -172,8 +163,8 @@ class _PeekableFile:
         return self._ahead
 
     def read(self, size: int) -> bytes:
-        taken, self._ahead = self._ahead[:size], self._ahead[size:]
-        return taken + self._file.read(size - len(taken)) if len(taken) < size else taken
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data + self._file.read(size - len(data)) if len(data) < size else data
 
     def readable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Cells of CSV as values: which are null, and which types they have."""
+"""The conversion of CSV cells to typed values."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from lakefeed.formats.whole_numbers import decimal_of_texts, decimal_type, max_d
 
 BLANK = b"\r\n"
 NULL_WORDS = tuple(pacsv.ConvertOptions().null_values or ())
-"""What Arrow takes for null in columns that are not text: the empty cell, ``NA``, ``null``, ``NaN`` and the like."""
+"""The cells that Arrow reads as null in columns other than text: the empty cell, ``NA``, ``null``, ``NaN``, …"""
 
 NAN_WORDS = ("NaN", "nan", "-NaN", "-nan")
-"""Words that are also values of a column of floats."""
+"""Null words that are values in columns of floats."""
 
 
 @dataclass(frozen=True)
 class NullWords:
     """The cells that are null.
 
-    ``text``: in columns of text and bytes, where they are not quoted; ``others``: in other columns; ``floats``: in
-    columns of floats.
+    Attributes:
+        text: in columns of text and bytes, if they are not quoted.
+        others: in columns of other types.
+        floats: in columns of floats.
     """
 
     text: tuple[str, ...] = ("",)
@@ -36,7 +38,7 @@ class NullWords:
 
     @classmethod
     def of(cls, null_values: Sequence[str] | None) -> NullWords:
-        """Returns the usual ones, or those given; in columns other than text the empty cell is null besides."""
+        """Returns ``null_values``, or the default words. The empty cell is always null in columns other than text."""
         if null_values is None:
             return cls()
         words = tuple(dict.fromkeys((*null_values, "")))
@@ -44,14 +46,14 @@ class NullWords:
 
 
 class Conversion:
-    """Reads records of CSV as columns of known types.
+    """Converts CSV records to columns of known types.
 
     Args:
-        names: of all columns of the file, in order.
-        kinds: the types by column; of others the type is inferred.
-        columns: the columns to read, in this order; None: all.
+        names: the names of all columns of the file, in order.
+        kinds: the types by column; other types are inferred.
+        columns: the columns to read, in this order; None for all.
         nulls: the cells that are null.
-        exact: a whole number that a column of floats would round is an error.
+        reject_rounding: raises an error for a whole number that a column of floats would round.
     """
 
     def __init__(
@@ -61,23 +63,23 @@ class Conversion:
         columns: Sequence[str] | None,
         nulls: NullWords,
         *,
-        exact: bool = False,
+        reject_rounding: bool = False,
     ) -> None:
-        self._exact = exact
+        self._reject_rounding = reject_rounding
         self._names = list(names)
         self._kinds = dict(kinds)
         self._columns = None if columns is None else list(columns)
         self._nulls = nulls
-        self._apart = False
+        self._separate = False
 
     def table(self, records: bytes) -> pa.Table:
-        """Returns the rows of whole records.
+        """Returns the rows of complete records.
 
         Raises:
-            pa.ArrowInvalid: a cell does not fit the type of its column, or a record has too many or too few.
+            pa.ArrowInvalid: a cell does not have the type of its column, or a record has too many or too few cells.
         """
-        table = self._table(records)
-        if self._exact:
+        table = self._read_table(records)
+        if self._reject_rounding:
             self._check_rounding(records, table)
         return table
 
@@ -89,29 +91,29 @@ class Conversion:
         texts = _read(records, self._names, dict.fromkeys(suspects, pa.string()), suspects, ())
         for name in suspects:
             if rounded_text(texts[name]) is not None:
-                place = self._names.index(name)
-                raise pa.ArrowInvalid(f"In CSV column #{place}: double would round it, and earlier rows are of doubles")
+                index = self._names.index(name)
+                raise pa.ArrowInvalid(f"In CSV column #{index}: double would round it, and earlier rows are doubles")
 
-    def _table(self, records: bytes) -> pa.Table:
-        if not self._apart:
+    def _read_table(self, records: bytes) -> pa.Table:
+        if not self._separate:
             try:
                 return _read(records, self._names, self._kinds, self._columns, self._nulls.text)
             except pa.ArrowInvalid as error:
                 if not is_cell_error(error) or self._only_text:
                     raise
-        table = self._read_apart(records)
-        self._apart = True  # such a file has more of them
+        table = self._read_by_kind(records)
+        self._separate = True  # later records of such a file have null words too
         return table
 
     @property
     def _only_text(self) -> bool:
         return all(_is_text(self._kinds.get(name)) for name in self._columns or self._names)
 
-    def _read_apart(self, records: bytes) -> pa.Table:
-        """The same, with the null words of each kind of column: Arrow has one list of them for all columns."""
-        wanted = self._columns or self._names
+    def _read_by_kind(self, records: bytes) -> pa.Table:
+        """Reads each kind of column with its own null words. Arrow has one list of null words for all columns."""
+        names = self._columns or self._names
         groups: dict[tuple[tuple[str, ...], bool], list[str]] = {}
-        for name in wanted:
+        for name in names:
             kind = self._kinds.get(name)
             text = _is_text(kind)
             words = self._nulls.text if text else self._nulls.floats if _is_float(kind) else self._nulls.others
@@ -120,19 +122,19 @@ class Conversion:
         for (words, quoted), group in groups.items():
             table = _read(records, self._names, self._kinds, group, words, quoted=quoted)
             columns.update(zip(group, table.columns, strict=True))
-        return pa.table({name: columns[name] for name in wanted})
+        return pa.table({name: columns[name] for name in names})
 
 
 def is_cell_error(error: pa.ArrowInvalid) -> bool:
-    """Whether Arrow complains of a cell, not of the shape of a record."""
+    """Returns whether an error is about one cell, not about the number of cells in a record."""
     return "In CSV column" in str(error)
 
 
 def infer_schema(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.Schema:
-    """Returns the types that records show. Cells that are not UTF-8 make a column of bytes.
+    """Infers the types of columns from records. A column with cells that are not UTF-8 is binary.
 
-    Whole numbers are never rounded: where one is beyond int64, or beyond what a float holds in a column of fractions,
-    the column is of decimals, or text beyond 76 digits.
+    Whole numbers are never rounded. A column with whole numbers beyond int64, or with fractions and whole numbers that
+    a float would round, is decimal, or text beyond 76 digits.
 
     Raises:
         pa.ArrowInvalid: a record has too many or too few cells.
@@ -156,13 +158,13 @@ def infer_schema(records: bytes, names: Sequence[str], nulls: NullWords) -> pa.S
 
 
 def _reread_null_words(records: bytes, names: Sequence[str], table: pa.Table, nulls: NullWords) -> dict[str, Any]:
-    """The columns that are not text, or not floats, once null words are null."""
+    """Returns the columns that have another type once their null words are null."""
     words = pa.array(nulls.others, pa.string())
-    again = [name for name, column in zip(names, table.columns, strict=True) if _has_words(column, words)]
-    if not again:
+    candidates = [name for name, column in zip(names, table.columns, strict=True) if _has_words(column, words)]
+    if not candidates:
         return {}
-    read = _read(records, names, {}, again, nulls.others, quoted=True)
-    pairs = [(name, table[name].type, read[name]) for name in again]
+    read = _read(records, names, {}, candidates, nulls.others, quoted=True)
+    pairs = [(name, table[name].type, read[name]) for name in candidates]
     return {
         name: column
         for name, before, column in pairs
@@ -177,7 +179,7 @@ def _has_words(column: pa.ChunkedArray[Any], words: pa.Array[Any]) -> bool:
 
 
 def _is_text(kind: pa.DataType | None) -> bool:
-    """Whether null words other than the empty cell are values. A column that is null so far may be text."""
+    """Returns whether null words other than the empty cell are values. A column that is null so far may be text."""
     if kind is None:
         return True
     if types.is_dictionary(kind):
@@ -199,7 +201,7 @@ def _read(
     *,
     quoted: bool = False,
 ) -> pa.Table:
-    """The rows of whole records. ``quoted``: null words in quotes are null too."""
+    """Reads complete records. With ``quoted``, null words in quotes are null too."""
     wide = {name: kind for name, kind in kinds.items() if types.is_decimal256(kind)}
     convert = pacsv.ConvertOptions(
         column_types={**kinds, **dict.fromkeys(wide, pa.string())},
@@ -208,11 +210,11 @@ def _read(
         strings_can_be_null=True,
         quoted_strings_can_be_null=quoted,
     )
-    # Without a line end Arrow takes an empty cell at the end for quoted if one before it is.
+    # Without a line end Arrow treats an empty last cell as quoted if an earlier cell is quoted.
     end = b"" if records.endswith((b"\n", b"\r")) else b"\n"
     table = pacsv.read_csv(
         memory_file(records, end),
-        # At once: a boundary within could cut a line that is longer than half of it.
+        # One block: a block boundary could cut a line that is longer than half a block.
         read_options=pacsv.ReadOptions(column_names=list(names), block_size=len(records) + 1),
         convert_options=convert,
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
@@ -226,7 +228,7 @@ def _read(
 
 
 def _cast_wide_decimals(texts: pa.ChunkedArray[Any], kind: pa.DataType, index: int) -> pa.ChunkedArray[Any]:
-    """Texts as decimals that Arrow's reader does not read itself."""
+    """Casts text to decimals that Arrow's CSV reader does not support."""
     try:
         return pc.utf8_trim_whitespace(texts).cast(kind)
     except pa.ArrowInvalid as error:

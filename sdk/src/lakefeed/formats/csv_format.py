@@ -1,4 +1,4 @@
-"""CSV with a header line, streamed; types come from the first block."""
+"""CSV files with a header line. Types are inferred from the first block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyarrow import types
 from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.formats.csv_conversion import BLANK, Conversion, NullWords, infer_schema, is_cell_error
 from lakefeed.formats.csv_records import count_lines, header_end, record_ends
-from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat, require_columns
+from lakefeed.formats.file_format import SCHEMA_ADVICE, Streamed, require_columns
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, NOT_UTF8, blocks, memory_file
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.urls import shown
@@ -27,11 +27,12 @@ _COLUMN = re.compile(r"In CSV column #(\d+): ")
 
 
 @dataclass(frozen=True)
-class Csv(StreamedFormat):
-    """``.csv`` files, also compressed. An empty cell is null; quoted it is an empty text.
+class Csv(Streamed):
+    """``.csv`` files, also compressed. An empty cell is null, and a quoted empty cell is empty text.
 
-    ``null_values``: the cells that are null, instead of the usual ones; see `NullWords`. ``piece_bytes``: of how many
-    bytes, about, rows are made at a time.
+    Attributes:
+        null_values: the cells that are null instead of the default ones; see `NullWords`.
+        piece_bytes: the approximate number of bytes that are converted at a time.
     """
 
     name: ClassVar[str] = "csv"
@@ -49,28 +50,30 @@ class Csv(StreamedFormat):
         nulls = NullWords.of(self.null_values)
         schema = part.read(lambda records: infer_schema(records, part.names, nulls))
         broken = [name for name, kind in zip(schema.names, schema.types, strict=True) if types.is_binary(kind)]
-        if broken:  # some cell is not UTF-8; which one shows when they are read as text
+        if broken:  # some cell is not UTF-8; reading the columns as text finds it
             part.read(Conversion(part.names, dict.fromkeys(broken, pa.string()), broken, nulls).table)
         return schema
 
     def rows(
-        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
-        wanted = list(columns) if columns is not None else None if exact else schema.names
+        wanted = list(columns) if columns is not None else None if strict else schema.names
         conversion = None
         for part in _read_parts(stream, self.piece_bytes):
             if conversion is None:
                 _check_columns(stream.url, part.names, schema, wanted)
                 kinds = {field.name: field.type for field in schema}
-                conversion = Conversion(part.names, kinds, wanted, NullWords.of(self.null_values), exact=exact)
+                conversion = Conversion(
+                    part.names, kinds, wanted, NullWords.of(self.null_values), reject_rounding=strict
+                )
             yield from part.read(conversion.table).to_batches()
-        if conversion is None and exact:
+        if conversion is None and strict:
             raise _empty_error(stream.url)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Whole records of a file, without the header; the first one is at ``line``."""
+    """Complete records of a file without the header. The first one begins at line number ``line``."""
 
     url: str
     names: tuple[str, ...]
@@ -78,49 +81,49 @@ class _Part:
     line: int
 
     def read(self, reader: Callable[[bytes], Result]) -> Result:
-        """Returns what ``reader`` reads from the records.
+        """Returns the result of ``reader`` for the records.
 
         Raises:
-            FormatError: the first record that it cannot read, with its line.
+            FormatError: ``reader`` fails; the message names the line of the first bad record.
         """
         try:
             return reader(self.records)
         except pa.ArrowInvalid as error:
-            raise self._located(reader, error) from None
+            raise self._locate_error(reader, error) from None
 
-    def _located(self, reader: Callable[[bytes], object], error: pa.ArrowInvalid) -> FormatError:
+    def _locate_error(self, reader: Callable[[bytes], object], error: pa.ArrowInvalid) -> FormatError:
         start, stop = self._first_bad(reader)
         record = self.records[start:stop]
         error = _read_error(reader, record) or error
         blank = len(record) - len(record.lstrip(BLANK))
-        where = f"{shown(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
+        location = f"{shown(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
         if ragged := _RAGGED.search(str(error)):
-            expected, there, text = ragged.groups()
-            return FormatError(f"{where}: {there} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}")
+            expected, actual, text = ragged.groups()
+            return FormatError(f"{location}: {actual} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}")
         if not is_cell_error(error):
-            return FormatError(f"{where}: {error}")
+            return FormatError(f"{location}: {error}")
         reason = _COLUMN.sub("", str(error))
         name, cell = self._cell(record, error)
         if "UTF8" in reason:
-            return FormatError(f"{where}: {cell[:SHOWN_CHARS]!r} in column {name!r} {NOT_UTF8}")
+            return FormatError(f"{location}: {cell[:SHOWN_CHARS]!r} in column {name!r} {NOT_UTF8}")
         value = cell.decode(errors="replace")[:SHOWN_CHARS]
-        return FormatError(f"{where}: {value!r} in column {name!r} does not fit: {reason}{SCHEMA_ADVICE}")
+        return FormatError(f"{location}: {value!r} in column {name!r} does not fit: {reason}{SCHEMA_ADVICE}")
 
     def _first_bad(self, reader: Callable[[bytes], object]) -> tuple[int, int]:
-        """Where the first record is that cannot be read, by halving: records are read one like the other."""
+        """Returns the byte range of the first bad record, by binary search: each record is read independently."""
         ends = record_ends(self.records)
         edges = sorted({0, *ends.tolist(), len(self.records)})
         good, bad = 0, len(edges) - 1
         while bad - good > 1:
             middle = (good + bad) // 2
-            sound = _read_error(reader, self.records[edges[good] : edges[middle]]) is None
-            good, bad = (middle, bad) if sound else (good, middle)
+            is_valid = _read_error(reader, self.records[edges[good] : edges[middle]]) is None
+            good, bad = (middle, bad) if is_valid else (good, middle)
         return edges[good], edges[bad]
 
     def _cell(self, record: bytes, error: pa.ArrowInvalid) -> tuple[str, bytes]:
-        """The name of the column that Arrow complains of, and the cell in it."""
-        found = _COLUMN.search(str(error))
-        name = self.names[int(found[1]) if found else 0]
+        """Returns the name of the column that an error is about, and its cell in the record."""
+        match = _COLUMN.search(str(error))
+        name = self.names[int(match[1]) if match else 0]
         as_bytes = Conversion(self.names, {name: pa.binary()}, [name], NullWords.of([])).table(record)
         return name, as_bytes[name][0].as_py() or b""
 
@@ -134,7 +137,7 @@ def _read_error(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowIn
 
 
 def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
-    """Yields the records of a file, about ``size`` bytes at a time: one part at least, unless it has no header."""
+    """Yields the records of a file, about ``size`` bytes at a time. A file with a header has at least one part."""
     names: tuple[str, ...] | None = None
     for line, block in blocks(stream.file, size, shown(stream.url), quoted=True):
         start = 0
@@ -149,8 +152,10 @@ def _read_header(header: bytes, url: str, line: int) -> tuple[str, ...]:
     try:
         header.decode()
     except UnicodeDecodeError as error:
-        at = line + count_lines(header[: error.start])
-        raise FormatError(f"{shown(url)}, line {at}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}") from None
+        number = line + count_lines(header[: error.start])
+        raise FormatError(
+            f"{shown(url)}, line {number}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}"
+        ) from None
     table = pacsv.read_csv(
         memory_file(header, b"\n"),
         read_options=pacsv.ReadOptions(block_size=len(header) + 1),
@@ -160,7 +165,7 @@ def _read_header(header: bytes, url: str, line: int) -> tuple[str, ...]:
 
 
 def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Sequence[str] | None) -> None:
-    """Raises SchemaError where a file has no column that is wanted, or, if all are, has another one."""
+    """Raises SchemaError if a file lacks a wanted column or, where all columns are wanted, has other columns."""
     if wanted is not None:
         require_columns(url, names, wanted)
     elif sorted(names) != sorted(schema.names):
@@ -171,4 +176,4 @@ def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Se
 
 
 def _empty_error(url: str) -> FormatError:
-    return FormatError(f"{shown(url)} is empty: CSV begins with a line of column names")
+    return FormatError(f"{shown(url)} is empty; a CSV file begins with a line of column names")

@@ -1,11 +1,11 @@
-r"""Where the records of CSV end, by the rules of Arrow's parser.
+r"""The ends of CSV records, by the rules of Arrow's parser.
 
 A quote opens a quoted cell at the start of a cell only. In a quoted cell two quotes are one, and a single one closes
 it. After that, and in any other cell, quotes are text. Outside quoted cells ``\n``, ``\r`` and ``\r\n`` end a record.
 
-A machine with these rules reads byte by byte. Here they work on the positions of quotes instead. Of a run of quotes
-only whether their number is odd matters: an odd run at the start of a cell changes the state, and any other odd run
-leaves the cell unquoted.
+A state machine would read byte by byte. The functions here look at the positions of quotes only. Of a run of quotes
+only the parity matters: an odd run at the start of a cell changes the state, and any other odd run leaves the cell
+unquoted.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy.typing as npt
 Positions: TypeAlias = npt.NDArray[np.int64]
 
 HEADER_BYTES = 4096
-"""Most headers end within so many bytes."""
+"""Most headers are shorter."""
 
 LF, CR, QUOTE, DELIMITER = b'\n\r",'
 
 BEFORE_OPENING = np.zeros(256, np.bool_)
-"""Of bytes, whether a quote behind them opens a cell, or is the second of two in a quoted cell."""
+"""For each byte value, whether a quote after it opens a cell or is the second of two in a quoted cell."""
 BEFORE_OPENING[[LF, CR, QUOTE, DELIMITER]] = True
 
 
 def last_record_end(block: bytes) -> int:
-    r"""Returns the offset after the last whole record of a block that begins with a record; 0 if there is none.
+    r"""Returns the offset after the last complete record of a block that begins with a record; 0 if there is none.
 
     A ``\r`` at the very end is not the end of a record, as a ``\n`` may follow.
     """
@@ -40,8 +40,8 @@ def last_record_end(block: bytes) -> int:
         return _last_unquoted_end(block, quotes)
     ends = record_ends(block)
     at_edge = len(ends) > 0 and ends[-1] == len(block) and block.endswith(b"\r")
-    whole = ends[:-1] if at_edge else ends
-    return int(whole[-1]) if len(whole) else 0
+    complete = ends[:-1] if at_edge else ends
+    return int(complete[-1]) if len(complete) else 0
 
 
 def record_ends(block: bytes) -> Positions:
@@ -95,13 +95,13 @@ def _last_line_end(block: bytes, stop: int) -> int:
 
 
 def _quotes_are_paired(text: npt.NDArray[np.uint8], quotes: Positions) -> bool:
-    """Whether the state is the parity of the quotes before: so in files whose quotes all open, close or are doubled."""
+    """Returns whether all quotes open a cell, close one or are doubled: then the state is the parity of the quotes."""
     opening = quotes[2::2] if quotes[0] == 0 else quotes[::2]
     return bool(BEFORE_OPENING[text[opening - 1]].all())
 
 
 def _last_unquoted_end(block: bytes, quotes: Positions) -> int:
-    """The same as `last_record_end` for quotes in pairs: goes back over the quoted cells at the end."""
+    """Returns what `last_record_end` returns, for paired quotes: skips the quoted cells at the end."""
     stop = len(block)
     while end := _last_line_end(block, stop):
         before = int(np.searchsorted(quotes, end))

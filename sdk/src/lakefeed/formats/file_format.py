@@ -1,4 +1,4 @@
-"""What a file format is to the rest: a schema, fragments, a reader."""
+"""The interface of file formats, and the base class of formats that are read from front to back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "SCHEMA_ADVICE",
     "FilePart",
     "Format",
-    "StreamedFormat",
+    "Streamed",
     "content_errors",
     "file_stamp",
     "open_url",
@@ -42,7 +42,7 @@ READ_BYTES = MIB
 
 @dataclass(frozen=True)
 class FilePart:
-    """A part of a file that is read at once: ``rows`` (None: unknown) rows of about ``size`` bytes decoded."""
+    """A part of a file that is read at once. ``rows`` is None if unknown; ``size`` is its approximate decoded size."""
 
     key: int
     rows: int | None
@@ -50,27 +50,27 @@ class FilePart:
 
 
 class Format(Protocol):
-    """One file format. Stateless; its functions may be called from several threads. Most are `Streamed`.
+    """A file format. Stateless and thread-safe. Most formats are `Streamed`.
 
-    ``states``: the states in which files have to be; that of a file which is read for the first time is recorded.
+    ``states`` holds the states that files must be in. The state of a file that is read for the first time is added.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
-    counted: ClassVar[bool]
-    """Whether parts know their row counts, of files that are `addressable`."""
+    has_row_counts: ClassVar[bool]
+    """Whether the parts of `addressable` files have row counts."""
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        """Whether any part of this file can be read by itself."""
+        """Returns whether each part of this file can be read on its own."""
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        """The schema, without reading the whole file."""
+        """Returns the schema without reading the whole file."""
 
     def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
-        """Raises if the file cannot give the columns of ``schema``, as far as its beginning tells."""
+        """Raises if the beginning of the file shows that it does not have the columns of ``schema``."""
 
     def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
-        """The parts in row order; those in which no row can match may be left out."""
+        """Yields the parts in row order. Parts in which no row can match ``predicate`` may be left out."""
 
     def read(
         self,
@@ -81,35 +81,36 @@ class Format(Protocol):
         start: int,
         stop: int | None,
         *,
-        exact: bool = True,
+        strict: bool = True,
         states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows ``[start, stop)`` of a part, streamed, as ``columns`` of ``schema``.
+        """Yields the rows ``[start, stop)`` of a part with the ``columns`` of ``schema``; None for all.
 
-        ``exact``: a column of the file that ``schema`` lacks is an error, as far as it is seen; else it is left out.
+        With ``strict``, a column that the file has and ``schema`` lacks is an error where the reader sees it.
+        Otherwise it is left out.
         """
 
 
-class StreamedFormat:
-    """A format that reads a file from front to back. A new one says its names, ``head`` and ``rows``.
+class Streamed:
+    """A format that reads a file from front to back. A subclass defines ``name``, ``suffixes``, `head` and `rows`.
 
-    Files in archives and behind compressions come for free.
+    Files in archives and compressed files are read by this class.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
-    counted: ClassVar[bool] = False
+    has_row_counts: ClassVar[bool] = False
     kind: ClassVar[str] = ""
-    """What messages call it, if not by its name."""
+    """The name of the format in messages; empty for ``name``."""
 
     def head(self, stream: Stream) -> pa.Schema:
-        """The schema of an open file, of which it should read no more than the beginning."""
+        """Returns the schema of an open file. Should read only the beginning."""
         raise NotImplementedError(type(self).__name__)
 
     def rows(
-        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of an open file; see `Format.read`."""
+        """Yields the rows of an open file; see `Format.read`."""
         raise NotImplementedError(type(self).__name__)
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
@@ -119,7 +120,7 @@ class StreamedFormat:
         return self.first_head(url, states)
 
     def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
-        with closing(self.all_rows(url, schema, None, exact=False, states=states)) as batches:
+        with closing(self.all_rows(url, schema, None, strict=False, states=states)) as batches:
             next(batches, None)
 
     def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
@@ -134,15 +135,15 @@ class StreamedFormat:
         start: int,
         stop: int | None,
         *,
-        exact: bool = True,
+        strict: bool = True,
         states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        return self.all_rows(url, schema, columns, exact=exact, states=states)
+        return self.all_rows(url, schema, columns, strict=strict, states=states)
 
     def first_head(self, url: str, states: Identities | None = None) -> pa.Schema:
-        """The schema of the (first) file."""
-        with closing(streams(url, states)) as found:
-            stream = next(found)
+        """Returns the schema of the first file that the URL names."""
+        with closing(streams(url, states)) as opened:
+            stream = next(opened)
             with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
                 return self.head(stream)
 
@@ -152,33 +153,33 @@ class StreamedFormat:
         schema: pa.Schema,
         columns: Sequence[str] | None,
         *,
-        exact: bool,
+        strict: bool,
         states: Identities | None = None,
     ) -> Generator[pa.RecordBatch]:
-        """The rows of every file that the URL leads to."""
-        with closing(streams(url, states)) as found:
-            for stream in found:
+        """Yields the rows of every file that the URL names."""
+        with closing(streams(url, states)) as opened:
+            for stream in opened:
                 try:
                     with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
-                        yield from self.rows(stream, schema, columns, exact)
+                        yield from self.rows(stream, schema, columns, strict)
                 except FormatError as error:
-                    found.throw(error)  # to where it is known whether the file changed, which raises in any case
+                    opened.throw(error)  # raises it, or an error that says that the file changed
 
 
 @contextmanager
 def open_url(url: str, compression: str | None = "infer", states: Identities | None = None) -> Iterator[Any]:
-    """The (first) file that a URL leads to, open for reading; with ``compression=None`` the bytes at the URL itself.
+    """Opens the first file that a URL names; with ``compression=None`` the bytes at the URL itself.
 
     Raises:
-        MissingFileError: it is not there, or a folder.
-        FileError: it may not be read.
+        MissingFileError: the file does not exist, or is a folder.
+        FileError: the file cannot be read.
     """
     with opened_stream(url, states) if compression == "infer" else steady(url, PART_AHEAD_BYTES, states) as file:
         yield file
 
 
 def require_columns(url: str, names: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raises SchemaError where a file lacks columns that it must have."""
+    """Raises SchemaError if a file lacks some of the ``wanted`` columns."""
     missing = [name for name in wanted if name not in names]
     if missing:
         raise SchemaError(f"{shown(url)} has no columns {quoted_list(missing)}; it has {quoted_list(names)}")
@@ -191,30 +192,30 @@ CONTENT_ERRORS = (
 
 
 @contextmanager
-def content_errors(url: str, form: str, advice: str = "") -> Iterator[None]:
-    """Errors of content that is not what the format says, as `FormatError`."""
+def content_errors(url: str, format_name: str, advice: str = "") -> Iterator[None]:
+    """Raises `FormatError` for errors about malformed content."""
     try:
         yield
     except CONTENT_ERRORS as error:
         hint = advice if isinstance(error, pa.ArrowInvalid) else ""
-        raise FormatError(f"{shown(url)} cannot be read as {form}: {error}{hint}") from error
+        raise FormatError(f"{shown(url)} cannot be read as {format_name}: {error}{hint}") from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
-        # So Arrow says that the bytes inside a file make no sense.
-        raise FormatError(f"{shown(url)} cannot be read as {form}: {error}") from error
+        # Arrow raises OSError without errno for malformed content.
+        raise FormatError(f"{shown(url)} cannot be read as {format_name}: {error}") from error
 
 
 def file_stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:
-    """What tells that a file is still the same one: its size and its modification time or entity tag."""
+    """Returns what identifies the state of a file: its size and its modification time or entity tag."""
     return identity_at(parse_chain(url).base, states).stamp
 
 
 def read_lines(file: Any) -> Iterator[bytes]:
-    """The lines of an open file."""
+    """Yields the lines of an open file."""
     rest = b""
-    while piece := file.read(READ_BYTES):
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
+    while chunk := file.read(READ_BYTES):
+        *complete, rest = (rest + chunk).split(b"\n")
+        yield from complete
     if rest:
         yield rest

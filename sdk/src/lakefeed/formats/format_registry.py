@@ -1,4 +1,4 @@
-"""The formats by name and by suffix: one line each."""
+"""The registry of file formats."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from lakefeed.formats.parquet_format import Parquet
 from lakefeed.storage.archives.url_chains import COMPRESSIONS, parse_chain
 from lakefeed.storage.urls import shown
 
-FORMATS: dict[str, Format] = {form.name: form for form in (Arrow(), Csv(), JsonLines(), Parquet())}
-"""Add a format: write its file, add it here."""
+FORMATS: dict[str, Format] = {entry.name: entry for entry in (Arrow(), Csv(), JsonLines(), Parquet())}
+"""Formats by name. A new format is added here."""
 
 
 def format_by_name(name: Any) -> Format:
-    """The format of that name.
+    """Returns the format with a name.
 
     Raises:
-        FormatError: there is none; the known ones are listed.
+        FormatError: the name is unknown; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in FORMATS:
-        raise FormatError(f"no format is called {name!r}; there are {quoted_list(FORMATS)}")
+        raise FormatError(f"unknown format {name!r}; choose from {quoted_list(FORMATS)}")
     return FORMATS[name]
 
 
 def format_of(url: str) -> Format:
-    """The format that a file's suffix (below a compression suffix) names.
+    """Returns the format of a file by its suffix. A compression suffix is skipped.
 
     Raises:
-        FormatError: no format has that suffix; the known ones are listed.
+        FormatError: no format has that suffix; the message lists the known ones.
+        InvalidArgumentError: the file is an archive and the URL does not name its members.
 
     Example:
         >>> format_of("rows.csv.gz").name
         'csv'
     """
     name = parse_chain(url).name.lower()
-    stem, dot, last = name.rpartition(".")
-    if dot + last in COMPRESSIONS:
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix in COMPRESSIONS:
         name = stem
-    for form in FORMATS.values():
-        if name.endswith(form.suffixes):
-            return form
+    for entry in FORMATS.values():
+        if name.endswith(entry.suffixes):
+            return entry
     if name.endswith((".zip", ".tar", ".tgz")):
         kind = "zip" if name.endswith(".zip") else "tar"
         raise InvalidArgumentError(
-            f"{shown(url)} is an archive; say what is wanted of it, such as {shown(f'{kind}://*.csv::{url}')}"
+            f"{shown(url)} is an archive; name the files to read in it, such as {shown(f'{kind}://*.csv::{url}')}"
         )
-    known = sorted(suffix for form in FORMATS.values() for suffix in form.suffixes)
+    suffixes = sorted(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
     raise FormatError(
-        f"no format is known for {shown(url)}; the known suffixes are {quoted_list(known, most=50)}. "
-        f"format= names it where the suffix does not: {quoted_list(FORMATS)}"
+        f"no format is known for {shown(url)}; the known suffixes are {quoted_list(suffixes, most=50)}. "
+        f"If the suffix does not name the format, format= names it: {quoted_list(FORMATS)}"
     )

@@ -1,4 +1,4 @@
-"""Times in JSON lines and their zones: Arrow's reader converts times with a zone to UTC and forgets the zone."""
+"""Time zones of timestamps in JSON lines. Arrow's reader converts timestamps to UTC and drops their zones."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pyarrow import types
 from lakefeed._arrow import compute as pc
 
 ZONE_PATTERN = r"[T ].*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
-"""A time that ends in a zone; of a date alone the end only looks like one."""
+"""A timestamp that ends in a zone. The end of a date without a time only looks like a zone."""
 
 
 def has_timestamps(kind: pa.DataType) -> bool:
-    """Whether values of a type are or hold timestamps."""
+    """Returns whether values of a type are timestamps or contain them."""
     return types.is_timestamp(kind) or any(has_timestamps(kind.field(n).type) for n in range(kind.num_fields))
 
 
 def timestamps_as_text(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema with text in place of timestamps, at every depth."""
+    """Returns the schema with text instead of timestamps, at every depth."""
     return pa.schema([field.with_type(_text_type(field.type)) for field in schema])
 
 
 def cast_timestamps(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns rows that were read with the schema `as_text` gives, with their timestamps.
+    """Returns the rows with timestamps in place of text. They were read with `timestamps_as_text` of ``schema``.
 
     Raises:
-        pa.ArrowInvalid: a time with a zone where the column has none, one without where it has one, or no time.
+        pa.ArrowInvalid: a value is not a timestamp, has a zone and its column has none, or the reverse.
     """
     for index, field in enumerate(schema):
         if has_timestamps(field.type):
@@ -36,11 +36,11 @@ def cast_timestamps(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def infer_zones(schema: pa.Schema, table: pa.Table) -> pa.Schema:
-    """Returns the types of times: UTC where all have a zone, text where some have one, as Arrow says where none has.
+    """Returns the schema with the right zones: UTC if all values have a zone, text if only some have one.
 
     Args:
-        schema: as Arrow infers it.
-        table: the rows, read with the schema `as_text` gives.
+        schema: the schema that Arrow infers.
+        table: the rows, read with `timestamps_as_text` of ``schema``.
     """
     fields = [field.with_type(_zoned_type(field.type, table[field.name].combine_chunks())) for field in schema]
     return pa.schema(fields)

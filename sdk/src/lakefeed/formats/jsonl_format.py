@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, streamed; types come from the first block."""
+"""JSON Lines files: one object per line. Types are inferred from the first block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from lakefeed.errors import FormatError
-from lakefeed.formats.file_format import SCHEMA_ADVICE, StreamedFormat
+from lakefeed.formats.file_format import SCHEMA_ADVICE, Streamed
 from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_zones, timestamps_as_text
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, blocks, check_utf8, memory_file
 from lakefeed.formats.whole_numbers import may_be_inexact, rounded_number, with_whole_numbers
@@ -18,11 +18,11 @@ from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.urls import shown
 
 SHOWN_CHARS = 80
-DOCUMENT_ADVICE = "; it begins like one list of all rows: write one object a line, or give the list to from_pylist"
+DOCUMENT_ADVICE = "; it looks like one list of all rows: write one object a line, or give the list to from_pylist"
 
 
-class JsonLines(StreamedFormat):
-    """``.jsonl``, ``.ndjson`` and ``.json`` files of one object a line, also compressed. A missing key is null."""
+class JsonLines(Streamed):
+    """``.jsonl``, ``.ndjson`` and ``.json`` files with one object per line, also compressed. A missing key is null."""
 
     name: ClassVar[str] = "jsonl"
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
@@ -41,52 +41,52 @@ class JsonLines(StreamedFormat):
         return schema
 
     def rows(
-        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
-        reader = _Reader(schema, exact, guessed=exact)
+        reader = _Reader(schema, strict, reject_rounding=strict)
         part = None
         for part in _read_parts(stream, CHUNK_BYTES):
             table = part.read(reader)
             yield from (table if columns is None else table.select(list(columns))).to_batches()
-        if part is None and exact:
+        if part is None and strict:
             raise _empty_error(stream.url)
 
 
 class _Reader:
-    """Reads whole lines as rows of a schema; None: of the types that they show.
+    """Reads complete lines as rows of a schema; None to infer the types.
 
-    ``exact``: a key that the schema lacks is an error. ``guessed``: earlier rows show the schema, and so a number that
-    one of its types would round is an error too.
+    With ``strict``, a key that the schema lacks is an error. With ``reject_rounding``, a number that a type of the
+    schema would round is an error, because the schema was inferred from earlier rows.
     """
 
-    def __init__(self, schema: pa.Schema | None = None, exact: bool = True, *, guessed: bool = False) -> None:
-        self._guessed = schema if guessed else None
+    def __init__(self, schema: pa.Schema | None = None, strict: bool = True, *, reject_rounding: bool = False) -> None:
+        self._inferred_schema = schema if reject_rounding else None
         self._schema = schema if schema is not None and any(has_timestamps(kind) for kind in schema.types) else None
         self._parse = None
         if schema is not None:
             self._parse = pajson.ParseOptions(
-                explicit_schema=timestamps_as_text(schema), unexpected_field_behavior="error" if exact else "ignore"
+                explicit_schema=timestamps_as_text(schema), unexpected_field_behavior="error" if strict else "ignore"
             )
 
     def table(self, text: bytes) -> pa.Table:
         """Returns the rows.
 
         Raises:
-            pa.ArrowInvalid: they do not fit.
+            pa.ArrowInvalid: a line is malformed or does not have the types of the schema.
         """
-        # At once: a boundary within could cut a line that is longer than half of it.
+        # One block: a block boundary could cut a line that is longer than half a block.
         options = pajson.ReadOptions(block_size=max(len(text), 1))
         table = pajson.read_json(memory_file(text), read_options=options, parse_options=self._parse)
-        if self._guessed is not None and any(map(may_be_inexact, table.columns)):
-            rounded = rounded_number(self._guessed, text)
-            if rounded is not None:
-                raise pa.ArrowInvalid(rounded)
+        if self._inferred_schema is not None and any(map(may_be_inexact, table.columns)):
+            message = rounded_number(self._inferred_schema, text)
+            if message is not None:
+                raise pa.ArrowInvalid(message)
         return table if self._schema is None else cast_timestamps(table, self._schema)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Whole lines of a file, the first of which has the number ``line``; some hold objects."""
+    """Complete lines of a file, of which at least one holds an object. The first one has the number ``line``."""
 
     url: str
     text: bytes
@@ -97,22 +97,22 @@ class _Part:
         """Returns the rows.
 
         Raises:
-            FormatError: the first line that cannot be read, with its number.
+            FormatError: a line cannot be read; the message names the number of the first one.
         """
-        check_utf8(self.text, shown(self.url), self.line)  # Arrow does not look at that
+        check_utf8(self.text, shown(self.url), self.line)  # Arrow does not check it
         try:
             return reader.table(self.text)
         except pa.ArrowInvalid as error:
-            raise self._located(reader, str(error)) from None
+            raise self._locate_error(reader, str(error)) from None
 
-    def _located(self, reader: _Reader, reason: str) -> FormatError:
-        """The first line that does not fit those before it, by halving."""
+    def _locate_error(self, reader: _Reader, reason: str) -> FormatError:
+        """Finds the first line that cannot be read together with the lines before it, by binary search."""
         lines = [(number, line) for number, line in enumerate(self.text.split(b"\n"), self.line) if line.strip()]
         good, bad = 0, len(lines)
         while bad - good > 1:
             middle = (good + bad) // 2
-            complaint = _read_error(lines[:middle], reader)
-            good, bad, reason = (middle, bad, reason) if complaint is None else (good, middle, complaint)
+            error = _read_error(lines[:middle], reader)
+            good, bad, reason = (middle, bad, reason) if error is None else (good, middle, error)
         number, line = lines[bad - 1]
         shown_line = line.decode().strip()[:SHOWN_CHARS]
         advice = DOCUMENT_ADVICE if self.is_first and bad == 1 and shown_line.startswith("[") else SCHEMA_ADVICE
@@ -122,7 +122,7 @@ class _Part:
 
 
 def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
-    """Yields the lines of a file that hold objects, about ``size`` bytes at a time."""
+    """Yields the lines of a file, about ``size`` bytes at a time. Parts of blank lines are left out."""
     is_first = True
     for line, block in blocks(stream.file, size, shown(stream.url)):
         if block.strip():
@@ -139,4 +139,4 @@ def _read_error(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
 
 
 def _empty_error(url: str) -> FormatError:
-    return FormatError(f"{shown(url)} is empty: JSON lines have one object a line")
+    return FormatError(f"{shown(url)} is empty; JSON lines have one object a line")

@@ -1,4 +1,4 @@
-"""What a thread keeps open, since it will read on in it."""
+"""Files that a thread keeps open between reads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ File = TypeVar("File")
 
 
 class _OpenFile(threading.local):
-    """The one file that this thread has open; it goes with the thread."""
+    """The file that this thread keeps open, at most one. It is closed when the thread ends."""
 
     enabled = False
     key: Hashable = None
     file: Any = None
     stack: ExitStack | None = None
 
-    def keep(self, key: Hashable, file: Any, stack: ExitStack) -> None:
-        # Another may have been kept meanwhile, by a read that began in the middle of this one.
+    def store(self, key: Hashable, file: Any, stack: ExitStack) -> None:
+        # A read that began inside this one may have stored another file.
         self.close()
         self.key, self.file, self.stack = key, file, stack
 
-    def take(self, key: Hashable) -> tuple[Any, ExitStack] | None:
-        """The open file, no longer kept, if it is this one; another one is closed."""
+    def pop(self, key: Hashable) -> tuple[Any, ExitStack] | None:
+        """Removes and returns the open file if it has this key. Closes another one."""
         if self.stack is None or self.key != key:
             self.close()
             return None
-        found = (self.file, self.stack)
+        entry = (self.file, self.stack)
         self.key = self.file = self.stack = None
-        return found
+        return entry
 
     def close(self) -> None:
         stack, self.key, self.file, self.stack = self.stack, None, None, None
@@ -42,23 +42,23 @@ _open_file = _OpenFile()
 
 
 def keep_files_open() -> None:
-    """From now on this thread keeps the last file that it read open, until it reads another one or ends."""
+    """Makes this thread keep the last file that it read open, until it reads another one or ends."""
     _open_file.enabled = True
 
 
 @contextmanager
-def reuse_open_file(key: Hashable, opened: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
-    """The file that ``key`` stands for: the one that this thread kept open, else ``opened()``.
+def reuse_open_file(key: Hashable, open_file: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
+    """Returns the file with this key: the one that this thread keeps open, or else the result of ``open_file()``.
 
-    It is closed afterwards unless the thread keeps files open; always after an error.
+    The file is closed afterwards unless the thread keeps files open, and always after an error.
     """
-    found = _open_file.take(key)
+    entry = _open_file.pop(key)
     with ExitStack() as stack:
-        if found is None:
-            file = stack.enter_context(opened())
+        if entry is None:
+            file = stack.enter_context(open_file())
         else:
-            file = found[0]
-            stack.push(found[1])
+            file = entry[0]
+            stack.push(entry[1])
         yield file
         if _open_file.enabled:
-            _open_file.keep(key, file, stack.pop_all())
+            _open_file.store(key, file, stack.pop_all())

@@ -1,4 +1,4 @@
-"""The footer of a Parquet file: what its row groups hold, and which of them can hold a row that is looked for."""
+"""Footers of Parquet files, and row group pruning by their statistics."""
 
 from __future__ import annotations
 
@@ -18,74 +18,74 @@ Path: TypeAlias = tuple[str, ...]
 FIELD_ID = b"PARQUET:field_id"
 INT96 = "INT96"
 INT96_UNIT = "us"
-"""What timestamps of this old type are read as. As nanoseconds, those before 1677 and after 2262 would be others."""
+"""The unit for timestamps of this old type. In nanoseconds, those before 1677 and after 2262 would overflow."""
 FAN_OUT = 8
-"""Neighbours that are asked together whether one of them can match, before each is asked."""
+"""The number of neighbouring row groups (or blocks) that are tested as one block before each is tested."""
 
 
 @dataclass(frozen=True, eq=False)
 class Footer:
-    """A footer with what was made of it, so that reading one file again and again makes it once. Thread-safe."""
+    """A footer with everything that is computed from it, for repeated reads of one file. Thread-safe."""
 
     metadata: pq.FileMetaData
     _levels: dict[Path, list[list[Bounds]]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns as Arrow has them."""
+        """The Arrow schema."""
         schema, stored = self.metadata.schema.to_arrow_schema(), self.metadata.schema
         kinds = [stored.column(index).physical_type for index in range(len(stored))]
         return _with_int96_unit(schema, kinds) if INT96 in kinds else schema
 
     @cached_property
     def stored(self) -> dict[str, list[int]]:
-        """The stored columns that a name or dotted path stands for."""
-        found: dict[str, list[int]] = {}
+        """The indices of the leaf columns under each name or dotted path."""
+        indices: dict[str, list[int]] = {}
         for index in range(len(self.metadata.schema)):
             path = self.metadata.schema.column(index).path
-            for end in (*(place for place, char in enumerate(path) if char == "."), len(path)):
-                found.setdefault(path[:end], []).append(index)
-        return found
+            for end in (*(position for position, char in enumerate(path) if char == "."), len(path)):
+                indices.setdefault(path[:end], []).append(index)
+        return indices
 
     def groups(self, predicate: Expr | None) -> Iterator[FilePart]:
-        """The row groups in which a row may match."""
-        found = range(self.metadata.num_row_groups) if predicate is None else self._matching(predicate)
-        for group in found:
+        """Yields the row groups in which a row may match."""
+        groups = range(self.metadata.num_row_groups) if predicate is None else self._matching_groups(predicate)
+        for group in groups:
             info = self.metadata.row_group(group)
             yield FilePart(group, info.num_rows, info.total_byte_size)
 
     def bounds(self, path: Path) -> list[Bounds] | None:
-        """The statistics of a column or struct field in every row group; None where the file has no such column."""
+        """Returns the statistics of a column or struct field in every row group; None if the file lacks the column."""
         levels = self._bounds_of(path)
         return levels[0] if levels else None
 
-    def _matching(self, predicate: Expr) -> Iterator[int]:
-        """The row groups in which a row may match, found from the largest blocks of them down."""
+    def _matching_groups(self, predicate: Expr) -> Iterator[int]:
+        """Yields the row groups in which a row may match. Tests the largest blocks first, then their parts."""
         named = [path for path in map(_struct_path, paths(predicate)) if path]
-        levels = {path: found for path in named if (found := self._bounds_of(path))}
+        levels = {path: bounds for path in named if (bounds := self._bounds_of(path))}
         sizes = [len(level) for level in next(iter(levels.values()), [range(self.metadata.num_row_groups)])]
         answers: dict[tuple[Bounds, ...], bool] = {}
-        waiting = [(len(sizes) - 1, place) for place in reversed(range(sizes[-1]))]
-        while waiting:
-            level, place = waiting.pop()
-            stats = {path: found[level][place] for path, found in levels.items()}
+        stack = [(len(sizes) - 1, index) for index in reversed(range(sizes[-1]))]
+        while stack:
+            level, index = stack.pop()
+            stats = {path: bounds[level][index] for path, bounds in levels.items()}
             key = tuple(stats.values())
             if key not in answers:
                 answers[key] = can_match(predicate, stats)
             if not answers[key]:
                 continue
             if level:
-                end = min((place + 1) * FAN_OUT, sizes[level - 1])
-                waiting += [(level - 1, child) for child in reversed(range(place * FAN_OUT, end))]
+                end = min((index + 1) * FAN_OUT, sizes[level - 1])
+                stack += [(level - 1, child) for child in reversed(range(index * FAN_OUT, end))]
             else:
-                yield place
+                yield index
 
     def _bounds_of(self, path: Path) -> list[list[Bounds]]:
-        """The bounds of every row group, then of every block of them, of blocks of blocks, …, and of all together."""
-        found = self._levels.get(path)
-        if found is None:
-            found = self._levels[path] = self._read_bounds(path)
-        return found
+        """Returns the bounds per level: of row groups, of blocks of row groups, of blocks of blocks."""
+        levels = self._levels.get(path)
+        if levels is None:
+            levels = self._levels[path] = self._read_bounds(path)
+        return levels
 
     def _read_bounds(self, path: Path) -> list[list[Bounds]]:
         if path not in self._leaves:
@@ -100,22 +100,22 @@ class Footer:
 
     @cached_property
     def _leaves(self) -> list[Path | None]:
-        found = _leaf_paths(self.schema)
-        return found if len(found) == self.metadata.num_columns else []
+        leaves = _leaf_paths(self.schema)
+        return leaves if len(leaves) == self.metadata.num_columns else []
 
 
 def _with_int96_unit(schema: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
-    """The schema with the unit that old timestamps are read in; ``kinds`` are the physical types of what is stored."""
-    left = iter(kinds)
+    """Returns the schema with `INT96_UNIT` for old timestamps. ``kinds`` are the physical types of the leaves."""
+    remaining = iter(kinds)
     metadata: Any = schema.metadata
-    return pa.schema([_field_with_int96_unit(column, left) for column in schema], metadata)
+    return pa.schema([_field_with_int96_unit(column, remaining) for column in schema], metadata)
 
 
 def _field_with_int96_unit(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Field[Any]:
     kind = column.type
     match kind:
         case pa.StructType():
-            inner = [_field_with_int96_unit(kind.field(place), kinds) for place in range(kind.num_fields)]
+            inner = [_field_with_int96_unit(kind.field(index), kinds) for index in range(kind.num_fields)]
             return column.with_type(pa.struct(inner))
         case pa.ListType():
             return column.with_type(pa.list_(_field_with_int96_unit(kind.value_field, kinds)))
@@ -132,27 +132,27 @@ def _field_with_int96_unit(column: pa.Field[Any], kinds: Iterator[str]) -> pa.Fi
 
 
 def _struct_path(path: tuple[str | int, ...]) -> Path | None:
-    """The path where it leads through structs only."""
+    """Returns the path if it leads through structs only."""
     names = tuple(step for step in path if isinstance(step, str))
     return names if names == path else None
 
 
 def _leaf_paths(fields: Iterable[pa.Field[Any]], above: Path = ()) -> list[Path | None]:
-    """The path of each column that is stored, in the order in which they are; None for what lies inside lists and maps.
+    """Returns the path of each leaf column in storage order; None for leaves inside lists and maps.
 
-    Names alone do not tell: a column "a.b" and the field b of a struct a are both stored as "a.b".
+    Names are ambiguous: a column "a.b" and the field b of a struct a are both stored as "a.b".
     """
-    found: list[Path | None] = []
+    leaves: list[Path | None] = []
     for column in fields:
         kind = column.type
-        inner = [kind.field(place) for place in range(kind.num_fields)]
+        inner = [kind.field(index) for index in range(kind.num_fields)]
         if not inner or isinstance(kind, pa.DictionaryType):
-            found.append((*above, column.name))
+            leaves.append((*above, column.name))
         elif isinstance(kind, pa.StructType):
-            found += _leaf_paths(inner, (*above, column.name))
+            leaves += _leaf_paths(inner, (*above, column.name))
         else:
-            found += [None] * len(_leaf_paths(inner))
-    return found
+            leaves += [None] * len(_leaf_paths(inner))
+    return leaves
 
 
 def _column_bounds(column: pq.ColumnChunkMetaData, rows: int) -> Bounds:
@@ -162,5 +162,5 @@ def _column_bounds(column: pq.ColumnChunkMetaData, rows: int) -> Bounds:
     try:
         low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
     except (pa.ArrowException, ArithmeticError, ImportError, ValueError):
-        low = high = None  # no Python value can be made of it: nanoseconds without pandas, years beyond 9999
+        low = high = None  # it has no Python value: nanoseconds without pandas, years beyond 9999
     return Bounds(low, high, statistics.null_count, rows)

@@ -1,8 +1,8 @@
-"""Parquet: parts are row groups, pruned by their statistics, read one at a time."""
+"""Parquet files. Their parts are row groups, which are pruned by their statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cachetools import LRUCache
 
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, StreamedFormat, content_errors, open_url, reaching, require_columns
+from lakefeed.formats.file_format import FilePart, Streamed, content_errors, open_url, reaching, require_columns
 from lakefeed.formats.open_files import reuse_open_file
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
 from lakefeed.formats.row_filter import RowFilter
@@ -30,15 +31,15 @@ FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
 BATCH_ROWS = 65_536
 DECODED_BYTES = MIB
-"""Decoded at once: what takes part in it stays in the processor's cache, and memory beside the rows is bounded."""
+"""Bytes that are decoded at a time. They fit the processor's cache and bound the memory beside the rows."""
 
 
-class Parquet(StreamedFormat):
-    """``.parquet`` files. One in an archive is copied to local disk while it is read."""
+class Parquet(Streamed):
+    """``.parquet`` files. A file in an archive is copied to local disk first."""
 
     name: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
-    counted: ClassVar[bool] = True
+    has_row_counts: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
         return parse_chain(url).plain
@@ -63,11 +64,11 @@ class Parquet(StreamedFormat):
         start: int,
         stop: int | None,
         *,
-        exact: bool = True,
+        strict: bool = True,
         states: Identities | None = None,
     ) -> Iterator[pa.RecordBatch]:
         if part.rows is None:
-            return super().read(url, part, schema, columns, start, stop, exact=exact, states=states)
+            return super().read(url, part, schema, columns, start, stop, strict=strict, states=states)
         return _parquet_file(url, states).read(part.key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
@@ -75,7 +76,7 @@ class Parquet(StreamedFormat):
             return file.schema_arrow
 
     def rows(
-        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, exact: bool
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
         with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
@@ -83,16 +84,20 @@ class Parquet(StreamedFormat):
 
 
 def _parquet_file(url: str, states: Identities | None) -> ParquetFile:
-    seen = Identities() if states is None else states
-    return ParquetFile(url, lambda url: open_url(url, compression=None, states=seen), states=seen)
+    identities = Identities() if states is None else states
+    return ParquetFile(url, lambda url: open_url(url, compression=None, states=identities), states=identities)
 
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file and how to open it. An ``immutable`` one is never asked whether it changed.
+    """A Parquet file and the function that opens it.
 
-    Another one has to be in the state that ``states`` has of it: footer and row groups belong together.
-    ``missing`` is called where there is no file; it may raise an error that says why.
+    Attributes:
+        url: the URL or path of the file.
+        opener: opens the file at ``url``.
+        immutable: the file never changes, so its state is not checked.
+        missing: called if the file does not exist; may raise an error that says why.
+        states: the states that files must be in, so that footer and row groups belong together.
     """
 
     url: str
@@ -102,22 +107,21 @@ class ParquetFile:
     states: Identities = field(default_factory=Identities, compare=False, repr=False)
 
     def footer(self) -> Footer:
-        """The footer, kept for the next call as long as the file is the same one.
+        """Returns the footer. It is cached as long as the file does not change.
 
         Raises:
-            MissingFileError: there is no such file.
-            ChangedFileError: it is in another state than before.
-            FormatError: it is not Parquet.
+            MissingFileError: the file does not exist.
+            ChangedFileError: the file has changed.
+            FormatError: the file is not Parquet.
         """
         key = (self.url, None if self.immutable else identity_at(self.url, self.states))
-        found = _footers.get(key)
-        if found is None:
-            found = Footer(self._read_footer())
+        with _lock:
+            footer = _footers.get(key)
+        if footer is None:
+            footer = Footer(self._read_footer())
             with _lock:
-                _footers[key] = found
-                while len(_footers) > FOOTERS_CACHED:
-                    _footers.pop(next(iter(_footers)))
-        return found
+                _footers[key] = footer
+        return footer
 
     def _read_footer(self) -> pq.FileMetaData:
         with reaching(self.url), content_errors(self.url, "parquet"), self._source(None) as file:
@@ -138,15 +142,20 @@ class ParquetFile:
         stop: int | None = None,
         where: RowFilter | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows ``[start, stop)`` of one row group; a range that ends early stops the decoding there.
+        """Yields the rows ``[start, stop)`` of one row group. A range that ends early stops the decoding there.
 
         Args:
-            group: its number.
+            group: the index of the row group.
             columns: names, or dotted paths of fields; None for all.
             start: the first row.
-            stop: the one after the last; None for the end.
-            where: only the rows that it keeps; what it does not look at is decoded only if it keeps one. Its text may
-                come as dictionaries, and what it reads beside the columns may come too.
+            stop: the row after the last; None for the end.
+            where: yields only the rows that match. Columns that the filter does not read are decoded only if a row
+                matches. Text columns of the filter may be dictionaries, and its extra columns may be in the batches.
+
+        Raises:
+            MissingFileError: the file does not exist.
+            ChangedFileError: the file has changed.
+            FormatError: the file is broken.
         """
         footer, names = self.footer(), None if columns is None else list(columns)
         batches = self._batches(footer, group, names, start, stop, where)
@@ -158,23 +167,23 @@ class ParquetFile:
                 identity_at(self.url, self.states)
                 yield batch
         except FormatError:
-            identity_at(self.url, self.states)  # a mixture of two files is no Parquet either
+            identity_at(self.url, self.states)  # the file may have changed while it was read
             raise
 
     def _batches(
         self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: RowFilter | None
     ) -> Iterator[pa.RecordBatch]:
-        whole = stop is None or stop >= footer.metadata.row_group(group).num_rows
+        to_end = stop is None or stop >= footer.metadata.row_group(group).num_rows
         with reaching(self.url), content_errors(self.url, "parquet"):
-            if where is not None and whole and not start:
-                yield from self._kept(footer, group, names, where)
+            if where is not None and to_end and not start:
+                yield from self._read_filtered(footer, group, names, where)
                 return
             if where is not None and names is not None:
-                names += chain.from_iterable(where.beside.values())
-            batches = self._ranged(footer, group, names, start, None if whole else stop)
-            yield from batches if where is None else map(where.kept, batches)
+                names += chain.from_iterable(where.extra_columns.values())
+            batches = self._read_range(footer, group, names, start, None if to_end else stop)
+            yield from batches if where is None else map(where.filter_batch, batches)
 
-    def _ranged(
+    def _read_range(
         self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None
     ) -> Iterator[pa.RecordBatch]:
         with self._opened(footer) as (file, source):
@@ -187,9 +196,10 @@ class ParquetFile:
                 yield from slice_rows(rows, start, stop)
                 confirm(source)
 
-    def _kept(self, footer: Footer, group: int, names: list[str] | None, where: RowFilter) -> Iterator[pa.RecordBatch]:
-        asked = footer.schema.names if names is None else names
-        first, rest = where.steps(footer, group, asked)
+    def _read_filtered(
+        self, footer: Footer, group: int, names: list[str] | None, where: RowFilter
+    ) -> Iterator[pa.RecordBatch]:
+        first, rest = where.steps(footer, group, footer.schema.names if names is None else names)
         with self._opened(footer, where.dictionaries(footer, group)) as (file, _):
             table = file.read_row_group(group, columns=first, use_threads=False)
             mask = where.mask(table)
@@ -199,18 +209,18 @@ class ParquetFile:
                 others = file.read_row_group(group, columns=rest, use_threads=False)
                 names = [*table.column_names, *others.column_names]
                 table = pa.Table.from_arrays([*table.columns, *others.columns], names)
-            yield from where.filtered(table, mask)
+            yield from where.filter_table(table, mask)
 
     def _opened(
         self, footer: Footer, dictionaries: Sequence[str] = ()
     ) -> AbstractContextManager[tuple[pq.ParquetFile, Any]]:
-        # A footer stands for the file as it was when it was read.
+        # The footer identifies the state of the file.
         return reuse_open_file((footer, *dictionaries), partial(self._open, footer, list(dictionaries)))
 
     @contextmanager
     def _open(self, footer: Footer, dictionaries: list[str]) -> Iterator[tuple[pq.ParquetFile, Any]]:
         local = _local_path(self.url)
-        # Not mapped into memory: to fault its pages in takes longer than to copy what is read of it.
+        # Not memory-mapped: page faults take longer than copying the parts that are read.
         with self._source(local) as source:
             file = pq.ParquetFile(
                 source,
@@ -223,31 +233,31 @@ class ParquetFile:
 
 
 def _decode_row_group(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
-    """A row group, decoded bit by bit: no slower for the copying, in half the memory."""
-    described = file.metadata.row_group(group)
-    rows = described.num_rows * DECODED_BYTES // max(described.total_byte_size, 1)
-    if columns == [] or rows >= described.num_rows:
+    """Decodes a row group in small steps, which takes half the memory and no more time."""
+    info = file.metadata.row_group(group)
+    rows = info.num_rows * DECODED_BYTES // max(info.total_byte_size, 1)
+    if columns == [] or rows >= info.num_rows:
         return file.read_row_group(group, columns=columns, use_threads=False)
     return pa.Table.from_batches(file.iter_batches(max(rows, 1), [group], columns, use_threads=False)).combine_chunks()
 
 
-_footers: dict[tuple[str, object], Footer] = {}
+_footers: MutableMapping[tuple[str, object], Footer] = LRUCache(FOOTERS_CACHED)
 _lock = Lock()
 
 
 def _local_path(url: str) -> str | None:
-    """The plain path of a local URL, else None."""
+    """Returns the path of a local URL, else None."""
     protocol, path = split_protocol(url)
     return path if protocol in (None, "file", "local") else None
 
 
 def slice_rows(batches: Iterator[pa.RecordBatch], start: int, stop: int | None) -> Iterator[pa.RecordBatch]:
-    """The rows ``[start, stop)`` of a stream, which is drawn from no further than that."""
-    place = 0
+    """Yields the rows ``[start, stop)`` of a stream. Reads no batch after the one with the last row."""
+    offset = 0
     for batch in batches:
-        low, high = max(start - place, 0), batch.num_rows if stop is None else min(stop - place, batch.num_rows)
-        place += batch.num_rows
+        low, high = max(start - offset, 0), batch.num_rows if stop is None else min(stop - offset, batch.num_rows)
+        offset += batch.num_rows
         if low < high:
             yield batch.slice(low, high - low)
-        if stop is not None and place >= stop:
+        if stop is not None and offset >= stop:
             return

@@ -1,4 +1,4 @@
-"""A condition on the rows of a row group, decided before everything else of it is decoded."""
+"""Filters on the rows of a row group that are decided before other columns are decoded."""
 
 from __future__ import annotations
 
@@ -13,79 +13,86 @@ from lakefeed._units import KIB, MIB
 from lakefeed.formats.parquet_footer import Footer
 
 LATE_BYTES = 64 * KIB
-"""Stored bytes of which decoding costs about what it costs to read a row group in two steps."""
-DICTIONARY_BYTES = MIB
-"""A column whose dictionary grows beyond this is not written as one any more."""
+"""Stored bytes that take about as long to decode as the second step of reading a row group in two steps."""
+DICTIONARY_BYTES = 1 * MIB
+"""The writer stops dictionary encoding of a column whose dictionary exceeds this size."""
 
 
 @dataclass
 class Selectivity:
-    """How often a row group holds no row that is wanted: a guess, then what was seen. Races do it no harm."""
+    """How often a row group holds no matching row: first a guess, then what was observed. Races are harmless."""
 
-    looked: int = 2
-    without: int = 1
+    groups: int = 2
+    empty_groups: int = 1
 
-    def note(self, hits: int) -> None:
-        self.looked += 1
-        self.without += not hits
+    def record(self, matches: int) -> None:
+        self.groups += 1
+        self.empty_groups += not matches
 
 
 @dataclass(frozen=True, eq=False)
 class RowFilter:
-    """Which rows of a file are wanted.
+    """Selects the matching rows of a file.
 
-    ``test`` looks at ``columns`` (names in the file) of a batch and says for each row whether it is wanted; null is no.
-    ``texts`` are those of them that it also takes as dictionaries, ``beside`` those that nobody else asks for, each
-    with what to read of it (its name, or dotted paths of fields).
+    Attributes:
+        columns: the columns of the file that ``predicate`` reads.
+        predicate: returns for each row of a batch whether it matches; null is no match.
+        dictionary_columns: the text columns that ``predicate`` also takes as dictionaries.
+        extra_columns: the columns that only ``predicate`` reads, each with what to read of it (its name, or dotted
+            paths of fields).
+        selectivity: shared by the filters of one scan.
     """
 
     columns: frozenset[str]
-    test: Callable[[pa.RecordBatch], pa.Array[Any]]
-    texts: frozenset[str] = frozenset()
-    beside: dict[str, list[str]] = field(default_factory=dict)
-    odds: Selectivity = field(default_factory=Selectivity)
+    predicate: Callable[[pa.RecordBatch], pa.Array[Any]]
+    dictionary_columns: frozenset[str] = frozenset()
+    extra_columns: dict[str, list[str]] = field(default_factory=dict)
+    selectivity: Selectivity = field(default_factory=Selectivity)
 
     def steps(self, footer: Footer, group: int, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What is decoded at once, and what of ``names`` only if a row is wanted: nothing, where that saves little."""
-        names = [*names, *chain.from_iterable(self.beside.values())]
+        """Returns the columns to decode first, and those of ``names`` to decode only if a row matches.
+
+        The second list is empty if two steps would save little.
+        """
+        names = [*names, *chain.from_iterable(self.extra_columns.values())]
         first = [name for name in names if name in self.columns or name.partition(".")[0] in self.columns]
         rest = [name for name in names if name not in first]
-        return (first, rest) if first and self._saves(footer, group, rest) else (names, [])
+        return (first, rest) if first and self._is_worthwhile(footer, group, rest) else (names, [])
 
-    def _saves(self, footer: Footer, group: int, rest: Sequence[str]) -> bool:
-        worth = LATE_BYTES * self.odds.looked / self.odds.without
+    def _is_worthwhile(self, footer: Footer, group: int, rest: Sequence[str]) -> bool:
+        threshold = LATE_BYTES * self.selectivity.groups / self.selectivity.empty_groups
         info, saved = footer.metadata.row_group(group), 0
         for index in (index for name in rest for index in footer.stored.get(name, ())):
             saved += info.column(index).total_compressed_size
-            if saved >= worth:
+            if saved >= threshold:
                 return True
         return False
 
     def dictionaries(self, footer: Footer, group: int) -> list[str]:
-        """The texts that are stored as dictionaries in a row group, from the first value to the last."""
-        info, found = footer.metadata.row_group(group), []
-        for name in self.texts:
+        """Returns the text columns whose values in a row group are all stored as dictionary indices."""
+        info, names = footer.metadata.row_group(group), []
+        for name in self.dictionary_columns:
             [column] = map(info.column, footer.stored[name])
             if column.has_dictionary_page and column.total_uncompressed_size <= DICTIONARY_BYTES:
-                found.append(name)
-        return found
+                names.append(name)
+        return names
 
     def mask(self, table: pa.Table) -> pa.Array[Any] | None:
-        """Which rows of a row group are wanted; None for none of them."""
-        masks = [self.test(batch) for batch in table.to_batches()]
-        found: Any = masks[0] if len(masks) == 1 else pa.concat_arrays([*masks, pa.array([], pa.bool_())])
-        hits = found.true_count
-        self.odds.note(hits)
-        return found if hits else None
+        """Returns which rows of a row group match; None if no row matches."""
+        masks = [self.predicate(batch) for batch in table.to_batches()]
+        mask: Any = masks[0] if len(masks) == 1 else pa.concat_arrays([*masks, pa.array([], pa.bool_())])
+        matches = mask.true_count
+        self.selectivity.record(matches)
+        return mask if matches else None
 
-    def kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of a batch that are wanted."""
-        return _filter_batch(batch, self.test(batch))
+    def filter_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Returns the matching rows of a batch."""
+        return _filter_batch(batch, self.predicate(batch))
 
-    def filtered(self, table: pa.Table, mask: pa.Array[Any]) -> Iterator[pa.RecordBatch]:
-        """The rows of a table for which the mask is true, without the columns that were read for the test only."""
-        start, names = 0, [name for name in table.column_names if name not in self.beside]
-        # Rows without any column could not be filtered.
+    def filter_table(self, table: pa.Table, mask: pa.Array[Any]) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of a table for which the mask is true, without the extra columns."""
+        start, names = 0, [name for name in table.column_names if name not in self.extra_columns]
+        # Arrow cannot filter rows without columns.
         for batch in (table.select(names) if names else table).to_batches():
             yield _filter_batch(batch, mask.slice(start, batch.num_rows))
             start += batch.num_rows

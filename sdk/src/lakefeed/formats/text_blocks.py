@@ -1,8 +1,8 @@
-"""Text files for Arrow's parsers, in blocks of whole lines.
+"""Blocks of complete lines of text files for Arrow's parsers.
 
-Arrow's own streaming readers read ahead in a thread of theirs that calls the Python file, also when nobody wants more,
-and in a process that ends meanwhile it aborts. So the file is read here, by whoever asks for rows, and Arrow only gets
-memory of its own: none of its threads ever comes back to Python.
+Arrow's own streaming readers read ahead in a thread that calls the Python file, even when no more rows are wanted, and
+abort if the process ends meanwhile. So the file is read here in the calling thread, and Arrow only gets memory of its
+own. None of its threads ever calls Python.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from lakefeed.errors import FormatError
 from lakefeed.formats.csv_records import count_lines, last_record_end, open_quote
 
 BLOCK_BYTES = 8 * MIB
-"""The size of the block that types are taken from where nobody says them."""
+"""The size of the block that types are inferred from."""
 
 CHUNK_BYTES = MIB
 LINE_BYTES = 2 * BLOCK_BYTES
-"""The longest line there may be."""
+"""The maximum length of a line."""
 
 UTF8_MARK = b"\xef\xbb\xbf"
-"""What may stand before UTF-8."""
+"""The byte order mark of UTF-8."""
 
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
-"""What stands before UTF-16 and UTF-32. Without it, one of the first bytes is zero."""
+"""The byte order marks of UTF-16 and UTF-32. Without them, one of the first bytes is zero."""
 
 BEGINNING_BYTES = 4
 
@@ -38,22 +38,20 @@ NOT_UTF8 = "is not UTF-8; convert the file, such as by iconv -f ISO-8859-1 -t UT
 def blocks(
     file: Any, size: int = CHUNK_BYTES, name: str = "the text", *, quoted: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    r"""Yields the whole lines of an open file, about ``size`` bytes at a time, without a byte order mark.
-
-    With each block comes the number of its first line.
+    r"""Yields blocks of complete lines with the number of their first line, without a byte order mark.
 
     Args:
         file: an open file.
-        size: in bytes.
-        name: of the file, for messages.
-        quoted: the file is CSV, whose lines may break within quoted cells, and may end in ``\r``.
+        size: the approximate size of a block in bytes.
+        name: the name of the file for messages.
+        quoted: the file is CSV, in which quoted cells may contain line ends and lines may end in ``\r``.
 
     Raises:
         FormatError: a line is longer than `LINE_BYTES`, a quoted cell does not end, or the file is UTF-16 or UTF-32.
     """
     rest, line = _read_start(file, name), 1
     while True:
-        # At least as much again as there is: so a long line is looked through a few times only.
+        # At least doubles the block, so that a long line is scanned only a few times.
         wanted = max(size, len(rest))
         more = _read_fully(file, wanted)
         block = rest + more
@@ -61,9 +59,9 @@ def blocks(
             break
         end = last_record_end(block) if quoted else block.rfind(b"\n") + 1
         if end:
-            whole = block[:end]
-            yield line, whole
-            line += count_lines(whole) if quoted else whole.count(b"\n")
+            complete = block[:end]
+            yield line, complete
+            line += count_lines(complete) if quoted else complete.count(b"\n")
         elif len(block) > LINE_BYTES:
             raise FormatError(f"{name}, {_too_long_message(block, line, open_quote(block) if quoted else None)}")
         rest = block[end:]
@@ -76,22 +74,22 @@ def blocks(
 
 
 def check_utf8(text: bytes, name: str, line: int = 1) -> None:
-    """Raises FormatError with the first line that is not UTF-8. ``line``: the number of the first one."""
+    """Raises FormatError for the first line that is not UTF-8. ``line`` is the number of the first line."""
     if text.isascii():
         return
     try:
         text.decode()
     except UnicodeDecodeError as error:
         number = line + text.count(b"\n", 0, error.start)
-        wrong = text[text.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0]
-        raise FormatError(f"{name}, line {number}: {wrong[:SHOWN_BYTES]!r} {NOT_UTF8}") from None
+        bad_line = text[text.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0]
+        raise FormatError(f"{name}, line {number}: {bad_line[:SHOWN_BYTES]!r} {NOT_UTF8}") from None
 
 
 def decode_text(content: bytes, name: str) -> str:
-    """Returns a whole text, without a mark that says that it is UTF-8.
+    """Decodes UTF-8 text, without its byte order mark.
 
     Raises:
-        FormatError: it is not UTF-8.
+        FormatError: the text is not UTF-8.
     """
     _check_wide(content, name)
     check_utf8(content, name)
@@ -99,14 +97,14 @@ def decode_text(content: bytes, name: str) -> str:
 
 
 def _read_start(file: Any, name: str) -> bytes:
-    """The first bytes, without a mark that says that they are UTF-8."""
+    """Reads the first bytes, without the byte order mark of UTF-8."""
     first = _read_fully(file, BEGINNING_BYTES)
     _check_wide(first, name)
     return first.removeprefix(UTF8_MARK)
 
 
 def _check_wide(content: bytes, name: str) -> None:
-    """Raises FormatError where the first bytes show that a text is UTF-16 or UTF-32."""
+    """Raises FormatError if the first bytes show that a text is UTF-16 or UTF-32."""
     if content.startswith(WIDE_MARKS) or b"\0" in content[:BEGINNING_BYTES]:
         raise FormatError(
             f"{name}, line 1: the text is UTF-16 or UTF-32, not UTF-8; convert it, such as by iconv -f UTF-16 -t UTF-8"
@@ -114,24 +112,24 @@ def _check_wide(content: bytes, name: str) -> None:
 
 
 def _read_fully(file: Any, size: int) -> bytes:
-    """``size`` bytes, or what is left: some files give less than they are asked for."""
-    pieces, left = [], size
-    while left and (piece := file.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
+    """Reads ``size`` bytes, or to the end of the file. One ``read`` may return fewer bytes than requested."""
+    chunks, remaining = [], size
+    while remaining and (chunk := file.read(remaining)):
+        chunks.append(chunk)
+        remaining -= len(chunk)
+    return b"".join(chunks)
 
 
 def _too_long_message(block: bytes, line: int, start: int | None) -> str:
     if start is None:
-        return f"line {line}: a line is longer than {LINE_BYTES >> 20} MiB"
-    at = line + count_lines(block[:start])
-    return f"line {at}: the quote that opens a cell is not closed within {LINE_BYTES >> 20} MiB"
+        return f"line {line}: a line is longer than {LINE_BYTES // MIB} MiB"
+    number = line + count_lines(block[:start])
+    return f"line {number}: the quote that opens a cell is not closed within {LINE_BYTES // MIB} MiB"
 
 
-def memory_file(*pieces: bytes) -> Any:
-    """Bytes as a file of Arrow's own memory."""
+def memory_file(*chunks: bytes) -> Any:
+    """Returns a file in Arrow's own memory with the bytes."""
     sink = pa.BufferOutputStream()
-    for piece in pieces:
-        sink.write(piece)
+    for chunk in chunks:
+        sink.write(chunk)
     return pa.BufferReader(sink.getvalue())

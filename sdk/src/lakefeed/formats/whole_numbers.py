@@ -1,4 +1,4 @@
-"""Types for whole numbers that int64 or float64 cannot hold: Arrow's readers make floats of them, and round them."""
+"""Decimal types for whole numbers that int64 or float64 cannot hold. Arrow's readers round them to floats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakefeed._arrow import compute as pc
 from lakefeed.errors import FormatError
 
 MAX_EXACT_FLOAT = 2**53
-"""Floats hold all whole numbers below."""
+"""Floats represent all whole numbers below exactly."""
 
 INT64 = range(-(2**63), 2**63)
 MAX_DIGITS = 76
@@ -27,7 +27,7 @@ LONG_JSON_WHOLE = re.compile(rb"[:,\[]\s*-?[0-9]{16,}\s*[,\]}]")
 
 
 def decimal_type(digits: int) -> pa.DataType | None:
-    """Returns the decimal type for whole numbers of so many digits; None if they are too long for all.
+    """Returns the decimal type for whole numbers with this many digits; None if no decimal type holds them.
 
     Example:
         >>> decimal_type(20)
@@ -39,13 +39,13 @@ def decimal_type(digits: int) -> pa.DataType | None:
 
 
 def may_be_inexact(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> bool:
-    """Whether a column has floats, in lists and structs too, that may be rounded whole numbers."""
+    """Returns whether a column has floats, also in lists and structs, that may be rounded whole numbers."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return any(_may_be_rounded(chunk) for chunk in chunks)
 
 
 def max_digits(texts: pa.ChunkedArray[Any]) -> int | None:
-    """Returns how many digits the longest of these texts has, if all are whole numbers; else None."""
+    """Returns the maximum number of digits if all texts are whole numbers, else None."""
     if not pc.all(pc.match_substring_regex(texts, WHOLE_NUMBER)).as_py():
         return None
     digits = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"^[+-]?0*", "")
@@ -54,7 +54,7 @@ def max_digits(texts: pa.ChunkedArray[Any]) -> int | None:
 
 
 def decimal_with(numbers: Iterable[decimal.Decimal]) -> pa.DataType | None:
-    """Returns the decimal type that holds all numbers as they are; None where there is none.
+    """Returns the decimal type that holds all numbers exactly; None if there is none.
 
     Example:
         >>> decimal_with([decimal.Decimal("9007199254740993"), decimal.Decimal("0.5")])
@@ -63,7 +63,7 @@ def decimal_with(numbers: Iterable[decimal.Decimal]) -> pa.DataType | None:
     whole = scale = 0
     for number in numbers:
         exponent = number.as_tuple().exponent
-        if not isinstance(exponent, int):  # not a number, or infinite
+        if not isinstance(exponent, int):  # NaN or infinity
             return None
         whole, scale = max(whole, number.adjusted() + 1), max(scale, -exponent)
     if whole + scale > MAX_DIGITS:
@@ -72,7 +72,7 @@ def decimal_with(numbers: Iterable[decimal.Decimal]) -> pa.DataType | None:
 
 
 def is_rounded(number: int) -> bool:
-    """Returns whether float64 does not hold a whole number."""
+    """Returns whether float64 would round a whole number."""
     try:
         return int(float(number)) != number
     except OverflowError:
@@ -80,14 +80,14 @@ def is_rounded(number: int) -> bool:
 
 
 def rounded_text(texts: pa.ChunkedArray[Any]) -> str | None:
-    """Returns the first of the texts that is a whole number which float64 does not hold; None if there is none."""
+    """Returns the first text with a whole number that float64 would round; None if there is none."""
     is_long: Any = pc.match_substring_regex(texts, LONG_WHOLE).fill_null(False)
-    long: list[Any] = texts.filter(is_long).to_pylist()
-    return next((text for text in long if is_rounded(_parsed_int(text.strip()))), None)
+    candidates: list[Any] = texts.filter(is_long).to_pylist()
+    return next((text for text in candidates if is_rounded(_parsed_int(text.strip()))), None)
 
 
 def decimal_of_texts(texts: pa.ChunkedArray[Any]) -> pa.DataType | None:
-    """Returns the decimal type that holds the numbers that all texts are; None where there is none."""
+    """Returns the decimal type that holds the numbers in all texts exactly; None if there is none."""
     present: list[Any] = texts.drop_null().to_pylist()
     try:
         return decimal_with(decimal.Decimal(text.strip()) for text in present)
@@ -96,35 +96,35 @@ def decimal_of_texts(texts: pa.ChunkedArray[Any]) -> pa.DataType | None:
 
 
 def rounded_number(schema: pa.Schema, block: bytes) -> str | None:
-    """Returns a message on the first whole number in JSON lines that a float column of ``schema`` would round."""
+    """Returns a message about the first whole number in JSON lines that a float column would round, or None."""
     if LONG_JSON_WHOLE.search(block) is None:
         return None
     for value in _parse_objects(block.decode()):
         for field in schema:
             number = _rounded_inside(field.type, value.get(field.name))
             if number is not None:
-                return f"{field.name!r} has {number}, which {pa.float64()} would round; earlier rows are of doubles"
+                return f"{field.name!r} has {number}, which {pa.float64()} would round; earlier rows are doubles"
     return None
 
 
 def _rounded_inside(kind: pa.DataType, value: Any) -> int | None:
     if types.is_float64(kind):
         return value if type(value) is int and is_rounded(value) else None
-    inside: list[tuple[pa.DataType, Any]] = []
+    children: list[tuple[pa.DataType, Any]] = []
     if types.is_struct(kind) and isinstance(value, dict):
-        inside = [(kind.field(at).type, value.get(kind.field(at).name)) for at in range(kind.num_fields)]
+        children = [(kind.field(n).type, value.get(kind.field(n).name)) for n in range(kind.num_fields)]
     if types.is_list(kind) and isinstance(value, list):
-        inside = [(kind.value_type, item) for item in value]
-    return next((number for inner in inside if (number := _rounded_inside(*inner)) is not None), None)
+        children = [(kind.value_type, item) for item in value]
+    return next((number for child in children if (number := _rounded_inside(*child)) is not None), None)
 
 
 def with_whole_numbers(schema: pa.Schema, block: bytes, name: str) -> pa.Schema:
-    """Returns the schema of JSON lines with decimals where whole numbers are beyond int64, or would be rounded.
+    """Returns the schema of JSON lines with decimals for whole numbers beyond int64, or that floats would round.
 
     Args:
-        schema: as Arrow reads the lines.
+        schema: the schema that Arrow infers.
         block: the lines.
-        name: of the file, for messages.
+        name: the name of the file for messages.
 
     Raises:
         FormatError: no decimal holds the numbers.
@@ -147,40 +147,40 @@ def _may_be_rounded(array: Any) -> bool:
 
 
 def _parse_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines; a text may hold several in a line."""
+    """Yields the objects of JSON lines. One line may hold several objects."""
     decoder = json.JSONDecoder(parse_int=_parsed_int, parse_float=decimal.Decimal)
-    place = _after_space(text, 0)
-    while place < len(text):
-        value, place = decoder.raw_decode(text, place)
+    position = _skip_space(text, 0)
+    while position < len(text):
+        value, position = decoder.raw_decode(text, position)
         yield value
-        place = _after_space(text, place)
+        position = _skip_space(text, position)
 
 
-def _after_space(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
 
 
 def _parsed_int(text: str) -> int:
-    """The number; for one that no decimal holds any that no decimal holds. Python limits how long a text may be."""
+    """Returns the number, or a number beyond all decimals if the text is too long. Python limits the length of text."""
     return int(text) if len(text) <= MAX_DIGITS + 1 else 10**MAX_DIGITS
 
 
-def _widen_type(kind: pa.DataType, values: list[Any], place: str) -> pa.DataType:
+def _widen_type(kind: pa.DataType, values: list[Any], location: str) -> pa.DataType:
     present = [value for value in values if value is not None]
     if types.is_struct(kind):
         inner = [kind.field(n) for n in range(kind.num_fields)]
         return pa.struct(
             field.with_type(
-                _widen_type(field.type, [value.get(field.name) for value in present], f"{place}.{field.name!r}")
+                _widen_type(field.type, [value.get(field.name) for value in present], f"{location}.{field.name!r}")
             )
             for field in inner
         )
     if types.is_list(kind):
         items = [item for value in present for item in value]
-        return pa.list_(kind.value_field.with_type(_widen_type(kind.value_type, items, place)))
-    return _decimal_for(present, place) if types.is_float64(kind) and _exceed_int64(present) else kind
+        return pa.list_(kind.value_field.with_type(_widen_type(kind.value_type, items, location)))
+    return _decimal_for(present, location) if types.is_float64(kind) and _exceed_int64(present) else kind
 
 
 def _exceed_int64(values: Iterable[Any]) -> bool:
@@ -191,16 +191,16 @@ def _exceed_int64(values: Iterable[Any]) -> bool:
     return any(map(is_rounded, whole))
 
 
-def _decimal_for(values: Iterable[Any], place: str) -> pa.DataType:
+def _decimal_for(values: Iterable[Any], location: str) -> pa.DataType:
     numbers = list(values)
     kind = decimal_with(map(decimal.Decimal, numbers))
     if kind is None and all(type(number) is int for number in numbers):
         raise FormatError(
-            f"{place} has a whole number of more than {MAX_DIGITS} digits, which no type holds; write it as text"
+            f"{location} has a whole number of more than {MAX_DIGITS} digits, which no type holds; write it as text"
         )
     if kind is None:
         raise FormatError(
-            f"{place} has a whole number that float64 would round, and no decimal of {MAX_DIGITS} digits holds it and "
-            "the other numbers; write them as text, or say with schema= that they are floats"
+            f"{location} has a whole number that float64 would round, and no decimal of {MAX_DIGITS} digits holds it "
+            "and the other numbers; write them as text, or declare them as floats with schema="
         )
     return kind

@@ -1,6 +1,6 @@
-"""File columns: images and files that rows refer to, stored by content and loaded on demand.
+"""File columns: media types, handles, and how files are stored and loaded.
 
-A file column is a struct column whose field metadata has ``lakefeed.type``. ``MEDIA`` lists the types.
+A file column is a struct column whose field metadata has the key ``lakefeed.type``. ``MEDIA`` lists the media types.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from lakefeed.media.rrd import RRD
 from lakefeed.media.video import Video
 
 if TYPE_CHECKING:
-    from lakefeed.media.load_columns import load_column
     from lakefeed.media.probes import Probes
     from lakefeed.media.store_columns import store_column
 
@@ -51,7 +50,6 @@ __all__ = [
     "default_mode",
     "handles",
     "infer_column_types",
-    "load_column",
     "loaded_type",
     "media_type",
     "new_column",
@@ -61,6 +59,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
-    __getattr__ = lazy_attributes(
-        __name__, {"load_columns": ("load_column",), "probes": ("Probes",), "store_columns": ("store_column",)}
-    )
+    __getattr__ = lazy_attributes()

@@ -1,4 +1,4 @@
-"""Sound, through PyAV (the extra ``media``), which is imported when the first one is opened."""
+"""The media type for audio files. PyAV (the extra ``media``) is imported when the first one is opened."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ _OGG_CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _BRANDS = frozenset({b"M4A", b"M4B", b"M4P", b"F4A"})
 
 MAX_PLAYER_BYTES = 256 * KIB
-"""A notebook plays what is not longer; it becomes part of the page."""
+"""The largest file that a notebook page embeds in a player."""
 
 PREROLL_SECONDS = 1.0
-"""A codec needs what lies before to decode a sample as if it had heard everything."""
+"""Decoding starts this much earlier, because the state of a codec depends on earlier samples."""
 
-# Whose places in time are exact to the sample. Others (MP3, Matroska) are decoded from the beginning.
+# Containers with timestamps that are exact to the sample. Others (MP3, Matroska) are decoded from the beginning.
 _SAMPLE_ACCURATE_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "mov,mp4,m4a,3gp,3g2,mj2"})
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Audio(PlayableHandle):
-    """Sound. What could not be read of its statistics is None.
+    """An audio file. Statistics that could not be read are None.
 
     Attributes:
-        duration_seconds: of the first audio stream.
-        sample_rate: samples a second.
-        channels: 1 for mono, 2 for stereo.
+        duration_seconds: the duration of the first audio stream.
+        sample_rate: samples per second.
+        channels: the number of channels: 1 for mono, 2 for stereo.
 
     Example:
         >>> speech = Audio("speech.flac")  # doctest: +SKIP
@@ -80,28 +80,31 @@ class Audio(PlayableHandle):
     channels: int | None = None
 
     def samples(self, start: float = 0.0, stop: float | None = None, sample_rate: int | None = None) -> Samples:
-        """The decoded sound, float32 in -1 to 1, of shape (samples, channels): as soundfile and SciPy give it.
+        """Decodes the audio from ``start`` to ``stop``.
 
-        Transpose it (``.T``) for torchaudio. Cut exactly at the samples nearest to ``start`` and ``stop``; what lies
-        beyond the end is left out.
+        The cuts are at the samples nearest to ``start`` and ``stop``. A range beyond the end is cut at the end.
 
         Args:
-            start: in seconds.
-            stop: in seconds; None for the end.
-            sample_rate: samples a second to convert to; None for those of the file (see ``info`` if the attribute
-                ``sample_rate`` is None).
+            start: the first second.
+            stop: the second to end before; None for the end.
+            sample_rate: the rate to resample to, in samples per second; None for the rate of the file (see ``info`` if
+                the attribute ``sample_rate`` is None).
+
+        Returns:
+            Samples as float32 in -1 to 1, of shape (samples, channels) as in soundfile and SciPy. Transpose them
+            (``.T``) for torchaudio.
 
         Raises:
-            InvalidArgumentError: a negative time, or a rate below 1.
-            FormatError: the file is broken, or has no audio.
+            InvalidArgumentError: a time is negative, or the rate is below 1.
+            FormatError: the file is broken or has no audio.
             MissingDependencyError: PyAV is not installed.
             FileError: the file cannot be read.
         """
         last = inf if stop is None else stop
         if not (0 <= start < inf and last >= 0 and (sample_rate is None or sample_rate >= 1)):
             raise InvalidArgumentError(
-                f"samples(start={start}, stop={stop}, sample_rate={sample_rate}): times are 0 or more, in seconds, and "
-                "the rate is 1 or more"
+                "times are 0 or more, in seconds, and sample_rate is 1 or more, got "
+                f"samples(start={start}, stop={stop}, sample_rate={sample_rate})"
             )
         with self._decoding() as container:
             return _read_samples(container, start, last, sample_rate)
@@ -109,22 +112,22 @@ class Audio(PlayableHandle):
     def _details(self) -> list[str]:
         rate = f"{self.sample_rate} Hz" if self.sample_rate is not None else None
         channels = f"{self.channels} ch" if self.channels is not None else None
-        return [*TimedHandle._details(self), *(fact for fact in (rate, channels) if fact is not None)]
+        return [*TimedHandle._details(self), *(detail for detail in (rate, channels) if detail is not None)]
 
     def _repr_html_(self) -> str:
         if self.length is None or self.length > MAX_PLAYER_BYTES or not (self.data or self.store):
-            return self._html_facts()
+            return self._html_repr()
         try:
             content = self.bytes()
         except (LakefeedError, OSError) as error:
-            return self._html_facts(error)
+            return self._html_repr(error)
         content_type = self.content_type or sniff(content) or "audio/mpeg"
         player = f'<audio controls src="{html.escape(data_url(content_type, content), quote=True)}"></audio>'
-        return f"{player}<br>{self._html_facts()}"
+        return f"{player}<br>{self._html_repr()}"
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type of the sound that begins with ``head``; None if it is none.
+    """Returns the content type of the audio file that begins with ``head``; None if it is not audio.
 
     Example:
         >>> sniff(b"fLaC..."), sniff(b"plain words")
@@ -138,18 +141,18 @@ def sniff(head: bytes) -> str | None:
         return "audio/mp4" if head[8:11] in _BRANDS else None
     if head[:4] == b"OggS":
         return "audio/ogg" if head[28:].startswith(_OGG_CODECS) else None
-    return next((found for magic, found in _MAGIC if head.startswith(magic)), _sniff_frame_header(head[:3]))
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), _sniff_frame_header(head[:3]))
 
 
 def _sniff_frame_header(head: bytes) -> str | None:
-    """MP3 and AAC without a container: a pattern of bits, with fields that must not have their forbidden values."""
+    """Recognises MP3 and AAC without a container by the bits of a frame header and their forbidden values."""
     if len(head) < 3 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     if layer == 0:
         return "audio/aac" if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13 else None
-    fits = version != 1 and layer == 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3
-    return "audio/mpeg" if fits else None
+    is_mpeg = version != 1 and layer == 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3
+    return "audio/mpeg" if is_mpeg else None
 
 
 def _read_samples(container: Any, start: float, stop: float, sample_rate: int | None) -> Samples:
@@ -158,41 +161,41 @@ def _read_samples(container: Any, start: float, stop: float, sample_rate: int | 
     if not rate:
         raise FormatError("the audio has no sample rate")
     first, last = round(start * rate), None if stop == inf else round(stop * rate)
-    pieces = list(_trim(_decode_from(container, stream, first), first, last))
-    whole = np.concatenate(pieces) if pieces else np.zeros((0, stream.codec_context.channels), np.float32)
-    return whole if sample_rate in (None, rate) or not len(whole) else _resample(whole, rate, int(sample_rate or rate))
+    blocks = list(_trim(_decode_from(container, stream, first), first, last))
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, stream.codec_context.channels), np.float32)
+    if sample_rate in (None, rate) or not len(samples):
+        return samples
+    return _resample(samples, rate, int(sample_rate or rate))
 
 
-def _trim(pieces: Iterator[tuple[int, Samples]], first: int, last: int | None) -> Iterator[Samples]:
-    for place, piece in pieces:
-        if last is not None and place >= last:
+def _trim(blocks: Iterator[tuple[int, Samples]], first: int, last: int | None) -> Iterator[Samples]:
+    for position, block in blocks:
+        if last is not None and position >= last:
             return
-        found = piece[max(first - place, 0) : None if last is None else last - place]
-        if len(found):
-            yield found
+        part = block[max(first - position, 0) : None if last is None else last - position]
+        if len(part):
+            yield part
 
 
 def _decode_from(container: Any, stream: Any, first: int) -> Iterator[tuple[int, Samples]]:
-    """Decoded pieces and the number of the first sample of each; from before sample ``first`` where that is exact."""
+    """Yields decoded blocks with the index of their first sample. Starts near ``first`` if timestamps are exact."""
     rate = stream.codec_context.sample_rate
-    begin = start_timestamp(stream)
+    start = start_timestamp(stream)
     target = first - round(PREROLL_SECONDS * rate)
-    sought = (
-        target > 0 and has_exact_timestamps(container, _SAMPLE_ACCURATE_CONTAINERS) and stream.time_base * rate == 1
-    )
-    if sought:
-        container.seek(begin + target, stream=stream)
-    place = None if sought else 0
+    seeks = target > 0 and has_exact_timestamps(container, _SAMPLE_ACCURATE_CONTAINERS) and stream.time_base * rate == 1
+    if seeks:
+        container.seek(start + target, stream=stream)
+    position = None if seeks else 0
     for frame in container.decode(stream):
-        piece = _to_float(frame)
-        if place is None:
-            place = frame.pts - begin
-        yield place, piece
-        place += len(piece)
+        block = _to_float(frame)
+        if position is None:
+            position = frame.pts - start
+        yield position, block
+        position += len(block)
 
 
 def _to_float(frame: Any) -> Samples:
-    """Of shape (samples, channels), in -1 to 1."""
+    """Returns the samples of a frame in -1 to 1, of shape (samples, channels)."""
     values: np.ndarray[Any, Any] = frame.to_ndarray()
     channels = frame.layout.nb_channels
     values = values.T if frame.format.is_planar else values.reshape(-1, channels)
@@ -203,14 +206,14 @@ def _to_float(frame: Any) -> Samples:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _resample(whole: Samples, rate: int, wanted: int) -> Samples:
+def _resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     av = pyav()
-    layout = av.AudioLayout({1: "mono", 2: "stereo"}.get(whole.shape[1], f"{whole.shape[1]}c"))
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(whole.T), format="fltp", layout=layout)
+    layout = av.AudioLayout({1: "mono", 2: "stereo"}.get(samples.shape[1], f"{samples.shape[1]}c"))
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
     frame.sample_rate = rate
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=wanted)
-    pieces = [piece.to_ndarray() for piece in (*resampler.resample(frame), *resampler.resample(None))]
-    return np.ascontiguousarray(np.concatenate(pieces, axis=1).T) if pieces else whole[:0]
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
+    blocks = [block.to_ndarray() for block in (*resampler.resample(frame), *resampler.resample(None))]
+    return np.ascontiguousarray(np.concatenate(blocks, axis=1).T) if blocks else samples[:0]
 
 
 AUDIO = MediaType(

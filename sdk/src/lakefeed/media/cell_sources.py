@@ -1,4 +1,4 @@
-"""What the cells of a file column refer to, and the records that come of it."""
+"""The contents that the cells of a file column name, and the records that a save writes for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record: TypeAlias = Mapping[str, Any]
 
 
 class ContentSource(NamedTuple):
-    """One content to be stored: the row that first names it, and its path, its URL (``text``) or its bytes."""
+    """A content to store: the first row that names it, and its path, its URL (``text``) or its bytes."""
 
     column: str
     row: int
@@ -32,45 +32,50 @@ class ContentSource(NamedTuple):
     data: pa.Buffer | None = None
 
     @property
-    def place(self) -> str:
-        """Where it is named, for messages."""
+    def location(self) -> str:
+        """The column and row that name the content, for messages."""
         return f"column {self.column!r}, row {self.row}"
 
     @property
     def name(self) -> str:
-        """What it is called, for messages."""
+        """The path, URL or size of the content, for messages."""
         return shown(self.text) if self.text is not None else f"{self.data.size if self.data else 0} bytes"
 
     def require_public(self) -> None:
-        """Raises CredentialsError where a reference to it would tell a secret to whoever may read the table."""
+        """Raises CredentialsError if the URL holds credentials, which all readers of the table would see."""
         if self.path is None and self.text is not None and holds_credentials(self.text):
             raise CredentialsError(
-                f"{self.place}: {self.name} holds credentials, and a table keeps its URLs for all its readers. Nothing "
-                "was committed. Save it with copy_files=True, which keeps the file and hides them; or save the URL "
-                "without them, and let each reader have its own (for s3:// and gs://: the settings files.options)"
+                f"{self.location}: {self.name} holds credentials, and all readers of the table see its URLs. "
+                "Nothing was committed. Save it with copy_files=True, which stores the file and hides the credentials; "
+                "or save the URL without them, and let each reader use its own (for s3:// and gs://: the settings "
+                "files.options)"
             )
 
     def missing(self) -> MissingFileError:
-        """What is raised where it is not there."""
-        relative = self.path is not None and not Path(self.path).is_absolute()
-        where = f" (looked in {Path.cwd()})" if relative else ""
+        """Returns the error for a file that does not exist."""
+        is_relative = self.path is not None and not Path(self.path).is_absolute()
+        folder = f" (looked in {Path.cwd()})" if is_relative else ""
         return MissingFileError(
-            f"{self.place}: there is no file {self.name}{where}. Nothing was committed. Correct the path; "
+            f"{self.location}: there is no file {self.name}{folder}. Nothing was committed. Correct the path; "
             "if the column is text that only looks like paths, save it with column_types=None"
         )
 
-    def failed(self, what: str, error: OSError) -> FileError:
-        """What is raised where it cannot be read or stored."""
-        context = f"{self.place}: cannot {what} {self.name}"
+    def failure(self, action: str, error: OSError) -> FileError:
+        """Returns the error for a content that cannot be read or stored."""
+        context = f"{self.location}: cannot {action} {self.name}"
         if isinstance(error, StorageError):
             return error.prefixed(context)
         return FileError(f"{context}: {error.strerror or error}")
 
 
 class StoredContent(NamedTuple):
-    """What a source turned out to hold, which is in the store: raw SHA-256, size in bytes, first bytes.
+    """A content in the store.
 
-    ``probe`` is where statistics can be read from: a path of this machine or the bytes.
+    Attributes:
+        sha256: the raw SHA-256 digest.
+        size: the size in bytes.
+        head: the first bytes.
+        probe: the source for statistics: a local path or the bytes.
     """
 
     sha256: bytes
@@ -80,85 +85,86 @@ class StoredContent(NamedTuple):
 
 
 class FileColumn:
-    """A column of a batch on its way to records.
+    """A column of a batch that is converted to records.
 
-    ``sources`` are the contents to be stored, each distinct path or URL once.
+    Attributes:
+        kind: the media type.
+        sources: the contents to store, each distinct path or URL once.
     """
 
     def __init__(self, column: pa.Array[Any], name: str, media: str, copy: CopyFiles, first_row: int) -> None:
         self.kind: MediaType = MEDIA[media]
         self._cells: pa.Array[Any] = decode_column(column)
         self._copy = copy
-        self._records = isinstance(self._cells, pa.StructArray)
         if isinstance(self._cells, pa.StructArray):
             self._cells = _redact_urls(conform_records(self._cells, self.kind))
             _require_digests(_digest_column(self._cells), name, first_row)
-        self._place = name, first_row
-        self._texts: list[str | None] = self._all_texts()
+        self._origin = name, first_row
+        self._texts: list[str | None] = self._reference_texts()
         contents = _content_sources(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
-        self._named = _reference_sources(self._texts, name, first_row)
-        self.sources = [*contents, *(source for source in self._named if self._is_copied(source))]
-        for source in self._named:
+        self._references = _reference_sources(self._texts, name, first_row)
+        self.sources = [*contents, *(source for source in self._references if self._is_copied(source))]
+        for source in self._references:
             if not self._is_copied(source):
                 source.require_public()
 
     @property
-    def named(self) -> Sequence[ContentSource]:
-        """What the column names by path or URL, each once."""
-        return self._named
+    def references(self) -> Sequence[ContentSource]:
+        """The paths and URLs that the column names, each once."""
+        return self._references
 
     @property
-    def kept(self) -> list[bytes]:
-        """The raw SHA-256 of contents that the column names already."""
+    def digests(self) -> list[bytes]:
+        """The raw SHA-256 digests that the records of the column name."""
         if not isinstance(self._cells, pa.StructArray):
             return []
         return [bytes.fromhex(str(digest)) for digest in _digest_column(self._cells).drop_null().unique().to_pylist()]
 
     def require(self, missing: Collection[bytes]) -> None:
-        """Raises MissingFileError where the column names one of these contents, which are not in the store."""
+        """Raises MissingFileError if a record names one of the ``missing`` digests."""
         if not missing:
             return
-        name, first_row = self._place
-        texts = {digest.hex() for digest in missing}
+        name, first_row = self._origin
+        missing_texts = {digest.hex() for digest in missing}
         digests = _digest_column(cast(pa.StructArray, self._cells)).to_pylist()
         for row, digest in enumerate(digests, first_row):
-            if digest in texts:
+            if digest in missing_texts:
                 raise MissingFileError(
                     f"column {name!r}, row {row}: the blob store has no content with sha256 {digest}. Nothing was "
                     "committed. Save the file itself, by its path, its URL (without a sha256) or its bytes"
                 )
 
-    def finished(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
-        """The records, given what became of each of ``sources``."""
-        if not (self._named or is_bytes(self._cells.type)) and isinstance(self._cells, pa.StructArray):
+    def records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
+        """Returns the records of the column from the content and the statistics of each of ``sources``."""
+        if not (self._references or is_bytes(self._cells.type)) and isinstance(self._cells, pa.StructArray):
             return self._cells
         records = self._stored_records(stored, stats)
         if is_bytes(self._cells.type):
             return _take_records(records, _consecutive_indices(self._cells.is_valid().to_pylist()))
-        references = [source for source in self._named if not self._is_copied(source)]
+        references = [source for source in self._references if not self._is_copied(source)]
         if references:
             records = pa.concat_arrays(
                 [records, records_array([{"url": _reference_url(s)} for s in references], self.kind)]
             )
-        places = {source.text: place for place, source in enumerate((*self.sources, *references))}
-        found = _take_records(records, [None if text is None else places[text] for text in self._texts])
+        indices = {source.text: index for index, source in enumerate((*self.sources, *references))}
+        column = _take_records(records, [None if text is None else indices[text] for text in self._texts])
         if isinstance(self._cells, pa.StructArray):
-            cells: pa.Array[Any] = self._cells
-            merged = [_merge_record(*pair) for pair in zip(cells.to_pylist(), _values(found), strict=True)]
-            return records_array(merged, self.kind)
-        return found
+            cells, stored_records = cast("pa.Array[Any]", self._cells), cast("pa.Array[Any]", column)
+            pairs = zip(cells.to_pylist(), stored_records.to_pylist(), strict=True)
+            return records_array([_merge_record(*pair) for pair in pairs], self.kind)
+        return column
 
     def _is_copied(self, source: ContentSource) -> bool:
         return self._copy is True or (self._copy == "auto" and source.path is not None)
 
-    def _all_texts(self) -> list[str | None]:
-        if isinstance(self._cells, pa.StructArray):  # those that name a file and no content
+    def _reference_texts(self) -> list[str | None]:
+        if isinstance(self._cells, pa.StructArray):  # the URLs of records without a digest
             url, sha256, *_ = self._cells.flatten()
             return cast("list[str | None]", pc.if_else(sha256.is_null(), url, None).to_pylist())
         return [] if is_bytes(self._cells.type) else self._cells.to_pylist()
 
     def _stored_records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
-        """The records of what was stored, made column by column: there may be many."""
+        """Returns the records of stored contents. Builds them column by column for speed."""
         names = [None if source.text is None else _file_name(source.text) for source in self.sources]
         sniff, kind = self.kind.sniff, self.kind
         columns: dict[str, list[Any]] = {
@@ -171,8 +177,8 @@ class FileColumn:
             ],
             "filename": names,
         }
-        known = any(stats)
-        columns |= {field.name: [found.get(field.name) for found in stats] for field in kind.stat_fields if known}
+        has_stats = any(stats)
+        columns |= {field.name: [values.get(field.name) for values in stats] for field in kind.stat_fields if has_stats}
         arrays = [
             pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(stored), field.type)
             for field in kind.struct
@@ -188,40 +194,36 @@ def _require_digests(digests: pa.Array[Any], name: str, first_row: int) -> None:
     valid = pc.match_substring_regex(digests, "^[0-9a-f]{64}$")
     for row, is_good in enumerate(valid.to_pylist() if pc.all(valid).as_py() is False else (), first_row):
         if is_good is False:
-            given = str(digests[row - first_row].as_py())
+            digest = str(digests[row - first_row].as_py())
             raise InvalidArgumentError(
-                f"column {name!r}, row {row}: {given[:80]!r} is no sha256: give 64 lower-case hex digits, or null"
+                f"column {name!r}, row {row}: sha256 must be 64 lower-case hex digits or null, got {digest[:80]!r}"
             )
 
 
-def _take_records(records: pa.StructArray, places: Sequence[int | None]) -> pa.StructArray:
-    """The record of each place, null for None."""
-    if len(places) == len(records) and all(place == row for row, place in enumerate(places)):
+def _take_records(records: pa.StructArray, indices: Sequence[int | None]) -> pa.StructArray:
+    """Returns the record at each index, null for None."""
+    if len(indices) == len(records) and all(index == row for row, index in enumerate(indices)):
         return records
-    spread = records.take(pa.array(places, pa.int64()))
-    assert isinstance(spread, pa.StructArray), "records"
-    return spread
+    column = records.take(pa.array(indices, pa.int64()))
+    assert isinstance(column, pa.StructArray), "records"
+    return column
 
 
 def _consecutive_indices(valid: Sequence[Any]) -> list[int | None]:
-    places = iter(range(len(valid)))
-    return [next(places) if is_there else None for is_there in valid]
+    indices = iter(range(len(valid)))
+    return [next(indices) if is_valid else None for is_valid in valid]
 
 
 def _redact_urls(records: pa.StructArray) -> pa.StructArray:
-    """Records that do not need their URLs, having a digest, with the credentials in these hidden."""
+    """Hides the credentials in the URLs of records with a digest, which do not need their URLs."""
     fields = list(records.type)
     parts = dict(zip(records.type.names, records.flatten(), strict=True))
-    urls, held = parts["url"].to_pylist(), parts["sha256"].is_valid().to_pylist()
-    if not any(kept and url and holds_credentials(url) for url, kept in zip(urls, held, strict=True)):
+    urls, stored = parts["url"].to_pylist(), parts["sha256"].is_valid().to_pylist()
+    if not any(is_stored and url and holds_credentials(url) for url, is_stored in zip(urls, stored, strict=True)):
         return records
-    shown_urls = [redacted(url) if kept and url else url for url, kept in zip(urls, held, strict=True)]
-    parts["url"] = pa.array(shown_urls, parts["url"].type)
+    redacted_urls = [redacted(url) if is_stored and url else url for url, is_stored in zip(urls, stored, strict=True)]
+    parts["url"] = pa.array(redacted_urls, parts["url"].type)
     return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=records.is_null())
-
-
-def _values(records: pa.Array[Any]) -> list[Any]:
-    return records.to_pylist()
 
 
 def _content_sources(cells: pa.Array[Any], name: str, first_row: int) -> Iterator[ContentSource]:
@@ -252,13 +254,13 @@ def _file_name(text: str) -> str:
 
 
 def _suffixes(filename: str) -> str:
-    """What comes after the first dot, so that names that differ before it are looked at once."""
+    """Returns the text from the first dot on, so that names with equal suffixes share one cache entry."""
     return filename[filename.find(".", 1) :] if "." in filename[1:] else ""
 
 
 @lru_cache(4096)
-def _content_type_of(kind: MediaType, endings: str) -> str:
-    return kind.content_type(f"name{endings}", b"")
+def _content_type_of(kind: MediaType, suffixes: str) -> str:
+    return kind.content_type(f"name{suffixes}", b"")
 
 
 def _reference_url(source: ContentSource) -> str | None:
@@ -266,7 +268,7 @@ def _reference_url(source: ContentSource) -> str | None:
 
 
 def _merge_record(old: dict[str, Any] | None, new: Record | None) -> Record | None:
-    """``new`` over ``old``; what was known of a reference stays known."""
+    """Returns ``new`` if it has a digest, else ``old`` with the URL of ``new``."""
     if old is None or new is None:
         return old
     return new if new.get("sha256") is not None else {**old, "url": new["url"]}

@@ -1,4 +1,4 @@
-"""What the cells of a file column refer to, before anything is fetched."""
+"""File references: the locations of the files that the cells of a file column name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakefeed.storage.urls import file_suffix, suffix
 
 
 class FileReference(NamedTuple):
-    """Where the content of a cell is."""
+    """The location of the content of a cell."""
 
     url: str | None
     sha256: str | None
@@ -26,10 +26,15 @@ class FileReference(NamedTuple):
 
 
 class FileCells:
-    """A column to be loaded as ``mode``: its files, None for null, and what is known of those that are URLs.
+    """A column to load.
 
-    ``urls`` is None where a cell is more than a URL. Where all are just that, `files` are only made when needed: what
-    is done for every cell costs about as much as reading a small file.
+    If all cells are plain URLs, `files` are created on first use, because creating one costs about as much as reading
+    a small file.
+
+    Attributes:
+        urls: the URL of each cell, None for null; None if a cell is more than a URL.
+        known: for each cell, the cache entry of its URL, or None.
+        mode: the mode in which the files are loaded.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class FileCells:
 
     @property
     def files(self) -> Sequence[FileReference | None]:
-        """Where the content of each cell is."""
+        """The location of the content of each cell; None for null."""
         if self._files is None:
             self._files = _url_references(self.urls or ())
         return self._files
@@ -55,13 +60,13 @@ class FileCells:
         return len(self.known)
 
     def part(self, start: int, stop: int) -> FileCells:
-        """Those of some of the rows."""
+        """Returns the cells of the rows ``[start, stop)``."""
         urls, files = self.urls, self._files
         return FileCells(urls and urls[start:stop], files and files[start:stop], self.known[start:stop], self.mode)
 
 
 def plain_urls(column: pa.Array[Any]) -> list[str | None] | None:
-    """The URL or path of each cell, None for null; None where there is more to a cell than that."""
+    """Returns the URL or path of each cell, None for null. Returns None if a cell has more than a URL."""
     cells = decode_column(column)
     if isinstance(cells, pa.StructArray):
         parts = dict(zip(cells.type.names, cells.flatten(), strict=True))
@@ -75,7 +80,11 @@ def plain_urls(column: pa.Array[Any]) -> list[str | None] | None:
 
 
 def file_references(column: pa.Array[Any]) -> list[FileReference | None]:
-    """Where the content of each cell is, None for null. The column may be text or binary too, before its save."""
+    """Returns the location of the content of each cell, None for null.
+
+    Args:
+        column: media records; or, before a save, paths and URLs (text) or contents (binary).
+    """
     cells = decode_column(column)
     if isinstance(cells, pa.StructArray):
         return _record_references(cells)
@@ -85,11 +94,11 @@ def file_references(column: pa.Array[Any]) -> list[FileReference | None]:
 
 
 def require_readable(file: FileReference) -> None:
-    """Raises FileError for a record that names no file: a table may hold anything."""
+    """Raises FileError for a record that does not name a file. A table may hold any record."""
     if file.sha256 is not None and not is_digest(file.sha256):
-        raise FileError(f"a record has {file.sha256[:80]!r} as its sha256, which is none")
+        raise FileError(f"a record has the invalid sha256 {file.sha256[:80]!r}")
     if file.sha256 is None and not file.url and file.data is None:
-        raise FileError("a record has neither url nor sha256, so there is no file to be loaded")
+        raise FileError("a record has neither url nor sha256, so no file can be loaded")
 
 
 def _url_references(urls: Sequence[str | None]) -> list[FileReference | None]:
@@ -98,8 +107,8 @@ def _url_references(urls: Sequence[str | None]) -> list[FileReference | None]:
 
 def _record_references(column: pa.StructArray) -> list[FileReference | None]:
     parts = dict(zip(column.type.names, column.flatten(), strict=True))
-    nothing = pa.nulls(len(column))
-    url, sha256, size, name = (parts.get(key, nothing).to_pylist() for key in ("url", "sha256", "size", "filename"))
+    nulls = pa.nulls(len(column))
+    url, sha256, size, name = (parts.get(key, nulls).to_pylist() for key in ("url", "sha256", "size", "filename"))
     cells = zip(url, sha256, size, name, column.is_valid().to_pylist(), strict=True)
     return [
         FileReference(url, sha256, suffix(name) if name else file_suffix(url or ""), size) if valid else None

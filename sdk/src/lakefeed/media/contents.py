@@ -1,4 +1,4 @@
-"""Contents of sources on their way into the store: looked at, read and hashed by threads, each stored once."""
+"""Reads and hashes contents in threads and writes each distinct one to the blob store."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from lakefeed.storage.cache.file_fingerprints import FileFingerprints, Row, iden
 from lakefeed.storage.disk.atomic_write import new_file
 from lakefeed.storage.fetch import open_reference
 
-READERS = 4  # of local files, beside the thread that packs them: more only wait for one another
-FETCHERS = 16  # of remote files, which keep one waiting
-CHUNK_FILES = 256  # taken by a thread at a time: small files cost less than handing them over
+READERS = 4  # threads for local files; with more they wait for one another
+FETCHERS = 16  # threads for remote files
+CHUNK_FILES = 256  # per task of a thread; reading a small file costs less than handing it to a thread
 CHUNK_BYTES = 4 * MIB
-CHUNKS_AHEAD = 2  # chunks for each thread that may wait, read, to be packed
+CHUNKS_AHEAD = 2  # per thread; chunks that were read and wait to be packed
 
 Progress = Callable[[int], object]
 FileStatus: TypeAlias = tuple[int, bytes]
-"""Size (of a remote file: what it is counted as) and `identity`."""
+"""The size in bytes (an assumed one for remote files) and the `identity`."""
 
 
 class ReadContent(NamedTuple):
-    """A content that was read; ``data`` is None where it is in the store already."""
+    """A content that was read. ``data`` is None if it is in the store already."""
 
     stored: StoredContent
     data: bytes | pa.Buffer | None
     row: Row | None = None
-    """For `FileFingerprints`."""
+    """The row for `FileFingerprints`."""
 
 
 class ReadChunk(NamedTuple):
-    """Contents that were read, in order, and those of them that are not known yet, by raw SHA-256."""
+    """Contents that were read, in order, and the data of new ones by raw SHA-256."""
 
     stored: list[StoredContent]
     new: dict[bytes, bytes]
@@ -57,14 +57,14 @@ class ReadChunk(NamedTuple):
 
 @dataclass
 class PendingContents:
-    """What some sources hold, as far as it is known: so many of them are still to be read."""
+    """The contents of some sources, None for those that are still being read."""
 
     stored: list[StoredContent | None]
-    left: int = 0
+    remaining: int = 0
 
 
 class _StoreError(Exception):
-    """It was the store that failed, not the source."""
+    """An error of the store, not of the source."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
@@ -73,10 +73,10 @@ class _StoreError(Exception):
 
 @dataclass
 class ContentWriter:
-    """Puts sources into a store. A context manager; for one thread."""
+    """Writes sources to a blob store. A context manager; for one thread."""
 
-    saving: BlobWriter
-    seen: FileFingerprints
+    blobs: BlobWriter
+    fingerprints: FileFingerprints
     progress: Progress = lambda size: None
     _readers: ThreadPoolExecutor = field(init=False)
     _fetchers: ThreadPoolExecutor = field(init=False)
@@ -95,122 +95,128 @@ class ContentWriter:
         self._fetchers.shutdown(cancel_futures=True)
 
     def begin(self, sources: Sequence[ContentSource]) -> PendingContents:
-        """Begins to put sources into the store; what `finish` is not asked for yet is read meanwhile, up to a bound.
+        """Starts to write sources to the store. They are read ahead of `finish`, up to a bound.
 
-        Every local file of them is looked at before the first one is read.
+        The status of every local file is checked before the first one is read.
 
         Raises:
-            MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
+            MissingFileError: a file does not exist.
+            FileError: a file cannot be read or stored.
+            UnsupportedError: the URL scheme is not supported.
         """
         try:
             status = [_stat_source(source) for source in sources]
         except FileError:
-            self._collect(0)  # one before it may be missing too
+            self._collect(0)  # an earlier source may raise first
             raise
-        putting = PendingContents(self._unchanged(sources, status))
-        left = [place for place, found in enumerate(putting.stored) if found is None]
-        putting.left = len(left)
-        sizes = [status[place][0] for place in left]
-        places = iter(left)
-        for chunk in _split_sources([sources[place] for place in left], sizes):
-            remote = chunk[0].path is None and chunk[0].data is None
-            task = (self._fetchers if remote else self._readers).submit(self._read_chunk, chunk)
-            self._reading.append((putting, list(islice(places, len(chunk))), task))
-            self._collect(CHUNKS_AHEAD * (FETCHERS if remote else READERS))
-        return putting
+        pending = PendingContents(self._unchanged(sources, status))
+        unread = [index for index, content in enumerate(pending.stored) if content is None]
+        pending.remaining = len(unread)
+        sizes = [status[index][0] for index in unread]
+        indices = iter(unread)
+        for chunk in _split_sources([sources[index] for index in unread], sizes):
+            is_remote = chunk[0].path is None and chunk[0].data is None
+            task = (self._fetchers if is_remote else self._readers).submit(self._read_chunk, chunk)
+            self._reading.append((pending, list(islice(indices, len(chunk))), task))
+            self._collect(CHUNKS_AHEAD * (FETCHERS if is_remote else READERS))
+        return pending
 
-    def finish(self, putting: PendingContents) -> list[StoredContent]:
-        """What each source holds; all of it is in the store once that is flushed.
+    def finish(self, pending: PendingContents) -> list[StoredContent]:
+        """Waits for the sources and returns their contents, which are durable after the next flush of the store.
 
         Raises:
-            MissingFileError, FileError, UnsupportedError: of the first source that cannot be had.
+            MissingFileError: a file does not exist.
+            FileError: a file cannot be read or stored.
+            UnsupportedError: the URL scheme is not supported.
         """
-        while putting.left:
+        while pending.remaining:
             self._collect(len(self._reading) - 1)
-        return cast("list[StoredContent]", putting.stored)
+        return cast("list[StoredContent]", pending.stored)
 
-    def _collect(self, most: int) -> None:
-        """Stores what was read first until at most so many chunks are being read."""
-        while len(self._reading) > most:
-            putting, places, task = self._reading.popleft()
+    def _collect(self, limit: int) -> None:
+        """Stores the oldest chunks until at most ``limit`` chunks are being read."""
+        while len(self._reading) > limit:
+            pending, indices, task = self._reading.popleft()
             chunk = task.result()
-            self.saving.add(chunk.new)
+            self.blobs.add(chunk.new)
             self.progress(sum(stored.size for stored in chunk.stored))
-            for place, stored in zip(places, chunk.stored, strict=True):
-                putting.stored[place] = stored
-            putting.left -= len(places)
+            for index, stored in zip(indices, chunk.stored, strict=True):
+                pending.stored[index] = stored
+            pending.remaining -= len(indices)
 
     def _unchanged(self, sources: Sequence[ContentSource], status: Sequence[FileStatus]) -> list[StoredContent | None]:
-        """Those whose contents are known and stored, so that they need not be read."""
+        """Returns the contents of files that have not changed since an earlier save, None for the others."""
         stored: list[StoredContent | None] = [None] * len(sources)
         local = [
-            (place, _absolute_path(source.path)) for place, source in enumerate(sources) if source.path is not None
+            (index, _absolute_path(source.path)) for index, source in enumerate(sources) if source.path is not None
         ]
-        found = self.seen.find([(path, status[place][1]) for place, path in local])
-        known = self.saving.known([hit[0] for hit in found if hit is not None])
-        for (place, path), hit in zip(local, found, strict=True):
-            if hit is None:
+        matches = self.fingerprints.find([(path, status[index][1]) for index, path in local])
+        known = self.blobs.known([match[0] for match in matches if match is not None])
+        for (index, path), match in zip(local, matches, strict=True):
+            if match is None:
                 continue
-            (sha256, head), size = hit, status[place][0]
-            if sha256 in known or (size >= self.saving.packing.below and self.saving.known_alone(sha256.hex())):
-                stored[place] = StoredContent(sha256, size, head, path)
+            (sha256, head), size = match, status[index][0]
+            if sha256 in known or (size >= self.blobs.packing.below and self.blobs.known_alone(sha256.hex())):
+                stored[index] = StoredContent(sha256, size, head, path)
                 self.progress(size)
         return stored
 
     def _read_chunk(self, sources: Sequence[ContentSource]) -> ReadChunk:
-        """Reads sources, and finds out and notes what can be without waiting for those before."""
-        read = [self._read_one(source) for source in sources]
-        self.seen.add([one.row for one in read if one.row is not None])
-        fresh = {one.stored.sha256: cast(bytes, one.data) for one in read if one.data is not None}
-        for digest in self.saving.known(list(fresh)):
-            del fresh[digest]
-        return ReadChunk([one.stored for one in read], fresh)
+        """Reads sources, records their fingerprints and drops data that the store has already."""
+        contents = [self._read_source(source) for source in sources]
+        self.fingerprints.add([content.row for content in contents if content.row is not None])
+        new = {content.stored.sha256: cast(bytes, content.data) for content in contents if content.data is not None}
+        for digest in self.blobs.known(list(new)):
+            del new[digest]
+        return ReadChunk([content.stored for content in contents], new)
 
-    def _read_one(self, source: ContentSource) -> ReadContent:
+    def _read_source(self, source: ContentSource) -> ReadContent:
         try:
             if source.data is not None:
-                return self._from_memory(source.data)
+                return self._read_memory(source.data)
             if source.path is not None:
-                return self._from_file(source.path)
-            return self._from_elsewhere(source)
+                return self._read_file(source.path)
+            return self._read_remote(source)
         except _StoreError as error:
-            raise source.failed("store", error.reason) from error.reason
-        except FileNotFoundError as error:  # gone since it was looked at, or remote
+            raise source.failure("store", error.reason) from error.reason
+        except FileNotFoundError as error:  # deleted meanwhile, or remote
             raise source.missing() from error
         except UnsupportedError as error:
-            raise UnsupportedError(f"{source.place}: {error}") from error
+            raise UnsupportedError(f"{source.location}: {error}") from error
         except OSError as error:
-            raise source.failed("read", error) from error
+            raise source.failure("read", error) from error
 
-    def _from_memory(self, data: pa.Buffer) -> ReadContent:
+    def _read_memory(self, data: pa.Buffer) -> ReadContent:
         head = data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes()
-        if data.size >= self.saving.packing.below:
-            return ReadContent(self._alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
+        if data.size >= self.blobs.packing.below:
+            return ReadContent(self._store_alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
         digest = hashlib.sha256(cast(bytes, data)).digest()
         return ReadContent(StoredContent(digest, data.size, head, data), data)
 
-    def _from_file(self, name: str) -> ReadContent:
+    def _read_file(self, name: str) -> ReadContent:
         path = _absolute_path(name)
-        # Not open(): for many thousands of small files that costs as much as reading them.
+        # Not open(), which costs as much as reading a small file.
         descriptor, data = os.open(path, os.O_RDONLY), None
         try:
             read_ns, before = time.time_ns(), os.fstat(descriptor)
-            if before.st_size < self.saving.packing.below:
+            if before.st_size < self.blobs.packing.below:
                 data = _read_descriptor(descriptor, before.st_size)
                 stored = StoredContent(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], path)
             else:
                 with open(descriptor, "rb", buffering=0, closefd=False) as stream:
                     head = stream.read(HEAD_BYTES) or b""
                     stream.seek(0)
-                    stored = self._alone(cast(BinaryIO, stream), head, path)
-            steady = identity(before) == identity(os.fstat(descriptor))
+                    stored = self._store_alone(cast(BinaryIO, stream), head, path)
+            is_unchanged = identity(before) == identity(os.fstat(descriptor))
         finally:
             os.close(descriptor)
-        return ReadContent(stored, data, row(path, before, read_ns, stored.sha256, stored.head) if steady else None)
+        return ReadContent(
+            stored, data, row(path, before, read_ns, stored.sha256, stored.head) if is_unchanged else None
+        )
 
-    def _from_elsewhere(self, source: ContentSource) -> ReadContent:
-        """A remote file: in memory if it is small, else through a local copy."""
-        below = self.saving.packing.below
+    def _read_remote(self, source: ContentSource) -> ReadContent:
+        """Reads a remote file, into memory if it is small, else into a local copy."""
+        below = self.blobs.packing.below
         with open_reference(source.text or "") as stream:
             data = stream.read(below)
             while len(data) < below and (more := stream.read(below - len(data))):
@@ -219,45 +225,45 @@ class ContentWriter:
                 return ReadContent(
                     StoredContent(hashlib.sha256(data).digest(), len(data), data[:HEAD_BYTES], data), data
                 )
-            copy = self.saving.scratch / uuid.uuid4().hex
+            copy = self.blobs.scratch / uuid.uuid4().hex
             with new_file(copy) as target:
                 target.write(data)
                 shutil.copyfileobj(stream, target, CHUNK_BYTES)
                 target.seek(0)
-                return ReadContent(self._alone(target, data[:HEAD_BYTES], str(copy)), None)
+                return ReadContent(self._store_alone(target, data[:HEAD_BYTES], str(copy)), None)
 
-    def _alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
+    def _store_alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
         try:
-            blob = self.saving.put_alone(stream)
+            blob = self.blobs.put_alone(stream)
         except OSError as error:
             raise _StoreError(error) from error
         return StoredContent(bytes.fromhex(blob.sha256), blob.size, head, probe)
 
 
 def _stat_source(source: ContentSource) -> FileStatus:
-    """The status of a local file.
+    """Returns size and identity of a source.
 
     Raises:
-        MissingFileError: it is not there.
-        FileError: it is no regular file, or may not be looked at.
+        MissingFileError: the file does not exist.
+        FileError: it is not a regular file, or its status cannot be read.
     """
     if source.path is None:
-        # Each remote file on its own.
+        # A remote file counts as a whole chunk, so that each is fetched on its own.
         return CHUNK_BYTES if source.data is None else source.data.size, b""
     try:
-        status = os.stat(source.path)  # noqa: PTH116 - for many thousands a Path costs more than the call
+        status = os.stat(source.path)  # noqa: PTH116 - creating a Path costs more than the call
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the path
         raise source.missing() from error
     except OSError as error:
-        raise source.failed("read", error) from error
+        raise source.failure("read", error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(f"{source.place}: {source.name} is no regular file")
+        raise FileError(f"{source.location}: {source.name} is not a regular file")
     return status.st_size, identity(status)
 
 
 def _read_descriptor(descriptor: int, size: int) -> bytes:
     data = os.read(descriptor, size + 1)
-    while len(data) != size and (more := os.read(descriptor, CHUNK_BYTES)):  # it grew, or came in parts
+    while len(data) != size and (more := os.read(descriptor, CHUNK_BYTES)):  # the file grew, or a read was short
         data += more
     return data
 
@@ -268,12 +274,12 @@ def _absolute_path(path: str | None) -> str:
 
 def _split_sources(sources: Sequence[ContentSource], sizes: Sequence[int]) -> Iterator[list[ContentSource]]:
     chunk: list[ContentSource] = []
-    held = 0
+    total = 0
     for source, size in zip(sources, sizes, strict=True):
-        if chunk and (len(chunk) == CHUNK_FILES or held + size > CHUNK_BYTES):
+        if chunk and (len(chunk) == CHUNK_FILES or total + size > CHUNK_BYTES):
             yield chunk
-            chunk, held = [], 0
+            chunk, total = [], 0
         chunk.append(source)
-        held += size
+        total += size
     if chunk:
         yield chunk

@@ -1,4 +1,4 @@
-"""Files of any kind: stored and verified, never looked into."""
+"""The media type for files of any kind, whose contents are not inspected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns hold files: what the schema says, and the schema that a save will write."""
+"""Types of file columns: in schemas, in ``column_types``, and after loading."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from lakefeed.media.media_type import TYPE_KEY, MediaType, Mode
 
 _Column = TypeVar("_Column", "pa.Array[Any]", "pa.ChunkedArray[Any]")
 
-MODE_TYPES: dict[Mode, pa.DataType] = {"bytes": pa.large_binary(), "path": pa.string()}  # a batch may exceed 2 GiB
+MODE_TYPES: dict[Mode, pa.DataType] = {
+    "bytes": pa.large_binary(),
+    "path": pa.string(),
+}  # the contents of a batch may exceed 2 GiB
 
 
 def column_type(field: pa.Field[Any]) -> str | None:
-    """The media type of a column; None if it holds no files (or files of a kind that only a newer lakefeed knows).
+    """Returns the media type of a column; None if it holds no files, or has a type of a newer lakefeed.
 
     Example:
         >>> column_type(pa.field("img", pa.string(), metadata={"lakefeed.type": "image"}))
@@ -31,16 +34,16 @@ def column_type(field: pa.Field[Any]) -> str | None:
 
 
 def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
-    """``column_types`` as names of media types, checked against the columns.
+    """Returns ``column_types`` as names of media types.
 
     Args:
-        mapping: per column a name (``"image"``), a handle class (``Image``) or a MediaType.
-        schema: the columns that exist.
+        mapping: for each column a name (``"image"``), a handle class (``Image``) or a MediaType.
+        schema: the existing columns.
 
     Raises:
-        ColumnNotFoundError: there is no such column.
-        InvalidArgumentError: there is no such media type.
-        TypeMismatchError: the column cannot hold files.
+        ColumnNotFoundError: a column does not exist.
+        InvalidArgumentError: ``mapping`` is not a mapping, or a media type is unknown.
+        TypeMismatchError: a column cannot hold files.
 
     Example:
         >>> normalize_types({"img": "Image"}, pa.schema({"img": pa.string()}))
@@ -48,20 +51,23 @@ def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
     """
     if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
         raise InvalidArgumentError(
-            f"column_types={mapping!r:.80}: give a mapping of columns to types, such as {{'photo': 'image'}}"
+            f"column_types must map columns to media types, such as {{'photo': 'image'}}, got {mapping!r:.80}"
         )
     known = frozenset(schema.names)
     missing = [name for name in mapping if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, schema.names)
-    found = {name: _media_type_name(name, given) for name, given in mapping.items()}
-    for name in found:
+    column_types = {name: _media_type_name(name, value) for name, value in mapping.items()}
+    for name in column_types:
         require_file_column(schema.field(name))
-    return found
+    return column_types
 
 
 def typed_schema(schema: pa.Schema, column_types: Mapping[str, str]) -> pa.Schema:
-    """The schema that a save writes: each named column becomes a struct of its media type, marked in its metadata.
+    """Returns the schema that a save writes. Each column of ``column_types`` is a struct with its type in the metadata.
+
+    Raises:
+        TypeMismatchError: a column cannot hold files.
 
     Example:
         >>> typed_schema(pa.schema({"img": pa.string()}), {"img": "file"}).field("img").type.names
@@ -76,7 +82,10 @@ def typed_schema(schema: pa.Schema, column_types: Mapping[str, str]) -> pa.Schem
 
 
 def default_mode(media: str) -> Mode:
-    """What ``load_files="auto"`` makes of a column of this type.
+    """Returns the mode of ``load_files="auto"`` for a media type.
+
+    Raises:
+        InvalidArgumentError: the media type is unknown.
 
     Example:
         >>> default_mode("image")
@@ -86,10 +95,10 @@ def default_mode(media: str) -> Mode:
 
 
 def loaded_type(media: str, mode: str) -> pa.DataType:
-    """The Arrow type of a column once its files are loaded.
+    """Returns the Arrow type of a column whose files are loaded.
 
     Raises:
-        InvalidArgumentError: no such media type or mode.
+        InvalidArgumentError: the media type or the mode is unknown.
 
     Example:
         >>> loaded_type("image", "path")
@@ -101,7 +110,7 @@ def loaded_type(media: str, mode: str) -> pa.DataType:
 
 def parse_mode(mode: str) -> Mode:
     if mode not in MODE_TYPES:
-        raise InvalidArgumentError(f"files cannot be loaded as {mode!r}; there are {quoted_list(MODE_TYPES)}")
+        raise InvalidArgumentError(f"unknown mode {mode!r} to load files; choose from {quoted_list(MODE_TYPES)}")
     return "path" if mode == "path" else "bytes"
 
 
@@ -115,7 +124,7 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def decode_column(column: _Column) -> _Column:
-    """The column without dictionary or views, which half of Arrow's functions do not take."""
+    """Decodes dictionaries and views, which many functions of Arrow do not support."""
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if types.is_string_view(kind):
         kind = pa.large_string()
@@ -125,26 +134,26 @@ def decode_column(column: _Column) -> _Column:
 
 
 def require_file_column(field: pa.Field[Any]) -> None:
-    """Raises TypeMismatchError unless the column can hold files: text, bytes or media records."""
+    """Raises TypeMismatchError if the column cannot hold files: it must be text, binary or media records."""
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     record = types.is_struct(kind) and {"url", "sha256"} & {entry.name for entry in kind}
     if not (record or is_text(kind) or is_bytes(kind) or types.is_null(kind)):
         raise TypeMismatchError(
-            f"column {field.name!r} is {field.type} and cannot hold files: give paths or URLs (string), contents "
-            "(binary) or media records (struct with url, sha256)"
+            f"column {field.name!r} is {field.type} and cannot hold files; it must have paths or URLs (string), "
+            "contents (binary) or media records (struct with url, sha256)"
         )
 
 
-def _media_type_name(column: str, given: Any) -> str:
-    if isinstance(given, MediaType):
-        return given.name
-    if isinstance(given, type) and issubclass(given, Handle):
-        given = getattr(given, "media", None)
-    if isinstance(given, str):
+def _media_type_name(column: str, value: Any) -> str:
+    if isinstance(value, MediaType):
+        return value.name
+    if isinstance(value, type) and issubclass(value, Handle):
+        value = getattr(value, "media", None)
+    if isinstance(value, str):
         names = {media.handle.__name__.lower(): name for name, media in MEDIA.items()} | {name: name for name in MEDIA}
-        if given.lower() in names:
-            return names[given.lower()]
-    raise InvalidArgumentError(f"column {column!r}: {given!r} is no media type; there are {quoted_list(MEDIA)}")
+        if value.lower() in names:
+            return names[value.lower()]
+    raise InvalidArgumentError(f"column {column!r}: unknown media type {value!r}; choose from {quoted_list(MEDIA)}")
 
 
 def _typed_field(field: pa.Field[Any], name: str) -> pa.Field[Any]:
@@ -153,10 +162,14 @@ def _typed_field(field: pa.Field[Any], name: str) -> pa.Field[Any]:
 
 
 def new_column(name: str, kind: Any) -> pa.Field[Any]:
-    """Returns a column to add: of an Arrow type, or of a media type by name or class."""
+    """Returns the field of a new column with an Arrow type, or a media type by its name or class.
+
+    Raises:
+        InvalidArgumentError: the name is not valid, or the media type is unknown.
+    """
     check_column_name(name, "name")
     if isinstance(kind, pa.DataType):
         return pa.field(name, kind)
-    plain = pa.schema([(name, pa.string())])
-    (typed,) = typed_schema(plain, normalize_types({name: kind}, plain))
-    return typed
+    untyped = pa.schema([(name, pa.string())])
+    (field,) = typed_schema(untyped, normalize_types({name: kind}, untyped))
+    return field

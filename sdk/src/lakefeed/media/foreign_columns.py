@@ -1,4 +1,4 @@
-"""File columns whose text comes from other machines, which may not name files of this one."""
+"""File columns with text from other machines, which must not name files of this machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lakefeed.media.cell_sources import ContentSource
 
 @dataclass(frozen=True)
 class ForeignColumns:
-    """The ``columns`` that come from other machines, and the folders in which they may name files nevertheless."""
+    """The ``columns`` that come from other machines, and the local ``folders`` in which they may name files."""
 
     columns: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
 
     def check(self, sources: Iterable[ContentSource]) -> None:
-        """Raises RefusedTargetError for a path of this machine in one of the columns, outside of the folders.
+        """Raises RefusedTargetError for a local path in one of the columns that is outside the folders.
 
-        Links are followed first, and ``..`` is resolved.
+        Links and ``..`` are resolved first.
         """
         for source in sources:
             if source.path is None or source.column not in self.columns:
@@ -28,12 +28,12 @@ class ForeignColumns:
             path = Path(source.path).resolve()
             if not any(path.is_relative_to(Path(folder).expanduser().resolve()) for folder in self.folders):
                 raise RefusedTargetError(
-                    f"{source.place}: {source.name} is a path of this machine, but the column comes from a file of "
-                    "another one, which may not choose what is read here. Nothing was committed. Make URLs of the "
-                    "names (with_column), save the column as text (column_types=None), or allow the folder: the "
-                    "setting files.local_folders"
+                    f"{source.location}: {source.name} is a path of this machine, but the column comes from a file of "
+                    "another machine, which must not choose the files that are read here. Nothing was committed. "
+                    "Convert the names to URLs (with_column), save the column as text (column_types=None), or allow "
+                    "the folder in the setting files.local_folders"
                 )
 
 
 NO_FOREIGN_COLUMNS = ForeignColumns()
-"""Every column comes from this machine, or from the lake."""
+"""All columns come from this machine or from the lake."""

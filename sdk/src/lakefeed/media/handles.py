@@ -1,4 +1,4 @@
-"""Lazy handles: what a cell of a file column is in Python. Nothing is fetched before it is asked for."""
+"""Lazy handles: the Python values of the cells of file columns."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ NO_SIBLINGS = Siblings()
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Handle:
-    """A file that a row refers to: a blob of the store, a URL or path, or bytes in memory.
+    """A file that a row refers to: a blob in the store, a URL or path, or bytes in memory.
 
-    Frozen, picklable (the store travels along) and cheap: only ``bytes``, ``path`` and ``open`` touch the file, and
-    what they give was verified against ``sha256`` if that is known.
+    Immutable and picklable (with its store). Only ``bytes``, ``path`` and ``open`` access the file. They verify its
+    content against ``sha256`` if that is known.
 
     Attributes:
-        url: where the file is if it is not in the blob store: a URL or local path.
-        sha256: the name of its bytes, lower-case hex.
-        size: in bytes.
-        content_type: such as ``"image/png"``.
-        filename: the name that it was saved under.
-        data: the bytes themselves, of a column that was not saved yet.
-        store: the blob store that holds it.
+        url: the URL or local path of a file that is not in the blob store.
+        sha256: the SHA-256 digest of the content, lower-case hex.
+        size: the size in bytes.
+        content_type: the content type, such as ``"image/png"``.
+        filename: the name of the file that was saved.
+        data: the content, if the column has not been saved yet.
+        store: the blob store that holds the content.
 
     Raises:
-        InvalidArgumentError: one of them is of another type, such as a number where a URL belongs.
+        InvalidArgumentError: an attribute has the wrong type, such as a number for ``url``.
 
     Example:
         >>> Handle(5)
@@ -90,7 +90,7 @@ class Handle:
     _siblings: Siblings = field(default=NO_SIBLINGS, compare=False)
 
     def __post_init__(self) -> None:
-        # By exact type first: handles are made for every cell that is read.
+        # A fast check of the types first: handles are created for every cell that is read.
         if not (
             type(self.url) in _TEXT_TYPES
             and type(self.sha256) in _TEXT_TYPES
@@ -111,13 +111,14 @@ class Handle:
                 )
 
     def bytes(self) -> Content:
-        """The whole content.
+        """Returns the content.
 
         Raises:
-            MissingFileError: the file is not there.
-            IntegrityError: its bytes are not those that were saved.
-            RefusedTargetError: it lies where no request may go.
-            UnsupportedError: it lies behind a URL of a kind that is not fetched.
+            MissingFileError: the file does not exist.
+            IntegrityError: the content does not have the digest ``sha256``.
+            RefusedTargetError: the egress policy does not allow the URL.
+            UnsupportedError: the URL scheme is not supported.
+            FileError: the file cannot be read.
         """
         if self.data is not None:
             return self.data
@@ -130,49 +131,59 @@ class Handle:
         return content
 
     def path(self) -> Path:
-        """A local file with the content: a read-only copy that keeps the extension, or the referenced local file.
+        """Returns a local file with the content: the referenced local file, or a read-only copy with its extension.
 
-        Raises: as ``bytes``.
+        Raises:
+            MissingFileError: the file does not exist.
+            IntegrityError: the content does not have the digest ``sha256``.
+            RefusedTargetError: the egress policy does not allow the URL.
+            UnsupportedError: the URL scheme is not supported.
+            FileError: the file cannot be read, or the handle has no store for a local copy.
         """
         if self.data is None and self.sha256 is not None and self.store is not None:
             self._siblings.look_up(self.store)
             return self.store.local_path(self.sha256, self.suffix)
         if self.data is not None:
-            return self._needed_store().cached_bytes(self.data, self.suffix)
+            return self._require_store().cached_bytes(self.data, self.suffix)
         reference = self._reference()
         if local_path(reference) is None:
-            self._needed_store()
+            self._require_store()
         return self._fetch().path(reference, self.suffix)
 
     def open(self) -> BinaryIO:
-        """The content as an open, seekable binary file.
+        """Opens the content as a seekable binary file.
 
-        Raises: as ``bytes``.
+        Raises:
+            MissingFileError: the file does not exist.
+            IntegrityError: the content does not have the digest ``sha256``.
+            RefusedTargetError: the egress policy does not allow the URL.
+            UnsupportedError: the URL scheme is not supported.
+            FileError: the file cannot be read.
         """
         return io.BytesIO(self.bytes()) if self.data is not None or self.store is None else self.path().open("rb")
 
     @property
     def suffix(self) -> str:
-        """The extension, lower case with its dot; empty if there is none."""
+        """The extension in lower case with its dot; empty if there is none."""
         return suffix(self.name)
 
     @property
     def name(self) -> str:
-        """The file's name, as far as it is known; empty otherwise."""
+        """The name of the file; empty if unknown."""
         return self.filename or (file_name(self.url) if self.url is not None else "")
 
     @property
     def location(self) -> str | None:
-        """The URL of the bytes: of the blob if there is one, else ``url``."""
+        """The URL of the blob if the content is in the store, else ``url``."""
         return self.store.locate(self.sha256) if self.sha256 is not None and self.store is not None else self.url
 
     @property
     def length(self) -> int | None:
-        """Its bytes, as far as their number is known."""
+        """The size in bytes; None if unknown."""
         return len(self.data) if self.data is not None else self.size
 
     def record(self) -> dict[str, Any]:
-        """The cell as it stands in the table.
+        """Returns the record that the table stores for this file.
 
         Example:
             >>> Handle("s3://bucket/cat.jpg").record()["url"]
@@ -180,14 +191,14 @@ class Handle:
         """
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in _NOT_RECORDED}
 
-    def _facts(self) -> list[str]:
+    def _repr_parts(self) -> list[str]:
         digest = f"sha256={self.sha256[:12]}…" if self.sha256 is not None else None
         shown_name = shown(self.filename or self.url or "") if self.filename or self.url else None
-        facts = (shown_name, *self._details(), self.content_type, human_size(self.length), digest)
-        return [fact for fact in facts if fact is not None]
+        details = (shown_name, *self._details(), self.content_type, human_size(self.length), digest)
+        return [detail for detail in details if detail is not None]
 
     def _details(self) -> list[str]:
-        """What only this type knows of itself, such as ``"640x480"``."""
+        """Returns details that are specific to the media type, such as ``"640x480"``."""
         return []
 
     def _reference(self) -> str:
@@ -199,18 +210,18 @@ class Handle:
     def _fetch(self) -> Fetch:
         return fetch.Fetch(blob_cache.BlobCache(self.store.cache_dir) if self.store is not None else None)
 
-    def _needed_store(self) -> BlobStore:
+    def _require_store(self) -> BlobStore:
         if self.store is None:
-            raise FileError(f"{self!r} has no store to keep a local copy in; use bytes() or open()")
+            raise FileError(f"{self!r} has no store for a local copy; use bytes() or open()")
         return self.store
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._facts())})"
+        return f"{type(self).__name__}({', '.join(self._repr_parts())})"
 
     def _repr_html_(self) -> str:
-        return self._html_facts()
+        return self._html_repr()
 
-    def _html_facts(self, problem: Exception | None = None) -> str:
+    def _html_repr(self, problem: Exception | None = None) -> str:
         reason = f" <small>{html.escape(str(problem))}</small>" if problem is not None else ""
         return f"<code>{html.escape(repr(self))}</code>{reason}"
 

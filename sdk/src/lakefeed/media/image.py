@@ -1,4 +1,4 @@
-"""Images, through Pillow (the extra ``media``), which is imported when the first image is opened."""
+"""The media type for images. Pillow (the extra ``media``) is imported when the first image is opened."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
 )
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic"}
-_BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins plain words
+_BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # ordinary text may begin with "BM" too
 
 _NATIVE_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
 _MODE_CONVERSIONS = {
@@ -64,7 +64,11 @@ _MODE_CONVERSIONS = {
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Image(Handle):
-    """An image: ``width`` and ``height`` in pixels as stored (no EXIF rotation), None if they could not be read.
+    """An image.
+
+    Attributes:
+        width: the width in pixels as stored, without EXIF rotation; None if it could not be read.
+        height: the height in pixels as stored; None if it could not be read.
 
     Example:
         >>> import PIL.Image
@@ -79,10 +83,10 @@ class Image(Handle):
     height: int | None = None
 
     def pil(self) -> PIL.Image.Image:
-        """The decoded image.
+        """Decodes the image.
 
         Raises:
-            FormatError: the bytes are no image that Pillow reads, or one beyond Pillow's limit of pixels.
+            FormatError: Pillow cannot read the bytes, or the image exceeds Pillow's limit of pixels.
             MissingDependencyError: Pillow is not installed.
             FileError: the file cannot be read.
         """
@@ -95,24 +99,32 @@ class Image(Handle):
         return image
 
     def numpy(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The pixels, uint8: (height, width) for grey, else (height, width, channels) with 2, 3 or 4 channels.
+        """Decodes the pixels.
 
-        Palettes become RGB (RGBA if they are transparent), black and white becomes 0 and 255, of 16 bits the upper 8
-        are kept. The array is a copy and may be written to.
+        Palette images become RGB, or RGBA if they are transparent. Black and white become 0 and 255. Of 16-bit pixels
+        the upper 8 bits are returned. The array is a writable copy.
+
+        Returns:
+            The pixels as uint8, of shape (height, width) for grey images, else (height, width, channels) with 2, 3 or
+            4 channels.
 
         Raises:
-            UnsupportedError: pixels of 32 bits have no one meaning in uint8; use ``pil()``.
-            FormatError, MissingDependencyError, FileError: as ``pil``.
+            UnsupportedError: the image has 32-bit pixels, which have no defined conversion to uint8; use ``pil()``.
+            FormatError: Pillow cannot read the bytes, or the image exceeds Pillow's limit of pixels.
+            MissingDependencyError: Pillow is not installed.
+            FileError: the file cannot be read.
         """
         image = self.pil()
         if image.mode.startswith("I;16"):
             return (np.array(image) >> 8).astype(np.uint8)
-        wanted = "RGBA" if image.mode == "P" and "transparency" in image.info else _MODE_CONVERSIONS.get(image.mode)
+        mode = "RGBA" if image.mode == "P" and "transparency" in image.info else _MODE_CONVERSIONS.get(image.mode)
         if image.mode in _NATIVE_MODES:
             return np.array(image)
-        if wanted is None:
-            raise UnsupportedError(f"{self!r} has pixels of mode {image.mode!r}, which do not fit uint8; use pil()")
-        return np.array(image.convert(wanted))
+        if mode is None:
+            raise UnsupportedError(
+                f"{self!r} has pixels of mode {image.mode!r}, which cannot be converted to uint8; use pil()"
+            )
+        return np.array(image.convert(mode))
 
     def _details(self) -> list[str]:
         return [f"{self.width}x{self.height}"] if self.width is not None else []
@@ -121,11 +133,11 @@ class Image(Handle):
         try:
             return thumbnail_html(self.pil(), repr(self))
         except (LakefeedError, OSError, ValueError) as error:
-            return self._html_facts(error)
+            return self._html_repr(error)
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type of the image that begins with ``head``; None if it is none.
+    """Returns the content type of the image that begins with ``head``; None if it is not a known image format.
 
     Example:
         >>> sniff(b"GIF89a..."), sniff(b"BMW drivers")
@@ -137,7 +149,7 @@ def sniff(head: bytes) -> str | None:
         return _BRANDS.get(head[8:12])
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
         return "image/bmp"
-    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
 IMAGE = MediaType(

@@ -1,4 +1,4 @@
-"""Which untyped columns hold files, judged from a sample: by extension of paths, by first bytes of contents."""
+"""Inference of file columns from a sample: by the extensions of paths and the first bytes of contents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import head_of
 from lakefeed.storage.urls import file_name, suffix
 
-SAMPLE_ROWS = 1_000  # non-null values looked at
-MAX_PATH_CHARACTERS = 4_096  # longer text is no path
+SAMPLE_ROWS = 1_000  # non-null values per column
+MAX_PATH_CHARACTERS = 4_096  # longer text is not a path
 
 
 def infer_column_types(table_sample: pa.Table | pa.RecordBatch) -> dict[str, str]:
-    """The media type of each untyped text or binary column most of whose non-null values are of one type.
+    """Infers the media types of untyped text and binary columns.
 
-    Typed columns are left out, and so is every column without such a majority. Nothing is opened: that a named file
-    is missing is an error of the save, never a reason to keep the text silently.
+    A column gets a type if more than half of its non-null values have that type. Typed columns are left out. No file
+    is opened: a file that does not exist is an error of the save, not a reason to keep the column as text.
 
     Example:
         >>> names = ["cat.JPG", "https://host/dog.png?w=9", None]
@@ -49,8 +49,8 @@ def _infer_type(column: pa.ChunkedArray[Any]) -> str | None:
 def _type_by_name(text: str) -> str | None:
     if len(text) > MAX_PATH_CHARACTERS or "\n" in text:
         return None
-    ending = suffix(file_name(text))
-    return next((name for name, media in MEDIA.items() if ending in media.content_types), None)
+    extension = suffix(file_name(text))
+    return next((name for name, media in MEDIA.items() if extension in media.content_types), None)
 
 
 def _type_by_content(head: bytes) -> str | None:

@@ -1,13 +1,11 @@
-"""A file column on its way out of a table: records become contents or local paths."""
+"""Loads file columns: media records become contents or local paths."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -22,7 +20,7 @@ import pyarrow as pa
 
 from lakefeed._units import KIB, MIB
 from lakefeed.config import Settings
-from lakefeed.errors import InvalidArgumentError, StorageError, UnsupportedError
+from lakefeed.errors import StorageError, UnsupportedError
 from lakefeed.media.cells import FileCells, FileReference, file_references, plain_urls, require_readable
 from lakefeed.media.file_column_types import MODE_TYPES, parse_mode
 from lakefeed.media.media_registry import media_type
@@ -40,55 +38,55 @@ from lakefeed.storage.urls import local_path
 logger = logging.getLogger(__name__)
 
 JOB_FILES = 8
-"""Files that a thread takes at a time, at most: small ones cost less than handing them over."""
+"""Maximum number of files in one job. Loading a small file costs less than handing it to a thread."""
 DEFAULT_FILE_BYTES = 8 * MIB
-"""What a file is expected to take before the first is known."""
+"""The expected size of a file before the first size is known."""
 STREAM_BUFFER_BYTES = MIB
-"""What a file takes in memory on its way to disk."""
+"""Memory that a file takes while it is copied to disk."""
 MAX_REASONS = 3
 SMALL_BYTES = 256 * KIB
-"""Larger contents take so long to be hashed that threads had better do it."""
+"""Larger contents are hashed by threads."""
 SLOW_SECONDS = 1e-3
 SLOW_BATCHES = 32
-"""Where opening a file takes so long (a cache that is far away), threads are asked for the next portions."""
+"""After a batch in which opening a file took ``SLOW_SECONDS`` (a remote cache), threads load the next batches."""
 RECENT_FILES = 64
-"""Files whose sizes say what is to be expected of the next."""
+"""Number of files whose sizes predict the size of the next ones."""
 
 OnError: TypeAlias = Literal["raise", "null"]
 LoadedCell: TypeAlias = bytes | mmap | str | None
 
 
 class _CachedCopies(NamedTuple):
-    """Copies in the cache, column by column; ``there``: which cells are not null, and have one."""
+    """Copies in the cache of the files of a column. ``valid``: for each cell, whether it is not null."""
 
-    there: list[bool]
-    places: list[str]
+    valid: list[bool]
+    paths: list[str]
     sizes: list[int]
     digests: list[str]
 
 
 @dataclass(frozen=True)
 class FileLoader:
-    """Loads one file as one mode. Safe between threads."""
+    """Loads single files. Thread-safe."""
 
     store: BlobStore
     fetch: Fetch
-    tally: CacheStatistics | None = None
+    statistics: CacheStatistics | None = None
 
-    def __call__(self, wanted: tuple[FileReference, Mode], progress: Progress) -> LoadedCell:
-        file, mode = wanted
+    def __call__(self, item: tuple[FileReference, Mode], progress: Progress) -> LoadedCell:
+        file, mode = item
         require_readable(file)
-        if self.tally is not None:
-            there = self._is_here(file)
-            self.tally.add(there, not there)
+        if self.statistics is not None:
+            is_local = self._is_local(file)
+            self.statistics.add(is_local, not is_local)
         return self._bytes(file, progress) if mode == "bytes" else self._path(file, progress)
 
     def _bytes(self, file: FileReference, progress: Progress) -> bytes | mmap:
         if file.data is not None:
             return file.data
         if file.sha256 is not None:
-            found = self._cache.read(file.sha256, file.suffix)
-            return found if found is not None else self.store.read(file.sha256, file.suffix)
+            content = self._cache.read(file.sha256, file.suffix)
+            return content if content is not None else self.store.read(file.sha256, file.suffix)
         return self.fetch.read_once(file.url or "", file.suffix, progress)
 
     def _path(self, file: FileReference, progress: Progress) -> str:
@@ -98,8 +96,8 @@ class FileLoader:
             return str(self.store.local_path(file.sha256, file.suffix))
         return str(self.fetch.path(file.url or "", file.suffix, progress))
 
-    def _is_here(self, file: FileReference) -> bool:
-        """Whether this machine has the content: in the cache, or because it is kept here anyway."""
+    def _is_local(self, file: FileReference) -> bool:
+        """Returns whether the content is on this machine, in the cache or in a local store."""
         if file.data is not None:
             return True
         if file.sha256 is not None:
@@ -109,24 +107,24 @@ class FileLoader:
 
     @property
     def _cache(self) -> BlobCache:
-        assert self.fetch.cache is not None, "made with one"
+        assert self.fetch.cache is not None, "created with a cache"
         return self.fetch.cache
 
 
 class ColumnLoader:
-    """The files of one run through the rows of a table: fetched ahead, given out in order. For one thread.
+    """Loads the files of the columns of successive batches ahead of their use. For one thread.
 
-    At most ``workers`` files are fetched at a time. Contents that are being fetched, wait for their turn, or were given
-    out last take at most ``max_bytes`` together; one file that is larger passes alone.
+    At most ``workers`` files are fetched at a time. Contents that are being fetched, are waiting, or were returned last
+    take at most ``max_bytes`` together. A larger file is loaded alone.
 
     Args:
-        store: where the blobs are.
-        workers: files fetched at a time.
-        on_error: ``"raise"``, or ``"null"`` for null in place of a file that cannot be had; `close` logs how many.
+        store: the store that holds the blobs.
+        workers: the number of files that are fetched at a time.
+        on_error: ``"raise"``, or ``"null"`` for null if a file cannot be loaded; `close` logs their number.
         timeout: seconds that a request may take, see `lakefeed.storage.fetch.Fetch`.
-        max_bytes: bytes held.
-        fresh: seconds for which a copy is used without asking the server; default: as in the settings.
-        tally: counts the files that were on this machine, and those that were not.
+        max_bytes: the maximum number of bytes held.
+        fresh: seconds for which a copy is used without asking the server; None for the setting.
+        statistics: counts the files that were on this machine, and those that were not.
     """
 
     def __init__(
@@ -138,41 +136,50 @@ class ColumnLoader:
         max_bytes: int,
         *,
         fresh: float | None = None,
-        tally: CacheStatistics | None = None,
+        statistics: CacheStatistics | None = None,
     ) -> None:
         self._store = store
-        self._tally = tally
+        self._statistics = statistics
         self._max_bytes = max_bytes
         self._workers = workers
-        self._skips = on_error == "null"
-        given = Settings.load().files
-        update = {"timeout": timeout, "fresh": given.fresh if fresh is None else fresh}
+        self._skips_errors = on_error == "null"
+        settings = Settings.load().files
+        update = {"timeout": timeout, "fresh": settings.fresh if fresh is None else fresh}
         self._cache = BlobCache(store.cache_dir)
-        self._patience = 0
-        fetch = Fetch(self._cache, given.model_copy(update=update))
+        self._batches_for_threads = 0
+        fetch = Fetch(self._cache, settings.model_copy(update=update))
         self._fetch = fetch
-        self._lane: FetchQueue[tuple[FileReference, Mode], LoadedCell] = FetchQueue(
-            FileLoader(store, fetch, tally), workers, max_bytes, timeout
+        self._queue: FetchQueue[tuple[FileReference, Mode], LoadedCell] = FetchQueue(
+            FileLoader(store, fetch, statistics), workers, max_bytes, timeout
         )
-        self._recent: deque[int] = deque(maxlen=RECENT_FILES)
-        self._given: list[Job[tuple[FileReference, Mode]]] = []
-        self._asked = 0
-        self._failed = 0
+        self._recent_sizes: deque[int] = deque(maxlen=RECENT_FILES)
+        self._returned_jobs: list[Job[tuple[FileReference, Mode]]] = []
+        self._files = 0
+        self._failures = 0
         self._reasons: list[str] = []
 
     def look(self, column: pa.Array[Any], media: str, mode: str) -> FileCells:
-        """What is known of the files of a column before they are fetched."""
+        """Returns the files of a column with what is known of them before they are fetched.
+
+        Args:
+            column: media records; or, before a save, paths and URLs (text) or contents (binary).
+            media: the name of the media type.
+            mode: ``"bytes"`` for contents, ``"path"`` for paths of local files.
+
+        Raises:
+            InvalidArgumentError: the media type or the mode is unknown.
+        """
         media_type(media)
         urls = plain_urls(column)
         if urls is not None:
             return FileCells(urls, None, self._fetch.known_all(urls), parse_mode(mode))
-        found = file_references(column)
-        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in found])
-        return FileCells(None, found, known, parse_mode(mode))
+        references = file_references(column)
+        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in references])
+        return FileCells(None, references, known, parse_mode(mode))
 
     def sizes(self, cells: FileCells) -> list[int]:
-        """Bytes that the loaded cells will take, as far as that is known: what was largest of late, if not."""
-        expected, whole = self._expected, cells.mode == "bytes"
+        """Returns the bytes that each loaded cell will take. An unknown size is the largest of the recent ones."""
+        expected = self._default_size
         if cells.urls is not None:
             pairs = zip(cells.known, cells.urls, strict=True)
             sizes = [known.size if known else expected if url is not None else 0 for known, url in pairs]
@@ -180,95 +187,101 @@ class ColumnLoader:
             sizes = [
                 _expected_size(file, known, expected) for file, known in zip(cells.files, cells.known, strict=True)
             ]
-        return sizes if whole else [min(size, STREAM_BUFFER_BYTES) for size in sizes]
+        return sizes if cells.mode == "bytes" else [min(size, STREAM_BUFFER_BYTES) for size in sizes]
 
     def begin(self, cells: FileCells) -> PendingColumn:
-        """Begins to fetch the files of a column."""
-        chosen = cells.mode
-        ready = self._at_once(cells)
+        """Starts to fetch the files of a column."""
+        ready = self._load_now(cells)
         if ready is not None:
-            return PendingColumn([], [self._lane.settled(ready.nbytes)], chosen, ready)
-        wanted = [(file, chosen) for file in cells.files if file is not None]
-        self._store.expect([file.sha256 for file, _ in wanted if file.sha256])
+            return PendingColumn([], [self._queue.settled(ready.nbytes)], cells.mode, ready)
+        items = [(file, cells.mode) for file in cells.files if file is not None]
+        self._store.expect([file.sha256 for file, _ in items if file.sha256])
         sizes = zip(cells.files, self.sizes(cells), strict=True)
         costs = [size for file, size in sizes if file is not None]
-        step = min(max(len(wanted) // self._workers, 1), JOB_FILES)
-        starts = range(0, len(wanted), step)
-        jobs = [self._lane.add(wanted[at : at + step], costs[at : at + step]) for at in starts]
-        return PendingColumn([file is not None for file in cells.files], jobs, chosen)
+        step = min(max(len(items) // self._workers, 1), JOB_FILES)
+        starts = range(0, len(items), step)
+        jobs = [self._queue.add(items[start : start + step], costs[start : start + step]) for start in starts]
+        return PendingColumn([file is not None for file in cells.files], jobs, cells.mode)
 
     def finish(self, columns: Sequence[PendingColumn]) -> list[pa.Array[Any]]:
-        """The loaded columns, waited for; what was given out before is no longer counted."""
-        for job in self._given:
-            self._lane.release(job)
-        self._given = [job for column in columns for job in column.jobs]
-        return [self._array(column) for column in columns]
+        """Waits for columns and returns their arrays. Arrays that were returned before no longer count as held.
+
+        Raises:
+            MissingFileError: a file does not exist.
+            IntegrityError: the bytes of a file are not those that were saved.
+            RefusedTargetError: the egress policy does not allow the URL.
+            UnsupportedError: the URL scheme is not supported.
+            FileError: a file cannot be read, or the request timed out.
+        """
+        for job in self._returned_jobs:
+            self._queue.release(job)
+        self._returned_jobs = [job for column in columns for job in column.jobs]
+        return [self._wait_for_array(column) for column in columns]
 
     def close(self) -> None:
-        """Ends all fetching, and reports what could not be had."""
-        self._lane.close()
+        """Stops all fetching and logs the number of files that could not be loaded."""
+        self._queue.close()
         self._cache.room.settle()
-        if self._failed:
+        if self._failures:
             logger.warning(
                 "%d of %d files could not be loaded and are null; the first: %s",
-                self._failed, self._asked, "; ".join(self._reasons),
+                self._failures, self._files, "; ".join(self._reasons),
             )  # fmt: skip
-        self._failed = 0
+        self._failures = 0
 
-    def _at_once(self, cells: FileCells) -> pa.Array[Any] | None:
-        """The loaded column, if all of it is in the cache and in memory: threads would only make that slower."""
-        if self._patience < 0:
-            self._patience += 1
+    def _load_now(self, cells: FileCells) -> pa.Array[Any] | None:
+        """Returns the loaded column if all files are in the cache and in memory. Threads would be slower."""
+        if self._batches_for_threads:
+            self._batches_for_threads -= 1
             return None
-        begun = perf_counter()
-        found = self._stored(cells) if cells.mode == "bytes" and cells.urls is None else None
-        if found is None:
-            copies = self._copies(cells)
+        started = perf_counter()
+        array = self._load_stored(cells) if cells.mode == "bytes" and cells.urls is None else None
+        if array is None:
+            copies = self._cached_copies(cells)
             if copies is None:
                 return None
-            found = self._read(copies) if cells.mode == "bytes" else self._found(copies)
-        if found is not None and perf_counter() - begun > SLOW_SECONDS * len(cells):
-            self._patience = -SLOW_BATCHES
-        return found
+            array = self._read_copies(copies) if cells.mode == "bytes" else self._find_copies(copies)
+        if array is not None and perf_counter() - started > SLOW_SECONDS * len(cells):
+            self._batches_for_threads = SLOW_BATCHES
+        return array
 
-    def _stored(self, cells: FileCells) -> pa.Array[Any] | None:
-        """The contents, where a local store has all of them, they are small, and its files are in memory."""
+    def _load_stored(self, cells: FileCells) -> pa.Array[Any] | None:
+        """Returns the contents if a local store has all of them, they are small, and its files are in memory."""
         objects = self._store.backend.objects
-        wanted = [file for file in cells.files if file is not None]
-        digests = [file.sha256 for file in wanted if file.sha256 is not None and is_digest(file.sha256)]
-        sizes = [file.size for file in wanted if file.size is not None and 0 <= file.size <= SMALL_BYTES]
-        if not (self._store.is_local and len(digests) == len(sizes) == len(wanted)):
+        files = [file for file in cells.files if file is not None]
+        digests = [file.sha256 for file in files if file.sha256 is not None and is_digest(file.sha256)]
+        sizes = [file.size for file in files if file.size is not None and 0 <= file.size <= SMALL_BYTES]
+        if not (self._store.is_local and len(digests) == len(sizes) == len(files)):
             return None
         assert isinstance(objects, LocalObjects)
-        places = self._store.backend.places(digests)
-        if places is None or [place.length for place in places] != sizes:
+        locations = self._store.backend.places(digests)
+        if locations is None or [location.length for location in locations] != sizes:
             return None
-        there = [file is not None for file in cells.files]
-        frame = BinaryColumnBuilder.of(sizes, there)
-        views = frame.wanted()
-        if not objects.read_all(places, views):
+        builder = BinaryColumnBuilder.of(sizes, [file is not None for file in cells.files])
+        views = builder.valid_cells()
+        if not objects.read_all(locations, views):
             return None
-        right = all(sha256(view).hexdigest() == digest for view, digest in zip(views, digests, strict=True))
-        return frame.array() if right else None
+        is_intact = all(sha256(view).hexdigest() == digest for view, digest in zip(views, digests, strict=True))
+        return builder.array() if is_intact else None
 
-    def _copies(self, cells: FileCells) -> _CachedCopies | None:
-        """The copies that there should be of the files; None if there is one without."""
+    def _cached_copies(self, cells: FileCells) -> _CachedCopies | None:
+        """Returns the copies that the cache should hold; None if one is missing or stale."""
         oldest, urls = time() - self._fetch.settings.fresh, cells.urls
         known = [entry for entry in cells.known if entry is not None]
         if urls is None:
-            return self._copies_of(cells, oldest)
-        there = [url is not None for url in urls] if None in urls else [True] * len(urls)
-        if len(known) < sum(there) or min((entry.good_from for entry in known), default=inf) <= oldest:
+            return self._copies_of_records(cells, oldest)
+        valid = [url is not None for url in urls] if None in urls else [True] * len(urls)
+        if len(known) < sum(valid) or min((entry.good_from for entry in known), default=inf) <= oldest:
             return None
         return _CachedCopies(
-            there,
+            valid,
             [entry.place for entry in known],
             [entry.size for entry in known],
             [entry.sha256 for entry in known],
         )
 
-    def _copies_of(self, cells: FileCells, oldest: float) -> _CachedCopies | None:
-        """As `_copies`, where cells are more than URLs."""
+    def _copies_of_records(self, cells: FileCells, oldest: float) -> _CachedCopies | None:
+        """Returns what `_cached_copies` returns, for cells that are more than URLs."""
         copies = _CachedCopies([file is not None for file in cells.files], [], [], [])
         for file, known in zip(cells.files, cells.known, strict=True):
             if file is None:
@@ -278,62 +291,62 @@ class ColumnLoader:
                 digest, size = known.sha256, known.size
             if digest is None or size is None or not is_digest(digest):
                 return None
-            place = self._cache.place(digest, file.suffix)
-            # A record may claim any size: memory for a large one is only taken if the copy has it.
-            if size < 0 or (size > SMALL_BYTES and size != _size_on_disk(place)):
+            path = self._cache.place(digest, file.suffix)
+            # A record may claim any size. Memory for a large one is allocated only if the copy has that size.
+            if size < 0 or (size > SMALL_BYTES and size != _size_on_disk(path)):
                 return None
-            copies.places.append(place)
+            copies.paths.append(path)
             copies.sizes.append(size)
             copies.digests.append(digest)
         return copies
 
-    def _found(self, copies: _CachedCopies) -> pa.Array[Any] | None:
+    def _find_copies(self, copies: _CachedCopies) -> pa.Array[Any] | None:
         paths = []
-        for place, digest in zip(copies.places, copies.digests, strict=True):
-            path = self._cache.find_at(Path(place), digest)
+        for expected, digest in zip(copies.paths, copies.digests, strict=True):
+            path = self._cache.find_at(Path(expected), digest)
             if path is None:
                 return None
             paths.append(str(path))
-        found = iter(paths)
-        return pa.array([next(found) if there else None for there in copies.there], MODE_TYPES["path"])
+        remaining = iter(paths)
+        return pa.array([next(remaining) if is_valid else None for is_valid in copies.valid], MODE_TYPES["path"])
 
-    def _read(self, copies: _CachedCopies) -> pa.Array[Any] | None:
-        frame = BinaryColumnBuilder.of(copies.sizes, copies.there)
-        return frame.array() if self._cache.read_all(copies.places, frame.wanted()) else None
+    def _read_copies(self, copies: _CachedCopies) -> pa.Array[Any] | None:
+        builder = BinaryColumnBuilder.of(copies.sizes, copies.valid)
+        return builder.array() if self._cache.read_all(copies.paths, builder.valid_cells()) else None
 
-    def _array(self, column: PendingColumn) -> pa.Array[Any]:
+    def _wait_for_array(self, column: PendingColumn) -> pa.Array[Any]:
         if column.ready is not None:
-            if self._tally is not None:
-                self._tally.add(len(column.ready) - column.ready.null_count, 0)
-            self._asked += len(column.ready)
+            if self._statistics is not None:
+                self._statistics.add(len(column.ready) - column.ready.null_count, 0)
+            self._files += len(column.ready)
             return column.ready
-        found: list[LoadedCell] = []
+        loaded: list[LoadedCell] = []
         for job in column.jobs:
-            found += [self._checked(outcome) for outcome in self._lane.outcomes(job)]
+            loaded += [self._result_of(outcome) for outcome in self._queue.outcomes(job)]
             job.outcomes = []
-        self._asked += len(found)
+        self._files += len(loaded)
         if column.mode == "bytes":
-            self._recent.extend(len(item) for item in found if item is not None)
-        results = iter(found)
-        cells = [next(results) if there else None for there in column.there]
-        del found, results
+            self._recent_sizes.extend(len(cell) for cell in loaded if cell is not None)
+        remaining = iter(loaded)
+        cells = [next(remaining) if is_valid else None for is_valid in column.valid]
+        del loaded, remaining
         return binary_array(cells) if column.mode == "bytes" else pa.array(cells, MODE_TYPES[column.mode])
 
-    def _checked(self, outcome: Any) -> LoadedCell:
+    def _result_of(self, outcome: Any) -> LoadedCell:
         if not isinstance(outcome, Failed):
-            return outcome  # type: ignore[no-any-return]  # what the work gave
-        # A disk of this machine that is full or broken says nothing of the file.
-        skipped = isinstance(outcome.error, OSError | UnsupportedError) and not isinstance(outcome.error, StorageError)
-        if not (self._skips and skipped):
+            return outcome  # type: ignore[no-any-return]  # the result of `FileLoader`
+        # A full or broken disk of this machine is not an error of the file.
+        is_about_file = isinstance(outcome.error, OSError | UnsupportedError)
+        if not (self._skips_errors and is_about_file and not isinstance(outcome.error, StorageError)):
             raise outcome.error
-        self._failed += 1
+        self._failures += 1
         if len(self._reasons) < MAX_REASONS:
             self._reasons.append(str(outcome.error))
         return None
 
     @property
-    def _expected(self) -> int:
-        return max(self._recent, default=DEFAULT_FILE_BYTES)
+    def _default_size(self) -> int:
+        return max(self._recent_sizes, default=DEFAULT_FILE_BYTES)
 
 
 def _expected_size(file: FileReference | None, known: Known | None, expected: int) -> int:
@@ -346,111 +359,64 @@ def _expected_size(file: FileReference | None, known: Known | None, expected: in
 
 def _size_on_disk(path: str) -> int | None:
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - as in the cache
+        return os.stat(path).st_size  # noqa: PTH116 - faster than Path
     except OSError:
         return None
 
 
 @dataclass(frozen=True)
 class PendingColumn:
-    """A column whose files are being fetched. ``there``: which cells are not null."""
+    """A column whose files are being fetched. ``valid``: for each cell, whether it is not null."""
 
-    there: Sequence[bool]
+    valid: Sequence[bool]
     jobs: Sequence[Job[tuple[FileReference, Mode]]]
     mode: Mode
     ready: pa.Array[Any] | None = None
 
 
-def load_column(
-    column: pa.Array[Any],
-    media: str,
-    mode: str,
-    store: BlobStore,
-    *,
-    workers: int,
-    on_error: str,
-    timeout: float,
-    max_bytes: int = sys.maxsize,
-) -> pa.Array[Any]:
-    """The column's files in row order: contents (large_binary) or paths of read-only local files (string).
-
-    Everything that has a ``sha256`` is verified. The whole column is held in memory; `Loads` loads many columns ahead.
-
-    Args:
-        column: media records; or, before a save, paths and URLs (text) or contents (binary).
-        media: the name of the media type.
-        mode: ``"bytes"`` or ``"path"``.
-        store: where the blobs are.
-        workers: files fetched at a time.
-        on_error: ``"raise"``, or ``"null"`` for null in place of a file that cannot be had (a log line counts them).
-        timeout: seconds that a request may take, see `lakefeed.storage.fetch.Fetch`.
-        max_bytes: bytes held at a time.
-
-    Raises:
-        MissingFileError: a file is not there.
-        IntegrityError: its bytes are not those that were saved.
-        RefusedTargetError: it lies where no request may go.
-        UnsupportedError: it lies behind a URL of a kind that is not fetched.
-        FileError: it cannot be read, or took too long.
-        InvalidArgumentError: an argument is none of the above.
-
-    Example:
-        >>> from pathlib import Path
-        >>> store = BlobStore("blobs", Path("cache"))
-        >>> column = pa.array([{"sha256": store.put_bytes(b"hello").sha256, "url": None}, None])
-        >>> load_column(column, "file", "bytes", store, workers=8, on_error="raise", timeout=30.0).to_pylist()
-        [b'hello', None]
-    """
-    parse_mode(mode)
-    if on_error not in ("raise", "null"):
-        raise InvalidArgumentError(f'on_error is {on_error!r}; it is "raise" or "null"')
-    if workers < 1 or timeout <= 0:
-        raise InvalidArgumentError(f"workers is {workers} and timeout {timeout}; both are above 0")
-    with closing(ColumnLoader(store, workers, "null" if on_error == "null" else "raise", timeout, max_bytes)) as loads:
-        [loaded] = loads.finish([loads.begin(loads.look(column, media, mode))])
-        return loaded
-
-
 def binary_array(cells: list[Any]) -> pa.Array[Any]:
-    """Contents as one column, each copied once and then let go of: ``pa.array`` copies them as its memory grows."""
+    """Returns contents as one column. Empties ``cells``, so that each content is copied once and freed.
+
+    ``pa.array`` would copy contents again each time its buffer grows.
+    """
     if len(cells) == 1 and cells[0] is not None:
-        [content] = cells  # shared: a large file is not doubled
+        [content] = cells  # shared, not copied
         offsets = pa.py_buffer(np.array([0, len(content)], np.int64).tobytes())
         return pa.Array.from_buffers(MODE_TYPES["bytes"], 1, [None, offsets, pa.py_buffer(content)])
-    frame = BinaryColumnBuilder(
+    builder = BinaryColumnBuilder(
         [0 if cell is None else len(cell) for cell in cells], [cell is not None for cell in cells]
     )
-    for row, view in enumerate(frame.cells):
+    for row, view in enumerate(builder.cells):
         if len(view):
             view[:] = cells[row]
         cells[row] = None
-    return frame.array()
+    return builder.array()
 
 
 class BinaryColumnBuilder:
-    """A column of contents in the making: ``cells`` are to be filled in."""
+    """Builds a binary column. ``cells`` are the writable memory of each cell."""
 
-    def __init__(self, sizes: Sequence[int], there: Sequence[bool]) -> None:
-        self._there = there
+    def __init__(self, sizes: Sequence[int], valid: Sequence[bool]) -> None:
+        self._valid = valid
         self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(sizes, np.int64))])
         self._data = pa.allocate_buffer(int(self._offsets[-1]))
-        whole = memoryview(self._data).cast("B") if len(self._data) else memoryview(b"")
-        self.cells = [whole[start:stop] for start, stop in pairwise(self._offsets.tolist())]
+        memory = memoryview(self._data).cast("B") if len(self._data) else memoryview(b"")
+        self.cells = [memory[start:stop] for start, stop in pairwise(self._offsets.tolist())]
 
     @classmethod
-    def of(cls, sizes: Sequence[int], there: Sequence[bool]) -> BinaryColumnBuilder:
-        """As the class itself, given the sizes of those that are not null."""
-        left = iter(sizes)
-        return cls(sizes if all(there) else [next(left) if one else 0 for one in there], there)
+    def of(cls, sizes: Sequence[int], valid: Sequence[bool]) -> BinaryColumnBuilder:
+        """Returns a builder from the sizes of the cells that are not null."""
+        remaining = iter(sizes)
+        return cls(sizes if all(valid) else [next(remaining) if is_valid else 0 for is_valid in valid], valid)
 
-    def wanted(self) -> list[memoryview]:
-        """The cells that are not null."""
-        return (
-            self.cells if all(self._there) else [cell for cell, one in zip(self.cells, self._there, strict=True) if one]
-        )
+    def valid_cells(self) -> list[memoryview]:
+        """Returns the cells that are not null."""
+        if all(self._valid):
+            return self.cells
+        return [cell for cell, is_valid in zip(self.cells, self._valid, strict=True) if is_valid]
 
     def array(self) -> pa.Array[Any]:
         self.cells = []
-        valid = None if all(self._there) else pa.array(self._there, pa.bool_()).buffers()[1]
-        buffers = [valid, pa.py_buffer(self._offsets.tobytes()), self._data]
-        return pa.Array.from_buffers(MODE_TYPES["bytes"], len(self._there), buffers)
+        validity = None if all(self._valid) else pa.array(self._valid, pa.bool_()).buffers()[1]
+        buffers = [validity, pa.py_buffer(self._offsets.tobytes()), self._data]
+        return pa.Array.from_buffers(MODE_TYPES["bytes"], len(self._valid), buffers)

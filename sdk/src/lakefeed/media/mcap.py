@@ -1,4 +1,4 @@
-"""Recordings of robots in MCAP; how long they are, through the library ``mcap`` (the extra ``mcap``)."""
+"""The media type for MCAP recordings. Durations need the library ``mcap`` (the extra ``mcap``)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MAGIC = b"\x89MCAP0\r\n"
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class MCAP(TimedHandle):
-    """A recording in MCAP; give ``open()`` to ``mcap.reader.make_reader``, or ``path()`` to what wants a file.
+    """An MCAP recording. Pass ``open()`` to ``mcap.reader.make_reader``, or ``path()`` to a library that reads a file.
 
     Attributes:
-        duration_seconds: between the first message and the last; None if the file's summary does not tell.
+        duration_seconds: the time from the first message to the last; None if the file has no summary statistics.
 
     Example:
         >>> MCAP("drive.mcap", duration_seconds=12.5)
@@ -28,7 +28,7 @@ class MCAP(TimedHandle):
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type if ``head`` begins an MCAP file; None otherwise."""
+    """Returns the content type if ``head`` begins an MCAP file, else None."""
     return _CONTENT_TYPE if head.startswith(_MAGIC) else None
 
 

@@ -1,4 +1,4 @@
-"""Columns of media records from and to Python values."""
+"""Conversion of media record columns from and to Python values."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ NEIGHBOURS = 128
 
 
 def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[Handle | None]:
-    """A lazy handle for each cell, None for null.
+    """Returns a lazy handle for each cell, None for null.
 
-    Besides records the column may hold paths and URLs (text) or contents (binary): a typed column before its save.
+    Args:
+        column: media records; or, before a save, paths and URLs (text) or contents (binary).
+        media: the name of the media type.
+        store: the store that holds the blobs.
+
+    Raises:
+        InvalidArgumentError: the media type is unknown.
 
     Example:
         >>> handles(pa.array(["cat.png", None]), "image", None)
@@ -39,7 +45,7 @@ def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[
 
 
 def conform_records(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
-    """The column with exactly the fields of the media type; those that it lacks are null."""
+    """Returns the column with the fields of the media type. Missing fields are null."""
     if column.type == kind.struct:
         return column
     present = dict(zip(column.type.names, column.flatten(), strict=True))
@@ -51,7 +57,7 @@ def conform_records(column: pa.StructArray, kind: MediaType) -> pa.StructArray:
 
 
 def records_array(records: Sequence[Mapping[str, Any] | None], kind: MediaType) -> pa.StructArray:
-    """Records as a column; what a record does not name is null."""
+    """Returns records as a column. Missing fields are null."""
     arrays = [
         pa.array([None if record is None else record.get(entry.name) for record in records], entry.type)
         for entry in kind.struct

@@ -1,4 +1,4 @@
-"""All media types. A new one is a file of its own and a line here."""
+"""The registry of media types."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ MEDIA: dict[str, MediaType] = {
         RRD_FILE,
     )
 }
+"""Media types by name. A new media type is added here."""
 
 
 def media_type(name: str) -> MediaType:
-    """The media type of that name.
+    """Returns the media type with a name.
 
     Raises:
-        InvalidArgumentError: there is none.
+        InvalidArgumentError: the name is unknown.
 
     Example:
         >>> media_type("image").default_mode
         'bytes'
     """
-    found = MEDIA.get(name)
-    if found is None:
-        raise InvalidArgumentError(f"{name!r} is no media type; there are {quoted_list(MEDIA)}")
-    return found
+    media = MEDIA.get(name)
+    if media is None:
+        raise InvalidArgumentError(f"unknown media type {name!r}; choose from {quoted_list(MEDIA)}")
+    return media

@@ -1,4 +1,4 @@
-"""Statistics of stored contents: those that are known already, the others from probes, many at a time."""
+"""Statistics of stored contents, from earlier saves or from probes."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from lakefeed.media.probes import Probes
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 BATCH_FILES = 256
-MAX_PENDING_BYTES = 64 * MIB  # of contents that wait to be probed
+MAX_PENDING_BYTES = 64 * MIB  # contents that wait to be probed
 
 
 @dataclass
 class PendingStatistics:
-    """The statistics of one column's contents, as they come in."""
+    """The statistics of the contents of one column, while probes read them."""
 
     kind: MediaType
-    seen: FileFingerprints
+    fingerprints: FileFingerprints
     digests: list[bytes]
-    found: dict[bytes, Stats]
+    stats: dict[bytes, Stats]
     tasks: list[tuple[list[bytes], Future[list[Stats]]]] = field(default_factory=list)
 
     def wait(self) -> list[Stats]:
-        """The statistics in the order of the contents; those of probes are kept for the next save."""
+        """Waits for the probes, records their statistics, and returns all in the order of the contents."""
         for digests, task in self.tasks:
-            fresh = dict(zip(digests, task.result(), strict=True))
-            self.found |= fresh
-            self.seen.add_facts(self.kind.name, {digest: stats for digest, stats in fresh.items() if stats})
-        return [self.found.get(digest, {}) for digest in self.digests]
+            probed = dict(zip(digests, task.result(), strict=True))
+            self.stats |= probed
+            self.fingerprints.add_facts(self.kind.name, {digest: stats for digest, stats in probed.items() if stats})
+        return [self.stats.get(digest, {}) for digest in self.digests]
 
 
 @dataclass
 class StatisticsReader:
-    """Asks the probes, in bounded memory; for one thread."""
+    """Reads statistics with bounded memory. For one thread."""
 
     probes: Probes
-    seen: FileFingerprints
-    _held: deque[tuple[int, Future[Any]]] = field(default_factory=deque)
+    fingerprints: FileFingerprints
+    _pending: deque[tuple[int, Future[Any]]] = field(default_factory=deque)
 
-    def ask(self, kind: MediaType, stored: Sequence[StoredContent]) -> PendingStatistics:
-        """Begins to find the statistics of contents; each distinct one is looked at once."""
+    def begin(self, kind: MediaType, stored: Sequence[StoredContent]) -> PendingStatistics:
+        """Starts to read the statistics of contents. Each distinct content is probed once."""
         digests = [content.sha256 for content in stored]
-        known = PendingStatistics(kind, self.seen, digests, {})
+        pending = PendingStatistics(kind, self.fingerprints, digests, {})
         if not kind.stat_fields:
-            return known
+            return pending
         distinct = {content.sha256: content for content in stored}
-        known.found |= self.seen.facts(kind.name, list(distinct))
-        unknown = [content for digest, content in distinct.items() if digest not in known.found]
+        pending.stats |= self.fingerprints.facts(kind.name, list(distinct))
+        unknown = [content for digest, content in distinct.items() if digest not in pending.stats]
         for start in range(0, len(unknown), BATCH_FILES):
-            some = unknown[start : start + BATCH_FILES]
-            task = self._submit(kind, some)
-            known.tasks.append(([content.sha256 for content in some], task))
-        return known
+            batch = unknown[start : start + BATCH_FILES]
+            task = self._submit(kind, batch)
+            pending.tasks.append(([content.sha256 for content in batch], task))
+        return pending
 
     def _submit(self, kind: MediaType, contents: Sequence[StoredContent]) -> Future[list[Stats]]:
         size = sum(content.size for content in contents if not isinstance(content.probe, str))
-        while self._held and sum(held for held, _ in self._held) + size > MAX_PENDING_BYTES:
-            self._held.popleft()[1].exception()  # waits
+        while self._pending and sum(pending for pending, _ in self._pending) + size > MAX_PENDING_BYTES:
+            self._pending.popleft()[1].exception()  # waits
         task = self.probes.submit(kind.name, [_probe_source(content) for content in contents])
         if size:
-            self._held.append((size, task))
+            self._pending.append((size, task))
         return task
 
 

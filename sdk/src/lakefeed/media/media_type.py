@@ -1,4 +1,4 @@
-"""What every media type has: its columns, how it is recognised, how its statistics are read."""
+"""The interface of media types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakefeed.media.handles import Handle
 from lakefeed.storage.urls import suffix
 
 TYPE_KEY = b"lakefeed.type"
-HEAD_BYTES = 64  # enough for every magic number that is looked for
+HEAD_BYTES = 64  # enough for all magic numbers
 UNKNOWN_CONTENT = "application/octet-stream"
 
 Mode: TypeAlias = Literal["bytes", "path"]
@@ -27,11 +27,11 @@ COMMON_FIELDS = (
     pa.field("filename", pa.string()),
 )
 
-_PYTHON_TYPES = mimetypes.MimeTypes()  # Python's own table: what this machine has installed must not change a dataset
+_PYTHON_TYPES = mimetypes.MimeTypes()  # Python's own table, so that files of the machine cannot change a dataset
 
 
 def head_of(value: pa.BinaryScalar | pa.LargeBinaryScalar) -> bytes:
-    """The first bytes of a binary value (not null), without a copy of the rest."""
+    """Returns the first bytes of a binary value that is not null."""
     buffer = value.as_buffer()
     return buffer.slice(0, min(HEAD_BYTES, buffer.size)).to_pybytes()
 
@@ -46,17 +46,17 @@ def _no_probe(stream: BinaryIO) -> Stats:
 
 @dataclass(frozen=True, eq=False)
 class MediaType:
-    """One kind of file column. A value without state; its functions are safe between threads.
+    """A type of file column. Immutable; its functions are thread-safe.
 
     Attributes:
-        name: what a column's metadata and ``column_types`` say.
-        handle: the class of a cell in Python.
-        default_mode: what ``load_files="auto"`` makes of a cell.
-        stat_fields: the columns that ``probe`` fills, all nullable.
-        content_types: the content type of each file extension (lower case, with its dot) that marks the type.
-        sniff: the content type that the first ``HEAD_BYTES`` bytes show, or None.
-        probe: the statistics of an open file; raises FormatError if it is broken, MissingDependencyError if the
-            library that reads it is not installed. Never decodes a whole file.
+        name: the name in the metadata of columns and in ``column_types``.
+        handle: the class of cells in Python.
+        default_mode: the mode of ``load_files="auto"``.
+        stat_fields: the fields that ``probe`` fills, all nullable.
+        content_types: the content types by file extension (lower case, with its dot). Inference uses the extensions.
+        sniff: returns the content type that the first ``HEAD_BYTES`` bytes show, or None.
+        probe: returns the statistics of an open file without decoding all of it. Raises FormatError if the file is
+            broken, MissingDependencyError if the library that reads it is not installed.
     """
 
     name: str
@@ -73,7 +73,7 @@ class MediaType:
         return pa.struct([*COMMON_FIELDS, *self.stat_fields])
 
     def content_type(self, filename: str | None, head: bytes) -> str:
-        """The content type: what the first bytes show goes before what the name claims."""
-        ending = suffix(filename or "")
-        claimed = self.content_types.get(ending) or _PYTHON_TYPES.guess_type(f"name{ending}", strict=False)[0]
-        return self.sniff(head) or claimed or UNKNOWN_CONTENT
+        """Returns the content type by the first bytes, or else by the extension of the name."""
+        extension = suffix(filename or "")
+        by_name = self.content_types.get(extension) or _PYTHON_TYPES.guess_type(f"name{extension}", strict=False)[0]
+        return self.sniff(head) or by_name or UNKNOWN_CONTENT

@@ -1,4 +1,4 @@
-"""Three-dimensional models and point clouds: stored and verified, never looked into."""
+"""The media type for 3D models and point clouds, whose contents are not inspected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CONTENT_TYPES = {
     ".usdc": "model/vnd.usdc",
     ".usdz": "model/vnd.usdz+zip",
 }
-# Others begin like plain text (OBJ, STL) or like any archive (USDZ, 3MF): those are told by their names.
+# Other formats begin like plain text (OBJ, STL) or like any archive (USDZ, 3MF) and are recognised by their names.
 _MAGIC = (
     (b"glTF", "model/gltf-binary"),
     (b"ply\nformat ", "application/x-ply"),
@@ -37,7 +37,7 @@ _MAGIC = (
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Model3D(Handle):
-    """A mesh, scene or point cloud; give ``path()`` or ``open()`` to the library that reads it.
+    """A mesh, scene or point cloud. Pass ``path()`` or ``open()`` to the library that reads it.
 
     Example:
         >>> from pathlib import Path
@@ -50,13 +50,13 @@ class Model3D(Handle):
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type of the model that begins with ``head``; None if it is none.
+    """Returns the content type of the model that begins with ``head``; None if it is not a known model format.
 
     Example:
         >>> sniff(b"glTF....")
         'model/gltf-binary'
     """
-    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
 MODEL_3D = MediaType(name="3d", handle=Model3D, default_mode="path", content_types=_CONTENT_TYPES, sniff=sniff)

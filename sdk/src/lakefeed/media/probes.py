@@ -1,4 +1,4 @@
-"""The statistics of many files, read in processes of their own: a hostile file may hang or kill one, never us."""
+"""Reads statistics of files in separate processes, which a hostile file may hang or kill."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 4
 TIMEOUT = 30.0
-"""Seconds for one file. A header takes milliseconds."""
+"""Seconds per file. Reading a header takes milliseconds."""
 
 MIN_TIMEOUT = 1.0
 MEMORY_BYTES = GIB
 CHUNK_FILES = MAX_SOURCES
 CHUNK_BYTES = 4 * MIB
 MAX_FILES_PER_PROCESS = 5_000
-"""Libraries leak; a process that has read so many files gives way to a new one."""
+"""A process is replaced after this many files, because libraries leak memory."""
 
 MAX_REASONS = 10
 
 
 class Probes:
-    """Reads the statistics of files in a bounded pool of processes, started when first needed and reused.
+    """Reads the statistics of files in a bounded pool of processes, which start on first use and are reused.
 
-    A context manager; leaving it waits for what was submitted, ends every process and writes one line to the log if
-    files have no statistics. Left by an exception, it drops what is not done. Safe between threads; not picklable, of
-    no use in a forked child.
+    A context manager. Its exit waits for submitted work, ends all processes and logs one line if files have no
+    statistics. After an exception it drops unfinished work. Thread-safe. Not picklable and not usable in a forked
+    child.
 
-    A file that cannot be read as its type, takes too long, needs too much memory or kills the process gives an empty
-    dict; the process is replaced and the other files go on. Each file that takes too long halves what the next ones
-    may take (down to a second), so that a folder of such files cannot hold up a save for hours.
+    A file has no statistics (an empty dict) if it cannot be read as its type, takes too long, needs too much memory or
+    kills the process. The process is then replaced, and the other files are read. Each timeout halves the time for
+    later files (down to one second), so that a folder of such files does not delay a save for hours.
 
     Args:
-        workers: processes at most; by default one a core, at most 4.
-        timeout: seconds for one file.
-        memory_bytes: address space of a process, the libraries that it loads included.
+        workers: the maximum number of processes; None for one per core, at most 4.
+        timeout: seconds per file.
+        memory_bytes: the address space of a process, including the libraries that it loads.
 
     Attributes:
-        failures: files without statistics so far.
-        reasons: why, of the first ten: ``"<name>: <reason>"``.
+        failures: the number of files without statistics.
+        reasons: the reasons for the first ten of them, as ``"<name>: <reason>"``.
 
     Raises:
-        InvalidArgumentError: an argument that is not above 0.
-        MissingDependencyError: the library that reads the files is not installed (when the result is asked for).
+        InvalidArgumentError: an argument is not above 0.
+        MissingDependencyError: (from the result) the library that reads the files is not installed.
 
     Example:
         >>> import PIL.Image
@@ -72,7 +72,7 @@ class Probes:
             workers = min(os.cpu_count() or 1, MAX_WORKERS)
         if workers < 1 or timeout <= 0 or memory_bytes < 1:
             raise InvalidArgumentError(
-                f"workers is {workers}, timeout {timeout} and memory_bytes {memory_bytes}; all are above 0"
+                f"workers, timeout and memory_bytes must be above 0, got {workers}, {timeout} and {memory_bytes}"
             )
         self.failures = 0
         self.reasons: list[str] = []
@@ -82,20 +82,21 @@ class Probes:
         self._all: set[ProbeProcess] = set()
         self._stopped = False
         self._lock = threading.Lock()
-        # A thread waits for each process, so there are as many processes as threads at most.
+        # A thread waits for each process, so there are at most as many processes as threads.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="lakefeed-probes")
 
     def submit(self, media: str, sources: Sequence[ProbeSource]) -> Future[list[Stats]]:
-        """The statistics of each source, in order; an empty dict where there are none.
-
-        Cheapest with some dozens of sources a call. Contents are held until they were read.
+        """Starts to read statistics, most efficiently of dozens of sources per call.
 
         Args:
             media: the name of the media type.
-            sources: local paths or contents.
+            sources: local paths or contents. Contents are held in memory until they are read.
+
+        Returns:
+            The future of the statistics of each source, in order; an empty dict for a source without statistics.
 
         Raises:
-            InvalidArgumentError: there is no such media type.
+            InvalidArgumentError: the media type is unknown.
         """
         kind = media_type(media)
         if not kind.stat_fields:
@@ -120,40 +121,40 @@ class Probes:
         with self._lock:
             self._stopped = True
             processes = list(self._all)
-        for process in processes:  # which also wakes the threads that wait for them
+        for process in processes:  # this also wakes the threads that wait for them
             process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _probe(self, media: MediaType, sources: Sequence[ProbeSource]) -> list[Stats]:
-        found: list[Stats] = []
-        while len(found) < len(sources) and not self._stopped:
-            self._probe_some(media, sources, found)
-        return found
+        stats: list[Stats] = []
+        while len(stats) < len(sources) and not self._stopped:
+            self._probe_remaining(media, sources, stats)
+        return stats
 
-    def _probe_some(self, media: MediaType, sources: Sequence[ProbeSource], found: list[Stats]) -> None:
-        """Extends ``found`` by those of one process: all that are left, or down to the one at which it ended."""
+    def _probe_remaining(self, media: MediaType, sources: Sequence[ProbeSource], stats: list[Stats]) -> None:
+        """Appends the statistics of the remaining sources, or of those up to the source at which the process ended."""
         timeout, process = self._timeout, None
         try:
             process = self._process()
-            for answer in process.ask(media.probe, sources[len(found) :], timeout):
-                found.append(self._stats(media, sources[len(found)], answer))
+            for answer in process.ask(media.probe, sources[len(stats) :], timeout):
+                stats.append(self._parse_stats(media, sources[len(stats)], answer))
         except ProcessEndedError as ended:
-            if ended.late:
+            if ended.timed_out:
                 self._timeout = max(min(self._timeout, timeout / 2), MIN_TIMEOUT)
-            found.append(self._failed(sources[len(found)], str(ended)))
+            stats.append(self._record_failure(sources[len(stats)], str(ended)))
             self._give_back(process, usable=False)
-        except StorageError:  # a full disk for temporary files says nothing of the file
+        except StorageError:  # a full disk for temporary files is not an error of the file
             self._give_back(process, usable=False)
             raise
         except OSError as error:
-            found.append(self._failed(sources[len(found)], f"no process can be started: {error}"))
+            stats.append(self._record_failure(sources[len(stats)], f"the process cannot be started: {error}"))
         except BaseException:
             self._give_back(process, usable=False)
             raise
         else:
-            self._give_back(process, usable=process.asked < MAX_FILES_PER_PROCESS and not process.ended)
+            self._give_back(process, usable=process.files < MAX_FILES_PER_PROCESS and not process.ended)
 
-    def _stats(self, media: MediaType, source: ProbeSource, answer: Mapping[str, Any]) -> Stats:
+    def _parse_stats(self, media: MediaType, source: ProbeSource, answer: Mapping[str, Any]) -> Stats:
         stats = answer.get("stats")
         if isinstance(stats, dict):
             return {field.name: _cast_statistic(stats.get(field.name), field.type) for field in media.stat_fields}
@@ -161,11 +162,11 @@ class Probes:
         if answer.get("missing"):
             raise MissingDependencyError(
                 f"{problem}. Without it {quoted_list(field.name for field in media.stat_fields)} of {media.name} "
-                "columns would be null for good; to save without them on purpose, pass stats=False"
+                "columns would be null permanently; to save without them, pass stats=False"
             )
-        return self._failed(source, problem)
+        return self._record_failure(source, problem)
 
-    def _failed(self, source: ProbeSource, reason: str) -> Stats:
+    def _record_failure(self, source: ProbeSource, reason: str) -> Stats:
         with self._lock:
             self.failures += 1
             if len(self.reasons) < MAX_REASONS:
@@ -176,7 +177,7 @@ class Probes:
     def _process(self) -> ProbeProcess:
         with self._lock:
             if self._stopped:
-                raise ProcessEndedError("it was given up")
+                raise ProcessEndedError("probing was stopped")
             if self._idle:
                 return self._idle.pop()
         process = ProbeProcess(self._memory_bytes)
@@ -185,7 +186,7 @@ class Probes:
             stopped = self._stopped
         if stopped:
             self._give_back(process, usable=False)
-            raise ProcessEndedError("it was given up")
+            raise ProcessEndedError("probing was stopped")
         return process
 
     def _give_back(self, process: ProbeProcess | None, *, usable: bool) -> None:
@@ -200,7 +201,7 @@ class Probes:
 
 
 def _split_sources(sources: Sequence[ProbeSource]) -> Iterator[list[ProbeSource]]:
-    """What a process is asked at a time: some dozens of files, fewer if they are contents of size."""
+    """Splits sources into requests of up to ``CHUNK_FILES`` files and ``CHUNK_BYTES`` of contents."""
     chunk: list[ProbeSource] = []
     size = 0
     for source in sources:
@@ -222,24 +223,25 @@ def _cast_statistic(value: Any, kind: pa.DataType) -> int | float | None:
     return int(value) if int(value) < 1 << (kind.bit_width - 1) else None
 
 
-def _join_futures(parts: Sequence[Future[list[Stats]]], found: list[Stats] | None = None) -> Future[list[Stats]]:
-    """The results of all, once the last is there."""
-    whole: Future[list[Stats]] = Future()
+def _join_futures(parts: Sequence[Future[list[Stats]]], default: list[Stats] | None = None) -> Future[list[Stats]]:
+    """Returns a future of the concatenated results; of ``default`` if there are no parts."""
+    joined: Future[list[Stats]] = Future()
     if not parts:
-        whole.set_result(found or [])
-    left = [len(parts)]
+        joined.set_result(default or [])
+    remaining = len(parts)
     lock = threading.Lock()
 
-    def done(_: Future[list[Stats]]) -> None:
+    def finish(_: Future[list[Stats]]) -> None:
+        nonlocal remaining
         with lock:
-            left[0] -= 1
-            if left[0]:
+            remaining -= 1
+            if remaining:
                 return
         try:
-            whole.set_result([stats for part in parts for stats in part.result()])
-        except BaseException as error:  # noqa: BLE001 - for whoever asks for the result
-            whole.set_exception(error)
+            joined.set_result([stats for part in parts for stats in part.result()])
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            joined.set_exception(error)
 
     for part in parts:
-        part.add_done_callback(done)
-    return whole
+        part.add_done_callback(finish)
+    return joined

@@ -1,4 +1,4 @@
-"""Python objects that stand for files, as Arrow takes them: paths, images of Pillow, handles that a dataset gave."""
+"""Conversion of Python objects that represent files (paths, Pillow images, handles) to Arrow values."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FALLBACK_FORMAT = "TIFF"
 
 
 def arrow_values(values: Any) -> tuple[Any, pa.Field[Any] | None]:
-    """The values with what stands for files as text, bytes or records, and the field of such a column (or None).
+    """Returns the values with files as text, bytes or records, and the field of a file column (or None).
 
     Raises:
-        SchemaError: several kinds of files in one column, or contents among references.
+        SchemaError: a column mixes media types, or contents and references.
 
     Example:
         >>> from pathlib import Path
@@ -45,7 +45,7 @@ def arrow_values(values: Any) -> tuple[Any, pa.Field[Any] | None]:
 
 
 def encode_picture(image: Any) -> bytes:
-    """An image of Pillow as a file that loses nothing."""
+    """Encodes a Pillow image without loss."""
     content = io.BytesIO()
     image.save(content, format=LOSSLESS_FORMATS.get(image.mode, FALLBACK_FORMAT))
     return content.getvalue()
@@ -61,12 +61,13 @@ def _handle_values(values: Sequence[Any]) -> tuple[list[Any], pa.Field[Any]]:
     contents = [cell for cell in cells if isinstance(cell, Handle) and cell.data is not None]
     if len(media) > 1 or len(contents) not in (0, len(cells)):
         raise SchemaError(
-            f"one column holds files of one type, all by reference or all by content, not {quoted_list(media)}"
-            + (" with contents among references" if contents else "")
+            "a column holds files of one type, either all references or all contents, got "
+            + quoted_list(media)
+            + (" with contents and references" if contents else "")
         )
     metadata: dict[bytes | str, bytes | str] = {TYPE_KEY: media[0]}
     if contents:
-        given = [None if value is None else value.data for value in values]
-        return given, pa.field("", pa.large_binary(), metadata=metadata)
+        data = [None if value is None else value.data for value in values]
+        return data, pa.field("", pa.large_binary(), metadata=metadata)
     records = [None if value is None else value.record() for value in values]
     return records, pa.field("", media_type(media[0]).struct, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Recordings of Rerun. Their length is read without Rerun's library."""
+"""The media type for Rerun recordings. Their durations are read without Rerun's library."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CONTENT_TYPE = "application/x-rerun"
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class RRD(TimedHandle):
-    """A recording of Rerun; give ``path()`` to Rerun's library or viewer.
+    """A Rerun recording. Pass ``path()`` to Rerun's library or viewer.
 
     Attributes:
-        duration_seconds: of its longest time line; None if the file has no index (old, or never closed).
+        duration_seconds: the length of the longest timeline; None if the file has no index (old or never closed).
 
     Example:
         >>> RRD("run.rrd", duration_seconds=12.5)
@@ -27,7 +27,7 @@ class RRD(TimedHandle):
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type if ``head`` begins a Rerun recording (``RRF2``, or an older digit); None otherwise."""
+    """Returns the content type if ``head`` begins a Rerun recording (``RRF`` and a digit), else None."""
     return _CONTENT_TYPE if head.startswith(MAGIC) and head[3:4].isdigit() else None
 
 

@@ -1,4 +1,4 @@
-"""File columns on their way into a table: contents go to the blob store, cells become records."""
+"""Stores file columns: contents are written to the blob store, and cells become media records."""
 
 from __future__ import annotations
 
@@ -26,23 +26,30 @@ from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 
 GROUP_ROWS = 4_096
 GROUP_BYTES = 32 * MIB
-GROUPS_AHEAD = 2  # whose files are stored while those of the one before are probed
+GROUPS_AHEAD = 2  # groups that are stored while earlier ones are probed
 
 
 @dataclass
 class FileColumnWriter:
-    """What stores the file columns ``types`` (column -> media type) of batches.
+    """Stores the files of batches and replaces the cells of file columns by media records.
 
-    ``copy``: ``"auto"`` stores local files and keeps remote URLs as references (``url`` only, everything else null);
-    True stores remote files too; False opens nothing: a local path is kept as an absolute ``file://`` URL, unchecked.
-    Contents in memory are stored in any case. Records pass through; one that has a ``url`` but no ``sha256`` is treated
-    as that URL or path. ``stats``: whether to record statistics; a file that cannot be read as its type has none, and
-    a log line counts these. ``foreign``: the columns in which no path of this machine may stand.
+    Contents in memory are always stored. Existing records pass through. A record with a ``url`` and without ``sha256``
+    is treated as that URL or path.
+
+    Attributes:
+        types: the media types by column.
+        blobs: the writer of the blob store.
+        fingerprints: the fingerprints of files that earlier saves stored.
+        copy: ``"auto"`` stores local files and keeps remote URLs as references (``url`` only, other fields null). True
+            stores remote files too. False opens no file; local paths become absolute ``file://`` URLs.
+        stats: whether to record statistics. A file that cannot be read as its type has none; a log line counts them.
+        progress: called with the size of each stored content in bytes.
+        foreign: the columns that must not name files of this machine.
     """
 
     types: Mapping[str, str]
-    saving: BlobWriter
-    seen: FileFingerprints
+    blobs: BlobWriter
+    fingerprints: FileFingerprints
     copy: CopyFiles = "auto"
     stats: bool = True
     progress: Progress = lambda size: None
@@ -51,77 +58,82 @@ class FileColumnWriter:
     def batches(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, first_row: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """The batches with records in their file columns, rows in order; ``schema`` is that of the batches given.
+        """Yields the batches with records in their file columns, rows in order.
 
-        What the records name is durable once the saving has been flushed.
+        The contents that the records name are durable after the blob writer is flushed.
+
+        Args:
+            batches: the rows to store.
+            schema: the schema of ``batches``.
+            first_row: the number of the first row, for messages.
 
         Raises:
-            MissingFileError: a local file is not there; the message names column, row and path.
-            FileError: a file cannot be read, or is no regular file.
-            RefusedTargetError: rows of other machines name a file of this one.
-            UnsupportedError: ``copy=True`` and a URL that this version cannot fetch.
+            MissingFileError: a local file does not exist; the message names column, row and path.
+            FileError: a file cannot be read, or is not a regular file.
+            RefusedTargetError: rows from another machine name a file of this machine.
+            UnsupportedError: ``copy`` is True and the URL scheme is not supported.
         """
         typed = typed_schema(schema, self.types)
         with ExitStack() as stack:
-            contents = stack.enter_context(ContentWriter(self.saving, self.seen, self.progress))
-            statistics = StatisticsReader(stack.enter_context(Probes()), self.seen) if self.stats else None
+            contents = stack.enter_context(ContentWriter(self.blobs, self.fingerprints, self.progress))
+            statistics = StatisticsReader(stack.enter_context(Probes()), self.fingerprints) if self.stats else None
             reading: deque[_RowGroup] = deque()
             waiting: deque[_RowGroup] = deque()
             for batch in _regroup_rows(batches):
-                reading.append(self._begun(batch, contents, first_row))
+                reading.append(self._begin(batch, contents, first_row))
                 first_row += batch.num_rows
                 if len(reading) > 1:
-                    waiting.append(reading.popleft().stored(contents, statistics))
+                    waiting.append(reading.popleft().store(contents, statistics))
                 if len(waiting) > GROUPS_AHEAD:
-                    yield waiting.popleft().finished(typed)
+                    yield waiting.popleft().finish(typed)
             while reading:
-                waiting.append(reading.popleft().stored(contents, statistics))
+                waiting.append(reading.popleft().store(contents, statistics))
             while waiting:
-                yield waiting.popleft().finished(typed)
+                yield waiting.popleft().finish(typed)
 
-    def _begun(self, batch: pa.RecordBatch, contents: ContentWriter, first_row: int) -> _RowGroup:
+    def _begin(self, batch: pa.RecordBatch, contents: ContentWriter, first_row: int) -> _RowGroup:
         columns = {
             name: FileColumn(batch.column(name), name, media, self.copy, first_row)
             for name, media in self.types.items()
         }
         for column in columns.values():
-            kept = column.kept
-            self.saving.keep(kept)
-            column.require(self.saving.missing(kept))
-            self.foreign.check(column.named)
+            digests = column.digests
+            self.blobs.keep(digests)
+            column.require(self.blobs.missing(digests))
+            self.foreign.check(column.references)
         sources = [source for column in columns.values() for source in column.sources]
         return _RowGroup(batch, columns, contents.begin(sources))
 
 
 @dataclass
 class _RowGroup:
-    """Rows of which the files are being read; then their contents are stored, and their statistics on their way."""
+    """Rows whose files are being read, then stored, then probed."""
 
     batch: pa.RecordBatch
     columns: Mapping[str, FileColumn]
-    putting: PendingContents
-    found: dict[str, tuple[list[StoredContent], PendingStatistics | None]] = field(default_factory=dict)
+    pending: PendingContents
+    contents: dict[str, tuple[list[StoredContent], PendingStatistics | None]] = field(default_factory=dict)
 
-    def stored(self, contents: ContentWriter, statistics: StatisticsReader | None) -> Self:
-        """Waits until the contents are stored, and begins to find their statistics."""
-        stored = iter(contents.finish(self.putting))
+    def store(self, writer: ContentWriter, statistics: StatisticsReader | None) -> Self:
+        """Waits until the contents are stored, and starts to read their statistics."""
+        stored = iter(writer.finish(self.pending))
         for name, column in self.columns.items():
             own = list(islice(stored, len(column.sources)))
-            self.found[name] = own, statistics.ask(column.kind, own) if statistics is not None else None
+            self.contents[name] = own, statistics.begin(column.kind, own) if statistics is not None else None
         return self
 
-    def finished(self, schema: pa.Schema) -> pa.RecordBatch:
+    def finish(self, schema: pa.Schema) -> pa.RecordBatch:
         arrays: dict[str, pa.Array[Any]] = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
-        for name, (stored, known) in self.found.items():
-            stats = known.wait() if known is not None else [{}] * len(stored)
-            arrays[name] = self.columns[name].finished(stored, stats)
+        for name, (stored, pending) in self.contents.items():
+            stats = pending.wait() if pending is not None else [{}] * len(stored)
+            arrays[name] = self.columns[name].records(stored, stats)
         return pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema)
 
 
 def check_copy(copy: CopyFiles) -> CopyFiles:
-    """Raises InvalidArgumentError for what ``copy_files`` cannot be."""
+    """Returns ``copy_files``, or raises InvalidArgumentError."""
     if copy not in ("auto", True, False):
-        raise InvalidArgumentError(f'copy_files is {copy!r}; it is "auto", True or False')
+        raise InvalidArgumentError(f'copy_files must be "auto", True or False, got {copy!r}')
     return copy
 
 
@@ -135,12 +147,23 @@ def store_column(
     column_name: str,
     first_row: int = 0,
 ) -> pa.StructArray:
-    """One column as records of its media type, as `Storing` says; every blob that they name is durable on return.
+    """Stores one column and returns its media records. All blobs that they name are durable on return.
+
+    Args:
+        column: paths, URLs, contents or media records.
+        media: the name of the media type.
+        store: the blob store.
+        copy: see `FileColumnWriter`.
+        stats: whether to record statistics.
+        column_name: the name of the column, for messages.
+        first_row: the number of the first row, for messages.
 
     Raises:
-        InvalidArgumentError: no such media type, or no such way to copy.
+        InvalidArgumentError: the media type or ``copy`` is unknown.
         TypeMismatchError: the column cannot hold files.
-        MissingFileError, FileError, UnsupportedError: a file cannot be had.
+        MissingFileError: a file does not exist.
+        FileError: a file cannot be read.
+        UnsupportedError: the URL scheme is not supported.
 
     Example:
         >>> from pathlib import Path
@@ -153,23 +176,22 @@ def store_column(
     check_copy(copy)
     require_file_column(pa.field(column_name, column.type))
     media_type(media)
-    alone = FileColumn(column, column_name, media, copy, first_row)
-    if not alone.sources:
-        return alone.finished([], [])
+    file_column = FileColumn(column, column_name, media, copy, first_row)
+    if not file_column.sources:
+        return file_column.records([], [])
     batch = pa.record_batch([column], names=[column_name])
-    with store.saving() as saving:
-        storing = FileColumnWriter({column_name: media}, saving, FileFingerprints(store.cache_dir), copy, stats)
-        found = list(storing.batches([batch], batch.schema, first_row))
-        saving.flush()
-    kind = media_type(media).struct
-    parts = [part.column(0) for part in found]
-    whole = pa.concat_arrays(parts) if parts else pa.array([], kind)
-    assert isinstance(whole, pa.StructArray), "records"
-    return whole
+    with store.saving() as blobs:
+        writer = FileColumnWriter({column_name: media}, blobs, FileFingerprints(store.cache_dir), copy, stats)
+        batches = list(writer.batches([batch], batch.schema, first_row))
+        blobs.flush()
+    chunks = [batch.column(0) for batch in batches]
+    records = pa.concat_arrays(chunks) if chunks else pa.array([], media_type(media).struct)
+    assert isinstance(records, pa.StructArray), "records"
+    return records
 
 
 def _regroup_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows in batches that are worth the trouble, and not too large to be held a few at a time."""
+    """Yields the rows in batches of about ``GROUP_ROWS`` rows or ``GROUP_BYTES``."""
     small: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:

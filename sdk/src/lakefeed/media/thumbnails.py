@@ -1,4 +1,4 @@
-"""A picture small enough to stand in a notebook's page."""
+"""Thumbnails for notebook pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIXELS = 128
 
 
 def thumbnail_html(picture: PIL.Image.Image, label: str) -> str:
-    """The picture, scaled down in place, as an HTML element that holds its bytes."""
+    """Returns an HTML element with the thumbnail of ``picture``, which is scaled down in place."""
     picture.thumbnail((PIXELS, PIXELS))
     if picture.mode not in {"L", "LA", "RGB", "RGBA", "P", "1"}:
         picture = picture.convert("RGB")
@@ -25,7 +25,7 @@ def thumbnail_html(picture: PIL.Image.Image, label: str) -> str:
 
 
 def data_url(content_type: str, content: bytes) -> str:
-    """The bytes as a URL.
+    """Returns the bytes as a data URL.
 
     Example:
         >>> data_url("text/plain", b"hi")

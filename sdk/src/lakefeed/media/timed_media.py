@@ -1,4 +1,4 @@
-"""What lasts: sound, videos, recordings. What their types share."""
+"""Base classes of handles with a duration: audio, videos and recordings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DURATION = pa.field("duration_seconds", pa.float64())
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TimedHandle(Handle):
-    """A file that lasts.
+    """A file with a duration.
 
     Attributes:
-        duration_seconds: None if the file does not tell.
+        duration_seconds: the duration; None if the file does not record it.
     """
 
     duration_seconds: float | None = None
@@ -37,10 +37,10 @@ class PlayableHandle(TimedHandle):
     _probe: ClassVar[Callable[[BinaryIO], Stats]]
 
     def info(self) -> Mapping[str, Any]:
-        """The statistics as the file itself tells them now, such as ``duration_seconds``.
+        """Reads the statistics from the file itself, such as ``duration_seconds``.
 
         Raises:
-            FormatError: the file is broken, or of another type.
+            FormatError: the file is broken or has another type.
             MissingDependencyError: PyAV is not installed.
             FileError: the file cannot be read.
         """
@@ -49,18 +49,18 @@ class PlayableHandle(TimedHandle):
 
     @contextmanager
     def _decoding(self) -> Iterator[Any]:
-        """The open container."""
+        """Opens the container."""
         with self.open() as stream, open_container(stream) as container:
             yield container
 
 
 def start_timestamp(stream: Any) -> int:
-    """When a stream begins, in units of its time base."""
+    """Returns the start time of a stream in units of its time base."""
     return stream.start_time or 0
 
 
 def has_exact_timestamps(container: Any, containers: frozenset[str]) -> bool:
-    """Whether the container is one of those whose places in time can be trusted."""
+    """Returns whether the container format is one of ``containers``."""
     return container.format.name in containers
 
 
@@ -70,7 +70,7 @@ def recording_type(
     sniff: Callable[[bytes], str | None],
     probe: Callable[[BinaryIO], Stats],
 ) -> MediaType:
-    """The type of recordings of which only the length is known; named as its handle and its file extension."""
+    """Returns a media type with ``duration_seconds`` only. ``handle.media`` is its name and its file extension."""
     return MediaType(
         name=handle.media,
         handle=handle,

@@ -1,4 +1,4 @@
-"""Videos, through PyAV (the extra ``media``), which is imported when the first one is opened."""
+"""The media type for videos. PyAV (the extra ``media``) is imported when the first one is opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, ha
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
-# No .ts and .mts: in most folders they are TypeScript.
+# Without .ts and .mts, which usually are TypeScript files.
 _CONTENT_TYPES = {
     ".3g2": "video/3gpp2",
     ".3gp": "video/3gpp",
@@ -62,29 +62,29 @@ _NON_VIDEO_BRANDS = (
 _QUICKTIME_ATOMS = frozenset({b"moov", b"mdat", b"wide"})
 
 MIN_SEEK_FRAMES = 8
-"""So near the beginning it is cheaper to decode what lies before than to look for it."""
+"""Before this frame, decoding from the beginning is cheaper than looking for a key frame."""
 
 MAX_PIXELS = 1 << 27
-"""In a frame, beyond which the file is taken for a bomb; 16K video has 2^27."""
+"""The largest frame that is decoded, as protection against decompression bombs; 16K video has 2^27 pixels."""
 
-# Whose places in time are exact.
+# Containers with exact timestamps.
 _FRAME_ACCURATE_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
-# Of these every packet becomes one frame. Others (VP8) have packets that show nothing, so that places in the file
-# do not tell how many frames lie before.
+# Codecs in which each packet is one frame. Others (VP8) have packets that are not shown, so counting packets does not
+# give the number of a frame.
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "dnxhd", "ffv1"})
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Video(PlayableHandle):
-    """A video. What could not be read of its statistics is None.
+    """A video. Statistics that could not be read are None.
 
     Attributes:
-        duration_seconds: of the first video stream.
-        width: in pixels as stored (no rotation).
-        height: in pixels as stored.
-        fps: frames a second, on average.
-        num_frames: None if the container does not tell and the file is too long to count.
+        duration_seconds: the duration of the first video stream.
+        width: the width in pixels as stored, without rotation.
+        height: the height in pixels as stored.
+        fps: the average number of frames per second.
+        num_frames: the number of frames; None if the container has no count and the file is too long to count.
 
     Example:
         >>> clip = Video("clip.mp4")  # doctest: +SKIP
@@ -100,26 +100,30 @@ class Video(PlayableHandle):
     num_frames: int | None = None
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
-        """The decoded frames ``start``, ``start + step``, … before ``stop``, each uint8 (height, width, 3), RGB.
+        """Decodes the frames ``start``, ``start + step``, … before ``stop``.
 
-        Frames are numbered as a player shows them, and the number is exact for every codec: where the file's index
-        allows it, decoding begins at the key frame before ``start``, else at the first frame. Frames beyond the end
-        are none. Each array is a copy and may be written to.
+        Frames are numbered in display order, and the numbers are exact for every codec. If the index of the file
+        allows it, decoding starts at the key frame before ``start``, else at the first frame. A range beyond the end
+        is cut at the end.
 
         Args:
             start: the first frame, from 0.
-            stop: the frame to end before; None for the last.
-            step: every how manieth.
+            stop: the frame to end before; None for the end.
+            step: returns every ``step``-th frame.
+
+        Returns:
+            An iterator of frames as uint8 of shape (height, width, 3), RGB. Each array is a writable copy.
 
         Raises:
-            InvalidArgumentError: a negative ``start`` or ``stop``, or a ``step`` below 1.
-            FormatError: (while iterating) the file is broken, or has no video.
+            InvalidArgumentError: ``start`` or ``stop`` is negative, or ``step`` is below 1.
+            FormatError: (while iterating) the file is broken or has no video.
             MissingDependencyError: (while iterating) PyAV is not installed.
             FileError: (while iterating) the file cannot be read.
         """
         if start < 0 or (stop is not None and stop < 0) or step < 1:
             raise InvalidArgumentError(
-                f"frames(start={start}, stop={stop}, step={step}): start and stop count from 0 and step is 1 or more"
+                "start and stop are 0 or more and step is 1 or more, got "
+                f"frames(start={start}, stop={stop}, step={step})"
             )
         return self._frames(start, stop, step)
 
@@ -134,22 +138,22 @@ class Video(PlayableHandle):
     def _details(self) -> list[str]:
         size = f"{self.width}x{self.height}" if self.width is not None else None
         rate = f"{self.fps:.4g} fps" if self.fps is not None else None
-        return [fact for fact in (size, *TimedHandle._details(self), rate) if fact is not None]
+        return [detail for detail in (size, *TimedHandle._details(self), rate) if detail is not None]
 
     def _repr_html_(self) -> str:
         try:
             frame = next(self.frames(stop=1), None)
             if frame is None:
-                raise FormatError("it has no frames")
+                raise FormatError("the video has no frames")
             return thumbnail_html(pillow().fromarray(frame), repr(self))
         except (LakefeedError, OSError, ValueError) as error:
-            return self._html_facts(error)
+            return self._html_repr(error)
 
 
 def sniff(head: bytes) -> str | None:
-    r"""The content type of the video that begins with ``head``; None if it is none.
+    r"""Returns the content type of the video that begins with ``head``; None if it is not a known video format.
 
-    Ogg, MP4 and WebM may hold audio only; their first bytes tell for Ogg, and for MP4 where its brand says so.
+    Ogg, MP4 and WebM files may hold only audio. The first bytes show it for Ogg, and for MP4 if its brand says so.
 
     Example:
         >>> sniff(b"\x00\x00\x00\x18ftypisom"), sniff(b"\x00\x00\x00\x18ftypM4A ")
@@ -167,37 +171,39 @@ def sniff(head: bytes) -> str | None:
         return "video/x-msvideo"
     if head[:4] == b"OggS" and (head[28:35] == b"\x80theora" or head[28:35] == b"fishead"):
         return "video/ogg"
-    return next((found for magic, found in _MAGIC if head.startswith(magic)), None)
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
 def _decode_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
-    """Decoded frames in order, and the number of the first of them, which is ``start`` or before."""
+    """Returns the number of the first decoded frame, which is at most ``start``, and the frames in order."""
     stream = first_stream(container, "video")
     if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-        raise FormatError(f"frames of {stream.codec_context.width}x{stream.codec_context.height} are refused")
+        raise FormatError(
+            f"frames of {stream.codec_context.width}x{stream.codec_context.height} are too large to decode"
+        )
     stream.thread_type = "AUTO"
-    exact = (
+    can_seek = (
         has_exact_timestamps(container, _FRAME_ACCURATE_CONTAINERS)
         and stream.codec_context.codec.name in _PACKET_IS_FRAME
     )
-    found = _find_key_frame(container, stream, start) if exact and start >= MIN_SEEK_FRAMES else None
-    if found is not None:
-        number, dts, pts = found
+    key_frame = _find_key_frame(container, stream, start) if can_seek and start >= MIN_SEEK_FRAMES else None
+    if key_frame is not None:
+        number, dts, pts = key_frame
         container.seek(dts, stream=stream)
-        # Frames that are shown before the key frame but stored behind it cannot be decoded from here.
+        # Frames that are stored after the key frame but shown before it cannot be decoded from here.
         decoded = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, container.decode(stream))
         first = next(decoded, None)
         if first is not None and first.pts == pts:
             return number, chain([first], decoded)
-    if exact:
+    if can_seek:
         container.seek(start_timestamp(stream), stream=stream)
     return 0, container.decode(stream)
 
 
 def _find_key_frame(container: Any, stream: Any, start: int) -> tuple[int, int, int] | None:
-    """The last key frame shown at or before frame ``start``: its number, dts and pts. None if it cannot be told.
+    """Returns number, dts and pts of the last key frame shown at or before frame ``start``; None if unknown.
 
-    Reads the packets of the whole file, but decodes none.
+    Reads the packets of the whole file and decodes none.
     """
     packets = [packet for packet in container.demux(stream) if packet.size]
     shown = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)

@@ -112,7 +112,7 @@ class LoadAhead:
     def __init__(self, step: LoadFiles, tally: CacheStatistics | None = None) -> None:
         self._step = step
         self._loads = load_columns.ColumnLoader(
-            step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, tally=tally
+            step.store, step.workers, step.on_error, step.timeout, step.max_inflight_bytes, statistics=tally
         )
         self._columns = [
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes

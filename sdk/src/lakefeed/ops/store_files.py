@@ -33,7 +33,7 @@ class StoreFiles(Node):
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         yield from self.storing.batches(inputs[0].batches(), self.child.schema)
-        self.storing.saving.flush()
+        self.storing.blobs.flush()
 
     def identity(self) -> dict[str, object]:
         return {"types": tuple(self.storing.types.items()), "copy": self.storing.copy, "stats": self.storing.stats}

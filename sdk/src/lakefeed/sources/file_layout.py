@@ -75,10 +75,10 @@ class FileLayout:
             beside = {(smallest := _smallest_column(footer)): [smallest]}
         return RowFilter(
             columns=read or frozenset(beside),
-            test=lambda batch: evaluate(predicate, fit(batch)),
-            texts=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
-            beside=beside,
-            odds=self._odds,
+            predicate=lambda batch: evaluate(predicate, fit(batch)),
+            dictionary_columns=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
+            extra_columns=beside,
+            selectivity=self._odds,
         )
 
     def _fitting(self, schema: pa.Schema, *, dictionaries: bool = False) -> Fitting:

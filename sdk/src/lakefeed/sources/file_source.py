@@ -76,7 +76,7 @@ class FilesSource(Plain):
     @property
     def _looked_at(self) -> tuple[str, ...]:
         """The files that are opened for their schema: all of them, where that reads little and from near."""
-        near = [url for url in self.urls if self._format.counted or _protocol(url) in NEVER_BUSY]
+        near = [url for url in self.urls if self._format.has_row_counts or _protocol(url) in NEVER_BUSY]
         return tuple(dict.fromkeys([self.urls[0], *near]))
 
     def _joined(self, schema: pa.Schema, more: tuple[str, pa.Schema]) -> pa.Schema:
@@ -117,7 +117,7 @@ class FilesSource(Plain):
     @cached_property
     def ranged(self) -> bool:
         states = self._in_this_run
-        return self._format.counted and all(self._format.addressable(url, states) for url in self.urls)
+        return self._format.has_row_counts and all(self._format.addressable(url, states) for url in self.urls)
 
     def count(self) -> int | None:
         if not self.ranged:
@@ -139,10 +139,10 @@ class FilesSource(Plain):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         url, part = fragment.key
         assert isinstance(part, FilePart)
-        exact, schema = self.declared is None, projected(self.schema, pushdown)
-        columns = None if exact and pushdown.columns is None else schema.names
+        strict, schema = self.declared is None, projected(self.schema, pushdown)
+        columns = None if strict and pushdown.columns is None else schema.names
         batches = self._format.read(
-            url, part, self.schema, columns, fragment.start, fragment.stop, exact=exact, states=self._in_this_run
+            url, part, self.schema, columns, fragment.start, fragment.stop, strict=strict, states=self._in_this_run
         )
         for batch in batches:
             yield _conform_batch(batch, schema, url, all_of_it=columns is None)

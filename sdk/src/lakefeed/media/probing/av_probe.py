@@ -1,4 +1,4 @@
-"""Video and audio files, through PyAV, which is imported when the first one is opened."""
+"""Statistics of video and audio files. PyAV is imported when the first file is opened."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any, BinaryIO
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError, MissingDependencyError
 
-# Containers only: playlists (HLS, DASH, concat) would make a file open others, here and on the network.
+# Containers only. Playlists (HLS, DASH, concat) would make a file open others, here and on the network.
 _DEMUXERS = (
     "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "h264", "hevc", "ivf", "matroska", "mov",
     "mp3", "mpeg", "mpegts", "mpegvideo", "ogg", "w64", "wav",
 )  # fmt: skip
 _OPTIONS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "none"}
-_ATTACHED_PICTURE = 0x400  # the cover of an album is no video
+_ATTACHED_PICTURE = 0x400  # such as the cover of an album
 
 _ESTIMATED_DURATIONS = frozenset(
     {"mpeg", "mpegvideo", "aac", "h264", "hevc"}
-)  # where libav guesses the length from the bit rate
+)  # libav estimates the duration from the bit rate
 
-# libav reads much of a WAV file to see whether DTS hides in its PCM: 7 ms for what the header tells in 0.4.
+# libav reads much of a WAV file to detect DTS inside PCM, which takes 7 ms instead of 0.4 ms for the header.
 _WAVE = (b"RIFF", b"RF64")
 _TRUST_HEADER = {"max_probe_packets": "1"}
 
 MAX_COUNT_BYTES = 64 * MIB
-"""In a file up to this length the frames are counted if its header does not tell their number."""
+"""Files up to this size have their frames counted if the header has no number."""
 
 
 @contextmanager
 def open_container(stream: BinaryIO, more_options: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """The container in ``stream``, a ``av.container.InputContainer``; everything libav complains of as FormatError.
+    """Opens the container in ``stream`` as an ``av.container.InputContainer``. Errors of libav become FormatError.
 
     Raises:
-        FormatError: it is broken, or no container that is read.
+        FormatError: the file is broken, or its container format is not supported.
         MissingDependencyError: PyAV is not installed.
     """
     library = pyav()
@@ -51,7 +51,7 @@ def open_container(stream: BinaryIO, more_options: Mapping[str, str] | None = No
 
 @cache
 def pyav() -> Any:
-    """The module av.
+    """Returns the module av.
 
     Raises:
         MissingDependencyError: PyAV is not installed.
@@ -67,27 +67,27 @@ load = pyav
 
 
 def first_stream(container: Any, kind: str) -> Any:
-    """The first video or audio stream.
+    """Returns the first video or audio stream.
 
     Raises:
-        FormatError: there is none, or one in a codec that libav does not know.
+        FormatError: the file has no such stream, or libav does not know its codec.
     """
     for stream in container.streams:
         if stream.type == kind and not int(stream.disposition) & _ATTACHED_PICTURE:
             if stream.codec_context is None:
-                raise FormatError(f"the codec of its {kind} is not known")
+                raise FormatError(f"the codec of the {kind} is not known")
             return stream
-    raise FormatError(f"there is no {kind} in it")
+    raise FormatError(f"the file has no {kind}")
 
 
 def probe_video(stream: BinaryIO) -> Mapping[str, int | float | None]:
-    """What the header says of the first video stream. Nothing is decoded.
+    """Reads the statistics of the first video stream without decoding.
 
-    ``num_frames`` is what the container says; where it says nothing (Matroska, WebM, MPEG), the packets are counted,
-    unless the file is long, whose number stays unknown.
+    ``num_frames`` is the number in the container. If the container has none (Matroska, WebM, MPEG), the packets are
+    counted. In files above `MAX_COUNT_BYTES` it is unknown.
 
     Raises:
-        FormatError: it is broken or has no video.
+        FormatError: the file is broken or has no video.
         MissingDependencyError: PyAV is not installed.
     """
     with open_container(stream) as container:
@@ -111,10 +111,10 @@ def probe_video(stream: BinaryIO) -> Mapping[str, int | float | None]:
 
 
 def probe_audio(stream: BinaryIO) -> Mapping[str, int | float | None]:
-    """What the header says of the first audio stream. Nothing is decoded.
+    """Reads the statistics of the first audio stream without decoding.
 
     Raises:
-        FormatError: it is broken or has no audio.
+        FormatError: the file is broken or has no audio.
         MissingDependencyError: PyAV is not installed.
     """
     head = stream.read(4)
@@ -135,14 +135,14 @@ def probe_audio(stream: BinaryIO) -> Mapping[str, int | float | None]:
 
 
 def _duration_seconds(container: Any, stream: Any) -> float | None:
-    """Of the stream; of the whole file where only that is known."""
+    """Returns the duration of the stream, or of the whole file if only that is known."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return float(Fraction(container.duration, pyav().time_base)) if container.duration is not None else None
 
 
 def _read_packets(container: Any, stream: Any) -> list[Any]:
-    """Those that are shown or heard; none if the file is long."""
+    """Returns the packets that are shown or played; none if the file is too large."""
     if not 0 < container.size <= MAX_COUNT_BYTES:
         return []
     return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]

@@ -1,4 +1,4 @@
-"""Width and height of images, through Pillow, which is imported when the first image is opened."""
+"""Statistics of images. Pillow is imported when the first image is opened."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from typing import Any, BinaryIO
 
 from lakefeed.errors import FormatError, MissingDependencyError
 
-# Pillow also reads formats that run other programs (EPS) or that nobody trains on: not from a table's bytes.
-_COMMON_FORMATS = (
-    "PNG",
-    "JPEG",
-    "GIF",
-    "BMP",
-    "PPM",
-)  # which Pillow has at hand; for the others it imports fifty modules
+# Other formats of Pillow run programs (EPS) or are not used for training. They are not opened.
+_COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # for other formats Pillow imports fifty modules
 _OTHER_FORMATS = ("TIFF", "WEBP", "AVIF", "JPEG2000")
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
 _CHUNK_BYTES = 1 << 16
 
-# Whatever a decoder raises on bytes that were made to break it.
+# Exceptions that decoders raise for malicious bytes.
 DECODER_ERRORS = (
     OSError,
     ValueError,
@@ -34,33 +28,33 @@ DECODER_ERRORS = (
     SyntaxError,
     RuntimeError,
     MemoryError,
-    Warning,  # Pillow warns of suspicious files; some programs turn warnings into errors
+    Warning,  # Pillow warns about suspicious files, and warnings may be errors
     struct.error,
     zlib.error,
 )
 
 
 def probe_image(stream: BinaryIO) -> Mapping[str, int]:
-    """Width and height of the image in ``stream``, from its header; an image whose end is missing counts as broken.
+    """Reads width and height of an image from its header. An image without its end is broken.
 
     Raises:
-        FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
+        FormatError: the image is broken, not an image, or declares more pixels than Pillow decodes.
         MissingDependencyError: Pillow is not installed.
     """
     image = open_image(stream)
     size, format_name = image.size, image.format
-    # The header has been read, and with it any thumbnail that has an end mark of its own.
+    # The position is after the header, and so after any thumbnail, which has an end mark of its own.
     mark = _END_MARKS.get(format_name)
     if mark is not None and not _contains(stream, mark):
-        raise FormatError(f"the {format_name} is cut short")
+        raise FormatError(f"the {format_name} file is truncated")
     return {"width": size[0], "height": size[1]}
 
 
 def open_image(stream: BinaryIO) -> Any:
-    """The image in ``stream``, a ``PIL.Image.Image`` of which the header has been read.
+    """Opens the image in ``stream`` as a ``PIL.Image.Image`` and reads its header.
 
     Raises:
-        FormatError: it is broken, no image at all, or declares more pixels than Pillow would ever decode.
+        FormatError: the image is broken, not an image, or declares more pixels than Pillow decodes.
         MissingDependencyError: Pillow is not installed.
     """
     library = pillow()
@@ -76,7 +70,7 @@ def open_image(stream: BinaryIO) -> Any:
 
 @cache
 def pillow() -> Any:
-    """The module PIL.Image.
+    """Returns the module PIL.Image.
 
     Raises:
         MissingDependencyError: Pillow is not installed.
@@ -92,15 +86,15 @@ load = pillow
 
 
 def error_reason(error: BaseException) -> str:
-    """Why Pillow gave up, the same for the same bytes: Pillow itself names the address of the stream."""
+    """Returns the reason of an error, always the same for the same bytes. Pillow's message has a memory address."""
     text = str(error) or type(error).__name__
-    return "it is no image that Pillow reads" if "cannot identify" in text else text
+    return "it is not an image that Pillow reads" if "cannot identify" in text else text
 
 
 def _contains(stream: BinaryIO, mark: bytes) -> bool:
     tail = b""
-    while piece := stream.read(_CHUNK_BYTES):
-        if mark in tail + piece:
+    while chunk := stream.read(_CHUNK_BYTES):
+        if mark in tail + chunk:
             return True
-        tail = piece[-len(mark) :]
+        tail = chunk[-len(mark) :]
     return False

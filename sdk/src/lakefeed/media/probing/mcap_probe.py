@@ -1,4 +1,4 @@
-"""The length of recordings in MCAP, through the library ``mcap``, which is imported when the first one is opened."""
+"""Durations of MCAP recordings. The library ``mcap`` is imported when the first file is opened."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NANOSECONDS = 1e9
 
 
 def probe_mcap(stream: BinaryIO) -> Mapping[str, float | None]:
-    """The seconds between the first message and the last, from the summary at the end of the file.
+    """Reads the seconds between the first message and the last from the summary at the end of the file.
 
-    None if the summary does not tell (it is optional) or there are no messages.
+    The duration is None if the summary has no statistics or the file has no messages.
 
     Raises:
-        FormatError: it is broken or no MCAP file.
+        FormatError: the file is broken or not an MCAP file.
         MissingDependencyError: the library is not installed.
     """
     reader, errors = load()
@@ -25,14 +25,14 @@ def probe_mcap(stream: BinaryIO) -> Mapping[str, float | None]:
         summary = reader(stream).get_summary()
     except (errors, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
         raise FormatError(str(error) or type(error).__name__) from error
-    found = summary.statistics if summary is not None else None
-    if found is None or not found.message_count:
+    statistics = summary.statistics if summary is not None else None
+    if statistics is None or not statistics.message_count:
         return {"duration_seconds": None}
-    return {"duration_seconds": (found.message_end_time - found.message_start_time) / _NANOSECONDS}
+    return {"duration_seconds": (statistics.message_end_time - statistics.message_start_time) / _NANOSECONDS}
 
 
 def load() -> tuple[Any, type[Exception]]:
-    """The reader of MCAP files, and the root of its errors.
+    """Returns the reader of MCAP files and the base class of its errors.
 
     Raises:
         MissingDependencyError: the library is not installed.

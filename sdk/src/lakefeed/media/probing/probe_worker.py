@@ -1,11 +1,11 @@
-"""The program of a probing process, run as a file: it answers the requests that come through its standard input.
+"""The program of a probing process, which answers requests from its standard input.
 
-Standard input is a socket. A request is a line of JSON (what to call, and per source its path or the length of its
-content) and then the contents. The answers are lines of JSON, one a source and in order, in memory that is shared with
-the one that asked: they are there even if the next source ends this process. After the last one a byte is sent. What
-comes back is read as JSON because a file that took over this process must not take over the one that asked.
+Standard input is a socket. A request is a line of JSON (the function to call, and for each source its path or the
+length of its content), followed by the contents. The answers are lines of JSON, one per source in order, in memory that
+is shared with the parent. So they survive if the next source ends this process. A byte is sent after the last answer.
+Answers are JSON because a file that takes over this process must not take over the parent.
 
-This process may be killed at any file. It limits itself, so that it ends even if nobody is left to end it.
+Any file may kill this process. It limits its own time, so that it also ends if the parent is gone.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 IDLE_SECONDS = 5.0
-"""How often an idle process looks whether the one that asks is still there."""
+"""The interval at which an idle process checks that its parent exists."""
 
 END = struct.Struct("<Q")
-"""At the beginning of the shared memory: where the answers end that follow it, a line each."""
+"""The start of the shared memory: the end offset of the answers that follow it, one per line."""
 
 ANSWER_BYTES = 4096
-"""Of one answer at most."""
+"""The maximum length of an answer."""
 
 OPEN_FILES = 64
 REASON_CHARACTERS = 300
@@ -44,7 +44,7 @@ PACKAGE = "lakefeed"
 
 
 def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
-    """Answers requests until the other side is gone."""
+    """Answers requests until the parent is gone."""
     parent = os.getppid()
     sys.path[:] = paths
     memory = mmap.mmap(shared, 0)
@@ -54,12 +54,12 @@ def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
     with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as channel:
         while _wait_for_request(connection, parent) and (line := channel.readline()):
             request = json.loads(line)
-            contents = [None if isinstance(given, str) else channel.read(given) for given in request["sources"]]
+            contents = [None if isinstance(source, str) else channel.read(source) for source in request["sources"]]
             end = END.size
-            for given, content in zip(request["sources"], contents, strict=True):
-                answer = json.dumps(_answer(request, given, content)).encode() + b"\n"
+            for source, content in zip(request["sources"], contents, strict=True):
+                answer = json.dumps(_answer(request, source, content)).encode() + b"\n"
                 if len(answer) > ANSWER_BYTES:
-                    answer = b'{"problem": "what is known of it takes too much room"}\n'
+                    answer = b'{"problem": "the answer is too long"}\n'
                 memory[end : end + len(answer)] = answer
                 end += len(answer)
                 END.pack_into(memory, 0, end)
@@ -67,13 +67,13 @@ def main(memory_bytes: int, shared: int, paths: list[str]) -> None:
             connection.sendall(b"\n")
 
 
-def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[str, Any]:
+def _answer(request: dict[str, Any], source: Any, content: bytes | None) -> dict[str, Any]:
     try:
         probe = _load_probe(*request["probe"])
         _limit_time(request["timeout"])
-        with _open_regular(given) if content is None else io.BytesIO(content) as stream:
+        with _open_regular(source) if content is None else io.BytesIO(content) as stream:
             return {"stats": dict(probe(stream))}
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises on bytes that were made to break it
+    except Exception as error:  # noqa: BLE001 - decoders raise any exception for malicious bytes
         problem = (str(error) or type(error).__name__)[:REASON_CHARACTERS]
         missing = type(error).__name__ == "MissingDependencyError"
         return {"problem": problem, "missing": missing, "memory": isinstance(error, MemoryError)}
@@ -81,49 +81,49 @@ def _answer(request: dict[str, Any], given: Any, content: bytes | None) -> dict[
 
 @functools.cache
 def _load_probe(module_name: str, name: str) -> Callable[[BinaryIO], dict[str, Any]]:
-    """The probe, its library loaded."""
+    """Returns the probe after loading its library."""
     if not module_name.startswith(f"{PACKAGE}."):
         _remove_light_packages()
     module = importlib.import_module(module_name)
     getattr(module, "load", lambda: None)()
-    found: Callable[[BinaryIO], dict[str, Any]] = getattr(module, name)
-    return found
+    probe: Callable[[BinaryIO], dict[str, Any]] = getattr(module, name)
+    return probe
 
 
 def _open_regular(path: str) -> BinaryIO:
-    """The file, which is a regular one: a pipe or device could keep us waiting for ever."""
+    """Opens a regular file. A pipe or device could block forever."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     return os.fdopen(number, "rb", 1 << 16)
 
 
 def _limit_resources(memory_bytes: int) -> None:
-    """No more memory than that, no file written, no core dump, few files open."""
-    for what, most in (
+    """Limits memory and the number of open files, and forbids written files and core dumps."""
+    for limit, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
     ):
-        hard = resource.getrlimit(what)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with contextlib.suppress(ValueError):  # macOS knows no limit of the address space
-            resource.setrlimit(what, (most, hard))
+        hard = resource.getrlimit(limit)[1]
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError):  # macOS has no limit of the address space
+            resource.setrlimit(limit, (soft, hard))
 
 
 def _limit_time(seconds: float) -> None:
-    """The process is killed after so many seconds, by the clock or of computing; 0 for no end."""
+    """Lets the system kill the process after ``seconds`` of wall or CPU time; 0 for no limit."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # unhandled, SIGALRM ends the process even within a C library
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    most = int(used.ru_utime + used.ru_stime + seconds) + 2 if seconds else hard
-    resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 2 if seconds else hard
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _install_light_packages() -> None:
-    """``lakefeed`` and ``lakefeed.media`` without what they import: a start of 50 ms in place of one second."""
+    """Installs ``lakefeed`` and ``lakefeed.media`` without their imports, to start in 50 ms instead of one second."""
     media = Path(__file__).parents[1]
     for name, folder in ((PACKAGE, media.parent), (f"{PACKAGE}.media", media)):
         package = types.ModuleType(name)
@@ -132,14 +132,14 @@ def _install_light_packages() -> None:
 
 
 def _remove_light_packages() -> None:
-    """A probe from elsewhere may import all of lakefeed."""
+    """Removes the light packages, because a probe of another package may import all of lakefeed."""
     if not hasattr(sys.modules.get(PACKAGE), "__all__"):
         for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
             del sys.modules[name]
 
 
 def _wait_for_request(connection: socket.socket, parent: int) -> bool:
-    """True once there is a request; False if the one that asks has died and left its socket to a child."""
+    """Returns True when a request arrives, False if the parent has died and left its socket to a child."""
     while not select.select([connection], [], [], IDLE_SECONDS)[0]:
         if os.getppid() != parent:
             return False

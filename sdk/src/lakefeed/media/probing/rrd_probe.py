@@ -1,16 +1,15 @@
-"""The length of a Rerun recording, from the index at the end of the file.
+"""Durations of Rerun recordings, from the index at the end of the file.
 
-Rerun's own library is 500 MB and reads the whole file, so the few bytes that matter here are read by hand. As Rerun
-0.41 writes it, the file ends with
+Rerun's own library has 500 MB and reads the whole file, so the index is parsed here. A file of Rerun 0.41 ends with
 
     footer | where each footer is: offset, length (8 bytes each), checksum (4) | b"RRF2FOOT" | number of footers (4)
 
-little endian, and a footer is a Protobuf message (RrdFooter). Of it we need, as numbers of fields:
+little endian. A footer is a Protobuf message (RrdFooter). These fields are used, with their numbers:
 
-    1 manifest, one a recording: 1 store id (1 kind: 1 is a recording, 2 a blueprint), 4 data
-      data: 2 an Arrow IPC stream, 3 compression (2 is LZ4), 4 its length without
+    1 manifest, one per recording: 1 store id (1 kind: 1 is a recording, 2 a blueprint), 4 data
+      data: 2 an Arrow IPC stream, 3 compression (2 is LZ4), 4 the uncompressed length
 
-That Arrow table has a row a chunk and, for each timeline, columns ``<timeline>:start`` and ``<timeline>:end`` whose
+The Arrow table has one row per chunk and, for each timeline, columns ``<timeline>:start`` and ``<timeline>:end`` whose
 metadata has ``rerun:index``.
 """
 
@@ -37,15 +36,15 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def probe_rrd(stream: BinaryIO) -> Mapping[str, float | None]:
-    """The seconds of the longest of the recording's own time lines; else of ``log_time``, when it was written down.
+    """Reads the seconds of the longest timeline of a recording. ``log_time`` counts only if there is no other.
 
-    None if the file has no index (an old one, or one that was never closed) or no time line.
+    The duration is None if the file has no index (it is old or was never closed) or no timeline.
 
     Raises:
-        FormatError: it is broken or no recording.
+        FormatError: the file is broken or not a recording.
     """
     if stream.read(len(MAGIC)) != MAGIC:
-        raise FormatError("it is no Rerun recording")
+        raise FormatError("it is not a Rerun recording")
     try:
         spans = [
             span
@@ -54,13 +53,13 @@ def probe_rrd(stream: BinaryIO) -> Mapping[str, float | None]:
             for span in _timeline_seconds(table).items()
         ]
     except (ArithmeticError, LookupError, NotImplementedError, OSError, TypeError, ValueError, struct.error) as error:
-        raise FormatError(f"its index is broken: {error}") from error
+        raise FormatError(f"the index is broken: {error}") from error
     own = [seconds for name, seconds in spans if name != _LOG_TIME]
     return {"duration_seconds": max(own or [seconds for _, seconds in spans], default=None)}
 
 
 def load() -> None:
-    """Imports what it takes, which is much."""
+    """Imports pyarrow before the timeout of the first file starts."""
     import pyarrow.compute  # noqa: F401
 
 
@@ -72,10 +71,10 @@ def _read_footers(stream: BinaryIO) -> Iterator[bytes]:
     mark, count = _TRAILER.unpack(stream.read(_TRAILER.size))
     if mark != _FOOTER_MARK:
         return
-    places = length - _TRAILER.size - count * _FOOTER_LOCATION.size
-    if places < 0:
+    start = length - _TRAILER.size - count * _FOOTER_LOCATION.size
+    if start < 0:
         raise ValueError(f"{count} footers in {length} bytes")
-    stream.seek(places)
+    stream.seek(start)
     for offset, size, _ in list(_FOOTER_LOCATION.iter_unpack(stream.read(count * _FOOTER_LOCATION.size))):
         if size > _MAX_BYTES:
             raise ValueError(f"a footer of {size} bytes")
@@ -84,7 +83,7 @@ def _read_footers(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _read_manifests(footer: bytes) -> Iterator[Any]:
-    """The Arrow table of each recording."""
+    """Yields the Arrow table of each recording."""
     import pyarrow as pa
 
     for number, manifest in _protobuf_fields(footer):
@@ -101,11 +100,11 @@ def _read_manifests(footer: bytes) -> Iterator[Any]:
 
 
 def _timeline_seconds(table: Any) -> dict[str, float]:
-    """The seconds that each time line covers; those that count frames or the like are left out."""
+    """Returns the seconds that each timeline covers, without timelines of other units such as frame numbers."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = {}
+    seconds = {}
     for field in table.schema:
         name, _, edge = field.name.rpartition(":")
         in_time = pa.types.is_timestamp(field.type) or pa.types.is_duration(field.type)
@@ -114,41 +113,41 @@ def _timeline_seconds(table: Any) -> dict[str, float]:
         first = pc.min(table[field.name].cast(pa.int64())).as_py()
         last = pc.max(table[f"{name}:end"].cast(pa.int64())).as_py()
         if first is not None and last is not None:
-            found[name] = (last - first) / _NANOSECONDS
-    return found
+            seconds[name] = (last - first) / _NANOSECONDS
+    return seconds
 
 
 def _protobuf_fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a Protobuf message: their numbers, and their values as integers or bytes."""
-    place = 0
-    while place < len(message):
-        key, place = _read_varint(message, place)
+    """Yields the fields of a Protobuf message: their numbers, and their values as integers or bytes."""
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
         kind = key & 7
         if kind == _VARINT:
-            value, place = _read_varint(message, place)
+            value, position = _read_varint(message, position)
             yield key >> 3, value
             continue
         if kind == _BYTES:
-            size, place = _read_varint(message, place)
+            size, position = _read_varint(message, position)
         elif kind in (_FIXED32, _FIXED64):
             size = 4 if kind == _FIXED32 else 8
         else:
             raise ValueError(f"a field of kind {kind}")
-        if place + size > len(message):
-            raise ValueError("a field is cut short")
-        yield key >> 3, message[place : place + size]
-        place += size
+        if position + size > len(message):
+            raise ValueError("a field is truncated")
+        yield key >> 3, message[position : position + size]
+        position += size
 
 
-def _read_varint(message: bytes, place: int) -> tuple[int, int]:
-    """The number at ``place``, and the place after it."""
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    """Returns the number at ``position`` and the position after it."""
     value = shift = 0
     while True:
-        byte = message[place]
-        place += 1
+        byte = message[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place
+            return value, position
         shift += 7
         if shift > 63:
             raise ValueError("a number is too long")
