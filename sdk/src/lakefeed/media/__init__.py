@@ -59,4 +59,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
-    __getattr__ = lazy_attributes()
+    __getattr__ = lazy_attributes(__name__, {"probes": ("Probes",), "store_columns": ("store_column",)})
