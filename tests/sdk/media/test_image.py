@@ -9,7 +9,7 @@ import pytest
 
 from lakefeed.errors import FormatError, UnsupportedError
 from lakefeed.media import Image
-from lakefeed.media.image import probe
+from lakefeed.media.probing.image_probe import probe_image
 from tests.sdk.media.pictures import HEIGHT, HOSTILE, WIDTH, encoded, pixels, with_thumbnail
 
 
@@ -61,7 +61,7 @@ def test_pixels_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_bytes(name: str) -> None:
-    for read in (lambda: probe(io.BytesIO(HOSTILE[name])), Image(data=HOSTILE[name]).pil):
+    for read in (lambda: probe_image(io.BytesIO(HOSTILE[name])), Image(data=HOSTILE[name]).pil):
         with pytest.raises(FormatError):
             read()
 
@@ -75,17 +75,17 @@ def test_random_damage_never_raises_anything_else() -> None:
             places = randomness.integers(0, len(damaged), 4)
             damaged[places] = randomness.integers(0, 256, 4)
             with contextlib.suppress(FormatError):
-                probe(io.BytesIO(damaged.tobytes()))
+                probe_image(io.BytesIO(damaged.tobytes()))
             with contextlib.suppress(FormatError):
                 Image(data=damaged.tobytes()).numpy()
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM"])
 def test_probe_reads_the_header_only(format_name: str) -> None:
-    assert probe(io.BytesIO(encoded(format_name))) == {"width": WIDTH, "height": HEIGHT}
+    assert probe_image(io.BytesIO(encoded(format_name))) == {"width": WIDTH, "height": HEIGHT}
 
 
 def test_what_follows_the_end_of_an_image_does_no_harm() -> None:
     """Phones append a video to a JPEG."""
     for whole in (encoded("PNG"), encoded("JPEG"), with_thumbnail()):
-        assert probe(io.BytesIO(whole + b"\0" * 200_000)) == {"width": WIDTH, "height": HEIGHT}
+        assert probe_image(io.BytesIO(whole + b"\0" * 200_000)) == {"width": WIDTH, "height": HEIGHT}
