@@ -24,7 +24,7 @@ ROOM_BYTES = 4 << 30
 
 def folder_of_its_own(parent: Path | None = None) -> str:
     """A new folder, which goes with this process."""
-    folder, owner = tempfile.mkdtemp(prefix="lakefeed-tests-", dir=parent), os.getpid()
+    folder, owner = tempfile.mkdtemp(prefix="lakefeed-", dir=parent), os.getpid()
 
     def remove() -> None:
         if os.getpid() == owner:

@@ -108,7 +108,7 @@ def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> 
     prepared = PLANS[plan](data)
 
     def make() -> TorchLoader:
-        return prepared.to_torch(batch_size=8)
+        return prepared.to_torch(batch_size=11)
 
     whole = make()
     epochs = [taken(whole), taken(whole)]

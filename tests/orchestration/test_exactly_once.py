@@ -85,15 +85,15 @@ def test_a_clock_that_jumps(
     instance: DagsterInstance, put_clock: Callable[[float], None], when: Appended | Every
 ) -> None:
     dagster = Dagster(instance, replace(COPY, when=when))
-    for value, seconds in enumerate([0, 30 * HOUR, -5 * HOUR, 10 * HOUR, -1_000 * HOUR, 0]):
+    for value, seconds in enumerate([30 * HOUR, -5 * HOUR, -1_000 * HOUR, 0]):
         put_clock(seconds)
         write(value)
         dagster.work()
     put_clock(120)
     dagster.work()
-    assert copied() == [0, 1, 2, 3, 4, 5]
+    assert copied() == [0, 1, 2, 3]
     assert pending(COPY) is None
-    assert list(dagster.partitions()) == [key_of(number) for number in range(1, 7)]
+    assert list(dagster.partitions()) == [key_of(number) for number in range(1, 5)]
 
 
 def test_a_dead_run_from_before_the_clock_was_put_back_blocks_nothing(

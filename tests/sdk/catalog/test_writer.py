@@ -104,8 +104,8 @@ def test_memory_does_not_grow_with_the_input(home: Path) -> None:
     peaks: list[int] = []
 
     def stream() -> Iterator[pa.RecordBatch]:
-        for start in range(200):
-            if start % 20 == 0:
+        for start in range(100):
+            if start % 10 == 0:
                 gc.collect()
                 peaks.append(pa.total_allocated_bytes())
             yield pa.record_batch({"x": np.random.default_rng(start).random(MIB // 8)})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
@@ -290,12 +292,13 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_leaves_no_process_and_no_file(data: Dataset, workers: int, tmp_path: Path) -> None:
     """The signal goes to the whole group, as from a terminal."""
+    temporary = tempfile.mkdtemp()  # not below tmp_path: the names of sockets are short
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(workers)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        env=os.environ | {"TMPDIR": temporary},
     )
     assert process.stdout is not None
     shared = set(Path("/dev/shm").iterdir())
@@ -307,6 +310,7 @@ def test_ctrl_c_leaves_no_process_and_no_file(data: Dataset, workers: int, tmp_p
             os.killpg(group, 0)
     finally:
         process.kill()
+        shutil.rmtree(temporary)
     assert not [path for path in set(Path("/dev/shm").iterdir()) - shared if str(group) in path.name]
     assert list((tmp_path / "cache" / "spill").glob("*")) == []
 
@@ -334,8 +338,10 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
     assert metrics.rows_per_second == metrics.rows / metrics.seconds
 
 
-@pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (1, "spawn")])
-@pytest.mark.parametrize("collated", [False, True])
+@pytest.mark.parametrize(
+    ("workers", "method", "collated"),
+    [(0, None, False), (0, None, True), (2, "fork", False), (2, "fork", True), (1, "spawn", True)],
+)
 def test_metrics_count_files_that_were_there_or_fetched(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, method: str | None, collated: bool
 ) -> None:
