@@ -465,7 +465,7 @@ def test_delete() -> None:
         (lambda d: d.train_test_split(test_size=1.0), InvalidArgumentError, "test_size"),
         (lambda d: d.train_test_split(test_size=True), InvalidArgumentError, "test_size"),
         (lambda d: d.train_test_split(by="xx"), ColumnNotFoundError, "Did you mean 'x'"),
-        (lambda d: d.train_test_split(by=5), InvalidArgumentError, "by=5"),
+        (lambda d: d.train_test_split(by=5), InvalidArgumentError, "by must be the name"),
         (lambda d: d.train_test_split(by="f"), TypeMismatchError, "cannot be a split key"),
         (lambda d: d.batches(0), InvalidArgumentError, "size=0"),
         (lambda d: d.batches(True), InvalidArgumentError, "size=True"),

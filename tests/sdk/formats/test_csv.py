@@ -166,7 +166,7 @@ def test_null_values_are_a_part_of_what_rows_there_are() -> None:
     chosen = Dataset.from_file("rows.csv", null_values=["NA"])
     assert chosen.save("chosen").to_arrow()["c"].to_pylist() == [None]
     for wrong in ("NA", [1], b"NA", 7):
-        with pytest.raises(InvalidArgumentError, match="null_values= takes a list of texts"):
+        with pytest.raises(InvalidArgumentError, match="null_values must be a list of texts"):
             Dataset.from_file("rows.csv", null_values=wrong)  # type: ignore[arg-type]
     Path("rows.jsonl").write_text('{"c": "NA"}\n')
     with pytest.raises(InvalidArgumentError, match=r"rows\.jsonl' is read as jsonl"):

@@ -214,7 +214,7 @@ def test_a_schema_that_does_not_fit_says_so() -> None:
         Dataset.from_file("x.parquet", schema=pa.schema({"x": pa.int64()})).to_arrow()
     required = pa.schema([pa.field("x", pa.string(), nullable=False)])
     tables("n.parquet", pa.table({"x": ["word", None]}))
-    with pytest.raises(FormatError, match=r"n\.parquet.*'x' holds nulls"):
+    with pytest.raises(FormatError, match=r"n\.parquet.*'x' has nulls"):
         Dataset.from_file("n.parquet", schema=required).to_arrow()
 
 

@@ -48,5 +48,5 @@ def test_what_is_empty_after_one_pass_is_refused_with_advice() -> None:
     once = generated()
     dataset = Dataset.from_batches(lambda: once, schema=SCHEMA)
     assert dataset.count() == 10
-    with pytest.raises(TransformError, match="make a new one each time"):
+    with pytest.raises(TransformError, match="must return a new one"):
         dataset.count()

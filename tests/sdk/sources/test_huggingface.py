@@ -164,7 +164,7 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pict
     for bad in (5, None, [1], pa.table({"x": [1]})):
         with pytest.raises(InvalidArgumentError, match="from_huggingface takes"):
             Dataset.from_huggingface(bad)
-    with pytest.raises(InvalidArgumentError, match="one split already"):
+    with pytest.raises(InvalidArgumentError, match="cannot be used with a dataset that is one split"):
         Dataset.from_huggingface(pictures, split="train")
     with pytest.raises(InvalidArgumentError, match="'revision'"):
         Dataset.from_huggingface(pictures, revision="main")

@@ -55,11 +55,11 @@ def test_columns_that_do_not_make_a_table(columns: Any) -> None:
 
 def test_a_schema_of_other_columns_drops_nothing() -> None:
     schema = pa.schema({"a": pa.int64()})
-    with pytest.raises(SchemaError, match="given besides: 'b'"):
+    with pytest.raises(SchemaError, match="unexpected: 'b'"):
         Dataset.from_dict({"a": [1], "b": [2]}, schema=schema)
     with pytest.raises(SchemaError, match="missing: 'a'"):
         Dataset.from_dict({"b": [2]}, schema=schema)
-    with pytest.raises(SchemaError, match="given besides: 'b'"):
+    with pytest.raises(SchemaError, match="unexpected: 'b'"):
         Dataset.from_pylist([{"a": 1}, {"a": 1, "b": 2}], schema=schema)
 
 
@@ -85,9 +85,9 @@ def test_rows_that_do_not_make_a_table(given: Any) -> None:
 
 def test_nulls_where_there_must_be_none() -> None:
     table = pa.Table.from_arrays([pa.array([1, None])], schema=REQUIRED)
-    with pytest.raises(SchemaError, match="'x' hold nulls"):
+    with pytest.raises(SchemaError, match="'x' have nulls"):
         Dataset.from_arrow(table)
-    with pytest.raises(SchemaError, match="'x' hold nulls"):
+    with pytest.raises(SchemaError, match="'x' have nulls"):
         Dataset.from_dict({"x": [None]}, schema=REQUIRED)
 
 
@@ -145,7 +145,7 @@ def test_a_frame_of_every_kind_of_column_survives_a_save() -> None:
 def test_frames_that_do_not_make_a_table() -> None:
     with pytest.raises(SchemaError, match="at least one column"):
         Dataset.from_pandas(pd.DataFrame())
-    with pytest.raises(SchemaError, match="index and a column"):
+    with pytest.raises(SchemaError, match="index level and a column"):
         Dataset.from_pandas(pd.DataFrame({"v": [1]}, index=pd.Index([1], name="v")))
     with pytest.raises(SchemaError, match="Duplicate"):
         Dataset.from_pandas(pd.DataFrame([[1, 2]], columns=["a", "a"]))

@@ -121,7 +121,7 @@ def test_samples_that_do_not_fit(sample: Any, message: str) -> None:
 
 def test_null_where_it_must_not_be() -> None:
     schema = pa.schema([pa.field("v", pa.int64(), nullable=False)])
-    with pytest.raises(TransformError, match="'v' holds None"):
+    with pytest.raises(TransformError, match="'v' has None"):
         Dataset.from_torch([(1,), (None,)], schema=schema).to_arrow()
 
 

@@ -33,7 +33,7 @@ class Project(Step):
         """
         names = () if isinstance(columns, str) else list_names(columns)
         if not names:
-            raise InvalidArgumentError(f"select takes a list of one or more column names, got {columns!r:.80}")
+            raise InvalidArgumentError(f"select takes a list of column names, at least one, got {columns!r:.80}")
         return cls(child, names)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Rewrites that make a plan cheaper and never change its rows or their order."""
+"""Rewrites that make a plan cheaper without changing its rows or their order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["bind_files", "explain_run", "is_absorbed", "optimize"]
 
 
 def optimize(plan: Node) -> Node:
-    """The plan to run.
+    """Returns the optimized plan.
 
-    Ranges first, so that they reach the scans and a filter above one still prunes what the range left; then once
-    more, since filters that sank leave steps to pass: what a range cuts off is not to be mapped or loaded.
+    Row ranges are pushed down first, so that they reach the scans, and a filter above one prunes only the rest of the
+    rows. They are pushed down again after the filters, because filters that moved expose further steps. So rows outside
+    a range are not mapped or loaded.
     """
     ranged = push_down(bind_files(plan), PushSlices())
     return prune_columns(push_down(push_down(ranged, PushFilters()), PushSlices()))
 
 
 def explain_run(plan: Node) -> str:
-    """Returns the plan that runs as text, one line a node; a filter that its scan decides says so."""
+    """Returns the optimized plan as text, one line for each node, with a mark for filters that the scan evaluates."""
     return explain(optimize(plan), lambda node: " (decided by the scan)" if is_absorbed(node) else "")

@@ -1,4 +1,4 @@
-"""Files in one state: a run, however often it comes back to a file, reads the same one."""
+"""Binds the files of a plan to one state, so that a run reads the same contents every time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lakefeed.storage.disk.file_identity import Identities
 
 
 def bind_files(plan: Node) -> Node:
-    """The plan over files that have to stay as they are when they are first read; the same plan if it is so already."""
+    """Returns the plan over files that must not change after their first read, or itself if it is bound."""
     states = Identities()
 
-    def bound(node: Node) -> Node:
+    def bind_source(node: Node) -> Node:
         if not isinstance(node, Scan):
             return node
         source = node.source.bound(states)
         return node if source is node.source else replace(node, source=source)
 
-    return transform(plan, bound)
+    return transform(plan, bind_source)

@@ -1,4 +1,4 @@
-"""Filters sink towards the scan; at the scan they become a pruning hint. The exact filter always stays.
+"""Filter pushdown: filters move towards the scan, where they become a pruning hint. The exact filter always stays.
 
 Filter(p, Filter(q, x))  -> Filter(q and p, x)
 Filter(p, Step(x))       -> Step(Filter(p, x))       if the step passes filters over p's columns
@@ -14,11 +14,11 @@ from lakefeed.ops import Filter, Scan
 from lakefeed.plan import Node
 
 Predicates: TypeAlias = tuple[tuple[frozenset[str], Expr], ...]
-"""Each with the columns that it reads, the upper ones first."""
+"""Predicates with the columns that they read, the upper ones first."""
 
 
 def is_absorbed(node: Node) -> bool:
-    """Whether the scan below a filter decides its rows when the plan is streamed, so that the filter does not run."""
+    """Returns whether the scan below a filter evaluates it, so that the filter itself does not run."""
     if not isinstance(node, Filter) or not isinstance(node.child, Scan):
         return False
     scan = node.child
@@ -26,18 +26,18 @@ def is_absorbed(node: Node) -> bool:
 
 
 class PushFilters:
-    """The rule for `push_down`."""
+    """The rule for filters; see `push_down`."""
 
-    nothing: Predicates = ()
+    empty: Predicates = ()
 
-    def taken(self, load: Predicates, node: Node) -> Predicates | None:
+    def absorb(self, load: Predicates, node: Node) -> Predicates | None:
         return (*load, (roots(node.predicate), node.predicate)) if isinstance(node, Filter) else None
 
-    def parted(self, load: Predicates, node: Node) -> tuple[Predicates, Predicates]:
+    def split(self, load: Predicates, node: Node) -> tuple[Predicates, Predicates]:
         stays = tuple(item for item in load if not node.passes_filter(item[0]))
         return stays, tuple(item for item in load if item not in stays) if stays else load
 
-    def landed(self, load: Predicates, node: Node) -> Node:
+    def attach(self, load: Predicates, node: Node) -> Node:
         predicate = conjoin(predicate for _, predicate in reversed(load))
         if predicate is None:
             return node

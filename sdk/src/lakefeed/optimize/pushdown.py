@@ -1,4 +1,4 @@
-"""The move that the rules share: what nodes of one kind do sinks through the nodes below that let it pass."""
+"""Moves nodes of one kind down through the nodes that they commute with."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ Load = TypeVar("Load")
 
 
 class Rule(Protocol, Generic[Load]):
-    """One kind of node that sinks; ``Load`` is what is on its way down."""
+    """The rule for one kind of node; ``Load`` represents the effect of the nodes on their way down."""
 
-    nothing: Load
+    empty: Load
 
-    def taken(self, load: Load, node: Node) -> Load | None:
-        """The load with what ``node`` does under it, if ``node`` is of the kind that sinks."""
+    def absorb(self, load: Load, node: Node) -> Load | None:
+        """Returns the load with the effect of ``node`` below it, or None if ``node`` is of another kind."""
 
-    def parted(self, load: Load, node: Node) -> tuple[Load, Load]:
-        """What of the load stays above ``node``, and what passes it."""
+    def split(self, load: Load, node: Node) -> tuple[Load, Load]:
+        """Returns the parts of the load that stay above ``node`` and that move below it."""
 
-    def landed(self, load: Load, node: Node) -> Node:
-        """The load set down on ``node``."""
+    def attach(self, load: Load, node: Node) -> Node:
+        """Returns ``node`` with the load on top."""
 
 
 def push_down(plan: Node, rule: Rule[Load]) -> Node:
-    """The plan with every node of the rule's kind as low as it goes; one walk down and one up, however deep."""
+    """Returns the plan with every node of the kind as low as possible, in one walk down and one up."""
     walk = numbered(plan)
-    if all(rule.taken(rule.nothing, node) is None for node, _ in walk):
+    if all(rule.absorb(rule.empty, node) is None for node, _ in walk):
         return plan
-    arriving = [rule.nothing] * len(walk)
+    arriving = [rule.empty] * len(walk)
     staying: list[Load | None] = [None] * len(walk)
     for index, (node, children) in enumerate(walk):
-        load = rule.taken(arriving[index], node)
+        load = rule.absorb(arriving[index], node)
         if load is None:
-            staying[index], load = rule.parted(arriving[index], node) if children else (arriving[index], rule.nothing)
+            staying[index], load = rule.split(arriving[index], node) if children else (arriving[index], rule.empty)
         for child in children:
             arriving[child] = load
-    done = [node for node, _ in walk]
+    rewritten = [node for node, _ in walk]
     for index, (node, children) in reversed(list(enumerate(walk))):
-        below = tuple(done[child] for child in children)
+        below = tuple(rewritten[child] for child in children)
         stays = staying[index]
-        done[index] = below[0] if stays is None else rule.landed(stays, node.over(below))
-    return done[0]
+        rewritten[index] = below[0] if stays is None else rule.attach(stays, node.over(below))
+    return rewritten[0]

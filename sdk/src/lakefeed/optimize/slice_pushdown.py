@@ -1,4 +1,4 @@
-"""Row ranges sink to the scan, so that what lies outside is neither opened nor decoded.
+"""Slice pushdown: row ranges move towards the scan, so that rows outside them are not read or decoded.
 
 Slice(a, Slice(b, x))  -> Slice(a within b, x)
 Slice(a, Step(x))      -> Step(Slice(a, x))           if the step keeps row count and order
@@ -17,27 +17,27 @@ ALL_ROWS: Range = (0, None)
 
 
 class PushSlices:
-    """The rule for `push_down`."""
+    """The rule for row ranges; see `push_down`."""
 
-    nothing = ALL_ROWS
+    empty = ALL_ROWS
 
-    def taken(self, load: Range, node: Node) -> Range | None:
+    def absorb(self, load: Range, node: Node) -> Range | None:
         return compose_ranges(load, (node.start, node.stop)) if isinstance(node, Slice) else None
 
-    def parted(self, load: Range, node: Node) -> tuple[Range, Range]:
+    def split(self, load: Range, node: Node) -> tuple[Range, Range]:
         return (ALL_ROWS, load) if node.passes_limit else (load, ALL_ROWS)
 
-    def landed(self, load: Range, node: Node) -> Node:
+    def attach(self, load: Range, node: Node) -> Node:
         if load == ALL_ROWS:
             return node
-        # A predicate may already have pruned fragments, so places would no longer be those of the source.
+        # A predicate may have pruned fragments, so row positions would no longer be those of the source.
         if isinstance(node, Scan) and node.source.ranged and node.pushdown.predicate is None:
             return node.pushed(rows=compose_ranges(load, node.pushdown.rows or ALL_ROWS))
         return Slice(node, *load)
 
 
 def compose_ranges(inner: Range, outer: Range) -> Range:
-    """The range ``inner``, which counts inside ``outer``, as one range."""
+    """Returns the range ``inner``, which counts from the start of ``outer``, as one range."""
     start = outer[0] + inner[0]
     stops = [stop for stop in (outer[1], None if inner[1] is None else outer[0] + inner[1]) if stop is not None]
     stop = min(stops) if stops else None

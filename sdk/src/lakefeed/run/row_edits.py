@@ -42,8 +42,8 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
             return
         source = newest(draft, name)
         wanted = parse(predicate, source.schema)
-        for _, file in source.matching(wanted):
-            draft.drop(file, _matching(source, file, wanted), partial(source.whole, file))
+        for _, file in source.matching_files(wanted):
+            draft.drop(file, _matching(source, file, wanted), partial(source.read_file, file))
 
     with write_context(lake) as guard:
         return edit(lake, name, revise, **_how(writing), guard=guard)
@@ -105,7 +105,7 @@ def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVer
     """The version that is what an old one was."""
 
     def compare(table: Table, gone: Sequence[DataFileRef], came: Sequence[DataFileRef]) -> int:
-        source = IcebergSource.of_rows(lake, name, table, Delta(tuple(gone), tuple(came)))
+        source = IcebergSource.of_delta(lake, name, table, Delta(tuple(gone), tuple(came)))
         return count_rows(LocalRunner(lake.settings), Scan(source))
 
     with write_context(lake) as guard:
@@ -124,7 +124,7 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     read = roots(wanted)
     columns = tuple(name for name in source.schema.names if name in read)
     found = [np.empty(0, np.int64)]
-    for place, batch in source.rows_of(file, columns, wanted):
+    for place, batch in source.numbered_batches(file, columns, wanted):
         true: Any = evaluate(wanted, batch)
         found.append(np.flatnonzero(true.fill_null(False).to_numpy(zero_copy_only=False)) + place)
     return np.concatenate(found)

@@ -94,7 +94,7 @@ class Upsert:
         for file in draft.files:
             if file.path in changed:
                 assert source is not None, "a file without a version"
-                draft.drop(file, changed[file.path].places, partial(source.whole, file))
+                draft.drop(file, changed[file.path].places, partial(source.read_file, file))
         self._add(draft, source, found, changed)
 
     # ------------------------------------------------------------------ the input
@@ -183,7 +183,7 @@ class Upsert:
 
     def _matching(self, source: IcebergSource) -> dict[str, Match]:
         """The matches in the files that there are now; files that were looked into already are not read again."""
-        candidates = [file for _, file in source.matching(self._hint)]
+        candidates = [file for _, file in source.matching_files(self._hint)]
         fresh = [file for file in candidates if file.path not in self._matches]
         if fresh:
             self._look_into(source, fresh)
@@ -195,7 +195,7 @@ class Upsert:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for index, file in enumerate(files):
-                for place, batch in source.rows_of(file, self.keys, self._hint):
+                for place, batch in source.numbered_batches(file, self.keys, self._hint):
                     numbers = np.full(batch.num_rows, index, np.int64)
                     places = np.arange(place, place + batch.num_rows)
                     columns = [*self._stored_keys(batch), pa.array(numbers), pa.array(places)]
@@ -304,7 +304,7 @@ class Upsert:
 def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
     """The rows of a file at these places (sorted, at least one), in the order of ``columns``."""
     found = []
-    for place, batch in source.rows_of(file, columns):
+    for place, batch in source.numbered_batches(file, columns):
         low, high = np.searchsorted(places, [place, place + batch.num_rows])
         if low < high:
             found.append(take_rows(batch, places[low:high] - place))

@@ -1,4 +1,4 @@
-"""Where rows come from: one file a source."""
+"""The sources of rows, one file each."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Batches from a function that can be called again."""
+"""A source of batches from a function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIST_ITERATOR: type = type(iter([]))
 
 @dataclass(frozen=True, eq=False)
 class BatchesSource(Plain):
-    """What ``factory()`` yields, called anew for every pass. ``remote``: it reads files of other machines."""
+    """The batches of ``factory()``, called for every pass. ``remote``: it reads files of other machines."""
 
     factory: BatchFactory
     declared: pa.Schema
@@ -29,8 +29,8 @@ class BatchesSource(Plain):
     def __post_init__(self) -> None:
         if not callable(self.factory):
             raise InvalidArgumentError(
-                f"from_batches needs a function that returns the batches anew each time, not a "
-                f"{type(self.factory).__name__}: an iterator is empty after one pass. Pass a function: "
+                f"from_batches needs a function that returns new batches in every call, got "
+                f"{type(self.factory).__name__}; an iterator is empty after one pass. Pass a function: "
                 "from_batches(lambda: read(), schema=…)"
             )
 
@@ -58,48 +58,48 @@ class BatchesSource(Plain):
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         for batch in self._batches():
-            whole = self._checked(batch)
-            yield whole if pushdown.columns is None else whole.select(list(pushdown.columns))
+            checked = self._check(batch)
+            yield checked if pushdown.columns is None else checked.select(list(pushdown.columns))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        made = self.factory()
-        if not isinstance(made, Iterable):
+        result = self.factory()
+        if not isinstance(result, Iterable):
             raise TransformError(
-                f"from_batches: the factory returned a {type(made).__name__}; it must return batches: a list, a "
+                f"from_batches: the factory returned a {type(result).__name__}; it must return batches: a list, a "
                 "generator, a reader"
             )
-        batches = iter(made)
-        # An iterator that was handed out before is used up: its rows would silently be missing.
-        before = self.__dict__.get("_before")
-        if batches is made and before is not None and before() is made:
+        batches = iter(result)
+        # An iterator that was returned before is exhausted: its rows would silently be missing.
+        previous = self.__dict__.get("_previous")
+        if batches is result and previous is not None and previous() is result:
             raise TransformError(
-                "from_batches: the factory returned the very iterator of the pass before, which is empty now; it must "
-                "make a new one each time: from_batches(lambda: read(), schema=…)"
+                "from_batches: the factory returned the iterator of the previous pass again, which is empty now; it "
+                "must return a new one: from_batches(lambda: read(), schema=…)"
             )
-        self.__dict__["_before"] = _reference_to(made)
+        self.__dict__["_previous"] = _reference_to(result)
         return batches
 
-    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _check(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not isinstance(batch, pa.RecordBatch):
             raise TransformError(
                 f"from_batches: the factory yielded a {type(batch).__name__}; it must yield pyarrow.RecordBatch "
                 "(a Table: yield from table.to_batches())"
             )
         if sorted(batch.schema.names) != sorted(self.declared.names):
-            raise self._misfit(batch, "the columns differ")
+            raise self._mismatch(batch, "the columns differ")
         try:
-            fitted = [exact_cast(batch.column(field.name), field.type) for field in self.declared]
+            columns = [exact_cast(batch.column(field.name), field.type) for field in self.declared]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise self._misfit(batch, str(error)) from error
-        for field, column in zip(self.declared, fitted, strict=True):
+            raise self._mismatch(batch, str(error)) from error
+        for field, column in zip(self.declared, columns, strict=True):
             if column.null_count and not field.nullable:
-                raise self._misfit(batch, f"column {field.name!r} holds nulls and must not")
-        return pa.RecordBatch.from_arrays(fitted, schema=self.declared)
+                raise self._mismatch(batch, f"column {field.name!r} has nulls, but is not nullable")
+        return pa.RecordBatch.from_arrays(columns, schema=self.declared)
 
-    def _misfit(self, batch: pa.RecordBatch, why: str) -> TransformError:
+    def _mismatch(self, batch: pa.RecordBatch, reason: str) -> TransformError:
         return TransformError(
-            f"from_batches: a batch of schema [{_format_schema(batch.schema)}] does not fit the declared "
-            f"[{_format_schema(self.declared)}]: {why}"
+            f"from_batches: a batch of schema [{_format_schema(batch.schema)}] does not match the declared schema "
+            f"[{_format_schema(self.declared)}]: {reason}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,12 +109,12 @@ class BatchesSource(Plain):
         return f"batches {name_of(self.factory)}"
 
 
-def _reference_to(made: object) -> Callable[[], object] | None:
-    """A way to recognise it that keeps nothing open, if there is one."""
-    if isinstance(made, LIST_ITERATOR):
-        return lambda: made
+def _reference_to(iterable: object) -> Callable[[], object] | None:
+    """Returns a function that returns the iterator while it exists; None if it cannot be referenced."""
+    if isinstance(iterable, LIST_ITERATOR):
+        return lambda: iterable
     try:
-        return weakref.ref(made)
+        return weakref.ref(iterable)
     except TypeError:
         return None
 

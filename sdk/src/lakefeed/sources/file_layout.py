@@ -1,4 +1,4 @@
-"""How the rows of one file of a table are read: what of it, as what, and which of them."""
+"""The layout of one data file of a table: the columns to read, their conversion, and the row filters."""
 
 from __future__ import annotations
 
@@ -17,68 +17,75 @@ from lakefeed.sources.column_projection import FileProjection
 
 
 class FileLayout:
-    """How the rows of a file, which has ``columns``, are read as those of ``schema`` under a pushdown.
+    """The layout for reading the rows of a file with ``columns`` as rows of ``schema`` under a pushdown.
 
-    ``odds``: what was seen of the predicate in other files. Thread-safe.
+    ``selectivity``: statistics of the predicate in other files. Thread-safe.
     """
 
-    def __init__(self, columns: FileProjection, schema: pa.Schema, pushdown: Pushdown, odds: Selectivity) -> None:
-        self._columns, self._footer, self._fields, self._odds = columns, columns.footer, pushdown.fields, odds
-        asked = projected(schema, pushdown)
-        self.fit = self._fitting(asked)
-        self.leaves = [leaf for field in asked for leaf in self._leaves(field)]
-        self._asked = frozenset(asked.names)
-        self._tested = projected(schema, replace(pushdown, columns=columns_to_read(schema, pushdown)))
+    def __init__(
+        self, columns: FileProjection, schema: pa.Schema, pushdown: Pushdown, selectivity: Selectivity
+    ) -> None:
+        self._columns, self._footer, self._fields = columns, columns.footer, pushdown.fields
+        self._selectivity = selectivity
+        wanted = projected(schema, pushdown)
+        self.fit = self._fitting(wanted)
+        self.leaves = [leaf for field in wanted for leaf in self._leaves(field)]
+        self._wanted = frozenset(wanted.names)
+        self._readable = projected(schema, replace(pushdown, columns=columns_to_read(schema, pushdown)))
         self._predicate = pushdown.predicate
-        self.selective = self._predicate is not None and all(_has_path(self._tested, p) for p in paths(self._predicate))
-        """Whether the predicate can be found of the file's rows; else it is a hint on what is not read."""
-        self._known: dict[int, RowFilter | None] = {}
-        self._made: dict[tuple[int, ...], RowFilter] = {}
+        self.selective = self._predicate is not None and all(
+            _has_path(self._readable, p) for p in paths(self._predicate)
+        )
+        """Whether the predicate can be evaluated on the rows of the file; else it only prunes row groups."""
+        self._group_filters: dict[int, RowFilter | None] = {}
+        self._filters: dict[tuple[int, ...], RowFilter] = {}
 
-    def where(self, group: int) -> RowFilter | None:
-        """Which rows of a row group are wanted; None for all: if nobody filters them, or its statistics tell so."""
+    def row_filter(self, group: int) -> RowFilter | None:
+        """Returns the filter of a row group; None if all rows are wanted, or its statistics prove so."""
         if self._predicate is None or not self.selective:
             return None
-        if group not in self._known:
-            self._known[group] = self._where(self._predicate, group)
-        return self._known[group]
+        if group not in self._group_filters:
+            self._group_filters[group] = self._filter_group(self._predicate, group)
+        return self._group_filters[group]
 
-    def _where(self, predicate: Expr, group: int) -> RowFilter | None:
-        left = residual(predicate, {path: groups[group] for path, groups in self._bounds.items()})
-        if left is None:
+    def _filter_group(self, predicate: Expr, group: int) -> RowFilter | None:
+        remaining = residual(predicate, {path: groups[group] for path, groups in self._bounds.items()})
+        if remaining is None:
             return None
-        key = tuple(map(id, conjuncts(left)))  # a long predicate takes long to be hashed
-        if key not in self._made:
-            self._made[key] = self._of(left)
-        return self._made[key]
+        key = tuple(map(id, conjuncts(remaining)))  # hashing a long predicate is slow
+        if key not in self._filters:
+            self._filters[key] = self._build_filter(remaining)
+        return self._filters[key]
 
     @cached_property
     def _bounds(self) -> dict[tuple[str, ...], list[Bounds]]:
-        """The statistics of what the predicate reads, in every row group."""
-        found: dict[tuple[str, ...], list[Bounds]] = {}
+        """Returns the statistics of the columns of the predicate in every row group."""
+        bounds: dict[tuple[str, ...], list[Bounds]] = {}
         for path in paths(self._predicate) if self._predicate is not None else ():
             name = self._columns.by_path[str(path[0])]
             steps = tuple(step for step in path[1:] if isinstance(step, str))
             groups = self._footer.bounds((name, *steps)) if name is not None and len(steps) == len(path) - 1 else None
             if groups is not None:
-                found[str(path[0]), *steps] = groups
-        return found
+                bounds[str(path[0]), *steps] = groups
+        return bounds
 
-    def _of(self, predicate: Expr) -> RowFilter:
-        declared = pa.schema([field for field in self._tested if field.name in roots(predicate)])
-        there = [(name, field) for field in declared if (name := self._columns.names[field.name]) is not None]
+    def _build_filter(self, predicate: Expr) -> RowFilter:
+        declared = pa.schema([field for field in self._readable if field.name in roots(predicate)])
+        stored = [(name, field) for field in declared if (name := self._columns.names[field.name]) is not None]
         footer, fit = self._footer, self._fitting(declared, dictionaries=True)
-        beside = {name: self._leaves(field) for name, field in there if field.name not in self._asked}
-        read = frozenset(name for name, _ in there)
-        if not there and not self.leaves:
-            # Rows without any column could not be filtered.
-            beside = {(smallest := _smallest_column(footer)): [smallest]}
+        extra = {name: self._leaves(field) for name, field in stored if field.name not in self._wanted}
+        read = frozenset(name for name, _ in stored)
+        if not stored and not self.leaves:
+            # A batch without columns could not be filtered.
+            extra = {(smallest := _smallest_column(footer)): [smallest]}
         return RowFilter(
-            columns=read or frozenset(beside),
+            columns=read or frozenset(extra),
             predicate=lambda batch: evaluate(predicate, fit(batch)),
-            dictionary_columns=frozenset(n for n, field in there if is_text(field) and is_text(footer.schema.field(n))),
-            extra_columns=beside,
-            selectivity=self._odds,
+            dictionary_columns=frozenset(
+                n for n, field in stored if is_text(field) and is_text(footer.schema.field(n))
+            ),
+            extra_columns=extra,
+            selectivity=self._selectivity,
         )
 
     def _fitting(self, schema: pa.Schema, *, dictionaries: bool = False) -> Fitting:
@@ -87,18 +94,18 @@ class FileLayout:
         return Fitting(names, schema, dictionaries=dictionaries, constants=columns.constants, reshaped=columns.reshaped)
 
     def _leaves(self, field: pa.Field[Any]) -> list[str]:
-        """What to read of the file for a column: its name there, or the dotted paths of the fields that are wanted."""
+        """Returns the columns to read for a column: its name in the file, or the dotted paths of the wanted fields."""
         name = self._columns.names[field.name]
         if name is None:
             return []
         wanted = [".".join((name, *path[1:])) for path in self._fields if path[0] == field.name]
-        # A file that lacks one of the fields (it came later), or names them otherwise, is read for the whole column.
-        there = field.name not in self._columns.reshaped and all(path in self._footer.stored for path in wanted)
-        return wanted if wanted and there else [name]
+        # If the file lacks a field (it was added later) or has other names, the whole column is read.
+        has_fields = field.name not in self._columns.reshaped and all(path in self._footer.stored for path in wanted)
+        return wanted if wanted and has_fields else [name]
 
 
 def _smallest_column(footer: Footer) -> str:
-    """The column that takes the fewest bytes."""
+    """Returns the column with the fewest bytes."""
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
 
     def size(name: str) -> int:
@@ -108,7 +115,7 @@ def _smallest_column(footer: Footer) -> str:
 
 
 def columns_to_read(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | None:
-    """The columns that are asked for, and those that the predicate reads."""
+    """Returns the wanted columns and those that the predicate reads; None for all."""
     if pushdown.columns is None or pushdown.predicate is None:
         return pushdown.columns
     wanted = {*pushdown.columns, *roots(pushdown.predicate)}
@@ -116,12 +123,12 @@ def columns_to_read(schema: pa.Schema, pushdown: Pushdown) -> tuple[str, ...] | 
 
 
 def _has_path(schema: pa.Schema, path: tuple[str | int, ...]) -> bool:
-    """Whether a column, or field of a struct column, is there."""
+    """Returns whether the schema has the column or struct field."""
     inner: Any = pa.struct(list(schema))
     for step in path:
         if isinstance(inner, pa.StructType):
-            place = inner.get_field_index(str(step))
-            if place < 0:
+            index = inner.get_field_index(str(step))
+            if index < 0:
                 return False
-            inner = inner.field(place).type
+            inner = inner.field(index).type
     return True

@@ -1,4 +1,4 @@
-"""Rows of files in a known format: local paths and fsspec URLs, in archives and behind compressions too."""
+"""A source of files in a known format: local paths and fsspec URLs, also in archives and compressed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
 
 @dataclass(frozen=True)
 class FilesSource(Plain):
-    """Files of one format and one schema, in the order given.
+    """Files of one format and one schema, in the given order.
 
-    ``declared``: the columns and types to read, instead of those that the files show; others are left out.
-    ``null_values``: the cells of CSV that are null, instead of the usual ones.
-    ``states``: the state in which each file was first seen. Whatever is read later has to be of that state; None: each
-    run begins anew. What is pickled has to be in the state in which it was when its schema was read.
+    ``declared``: the columns and types to read, instead of those of the files; other columns are dropped.
+    ``null_values``: the cells of CSV that are null, instead of the defaults.
+    ``states``: the state of each file when it was first read; later reads require the same state. None: each run starts
+    anew. A pickled source requires the state of the files when their schema was read.
     """
 
     urls: tuple[str, ...]
@@ -55,51 +55,52 @@ class FilesSource(Plain):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns of the first file, in types that hold what all of them have."""
+        """Returns the columns of the first file, in types that fit the values of all files."""
         if self.declared is not None:
-            for url in self._looked_at:
-                self._format.check(url, self.declared, self._at_planning)
+            for url in self._schema_urls:
+                self._format.check(url, self.declared, self._planning_states)
             return self.declared
-        # What another machine says is a file column would be opened here, wherever its references lead.
+        # File columns declared by another machine would let it choose which files are opened here.
         without = (FIELD_ID, TYPE_KEY) if self.remote else (FIELD_ID,)
         schemas = {
-            url: _without_metadata(self._format.schema(url, self._at_planning), without) for url in self._looked_at
+            url: _without_metadata(self._format.schema(url, self._planning_states), without)
+            for url in self._schema_urls
         }
         first = schemas[self.urls[0]]
-        twice = duplicate_names(first.names)
-        if twice or not first.names:
+        duplicates = duplicate_names(first.names)
+        if duplicates or not first.names:
             raise SchemaError(
-                f"{shown(self.urls[0])} needs columns of different names; more than once: {quoted_list(twice)}"
+                f"{shown(self.urls[0])} must have columns with different names; duplicates: {quoted_list(duplicates)}"
             )
-        return reduce(self._joined, schemas.items(), first)
+        return reduce(self._unify, schemas.items(), first)
 
     @property
-    def _looked_at(self) -> tuple[str, ...]:
-        """The files that are opened for their schema: all of them, where that reads little and from near."""
-        near = [url for url in self.urls if self._format.has_row_counts or _protocol(url) in NEVER_BUSY]
-        return tuple(dict.fromkeys([self.urls[0], *near]))
+    def _schema_urls(self) -> tuple[str, ...]:
+        """Returns the files that are opened for their schema: all if that is cheap, else only the first."""
+        cheap = [url for url in self.urls if self._format.has_row_counts or _protocol(url) in NEVER_BUSY]
+        return tuple(dict.fromkeys([self.urls[0], *cheap]))
 
-    def _joined(self, schema: pa.Schema, more: tuple[str, pa.Schema]) -> pa.Schema:
-        url, other = more
+    def _unify(self, schema: pa.Schema, item: tuple[str, pa.Schema]) -> pa.Schema:
+        url, other = item
         if sorted(other.names) != sorted(schema.names):
             raise SchemaError(
                 f"{shown(url)} has columns {quoted_list(other.names)} where {shown(self.urls[0])} has "
                 f"{quoted_list(schema.names)}; files read together must have the same columns"
             )
-        return pa.schema([self._wider(field, other.field(field.name), url) for field in schema])
+        return pa.schema([self._unify_field(field, other.field(field.name), url) for field in schema])
 
-    def _wider(self, field: pa.Field[Any], other: pa.Field[Any], url: str) -> pa.Field[Any]:
+    def _unify_field(self, field: pa.Field[Any], other: pa.Field[Any], url: str) -> pa.Field[Any]:
         try:
             return pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive").field(0)
         except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TypeMismatchError(
-                f"column {field.name!r} is {other.type} in {shown(url)} and {field.type} in the files before it; these "
-                "do not fit together: read them one by one, or give from_file(…, schema=…)"
+                f"column {field.name!r} is {other.type} in {shown(url)} and {field.type} in the files before it; "
+                "read the files separately, or declare the type: from_file(…, schema=…)"
             ) from error
 
     @property
     def identity(self) -> str:
-        states = self._in_this_run
+        states = self._run_states
         stamps = [(url, *file_stamp(url, states)) for url in self.urls]
         types = "" if self.declared is None else f" as {self.declared.to_string(show_schema_metadata=False)}"
         nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
@@ -116,36 +117,36 @@ class FilesSource(Plain):
 
     @cached_property
     def ranged(self) -> bool:
-        states = self._in_this_run
+        states = self._run_states
         return self._format.has_row_counts and all(self._format.addressable(url, states) for url in self.urls)
 
     def count(self) -> int | None:
         if not self.ranged:
             return None
-        states = self._in_this_run
+        states = self._run_states
         return sum(part.rows or 0 for url in self.urls for part in self._format.parts(url, None, states))
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        # Places count before pruning, so a range and a predicate are applied one after the other.
+        # Row positions count before pruning, so a range and a predicate cannot be pushed together.
         hint = pushdown.predicate if pushdown.rows is None else None
-        states = self._in_this_run
-        found = (
+        states = self._run_states
+        fragments = (
             Fragment((url, part), part.rows, part.size)
             for url in self.urls
             for part in self._format.parts(url, hint, states)
         )
-        return cut(found, pushdown.rows)
+        return cut(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         url, part = fragment.key
         assert isinstance(part, FilePart)
-        strict, schema = self.declared is None, projected(self.schema, pushdown)
-        columns = None if strict and pushdown.columns is None else schema.names
+        inferred, schema = self.declared is None, projected(self.schema, pushdown)
+        columns = None if inferred and pushdown.columns is None else schema.names
         batches = self._format.read(
-            url, part, self.schema, columns, fragment.start, fragment.stop, strict=strict, states=self._in_this_run
+            url, part, self.schema, columns, fragment.start, fragment.stop, strict=inferred, states=self._run_states
         )
         for batch in batches:
-            yield _conform_batch(batch, schema, url, all_of_it=columns is None)
+            yield _conform_batch(batch, schema, url, all_columns=columns is None)
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
@@ -153,7 +154,7 @@ class FilesSource(Plain):
 
     @property
     def remote(self) -> bool:
-        """Whether any of the files lies on another machine."""
+        """Returns whether any of the files is on another machine."""
         return any(is_remote(url) for url in self.urls)
 
     @property
@@ -161,22 +162,22 @@ class FilesSource(Plain):
         return Lineage(untrusted=frozenset(self.schema.names if self.remote else ()))
 
     def bound(self, states: Identities) -> FilesSource:
-        """These files in the states that a run sees them in, which others may share."""
+        """Returns the source bound to the file states of a run, which other sources may share."""
         if self.states is not None:
             return self
-        found = replace(self, states=states)
-        found.__dict__.update({name: self.__dict__[name] for name in CACHED_ATTRIBUTES if name in self.__dict__})
-        return found
+        bound = replace(self, states=states)
+        bound.__dict__.update({name: self.__dict__[name] for name in CACHED_ATTRIBUTES if name in self.__dict__})
+        return bound
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "states": self._at_planning}
+        return {**self.__dict__, "states": self._planning_states}
 
     @property
-    def _at_planning(self) -> Identities:
+    def _planning_states(self) -> Identities:
         return self.planned if self.states is None else self.states
 
     @property
-    def _in_this_run(self) -> Identities:
+    def _run_states(self) -> Identities:
         return Identities() if self.states is None else self.states
 
     @property
@@ -193,34 +194,34 @@ def create_file_source(
     form: str | None = None,
     null_values: Words = None,
 ) -> FilesSource:
-    """The files at these paths, globs or URLs.
+    """Returns the source of files at paths, globs or URLs.
 
     Args:
-        locations: one or several.
-        schema: the columns and types to read, instead of those that the files show.
-        form: the name of their format, instead of what the suffix says.
-        null_values: the cells of CSV that are null, instead of the usual ones.
+        locations: one or several paths, globs or URLs.
+        schema: the columns and types to read, instead of those of the files.
+        form: the name of the format, instead of the format of the suffix.
+        null_values: the cells of CSV that are null, instead of the defaults.
 
     Raises:
-        MissingFileError: nothing is there.
-        FormatError: a suffix that no format has, or no format of that name.
-        InvalidArgumentError: no location, files of several formats, or a chain that leads nowhere, or null
-            values for files that are not CSV.
+        MissingFileError: a file does not exist, or no file matches a glob.
+        FormatError: the suffix or ``form`` is not a known format.
+        InvalidArgumentError: there are no locations or several formats, a chain has no base, or null values are given
+            for files that are not CSV.
     """
-    given = check_locations(locations)
+    paths = check_locations(locations)
     schema, null_values = check_optional_schema(schema), check_null_values(null_values)
-    if not given:
-        raise InvalidArgumentError(f"from_file needs at least one path, not {locations!r}")
+    if not paths:
+        raise InvalidArgumentError(f"from_file needs at least one path, got {locations!r}")
     known = None if form is None else format_by_name(form).name
-    urls = tuple(url for location in given for url in _expand_location(str(location), known))
+    urls = tuple(url for location in paths for url in _expand_location(str(location), known))
     names = {known or format_of(url).name for url in urls}
     if len(names) > 1:
         raise InvalidArgumentError(
-            f"from_file got files of several formats, {quoted_list(sorted(names))}; read them one at a time"
+            f"from_file got files of several formats, {quoted_list(sorted(names))}; read each format separately"
         )
     (name,) = names
     if null_values is not None and not isinstance(FORMATS[name], Csv):
-        raise InvalidArgumentError(f"null_values= says which cells of CSV are null; {shown(urls[0])} is read as {name}")
+        raise InvalidArgumentError(f"null_values is for CSV only, and {shown(urls[0])} is read as {name}")
     return FilesSource(urls, name, schema, None if null_values is None else tuple(null_values))
 
 
@@ -229,10 +230,10 @@ def _expand_location(location: str, form: str | None) -> list[str]:
     inside = location.removesuffix(chain.base)
     protocol, _ = split_protocol(chain.base)
     if not chain.base:
-        raise InvalidArgumentError(f"{shown(location)} ends in '::' and so leads nowhere")
+        raise InvalidArgumentError(f"{shown(location)} ends in '::'; add the path of the archive")
     if protocol in WEB:
         _ = form or format_of(location)
-        return [location]  # whether it is there shows when it is read; a second request would only ask it twice
+        return [location]  # reading it shows whether it exists; a check would double the requests
     decoded = decoded_file_url(chain.base)
     for base in [chain.base] if decoded is None else [decoded, chain.base]:
         if asked(base, lambda fs, path: fs.exists(path)):
@@ -240,13 +241,13 @@ def _expand_location(location: str, form: str | None) -> list[str]:
             return [inside + base]
         if glob.has_magic(base):
             with_protocol = split_protocol(base)[0] is not None
-            found = asked(base, partial(_glob_files, with_protocol=with_protocol))
-            if found:
-                return [f"{inside}{name}" for name in found]
+            matches = asked(base, partial(_glob_files, with_protocol=with_protocol))
+            if matches:
+                return [f"{inside}{name}" for name in matches]
     if glob.has_magic(decoded or chain.base):
         raise MissingFileError(f"no file matches {shown(location)}")
     _ = form or format_of(location)
-    raise MissingFileError(f"there is no file {shown(chain.base)}")
+    raise MissingFileError(f"file {shown(chain.base)} does not exist")
 
 
 def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
@@ -260,21 +261,21 @@ def _protocol(url: str) -> str | None:
 
 
 def _without_metadata(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
-    """Without what only the file is about: its own metadata, and ``without`` that of its fields."""
+    """Returns the schema without its own metadata and without the keys ``without`` of its fields."""
     fields = []
     for column in schema:
-        kept: dict[bytes | str, bytes | str] = {
+        metadata: dict[bytes | str, bytes | str] = {
             key: value for key, value in (column.metadata or {}).items() if key not in without
         }
-        fields.append(column.with_metadata(kept) if kept else column.remove_metadata())
+        fields.append(column.with_metadata(metadata) if metadata else column.remove_metadata())
     return pa.schema(fields)
 
 
-def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of_it: bool) -> pa.RecordBatch:
+def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_columns: bool) -> pa.RecordBatch:
     names = batch.schema.names
-    if not frozenset(names).issuperset(schema.names) or (all_of_it and len(names) > len(schema)):
+    if not frozenset(names).issuperset(schema.names) or (all_columns and len(names) > len(schema)):
         raise SchemaError(
-            f"{shown(url)} has columns {quoted_list(names)} where {quoted_list(schema.names)} were to be read; files "
+            f"{shown(url)} has columns {quoted_list(names)}, expected {quoted_list(schema.names)}; files "
             "read together must have the same columns"
         )
     columns = [_cast_column(batch.column(field.name), field, url) for field in schema]
@@ -283,30 +284,39 @@ def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_of
 
 def _cast_column(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Array[Any]:
     try:
-        fitted = exact_cast(column, field.type)
+        values = exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise FormatError(
-            f"{shown(url)}: column {field.name!r} has values that do not fit the type {field.type}: {error}. "
-            "from_file(…, schema=…) says which types to read"
+            f"{shown(url)}: column {field.name!r} has values that do not fit {field.type}: {error}. "
+            "Declare another type: from_file(…, schema=…)"
         ) from error
-    if fitted.null_count and not field.nullable:
-        raise FormatError(f"{shown(url)}: column {field.name!r} holds nulls, which the schema says it does not")
-    return fitted
+    if values.null_count and not field.nullable:
+        raise FormatError(f"{shown(url)}: column {field.name!r} has nulls, but is not nullable in the schema")
+    return values
 
 
-def check_locations(given: Any) -> list[str]:
-    """Returns paths, globs or URLs as a list of text."""
-    one = isinstance(given, str | os.PathLike)
-    many = [given] if one else given
-    if not isinstance(many, Sequence) or not all(isinstance(item, str | os.PathLike) for item in many):
-        raise InvalidArgumentError(f"from_file takes a path or URL, or a list of them, not {given!r:.80}")
-    return [os.fspath(item) for item in many]
+def check_locations(locations: Any) -> list[str]:
+    """Returns paths, globs or URLs as a list of text.
+
+    Raises:
+        InvalidArgumentError: a location is not a path or text.
+    """
+    items = [locations] if isinstance(locations, str | os.PathLike) else locations
+    if not isinstance(items, Sequence) or not all(isinstance(item, str | os.PathLike) for item in items):
+        raise InvalidArgumentError(f"from_file takes a path or URL, or a list of them, got {locations!r:.80}")
+    return [os.fspath(item) for item in items]
 
 
-def check_null_values(given: Any) -> list[str] | None:
-    """Returns the texts that are null in CSV, or None."""
-    if given is None:
+def check_null_values(null_values: Any) -> list[str] | None:
+    """Returns the texts that are null in CSV, or None.
+
+    Raises:
+        InvalidArgumentError: the values are not a list of texts.
+    """
+    if null_values is None:
         return None
-    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(word, str) for word in given):
-        raise InvalidArgumentError(f'null_values= takes a list of texts, such as ["", "NA"], not {given!r:.80}')
-    return sorted(given) if isinstance(given, set | frozenset) else list(given)
+    if not isinstance(null_values, list | tuple | set | frozenset) or not all(
+        isinstance(word, str) for word in null_values
+    ):
+        raise InvalidArgumentError(f'null_values must be a list of texts, such as ["", "NA"], got {null_values!r:.80}')
+    return sorted(null_values) if isinstance(null_values, set | frozenset) else list(null_values)

@@ -1,8 +1,8 @@
-"""Hugging Face datasets, on the hub or here, and rows as one of them (the extra ``huggingface``).
+"""A source of Hugging Face datasets, and the export of rows as such datasets (the extra ``huggingface``).
 
-Image, Audio, Video, Mesh, Pdf and Nifti become file columns of contents; sounds and videos of which a dataset in hand
-knows local paths only, of those paths. Class labels stay integers, and the field's metadata keeps their names
-(`NAMES_KEY`, JSON).
+Image, Audio, Video, Mesh, Pdf and Nifti become file columns of contents. Sounds and videos that a dataset in memory
+knows only by local path become file columns of paths. Class labels stay integers, and the field's metadata holds their
+names (`NAMES_KEY`, JSON).
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ NAMES_KEY = b"lakefeed.names"
 FRAGMENT_BYTES = 32 * MIB
 FRAGMENT_ROWS = 8_192
 STREAM_ROWS = 256
-"""Asked for at a time: the first row waits for that many."""
+"""The number of rows in a batch of a stream; the first row waits for all of them."""
 
 EMBED_ROWS = 8
-"""Files of which only the path is known are read so many at a time: they may be videos."""
+"""The number of files that are read together from their paths; they may be videos."""
 
 MAX_DEPTH = 8
 STREAM_SHARDS = 16
-"""Of a stream: as many worker processes can share it."""
+"""The number of shards of a stream, which is also the maximum number of worker processes."""
 
-# By the names of their classes: an older `datasets` lacks some.
+# By class name, because older versions of `datasets` lack some.
 _MEDIA_TYPES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
-_LONG_MEDIA = frozenset({"Audio", "Video"})  # too long to hold in memory where a path will do
+_LONG_MEDIA = frozenset({"Audio", "Video"})  # too large to hold in memory if a path suffices
 _FEATURE_NAMES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
 
 
@@ -63,10 +63,10 @@ class HuggingFaceSource(Plain):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The features as Arrow types."""
+        """Returns the features as Arrow types."""
         features = self.dataset.features
         return pa.schema(
-            [_arrow_field(field, features[field.name], self._named(field)) for field in features.arrow_schema]
+            [_arrow_field(field, features[field.name], self._has_paths(field)) for field in features.arrow_schema]
         )
 
     @cached_property
@@ -83,8 +83,8 @@ class HuggingFaceSource(Plain):
     def ranged(self) -> bool:
         return hasattr(self.dataset, "num_rows")
 
-    def _named(self, field: pa.Field[Any]) -> bool:
-        """True if the column is of sounds or videos that are all known by a local path, and none by its content."""
+    def _has_paths(self, field: pa.Field[Any]) -> bool:
+        """Returns whether the column has sounds or videos that are known only by local paths."""
         if not self.ranged or type(self.dataset.features[field.name]).__name__ not in _LONG_MEDIA:
             return False
         column = self.dataset.data.column(field.name)
@@ -107,13 +107,13 @@ class HuggingFaceSource(Plain):
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         schema = projected(self.schema, pushdown)
-        some: Any = self.dataset.select_columns(schema.names).with_format("arrow")
+        selection: Any = self.dataset.select_columns(schema.names).with_format("arrow")
         with _translate_errors():
             if fragment.rows is None:
-                tables = some.iter(batch_size=STREAM_ROWS)
+                tables = selection.iter(batch_size=STREAM_ROWS)
             else:
                 start = fragment.key + fragment.start
-                tables = iter([some[start : start + (fragment.length or 0)]])
+                tables = iter([selection[start : start + (fragment.length or 0)]])
             for table in tables:
                 for batch in table.to_batches():
                     yield _convert_batch(batch, schema, self.dataset.features)
@@ -125,35 +125,36 @@ class HuggingFaceSource(Plain):
 
 
 def create_huggingface_source(
-    given: Any, split: str | None, streaming: Any, options: Mapping[str, Any]
+    dataset: Any, split: str | None, streaming: Any, options: Mapping[str, Any]
 ) -> HuggingFaceSource:
-    """The source for a name on the hub (or a folder, or a format such as "json"), or for a dataset in hand.
+    """Returns the source of a name on the hub (or a folder, or a format such as "json"), or of a dataset in memory.
 
     Raises:
         MissingDependencyError: `datasets` is not installed.
-        MissingFileError, FileError: there is no such dataset, or it cannot be reached.
-        InvalidArgumentError: no such split or configuration.
+        MissingFileError: the dataset does not exist.
+        FileError: the dataset cannot be reached.
+        InvalidArgumentError: the split or configuration does not exist.
     """
     try:
         import datasets
     except ImportError as error:
         raise MissingDependencyError("from_huggingface needs datasets: pip install 'lakefeed[huggingface]'") from error
     if not isinstance(streaming, bool):
-        raise InvalidArgumentError(f"streaming={streaming!r:.80}: it is True or False")
-    if isinstance(given, str | os.PathLike):
+        raise InvalidArgumentError(f"streaming must be True or False, got {streaming!r:.80}")
+    if isinstance(dataset, str | os.PathLike):
         with _translate_errors(), _translate_choice_errors():
-            given = datasets.load_dataset(os.fspath(given), split=split, streaming=streaming, **options)
+            dataset = datasets.load_dataset(os.fspath(dataset), split=split, streaming=streaming, **options)
     elif options:
-        raise InvalidArgumentError(f"{quoted_list(options)} are for loading by name, and this is a dataset already")
-    elif split is not None and not isinstance(given, Mapping):
-        raise InvalidArgumentError(f"split={split!r}: the dataset given is one split already")
-    dataset = _choose_split(given, split)
+        raise InvalidArgumentError(f"{quoted_list(options)} can only be used when a dataset is loaded by name")
+    elif split is not None and not isinstance(dataset, Mapping):
+        raise InvalidArgumentError(f"split={split!r} cannot be used with a dataset that is one split; omit it")
+    dataset = _choose_split(dataset, split)
     if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         raise InvalidArgumentError(
-            f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, not a {type(given).__name__}"
+            f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, got {type(dataset).__name__}"
         )
     if dataset.features is None:
-        # Reads the first rows. A stream that functions made has no other way to know its columns.
+        # Reads the first rows, which is the only way to find the columns of a mapped stream.
         with _translate_errors():
             dataset = dataset._resolve_features()
     if not dataset.features:
@@ -162,18 +163,20 @@ def create_huggingface_source(
 
 
 def export_rows(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:
-    """The rows as a dataset of ``datasets``: in memory, or ``streaming``."""
+    """Returns the rows as a dataset of ``datasets``: in memory, or ``streaming``."""
     return to_iterable_dataset(rows, schema) if streaming else to_dataset(rows, schema)
 
 
 def to_dataset(rows: Any, schema: pa.Schema) -> Dataset:
-    """The rows as a ``datasets.Dataset`` in memory: image columns of bytes as Image, named integers as ClassLabel.
+    """Returns the rows as a ``datasets.Dataset`` in memory, with image bytes as Image and named integers as ClassLabel.
 
-    ``rows``: a dataset of this package. ``schema``: what it says of columns, whose files may have been loaded since.
+    Args:
+        rows: a dataset of this package.
+        schema: the schema before files were loaded, with the media types of the columns.
 
     Raises:
         MissingDependencyError: `datasets` is not installed.
-        UnsupportedError: a type that `datasets` does not have.
+        UnsupportedError: `datasets` lacks the type of a column.
     """
     datasets = _import_datasets("to_huggingface")
     features, plain = _encode_table(with_field_metadata(rows.collect(), schema))
@@ -181,15 +184,15 @@ def to_dataset(rows: Any, schema: pa.Schema) -> Dataset:
 
 
 def to_iterable_dataset(rows: Any, schema: pa.Schema) -> IterableDataset:
-    """As `to_dataset`, as a ``datasets.IterableDataset`` that reads the rows each time that it is iterated.
+    """Returns the rows as a ``datasets.IterableDataset`` that reads them in every iteration; see `to_dataset`.
 
-    Its shards are runs of rows, as far as their number is known.
+    Its shards are row ranges, if the number of rows is known.
     """
     datasets = _import_datasets("to_huggingface")
     typed = with_field_metadata(rows.schema.empty_table(), schema)
     features, _ = _encode_table(typed)
-    given = {"shards": _split_into_shards(rows), "schema": typed.schema}
-    return datasets.IterableDataset.from_generator(_generate_rows, features=features, gen_kwargs=given)
+    arguments = {"shards": _split_into_shards(rows), "schema": typed.schema}
+    return datasets.IterableDataset.from_generator(_generate_rows, features=features, gen_kwargs=arguments)
 
 
 def _split_into_shards(rows: Any) -> list[Any]:
@@ -208,27 +211,27 @@ def _generate_rows(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[st
             yield from plain.to_pylist()
 
 
-def _import_datasets(what: str) -> Any:
+def _import_datasets(method: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise MissingDependencyError(f"{what} needs datasets: pip install 'lakefeed[huggingface]'") from error
+        raise MissingDependencyError(f"{method} needs datasets: pip install 'lakefeed[huggingface]'") from error
     return datasets
 
 
 def _encode_table(table: pa.Table) -> tuple[Features, pa.Table]:
-    """The features of the columns, and the table as they store it."""
+    """Returns the features of the columns, and the table in their storage types."""
     import datasets
 
     features, columns = {}, []
     for field, column in zip(table.schema, table.columns, strict=True):
-        features[field.name], made = _encode_column(field, column)
-        columns.append(made)
+        features[field.name], encoded = _encode_column(field, column)
+        columns.append(encoded)
     return datasets.Features(features), pa.table(columns, names=table.column_names)
 
 
 def with_field_metadata(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table, whose files may have been loaded since, with what ``schema`` says of its columns."""
+    """Returns the table with the field metadata of ``schema``, which loading files removed."""
     fields = []
     for field in table.schema:
         metadata: Any = schema.field(field.name).metadata or {}
@@ -248,14 +251,14 @@ def _encode_column(field: pa.Field[Any], column: pa.ChunkedArray[Any]) -> tuple[
     if isinstance(field.type, pa.DictionaryType):
         return _encode_column(field.with_type(field.type.value_type), column.cast(field.type.value_type))
     try:
-        found = datasets.Features.from_arrow_schema(pa.schema([field.remove_metadata()]))[field.name]
+        feature = datasets.Features.from_arrow_schema(pa.schema([field.remove_metadata()]))[field.name]
     except ValueError as error:
         raise UnsupportedError(f"column {field.name!r}: datasets has no type for {field.type}: {error}") from error
-    return found, column
+    return feature, column
 
 
 def _file_feature(field: pa.Field[Any]) -> Any:
-    """What `datasets` has for a column of loaded files; None for other columns, and for files of other types."""
+    """Returns the feature for a column of loaded files; None for other columns and unsupported media types."""
     import datasets
 
     loaded = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_string(field.type)
@@ -273,22 +276,22 @@ def _file_structs(chunk: pa.Array[Any]) -> pa.StructArray:
     return pa.StructArray.from_arrays(arrays, fields=fields, mask=chunk.is_null())
 
 
-def _choose_split(given: Any, split: str | None) -> Any:
-    if not isinstance(given, Mapping):
-        return given
-    if split is None and len(given) == 1:
-        return next(iter(given.values()))
-    if split not in given:
-        raise InvalidArgumentError(f"split={split!r}: choose one of {quoted_list(given)}")
-    return given[split]
+def _choose_split(dataset: Any, split: str | None) -> Any:
+    if not isinstance(dataset, Mapping):
+        return dataset
+    if split is None and len(dataset) == 1:
+        return next(iter(dataset.values()))
+    if split not in dataset:
+        raise InvalidArgumentError(f"unknown split {split!r}; choose one of {quoted_list(dataset)}")
+    return dataset[split]
 
 
-def _arrow_field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[Any]:
+def _arrow_field(field: pa.Field[Any], feature: Any, as_paths: bool) -> pa.Field[Any]:
     import datasets
 
     media = _MEDIA_TYPES.get(type(feature).__name__)
     if media is not None:
-        return pa.field(field.name, pa.string() if named else pa.large_binary(), metadata={TYPE_KEY: media.encode()})
+        return pa.field(field.name, pa.string() if as_paths else pa.large_binary(), metadata={TYPE_KEY: media.encode()})
     if isinstance(feature, datasets.ClassLabel):
         return field.with_metadata({NAMES_KEY: json.dumps(feature.names).encode()})
     if isinstance(field.type, pa.BaseExtensionType):
@@ -299,7 +302,7 @@ def _arrow_field(field: pa.Field[Any], feature: Any, named: bool) -> pa.Field[An
 
 
 def _vector_type(shape: tuple[int, ...], kind: pa.DataType) -> pa.DataType:
-    """Lists within lists as vectors of that shape."""
+    """Returns nested lists as fixed-size lists of the shape."""
     while pa.types.is_list(kind):
         kind = kind.value_type
     for size in reversed(shape):
@@ -313,36 +316,36 @@ def _convert_batch(batch: pa.RecordBatch, schema: pa.Schema, features: Any) -> p
         column: Any = batch.column(field.name)
         try:
             if column_type(field) is not None:
-                column = _file_contents(column, features[field.name], named=pa.types.is_string(field.type))
+                column = _file_contents(column, features[field.name], as_paths=pa.types.is_string(field.type))
             elif isinstance(column, pa.ExtensionArray):
                 column = column.storage
             columns.append(exact_cast(column, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise FormatError(f"the dataset's column {field.name!r} does not fit {field.type}: {error}") from error
+            raise FormatError(f"from_huggingface: column {field.name!r} does not fit {field.type}: {error}") from error
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _file_contents(column: Any, feature: Any, *, named: bool) -> pa.Array[Any]:
-    """The bytes of files, those that are only named read from where they are; or their paths."""
+def _file_contents(column: Any, feature: Any, *, as_paths: bool) -> pa.Array[Any]:
+    """Returns the contents of files, read from their paths where necessary; or the paths."""
     storage = feature.cast_storage(column)
-    if named:
+    if as_paths:
         return _struct_child(storage, "path")
     contents = _struct_child(storage, "bytes")
     if contents.null_count == storage.null_count:
         return contents
-    pieces = [storage.slice(start, EMBED_ROWS) for start in range(0, len(storage), EMBED_ROWS)]
+    chunks = [storage.slice(start, EMBED_ROWS) for start in range(0, len(storage), EMBED_ROWS)]
     return pa.concat_arrays(
-        [_struct_child(feature.embed_storage(piece), "bytes").cast(pa.large_binary()) for piece in pieces]
+        [_struct_child(feature.embed_storage(chunk), "bytes").cast(pa.large_binary()) for chunk in chunks]
     )
 
 
 def _struct_child(storage: Any, name: str) -> pa.Array[Any]:
-    found: pa.Array[Any] = storage.flatten()[storage.type.get_field_index(name)]
-    return found
+    child: pa.Array[Any] = storage.flatten()[storage.type.get_field_index(name)]
+    return child
 
 
 def _stream_definition(value: Any, depth: int = 0) -> Any:
-    """What a stream is made from, as far as it can be told: files, functions, arguments, shuffles."""
+    """Returns the parts that define a stream, for its identity: files, functions, arguments, shuffles."""
     fingerprint = getattr(value, "_fingerprint", None)
     if fingerprint is not None:
         return fingerprint
@@ -360,7 +363,7 @@ def _stream_definition(value: Any, depth: int = 0) -> Any:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Errors of the hub and of files as ours."""
+    """Raises errors of the hub and of files as ours."""
     try:
         yield
     except FileError:
@@ -370,12 +373,12 @@ def _translate_errors() -> Iterator[None]:
     except (ConnectionError, TimeoutError) as error:
         raise FileError(f"from_huggingface: the hub cannot be reached: {error}") from error
     except pa.ArrowException as error:
-        raise FormatError(f"from_huggingface: the rows do not fit one type a column: {error}") from error
+        raise FormatError(f"from_huggingface: values do not fit the type of their column: {error}") from error
 
 
 @contextmanager
 def _translate_choice_errors() -> Iterator[None]:
-    """Complaints about the split or the configuration as ours."""
+    """Raises errors about the split or the configuration as ours."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A version of a dataset in the lake, or what a range of versions added."""
+"""A source of a version of a dataset in the lake, or of the changes in a range of versions."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from lakefeed.sources.file_layout import FileLayout, columns_to_read
 CACHED_PLANS = 16
 CACHED_FRAGMENTS = 4096
 CACHED_LAYOUTS = 64
-UNPICKLED_ATTRIBUTES = ("table", "_odds", "_layouts", "_last_layout", "_planned_before", "_projection")
-"""What a source is not pickled with."""
+UNPICKLED_ATTRIBUTES = ("table", "_selectivities", "_layouts", "_last_layout", "_planned_fragments", "_projection")
+"""The attributes that are not pickled."""
 
 
 @dataclass(frozen=True)
 class Since:
-    """Only what changed after ``version`` (None: from the beginning) up to the version that is read.
+    """Restricts a source to the changes after ``version`` (None: from the beginning) up to the version that is read.
 
-    ``what``: rows that the versions in between "added" or "removed", commit by commit; or those that the last version
-    has "gained" or "lost" against ``version``, whatever happened in between.
+    ``what``: "added" or "removed" are the rows that each version in between added or removed. "gained" or "lost" are
+    the rows that the last version has more or less than ``version``, whatever happened in between.
     """
 
     version: int | None
@@ -57,9 +57,10 @@ class Since:
 
 @dataclass(frozen=True, eq=False)
 class IcebergSource(Plain):
-    """The rows of one snapshot in total row order: (version that wrote them, file within it, place in the file).
+    """The rows of one snapshot in total row order: (version that wrote them, file within it, position in the file).
 
-    ``schema_id``: read them as a schema of the table has it (None: as the snapshot's). Row groups are fragments.
+    ``schema_id``: the schema of the table in which rows are read (None: that of the snapshot). Row groups are
+    fragments.
     """
 
     lake: Lake
@@ -78,24 +79,24 @@ class IcebergSource(Plain):
         since: Since | None = None,
         schema_id: int | None = None,
     ) -> IcebergSource:
-        """The source, with the metadata that the caller has just loaded."""
+        """Returns the source with table metadata that the caller has just loaded."""
         source = cls(lake, name, version, since, schema_id)
         source.__dict__["table"] = table
         return source
 
     @classmethod
-    def of_rows(cls, lake: Lake, name: str, table: Table, delta: Delta) -> IcebergSource:
-        """The rows of a delta, under the columns of the current version."""
+    def of_delta(cls, lake: Lake, name: str, table: Table, delta: Delta) -> IcebergSource:
+        """Returns the source of a delta, with the columns of the current version."""
         source = cls.of(lake, name, table, resolve(table))
         source.__dict__["deltas"] = (delta,)
         return source
 
     @cached_property
     def table(self) -> Table:
-        """The table's metadata; whatever it is now, the snapshot in it has not changed."""
+        """Returns the table's metadata. It may be newer than the snapshot, which never changes."""
         table = self.lake.table(self.name)
         if self._snapshot_id is not None and table.metadata.snapshot_by_id(self._snapshot_id) is None:
-            raise self._gone()
+            raise self._gone_error()
         if self._snapshot_id is not None and self.since is not None:
             number = number_of_snapshot(table, self._snapshot_id)
             if number != self.version.version:
@@ -107,16 +108,16 @@ class IcebergSource(Plain):
 
     @property
     def _snapshot_id(self) -> int | None:
-        """The snapshot; None for a table to which nothing was ever written."""
+        """Returns the snapshot; None for a table without any."""
         return self.version.snapshot_id if self.version.version else None
 
-    def _gone(self) -> VersionNotFoundError:
+    def _gone_error(self) -> VersionNotFoundError:
         return gone(self.lake, self.name, self.version)
 
-    def _check_there(self) -> None:
-        """Raises where a file is missing because the dataset was deleted, which may have been made again."""
+    def _check_exists(self) -> None:
+        """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
         if not self.version.table_uuid or uuid_of(self.lake, self.name) != self.version.table_uuid:
-            raise self._gone() from None
+            raise self._gone_error() from None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -124,7 +125,7 @@ class IcebergSource(Plain):
 
     @cached_property
     def iceberg(self) -> Schema:
-        """The schema as Iceberg has it."""
+        """Returns the Iceberg schema."""
         of_snapshot = snapshot_schema(self.table, self._snapshot_id)
         return of_snapshot if self.schema_id is None else self.table.schemas()[self.schema_id]
 
@@ -134,15 +135,15 @@ class IcebergSource(Plain):
 
     @property
     def _variant(self) -> str:
-        """Text for the rows and the columns of the snapshot that are read; empty for all of them as written."""
+        """Returns text for the restriction to changes and another schema; empty for the snapshot as written."""
         since = "" if self.since is None else f"+since-v{self.since.version or 0}"
         if self.since is not None and self.since.what != "added":
             since += f"-{self.since.what}"
-        return since if self._evolved is None else f"{since}+schema{self._evolved}"
+        return since if self._changed_schema_id is None else f"{since}+schema{self._changed_schema_id}"
 
     @property
-    def _evolved(self) -> int | None:
-        """The schema that is read, where the columns have changed since the version was written."""
+    def _changed_schema_id(self) -> int | None:
+        """Returns the schema that is read, if the columns changed since the version was written."""
         same = self._snapshot_id is not None and self.schema_id == self._schema_of_snapshot
         return None if same else self.schema_id
 
@@ -158,7 +159,7 @@ class IcebergSource(Plain):
             self.version.snapshot_id,
             self.version.version,
             None if self.since is None else self.since.version or 0,
-            self._evolved,
+            self._changed_schema_id,
         )
         return Lineage((origin,), {name: frozenset([(self.name, name)]) for name in self.schema.names})
 
@@ -176,7 +177,7 @@ class IcebergSource(Plain):
 
     @cached_property
     def deltas(self) -> tuple[Delta, ...]:
-        """What the rows are, commit by commit where a range of versions is read."""
+        """Returns the deltas that make up the rows, one for each commit if a range of versions is read."""
         since, last = self.since, self.version.version
         if self._snapshot_id is None:
             return ()
@@ -191,57 +192,64 @@ class IcebergSource(Plain):
 
     @property
     def _snapshot(self) -> Snapshot:
-        found = self.table.metadata.snapshot_by_id(self.version.snapshot_id)
-        if found is None:
-            raise self._gone()
-        return found
+        snapshot = self.table.metadata.snapshot_by_id(self.version.snapshot_id)
+        if snapshot is None:
+            raise self._gone_error()
+        return snapshot
 
     @cached_property
     def files(self) -> tuple[DataFileRef, ...]:
-        """The data files, in row order."""
+        """Returns the data files, in row order.
+
+        Raises:
+            DamagedDatasetError: metadata is lost or damaged.
+            VersionNotFoundError: the version no longer exists.
+        """
         try:
             with intact(self.name):
                 return tuple(chain.from_iterable(delta.files for delta in self.deltas))
         except DamagedDatasetError:
-            self._check_there()
+            self._check_exists()
             raise
 
     @cached_property
-    def kept(self) -> dict[int, NDArray[np.int64]]:
-        """The places of the rows that count, for files (by index) of which others hold rows too; this reads them.
+    def row_positions(self) -> dict[int, NDArray[np.int64]]:
+        """Returns the positions of the remaining rows, by the index of files from which rows were removed.
 
-        Also for files of which rows were deleted by delete files; this reads only those.
+        For deltas it compares the rows of files, so it reads them. For delete files it reads only these.
         """
-        found: dict[int, NDArray[np.int64]] = {}
+        remaining: dict[int, NDArray[np.int64]] = {}
         first = 0
         for delta in self.deltas:
             if delta.less:
-                found.update(zip(range(first, first + len(delta.files)), self._less(delta), strict=True))
+                remaining.update(
+                    zip(range(first, first + len(delta.files)), self._remaining_positions(delta), strict=True)
+                )
             first += len(delta.files)
-        return {**self._undeleted(), **found}
+        return {**self._positions_after_deletes(), **remaining}
 
-    def _undeleted(self) -> dict[int, NDArray[np.int64]]:
-        found = {}
+    def _positions_after_deletes(self) -> dict[int, NDArray[np.int64]]:
+        remaining = {}
         for snapshot_id in {file.deletes_in for file in self.files if file.deletes_in is not None}:
             snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
             if snapshot is None:
-                raise self._gone()
+                raise self._gone_error()
             deleted = deleted_places(self.table, snapshot)
             for index, file in enumerate(self.files):
                 if file.deletes_in == snapshot_id and file.path in deleted:
-                    found[index] = places_left(file.rows, file.sequence, deleted[file.path])
-        return found
+                    remaining[index] = places_left(file.rows, file.sequence, deleted[file.path])
+        return remaining
 
     @cached_property
-    def _partial(self) -> bool:
-        """Whether some rows of the files may not count."""
-        return self._compared or any(file.has_deletes for file in self.files)
+    def _has_removed_rows(self) -> bool:
+        """Returns whether rows of the files may have been removed."""
+        return self._needs_comparison or any(file.has_deletes for file in self.files)
 
     def _rows_in(self, index: int, file: DataFileRef) -> int:
-        return len(self.kept[index]) if self._partial and index in self.kept else file.rows
+        return len(self.row_positions[index]) if self._has_removed_rows and index in self.row_positions else file.rows
 
     @cached_property
-    def _compared(self) -> bool:
+    def _needs_comparison(self) -> bool:
         return any(delta.less for delta in self.deltas)
 
     @property
@@ -261,165 +269,176 @@ class IcebergSource(Plain):
         return True
 
     def count(self) -> int | None:
-        return None if self._compared else sum(self._rows_in(index, file) for index, file in enumerate(self.files))
+        return (
+            None if self._needs_comparison else sum(self._rows_in(index, file) for index, file in enumerate(self.files))
+        )
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        # Places count before pruning, so a range and a predicate are not pushed together.
+        # Row positions count before pruning, so a range and a predicate cannot be pushed together.
         hint = pushdown.predicate if pushdown.rows is None else None
-        known = self._planned_before.get(hint) if hint is not None else None
-        if known is not None:
-            yield from known
+        cached = self._planned_fragments.get(hint) if hint is not None else None
+        if cached is not None:
+            yield from cached
             return
-        found: list[Fragment] = []
-        for index, file, start, stop in self._touched(pushdown):
-            for fragment in self._cut(index, file, hint, start, stop):
-                if len(found) <= CACHED_FRAGMENTS:
-                    found.append(fragment)
+        planned: list[Fragment] = []
+        for index, file, start, stop in self._files_to_read(pushdown):
+            for fragment in self._cut_file(index, file, hint, start, stop):
+                if len(planned) <= CACHED_FRAGMENTS:
+                    planned.append(fragment)
                 yield fragment
-        if hint is not None and len(found) <= CACHED_FRAGMENTS:
-            if len(self._planned_before) >= CACHED_PLANS:
-                self._planned_before.clear()
-            self._planned_before[hint] = tuple(found)
+        if hint is not None and len(planned) <= CACHED_FRAGMENTS:
+            if len(self._planned_fragments) >= CACHED_PLANS:
+                self._planned_fragments.clear()
+            self._planned_fragments[hint] = tuple(planned)
 
     @cached_property
-    def _planned_before(self) -> dict[Expr, tuple[Fragment, ...]]:
-        """The fragments in which a row may match, by predicate: a snapshot never changes, and epochs are many."""
+    def _planned_fragments(self) -> dict[Expr, tuple[Fragment, ...]]:
+        """Returns the cache of fragments by predicate; a snapshot never changes, and every epoch plans again."""
         return {}
 
-    def _touched(self, pushdown: Pushdown) -> Iterator[tuple[int, DataFileRef, int, int | None]]:
-        """The files in which rows may be wanted, each with the range of its rows."""
+    def _files_to_read(self, pushdown: Pushdown) -> Iterator[tuple[int, DataFileRef, int, int | None]]:
+        """Yields the files in which rows may be wanted, each with its range of rows."""
         start, stop = pushdown.rows or (0, None)
-        place = 0
-        for index, file in self.matching(pushdown.predicate if pushdown.rows is None else None):
-            if stop is not None and place >= stop:
+        position = 0
+        for index, file in self.matching_files(pushdown.predicate if pushdown.rows is None else None):
+            if stop is not None and position >= stop:
                 return
             rows = self._rows_in(index, file)
-            if place + rows > start:
-                yield index, file, max(start - place, 0), None if stop is None else stop - place
-            place += rows
+            if position + rows > start:
+                yield index, file, max(start - position, 0), None if stop is None else stop - position
+            position += rows
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         _, _, index = fragment.key
-        return self._read(self.files[index], fragment, pushdown, self.kept.get(index) if self._partial else None)
+        return self._read(
+            self.files[index], fragment, pushdown, self.row_positions.get(index) if self._has_removed_rows else None
+        )
 
     def _read(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, kept: NDArray[np.int64] | None
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
     ) -> Iterator[pa.RecordBatch]:
         _, group, _ = fragment.key
         layout = self._layout(file, pushdown)
-        if kept is None and (layout.selective or not pushdown.exact):
-            where = layout.where(group)
-            batches = self._file(file.path).read(group, layout.leaves, fragment.start, fragment.stop, where)
+        if positions is None and (layout.selective or not pushdown.exact):
+            row_filter = layout.row_filter(group)
+            batches = self._file(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
             return map(layout.fit, batches)
         if pushdown.exact:
-            return self._selected(file, fragment, pushdown, kept)
-        assert kept is not None, "the rows of a part of a file"
+            return self._read_matching(file, fragment, pushdown, positions)
+        assert positions is not None, "only some rows of the file remain"
         batches = map(layout.fit, self._file(file.path).read(group, layout.leaves))
-        return _take_sorted(batches, self._kept_in(file.path, group, kept)[fragment.start : fragment.stop])
+        return _take_sorted(
+            batches, self._positions_in_group(file.path, group, positions)[fragment.start : fragment.stop]
+        )
 
-    def _selected(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, kept: NDArray[np.int64] | None
+    def _read_matching(
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows for which the predicate is true, found after they were read."""
+        """Yields the rows for which the predicate is true, evaluated after they are read."""
         predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
         assert predicate is not None
         wider = replace(pushdown, columns=columns_to_read(self.schema, pushdown), exact=False)
-        for batch in self._read(file, fragment, wider, kept):
+        for batch in self._read(file, fragment, wider, positions):
             yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
-    def rows_of(
+    def numbered_batches(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """All rows of one file, in batches with the place of their first row; without groups that cannot match."""
-        pushdown = Pushdown(columns)
-        for fragment in self._groups(0, file, predicate):
-            place = int(self._span(file.path, fragment.key[1])[0])
-            for batch in self._read(file, fragment, pushdown, None):
-                yield place, batch
-                place += batch.num_rows
+        """Yields all rows of one file in batches, each with the position of its first row.
 
-    def whole(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
-        """All rows of one file."""
-        return (batch for _, batch in self.rows_of(file))
+        With a predicate, row groups in which no row can match are skipped.
+        """
+        pushdown = Pushdown(columns)
+        for fragment in self._row_groups(0, file, predicate):
+            position = int(self._group_range(file.path, fragment.key[1])[0])
+            for batch in self._read(file, fragment, pushdown, None):
+                yield position, batch
+                position += batch.num_rows
+
+    def read_file(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
+        """Yields all rows of one file."""
+        return (batch for _, batch in self.numbered_batches(file))
 
     def describe(self, pushdown: Pushdown) -> str:
         since = "" if self.since is None else f" {self.since.what} since v{self.since.version or 0}"
         head = f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}"
-        if self._compared:
+        if self._needs_comparison:
             others = {file.path for delta in self.deltas for file in (*delta.less, *delta.moved)}
             return f"{head}, rows of {len(self.files)} files less those of {len(others)} others)"
-        read = list(self._touched(pushdown))
+        read = list(self._files_to_read(pushdown))
         counts = [self._rows_in(index, file) for index, file in enumerate(self.files)]
         rows = sum((counts[i] if stop is None else min(stop, counts[i])) - start for i, _, start, stop in read)
         return f"{head}, {len(read)} of {len(self.files)} files, {rows} of {sum(counts)} rows)"
 
-    def matching(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
-        """The files in which a row may match, with their indices."""
+    def matching_files(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
+        """Returns the files in which a row may match, with their indices."""
         whole = self.since is None and self._snapshot_id is not None
         row_filter = to_iceberg(predicate, self.iceberg) if predicate is not None and whole else None
         if row_filter is None:
             return enumerate(self.files)
-        found = data_files(self.lake, self.table, self._snapshot_id, row_filter, self.iceberg)
-        paths = {file.path for file in found}
+        matching = data_files(self.lake, self.table, self._snapshot_id, row_filter, self.iceberg)
+        paths = {file.path for file in matching}
         return ((index, file) for index, file in enumerate(self.files) if file.path in paths)
 
-    def _cut(
+    def _cut_file(
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
-        counted = self._partial and index in self.kept
-        return cut(self._kept_fragments(index, file) if counted else self._groups(index, file, predicate), whole)
+        partial_file = self._has_removed_rows and index in self.row_positions
+        return cut(
+            self._partial_fragments(index, file) if partial_file else self._row_groups(index, file, predicate), whole
+        )
 
-    def _groups(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
-        """The row groups of a file, without those in which no row can match."""
+    def _row_groups(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
+        """Yields the row groups of a file in which a row may match."""
         footer = self._file(file.path).footer()
-        for part in footer.groups(self._in_file(file, predicate)):
+        for part in footer.groups(self._file_predicate(file, predicate)):
             yield Fragment((file.path, part.key, index), part.rows, part.size)
 
-    def _in_file(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
-        """The predicate with the names that its columns have in the file."""
+    def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
+        """Returns the predicate with the column names of the file."""
         if predicate is None:
             return None
         names = self._columns(file).by_path
         return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
-    # ------------------------------------------------------------------ rows that others hold too
+    # ------------------------------------------------------------------ rows that other files have too
 
-    def _less(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
-        """For each file of the delta, the places of the rows that are left."""
-        less = self._comparable(delta.less)
+    def _remaining_positions(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
+        """Yields the positions of the remaining rows for each file of the delta."""
+        less = self._comparable_rows(delta.less)
         if delta.moved:
-            gone = sql.subtract_rows(self.lake.settings, less, self._comparable(delta.moved))
-            less = sql.QueryTable(less.schema, partial(_take_from_table, less, gone))
-        left = sql.subtract_rows(self.lake.settings, self._comparable(delta.files), less)
+            moved = sql.subtract_rows(self.lake.settings, less, self._comparable_rows(delta.moved))
+            less = sql.QueryTable(less.schema, partial(_take_from_table, less, moved))
+        remaining = sql.subtract_rows(self.lake.settings, self._comparable_rows(delta.files), less)
         first = 0
         for file in delta.files:
-            low, high = np.searchsorted(left, [first, first + file.rows])
-            yield left[low:high] - first
+            low, high = np.searchsorted(remaining, [first, first + file.rows])
+            yield remaining[low:high] - first
             first += file.rows
 
-    def _comparable(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
-        """Rows as they are stored: types that any engine can compare."""
+    def _comparable_rows(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
+        """Returns rows in their storage types, which every engine can compare."""
         stored = storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
         return sql.QueryTable(
-            stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.rows_of(file))
+            stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.numbered_batches(file))
         )
 
-    def _kept_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
+    def _partial_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
         for part in self._file(file.path).footer().groups(None):
-            rows = len(self._kept_in(file.path, part.key, self.kept[index]))
+            rows = len(self._positions_in_group(file.path, part.key, self.row_positions[index]))
             if rows:
                 yield Fragment((file.path, part.key, index), rows, part.size)
 
-    def _kept_in(self, path: str, group: int, kept: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Of places in a file those in one row group, counted from its first row."""
-        begin, end = self._span(path, group)
-        low, high = np.searchsorted(kept, [begin, end])
-        return kept[low:high] - begin
+    def _positions_in_group(self, path: str, group: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the positions that lie in a row group, relative to its first row."""
+        begin, end = self._group_range(path, group)
+        low, high = np.searchsorted(positions, [begin, end])
+        return positions[low:high] - begin
 
-    def _span(self, path: str, group: int) -> tuple[int, int]:
-        """The places of the first row of a row group and of the first one after it."""
+    def _group_range(self, path: str, group: int) -> tuple[int, int]:
+        """Returns the positions of the first row of a row group and of the first row after it."""
         footer = self._file(path).footer().metadata
         rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
         return sum(rows[:group]), sum(rows[: group + 1])
@@ -428,8 +447,8 @@ class IcebergSource(Plain):
 
     def _file(self, path: str) -> ParquetFile:
         io = self.table.io
-        place, opener = actual(io, path), lambda _: io.new_input(path).open()
-        return ParquetFile(place, opener, immutable=True, missing=self._check_there)
+        location, opener = actual(io, path), lambda _: io.new_input(path).open()
+        return ParquetFile(location, opener, immutable=True, missing=self._check_exists)
 
     @cached_property
     def _projection(self) -> TableProjection:
@@ -439,46 +458,50 @@ class IcebergSource(Plain):
         return self._projection.columns(file, self._file(file.path).footer())
 
     def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
-        """How a file is read; of some it is known, because row groups are read one after the other, and epochs too."""
+        """Returns the layout of a file, cached because every row group and epoch needs it."""
         last = self.__dict__.get("_last_layout")
-        # A long predicate takes long to be hashed.
+        # Hashing a long predicate is slow.
         if last is not None and last[0] == file.path and last[1] is pushdown:
-            known: FileLayout = last[2]
-            return known
-        found = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
-        self.__dict__["_last_layout"] = file.path, pushdown, found
-        return found
+            layout: FileLayout = last[2]
+            return layout
+        layout = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
+        self.__dict__["_last_layout"] = file.path, pushdown, layout
+        return layout
 
     def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
-        odds = Selectivity() if pushdown.predicate is None else self._odds.setdefault(pushdown.predicate, Selectivity())
-        found = FileLayout(self._columns(file), self.schema, pushdown, odds)
+        selectivity = (
+            Selectivity()
+            if pushdown.predicate is None
+            else self._selectivities.setdefault(pushdown.predicate, Selectivity())
+        )
+        layout = FileLayout(self._columns(file), self.schema, pushdown, selectivity)
         if len(self._layouts) >= CACHED_LAYOUTS:
             self._layouts.clear()
-        self._layouts[file.path, pushdown] = found
-        return found
+        self._layouts[file.path, pushdown] = layout
+        return layout
 
     @cached_property
     def _layouts(self) -> dict[tuple[str, Pushdown], FileLayout]:
         return {}
 
     @cached_property
-    def _odds(self) -> dict[Expr, Selectivity]:
+    def _selectivities(self) -> dict[Expr, Selectivity]:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # The table holds connections; the files are kept, so that a worker need not plan again.
+        # The table holds connections. The files are pickled, so that workers need not plan again.
         return {name: value for name, value in self.__dict__.items() if name not in UNPICKLED_ATTRIBUTES}
 
 
-def _take_from_table(rows: sql.QueryTable, places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    return _take_sorted(iter(rows.batches()), places)
+def _take_from_table(rows: sql.QueryTable, positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    return _take_sorted(iter(rows.batches()), positions)
 
 
-def _take_sorted(batches: Iterator[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    """The rows at these places (sorted) of a stream."""
+def _take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a stream at sorted positions."""
     start = 0
     for batch in batches:
-        low, high = np.searchsorted(places, [start, start + batch.num_rows])
+        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
         if low < high:
-            yield take_rows(batch, places[low:high] - start)
+            yield take_rows(batch, positions[low:high] - start)
         start += batch.num_rows

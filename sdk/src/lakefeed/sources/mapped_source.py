@@ -1,4 +1,4 @@
-"""Rows kept in a local Arrow file by ``mapped()``: read by mapping it, without decoding or copying."""
+"""A source of rows that ``mapped()`` keeps in a local Arrow file, read by memory mapping."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from lakefeed.errors import MissingFileError
 from lakefeed.plan import RESIDENT, Fragment, InParts, Lineage, Pushdown, cut
 
 ALIGNMENT = mmap.ALLOCATIONGRANULARITY
-"""Where a mapping may begin, so every part of the file begins at such a place."""
+"""The offsets at which a mapping may begin; every part of the file begins at a multiple."""
 
 
 def align(size: int) -> int:
-    """The size with what is left free up to the next part."""
+    """Returns the size rounded up to the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, eq=False)
 class MappedSource(InParts):
-    """The rows of a file of Arrow streams, one a fragment.
+    """The rows of a file of Arrow streams, one for each fragment.
 
-    Each read maps its part of the file privately: what is written to those rows stays with whoever read them, and
-    neither the file nor another reader sees it.
+    Each read maps its part of the file privately. Changes to those rows are visible only to their reader.
     """
 
     path: Path
@@ -36,20 +35,20 @@ class MappedSource(InParts):
     identity: str
     origin: Lineage
     parts: tuple[tuple[int, int], ...]
-    """Rows and bytes of each fragment."""
+    """The rows and bytes of each fragment."""
     immutable: bool = True
-    """Whether their plan tells them apart from other rows."""
+    """Whether the plan of the rows identifies them."""
 
     @property
     def lineage(self) -> Lineage:
         return self.origin
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        found = (Fragment(index, rows, RESIDENT, private=True) for index, (rows, _) in enumerate(self.parts))
-        return cut(found, pushdown.rows)
+        fragments = (Fragment(index, rows, RESIDENT, private=True) for index, (rows, _) in enumerate(self.parts))
+        return cut(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        rows = self._mapped(fragment.key)
+        rows = self._map(fragment.key)
         if pushdown.columns is not None:
             wanted = frozenset(pushdown.columns)
             rows = rows.select([name for name in self.schema.names if name in wanted])
@@ -58,13 +57,15 @@ class MappedSource(InParts):
     def describe(self, pushdown: Pushdown) -> str:
         return f"{self.identity} ({self.count()} rows)"
 
-    def _mapped(self, index: int) -> pa.RecordBatch:
+    def _map(self, index: int) -> pa.RecordBatch:
         _, size = self.parts[index]
         try:
             with self.path.open("rb") as file:
                 part = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY, offset=self._offsets[index])
         except FileNotFoundError as error:
-            raise MissingFileError(f"the rows at {str(self.path)!r} are gone; call mapped() again") from error
+            raise MissingFileError(
+                f"the mapped rows at {str(self.path)!r} were deleted; call mapped() again"
+            ) from error
         return pa.ipc.open_stream(pa.py_buffer(part)).read_next_batch()
 
     @cached_property

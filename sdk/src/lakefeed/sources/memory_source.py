@@ -1,4 +1,4 @@
-"""A table in memory."""
+"""A source of a table in memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
 from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
 
 FRAGMENT_ROWS = 8_192
-"""As many as a spilled table has in a batch, so that a fragment of one is a view of the file."""
+"""The rows in a batch of a spilled table, so that a fragment of it is a view of the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class MemorySource(Ranged):
-    """The rows of an Arrow table. Nothing is copied."""
+    """The rows of an Arrow table, without copies."""
 
     table: pa.Table
 
@@ -35,12 +35,12 @@ class MemorySource(Ranged):
 
     @cached_property
     def identity(self) -> str:
-        """Of the content: another process that builds the same table resumes from the same checkpoint."""
+        """Returns a digest of the content, so another process with the same table can resume a checkpoint."""
         digest = hashlib.sha256(self.schema.to_string(show_schema_metadata=False).encode())
-        sink = pa.PythonFile(_HashingFile(digest), mode="w")  # type: ignore[arg-type]  # it has what is called
+        sink = pa.PythonFile(_HashingFile(digest), mode="w")  # type: ignore[arg-type]  # it has the methods that are used
         with pa.ipc.new_stream(sink, self.schema) as writer:
             for start in range(0, self.table.num_rows, FRAGMENT_ROWS):
-                # Cut anew, so that the chunks in which the table happens to lie do not count.
+                # Slices of equal size, so that the chunks of the table do not change the digest.
                 writer.write_table(self.table.slice(start, FRAGMENT_ROWS).combine_chunks())
         return f"memory:{digest.hexdigest()}"
 
@@ -56,7 +56,7 @@ class MemorySource(Ranged):
         return self.table.num_rows
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        # By place alone: the order of a shuffle follows from the fragments, so it must not depend on the chunks.
+        # By position alone: a shuffle depends on the fragments, so they must not depend on the chunks.
         total = self.table.num_rows
         starts = range(0, total, FRAGMENT_ROWS)
         return cut((Fragment(start, min(FRAGMENT_ROWS, total - start), RESIDENT) for start in starts), pushdown.rows)
@@ -70,7 +70,7 @@ class MemorySource(Ranged):
 
 
 class _HashingFile:
-    """A file that only hashes what is written."""
+    """A file that hashes the bytes that are written."""
 
     closed = False
 
@@ -89,35 +89,39 @@ class _HashingFile:
 
 
 def table_from_columns(columns: Any, schema: pa.Schema | None) -> pa.Table:
-    """A table of columns given as sequences.
+    """Returns a table of columns given as sequences.
 
     Raises:
-        SchemaError: the columns differ in length or from the schema's, or values do not fit.
+        SchemaError: the columns differ in length or from the schema, or values do not fit.
     """
     schema = check_optional_schema(schema)
     if not isinstance(columns, Mapping) or not columns:
-        raise SchemaError(f"from_dict takes a mapping of column names to values, not {columns!r:.80}")
+        raise SchemaError(f"from_dict takes a mapping of column names to values, got {columns!r:.80}")
     plain = [
         name for name, values in columns.items() if isinstance(values, str | bytes) or not hasattr(values, "__len__")
     ]
     if plain:
-        raise SchemaError(f"from_dict takes a list or array for each column; {quoted_list(plain)} are none")
+        raise SchemaError(f"from_dict takes a list or array for each column; {quoted_list(plain)} are not")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise SchemaError(f"all columns must have one length; these have {lengths}")
+        raise SchemaError(f"all columns must have the same length, got {lengths}")
     if schema is not None and schema.names != list(columns):
         _check_names("from_dict", list(columns), schema)
     return check_nulls(_build_table(columns, schema, "from_dict"), "from_dict")
 
 
 def table_from_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
-    """A table of rows given as dicts; a key that a row lacks is null there."""
+    """Returns a table of rows given as dicts; missing keys are null.
+
+    Raises:
+        SchemaError: the rows are not dicts, differ from the schema, or values do not fit.
+    """
     schema = check_optional_schema(schema)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not all(map(_is_row, rows)):
-        raise SchemaError(f"from_pylist takes rows as a list of dicts with text as keys, not {rows!r:.80}")
+        raise SchemaError(f"from_pylist takes a list of dicts with text keys, got {rows!r:.80}")
     if not rows and schema is None:
-        raise SchemaError(f"from_pylist needs rows, or a schema= where there are none; rows={rows!r}")
-    # In order of appearance. Arrow itself would look at the first row only.
+        raise SchemaError(f"from_pylist needs a schema= if there are no rows, got {rows!r}")
+    # In order of appearance. Arrow would use only the first row.
     names = list(dict.fromkeys(name for row in rows for name in row))
     if schema is not None:
         _check_names("from_pylist", list(dict.fromkeys([*names, *schema.names])), schema)
@@ -125,20 +129,21 @@ def table_from_rows(rows: Any, schema: pa.Schema | None) -> pa.Table:
     return check_nulls(_build_table(columns, schema, "from_pylist"), "from_pylist")
 
 
-def _is_row(given: Any) -> bool:
-    return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+def _is_row(row: Any) -> bool:
+    return isinstance(row, Mapping) and all(isinstance(name, str) for name in row)
 
 
 def table_from_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
     """Returns a table of a table or batch, with the categories of its columns.
 
     Raises:
-        TypeMismatchError, SchemaError: it is neither, or has columns of one name, or nulls where none may be.
+        TypeMismatchError: the argument is neither a table nor a batch.
+        SchemaError: column names repeat, or a column has nulls that is not nullable.
     """
     if isinstance(given, pa.RecordBatch):
         given = pa.Table.from_batches([given])
     if not isinstance(given, pa.Table):
-        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, not a {type(given).__name__}")
+        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, got {type(given).__name__}")
     check_schema(given.schema)
     return with_categories(check_nulls(given, "from_arrow"))
 
@@ -147,77 +152,83 @@ def table_from_polars(given: Any) -> pa.Table:
     """Returns the table of a polars frame.
 
     Raises:
-        TypeMismatchError: it is another thing, or has columns of a type that Arrow lacks.
+        TypeMismatchError: the argument is not a DataFrame, or a column has a type that Arrow lacks.
     """
     if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
         advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
-        raise TypeMismatchError(f"from_polars takes a polars DataFrame, not a {type(given).__name__}{advice}")
+        raise TypeMismatchError(f"from_polars takes a polars DataFrame, got {type(given).__name__}{advice}")
     objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
     if objects:
         raise TypeMismatchError(
-            f"from_polars: {quoted_list(objects)} hold Python objects, of which polars gives only the addresses; "
+            f"from_polars: {quoted_list(objects)} are columns of Python objects, which polars cannot export; "
             "convert them to text, bytes, numbers or structs first"
         )
     try:
         table: pa.Table = given.to_arrow()
     except pa.ArrowInvalid as error:
         raise TypeMismatchError(
-            f"from_polars: a column has a type that Arrow lacks: {error}. The columns are {given.schema}"
+            f"from_polars: Arrow lacks the type of a column: {error}. The columns are {given.schema}"
         ) from error
     return table
 
 
 def table_from_pandas(frame: Any) -> pa.Table:
-    """A table of a DataFrame; a named index (or level of one) becomes a column, an unnamed one is dropped."""
+    """Returns a table of a DataFrame; named index levels become columns, unnamed ones are dropped.
+
+    Raises:
+        SchemaError: the argument is not a DataFrame, a name repeats, or values do not fit.
+    """
     if not hasattr(frame, "columns") or not hasattr(frame, "index"):
-        raise SchemaError(f"from_pandas takes a DataFrame, not a {type(frame).__name__}")
-    named = [str(name) for name in frame.index.names if name is not None]
-    taken = [name for name in named if name in map(str, frame.columns)]
-    if taken:
-        raise SchemaError(f"from_pandas: {quoted_list(taken)} name both an index and a column; rename one of them")
+        raise SchemaError(f"from_pandas takes a DataFrame, got {type(frame).__name__}")
+    index_names = [str(name) for name in frame.index.names if name is not None]
+    duplicates = [name for name in index_names if name in map(str, frame.columns)]
+    if duplicates:
+        raise SchemaError(
+            f"from_pandas: {quoted_list(duplicates)} name both an index level and a column; rename one of them"
+        )
     frame, files = _convert_file_cells(frame)
     with _translate_errors("from_pandas"):
-        table = pa.Table.from_pandas(frame, preserve_index=bool(named)).replace_schema_metadata()
-    for place, field in files.items():
+        table = pa.Table.from_pandas(frame, preserve_index=bool(index_names)).replace_schema_metadata()
+    for index, field in files.items():
         metadata: Any = field.metadata
-        table = table.set_column(place, table.schema.field(place).with_metadata(metadata), table.column(place))
+        table = table.set_column(index, table.schema.field(index).with_metadata(metadata), table.column(index))
     first = len(frame.columns)  # the levels of the index come after the columns
     levels = [first + level for level, name in enumerate(frame.index.names) if name is not None]
     return table.select([*range(first), *levels])
 
 
 def _convert_file_cells(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
-    """The frame with what stands for files as Arrow takes it, and the fields of these columns by their places."""
+    """Returns the frame with file objects as Arrow values, and the fields of these columns by index."""
     files: dict[int, pa.Field[Any]] = {}
     plain = frame
-    for place, kind in enumerate(frame.dtypes):
+    for index, kind in enumerate(frame.dtypes):
         if not isinstance(kind, np.dtype) or kind.kind != "O":
             continue
-        with _translate_errors(f"from_pandas: column {frame.columns[place]!r}"):
-            given = frame.iloc[:, place].tolist()
-            values, field = arrow_values(given)
-            if values is not given:
+        with _translate_errors(f"from_pandas: column {frame.columns[index]!r}"):
+            cells = frame.iloc[:, index].tolist()
+            values, field = arrow_values(cells)
+            if values is not cells:
                 plain = plain.copy(deep=False) if plain is frame else plain
-                plain.isetitem(place, np.fromiter(values, object, len(values)))
+                plain.isetitem(index, np.fromiter(values, object, len(values)))
             if field is not None:
-                files[place] = field
-            column: pa.Array[Any] = pa.array(plain.iloc[:, place], from_pandas=True)
-            check_kept(plain.iloc[:, place], column.type, declared=False)
+                files[index] = field
+            column: pa.Array[Any] = pa.array(plain.iloc[:, index], from_pandas=True)
+            check_kept(plain.iloc[:, index], column.type, declared=False)
     return plain, files
 
 
-def _build_table(columns: Mapping[str, Any], schema: pa.Schema | None, what: str) -> pa.Table:
-    made: list[Any] = []
+def _build_table(columns: Mapping[str, Any], schema: pa.Schema | None, method: str) -> pa.Table:
+    arrays: list[Any] = []
     fields: list[pa.Field[Any]] = []
     for name in columns if schema is None else schema.names:
-        with _translate_errors(f"{what}: column {name!r}"):
-            values, of_files = arrow_values(columns[name])
-            kind = schema.field(name).type if schema is not None else None if of_files is None else of_files.type
-            made.append(_infer_array(values) if kind is None else _cast_exactly(values, kind))
-            metadata = None if of_files is None else of_files.metadata
-            fields.append(pa.field(name, made[-1].type, metadata=metadata))
-    with _translate_errors(what):
-        return pa.table(made, schema=pa.schema(fields) if schema is None else schema)
+        with _translate_errors(f"{method}: column {name!r}"):
+            values, file_field = arrow_values(columns[name])
+            kind = schema.field(name).type if schema is not None else None if file_field is None else file_field.type
+            arrays.append(_infer_array(values) if kind is None else _cast_exactly(values, kind))
+            metadata = None if file_field is None else file_field.metadata
+            fields.append(pa.field(name, arrays[-1].type, metadata=metadata))
+    with _translate_errors(method):
+        return pa.table(arrays, schema=pa.schema(fields) if schema is None else schema)
 
 
 def _infer_array(values: Any) -> pa.Array[Any] | pa.ChunkedArray[Any]:
@@ -230,31 +241,35 @@ def _cast_exactly(values: Any, kind: pa.DataType) -> pa.Array[Any] | pa.ChunkedA
     return exact_cast(values, kind) if isinstance(values, pa.Array) else exact_array(values, kind)
 
 
-def check_nulls(table: pa.Table, what: str) -> pa.Table:
-    """The table, if no column that must not be null is."""
+def check_nulls(table: pa.Table, method: str) -> pa.Table:
+    """Returns the table.
+
+    Raises:
+        SchemaError: a column has nulls that is not nullable.
+    """
     columns = zip(table.schema, table.columns, strict=True)
     wrong = [field.name for field, column in columns if not field.nullable and column.null_count]
     if wrong:
-        raise SchemaError(f"{what}: {quoted_list(wrong)} hold nulls, which the schema says they do not")
+        raise SchemaError(f"{method}: {quoted_list(wrong)} have nulls, but are not nullable in the schema")
     return table
 
 
-def _check_names(what: str, names: Sequence[str], schema: pa.Schema) -> None:
-    known, given = frozenset(schema.names), frozenset(names)
+def _check_names(method: str, names: Sequence[str], schema: pa.Schema) -> None:
+    known, present = frozenset(schema.names), frozenset(names)
     extra = [name for name in names if name not in known]
-    missing = [name for name in schema.names if name not in given]
+    missing = [name for name in schema.names if name not in present]
     if extra or missing:
         raise SchemaError(
-            f"{what}: the schema has columns {quoted_list(schema.names)}; given besides: {quoted_list(extra)}; "
+            f"{method}: columns do not match the schema {quoted_list(schema.names)}; unexpected: {quoted_list(extra)}; "
             f"missing: {quoted_list(missing)}"
         )
 
 
 @contextmanager
-def _translate_errors(what: str) -> Iterator[None]:
+def _translate_errors(method: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
         raise SchemaError(
-            f"{what}: values do not fit one type a column: {error}. Convert them to one type first, or give schema="
+            f"{method}: values of a column do not fit one type: {error}. Convert them to one type, or give schema="
         ) from None

@@ -1,4 +1,4 @@
-"""Rows kept in a local folder by ``cache()``: what a scan or a whole plan gave."""
+"""A source of rows that ``cache()`` keeps in a local folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lakefeed.plan import Fragment, InParts, Lineage, Pushdown, cut
 
 @dataclass(frozen=True, eq=False)
 class MirrorSource(InParts):
-    """The rows of one Parquet file whose row groups are the fragments of what it mirrors.
+    """The rows of one Parquet file whose row groups are the fragments of its origin.
 
-    So the rows have the same fragments of the same sizes, hence the same shuffled order, as where they came from, and
-    a checkpoint fits both. The file may hold fewer columns than ``schema``: those that the plan above asks for.
+    The fragments and their sizes equal those of the origin. So a shuffle has the same order, and checkpoints are valid
+    for both. The file may have fewer columns than ``schema``: those that the plan above reads.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class MirrorSource(InParts):
     name: str
     origin: Lineage
     parts: tuple[tuple[int, int], ...]
-    """Rows and bytes of each fragment."""
+    """The rows and bytes of each fragment."""
 
     @property
     def location(self) -> str:
@@ -45,8 +45,8 @@ class MirrorSource(InParts):
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         hint = pushdown.predicate if pushdown.rows is None else None
-        found = (Fragment(part.key, *self.parts[part.key]) for part in self._file.footer().groups(hint))
-        return cut(found, pushdown.rows)
+        fragments = (Fragment(part.key, *self.parts[part.key]) for part in self._file.footer().groups(hint))
+        return cut(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         names = self.schema.names if pushdown.columns is None else pushdown.columns
@@ -66,5 +66,5 @@ class MirrorSource(InParts):
 
 
 def open_file(path: str) -> object:
-    """The local file, open for reading."""
+    """Returns the local file, open for reading."""
     return Path(path).open("rb")

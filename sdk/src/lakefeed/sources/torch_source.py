@@ -1,4 +1,4 @@
-"""PyTorch datasets, of both kinds: samples become rows of a schema."""
+"""A source of PyTorch datasets: samples become rows of a schema."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MAX_DEPTH = 6
 
 @dataclass(frozen=True, eq=False)
 class TorchSource(Plain):
-    """The samples of a dataset: a map-style one is read by index, an iterable one is begun anew for each pass.
+    """The samples of a dataset. A map-style dataset is read by index; an iterable one is iterated anew in every pass.
 
-    A sample is a tuple (its parts are the columns, in the schema's order), a mapping (by name) or one value.
+    A sample is a tuple (its parts are the columns, in the order of the schema), a mapping (by name) or one value.
     """
 
     dataset: Any
@@ -59,62 +59,60 @@ class TorchSource(Plain):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         schema = projected(self.declared, pushdown)
         if fragment.rows is None:
-            yield from self._streamed(schema)
+            yield from self._stream(schema)
             return
         start = fragment.key + fragment.start
-        with _dataset_lock:  # nobody promised that a dataset takes several threads
-            rows = [self.dataset[place] for place in range(start, start + (fragment.length or 0))]
+        with _dataset_lock:  # a dataset need not be thread-safe
+            rows = [self.dataset[index] for index in range(start, start + (fragment.length or 0))]
         yield self._batch(rows, schema, start)
 
     def describe(self, pushdown: Pushdown) -> str:
         rows = self.count()
         return f"torch {type(self.dataset).__name__}{'' if rows is None else f' ({rows} rows)'}"
 
-    def _streamed(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         first, samples = 0, iter(self.dataset)
         while rows := list(islice(samples, FRAGMENT_ROWS)):
-            self.__dict__["_gave_rows"] = True
+            self.__dict__["_has_yielded"] = True
             yield self._batch(rows, schema, first)
             first += len(rows)
-        if not first and samples is self.dataset and "_gave_rows" in self.__dict__:
+        if not first and samples is self.dataset and "_has_yielded" in self.__dict__:
             raise TransformError(
-                f"from_torch: {type(self.dataset).__name__} is its own iterator and empty after one pass; let its "
-                "__iter__ begin anew each time"
+                f"from_torch: {type(self.dataset).__name__} is its own iterator and empty after one pass; return "
+                "a new iterator from __iter__"
             )
 
     def _batch(self, samples: Sequence[Any], schema: pa.Schema, first: int) -> pa.RecordBatch:
-        rows = [self._cells(sample, first + place) for place, sample in enumerate(samples)]
+        rows = [self._cells(sample, first + index) for index, sample in enumerate(samples)]
         columns = []
         for column in schema:
             cells = [row[column.name] for row in rows]
             try:
-                made = _build_column(cells, column.type)
+                values = _build_column(cells, column.type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise TransformError(
-                    f"from_torch: samples {first} to {first + len(rows) - 1} give values in column {column.name!r} "
+                    f"from_torch: samples {first} to {first + len(rows) - 1} have values for column {column.name!r} "
                     f"that do not fit {column.type}: {error}"
                 ) from error
-            if made.null_count and not column.nullable:
-                raise TransformError(
-                    f"from_torch: column {column.name!r} holds None, which the schema says it does not"
-                )
-            columns.append(made)
+            if values.null_count and not column.nullable:
+                raise TransformError(f"from_torch: column {column.name!r} has None, but is not nullable in the schema")
+            columns.append(values)
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _cells(self, sample: Any, place: int) -> Mapping[str, Any]:
+    def _cells(self, sample: Any, index: int) -> Mapping[str, Any]:
         names = self.declared.names
         if isinstance(sample, Mapping):
             missing = [name for name in names if name not in sample]
             extra = [name for name in sample if name not in names]
             if missing or extra:
                 raise TransformError(
-                    f"from_torch: sample {place} has keys {quoted_list(sample)}; the schema has {quoted_list(names)}"
+                    f"from_torch: sample {index} has keys {quoted_list(sample)}; the schema has {quoted_list(names)}"
                 )
             return sample
         parts = sample if isinstance(sample, tuple | list) else (sample,)
         if len(parts) != len(names):
             raise TransformError(
-                f"from_torch: sample {place} has {len(parts)} parts; the schema has {len(names)} columns, "
+                f"from_torch: sample {index} has {len(parts)} parts; the schema has {len(names)} columns, "
                 f"{quoted_list(names)}"
             )
         return dict(zip(names, parts, strict=True))
@@ -127,16 +125,16 @@ _dataset_lock = Lock()
 
 
 def create_torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
-    """The source.
+    """Returns the source of a PyTorch dataset.
 
     Raises:
-        InvalidArgumentError: it is no dataset.
+        InvalidArgumentError: the argument is not a dataset.
     """
-    no_dataset = isinstance(dataset, str | bytes | Mapping | type | pa.Schema)
-    by_place = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not no_dataset
-    if not by_place and not isinstance(dataset, IterableDataset):
+    is_other = isinstance(dataset, str | bytes | Mapping | type | pa.Schema)
+    map_style = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not is_other
+    if not map_style and not isinstance(dataset, IterableDataset):
         raise InvalidArgumentError(
-            f"from_torch takes a dataset with __len__ and __getitem__, or an IterableDataset, not a "
+            f"from_torch takes a dataset with __len__ and __getitem__, or an IterableDataset, got "
             f"{type(dataset).__name__}: {dataset!r:.80}"
         )
     return TorchSource(dataset, schema)
@@ -152,21 +150,21 @@ def _build_column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
 
 def _to_numpy(cell: Any) -> Any:
     if isinstance(cell, torch.Tensor):
-        kept = cell.detach().cpu()
+        tensor = cell.detach().cpu()
         # NumPy has no bfloat16.
-        return (kept.float() if kept.dtype is torch.bfloat16 else kept).numpy()
+        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
     return cell
 
 
 def _vector_array(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
-    """An array of n-d values as nested fixed-size lists, without a Python value each."""
+    """Returns arrays of n dimensions as nested fixed-size lists, without creating Python values."""
     kinds = [kind]
     while pa.types.is_fixed_size_list(kinds[-1]):
         kinds.append(kinds[-1].value_type)
-    made: pa.Array[Any] = pa.array(stacked.reshape(-1)).cast(kinds[-1])
+    array: pa.Array[Any] = pa.array(stacked.reshape(-1)).cast(kinds[-1])
     for outer in reversed(kinds[:-1]):
-        made = pa.FixedSizeListArray.from_arrays(made, type=outer)  # type: ignore[call-overload]  # stubs are older
-    return made
+        array = pa.FixedSizeListArray.from_arrays(array, type=outer)  # type: ignore[call-overload]  # stubs are older
+    return array
 
 
 def _vector_shape(kind: pa.DataType) -> tuple[int, ...]:
@@ -178,7 +176,7 @@ def _vector_shape(kind: pa.DataType) -> tuple[int, ...]:
 
 
 def _identity_content(value: Any, depth: int = 0) -> Any:
-    """What a dataset holds, as far as it can be told, for its identity."""
+    """Returns the content of a dataset for its identity, as far as it is accessible."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().numpy() if value.dtype is not torch.bfloat16 else repr(value)
     if depth > MAX_DEPTH:
