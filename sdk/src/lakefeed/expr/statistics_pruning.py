@@ -295,13 +295,13 @@ def _widen(span: _Interval, of: pa.DataType, domain: pa.DataType) -> _Interval:
     return _Interval(low, high)
 
 
-def _upper_ordinal(high: Any, given: Any, of: pa.DataType) -> Any:
+def _upper_ordinal(high: Any, bound: Any, of: pa.DataType) -> Any:
     """Returns an upper bound that holds although the stored one may be truncated (text, nanoseconds)."""
     if isinstance(high, str):
         return _string_after(high)
     if isinstance(high, bytes):
         return None
-    if isinstance(given, dt.datetime | dt.time) and high is not None:
+    if isinstance(bound, dt.datetime | dt.time) and high is not None:
         return high + NS_PER_UNIT["us"] - 1
     return high
 

@@ -166,7 +166,7 @@ def _compare(op: CompareOp, left: Any, right: Any) -> Any:
     numbers = isinstance(left, pa.NumericArray) and kind(left.type) in ("int", "float") and not left.null_count
     if not numbers or not isinstance(right, pa.Scalar) or not right.is_valid:
         return getattr(pc, _COMPARE[op])(left, right)
-    # numpy takes half the time or less, and what is compared here is most of what a filter costs beside decoding.
+    # NumPy needs at most half the time, and comparisons dominate the cost of a filter after decoding.
     mask = _pack_bits(_COMPARE_NUMPY[op](_to_numpy(left), right.as_py()))
     return pa.BooleanArray.from_buffers(pa.bool_(), len(left), [None, mask])
 

@@ -47,12 +47,12 @@ UNPICKLED_ATTRIBUTES = ("table", "_selectivities", "_layouts", "_last_layout", "
 class Since:
     """Restricts a source to the changes after ``version`` (None: from the beginning) up to the version that is read.
 
-    ``what``: "added" or "removed" are the rows that each version in between added or removed. "gained" or "lost" are
-    the rows that the last version has more or less than ``version``, whatever happened in between.
+    ``change``: "added" or "removed" are the rows that each version in between added or removed. "gained" or "lost" are
+    the rows that the last version has more or less than ``version``, regardless of the versions in between.
     """
 
     version: int | None
-    what: Literal["added", "removed", "gained", "lost"] = "added"
+    change: Literal["added", "removed", "gained", "lost"] = "added"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +137,8 @@ class IcebergSource(Plain):
     def _variant(self) -> str:
         """Returns text for the restriction to changes and another schema; empty for the snapshot as written."""
         since = "" if self.since is None else f"+since-v{self.since.version or 0}"
-        if self.since is not None and self.since.what != "added":
-            since += f"-{self.since.what}"
+        if self.since is not None and self.since.change != "added":
+            since += f"-{self.since.change}"
         return since if self._changed_schema_id is None else f"{since}+schema{self._changed_schema_id}"
 
     @property
@@ -183,12 +183,12 @@ class IcebergSource(Plain):
             return ()
         if since is None:
             return (Delta(data_files(self.lake, self.table, self._snapshot_id)),)
-        if since.what == "added":
+        if since.change == "added":
             return added_rows(self.table, since.version, last, self._snapshot)
-        if since.what == "removed":
+        if since.change == "removed":
             return removed_rows(self.table, since.version, last, self._snapshot)
         older = find(self.table, since.version, self._snapshot) if since.version is not None else None
-        return (net_rows(self.table, older, self._snapshot)[0 if since.what == "gained" else 1],)
+        return (net_rows(self.table, older, self._snapshot)[0 if since.change == "gained" else 1],)
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -360,7 +360,7 @@ class IcebergSource(Plain):
         return (batch for _, batch in self.numbered_batches(file))
 
     def describe(self, pushdown: Pushdown) -> str:
-        since = "" if self.since is None else f" {self.since.what} since v{self.since.version or 0}"
+        since = "" if self.since is None else f" {self.since.change} since v{self.since.version or 0}"
         head = f"{self.name} v{self.version.version}{since} (snapshot {self.version.snapshot_id}"
         if self._needs_comparison:
             others = {file.path for delta in self.deltas for file in (*delta.less, *delta.moved)}

@@ -133,41 +133,41 @@ def _is_row(row: Any) -> bool:
     return isinstance(row, Mapping) and all(isinstance(name, str) for name in row)
 
 
-def table_from_arrow(given: pa.Table | pa.RecordBatch) -> pa.Table:
+def table_from_arrow(table: pa.Table | pa.RecordBatch) -> pa.Table:
     """Returns a table of a table or batch, with the categories of its columns.
 
     Raises:
         TypeMismatchError: the argument is neither a table nor a batch.
         SchemaError: column names repeat, or a column has nulls that is not nullable.
     """
-    if isinstance(given, pa.RecordBatch):
-        given = pa.Table.from_batches([given])
-    if not isinstance(given, pa.Table):
-        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, got {type(given).__name__}")
-    check_schema(given.schema)
-    return with_categories(check_nulls(given, "from_arrow"))
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    if not isinstance(table, pa.Table):
+        raise TypeMismatchError(f"from_arrow takes a pyarrow Table or RecordBatch, got {type(table).__name__}")
+    check_schema(table.schema)
+    return with_categories(check_nulls(table, "from_arrow"))
 
 
-def table_from_polars(given: Any) -> pa.Table:
+def table_from_polars(frame: Any) -> pa.Table:
     """Returns the table of a polars frame.
 
     Raises:
         TypeMismatchError: the argument is not a DataFrame, or a column has a type that Arrow lacks.
     """
-    if type(given).__module__.partition(".")[0] != "polars" or not hasattr(given, "to_arrow"):
-        advice = "; collect() a LazyFrame first" if type(given).__name__ == "LazyFrame" else ""
-        raise TypeMismatchError(f"from_polars takes a polars DataFrame, got {type(given).__name__}{advice}")
-    objects = [name for name, kind in given.schema.items() if str(kind) == "Object"]
+    if type(frame).__module__.partition(".")[0] != "polars" or not hasattr(frame, "to_arrow"):
+        advice = "; collect() a LazyFrame first" if type(frame).__name__ == "LazyFrame" else ""
+        raise TypeMismatchError(f"from_polars takes a polars DataFrame, got {type(frame).__name__}{advice}")
+    objects = [name for name, kind in frame.schema.items() if str(kind) == "Object"]
     if objects:
         raise TypeMismatchError(
             f"from_polars: {quoted_list(objects)} are columns of Python objects, which polars cannot export; "
             "convert them to text, bytes, numbers or structs first"
         )
     try:
-        table: pa.Table = given.to_arrow()
+        table: pa.Table = frame.to_arrow()
     except pa.ArrowInvalid as error:
         raise TypeMismatchError(
-            f"from_polars: Arrow lacks the type of a column: {error}. The columns are {given.schema}"
+            f"from_polars: Arrow lacks the type of a column: {error}. The columns are {frame.schema}"
         ) from error
     return table
 

@@ -12,12 +12,12 @@ from lakefeed.plan.equality import encoded
 
 
 def duckdb_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema that is given to DuckDB: float16 as float32, durations as integers in their unit."""
+    """Returns the schema that DuckDB gets: float16 as float32, durations as integers in their unit."""
     return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
 
 
 def duckdb_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type that is given to DuckDB."""
+    """Returns the type that DuckDB gets."""
     if types.is_float16(kind):
         return pa.float32()
     if types.is_duration(kind):
