@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from lakefeed.optimize.bind_files import bind_files
+from dataclasses import replace
+
+from lakefeed.ops.scan import Scan
 from lakefeed.optimize.column_pruning import prune_columns
 from lakefeed.optimize.filter_pushdown import PushFilters, is_absorbed
 from lakefeed.optimize.pushdown import push_down
 from lakefeed.optimize.slice_pushdown import PushSlices
 from lakefeed.plan import Node, explain
+from lakefeed.plan.walk import transform
+from lakefeed.storage.disk.file_identity import Identities
 
 __all__ = ["bind_files", "explain_run", "is_absorbed", "optimize"]
 
@@ -26,3 +30,16 @@ def optimize(plan: Node) -> Node:
 def explain_run(plan: Node) -> str:
     """Returns the optimized plan as text, one line for each node, with a mark for filters that the scan evaluates."""
     return explain(optimize(plan), lambda node: " (decided by the scan)" if is_absorbed(node) else "")
+
+
+def bind_files(plan: Node) -> Node:
+    """Returns the plan over files that must not change after their first read, or itself if it is bound."""
+    states = Identities()
+
+    def bind_source(node: Node) -> Node:
+        if not isinstance(node, Scan):
+            return node
+        source = node.source.bound(states)
+        return node if source is node.source else replace(node, source=source)
+
+    return transform(plan, bind_source)
