@@ -16,7 +16,7 @@ from lakefeed.storage.urls import file_suffix, suffix
 
 
 class FileReference(NamedTuple):
-    """The location of the content of a cell."""
+    """The location of the content of a cell: a URL, a digest in the store, or the bytes."""
 
     url: str | None
     sha256: str | None

@@ -30,9 +30,9 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Siblings:
-    """Blobs of neighbouring rows, of which the places in the store are looked up together when one is read.
+    """The blobs of neighbouring rows. Their locations in the store are looked up together when one blob is read.
 
-    Pickled with a handle it is empty. Safe between threads.
+    A pickled copy is empty. Thread-safe.
     """
 
     __slots__ = ("_digests",)
@@ -41,7 +41,7 @@ class Siblings:
         self._digests = digests
 
     def look_up(self, store: BlobStore) -> None:
-        """Looks the places up, the first time that it is called."""
+        """Looks up the locations on the first call."""
         digests, self._digests = self._digests, ()
         if digests:
             store.expect(digests)

@@ -79,7 +79,7 @@ def _record_handles(column: pa.StructArray, kind: MediaType, store: BlobStore | 
 
 
 def _siblings(digests: Sequence[str | None]) -> Iterator[Siblings]:
-    """The siblings of each row. They are few, so that the look-up costs little where only one of them is read."""
+    """Yields the siblings of each row. Groups are small, so that the look-up is cheap if only one blob is read."""
     for start in range(0, len(digests), NEIGHBOURS):
-        some = digests[start : start + NEIGHBOURS]
-        yield from repeat(Siblings([digest for digest in some if digest is not None]), len(some))
+        group = digests[start : start + NEIGHBOURS]
+        yield from repeat(Siblings([digest for digest in group if digest is not None]), len(group))

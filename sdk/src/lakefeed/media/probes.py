@@ -215,7 +215,7 @@ def _split_sources(sources: Sequence[ProbeSource]) -> Iterator[list[ProbeSource]
 
 
 def _cast_statistic(value: Any, kind: pa.DataType) -> int | float | None:
-    """The value as the column holds it; None for what no file has: less than nothing, or more than fits."""
+    """Returns the value in the type of its field; None if it is negative, infinite or too large for the type."""
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     if pa.types.is_floating(kind):

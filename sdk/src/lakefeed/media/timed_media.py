@@ -37,7 +37,10 @@ class PlayableHandle(TimedHandle):
     _probe: ClassVar[Callable[[BinaryIO], Stats]]
 
     def info(self) -> Mapping[str, Any]:
-        """Reads the statistics from the file itself, such as ``duration_seconds``.
+        """Reads the statistics from the file itself.
+
+        Returns:
+            The statistics of the media type by name, such as ``duration_seconds``.
 
         Raises:
             FormatError: the file is broken or has another type.

@@ -177,10 +177,9 @@ def sniff(head: bytes) -> str | None:
 def _decode_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
     """Returns the number of the first decoded frame, which is at most ``start``, and the frames in order."""
     stream = first_stream(container, "video")
-    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-        raise FormatError(
-            f"frames of {stream.codec_context.width}x{stream.codec_context.height} are too large to decode"
-        )
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        raise FormatError(f"frames of {width}x{height} pixels are too large to decode")
     stream.thread_type = "AUTO"
     can_seek = (
         has_exact_timestamps(container, _FRAME_ACCURATE_CONTAINERS)
