@@ -233,7 +233,7 @@ def test_a_source_made_anew_may_stop_a_routine() -> None:
     add(1)
     run_routine(DOUBLE)
     remake()
-    with pytest.raises(StateMismatchError, match="deleted and made anew"):
+    with pytest.raises(StateMismatchError, match="deleted and made again"):
         pending(replace(DOUBLE, on_remade="stop"))
 
 

@@ -52,12 +52,12 @@ def run_routine(
         raise InvalidArgumentError(f"routine {tried.name!r} reads {len(tried.sources)} dataset(s), not {len(given)}")
     missing = sorted(set(tried.resources).difference(resources or {}))
     if missing:
-        raise InvalidArgumentError(f"routine {tried.name!r} needs the resources {missing}: give them with resources=")
-    told = RoutineRun(tried.name, TOKEN, resources or {})
+        raise InvalidArgumentError(f"routine {tried.name!r} needs the resources {missing}: pass them with resources=")
+    routine_run = RoutineRun(tried.name, TOKEN, resources or {})
     if tried.output is None:
-        call_function(tried, given, told)
+        call_function(tried, given, routine_run)
         return Dataset.from_dict({"token": [TOKEN], "rows": [sum(each.count() for each in given)]})
-    return run_function(tried, given, told, tried.schema)
+    return run_function(tried, given, routine_run, tried.schema)
 
 
 def _routine_of(fn: RoutineFn, sources: int, schema: pa.Schema | None) -> Routine:

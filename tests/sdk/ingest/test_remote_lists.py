@@ -189,7 +189,7 @@ def test_names_in_links_are_what_they_are(web: Site) -> None:
 
 
 def test_pages_are_of_the_web_and_folders_are_not() -> None:
-    with pytest.raises(InvalidArgumentError, match="no page of the web"):
+    with pytest.raises(InvalidArgumentError, match="is not a web page"):
         WebSource("numbers", "numbers", "file:///etc")
     with pytest.raises(InvalidArgumentError, match="use WebSource"):
         FolderSource("numbers", "numbers", "https://host/in")

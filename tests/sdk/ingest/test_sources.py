@@ -78,7 +78,7 @@ def test_a_manifest_of_urls(memory: Any, home: Path) -> None:
     for encoding, line in (("latin-1", 2), ("utf-16", 1)):
         (home / "files.txt").write_text("memory://a.csv\nmemory://é.csv\n", encoding=encoding)
         with pytest.raises(FormatError, match=rf"files\.txt', line {line}: .* not UTF-8"):
-            source.listed()
+            source.list_files()
 
 
 def test_a_manifest_with_columns_says_what_changed(memory: Any) -> None:

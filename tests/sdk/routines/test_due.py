@@ -132,7 +132,7 @@ class TestDue:
         assert reads(decide(After("other"), others=[other])) == [1]
         run_routine(other)
         assert reads(decide(After("other"), others=[other])) == [1, 2]
-        assert decide(After("other")).reason == "waits for routine 'other', which is not known"
+        assert decide(After("other")).reason == "waits for routine 'other', which is unknown"
 
     def test_after_a_routine_on_another_source(self) -> None:
         other = Routine("other", same, "letters", "others")

@@ -1,4 +1,4 @@
-"""Rows that are made by many processes, and land in one version: `save` and `append_to` with an engine."""
+"""Writes whose rows are made by many processes, in one version: `save` and `append_to` with an engine."""
 
 from lakefeed.compute.compute_engine import Engine
 from lakefeed.compute.dask import Dask

@@ -1,4 +1,4 @@
-"""What runs pieces of work elsewhere, and how a piece travels."""
+"""`Engine`, the interface that runs tasks in other processes, and the serialization of tasks."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from lakefeed.errors import InvalidArgumentError, MissingDependencyError
 
 
 class Engine(Protocol):
-    """Runs pieces of work in other processes, on this machine or elsewhere.
+    """Runs tasks in other processes, on this machine or elsewhere.
 
-    A piece may be run again where its worker died, and even where it had finished; it must bear that.
+    A task must tolerate to run again, because its worker may die, even after the task has finished.
     """
 
     @property
     def width(self) -> int:
-        """How many pieces are worked on at once, about."""
+        """The approximate number of tasks that run at once."""
 
-    def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
-        """The place and the result of each piece, once, as they come; `perform` makes the result.
+    def run(self, tasks: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the index and the result of each task, once, in the order of completion.
 
-        Once a piece has failed, pieces that were running may still bring their result, or the error that they raised in
-        its place, so that what they have written can be removed. Then the first error is raised.
+        `run_task` computes the result.
+
+        Args:
+            tasks: the serialized tasks.
 
         Raises:
-            Exception: what a piece raised, or that its workers died too often; the others are given up.
+            Exception: an error that a task raised, or the death of too many workers. The other tasks are cancelled.
         """
 
 
 def check_workers(workers: Any) -> None:
-    """Passes for a number of workers.
+    """Checks a number of workers.
 
     Raises:
-        InvalidArgumentError: it is none.
+        InvalidArgumentError: it is not a positive whole number.
     """
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise InvalidArgumentError(f"workers={workers!r:.80}: give a number of processes, 1 at least")
+        raise InvalidArgumentError(f"workers must be a number of processes of at least 1, got {workers!r:.80}")
 
 
-def pack_task(piece: Any, what: str) -> bytes:
-    """A callable without arguments as it travels to a worker, with the functions that it holds.
+def pack_task(task: Any, what: str) -> bytes:
+    """Serializes a callable without arguments, with the functions that it refers to. ``what`` names it in errors.
 
     Raises:
-        InvalidArgumentError: something in it cannot travel.
+        InvalidArgumentError: something in it cannot be serialized.
         MissingDependencyError: cloudpickle is not installed.
     """
     try:
         import cloudpickle
     except ImportError as error:
         raise MissingDependencyError(
-            "work for other processes is packed with cloudpickle: pip install 'lakefeed[dask]'"
+            "tasks for other processes need cloudpickle: pip install 'lakefeed[dask]'"
         ) from error
     try:
-        data: bytes = cloudpickle.dumps(piece)
+        data: bytes = cloudpickle.dumps(task)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise InvalidArgumentError(
             f"{what} cannot be sent to other processes: {error}. Functions must not hold open files, connections or "
-            "locks: make those inside the function when it is first called, or work without an engine"
+            "locks: create them inside the function when it is first called, or work without an engine"
         ) from error
     return data
 
 
-def run_task(piece: bytes) -> Any:
-    """The result of a piece, in the process of a worker."""
-    return pickle.loads(piece)()
+def run_task(task: bytes) -> Any:
+    """Returns the result of a serialized task. It runs in a worker."""
+    return pickle.loads(task)()

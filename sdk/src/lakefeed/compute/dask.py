@@ -1,4 +1,4 @@
-"""A Dask cluster: of this machine, or one that is there already."""
+"""`Dask`: an engine on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dask:
-    """The cluster at ``address`` (``tcp://scheduler:8786``), or, with None, one of ``workers`` processes made for it.
+    """An existing Dask cluster, or a new one on this machine.
 
-    Workers need the packages that this process has, the same settings of lakefeed, and the functions' modules. A piece
-    of work whose worker died goes to another one.
+    Workers need the packages of this process, the same settings of lakefeed, and the modules of the functions. If a
+    worker dies, another one runs its task.
+
+    Args:
+        address: the address of an existing cluster, such as ``tcp://scheduler:8786``. None starts processes on this
+            machine.
+        workers: the number of these processes. None starts one for each CPU.
+
+    Raises:
+        InvalidArgumentError: an argument is malformed.
     """
 
     address: str | None = None
@@ -28,26 +36,39 @@ class Dask:
 
     def __post_init__(self) -> None:
         if self.address is not None and not isinstance(self.address, str):
-            raise InvalidArgumentError(f"Dask(address={self.address!r:.80}): give text, such as tcp://scheduler:8786")
+            raise InvalidArgumentError(
+                f"Dask(address=…) must be text such as tcp://scheduler:8786, got {self.address!r:.80}"
+            )
         if self.workers is not None:
             check_workers(self.workers)
 
     @property
     def width(self) -> int:
-        """How many pieces are worked on at once; asked of a cluster that is there."""
+        """The number of tasks that run at once. An existing cluster is asked for it.
+
+        Raises:
+            MissingDependencyError: Dask is not installed.
+        """
         if self.address is None:
             return self.workers or os.cpu_count() or 1
         with closing(self._client()) as client:
             threads: dict[str, int] = client.nthreads()
         return max(1, sum(threads.values()))
 
-    def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
-        """See `Engine.run`."""
+    def run(self, tasks: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the index and the result of each task, as `Engine.run` does.
+
+        Args:
+            tasks: the serialized tasks.
+
+        Raises:
+            MissingDependencyError: Dask is not installed.
+        """
         from distributed import as_completed
 
         with closing(self._client()) as client:
             # Unlike a result that was computed before, a file that was written may be gone: nothing is reused.
-            futures = client.map(run_task, pieces, pure=False)
+            futures = client.map(run_task, tasks, pure=False)
             places = {future.key: place for place, future in enumerate(futures)}
             try:
                 for future, result in as_completed(futures, loop=client.loop, with_results=True):

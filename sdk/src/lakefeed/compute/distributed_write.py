@@ -1,4 +1,4 @@
-"""Writes whose rows are made by an engine: workers write files, and one commit names them all."""
+"""Writes whose rows are made by an engine: workers write files, and one commit names all of them."""
 
 from __future__ import annotations
 
@@ -51,11 +51,28 @@ def save(
     if_exists: IfExists = "error",
     **options: Unpack[WriteOptions],
 ) -> Dataset:
-    """As `Dataset.save`, with the rows made by ``engine``: the same rows in the same order, in one version.
+    """Saves rows as `Dataset.save` does, but the workers of ``engine`` make them.
+
+    The rows, their order and the version are the same.
+
+    Args:
+        rows: the dataset.
+        name: as in `Dataset.save`.
+        engine: such as `Processes` or `Dask`.
+        description: as in `Dataset.save`.
+        column_types: as in `Dataset.save`.
+        copy_files: as in `Dataset.save`.
+        stats: as in `Dataset.save`.
+        if_exists: as in `Dataset.save`.
+        options: as in `Dataset.save`.
+
+    Returns:
+        The dataset at the new version.
 
     Raises:
-        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
-            travel; nothing is written.
+        InvalidArgumentError: an argument is not a dataset or an engine, the rows cannot be made in parts, or a function
+            cannot be sent to workers. Nothing is written.
+        DatasetExistsError, SchemaError, MissingFileError: as in `Dataset.save`.
 
     Example:
         >>> from lakefeed.compute import Processes, save
@@ -89,11 +106,24 @@ def append_to(
     stats: bool = True,
     **options: Unpack[WriteOptions],
 ) -> Dataset:
-    """As `Dataset.append_to`, with the rows made by ``engine``: the same rows in the same order, in one version.
+    """Appends rows as `Dataset.append_to` does, but the workers of ``engine`` make them.
+
+    The rows, their order and the version are the same.
+
+    Args:
+        rows: the dataset.
+        name: as in `Dataset.append_to`.
+        engine: such as `Processes` or `Dask`.
+        copy_files: as in `Dataset.save`.
+        stats: as in `Dataset.save`.
+        options: as in `Dataset.save`.
+
+    Returns:
+        The dataset at the new version.
 
     Raises:
-        InvalidArgumentError: this is no dataset or no engine, the rows cannot be made in parts, or a function cannot
-            travel; nothing is written.
+        InvalidArgumentError: as in `save`. Nothing is written.
+        DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: as in `Dataset.append_to`.
     """
     writing = Writing.of(options, copy_files, stats)
     _check(rows, engine)
@@ -120,7 +150,7 @@ def _write_to(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engin
 
 @dataclass(frozen=True)
 class _DistributedWrite:
-    """The rows of a plan, divided; ``objects`` are the keys of those that workers have added to the blob store."""
+    """The rows of a plan, which workers write in parts."""
 
     lake: Lake
     plan: Node
@@ -157,21 +187,21 @@ class _DistributedWrite:
         """The files of all parts, in the order of the parts."""
         most = lake.settings.write.file_bytes
         parts = divide_plan(self.plan, self.engine.width, most)
-        pieces = [
+        tasks = [
             pack_task(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
         ]
         try:
-            done = self._run_tasks(ours, pieces)
+            done = self._run_tasks(ours, tasks)
         except BaseException:
             remove_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
             raise
-        return tuple(file for place in range(len(pieces)) for file in done[place].files)
+        return tuple(file for place in range(len(tasks)) for file in done[place].files)
 
-    def _run_tasks(self, ours: Change, pieces: Sequence[bytes]) -> dict[int, WriteResult]:
+    def _run_tasks(self, ours: Change, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
             with counted(self.what, " rows") as progress:
-                for place, result in self.engine.run(pieces):
+                for place, result in self.engine.run(tasks):
                     if isinstance(result, StorageFullError):
                         self.objects.update(result.remaining_objects)
                     if isinstance(result, BaseException):
@@ -201,9 +231,9 @@ class _DistributedWrite:
 
 def _check(rows: Any, engine: Any) -> None:
     if not isinstance(rows, Dataset):
-        raise InvalidArgumentError(f"rows={rows!r:.80}: give a Dataset")
+        raise InvalidArgumentError(f"rows must be a Dataset, got {rows!r:.80}")
     # Its width is not looked at: a cluster is asked for that.
     if isinstance(engine, type) or not callable(getattr(engine, "run", None)):
         raise InvalidArgumentError(
-            f"engine={engine!r:.80}: give lakefeed.compute.Processes(4) or .Dask(), or an Engine"
+            f"engine must be an Engine such as lakefeed.compute.Processes(4) or Dask(), got {engine!r:.80}"
         )

@@ -1,4 +1,4 @@
-"""A plan cut into plans over parts of its rows, which give the same rows one after the other."""
+"""The division of a plan into plans over parts of its rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PARTITIONS_PER_WORKER = 4
 
 
 def divide_plan(plan: Node, width: int, most_bytes: int) -> list[Node]:
-    """The parts of a plan, in order, each of whole fragments: several for each of ``width`` workers.
+    """Returns the parts of a plan in order, several for each of ``width`` workers. Each part has whole fragments.
 
-    Parts hold about ``most_bytes`` (decoded) at most. Cut between fragments, also what depends on how batches are cut
-    comes out as it would in one go.
+    A part has about ``most_bytes`` (decoded) at most. Because parts are cut between fragments, results that depend on
+    the boundaries of batches are the same as in one run.
 
     Raises:
-        InvalidArgumentError: what comes of a row depends on other rows, so only the whole can be run.
+        InvalidArgumentError: the result of a row depends on other rows, so the plan cannot be divided.
     """
     steps, base = peel(optimize(plan))
     if not isinstance(base, Scan) or not base.source.ranged:
@@ -34,7 +34,7 @@ def divide_plan(plan: Node, width: int, most_bytes: int) -> list[Node]:
 
 
 def _ranges(scan: Scan, width: int, most_bytes: int) -> Iterator[tuple[int, int]]:
-    """Places of the source's rows at which the parts begin and end."""
+    """Yields the row ranges of the parts."""
     # A predicate leaves fragments out; where the others stand in the whole would be lost with it.
     fragments = list(scan.source.fragments(replace(scan.pushdown, predicate=None)))
     total = sum(max(fragment.size, 1) for fragment in fragments)
@@ -63,6 +63,6 @@ def _apply_steps(steps: tuple[Step, ...], base: Node) -> Node:
 
 def _indivisible_error(node: Node) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"these rows cannot be made in parts: {node.describe()} needs all of them in their place. Save them without an "
-        "engine first, and work on the saved dataset; filter, map, map_batches and columns go in parts"
+        f"these rows cannot be made in parts: {node.describe()} needs all of them in order. Save them without an "
+        "engine first, and use the saved dataset; filter, map, map_batches and operations on columns can be divided"
     )

@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""`Processes`: an engine on processes of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ DEATHS = 3
 
 @dataclass(frozen=True)
 class Processes:
-    """So many processes of this machine; with one of them dead, what was not finished is done again by new ones.
+    """Processes of this machine. If one dies, new processes run the unfinished tasks.
+
+    Args:
+        workers: the number of processes, by default one for each CPU.
+
+    Raises:
+        InvalidArgumentError: the number is not positive.
 
     Example:
         >>> Processes(4).width
@@ -35,35 +41,42 @@ class Processes:
 
     @property
     def width(self) -> int:
-        """How many pieces are worked on at once."""
+        """The number of tasks that run at once."""
         return self.workers
 
-    def run(self, pieces: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
-        """See `Engine.run`."""
-        left = set(range(len(pieces)))
+    def run(self, tasks: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the index and the result of each task, as `Engine.run` does.
+
+        Args:
+            tasks: the serialized tasks.
+
+        Raises:
+            BrokenProcessPool: processes died too often.
+        """
+        left = set(range(len(tasks)))
         for deaths in range(DEATHS + 1):
             try:
-                for place, result in self._round(pieces, sorted(left)):
+                for place, result in self._round(tasks, sorted(left)):
                     left.discard(place)
                     yield place, result
                 return
             except BrokenProcessPool:
                 if deaths == DEATHS:
                     raise
-                logger.warning("a worker died; %d of %d pieces of work are left", len(left), len(pieces))
+                logger.warning("a worker died; %d of %d tasks are left", len(left), len(tasks))
 
-    def _round(self, pieces: Sequence[bytes], left: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    def _round(self, tasks: Sequence[bytes], left: Sequence[int]) -> Iterator[tuple[int, Any]]:
         # Not forked: threads of this process may hold locks at this moment.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(self.workers, len(left)) or 1, mp_context=context)
         try:
-            yield from _results({pool.submit(run_task, pieces[place]): place for place in left})
+            yield from _results({pool.submit(run_task, tasks[place]): place for place in left})
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _results(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
-    """The results as they come; after a failure also those of the pieces that cannot be stopped any more."""
+    """The results as they come; after a failure also those of the tasks that cannot be stopped any more."""
     failure: BaseException | None = None
     while running:
         for done in wait(running, return_when=FIRST_COMPLETED).done:

@@ -1,4 +1,4 @@
-"""One part of the rows of a write: a worker runs its plan and writes its files, which nothing names yet."""
+"""`WriteTask`: a worker runs one part of a plan and writes its files. No table names them before the commit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lakefeed.run.write_context import with_files_of_part
 
 
 class WriteResult(NamedTuple):
-    """What a worker wrote: files of the table, and ``objects`` of the blob store, by their keys."""
+    """The files that a worker wrote, and their rows."""
 
     files: tuple[DataFile, ...]
     rows: int
@@ -32,7 +32,7 @@ class WriteResult(NamedTuple):
 
 @dataclass(frozen=True)
 class TableHandle:
-    """Where files of a table go, as it travels: the table itself holds what does not."""
+    """A serializable reference to a table."""
 
     identifier: tuple[str, ...]
     metadata: str
@@ -53,7 +53,7 @@ class TableHandle:
 
 @dataclass(frozen=True)
 class WriteTask:
-    """The rows of ``plan`` as files of ``place`` whose names begin with ``prefix``; callable without arguments."""
+    """Writes the rows of ``plan`` as files of a table, with names that begin with ``prefix``."""
 
     lake: Lake
     plan: list[FlatNode]
@@ -65,7 +65,7 @@ class WriteTask:
     stats: bool
 
     def __call__(self) -> WriteResult:
-        """The files; of a part that is run twice, each time others, of which one are taken."""
+        """Writes the files. A task that runs twice writes two sets of files, of which one is used."""
         table, plan = self.place.open(self.lake), rebuild(self.plan)
         name = table.name()[-1]
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"

@@ -1,9 +1,9 @@
-"""Ingestion: what arrives outside, appended to a dataset exactly once.
+"""Ingestion: appends rows from files, databases and hubs to a dataset, each exactly once.
 
-Which files are in is written in a *ledger*, an immutable file in the blob store; how far a query has come is a
-*watermark*. The dataset points at them with a fence (a table property that moves in the same commit as the rows), so
-the rows and the record that they are in become visible together or not at all. Killed runs, repeated runs and runs at
-the same time neither lose nor double a file or a row.
+A *ledger*, an immutable file in the blob store, records the ingested files. A *watermark* records how far a query was
+read. The dataset points at them with a fence, a table property that moves in the same commit as the rows. So rows and
+their record become visible together or not at all. Killed, repeated and concurrent runs neither lose nor repeat a file
+or a row.
 """
 
 from typing import TYPE_CHECKING

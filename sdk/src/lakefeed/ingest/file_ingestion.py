@@ -1,4 +1,4 @@
-"""Taking files: rows, and the record that their files are in, land in one commit."""
+"""`FileSource`, and the ingestion of files: their rows and the ledger entry are one commit."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ Changed: TypeAlias = Literal["report", "append"]
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What is there: ``new`` may go in now, ``settling`` has to wait, ``changed`` is in but differs now.
+    """The files of a source, compared with its ledger.
 
-    ``vanished`` is in and is not there any more; its rows stay.
+    Attributes:
+        new: files that a run ingests now.
+        settling: new files that were changed too recently.
+        changed: ingested files that have changed since.
+        vanished: ingested files that no longer exist. Their rows stay.
     """
 
     new: tuple[ListedFile, ...]
@@ -42,24 +46,38 @@ class Arrivals:
 
 
 def read_file(path: Path | str) -> Dataset:
-    """The rows of a file whose suffix says what it is."""
+    """Returns the rows of a file whose suffix names its format.
+
+    Args:
+        path: the path or URL of the file.
+
+    Raises:
+        FormatError: the suffix is unknown.
+        FileError: the file cannot be read.
+    """
     return Dataset.from_file(str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSource(FencedSource):
-    """What all sources of files share: what is new is found by comparing a listing with the ledger.
+    """The base of all sources of files. It finds new files by comparing a listing with the ledger.
 
-    Args (of all of them, by keyword but for the name and the dataset):
-        read: the rows of a file; it is handed its path (a URL as text).
-        column_types: of the dataset, when it is made.
-        description: of the dataset, when it is made.
-        settle: seconds; a file changed more recently may still be written to and waits.
-        max_files: in one commit.
-        on_changed: a file that changed after it went in is only reported, or ("append") read again as a new file: its
-            earlier rows stay too. A file that vanished leaves its rows; it is reported.
-        drift: where a file does not fit the dataset: "fail"; "evolve" the dataset (new columns, wider types) and fail
-            where that cannot be; or "quarantine" the file, or its rows that do not fit, and go on with the rest.
+    Args of every source of files (``name`` and ``into`` also by position):
+        name: the name of the source. The ledger is stored under it.
+        into: the dataset.
+        read: a function that takes the path of a file (a URL as text) and returns its rows.
+        column_types: the file columns of a new dataset.
+        description: the description of a new dataset.
+        settle: seconds. A file that changed more recently may still be written, so it waits.
+        max_files: the most files of one commit.
+        on_changed: "report" only reports a file that changed after its ingestion. "append" ingests it again as a new
+            file; its earlier rows stay. The rows of a file that vanished stay, too.
+        drift: the reaction to a file that does not fit the dataset. "fail" raises. "evolve" adds columns and widens
+            types, and raises if that is impossible. "quarantine" puts the file, or its rows that do not fit, into the
+            quarantine.
+
+    Raises:
+        InvalidArgumentError: an argument is malformed.
     """
 
     name: str = field(kw_only=False)
@@ -76,36 +94,62 @@ class FileSource(FencedSource):
         choices = {"on_changed": ("report", "append"), "drift": ("fail", "evolve", "quarantine")}
         for setting, allowed in choices.items():
             if getattr(self, setting) not in allowed:
-                raise InvalidArgumentError(f"ingest {self.name!r}: {setting} is one of {allowed}")
+                raise InvalidArgumentError(
+                    f"ingest {self.name!r}: {setting} must be one of {allowed}, got {getattr(self, setting)!r}"
+                )
         if self.max_files < 1:
-            raise InvalidArgumentError(f"ingest {self.name!r}: max_files is at least 1")
+            raise InvalidArgumentError(f"ingest {self.name!r}: max_files must be at least 1, got {self.max_files}")
 
     def waiting(self) -> str | None:
+        """Returns a short description of the new files; None if there are none. It commits nothing.
+
+        Raises:
+            FileError: the files cannot be listed.
+        """
         new = arrivals(self).new
         return f"{len(new)} new, such as {new[0].path}" if new else None
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
+        """Ingests the new files, and yields the result of each commit.
+
+        Args:
+            provenance: the run and code that write.
+
+        Raises:
+            FileError, SchemaError: as in `ingest`.
+        """
         return ingest_files(self, provenance)
 
-    def listed(self) -> Iterable[ListedFile]:
-        """What is there now, in order of paths."""
+    def list_files(self) -> Iterable[ListedFile]:
+        """Returns the files that exist now, in the order of their paths.
+
+        Raises:
+            FileError: the files cannot be listed.
+        """
         raise NotImplementedError
 
     def location(self, path: str) -> Any:
-        """What ``read`` is handed for a file."""
+        """Returns the argument of ``read`` for a file.
+
+        Args:
+            path: the path of the file in the ledger.
+        """
         raise NotImplementedError
 
-    def seen(self, file: ListedFile) -> ListedFile:
-        """The file as it is now; where that cannot be told, as it was listed.
+    def current(self, file: ListedFile) -> ListedFile:
+        """Returns the current state of a file, or its state in the listing if the store does not tell.
+
+        Args:
+            file: the file as it was listed.
 
         Raises:
-            MissingFileError: it has vanished.
+            MissingFileError: the file no longer exists.
         """
         return file
 
 
 class _UnfitFileError(Exception):
-    """A file that cannot go in, found while a commit was under way."""
+    """A file does not fit the dataset. It is raised during a commit."""
 
     def __init__(self, file: ListedFile, reason: str) -> None:
         super().__init__(reason)
@@ -113,16 +157,23 @@ class _UnfitFileError(Exception):
 
 
 def arrivals(source: FileSource) -> Arrivals:
-    """What is there, compared with the ledger; in path order. A folder that does not exist is empty.
+    """Returns the files of a source, compared with its ledger, in the order of their paths.
 
-    A file that changed after it went in is reported and logged, and read again only if ``on_changed`` says "append".
+    A file that changed after its ingestion is reported and logged. It is read again only with ``on_changed="append"``.
+    A folder that does not exist is empty.
+
+    Args:
+        source: the source.
+
+    Raises:
+        FileError: the files cannot be listed.
     """
     return _compare(source, ledger.read_ledger(source.pointer()))
 
 
 def ingest_files(source: FileSource, provenance: Provenance) -> Iterator[IngestResult]:
-    """`ingest` for files: every new one, at most ``max_files`` in one commit."""
-    bad: dict[ListedFile, str] = {}
+    """Ingests every new file of a source, at most ``max_files`` in a commit. Yields the result of each commit."""
+    unfit: dict[ListedFile, str] = {}
     while True:
         before = source.pointer()
         known = ledger.read_ledger(before)
@@ -131,37 +182,39 @@ def ingest_files(source: FileSource, provenance: Provenance) -> Iterator[IngestR
             return
         try:
             with ignore_lost_race(source, before):
-                result = _commit_files(source, new, bad, known, before, provenance)
+                result = _commit_files(source, new, unfit, known, before, provenance)
                 if result is None:
                     return
                 yield result
         except _UnfitFileError as error:
-            bad[error.file] = error.reason
+            unfit[error.file] = error.reason
 
 
 def _commit_files(
     source: FileSource,
     new: Sequence[ListedFile],
-    bad: dict[ListedFile, str],
+    unfit: dict[ListedFile, str],
     known: Sequence[ListedFile],
     before: str | None,
     provenance: Provenance,
 ) -> IngestResult | None:
-    """One commit of new files; None where all are bad and no dataset is there yet to say that they were seen."""
-    said = replace(provenance, message=_message(source, new))
-    good = [file for file in new if file not in bad]
-    left_out = [file for file in new if file in bad]
-    for file in left_out:
-        quarantine.add_entries(source, file, [quarantine.file_entry(source, file, bad[file])], said)
+    """Commits new files. Returns None if no file fits and no dataset exists that could record them."""
+    commit = replace(provenance, message=_message(source, new))
+    good = [file for file in new if file not in unfit]
+    whole = [file for file in new if file in unfit]
+    for file in whole:
+        quarantine.add_entries(source, file, [quarantine.file_entry(source, file, unfit[file])], commit)
     if not good and not Dataset.exists(source.into):
-        logger.warning("ingest %s: no file of %d fits, and %r is not there yet", source.name, len(new), source.into)
+        logger.warning(
+            "ingest %s: none of %d files fits, and %r does not exist yet", source.name, len(new), source.into
+        )
         return None
-    rejected: set[ListedFile] = set(left_out)
-    rows = _rows(source, good, rejected, said) if good else _empty_rows(source)
+    rejected: set[ListedFile] = set(whole)
+    rows = _rows(source, good, rejected, commit) if good else _empty_rows(source)
     again = {file.path for file in new}
     with ledger.store_ledger([*(file for file in known if file.path not in again), *new]) as value:
         fence = Fence(source.fence, expected=before, value=value)
-        added, version = write_rows(rows, source, said, fence, source.column_types)
+        added, version = write_rows(rows, source, commit, fence, source.column_types)
     logger.info("ingest %s: %d files -> %s v%d", source.name, len(new), source.into, version)
     return IngestResult(
         tuple(file.path for file in good), added, version, tuple(sorted(file.path for file in rejected))
@@ -170,13 +223,13 @@ def _commit_files(
 
 def _compare(source: FileSource, known: Sequence[ListedFile]) -> Arrivals:
     before = {file.path: file for file in known}
-    found = tuple(source.listed())
-    changed = tuple(file for file in found if file.path in before and _differs(file, before[file.path]))
+    files = tuple(source.list_files())
+    changed = tuple(file for file in files if file.path in before and _differs(file, before[file.path]))
     again = set(changed) if source.on_changed == "append" else set()
     for file in () if again else changed:
         logger.warning("ingest %s: %s has changed since it was ingested; it is not read again", source.name, file.path)
-    present = {file.path for file in found}
-    new = [file for file in found if file.path not in before or file in again]
+    present = {file.path for file in files}
+    new = [file for file in files if file.path not in before or file in again]
     fresh = {file for file in new if _may_be_open(file, source.settle)}
     return Arrivals(
         tuple(file for file in new if file not in fresh),
@@ -187,7 +240,7 @@ def _compare(source: FileSource, known: Sequence[ListedFile]) -> Arrivals:
 
 
 def _differs(now: ListedFile, before: ListedFile) -> bool:
-    """Where both know: a ledger of before may know less, and a web page says nothing of its files."""
+    """Returns whether the known facts of a file differ. Old ledgers and web pages know fewer facts."""
     known = [(now.size, before.size), (now.modified_ns, before.modified_ns)]
     stamps = now.stamp != before.stamp and bool(now.stamp and before.stamp)
     return stamps or any(one != other and min(one, other) >= 0 for one, other in known)
@@ -224,7 +277,7 @@ def _schema(source: FileSource, file: ListedFile) -> pa.Schema:
 
 
 def _common_schema(source: FileSource, first: pa.Schema) -> pa.Schema:
-    """What every file of a commit has to fit: the dataset's types; before there is one, those of the first file."""
+    """Returns the schema that every file of a commit must fit: the dataset's, or that of the first file."""
     if not Dataset.exists(source.into):
         return first
     existing = Dataset(source.into)
@@ -251,8 +304,10 @@ def _batches(
                 yield from _whole_file(source, file, schema)
         except SchemaError as error:
             raise type(error)(f"{file.path!r} of ingest {source.name!r} does not fit: {error}") from error
-        if _differs(source.seen(file), file):
-            raise FileError(f"{file.path!r} of ingest {source.name!r} was changed while it was read; it is tried later")
+        if _differs(source.current(file), file):
+            raise FileError(
+                f"{file.path!r} of ingest {source.name!r} changed while it was read; a later run reads it again"
+            )
 
 
 def _whole_file(source: FileSource, file: ListedFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -265,33 +320,36 @@ def _whole_file(source: FileSource, file: ListedFile, schema: pa.Schema) -> Iter
 def _fitting_batches(
     source: FileSource, file: ListedFile, schema: pa.Schema, rejected: set[ListedFile], provenance: Provenance
 ) -> Iterator[pa.RecordBatch]:
-    """The rows that fit; the others are in the quarantine before the last of them is handed on."""
-    refused: list[quarantine.Entry] = []
+    """Yields the rows that fit. Before it ends, the others are in the quarantine."""
+    unfit: list[quarantine.Entry] = []
     try:
         rows = source.read(source.location(file.path))
         quarantine.check_columns(rows.schema, schema)
-        at = 0
+        begin = 0
         for batch in rows.batches(format="arrow", load_files=False):
             good, bad = quarantine.split_batch(batch, schema)
-            refused += [quarantine.row_entry(source, file, at + index, reason, one) for index, reason, one in bad]
-            at += batch.num_rows
-            if len(refused) > quarantine.MAX_ROWS:
+            unfit += [quarantine.row_entry(source, file, begin + index, reason, one) for index, reason, one in bad]
+            begin += batch.num_rows
+            if len(unfit) > quarantine.MAX_ROWS:
                 raise _UnfitFileError(
-                    file, f"more than {quarantine.MAX_ROWS} rows do not fit, the first: {refused[0].reason}"
+                    file, f"more than {quarantine.MAX_ROWS} rows do not fit, the first: {unfit[0].reason}"
                 )
             yield from good
     except (SchemaError, FormatError) as error:
         raise _UnfitFileError(file, str(error)) from error
-    if refused:
+    if unfit:
         rejected.add(file)
-        quarantine.add_entries(source, file, refused, provenance)
+        quarantine.add_entries(source, file, unfit, provenance)
 
 
-def _castable_field(given: pa.Schema, field: pa.Field[Any]) -> pa.Field[Any]:
-    """The field as the file has it, where `cast` looks at each value: a text file tells 1 from 1.0 by chance."""
-    found = given.field(field.name) if field.name in given.names else field
-    exact = pa.types.is_integer(found.type) or pa.types.is_integer(field.type)
-    return found if exact and _is_number(found.type) and _is_number(field.type) else field
+def _castable_field(schema: pa.Schema, field: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns the field with the file's type if both are numbers, so that `cast` checks each value.
+
+    Whether a text file shows 1 or 1.0 is a matter of chance.
+    """
+    own = schema.field(field.name) if field.name in schema.names else field
+    integer = pa.types.is_integer(own.type) or pa.types.is_integer(field.type)
+    return own if integer and _is_number(own.type) and _is_number(field.type) else field
 
 
 def _is_number(kind: pa.DataType) -> bool:

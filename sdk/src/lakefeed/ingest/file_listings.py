@@ -1,4 +1,4 @@
-"""Where files are listed: a folder on any file system, a manifest of URLs, a web page of links."""
+"""Sources of files: a folder on any file system, a manifest of URLs, a web page with links."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
 
 @dataclass(frozen=True)
 class FolderSource(FileSource):
-    """Files of ``folder`` that match ``pattern``, each read by ``read`` and appended to dataset ``into``.
+    """Ingests the files of a folder that match a pattern. For a web page use `WebSource`.
 
-    ``folder``: absolute, or relative to ``$LAKEFEED_HOME``, or a URL of any file system of fsspec. Further arguments
-    say how they are read (``settle``, ``max_files``, ``on_changed``, ``drift``, …). For a page of the web there is
-    `WebSource`.
+    Args:
+        folder: an absolute path, a path relative to ``$LAKEFEED_HOME``, or a URL of any file system of fsspec.
+        pattern: a glob, relative to the folder.
+
+    The other arguments are those of `FileSource`.
     """
 
     folder: str
@@ -43,18 +45,22 @@ class FolderSource(FileSource):
         super().__post_init__()
         if scheme(self.folder) in WEB:
             raise InvalidArgumentError(
-                f"ingest {self.name!r}: {shown(self.folder)} is no folder, but a page with links: use WebSource"
+                f"ingest {self.name!r}: {shown(self.folder)} is a web page, not a folder: use WebSource"
             )
 
     @property
     def path(self) -> Path:
-        """The folder as it is for the settings in force; for a local one only."""
+        """The absolute path of a local folder under the current settings.
+
+        Raises:
+            InvalidArgumentError: the folder is not local.
+        """
         local = local_path(self.folder)
         if local is None:
-            raise InvalidArgumentError(f"{self.folder!r} of ingest {self.name!r} is no local folder")
+            raise InvalidArgumentError(f"{self.folder!r} of ingest {self.name!r} is not a local folder")
         return Lake.current().settings.home / local
 
-    def listed(self) -> Iterator[ListedFile]:
+    def list_files(self) -> Iterator[ListedFile]:
         if local_path(self.folder) is None:
             yield from sorted(self._remote())
             return
@@ -67,7 +73,7 @@ class FolderSource(FileSource):
     def location(self, path: str) -> Path | str:
         return self.path / path if local_path(self.folder) is not None else f"{self.folder.rstrip('/')}/{path}"
 
-    def seen(self, file: ListedFile) -> ListedFile:
+    def current(self, file: ListedFile) -> ListedFile:
         if local_path(self.folder) is not None:
             return _stat(self.path, file.path)
         info = asked(str(self.location(file.path)), lambda fs, path: fs.info(path))
@@ -75,9 +81,9 @@ class FolderSource(FileSource):
 
     def _remote(self) -> Iterator[ListedFile]:
         pattern = f"{self.folder.rstrip('/')}/{self.pattern}"
-        found: Mapping[str, dict[str, Any]] = asked(pattern, lambda fs, path: fs.glob(path, detail=True))
+        files: Mapping[str, dict[str, Any]] = asked(pattern, lambda fs, path: fs.glob(path, detail=True))
         root = asked(self.folder, lambda fs, path: path).rstrip("/") + "/"
-        for path, info in found.items():
+        for path, info in files.items():
             relative = path.removeprefix(root)
             if info.get("type") == "file" and not is_partial(relative):
                 yield _listed_file(relative, info)
@@ -85,15 +91,20 @@ class FolderSource(FileSource):
 
 @dataclass(frozen=True)
 class ManifestSource(FileSource):
-    """The files whose URLs stand in ``manifest``: a text file with one a line, or rows with a column ``url``.
+    """Ingests the files that a manifest names: a text file with a URL on each line, or rows with a column ``url``.
 
-    A line or row is taken once; a column ``stamp`` may say that the file behind a URL has changed. A manifest of this
-    machine may name anything. One that lies elsewhere may name files of its own host (or bucket), relative names are
-    taken from its folder, and ``allow`` says which other URLs it may name, by their beginnings:
-    ``("https://cdn.example.com/", "s3://bucket/exports/")``. It never leads to a file of this machine.
+    Each line or row is ingested once. A column ``stamp`` can mark that the file at a URL has changed.
 
-    Raises:
-        RefusedTargetError: when taken: a remote manifest names what it may not; nothing of it is taken.
+    A local manifest may name any file. A remote manifest may name files of its own host or bucket, and files that
+    ``allow`` permits. It never reads files of this machine. Relative names start from the folder of the manifest.
+
+    Args:
+        manifest: the path or URL of the manifest.
+        allow: the beginnings of other URLs that a remote manifest may name:
+            ``("https://cdn.example.com/", "s3://bucket/exports/")``.
+
+    The other arguments are those of `FileSource`. Listing raises `RefusedTargetError` if a remote manifest names a
+    forbidden file; then nothing of it is ingested.
     """
 
     manifest: str
@@ -103,28 +114,28 @@ class ManifestSource(FileSource):
         super().__post_init__()
         check_allowed(self.allow)
 
-    def listed(self) -> list[ListedFile]:
-        found = sorted(set(self._entries()))
-        for file in found:
-            self.location(file.path)
-        return found
+    def list_files(self) -> list[ListedFile]:
+        files = sorted(set(self._entries()))
+        for file in files:
+            self.location(file.path)  # raises where the manifest must not name it
+        return files
 
     def location(self, path: str) -> str:
         return resolve_listed(self.manifest, path, self.allow)
 
     def _entries(self) -> Iterator[ListedFile]:
-        place = self.manifest if local_path(self.manifest) is None else str(self._local)
-        if not place.endswith(".txt"):
-            rows = Dataset.from_file(place)
+        location = self.manifest if local_path(self.manifest) is None else str(self._local)
+        if not location.endswith(".txt"):
+            rows = Dataset.from_file(location)
             if "url" not in rows.schema.names:
                 raise ColumnNotFoundError.of("url", rows.schema.names, f"the manifest of ingest {self.name!r}")
             for row in rows.rows(load_files=False):
                 if row["url"] is not None:
                     yield ListedFile(str(row["url"]), stamp=str(row.get("stamp") or ""))
             return
-        with opened_stream(place) as file:
+        with opened_stream(location) as file:
             content: bytes = file.read()
-        lines = (line.strip() for line in decode_text(content, shown(place)).splitlines())
+        lines = (line.strip() for line in decode_text(content, shown(location)).splitlines())
         yield from (ListedFile(line) for line in lines if line and not line.startswith("#"))
 
     @property
@@ -134,10 +145,16 @@ class ManifestSource(FileSource):
 
 @dataclass(frozen=True)
 class WebSource(FileSource):
-    """The files that the page at ``url`` links to, where their names match ``pattern``: an HTTP listing.
+    """Ingests the files that a web page links to and whose names match a pattern.
 
-    Only links to files below ``url`` count, whatever the page says; all others are left out. What a server says of a
-    file (size, ETag, time) is asked when it is new; a later change is not noticed.
+    Only links to files below ``url`` count. The facts of a file (size, ETag, time) are read when it is new, so a later
+    change is not noticed.
+
+    Args:
+        url: the page (http or https).
+        pattern: a glob for the names of the files.
+
+    The other arguments are those of `FileSource`.
     """
 
     url: str
@@ -146,11 +163,13 @@ class WebSource(FileSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         if scheme(self.url) not in WEB:
-            raise InvalidArgumentError(f"ingest {self.name!r}: {shown(self.url)} is no page of the web (http, https)")
+            raise InvalidArgumentError(
+                f"ingest {self.name!r}: {shown(self.url)} is not a web page; use an http or https URL"
+            )
 
-    def listed(self) -> list[ListedFile]:
-        found = {name for name in links_below(self._base) if not is_partial(name)}
-        return [ListedFile(name) for name in sorted(found) if fnmatch.fnmatch(name, self.pattern)]
+    def list_files(self) -> list[ListedFile]:
+        names = {name for name in links_below(self._base) if not is_partial(name)}
+        return [ListedFile(name) for name in sorted(names) if fnmatch.fnmatch(name, self.pattern)]
 
     def location(self, path: str) -> str:
         return self._base + quote(path)
@@ -161,7 +180,7 @@ class WebSource(FileSource):
 
 
 def is_partial(relative: str) -> bool:
-    """Whether the name says that the file is hidden or not complete yet."""
+    """Returns whether the name marks a hidden or incomplete file."""
     hidden = any(part.startswith(PARTIAL_PREFIXES) for part in relative.split("/"))
     return hidden or Path(relative).suffix.lower() in PARTIAL_SUFFIXES
 
@@ -170,9 +189,9 @@ def _stat(folder: Path, relative: str) -> ListedFile:
     try:
         stat = (folder / relative).stat()
     except FileNotFoundError:
-        raise MissingFileError(f"{relative!r} has vanished from {folder}") from None
+        raise MissingFileError(f"{relative!r} no longer exists in {folder}") from None
     except OSError as error:
-        raise FileError(f"{relative!r} in {folder} cannot be looked at: {error}") from error
+        raise FileError(f"{relative!r} in {folder} cannot be read: {error}") from error
     return ListedFile(relative, stat.st_size, stat.st_mtime_ns)
 
 

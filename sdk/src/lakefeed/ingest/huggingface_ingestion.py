@@ -1,4 +1,4 @@
-"""A Hugging Face dataset that grows: each commit takes the rows after those that are in."""
+"""`HuggingFaceSource`: ingests the rows that a growing Hugging Face dataset gained."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from lakefeed.ingest.ingestion_source import FencedSource, IngestResult, ignore_
 
 @dataclass(frozen=True)
 class HuggingFaceSource(FencedSource):
-    """The rows of a split, appended to dataset ``into``; what was added on the hub since comes with the next run.
+    """Appends the rows of a split to a dataset. Later runs append the rows that the hub gained since.
 
-    A split is taken to grow at its end, as data sets on the hub do; ``options`` (``revision``, ``name``,
-    ``data_files``, …) go to ``datasets.load_dataset``. ``max_rows``: in one commit.
+    It assumes that the split grows at its end, as datasets on the hub do.
 
-    Raises:
-        StateMismatchError: when taken: the split has become shorter than what is in.
+    Args:
+        name: the name of the source.
+        into: the dataset.
+        dataset: the name of the dataset on the hub.
+        split: the split. None selects the only one.
+        options: passed to ``datasets.load_dataset``: ``revision``, ``name``, ``data_files``, …
+        max_rows: the most rows of one commit.
+        description: the description of a new dataset.
     """
 
     name: str
@@ -32,11 +37,24 @@ class HuggingFaceSource(FencedSource):
     description: str | None = None
 
     def waiting(self) -> str | None:
-        """Downloads the split, as a run would: how many rows it has is not told before."""
+        """Returns the number of new rows as text; None if there are none. It downloads the split to count them.
+
+        Raises:
+            MissingFileError, FileError: the dataset does not exist, or the hub cannot be reached.
+        """
         left = len(self._rows()) - int(self.pointer() or 0)
         return f"{left} rows" if left > 0 else None
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
+        """Ingests the new rows, and yields the result of each commit.
+
+        Args:
+            provenance: the run and code that write.
+
+        Raises:
+            StateMismatchError: the split has fewer rows than were ingested.
+            MissingFileError, FileError: the dataset does not exist, or the hub cannot be reached.
+        """
         rows = self._rows()
         total = len(rows)
         while True:
@@ -44,16 +62,16 @@ class HuggingFaceSource(FencedSource):
             begin = int(before or 0)
             if begin > total:
                 raise StateMismatchError(
-                    f"{self.dataset!r} has {total} rows, but ingest {self.name!r} has taken {begin}: it was replaced. "
+                    f"{self.dataset!r} has {total} rows, but ingest {self.name!r} has read {begin}: it was replaced. "
                     "Ingest it under another name"
                 )
             if begin == total:
                 return
             end = min(begin + self.max_rows, total)
-            said = replace(provenance, message=f"ingest {self.name}: {self.dataset} rows {begin} to {end}")
+            commit = replace(provenance, message=f"ingest {self.name}: {self.dataset} rows {begin} to {end}")
             with ignore_lost_race(self, before):
                 added, version = write_rows(
-                    rows.slice(begin, end), self, said, Fence(self.fence, before, str(end)), "auto"
+                    rows.slice(begin, end), self, commit, Fence(self.fence, before, str(end)), "auto"
                 )
                 yield IngestResult((f"rows {begin} to {end}",), added, version)
 

@@ -1,4 +1,4 @@
-"""What every source has: a name, a dataset that it feeds, and a way to take what is new, exactly once."""
+"""The interface of ingestion sources, `ingest`, and the fenced commit that all sources share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IngestResult:
-    """One commit: these ``files`` (or other things) became ``rows`` of ``version``.
+    """One commit of an ingestion.
 
-    ``quarantined``: the files that did not fit, and those of which some rows did not.
+    Attributes:
+        files: the files, or other inputs, that were read.
+        rows: the number of rows that were added.
+        version: the version that was made.
+        quarantined: the files that did not fit, or some of whose rows did not fit.
     """
 
     files: tuple[str, ...]
@@ -29,7 +33,7 @@ class IngestResult:
 
 
 class FencedSource:
-    """What our sources share: how far they are is stored with the rows, under a key that their name makes."""
+    """The base of our sources. It stores their progress with the rows, under a key made of the source's name."""
 
     name: str
     into: str
@@ -37,11 +41,11 @@ class FencedSource:
 
     @property
     def fence(self) -> str:
-        """The key under which the dataset says what is in."""
+        """The key under which the dataset stores the progress."""
         return f"ingest/{self.name}"
 
     def pointer(self) -> str | None:
-        """What it says; None before the first commit."""
+        """Returns the stored progress; None before the first commit."""
         try:
             return fence_value(Lake.current().table(self.into), self.fence)
         except DatasetNotFoundError:
@@ -50,7 +54,7 @@ class FencedSource:
 
 @runtime_checkable
 class Source(Protocol):
-    """Something that rows come from. Immutable; ``take`` may be called by several processes at once."""
+    """The interface of a source of rows. It is immutable. Several processes may call ``take`` at once."""
 
     @property
     def name(self) -> str: ...
@@ -60,47 +64,59 @@ class Source(Protocol):
     def description(self) -> str | None: ...
 
     def waiting(self) -> str | None:
-        """What is new, in a few words that change when there is more; None if nothing is. Commits nothing."""
+        """Returns a short description of the new rows, which changes when there are more; None if there are none.
+
+        It commits nothing.
+        """
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
-        """Appends what is new; yields each commit as it lands."""
+        """Appends the new rows, and yields the result of each commit.
+
+        Args:
+            provenance: the run and code that write.
+        """
 
 
 def ingest(source: Source, *, run: str | None = None, code: str | None = None) -> Iterator[IngestResult]:
-    """Append what is new, in commits of bounded size; yields each commit as it lands.
+    """Appends the new rows of a source, in commits of bounded size. Yields the result of each commit.
+
+    Args:
+        source: the source.
+        run: the id of the run, for the provenance.
+        code: the version of the code, for the provenance.
 
     Raises:
-        MissingFileError: a file vanished, or one that it refers to is not there; nothing of its commit is in.
-        FileError: a file cannot be read, or was changed while it was read; nothing of its commit is in.
-        SchemaError: what came does not fit the dataset, and the source says to fail then.
+        MissingFileError: a file vanished, or names a file that does not exist. Its commit is not made.
+        FileError: a file cannot be read, or changed while it was read. Its commit is not made.
+        SchemaError: the rows do not fit the dataset, and the source has ``drift="fail"``.
     """
     return source.take(Provenance(run=run, code=code))
 
 
 @contextmanager
 def ignore_lost_race(source: FencedSource, before: str | None) -> Iterator[None]:
-    """Leaves the block where another run is first, which moves what the source said ``before``: look at it again.
+    """Suppresses the error of a commit if another run committed first, so that the caller looks again.
 
     Raises:
-        FenceError: nothing moved: the next attempt would fail the same way.
+        FenceError: the progress is still ``before``, so another attempt would fail in the same way.
     """
     try:
         yield
     except DatasetExistsError:
-        logger.info("ingest %s: %r has just been made by another", source.name, source.into)
+        logger.info("ingest %s: another run has just created %r", source.name, source.into)
     except FenceError:
         if source.pointer() == before:
             raise
-        logger.info("ingest %s: another run was first", source.name)
+        logger.info("ingest %s: another run committed first", source.name)
 
 
 def write_rows(
     rows: Dataset, source: FencedSource, provenance: Provenance, fence: Fence, column_types: object
 ) -> tuple[int, int]:
-    """Rows and fence in one commit; the rows that it added, and the version.
+    """Commits rows and fence. Returns the number of added rows and the version.
 
     Raises:
-        FenceError, DatasetExistsError: another run was first.
+        FenceError, DatasetExistsError: another run committed first.
     """
     lake = Lake.current()
     if lake.exists(source.into):

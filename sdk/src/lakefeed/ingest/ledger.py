@@ -1,4 +1,4 @@
-"""The ledger: which files are in, as an immutable file in the blob store that a fence points at."""
+"""The ledger: the ingested files, in an immutable file of the blob store to which a fence points."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ SCHEMA = pa.schema(COLUMNS)
 
 @dataclass(frozen=True, order=True)
 class ListedFile:
-    """A file as it was seen: ``path`` relative to its folder (with ``/``), ``size`` in bytes.
+    """The state of a file in a listing or ledger. Unknown facts are -1 or "".
 
-    ``stamp`` is what else tells one state of it from another, such as an ETag. What is not known is -1 or "".
+    Attributes:
+        path: the path relative to the folder, with ``/``.
+        size: in bytes.
+        modified_ns: the time of the last change, in nanoseconds since 1970.
+        stamp: another mark of the state, such as an ETag.
     """
 
     path: str
@@ -38,7 +42,7 @@ class ListedFile:
 
 
 def read_ledger(pointer: str | None) -> tuple[ListedFile, ...]:
-    """The files of the ledger that a fence points at."""
+    """Returns the files of the ledger that a fence points at."""
     if pointer is None:
         return ()
     table = pq.read_table(io.BytesIO(Lake.current().blobs.read(pointer.removeprefix(BLOB))), schema=SCHEMA)
@@ -47,7 +51,7 @@ def read_ledger(pointer: str | None) -> tuple[ListedFile, ...]:
 
 @contextmanager
 def store_ledger(files: Sequence[ListedFile]) -> Iterator[str]:
-    """The fence's value that points at a ledger of these files, which is kept while the block commits it."""
+    """Stores a ledger of these files, and yields the fence's value that points at it. The block commits that value."""
     lake = Lake.current()
     saving = lake.blobs.saving()
     with reclaim_when_full(lake, lambda: saving.new_objects), saving:

@@ -1,4 +1,4 @@
-"""The links of a web page that lead to files below it."""
+"""The links of a web page to files below it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _BAD = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def links_below(base: str) -> set[str]:
-    """The names, relative to ``base`` (which ends in a slash), of files below it that its page links to; unquoted.
+    """Returns the unquoted names, relative to ``base``, of the files below it that its page links to.
 
-    A page may also set where its relative links begin (``<base href>``). Links that lead elsewhere are left out: to
-    other hosts and schemes, to this machine, or above ``base``.
+    ``base`` ends with a slash. The page may set another start for relative links (``<base href>``). Links to other
+    hosts and schemes, to this machine, or above ``base`` are left out.
 
     Raises:
-        MissingFileError: there is no such page.
-        FileError: it cannot be read.
+        MissingFileError: the page does not exist.
+        FileError: the page cannot be read.
     """
     bare = base.rstrip("/")
     try:
-        found = set(names_below(base, _page(base)))
+        names = set(names_below(base, _page(base)))
     except MissingFileError:
         return set(names_below(base, _page(bare)))
-    if not found and urlsplit(bare).path:
+    if not names and urlsplit(bare).path:
         with suppress(MissingFileError):
             return set(names_below(base, _page(bare)))
-    return found
+    return names
 
 
 def names_below(base: str, page: str) -> Iterator[str]:
-    """The names of files below ``base`` that a page links to."""
+    """Yields the names of files below ``base`` that a page links to."""
     parser = _Links()
     parser.feed(page)
     parser.close()
@@ -54,7 +54,7 @@ def names_below(base: str, page: str) -> Iterator[str]:
 
 
 def _name_below(base: str, address: str) -> str | None:
-    """The unquoted path of a file below ``base``; None where the address lies elsewhere, or is that of a folder."""
+    """Returns the unquoted path of a file below ``base``; None for other addresses and for folders."""
     here, there = urlsplit(base), urlsplit(address)
     if (here.scheme, here.netloc) != (there.scheme, there.netloc):
         return None
@@ -67,8 +67,8 @@ def _name_below(base: str, address: str) -> str | None:
 
 def _join_url(base: str, link: str) -> str | None:
     try:
-        found = urljoin(base, link.strip())
-        return found if urlsplit(found).scheme in ("http", "https") else None
+        url = urljoin(base, link.strip())
+        return url if urlsplit(url).scheme in ("http", "https") else None
     except ValueError:  # it only looks like a URL
         return None
 
@@ -80,7 +80,7 @@ def _page(url: str) -> str:
 
 
 class _Links(HTMLParser):
-    """Where the links of a page lead, as it says."""
+    """The targets of the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()

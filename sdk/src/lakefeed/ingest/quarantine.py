@@ -1,4 +1,4 @@
-"""Where files and rows go that do not fit: a dataset of their own, ``<name>_quarantine``, with the reason."""
+"""The quarantine: the dataset ``<name>_quarantine`` of files and rows that did not fit, with the reasons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lakefeed.errors import DatasetExistsError, SchemaError
 from lakefeed.ingest.ingestion_source import FencedSource
 from lakefeed.ingest.ledger import ListedFile
 
-# More rows than this that do not fit are no rows gone astray, but a file of another kind.
+# A file with more rows that do not fit is a file of another kind, and is quarantined as a whole.
 MAX_ROWS = 1_000
 COLUMNS: dict[str, pa.DataType] = {
     "source": pa.string(),
@@ -31,7 +31,7 @@ QUARANTINE_SCHEMA = pa.schema(COLUMNS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A file (``row`` None) or a row of one (counted from 0) that did not fit, as JSON in ``content``."""
+    """A file (``row`` is None) or a row of a file (counted from 0) that did not fit. ``content`` is the row as JSON."""
 
     source: str
     file: str
@@ -41,7 +41,10 @@ class Entry:
 
 
 def quarantine_of(dataset: str) -> str:
-    """The dataset that keeps what did not fit another.
+    """Returns the name of the dataset that holds the files and rows that did not fit another.
+
+    Args:
+        dataset: the name of the other dataset.
 
     Example:
         >>> quarantine_of("digits")
@@ -51,45 +54,47 @@ def quarantine_of(dataset: str) -> str:
 
 
 def file_entry(source: FencedSource, file: ListedFile, reason: str) -> Entry:
-    """The entry of a file none of which went in."""
+    """Returns the entry of a file that did not fit at all."""
     return Entry(source.name, file.path, None, reason, None)
 
 
 def row_entry(source: FencedSource, file: ListedFile, index: int, reason: str, batch: pa.RecordBatch) -> Entry:
-    """The entry of a row; ``batch`` is the one row that it was."""
+    """Returns the entry of a row. ``batch`` holds that row only."""
     [content] = batch.to_pylist()
     return Entry(source.name, file.path, index, reason, json.dumps(content, default=str))
 
 
 def add_entries(source: FencedSource, file: ListedFile, entries: Sequence[Entry], provenance: Provenance) -> None:
-    """Adds the entries of a file, once for each state of it, however often it is tried."""
+    """Adds the entries of a file, once for each state of it, even if the ingestion is repeated."""
     name = quarantine_of(source.into)
     rows = Dataset.from_pylist([asdict(entry) for entry in entries], schema=QUARANTINE_SCHEMA)
-    seen = f"{source.fence} {file} {len(entries)}"
-    key = f"quarantine/{hashlib.sha256(seen.encode()).hexdigest()[:32]}"
-    said = replace(provenance, message=f"ingest {source.name}: {file.path} {entries[0].reason}"[:500])
+    # The text under which earlier releases stored the key.
+    listed = f"Landed(path={file.path!r}, size={file.size}, modified_ns={file.modified_ns}, stamp={file.stamp!r})"
+    state = f"{source.fence} {listed} {len(entries)}"
+    key = f"quarantine/{hashlib.sha256(state.encode()).hexdigest()[:32]}"
+    commit = replace(provenance, message=f"ingest {source.name}: {file.path} {entries[0].reason}"[:500])
     if not Dataset.exists(name):
         try:
-            rows.save(name, f"What did not fit {source.into}", None, provenance=said, idempotency_key=key)
+            rows.save(name, f"Rows that did not fit {source.into}", None, provenance=commit, idempotency_key=key)
             return
         except DatasetExistsError:  # another process made it just now
             pass
-    rows.append_to(name, provenance=said, idempotency_key=key)
+    rows.append_to(name, provenance=commit, idempotency_key=key)
 
 
-def check_columns(given: pa.Schema, wanted: pa.Schema) -> None:
-    """That a file has the columns wanted; whether their values fit is seen row by row.
+def check_columns(schema: pa.Schema, required: pa.Schema) -> None:
+    """Checks that a file has the required columns. The values are checked row by row.
 
     Raises:
-        SchemaError: a column too many, twice, or one that is required and missing.
+        SchemaError: a column is unexpected, occurs twice, or is required and missing.
     """
-    check_fits(pa.schema([wanted.field(f.name) if f.name in wanted.names else f for f in given]), wanted)
+    check_fits(pa.schema([required.field(f.name) if f.name in required.names else f for f in schema]), required)
 
 
 def split_batch(
     batch: pa.RecordBatch, schema: pa.Schema, begin: int = 0
 ) -> tuple[list[pa.RecordBatch], list[tuple[int, str, pa.RecordBatch]]]:
-    """The rows that fit, in order, and of the others place, reason and the row; halved until the bad ones are found."""
+    """Returns the rows that fit, in order, and the index, reason and content of each other row."""
     try:
         return [cast(_parse_texts(batch, schema), schema)], []
     except (SchemaError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -104,7 +109,7 @@ def split_batch(
 
 
 def _parse_texts(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Texts as what they say, where the dataset has another type."""
+    """Returns the batch with texts parsed where the dataset has another type."""
     columns = [
         _parse_text(values, schema.field(name).type)
         for name, values in zip(batch.schema.names, batch.columns, strict=True)

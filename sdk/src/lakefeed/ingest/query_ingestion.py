@@ -1,4 +1,4 @@
-"""Rows of a database by watermark: each commit takes what lies between two values of a column that only grows."""
+"""`QuerySource`: ingests rows of a database by watermark. Each commit covers a range of a column that only grows."""
 
 from __future__ import annotations
 
@@ -33,20 +33,25 @@ MAX_DIGITS = 38
 
 @dataclass(frozen=True)
 class QuerySource(FencedSource):
-    """The rows of ``query`` at the database ``url`` (SQLAlchemy's form), appended in the order of ``watermark``.
+    """Appends the rows of a database query in the order of a watermark column.
 
     Args:
-        name: of the source.
+        name: the name of the source.
         into: the dataset.
-        url: such as ``postgresql+psycopg2://user@host/db`` or ``sqlite:////data/app.db``. Give secrets by environment.
+        url: the database in SQLAlchemy's form, such as ``postgresql+psycopg2://user@host/db`` or
+            ``sqlite:////data/app.db``. Pass secrets by the environment.
         query: a SELECT without ORDER BY.
-        watermark: a column of it that is never null and only grows: a serial number, the time of the last change. Rows
-            that appear later with a value that was passed already are not seen.
-        lag: for times (in UTC): seconds by which it stays behind now, for transactions that commit late.
-        schema: of the rows; None: that of the dataset, or, when it is made, of the first rows.
-        max_rows: about so many in one commit; rows of one watermark stay together.
-        column_types: of the dataset, when it is made.
-        description: of the dataset, when it is made.
+        watermark: a column of the query that is never null and only grows, such as a serial number or the time of the
+            last change. Rows that appear later with an older value are not ingested.
+        lag: for a watermark of times (in UTC), the seconds by which it stays behind the clock, for transactions that
+            commit late.
+        schema: the schema of the rows. None takes that of the dataset, or infers it from the first rows.
+        max_rows: the approximate number of rows in one commit. Rows with the same watermark stay together.
+        column_types: the file columns of a new dataset.
+        description: the description of a new dataset.
+
+    Raises:
+        InvalidArgumentError: an argument is malformed.
     """
 
     name: str
@@ -62,27 +67,42 @@ class QuerySource(FencedSource):
 
     def __post_init__(self) -> None:
         if self.max_rows < 1 or self.lag < 0:
-            raise InvalidArgumentError(f"ingest {self.name!r}: max_rows is at least 1, lag at least 0")
+            raise InvalidArgumentError(f"ingest {self.name!r}: max_rows must be at least 1 and lag at least 0")
 
     def waiting(self) -> str | None:
+        """Returns the watermark up to which rows are new, as text; None if there are none.
+
+        Raises:
+            FileError: the database cannot be read.
+        """
         end = self._end(_watermark_value(self.pointer()))
         return None if end is None else f"rows up to {self.watermark} {end}"
 
     def take(self, provenance: Provenance) -> Iterator[IngestResult]:
+        """Ingests the new rows, and yields the result of each commit.
+
+        Args:
+            provenance: the run and code that write.
+
+        Raises:
+            FileError: the database cannot be read.
+            ColumnNotFoundError: the query lacks the watermark column.
+            TypeMismatchError: the rows do not fit the schema.
+        """
         while True:
             before = self.pointer()
             begin = _watermark_value(before)
             end = self._end(begin)
             if end is None:
                 return
-            said = replace(provenance, message=f"ingest {self.name}: up to {self.watermark} {end}")
+            commit = replace(provenance, message=f"ingest {self.name}: up to {self.watermark} {end}")
             fence = Fence(self.fence, expected=before, value=_watermark_text(end))
             with ignore_lost_race(self, before):
-                added, version = write_rows(self._rows(begin, end), self, said, fence, self.column_types)
+                added, version = write_rows(self._rows(begin, end), self, commit, fence, self.column_types)
                 yield IngestResult((f"{self.watermark} {end}",), added, version)
 
     def _end(self, begin: Any) -> Any:
-        """The watermark up to which the next commit goes; None where nothing is new."""
+        """Returns the watermark up to which the next commit reads; None if there are no new rows."""
         from sqlalchemy import text
 
         column = self._quoted()
@@ -128,7 +148,7 @@ class QuerySource(FencedSource):
 
     @property
     def _escaped(self) -> str:
-        """The query with colons that are no parameters of ours, as in a JSON text."""
+        """The query with escaped colons, as in a JSON text. They are not our parameters."""
         return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", self.query)
 
     def _quoted(self) -> str:
@@ -145,7 +165,7 @@ class QuerySource(FencedSource):
             with engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise FileError(f"the query of ingest {self.name!r} cannot be read: {error}") from error
+            raise FileError(f"the query of ingest {self.name!r} failed: {error}") from error
 
 
 def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) -> pa.RecordBatch:
@@ -163,19 +183,19 @@ def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) 
 
 
 def _widest_type(kind: pa.DataType) -> pa.DataType:
-    """What the first rows show of a type, with room for those that follow; a column without a value may hold text."""
+    """Returns the widest type of the kind that the first rows show. A column without values becomes text."""
     if pa.types.is_decimal(kind):
         return pa.decimal128(MAX_DIGITS, kind.scale)
     return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _watermark_text(value: Any) -> str:
-    """A watermark with its type, as the fence's value."""
+    """Returns a watermark with its type, as the fence's value."""
     kind, shown = next(
         ((name, write(value)) for name, (kind, write, _) in _KINDS.items() if type(value) is kind), (None, "")
     )
     if kind is None:
-        raise InvalidArgumentError(f"a watermark cannot be a {type(value).__name__}; use a number, a text, a time")
+        raise InvalidArgumentError(f"a watermark cannot be a {type(value).__name__}; use a number, a text or a time")
     return json.dumps([kind, shown])
 
 

@@ -1,4 +1,4 @@
-"""A dataset that follows its files: new columns are added, types are widened, nothing is taken away."""
+"""The evolution of a dataset with its files: it adds columns and widens types, and removes nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lakefeed.errors import TypeMismatchError
 
 
 def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
-    """The columns in which all files fit; the dataset ``name`` has them afterwards, if it is there already.
+    """Returns the schema that all files fit. It gives the dataset ``name`` these columns, if that exists.
 
     Raises:
-        TypeMismatchError: types of a column that have no common wider one.
-        SchemaError: a column that the dataset cannot be given.
+        TypeMismatchError: the types of a column have no common wider type.
+        SchemaError: the dataset cannot store a column.
     """
     existing = Dataset(name) if Dataset.exists(name) else None
     media = existing.column_types if existing is not None else {}
@@ -33,13 +33,13 @@ def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in wanted.values()])
 
 
-def _wider(known: pa.Field[Any] | None, given: pa.Field[Any], path: str) -> pa.Field[Any]:
-    if known is None or known.type == given.type:
-        return given if known is None else known
+def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Field[Any]:
+    if known is None or known.type == new.type:
+        return new if known is None else known
     try:
-        kind = pa.unify_schemas([pa.schema([known]), pa.schema([given])], promote_options="permissive").field(0).type
+        kind = pa.unify_schemas([pa.schema([known]), pa.schema([new])], promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise TypeMismatchError(
-            f"column {given.name!r} is {given.type} in {path!r} and {known.type} before: no type holds both"
+            f"column {new.name!r} is {new.type} in {path!r} and {known.type} before; no type holds both"
         ) from None
     return known.with_type(kind)

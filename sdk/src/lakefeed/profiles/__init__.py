@@ -1,4 +1,4 @@
-"""What a version is, found out by reading the rows that it added: once, streamed, in bounded memory."""
+"""Profiles of versions: statistics of the rows that a version added, from one streamed pass of bounded memory."""
 
 from lakefeed.profiles.column_profile import Column, ColumnStatistics
 from lakefeed.profiles.version_profile import Profile, is_unreachable, profile, profiles

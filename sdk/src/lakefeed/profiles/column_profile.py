@@ -1,4 +1,4 @@
-"""Statistics of one column, added up batch by batch."""
+"""Statistics of one column, accumulated batch by batch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ ORDERED = (
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """What is known of one column.
+    """The statistics of a column.
 
-    ``least`` and ``greatest`` only where an order means something, ``mean`` and ``quantiles`` (at `SHARES`) only of
-    numbers, ``distinct`` not of nested values; it is an estimate where it is not ``exact``.
+    Attributes:
+        nulls: the number of nulls.
+        values: the number of other values.
+        least: the least value, for types with an order.
+        greatest: the greatest value, for types with an order.
+        mean: the mean of numbers.
+        distinct: the number of distinct values; None for nested types.
+        exact: False if ``distinct`` is an estimate.
+        quantiles: the quantiles of numbers at `SHARES`.
     """
 
     nulls: int = 0
@@ -44,7 +51,7 @@ class ColumnStatistics:
 
 
 class Column:
-    """Adds up the statistics of a column; memory does not grow with the rows."""
+    """Accumulates the statistics of a column. Its memory does not grow with the rows."""
 
     def __init__(self) -> None:
         self._nulls = self._values = 0
@@ -55,7 +62,11 @@ class Column:
         self._sample = Sample()
 
     def add(self, values: pa.Array[Any]) -> None:
-        """The values of a batch."""
+        """Adds the values of a batch.
+
+        Args:
+            values: the values.
+        """
         plain = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
         present = len(plain) - plain.null_count
         self._nulls += plain.null_count
@@ -66,7 +77,7 @@ class Column:
 
     @property
     def statistics(self) -> ColumnStatistics:
-        """Of what was added so far."""
+        """The statistics of the values so far."""
         mean = self._total / self._numbers if self._numbers else None
         distinct = None if self._distinct is None or not self._values else self._distinct.count
         exact = self._distinct is None or self._distinct.exact

@@ -1,4 +1,4 @@
-"""Distinct values and quantiles of a stream in bounded memory: exact while there are few, else an estimate."""
+"""Distinct counts and quantiles of a stream in bounded memory: exact for few values, estimates for many."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ TEXTS = (
 
 
 class Distinct:
-    """How many different values: the smallest hashes are kept, and how densely they lie tells how many there are.
+    """Counts distinct values. It keeps the smallest hashes; their density tells the number of values.
 
-    Exact below `KEPT_HASHES`, beyond with a standard error of about 3 %. The same values give the same estimate.
+    It is exact below `MAX_HASHES`. Above, the standard error is about 3 %. The same values give the same estimate.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Distinct:
 
 
 class Sample:
-    """Values drawn evenly from a stream: each gets a random rank, the lowest ranks are kept."""
+    """A uniform sample of a stream. Each value gets a random rank, and the values with the lowest ranks stay."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
@@ -73,12 +73,12 @@ class Sample:
         self._ranks, self._values = ranks, both
 
     def quantiles(self, shares: Sequence[float]) -> tuple[float, ...]:
-        """The values below which those shares lie; none of no values."""
+        """Returns the quantiles at the given shares; nothing for a stream without values."""
         return tuple(float(value) for value in np.quantile(self._values, shares)) if len(self._values) else ()
 
 
 def hashes(values: pa.Array[Any]) -> npt.NDArray[np.uint64] | None:
-    """A hash of each value that is not null; None for types whose values are not told apart (lists, structs)."""
+    """Returns a hash of each non-null value; None for lists and structs."""
     present = values.drop_null()
     kind = present.type
     if any(is_kind(kind) for is_kind in WHOLE_NUMBERS):
@@ -98,12 +98,12 @@ def hashes(values: pa.Array[Any]) -> npt.NDArray[np.uint64] | None:
 
 
 def _is_narrow(kind: pa.DataType) -> bool:
-    """Types that Arrow casts to int64 only by way of their own width."""
+    """Returns whether Arrow casts the type to int64 only through its own width."""
     return pa.types.is_boolean(kind) or pa.types.is_date32(kind) or pa.types.is_time32(kind)
 
 
 def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finalizer of splitmix64: neighbouring numbers end up far apart."""
+    """Returns the words after the finalizer of splitmix64, which separates neighbouring numbers."""
     mixed = bits + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""The profile of a version: statistics of the rows that it added, the first of them, and which files they name."""
+"""`Profile`: statistics of the rows that a version added, the first of these rows, and the files that they name."""
 
 from __future__ import annotations
 
@@ -24,12 +24,26 @@ MAX_DIGESTS = 10_000
 
 @dataclass(frozen=True)
 class Profile:
-    """A version as it was found when read: ``rows`` were really there, ``digests`` are some of their files' sha256.
+    """The result of reading the rows that a version added.
 
-    ``unread`` says why its rows could not be told from those that were there before (another program wrote it), or
-    why they could not be read. ``unreachable`` says why nobody could look at the time: then nothing is known of its
-    rows, and another look may find them. ``changed`` is how its columns differ from those of the version before. Bytes
-    are of data files, ``file_bytes`` of the files that the added rows name.
+    Attributes:
+        name: the name of the dataset.
+        table_uuid: its table.
+        version: the version.
+        before: the number of the version before; None for the first.
+        schema: the columns of the version.
+        rows: the number of rows that were read.
+        columns: the statistics of each column.
+        first_rows: the first rows.
+        digests: the sha256 of some of the files that the rows name.
+        file_bytes: the bytes of these files.
+        bytes_added: the bytes of the data files that the version added.
+        bytes_total: the bytes of all its data files.
+        changed: the changes of columns since the version before.
+        unread: the reason for which the rows could not be read, or could not be told from earlier rows that another
+            program rewrote; None if they were read.
+        unreachable: the reason for which a store or server could not be reached. Then the rows are unknown, and another
+            attempt may read them.
     """
 
     name: str
@@ -57,22 +71,39 @@ class Profile:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether an error says only that nobody could look: a store, server, catalog or the warehouse is away."""
+    """Returns whether an error means that a store, server, catalog or the warehouse cannot be reached.
+
+    Args:
+        error: the error.
+    """
     return is_outage(error) or warehouse_is_away(Lake.current())
 
 
 def profile(name: str, version: int) -> Profile:
-    """Reads the rows that the version added, once, in bounded memory.
+    """Returns the profile of a version. It reads the rows that the version added once, in bounded memory.
+
+    Args:
+        name: the name of the dataset.
+        version: the number of the version.
 
     Raises:
-        VersionNotFoundError: the dataset has no such version.
-        DatasetNotFoundError: there is no such dataset.
+        DatasetNotFoundError: the dataset does not exist.
+        VersionNotFoundError: the version does not exist.
     """
     return next(profiles(name, [version]))
 
 
 def profiles(name: str, versions: Iterable[int]) -> Iterator[Profile]:
-    """`profile` of each of several versions, with one look at what versions there are."""
+    """Yields the profiles of several versions of a dataset.
+
+    Args:
+        name: the name of the dataset.
+        versions: the numbers of the versions.
+
+    Raises:
+        DatasetNotFoundError: the dataset does not exist.
+        VersionNotFoundError: a version does not exist.
+    """
     table = Lake.current().table(name)
     known = {version.version: version for version in list_versions(table)}
     order = sorted(known)

@@ -1,8 +1,8 @@
-"""Routines: a function that is run exactly once over every row appended to (or removed from) a dataset.
+"""Routines: functions that run exactly once over every row appended to, or removed from, a dataset.
 
-Truth is the *position* stored with the output rows: a fence (a table property of the output, moved in the same
-commit as the rows). Whoever starts a run, however often and however many at once, a range of versions is written once.
-What is due, and which rows, is decided here; whatever starts the runs only asks.
+The *position* of a routine is stored with its output, as a fence: a table property that moves in the same commit as the
+rows. So each range of versions is written once, no matter who starts runs, how often, and how many at once. This
+package decides what is due and which rows are read. Whatever starts runs only asks it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The stored columns that the columns of a routine's output are made of, as far as the plan of its rows tells."""
+"""The lineage of a routine's output: the stored columns from which its columns are computed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ Lineage: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
 
 
 def column_lineage(rows: Dataset) -> dict[str, list[tuple[str, str]]]:
-    """Returns for each column the columns of stored datasets that it is made of; unknown ones are left out.
+    """Returns for each column the columns of stored datasets from which it is computed.
 
-    Known is what passes through operations that say so (`Node.made_of`): a choice of rows and columns, new names,
-    expressions, joins, also behind `cache` and `mapped`. What a function or a query makes of a column is not known.
+    Columns of unknown origin are left out. The origin is known through operations that declare it (`Node.made_of`):
+    selections of rows and columns, renames, expressions and joins, also behind `cache` and `mapped`. The origin of a
+    column of a function or a query is unknown.
+
+    Args:
+        rows: the dataset.
+
+    Raises:
+        InvalidArgumentError: this is not a dataset.
 
     Example:
         >>> column_lineage(Dataset.from_dict({"x": [1]}).with_column("y", "x + 1"))

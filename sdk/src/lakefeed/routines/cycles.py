@@ -1,4 +1,4 @@
-"""Routines that feed themselves, directly or through others."""
+"""Cycles of routines that feed themselves, directly or through others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from lakefeed.routines.routine import Routine
 
 
 def cycles(routines: Iterable[Routine]) -> list[tuple[Routine, ...]]:
-    """Each chain of routines whose last writes what its first reads; the one that closes it comes last.
+    """Returns each chain of routines whose last one writes what the first one reads.
 
-    Such a chain is allowed: rows carry how many routines they have been through, and `Routine.max_depth` ends it.
+    Such a chain is allowed. Rows carry the number of routines that they passed, and `Routine.max_depth` ends the cycle.
+
+    Args:
+        routines: the routines.
 
     Example:
         >>> ping = Routine("ping", lambda rows: rows, "a", "b")
@@ -32,7 +35,7 @@ def cycles(routines: Iterable[Routine]) -> list[tuple[Routine, ...]]:
 
 
 def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], found: list[tuple[Routine, ...]]) -> None:
-    """Depth first, with its own stack: a long chain of routines is no reason to recurse."""
+    """Searches depth first with a stack of its own, because a chain of routines may be longer than Python recurses."""
     trail, rest = [begin], [_following(begin, readers)]
     while trail:
         if not rest[-1]:

@@ -1,4 +1,4 @@
-"""What is due now: a pure function of the lake, the clock and what other routines did. Nothing is remembered."""
+"""`due` decides whether a routine should run now, from the lake, the clock and other routines. It keeps no state."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Rem
 
 @dataclass(frozen=True)
 class Decision:
-    """``ready``: what a run should read now. ``wake_at`` (seconds since 1970): when time alone may make more due.
+    """Whether a routine should run now, and why.
 
-    ``after``: versions up to it are left out (see `pending`).
+    Attributes:
+        ready: the versions that a run should read now; None if it should not run.
+        wake_at: the time (seconds since 1970) at which time alone may make more due; None if it cannot.
+        reason: the reason as text.
+        after: versions up to this number are left out (see `pending`).
     """
 
     ready: Pending | None
@@ -41,24 +45,24 @@ def due(
     failures: Mapping[str, tuple[int, int]] | None = None,
     verdicts: Verdicts | None = None,
 ) -> Decision:
-    """Whether the routine should run now, and over what.
+    """Returns whether a routine should run now, and which versions it should read.
 
     Args:
         routine: the routine.
-        now: the time; None: that of the clock.
+        now: the time. None is the current time.
         others: the routines that `After` may name.
-        failures: for the routines whose last run failed, the first and the last version that it was to read.
-        verdicts: see `pending`.
+        failures: the first and the last version of the last run of each routine whose last run failed.
+        verdicts: as in `pending`.
 
     Raises:
-        StateMismatchError, InvalidArgumentError: as for `pending`.
+        StateMismatchError, InvalidArgumentError: as in `pending`.
     """
     moment = now or dt.datetime.fromtimestamp(time.time(), dt.UTC)
     todo = pending(routine, verdicts=verdicts)
     if todo is None:
         return Decision(None, None, "nothing to read")
     if any(each.begin for each in todo.ranges):
-        return Decision(todo, None, "a version is half done")
+        return Decision(todo, None, "a version is partly read")
     named = {other.name: other for other in others}
     found = [_decide(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
     wake_at = min((each.wake_at for each in found if each.wake_at is not None), default=None)
@@ -84,7 +88,7 @@ def _decide(
         case After():
             return _decide_after_success(routine, todo, named.get(trigger.routine), trigger.routine, now)
         case Manual():
-            return Decision(None, None, "started by hand only")
+            return Decision(None, None, "started manually only")
 
 
 def _decide_by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime) -> Decision:
@@ -108,14 +112,14 @@ def _decide_by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decisi
     wake_at = following.timestamp() if following else None
     bounded = [each.as_of(latest.timestamp() * 1000, now.timestamp() * 1000) for each in todo.ranges] if latest else []
     ready = _restrict(todo, bounded)
-    return Decision(ready, wake_at, f"what was there at {latest}" if ready else f"waits for {following}")
+    return Decision(ready, wake_at, f"rows of {latest}" if ready else f"waits for {following}")
 
 
 def _decide_after_success(
     routine: Routine, todo: Pending, other: Routine | None, name: str, now: dt.datetime
 ) -> Decision:
     if other is None:
-        return Decision(None, None, f"waits for routine {name!r}, which is not known")
+        return Decision(None, None, f"waits for routine {name!r}, which is unknown")
     shared = other.sources[0] if other.sources[0] in routine.sources else None
     at = position(other)
     if shared is not None:
@@ -144,7 +148,7 @@ def _restrict(todo: Pending, ranges: list[VersionRange]) -> Pending | None:
 
 
 def _rows_read(found: VersionRange) -> int:
-    """Rows that the source had when the routine last read it."""
+    """Returns the number of rows that the source had when the routine last read it."""
     if found.position is None or not found.versions:
         return 0
     first = found.versions[0]

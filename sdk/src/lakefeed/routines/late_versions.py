@@ -1,7 +1,7 @@
-"""Versions whose numbers lie below a routine's position, and which it has not read all the same.
+"""Versions that a routine has not read although their numbers are below its position.
 
-Numbers ascend in the order of the commits, also of those to a branch. Where another client rolls the dataset back and
-publishes a branch, or an older commit again, its versions may be older than what the routine has read.
+Numbers ascend in the order of commits, including commits to branches. When another client rolls the dataset back and
+publishes a branch or an older commit, these versions may be older than those that the routine has read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakefeed.routines.snapshots import number_at
 def find_late_versions(
     routine: Routine, source: str, table: Table, target: Table | None, at: Position
 ) -> frozenset[int]:
-    """The numbers of these versions; none where the position is one of the versions that there are now."""
+    """Returns the numbers of these versions; none if the position is one of the current versions."""
     numbers = {snapshot.sequence_number or 0: snapshot for snapshot in table.metadata.snapshots}
     below = [number for number in _ancestors(table, None) if number <= at.version]
     if at.version in below or at.version not in numbers:  # if it has expired, nothing says that it was rolled back
@@ -41,7 +41,7 @@ def _ancestors(table: Table, number: int | None) -> list[int]:
 
 
 def _positions(routine: Routine, source: str, table: Table, target: Table | None) -> Iterator[int]:
-    """Where the routine stood in the source after each of its commits."""
+    """Yields the routine's position in the source after each of its commits."""
     for version in list_versions(target) if target is not None else ():
         work = json.loads(version.work or "{}")
         if work.get("routine") == routine.name:

@@ -1,4 +1,4 @@
-"""Which versions a routine has yet to read, and which of them it leaves out and why."""
+"""`pending`: the versions that a routine has yet to read, and those that it leaves out."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ REMOVES_NOTHING = frozenset({"append", "replace"})
 
 @dataclass(frozen=True)
 class VersionRange:
-    """What is to be read of one source: ``versions``, oldest first, with rows that the routine has not seen.
+    """The versions that a routine has yet to read of one source.
 
-    ``begin`` rows of the first of them are done. ``left_out`` says why a version is not handed to the function.
-    ``known`` are all version numbers of the source, oldest first. ``over_gaps`` counts the rows that are read with a
-    version because the versions before it that wrote them have expired. ``snapshot_ids`` are the ids of snapshots by
-    their numbers, where numbers may move.
+    Attributes:
+        source: the dataset.
+        table_uuid: its table.
+        position: the routine's position in it; None before the first commit.
+        versions: the versions with unread rows, oldest first.
+        known: the numbers of all versions of the source, oldest first.
+        removed: the routine reads removed rows instead of added rows.
+        begin: the number of rows of the first version that are done.
+        left_out: for the versions that are not passed to the function, the reasons.
+        over_gaps: for some versions, the number of rows of expired versions that are read with them.
     """
 
     source: str
@@ -61,38 +67,58 @@ class VersionRange:
 
     @property
     def reached(self) -> int | None:
-        """The newest version that is done; it may have been rolled back since."""
+        """The newest version that is done. It may have been rolled back since."""
         return None if self.position is None else self.position.version
 
     @property
     def rows(self) -> int:
-        """Rows that are to be handed to the function, as their commits recorded them."""
+        """The number of rows to pass to the function, as recorded by their commits."""
         skipped = self.left_out or {}
         counted = sum(self.rows_of(version) for version in self.versions if version.version not in skipped)
         return max(0, counted - (self.begin if self.versions and self.versions[0].version not in skipped else 0))
 
     def rows_of(self, version: DatasetVersion) -> int:
-        """The rows that a version brings this routine."""
+        """Returns the number of rows that a version has for this routine.
+
+        Args:
+            version: the version.
+        """
         own = version.deleted_records if self.removed else version.added_records
         return own + self.over_gaps.get(version.version, 0)
 
     def before(self, version: int) -> int | None:
-        """The version before one; None before the first."""
+        """Returns the version before another; None before the first.
+
+        Args:
+            version: the number of the other version.
+        """
         return max((number for number in self.known if number < version), default=None)
 
     def done_before(self, version: int) -> int | None:
-        """The number up to which rows are done when a version is read; that version may have expired since."""
+        """Returns the number up to which rows are done when a version is read. Its version may have expired.
+
+        Args:
+            version: the number of the version that is read.
+        """
         numbers = (self.before(version), self.reached)
         return max((number for number in numbers if number is not None and number < version), default=None)
 
     def up_to(self, version: int) -> VersionRange:
-        """The same without later versions."""
+        """Returns the range without later versions.
+
+        Args:
+            version: the number of the last version.
+        """
         return replace(self, versions=tuple(takewhile(lambda each: each.version <= version, self.versions)))
 
     def as_of(self, timestamp_ms: float, now_ms: float) -> VersionRange:
-        """The same without the first version that is newer than that time, and what comes after it.
+        """Returns the range up to, but without, the first version that is newer than a time.
 
-        One from the future was written before the clock was put back: it does not hold up the others until then.
+        A version from the future was written before the clock was set back. It does not hold up others.
+
+        Args:
+            timestamp_ms: the time in milliseconds since 1970.
+            now_ms: the current time in milliseconds since 1970.
         """
         there = takewhile(lambda each: not timestamp_ms < each.timestamp_ms <= now_ms, self.versions)
         return replace(self, versions=tuple(there))
@@ -100,7 +126,13 @@ class VersionRange:
 
 @dataclass(frozen=True)
 class Pending:
-    """What a routine has yet to read in each source; ``stored`` is the fence's value from which that follows."""
+    """The versions that a routine has yet to read in all sources.
+
+    Attributes:
+        stored: the value of the fence from which this follows.
+        ranges: one range for each source.
+        remade: a source was deleted and made again.
+    """
 
     stored: str | None
     ranges: tuple[VersionRange, ...]
@@ -108,30 +140,30 @@ class Pending:
 
     @property
     def versions(self) -> tuple[DatasetVersion, ...]:
-        """Of all sources."""
+        """The versions of all sources."""
         return tuple(version for each in self.ranges for version in each.versions)
 
     @property
     def rows(self) -> int:
-        """Rows that are to be handed to the function, as their commits recorded them."""
+        """The number of rows to pass to the function, as recorded by their commits."""
         return sum(each.rows for each in self.ranges)
 
     @property
     def from_version(self) -> int | None:
-        """Of the first source."""
+        """`VersionRange.from_version` of the first source."""
         return self.ranges[0].from_version
 
     @property
     def to_version(self) -> int:
-        """Of the first source; 0 where nothing of it was ever read."""
+        """`VersionRange.to_version` of the first source; 0 if none of it was ever read."""
         return self.ranges[0].to_version or 0
 
 
 def position(routine: Routine) -> Position | None:
-    """Where the routine stands in its (first) source, as stored with its output; None before its first commit.
+    """Returns the routine's position in its first source, as stored with the output; None before its first commit.
 
-    Raises:
-        StateMismatchError: the source is of format version 1, and the snapshot of the position has expired.
+    Args:
+        routine: the routine.
     """
     at = from_text(stored_value(routine), len(routine.sources))[0]
     table = table_or_none(routine.sources[0]) if at is not None and at.snapshot_id is not None else None
@@ -143,20 +175,25 @@ def position(routine: Routine) -> Position | None:
 def pending(
     routine: Routine, up_to: Bounds = None, *, after: int | None = None, verdicts: Verdicts | None = None
 ) -> Pending | None:
-    """What the routine has yet to read: versions after its position, none later than ``up_to``; None if nothing.
+    """Returns the versions that a routine has yet to read; None if there are none.
 
-    Nothing is read before every source exists; an output that does not exist is begun from the first version. A source
-    that was deleted and made anew is all new, if ``on_remade`` does not say "stop". Versions up to ``after`` are left
-    out. With ``only_checked`` the first version without a verdict ends it.
+    Nothing is read before every source exists. An output that does not exist starts with the first version. A source
+    that was deleted and made again is new as a whole, unless ``on_remade`` is "stop".
+
+    Args:
+        routine: the routine.
+        up_to: the last version to read, for several sources a mapping. None reads up to the newest.
+        after: leave out versions up to this number.
+        verdicts: whether the versions of each source passed their checks. With ``only_checked``, reading stops at the
+            first version without a verdict.
 
     Raises:
-        StateMismatchError: a source was deleted and made anew, and the routine is to stop then; or another program
-            has expired the snapshot up to which a source of format version 1 is read.
-        InvalidArgumentError: ``only_checked`` without verdicts; a bound that is no version.
+        StateMismatchError: a source was deleted and made again, and ``on_remade`` is "stop".
+        InvalidArgumentError: the routine has ``only_checked`` but no verdicts are given, or a bound is not a version.
     """
     if routine.only_checked and verdicts is None:
         raise InvalidArgumentError(
-            f"routine {routine.name!r} reads only checked versions: say with verdicts= which of them passed"
+            f"routine {routine.name!r} reads only checked versions: pass their verdicts with verdicts="
         )
     stored = stored_value(routine)
     positions = from_text(stored, len(routine.sources))
@@ -171,13 +208,13 @@ def pending(
 
 
 def stored_value(routine: Routine) -> str | None:
-    """The value of the routine's fence; None before its first commit."""
+    """Returns the value of the routine's fence; None before its first commit."""
     target = table_or_none(routine.target)
     return None if target is None else fence_value(target, routine.fence)
 
 
 def table_or_none(name: str) -> Table | None:
-    """The table of a dataset, looked up once; None if there is none."""
+    """Returns the table of a dataset; None if it does not exist."""
     try:
         return Lake.current().table(name)
     except DatasetNotFoundError:
@@ -200,7 +237,7 @@ def _range_of(
     if at is not None and remade and routine.on_remade == "stop":
         raise StateMismatchError(
             f"routine {routine.name!r} has read {source!r} as table {at.table_uuid}, but it is now table {table_uuid}: "
-            f"deleted and made anew. Delete {routine.target!r}, write elsewhere, or declare "
+            f"deleted and made again. Delete {routine.target!r}, write elsewhere, or declare "
             'on_remade="continue" or "replace"'
         )
     start = None if remade or at is None else located(at, table)
@@ -227,9 +264,9 @@ def range_after(
     over_gaps: Mapping[int, int] | None = None,
     below: Collection[int] = (),
 ) -> VersionRange:
-    """What lies after a position in the versions of a table; after a rollback it goes on with what there is now.
+    """Returns the range of versions after a position. After a rollback it continues with the current versions.
 
-    ``below`` are versions with lower numbers that are not read yet either.
+    ``below`` are unread versions with lower numbers.
     """
     done, over = 0 if at is None else at.version, over_gaps or {}
     fresh = (version for version in reversed(newest_first) if version.version > done or version.version in below)
@@ -241,10 +278,10 @@ def range_after(
 
 
 def _over_gaps(table: Table, start: int | None, removed: bool) -> dict[int, int]:
-    """For the versions after ``start`` before which others have expired, the rows that those bring, at most.
+    """Returns for some versions after ``start`` the most rows that expired versions before them contributed.
 
     Raises:
-        UnsupportedError: which rows of them are new cannot be told.
+        UnsupportedError: which of these rows are new is unknown.
     """
     rows = {}
     for step in steps_between(table, start, None):
@@ -263,10 +300,11 @@ def _left_out(
     reasons: dict[int, str] = {}
     for version in versions:
         if after is not None and version.version <= after:
-            reasons[version.version] = f"left out: the run was asked to read what comes after v{after}"
+            reasons[version.version] = f"left out: the run reads only versions after v{after}"
         elif version.depth >= routine.max_depth:
             reasons[version.version] = (
-                f"left out: handed on by {version.depth} routines, the most that {routine.name!r} takes: a cycle?"
+                f"left out: its rows passed {version.depth} routines, the limit of {routine.name!r}; the routines may "
+                "form a cycle"
             )
         elif routine.only_checked and not (verdicts or {}).get(version.version):
             reasons[version.version] = "left out: a check failed"

@@ -1,4 +1,4 @@
-"""The declaration of a routine: a function, what it reads, where its rows go, and how it is run."""
+"""`Routine`: the declaration of a function, its sources, its output, and how it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RoutineFn: TypeAlias = Callable[..., Dataset | pa.Table | Iterable[pa.RecordBatc
 Remade: TypeAlias = Literal["continue", "replace", "stop"]
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-# Where a routine without an output keeps its position, and a row for each range that it has worked through.
+# The log of a routine without an output: its position, and a row for each range that is done.
 LOGS = "routine-logs"
 LOG_SCHEMA = pa.schema(
     [("source", pa.string()), ("version", pa.int64()), ("rows", pa.int64()), ("token", pa.string())]  # type: ignore[arg-type]
@@ -29,10 +29,14 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class RoutineRun:
-    """What a function that has a parameter ``run`` is told.
+    """The run that calls a function. A function gets it in a parameter named ``run``.
 
-    ``token``: the same whenever the same rows are handed in again, so that a side effect that was done already can be
-    recognised. ``resources``: the objects that the routine asked for by name. ``run``: who runs it.
+    Attributes:
+        routine: the name of the routine.
+        token: a text that is the same whenever the same rows are passed again, so that a side effect that was done
+            already can be recognised.
+        resources: the objects that the routine requests by name.
+        run: the id of the run.
     """
 
     routine: str
@@ -43,34 +47,37 @@ class RoutineRun:
 
 @dataclass(frozen=True)
 class Routine:
-    """``fn`` over the rows appended to dataset ``source`` (or each of several), appended to dataset ``output``.
+    """Calls ``fn`` with the rows appended to ``source``, and appends the rows that it returns to ``output``.
 
     Args:
-        name: lower case, digits, ``_`` and ``-``; the position is stored under it.
-        fn: takes one Dataset for each source, in order, and, if it has a parameter ``run``, a `RoutineRun`.
-        source: one dataset or several; with several, what is new in all of them is handed in together.
-        output: None for side effects only: then the function is called at least once for each version, again if it
-            died before it came back, always with the same token for the same rows.
-        schema: of the output; None: that of the first run, which must then return at least one (empty) batch.
-        when: what makes it due; of several triggers, any.
-        max_rows_per_run: a larger append is split; also the most rows of one commit.
-        coalesce: versions are put together until they have so many rows; None: the trigger's ``min_rows``, if that is
-            more than 1, else every version by itself.
-        only_checked: versions that failed a check are left out, those not checked yet are waited for.
-        on_remade: what to do when the source was deleted and made anew: "continue" with the new rows and keep the
-            results of the old ones, "replace" the whole output with the results of the new ones, or "stop".
-        max_depth: rows that so many routines have handed on are left out: the end of a cycle.
-        retries: runs after a failed one, the first after ``backoff`` seconds, then twice as long each time.
+        name: lower-case letters, digits, ``_`` and ``-``. The position is stored under it.
+        fn: a function that takes one Dataset for each source, in order, and a `RoutineRun` if it has a parameter
+            ``run``.
+        source: the name of a dataset, or several. With several, their new rows are passed together.
+        output: the name of the output dataset. None is for side effects: the function is then called at least once for
+            each version, and again if it dies before it returns, always with the same token for the same rows.
+        schema: the schema of the output. None takes that of the first run, which must return at least one (empty)
+            batch.
+        when: the trigger. With several, any of them makes the routine due.
+        max_rows_per_run: the most rows of one commit. A larger append is split.
+        coalesce: join versions until they have this many rows. None takes the trigger's ``min_rows`` if that is more
+            than 1, and otherwise commits each version by itself.
+        only_checked: leave out versions that failed a check, and wait for versions that are not checked yet.
+        on_remade: the reaction to a source that was deleted and made again. "continue" reads the new rows and keeps the
+            results of the old ones. "replace" replaces the whole output. "stop" raises.
+        max_depth: leave out rows that passed this many routines. This ends cycles.
+        retries: the number of runs after a failed one. The first starts after ``backoff`` seconds; each further wait
+            doubles.
         backoff: in seconds.
-        timeout: seconds after which a run is ended.
-        pool: of concurrency, shared with whatever else names it.
-        resources: names of what the function needs, handed in by `RoutineRun`.
-        tags: of the runs that its sensor asks for, and of the asset (those of letters, digits, ``_``, ``.`` and ``-``).
-        owners: who answers for it (mail addresses, or ``team:name``).
-        distributed: the rows of the Dataset that it returns are made in parts, by the engine that the run is given.
+        timeout: the seconds after which a run is ended.
+        pool: the concurrency pool that the routine shares with others.
+        resources: the names of the objects that `RoutineRun` passes to the function.
+        tags: tags of the runs and of the asset (on the asset only with letters, digits, ``_``, ``.`` and ``-``).
+        owners: mail addresses, or ``team:name``.
+        distributed: the run's engine makes the rows of the returned Dataset in parts.
 
     Raises:
-        InvalidArgumentError, InvalidNameError: a declaration that cannot work.
+        InvalidArgumentError, InvalidNameError: the declaration cannot work.
     """
 
     name: str
@@ -102,19 +109,21 @@ class Routine:
             check_name(name)
         for tag in self.tags.items():
             if not all(isinstance(part, str) for part in tag):
-                raise InvalidArgumentError(f"tags of {self.name!r} hold {tag}: give text for text (json.dumps a dict)")
+                raise InvalidArgumentError(
+                    f"tags of routine {self.name!r} must map text to text, got {tag}; convert a dict with json.dumps"
+                )
         self._check_numbers()
         self._check_triggers()
         self._check_parameters()
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The datasets that it reads."""
+        """The names of the datasets that it reads."""
         return (self.source,) if isinstance(self.source, str) else tuple(self.source)
 
     @property
     def triggers(self) -> tuple[Trigger, ...]:
-        """What makes it due."""
+        """The triggers that make it due."""
         return self.when if isinstance(self.when, tuple) else (self.when,)
 
     @property
@@ -124,17 +133,17 @@ class Routine:
 
     @property
     def fence(self) -> str:
-        """The key under which the position stands with the target."""
+        """The key under which the position is stored with the target."""
         return f"{self.name}/{'+'.join(self.sources)}"
 
     @property
     def reads_removed(self) -> bool:
-        """Whether it reads the rows that were removed, rather than those that were added."""
+        """Whether it reads removed rows instead of added rows."""
         return any(isinstance(trigger, Removed) for trigger in self.triggers)
 
     @property
     def exact(self) -> bool:
-        """Whether a run reads just the versions it is asked for, rather than also all that comes before them."""
+        """Whether a run reads only the versions that it is started for, and none before them."""
         return all(
             isinstance(each, Manual) or (isinstance(each, After) and each.outcome == "failure")
             for each in self.triggers
@@ -142,7 +151,7 @@ class Routine:
 
     @property
     def together(self) -> int:
-        """Rows up to which versions are put together; 0: every version by itself."""
+        """The number of rows up to which versions are joined; 0 commits each version by itself."""
         if self.output is None:  # a token must not depend on what came later
             return 0
         if self.coalesce is not None:
@@ -154,17 +163,21 @@ class Routine:
         if not self.sources or len(set(self.sources)) < len(self.sources):
             raise InvalidArgumentError(f"routine {self.name!r} reads {self.sources}: name each dataset once")
         if self.max_rows_per_run is not None and self.max_rows_per_run < 1:
-            raise InvalidArgumentError(f"routine {self.name!r}: max_rows_per_run is at least 1 or None")
+            raise InvalidArgumentError(
+                f"routine {self.name!r}: max_rows_per_run must be at least 1 or None, got {self.max_rows_per_run}"
+            )
         counts = (self.retries, self.backoff, self.max_depth - 1, self.coalesce or 0)
         if min(counts) < 0 or (self.timeout is not None and self.timeout <= 0):
             raise InvalidArgumentError(
-                f"routine {self.name!r}: retries, backoff and coalesce are at least 0, max_depth at least 1, "
-                "timeout more than 0"
+                f"routine {self.name!r}: retries, backoff and coalesce must be at least 0, max_depth at least 1, "
+                "and timeout more than 0"
             )
         if self.distributed and self.output is None:
-            raise InvalidArgumentError(f"routine {self.name!r} writes no rows, so there is nothing to be distributed")
+            raise InvalidArgumentError(f"routine {self.name!r} has no output, so it cannot be distributed")
         if self.on_remade not in ("continue", "replace", "stop"):
-            raise InvalidArgumentError(f'routine {self.name!r}: on_remade is "continue", "replace" or "stop"')
+            raise InvalidArgumentError(
+                f'routine {self.name!r}: on_remade must be "continue", "replace" or "stop", got {self.on_remade!r}'
+            )
 
     def _check_triggers(self) -> None:
         if not self.triggers:
@@ -173,12 +186,12 @@ class Routine:
             )
         if self.reads_removed and any(isinstance(trigger, Appended) for trigger in self.triggers):
             raise InvalidArgumentError(
-                f"routine {self.name!r} cannot read appended and removed rows both: declare two routines"
+                f"routine {self.name!r} cannot read both appended and removed rows: declare two routines"
             )
         failing = [t for t in self.triggers if isinstance(t, After) and t.outcome == "failure"]
         if failing and (len(self.triggers) > 1 or len(self.sources) > 1):
             raise InvalidArgumentError(
-                f"routine {self.name!r}: After(…, 'failure') must be the only trigger, and there is only one source"
+                f"routine {self.name!r}: After(…, 'failure') must be the only trigger, and allows only one source"
             )
 
     def _check_parameters(self) -> None:

@@ -1,4 +1,4 @@
-"""What a routine has done, as the versions of its output record it."""
+"""The history of a routine, as recorded by the versions of its output."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from lakefeed.routines.work_unit import WorkUnit
 
 @dataclass(frozen=True)
 class Span:
-    """What was read of one source: the versions of (``from_version``, ``to_version``].
-
-    ``to_snapshot`` is the id of the last one, where numbers of versions may move.
-    """
+    """The versions (``from_version``, ``to_version``] of a source."""
 
     source: str
     from_version: int | None
@@ -33,11 +30,19 @@ class Span:
 
 @dataclass(frozen=True)
 class RoutineResult:
-    """One commit of a routine: ``rows_in`` of (``from_version``, ``to_version``] became ``rows_out``.
+    """One commit of a routine: rows of the versions (``from_version``, ``to_version``] became an output version.
 
-    ``complete`` is False where rows of ``to_version`` are left for the next commit; ``left_out`` says of versions why
-    the function never saw them; ``also`` is what was read of further sources; ``lineage`` says of which
-    columns of datasets those of the output are made, as far as that is known.
+    Attributes:
+        rows_in: the number of rows that were read.
+        rows_out: the number of rows that were written.
+        from_version: the version before the first that was read.
+        to_version: the last version that was read.
+        output_version: the version of the output.
+        run: the id of the run.
+        complete: False if rows of ``to_version`` are left for the next commit.
+        left_out: the versions that were not passed to the function, with the reasons.
+        also: the versions of further sources.
+        lineage: for each column of the output, the columns of datasets from which it is computed, as far as known.
     """
 
     rows_in: int
@@ -53,7 +58,11 @@ class RoutineResult:
 
 
 def history(routine: Routine) -> list[RoutineResult]:
-    """The routine's commits, oldest first. After its source was made anew, also those from the old one."""
+    """Returns the routine's commits, oldest first. They include those from a source that was deleted and made again.
+
+    Args:
+        routine: the routine.
+    """
     table = table_or_none(routine.target)
     found: list[RoutineResult] = []
     for version in () if table is None else reversed(list_versions(table)):
@@ -63,7 +72,7 @@ def history(routine: Routine) -> list[RoutineResult]:
 
 
 def result_of(version: DatasetVersion, before: Lineage | None = None) -> RoutineResult:
-    """The commit of a routine that an output version is; ``before``: the lineage, where it was the same as before."""
+    """Returns the commit that an output version records. ``before`` is the lineage if it did not change."""
     work = json.loads(version.work or "{}")
     first, *further = (Span(**span) for span in work["read"])
     return RoutineResult(
@@ -80,29 +89,29 @@ def result_of(version: DatasetVersion, before: Lineage | None = None) -> Routine
     )
 
 
-def work_of(routine: Routine, portion: WorkUnit, lineage: Lineage | None = None) -> str:
-    """What the output's version says of a commit, for `history`; ``lineage``: where it is another than before."""
+def work_of(routine: Routine, unit: WorkUnit, lineage: Lineage | None = None) -> str:
+    """Returns the record of a commit for `history`. ``lineage`` is given if it changed."""
     facts: dict[str, Any] = {
         "routine": routine.name,
         "sources": list(routine.sources),
-        "read": [span.facts() for span in _spans(portion)],
-        "rows": portion.rows,
-        "complete": all(part.end is None for part in portion.parts),
-        "left_out": [skipped for part in portion.parts for skipped in part.skipped],
+        "read": [span.facts() for span in _spans(unit)],
+        "rows": unit.rows,
+        "complete": all(part.end is None for part in unit.parts),
+        "left_out": [skipped for part in unit.parts for skipped in part.skipped],
     }
     if lineage is not None:
         facts["columns"] = lineage
     return json.dumps(facts, separators=(",", ":"))
 
 
-def describe_work(routine: Routine, portion: WorkUnit) -> str:
-    """The same for people."""
+def describe_work(routine: Routine, unit: WorkUnit) -> str:
+    """Returns a description of a commit for people."""
     read = [
         f"{span.source} {'' if span.from_version is None else f'after v{span.from_version} '}up to v{span.to_version}"
-        for span in _spans(portion)
+        for span in _spans(unit)
         if span.to_version is not None
     ]
-    left_out = [f"v{number} {reason}" for part in portion.parts for number, reason in part.skipped]
+    left_out = [f"v{number} {reason}" for part in unit.parts for number, reason in part.skipped]
     return "; ".join([f"routine {routine.name}: {', '.join(read)}", *left_out])
 
 
@@ -110,10 +119,10 @@ def _lineage(columns: Mapping[str, Sequence[Sequence[str]]]) -> Lineage:
     return {name: [(dataset, column) for dataset, column in origins] for name, origins in columns.items()}
 
 
-def _spans(portion: WorkUnit) -> list[Span]:
+def _spans(unit: WorkUnit) -> list[Span]:
     spans = []
-    for part in portion.parts:
-        found = part.found
+    for part in unit.parts:
+        found = part.range
         numbers = [number for number, _ in part.skipped] + [version.version for version in part.versions]
         first, last = (found.before(min(numbers)), max(numbers)) if numbers else (found.reached, found.reached)
         spans.append(Span(found.source, first, last, None if last is None else found.snapshot_ids.get(last)))
@@ -121,7 +130,11 @@ def _spans(portion: WorkUnit) -> list[Span]:
 
 
 def routine_of(version: DatasetVersion) -> str | None:
-    """The name of the routine that wrote a version; None if it was none."""
+    """Returns the name of the routine that wrote a version; None if none did.
+
+    Args:
+        version: the version.
+    """
     return None if version.work is None else json.loads(version.work).get("routine")
 
 

@@ -1,4 +1,4 @@
-"""How far a routine has come, and the text under which that stands in the output's fence."""
+"""The position of a routine, and its text in the fence of the output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """The position that ``str()`` wrote.
+        """Returns the position that ``str()`` wrote.
+
+        Args:
+            text: the text.
+
+        Raises:
+            ValueError: this is not a position.
 
         Example:
             >>> Position.parse("0b5a@v3")
@@ -39,7 +45,7 @@ class Position:
         """
         found = _TEXT.fullmatch(text)
         if found is None:
-            raise ValueError(f"{text!r} is no position of a routine")
+            raise ValueError(f"{text!r} is not the position of a routine")
         within, ids = found["within"], [found["version_id"], found["within_id"]]
         return cls(
             found["uuid"],
@@ -55,7 +61,7 @@ def _version(number: int, snapshot_id: int | None) -> str:
 
 
 def to_text(positions: Sequence[Position | None]) -> str | None:
-    """The fence's value for the positions in each source; None where there is none at all.
+    """Returns the fence's value for the positions in all sources; None if there are none.
 
     Example:
         >>> to_text([Position("a", 1), None])

@@ -1,4 +1,4 @@
-"""What makes a routine due. A trigger never decides which rows are read: the stored position does."""
+"""The triggers that make a routine due. They never decide which rows are read; the stored position does."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ Outcome: TypeAlias = Literal["success", "failure"]
 
 @dataclass(frozen=True)
 class Appended:
-    """Due when at least ``min_rows`` rows and ``min_fraction`` of those read before wait to be read.
+    """Due when enough appended rows are unread.
 
-    ``max_wait`` (seconds): due all the same once the oldest of them has waited so long. An overwrite counts all its
-    rows; the function gets those that were not there before.
+    An overwrite counts with all its rows, and the function gets those that did not exist before.
+
+    Args:
+        min_rows: the least number of unread rows.
+        min_fraction: the least share of unread rows, relative to the rows read before.
+        max_wait: the seconds after which the oldest unread row makes the routine due anyway.
+
+    Raises:
+        InvalidArgumentError: an argument is out of range.
     """
 
     min_rows: int = 1
@@ -26,15 +33,22 @@ class Appended:
 
     def __post_init__(self) -> None:
         if self.min_rows < 1 or self.min_fraction < 0 or (self.max_wait is not None and self.max_wait < 0):
-            raise InvalidArgumentError(f"{self}: min_rows is at least 1, min_fraction and max_wait at least 0")
+            raise InvalidArgumentError(f"{self}: min_rows must be at least 1, min_fraction and max_wait at least 0")
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Due when at least ``min_rows`` rows were removed; the function then gets those rows, as they were.
+    """Due when enough rows were removed. The function gets the removed rows with their old values.
 
-    ``max_wait`` as for `Appended`. Rows that an upsert replaced count as removed. An overwrite counts all rows that
-    there were, as what it has in common with them shows only when both are read; the function gets the rows that went.
+    Rows that an upsert replaced count as removed. An overwrite counts with all rows that it replaced, because the rows
+    that both have in common are known only after reading both. The function gets the rows that disappeared.
+
+    Args:
+        min_rows: the least number of removed rows.
+        max_wait: the seconds after which the oldest removed row makes the routine due anyway.
+
+    Raises:
+        InvalidArgumentError: an argument is out of range.
     """
 
     min_rows: int = 1
@@ -42,17 +56,21 @@ class Removed:
 
     def __post_init__(self) -> None:
         if self.min_rows < 1 or (self.max_wait is not None and self.max_wait < 0):
-            raise InvalidArgumentError(f"{self}: min_rows is at least 1, max_wait at least 0")
+            raise InvalidArgumentError(f"{self}: min_rows must be at least 1, max_wait at least 0")
 
 
 @dataclass(frozen=True)
 class Cron:
-    """Due for what was there at the latest time that ``expression`` (five fields) names in ``timezone``.
+    """Due at the times of a cron expression, for the rows that existed at the latest of them.
 
-    A time that passed while nothing ran is made up for, once.
+    If times passed while nothing ran, the routine runs once for all of them.
+
+    Args:
+        expression: five fields: minute, hour, day, month, weekday.
+        timezone: the name of a time zone.
 
     Raises:
-        InvalidArgumentError: an expression or a time zone that cannot be read.
+        InvalidArgumentError: the expression or the time zone cannot be parsed.
         MissingDependencyError: the library ``cronsim`` is not installed.
     """
 
@@ -63,11 +81,19 @@ class Cron:
         self.latest(dt.datetime.now(dt.UTC))
 
     def latest(self, now: dt.datetime) -> dt.datetime | None:
-        """The latest of its times that is not after ``now``; None where there never was one."""
+        """Returns the latest of its times that is not after ``now``; None if there is none.
+
+        Args:
+            now: the time.
+        """
         return next(iter(_times(self.expression, _zone(self.timezone), now, reverse=True)), None)
 
     def next(self, now: dt.datetime) -> dt.datetime | None:
-        """The first of its times after ``now``."""
+        """Returns the first of its times after ``now``; None if there is none.
+
+        Args:
+            now: the time.
+        """
         return next(iter(_times(self.expression, _zone(self.timezone), now, reverse=False)), None)
 
 
@@ -75,7 +101,14 @@ class Cron:
 class Every:
     """Due every ``seconds``, counted from midnight of 1970-01-01 on the clocks of ``timezone``.
 
-    So ``Every(86_400, "Europe/Berlin")`` is every midnight there, in summer as in winter.
+    ``Every(86_400, "Europe/Berlin")`` is every midnight there, in summer and in winter.
+
+    Args:
+        seconds: the interval.
+        timezone: the name of a time zone.
+
+    Raises:
+        InvalidArgumentError: the interval is not positive, or the time zone is unknown.
     """
 
     seconds: float
@@ -87,11 +120,19 @@ class Every:
         _zone(self.timezone)
 
     def latest(self, now: dt.datetime) -> dt.datetime | None:
-        """The latest of its times that is not after ``now``."""
+        """Returns the latest of its times that is not after ``now``.
+
+        Args:
+            now: the time.
+        """
         return self._at(now, 0)
 
     def next(self, now: dt.datetime) -> dt.datetime | None:
-        """The first of its times after ``now``."""
+        """Returns the first of its times after ``now``.
+
+        Args:
+            now: the time.
+        """
         return self._at(now, 1)
 
     def _at(self, now: dt.datetime, ahead: int) -> dt.datetime:
@@ -104,10 +145,17 @@ class Every:
 
 @dataclass(frozen=True)
 class After:
-    """Due for what another routine has read ("success"), or for what it just failed on ("failure").
+    """Due for the rows that another routine has read ("success"), or on which it just failed ("failure").
 
-    After success, of a source that both read: as far as the other has come; of another: what was there when the other
-    last wrote. After failure, exactly the versions of the failed run; what else comes is left out.
+    After a success, a source that both read is read as far as the other routine has read it. Another source is read as
+    it was when the other routine last wrote. After a failure, exactly the versions of the failed run are read.
+
+    Args:
+        routine: the name of the other routine.
+        outcome: "success" or "failure".
+
+    Raises:
+        InvalidArgumentError: the outcome is neither.
     """
 
     routine: str
@@ -115,12 +163,12 @@ class After:
 
     def __post_init__(self) -> None:
         if self.outcome not in ("success", "failure"):
-            raise InvalidArgumentError(f'{self}: the outcome is "success" or "failure"')
+            raise InvalidArgumentError(f'{self}: the outcome must be "success" or "failure"')
 
 
 @dataclass(frozen=True)
 class Manual:
-    """Never due; somebody starts it, with the versions that it shall read."""
+    """Never due. A user starts it, with the versions that it should read."""
 
 
 Trigger: TypeAlias = Appended | Removed | Cron | Every | After | Manual
@@ -130,14 +178,18 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise InvalidArgumentError(f"{name!r} is no time zone; use a name such as 'UTC' or 'Europe/Berlin'") from None
+        raise InvalidArgumentError(
+            f"{name!r} is not a time zone; use a name such as 'UTC' or 'Europe/Berlin'"
+        ) from None
 
 
 def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) -> list[dt.datetime]:
     try:
         from cronsim import CronSim, CronSimError
     except ImportError as error:
-        raise MissingDependencyError("cron triggers need the library cronsim: pip install 'lakefeed[cron]'") from error
+        raise MissingDependencyError(
+            "cron triggers need the library cronsim; install it: pip install 'lakefeed[cron]'"
+        ) from error
     # Exclusive of where it begins, and blind to seconds: from the next minute backwards it sees this minute.
     local = now.astimezone(zone)
     begin = local.replace(second=0, microsecond=0) + dt.timedelta(minutes=1) if reverse else local
@@ -145,6 +197,6 @@ def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) 
         found = next(CronSim(expression, begin, reverse=reverse), None)
     except CronSimError as error:
         raise InvalidArgumentError(
-            f"{expression!r} is no cron expression ({error}); it has five fields: minute hour day month weekday"
+            f"{expression!r} is not a cron expression ({error}); it has five fields: minute hour day month weekday"
         ) from None
     return [] if found is None else [found.astimezone(dt.UTC)]

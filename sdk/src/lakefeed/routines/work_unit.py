@@ -1,4 +1,4 @@
-"""How what is pending is cut into commits: versions put together, left out, or a large one split."""
+"""Units of work: pending versions are joined, left out or split into commits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from lakefeed.routines.routine_position import Position, to_text
 
 @dataclass(frozen=True)
 class SourcePart:
-    """Of one source, what one commit reads: ``versions`` as far as not ``skipped``, rows from ``begin`` to ``end``.
+    """The rows of one source that one commit reads.
 
-    ``end=None``: to the end of the last version. No version at all: the source stays where it is.
+    Attributes:
+        range: the pending versions of the source.
+        versions: the versions that are read. Without any, the position in the source stays.
+        skipped: the versions that are left out, with the reasons.
+        begin: the index of the first row that is read.
+        end: the index after the last row that is read; None for the end of the last version.
     """
 
-    found: VersionRange
+    range: VersionRange
     versions: tuple[DatasetVersion, ...] = ()
     skipped: tuple[tuple[int, str], ...] = ()
     begin: int = 0
@@ -30,36 +35,36 @@ class SourcePart:
 
     @property
     def reached(self) -> Position | None:
-        """The position once the part is written."""
+        """The position after the commit."""
         last = max(
             [version.version for version in self.versions] + [number for number, _ in self.skipped], default=None
         )
         if last is None:
-            return self.found.position
-        ids = self.found.snapshot_ids
+            return self.range.position
+        ids = self.range.snapshot_ids
         if self.end is None:
-            return Position(self.found.table_uuid, last, snapshot_id=ids.get(last))
-        done = self.found.done_before(last) or 0
-        return Position(self.found.table_uuid, done, last, self.end, ids.get(done), ids.get(last))
+            return Position(self.range.table_uuid, last, snapshot_id=ids.get(last))
+        done = self.range.done_before(last) or 0
+        return Position(self.range.table_uuid, done, last, self.end, ids.get(done), ids.get(last))
 
     @property
     def rows(self) -> int:
-        """As the commits recorded them."""
+        """The number of rows, as recorded by their commits."""
         if self.end is not None:
             return self.end - self.begin
-        return max(0, sum(map(self.found.rows_of, self.versions)) - self.begin)
+        return max(0, sum(map(self.range.rows_of, self.versions)) - self.begin)
 
     @property
     def dataset(self) -> Dataset:
-        """The rows themselves; of a source that brings nothing, its columns without a row."""
+        """The rows. Without versions these are the columns of the source without rows."""
         if not self.versions:
-            return Dataset(self.found.source).head(0)
-        known, last = self.found.done_before(self.versions[0].version), self.versions[-1].version
-        source = pinned_dataset(self.found.source, last, self.found.table_uuid)
+            return Dataset(self.range.source).head(0)
+        known, last = self.range.done_before(self.versions[0].version), self.versions[-1].version
+        source = pinned_dataset(self.range.source, last, self.range.table_uuid)
         if known is None:
-            rows = source.removed_since() if self.found.removed else source.added_since()
+            rows = source.removed_since() if self.range.removed else source.added_since()
         else:
-            rows = rows_changed_after(source, "removed" if self.found.removed else "added", known)
+            rows = rows_changed_after(source, "removed" if self.range.removed else "added", known)
         self._check_snapshot(rows)
         # A plain Dataset either way, for iterating it gives rows; what `added_since` gives iterates batches.
         whole = (self.begin, self.end) == (0, None)
@@ -70,50 +75,51 @@ class SourcePart:
         (origin,) = lineage(plan_of(rows, "a routine")).origins
         if origin.snapshot_id != self.versions[-1].snapshot_id:
             raise CommitConflictError(
-                f"another program has just expired snapshots of {self.found.source!r}, and the numbers of its versions "
+                f"another program has just expired snapshots of {self.range.source!r}, and the numbers of its versions "
                 "have moved; nothing was written. Run the routine again"
             )
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one commit does."""
+    """The work of one commit."""
 
     pending: Pending
     parts: tuple[SourcePart, ...]
 
     @property
     def value(self) -> str:
-        """The fence's value once it is written."""
+        """The value of the fence after the commit."""
         return to_text([part.reached for part in self.parts]) or ""
 
     @property
     def reads(self) -> bool:
-        """Whether the function is called for it."""
+        """Whether the function is called."""
         return any(part.versions for part in self.parts)
 
     @property
     def rows(self) -> int:
-        """Rows handed to the function."""
+        """The number of rows that are passed to the function."""
         return sum(part.rows for part in self.parts)
 
     @property
     def depth(self) -> int:
-        """How many routines the rows will have been through."""
+        """The number of routines that the rows will have passed."""
         return 1 + max((version.depth for part in self.parts for version in part.versions), default=0)
 
     def token(self, fence: str) -> str:
-        """The same for the same rows, whoever asks and whenever."""
+        """Returns a text that depends only on the rows that are read and on the fence."""
         rows = [
-            (p.found.source, p.found.table_uuid, [v.version for v in p.versions], p.begin, p.end) for p in self.parts
+            (p.range.source, p.range.table_uuid, [v.version for v in p.versions], p.begin, p.end) for p in self.parts
         ]
         return hashlib.sha256(f"{fence} {rows}".encode()).hexdigest()[:32]
 
 
 def next_work_unit(pending: Pending, together: int | None, most: int | None) -> WorkUnit:
-    """The next commit: versions up to ``together`` rows (None: all, 0: one version), of at most ``most`` rows.
+    """Returns the next commit: versions of up to ``together`` rows, and at most ``most`` rows.
 
-    What is left out before them goes along; what is left out by itself makes a portion that reads nothing.
+    With ``together=None`` all versions are joined, with 0 none. Versions that are left out before them are part of it.
+    If there are only such versions, the unit reads nothing.
     """
     parts = [SourcePart(each) for each in pending.ranges]
     rows = 0
@@ -124,8 +130,8 @@ def next_work_unit(pending: Pending, together: int | None, most: int | None) -> 
                 break
             parts[index] = replace(part, skipped=(*part.skipped, (version.version, reason)))
             continue
-        begin = part.found.begin if version is part.found.versions[0] else 0
-        fresh = max(0, part.found.rows_of(version) - begin)
+        begin = part.range.begin if version is part.range.versions[0] else 0
+        fresh = max(0, part.range.rows_of(version) - begin)
         if most is not None and rows + fresh > most:
             if rows == 0:
                 parts[index] = replace(part, versions=(version,), begin=begin, end=begin + most)
@@ -138,7 +144,7 @@ def next_work_unit(pending: Pending, together: int | None, most: int | None) -> 
 
 
 def _by_commit_time(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
-    """The versions of all sources by the time of their commits; those of one source in their own order."""
+    """Yields the versions of all sources by the time of their commits. Those of one source keep their order."""
 
     def timed(index: int, found: VersionRange) -> Iterator[tuple[int, int, int, DatasetVersion]]:
         latest = 0
@@ -151,7 +157,7 @@ def _by_commit_time(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, Datas
 
 
 def leave_out_version(pending: Pending, source: str, version: int, reason: str) -> Pending:
-    """The same with one version left out by hand."""
+    """Returns the pending versions with one more left out."""
 
     def marked(found: VersionRange) -> VersionRange:
         reasons: Mapping[int, str] = found.left_out or {}
