@@ -23,5 +23,5 @@ def load_column(
     timeout: float = 30.0,
 ) -> pa.Array[Any]:
     with closing(ColumnLoader(store, workers, on_error, timeout, sys.maxsize)) as loader:
-        [loaded] = loader.finish([loader.begin(loader.look(column, media, mode))])
+        [loaded] = loader.finish([loader.begin(loader.inspect(column, media, mode))])
         return loaded

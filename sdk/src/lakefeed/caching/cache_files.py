@@ -57,7 +57,7 @@ def fetch_files(source: Source, store: BlobStore, settings: Settings, folder: Pa
 
 def _keep(column: pa.Array[Any], media: str, loads: ColumnLoader, pins: Pins) -> None:
     for attempt in range(1, TRIES + 1):
-        loads.finish([loads.begin(loads.look(column, media, "path"))])
+        loads.finish([loads.begin(loads.inspect(column, media, "path"))])
         try:
             for file in file_references(column):
                 _pin(file, pins)

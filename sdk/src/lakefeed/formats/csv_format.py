@@ -57,14 +57,14 @@ class Csv(Streamed):
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
-        wanted = list(columns) if columns is not None else None if strict else schema.names
+        selected = list(columns) if columns is not None else None if strict else schema.names
         conversion = None
         for part in _read_parts(stream, self.piece_bytes):
             if conversion is None:
-                _check_columns(stream.url, part.names, schema, wanted)
+                _check_columns(stream.url, part.names, schema, selected)
                 kinds = {field.name: field.type for field in schema}
                 conversion = Conversion(
-                    part.names, kinds, wanted, NullWords.of(self.null_values), reject_rounding=strict
+                    part.names, kinds, selected, NullWords.of(self.null_values), reject_rounding=strict
                 )
             yield from part.read(conversion.table).to_batches()
         if conversion is None and strict:
@@ -164,10 +164,10 @@ def _read_header(header: bytes, url: str, line: int) -> tuple[str, ...]:
     return tuple(table.schema.names)
 
 
-def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, wanted: Sequence[str] | None) -> None:
-    """Raises SchemaError if a file lacks a wanted column or, where all columns are wanted, has other columns."""
-    if wanted is not None:
-        require_columns(url, names, wanted)
+def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None) -> None:
+    """Raises SchemaError if a file lacks a column to read or, where ``columns`` is None, has other columns."""
+    if columns is not None:
+        require_columns(url, names, columns)
     elif sorted(names) != sorted(schema.names):
         raise SchemaError(
             f"{shown(url)} has columns {quoted_list(names)}, not {quoted_list(schema.names)}; "

@@ -178,9 +178,9 @@ def open_url(url: str, compression: str | None = "infer", states: Identities | N
         yield file
 
 
-def require_columns(url: str, names: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raises SchemaError if a file lacks some of the ``wanted`` columns."""
-    missing = [name for name in wanted if name not in names]
+def require_columns(url: str, names: Sequence[str], required: Sequence[str]) -> None:
+    """Raises SchemaError if a file lacks some of the ``required`` columns."""
+    missing = [name for name in required if name not in names]
     if missing:
         raise SchemaError(f"{shown(url)} has no columns {quoted_list(missing)}; it has {quoted_list(names)}")
 

@@ -52,10 +52,10 @@ def blocks(
     rest, line = _read_start(file, name), 1
     while True:
         # At least doubles the block, so that a long line is scanned only a few times.
-        wanted = max(size, len(rest))
-        more = _read_fully(file, wanted)
+        read_size = max(size, len(rest))
+        more = _read_fully(file, read_size)
         block = rest + more
-        if len(more) < wanted:
+        if len(more) < read_size:
             break
         end = last_record_end(block) if quoted else block.rfind(b"\n") + 1
         if end:

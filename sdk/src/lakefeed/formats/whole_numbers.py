@@ -60,15 +60,15 @@ def decimal_with(numbers: Iterable[decimal.Decimal]) -> pa.DataType | None:
         >>> decimal_with([decimal.Decimal("9007199254740993"), decimal.Decimal("0.5")])
         Decimal128Type(decimal128(38, 1))
     """
-    whole = scale = 0
+    integer_digits = scale = 0
     for number in numbers:
         exponent = number.as_tuple().exponent
         if not isinstance(exponent, int):  # NaN or infinity
             return None
-        whole, scale = max(whole, number.adjusted() + 1), max(scale, -exponent)
-    if whole + scale > MAX_DIGITS:
+        integer_digits, scale = max(integer_digits, number.adjusted() + 1), max(scale, -exponent)
+    if integer_digits + scale > MAX_DIGITS:
         return None
-    return pa.decimal128(38, scale) if whole + scale <= 38 else pa.decimal256(MAX_DIGITS, scale)
+    return pa.decimal128(38, scale) if integer_digits + scale <= 38 else pa.decimal256(MAX_DIGITS, scale)
 
 
 def is_rounded(number: int) -> bool:
@@ -180,15 +180,15 @@ def _widen_type(kind: pa.DataType, values: list[Any], location: str) -> pa.DataT
     if types.is_list(kind):
         items = [item for value in present for item in value]
         return pa.list_(kind.value_field.with_type(_widen_type(kind.value_type, items, location)))
-    return _decimal_for(present, location) if types.is_float64(kind) and _exceed_int64(present) else kind
+    return _decimal_for(present, location) if types.is_float64(kind) and _needs_decimal(present) else kind
 
 
-def _exceed_int64(values: Iterable[Any]) -> bool:
+def _needs_decimal(values: Iterable[Any]) -> bool:
     numbers = list(values)
-    whole = [value for value in numbers if type(value) is int]
-    if len(whole) == len(numbers):
-        return any(value not in INT64 for value in whole)
-    return any(map(is_rounded, whole))
+    integers = [value for value in numbers if type(value) is int]
+    if len(integers) == len(numbers):
+        return any(value not in INT64 for value in integers)
+    return any(map(is_rounded, integers))
 
 
 def _decimal_for(values: Iterable[Any], location: str) -> pa.DataType:

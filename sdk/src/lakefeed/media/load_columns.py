@@ -158,7 +158,7 @@ class ColumnLoader:
         self._failures = 0
         self._reasons: list[str] = []
 
-    def look(self, column: pa.Array[Any], media: str, mode: str) -> FileCells:
+    def inspect(self, column: pa.Array[Any], media: str, mode: str) -> FileCells:
         """Returns the files of a column with what is known of them before they are fetched.
 
         Args:

@@ -161,7 +161,7 @@ class LoadAhead:
         cells_batch, cells = self._cells
         if cells_batch is batch:
             return cells
-        return {name: self._loads.look(batch.column(name), media, mode) for name, media, mode in self._columns}
+        return {name: self._loads.inspect(batch.column(name), media, mode) for name, media, mode in self._columns}
 
     def _count_fitting(self, cells: dict[str, FileCells], rows: int) -> int:
         """Returns how many of the first rows are loaded together within the byte limit; at least one."""
