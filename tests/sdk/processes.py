@@ -17,6 +17,7 @@ import time
 import types
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -38,7 +39,7 @@ PRELOADED = [
     "pyiceberg.catalog.sql",
     "sqlalchemy.dialects.sqlite",
 ]
-LARGE = ["torch", "lakefeed.loaders.torch"]
+LARGE = ["torch", "lakefeed.loaders.torch_loader"]
 """Imported where a test that is collected has imported them."""
 PATIENCE_SECONDS = 100.0
 
@@ -46,6 +47,7 @@ PATIENCE_SECONDS = 100.0
 def context() -> ForkServerContext:
     """The server that forks; one for all tests that a worker of pytest runs."""
     server = multiprocessing.get_context("forkserver")
+    assert all(find_spec(name) for name in PRELOADED), "the server passes over what it does not find"
     server.set_forkserver_preload([*PRELOADED, *(name for name in LARGE if name in sys.modules)])
     return server
 

@@ -94,6 +94,7 @@ def test_files_that_were_stored_by_a_save_that_filled_the_disk_do_not_stay(
     assert [row["file"].bytes() for row in Dataset("t").rows()] == whole
 
 
+@pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.parametrize("fill", ["append", pytest.param("create", marks=pytest.mark.soak)])
 def test_workers_that_filled_the_disk_leave_no_files(fill: str, disk: Path, tmp_path: Path) -> None:
