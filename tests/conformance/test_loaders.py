@@ -103,6 +103,7 @@ def resumed(make: Callable[..., TorchLoader], loader: TorchLoader, **options: An
     return fresh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> None:
     prepared = PLANS[plan](data)

@@ -74,6 +74,7 @@ def rows_of(loaders: list[TorchLoader]) -> list[int]:
     return [row for batches in zip(*loaders, strict=True) for batch in batches for row in batch["x"].tolist()]
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings.default.max_examples // 5)
 @given(combinations(), st.integers(1, 9), st.integers(1, 3), st.data())
 def test_every_row_once_in_one_order_and_exact_resumes(

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,6 +113,7 @@ def act(kind: str, given: Any, versions: int) -> None:
         Dataset("t").restore((given - 1) % versions + 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=3 * settings.default.max_examples // 5)
 @given(some_rows, st.lists(actions, max_size=6))
 def test_histories(first: list[Row], history: list[tuple[str, Any]]) -> None:

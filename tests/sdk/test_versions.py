@@ -419,6 +419,7 @@ def check_whole(name: str) -> None:
     assert sorted(added) == sorted(ids(Dataset(name)))
 
 
+@pytest.mark.slow
 def test_upserts_racing_on_new_keys_make_one_row_each() -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
     finish_all([start(UPSERTER, me) for me in (1, 2, 3)])

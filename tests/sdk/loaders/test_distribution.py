@@ -338,6 +338,7 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
     assert metrics.rows_per_second == metrics.rows / metrics.seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "method", "collated"),
     [(0, None, False), (0, None, True), (2, "fork", False), (2, "fork", True), (1, "spawn", True)],

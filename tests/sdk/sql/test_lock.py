@@ -36,6 +36,7 @@ def rows() -> QueryTable:
     return QueryTable(SCHEMA, lambda: iter([pa.record_batch({"x": [1, 2, 3]}, SCHEMA)]))
 
 
+@pytest.mark.slow
 def test_every_hostile_query_is_refused_before_anything_is_bound(canary: Path) -> None:
     queries = {query.replace(hostile.CANARY, str(canary)) for query in hostile.all_of_them()}
     assert len(queries) > 4_000
