@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.damaged_tables import intact
 from lakefeed.catalog.delete_files import deleted_places, places_left
 from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
-from lakefeed.catalog.file_io import actual
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.table_identity import gone, uuid_of
@@ -28,18 +27,13 @@ from lakefeed.catalog.version_files import DataFileRef, data_files
 from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
-from lakefeed.expr import Expr, evaluate, rename, roots, to_iceberg
-from lakefeed.formats.parquet_format import ParquetFile
-from lakefeed.formats.row_filter import Selectivity
-from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut, projected
-from lakefeed.plan.take_rows import filter_by_mask, take_rows
-from lakefeed.sources.column_projection import FileProjection, TableProjection
-from lakefeed.sources.file_layout import FileLayout, columns_to_read
+from lakefeed.expr import Expr, to_iceberg
+from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut
+from lakefeed.sources.data_file_reader import DataFileReader, take_sorted
 
 CACHED_PLANS = 16
 CACHED_FRAGMENTS = 4096
-CACHED_LAYOUTS = 64
-UNPICKLED_ATTRIBUTES = ("table", "_selectivities", "_layouts", "_last_layout", "_planned_fragments", "_projection")
+UNPICKLED_ATTRIBUTES = ("table", "_reader", "_planned_fragments")
 """The attributes that are not pickled."""
 
 
@@ -114,10 +108,10 @@ class IcebergSource(Plain):
     def _gone_error(self) -> VersionNotFoundError:
         return gone(self.lake, self.name, self.version)
 
-    def _check_exists(self) -> None:
-        """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
-        if not self.version.table_uuid or uuid_of(self.lake, self.name) != self.version.table_uuid:
-            raise self._gone_error() from None
+    @cached_property
+    def _reader(self) -> DataFileReader:
+        check = partial(_check_exists, self.lake, self.name, self.version)
+        return DataFileReader(self.table, self.iceberg, self.schema, check)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -209,7 +203,7 @@ class IcebergSource(Plain):
             with intact(self.name):
                 return tuple(chain.from_iterable(delta.files for delta in self.deltas))
         except DamagedDatasetError:
-            self._check_exists()
+            _check_exists(self.lake, self.name, self.version)
             raise
 
     @cached_property
@@ -310,36 +304,8 @@ class IcebergSource(Plain):
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         _, _, index = fragment.key
-        return self._read(
-            self.files[index], fragment, pushdown, self.row_positions.get(index) if self._has_removed_rows else None
-        )
-
-    def _read(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
-    ) -> Iterator[pa.RecordBatch]:
-        _, group, _ = fragment.key
-        layout = self._layout(file, pushdown)
-        if positions is None and (layout.selective or not pushdown.exact):
-            row_filter = layout.row_filter(group)
-            batches = self._file(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
-            return map(layout.fit, batches)
-        if pushdown.exact:
-            return self._read_matching(file, fragment, pushdown, positions)
-        assert positions is not None, "only some rows of the file remain"
-        batches = map(layout.fit, self._file(file.path).read(group, layout.leaves))
-        return _take_sorted(
-            batches, self._positions_in_group(file.path, group, positions)[fragment.start : fragment.stop]
-        )
-
-    def _read_matching(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
-    ) -> Iterator[pa.RecordBatch]:
-        """Yields the rows for which the predicate is true, evaluated after they are read."""
-        predicate, names = pushdown.predicate, projected(self.schema, pushdown).names
-        assert predicate is not None
-        wider = replace(pushdown, columns=columns_to_read(self.schema, pushdown), exact=False)
-        for batch in self._read(file, fragment, wider, positions):
-            yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
+        positions = self.row_positions.get(index) if self._has_removed_rows else None
+        return self._reader.read(self.files[index], fragment, pushdown, positions)
 
     def numbered_batches(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
@@ -348,12 +314,7 @@ class IcebergSource(Plain):
 
         With a predicate, row groups in which no row can match are skipped.
         """
-        pushdown = Pushdown(columns)
-        for fragment in self._row_groups(0, file, predicate):
-            position = int(self._group_range(file.path, fragment.key[1])[0])
-            for batch in self._read(file, fragment, pushdown, None):
-                yield position, batch
-                position += batch.num_rows
+        return self._reader.numbered_batches(file, columns, predicate)
 
     def read_file(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
         """Yields all rows of one file."""
@@ -384,25 +345,9 @@ class IcebergSource(Plain):
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
-        partial_file = self._has_removed_rows and index in self.row_positions
-        return cut(
-            self._partial_fragments(index, file) if partial_file else self._row_groups(index, file, predicate), whole
-        )
-
-    def _row_groups(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
-        """Yields the row groups of a file in which a row may match."""
-        footer = self._file(file.path).footer()
-        for part in footer.groups(self._file_predicate(file, predicate)):
-            yield Fragment((file.path, part.key, index), part.rows, part.size)
-
-    def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
-        """Returns the predicate with the column names of the file."""
-        if predicate is None:
-            return None
-        names = self._columns(file).by_path
-        return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
-
-    # ------------------------------------------------------------------ rows that other files have too
+        if self._has_removed_rows and index in self.row_positions:
+            return cut(self._reader.partial_fragments(index, file, self.row_positions[index]), whole)
+        return cut(self._reader.fragments(index, file, predicate), whole)
 
     def _remaining_positions(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
         """Yields the positions of the remaining rows for each file of the delta."""
@@ -425,83 +370,16 @@ class IcebergSource(Plain):
             stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.numbered_batches(file))
         )
 
-    def _partial_fragments(self, index: int, file: DataFileRef) -> Iterator[Fragment]:
-        for part in self._file(file.path).footer().groups(None):
-            rows = len(self._positions_in_group(file.path, part.key, self.row_positions[index]))
-            if rows:
-                yield Fragment((file.path, part.key, index), rows, part.size)
-
-    def _positions_in_group(self, path: str, group: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the positions that lie in a row group, relative to its first row."""
-        begin, end = self._group_range(path, group)
-        low, high = np.searchsorted(positions, [begin, end])
-        return positions[low:high] - begin
-
-    def _group_range(self, path: str, group: int) -> tuple[int, int]:
-        """Returns the positions of the first row of a row group and of the first row after it."""
-        footer = self._file(path).footer().metadata
-        rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        return sum(rows[:group]), sum(rows[: group + 1])
-
-    # ------------------------------------------------------------------ one file
-
-    def _file(self, path: str) -> ParquetFile:
-        io = self.table.io
-        location, opener = actual(io, path), lambda _: io.new_input(path).open()
-        return ParquetFile(location, opener, immutable=True, missing=self._check_exists)
-
-    @cached_property
-    def _projection(self) -> TableProjection:
-        return TableProjection(self.table, self.iceberg)
-
-    def _columns(self, file: DataFileRef) -> FileProjection:
-        return self._projection.columns(file, self._file(file.path).footer())
-
-    def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
-        """Returns the layout of a file, cached because every row group and epoch needs it."""
-        last = self.__dict__.get("_last_layout")
-        # Hashing a long predicate is slow.
-        if last is not None and last[0] == file.path and last[1] is pushdown:
-            layout: FileLayout = last[2]
-            return layout
-        layout = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
-        self.__dict__["_last_layout"] = file.path, pushdown, layout
-        return layout
-
-    def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
-        selectivity = (
-            Selectivity()
-            if pushdown.predicate is None
-            else self._selectivities.setdefault(pushdown.predicate, Selectivity())
-        )
-        layout = FileLayout(self._columns(file), self.schema, pushdown, selectivity)
-        if len(self._layouts) >= CACHED_LAYOUTS:
-            self._layouts.clear()
-        self._layouts[file.path, pushdown] = layout
-        return layout
-
-    @cached_property
-    def _layouts(self) -> dict[tuple[str, Pushdown], FileLayout]:
-        return {}
-
-    @cached_property
-    def _selectivities(self) -> dict[Expr, Selectivity]:
-        return {}
-
     def __getstate__(self) -> dict[str, Any]:
         # The table holds connections. The files are pickled, so that workers need not plan again.
         return {name: value for name, value in self.__dict__.items() if name not in UNPICKLED_ATTRIBUTES}
 
 
+def _check_exists(lake: Lake, name: str, version: DatasetVersion) -> None:
+    """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
+    if not version.table_uuid or uuid_of(lake, name) != version.table_uuid:
+        raise gone(lake, name, version) from None
+
+
 def _take_from_table(rows: sql.QueryTable, positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    return _take_sorted(iter(rows.batches()), positions)
-
-
-def _take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a stream at sorted positions."""
-    start = 0
-    for batch in batches:
-        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
-        if low < high:
-            yield take_rows(batch, positions[low:high] - start)
-        start += batch.num_rows
+    return take_sorted(iter(rows.batches()), positions)

@@ -1,0 +1,143 @@
+"""The reader of the data files of a table: row groups, layouts and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+
+from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.expr import Expr, evaluate, rename, roots
+from lakefeed.formats.parquet_format import ParquetFile
+from lakefeed.formats.row_filter import Selectivity
+from lakefeed.plan import Fragment, Pushdown, projected
+from lakefeed.plan.take_rows import filter_by_mask, take_rows
+from lakefeed.sources.column_projection import TableProjection
+from lakefeed.sources.file_layout import FileLayout, columns_to_read
+
+CACHED_LAYOUTS = 64
+
+
+class DataFileReader:
+    """Reads the data files of a table in one of its schemas.
+
+    ``iceberg`` and ``schema`` are that schema in Iceberg and in Arrow. ``check_exists`` is called when a file is
+    missing, and raises an error if the table was deleted. Thread-safe.
+    """
+
+    def __init__(self, table: Table, iceberg: Schema, schema: pa.Schema, check_exists: Callable[[], None]) -> None:
+        self._io, self._schema, self._check_exists = table.io, schema, check_exists
+        self._projection = TableProjection(table, iceberg)
+        self._layouts: dict[tuple[str, Pushdown], FileLayout] = {}
+        self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
+        self._selectivities: dict[Expr, Selectivity] = {}
+
+    def fragments(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
+        """Yields the row groups of a file (with its index in the source) in which a row may match."""
+        for part in self._open(file.path).footer().groups(self._file_predicate(file, predicate)):
+            yield Fragment((file.path, part.key, index), part.rows, part.size)
+
+    def partial_fragments(self, index: int, file: DataFileRef, positions: NDArray[np.int64]) -> Iterator[Fragment]:
+        """Yields the row groups of a file of which only the rows at ``positions`` (sorted) remain."""
+        for part in self._open(file.path).footer().groups(None):
+            rows = len(self._positions_in_group(file.path, part.key, positions))
+            if rows:
+                yield Fragment((file.path, part.key, index), rows, part.size)
+
+    def read(
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Reads the rows of a fragment; ``positions`` (sorted): the rows of the file that remain (None: all)."""
+        _, group, _ = fragment.key
+        layout = self._layout(file, pushdown)
+        if positions is None and (layout.selective or not pushdown.exact):
+            row_filter = layout.row_filter(group)
+            batches = self._open(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
+            return map(layout.fit, batches)
+        if pushdown.exact:
+            return self._read_matching(file, fragment, pushdown, positions)
+        assert positions is not None, "only some rows of the file remain"
+        batches = map(layout.fit, self._open(file.path).read(group, layout.leaves))
+        in_group = self._positions_in_group(file.path, group, positions)
+        return take_sorted(batches, in_group[fragment.start : fragment.stop])
+
+    def _read_matching(
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the rows for which the predicate is true, evaluated after they are read."""
+        predicate, names = pushdown.predicate, projected(self._schema, pushdown).names
+        assert predicate is not None
+        wider = replace(pushdown, columns=columns_to_read(self._schema, pushdown), exact=False)
+        for batch in self.read(file, fragment, wider, positions):
+            yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
+
+    def numbered_batches(
+        self, file: DataFileRef, columns: tuple[str, ...] | None, predicate: Expr | None
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yields the rows of the row groups in which a row may match, with the position of the first row."""
+        pushdown = Pushdown(columns)
+        for fragment in self.fragments(0, file, predicate):
+            position = int(self._group_range(file.path, fragment.key[1])[0])
+            for batch in self.read(file, fragment, pushdown):
+                yield position, batch
+                position += batch.num_rows
+
+    def _open(self, path: str) -> ParquetFile:
+        io = self._io
+        location, opener = actual(io, path), lambda _: io.new_input(path).open()
+        return ParquetFile(location, opener, immutable=True, missing=self._check_exists)
+
+    def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
+        """Returns the predicate with the column names of the file."""
+        if predicate is None:
+            return None
+        names = self._projection.columns(file, self._open(file.path).footer()).by_path
+        return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
+
+    def _positions_in_group(self, path: str, group: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the positions that lie in a row group, relative to its first row."""
+        begin, end = self._group_range(path, group)
+        low, high = np.searchsorted(positions, [begin, end])
+        return positions[low:high] - begin
+
+    def _group_range(self, path: str, group: int) -> tuple[int, int]:
+        """Returns the positions of the first row of a row group and of the first row after it."""
+        footer = self._open(path).footer().metadata
+        rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        return sum(rows[:group]), sum(rows[: group + 1])
+
+    def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
+        """Returns the layout of a file, cached because every row group and epoch needs it."""
+        last = self._last_layout
+        # Hashing a long predicate is slow.
+        if last is not None and last[0] == file.path and last[1] is pushdown:
+            return last[2]
+        layout = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
+        self._last_layout = file.path, pushdown, layout
+        return layout
+
+    def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
+        predicate = pushdown.predicate
+        selectivity = Selectivity() if predicate is None else self._selectivities.setdefault(predicate, Selectivity())
+        columns = self._projection.columns(file, self._open(file.path).footer())
+        layout = FileLayout(columns, self._schema, pushdown, selectivity)
+        if len(self._layouts) >= CACHED_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[file.path, pushdown] = layout
+        return layout
+
+
+def take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a stream at sorted positions."""
+    start = 0
+    for batch in batches:
+        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
+        if low < high:
+            yield take_rows(batch, positions[low:high] - start)
+        start += batch.num_rows
