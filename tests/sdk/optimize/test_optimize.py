@@ -56,7 +56,7 @@ def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
     def counted(
         self: ParquetFile, group: int, columns: Any, start: int, stop: int | None, where: RowFilter | None = None
     ) -> Iterator[pa.RecordBatch]:
-        beside = chain.from_iterable(where.beside.values() if where is not None else ())
+        beside = chain.from_iterable(where.extra_columns.values() if where is not None else ())
         seen.groups.append((self.url, group))
         seen.columns.add((*columns, *beside))
         for batch in read(self, group, columns, start, stop, where):

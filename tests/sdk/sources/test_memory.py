@@ -49,7 +49,7 @@ def test_a_schema_is_obeyed() -> None:
     ],
 )
 def test_columns_that_do_not_make_a_table(columns: Any) -> None:
-    with pytest.raises(SchemaError, match=r"from_dict|one length"):
+    with pytest.raises(SchemaError, match=r"from_dict|same length"):
         Dataset.from_dict(columns)
 
 

@@ -247,7 +247,7 @@ def _expand_location(location: str, form: str | None) -> list[str]:
     if glob.has_magic(decoded or chain.base):
         raise MissingFileError(f"no file matches {shown(location)}")
     _ = form or format_of(location)
-    raise MissingFileError(f"file {shown(chain.base)} does not exist")
+    raise MissingFileError(f"there is no file {shown(chain.base)}")
 
 
 def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
