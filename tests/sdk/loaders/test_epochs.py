@@ -35,14 +35,15 @@ def epochs(data: Dataset) -> Epochs:
 
 
 def values(made: Epochs, epoch: int) -> list[int]:
-    start, stop = made.places(epoch)
+    places = made.places(epoch)
+    start, stop = (made.shift, None) if places is None else places
     found = []
     for (low, high), batch in made.feed(epoch).batches(start):
-        if low >= stop:
+        if stop is not None and low >= stop:
             break
         for step in made.late:
             batch = step.apply(batch, 0)
-        found += batch["x"].to_pylist()[: min(high, stop) - low]
+        found += batch["x"].to_pylist()[: None if stop is None else min(high, stop) - low]
     return found
 
 

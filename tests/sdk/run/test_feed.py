@@ -14,7 +14,7 @@ from lakefeed.ops import FilterRows, Scan
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.order import POOL_BYTES, order
 from lakefeed.run import epoch_reader as module
-from lakefeed.run.epoch_reader import EpochReader, Range, _cut
+from lakefeed.run.epoch_reader import EpochReader, Range, grouped
 from lakefeed.run.partitions import partitions_of
 
 # Not of one width, so that a piece has the size that the source says.
@@ -133,8 +133,8 @@ def test_wide_gathers_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ranges_are_grouped_up_to_the_rows() -> None:
-    assert list(_cut([(0, 2), (4, 6), (8, 15)], 4)) == [[(0, 2), (4, 6)], [(8, 12)], [(12, 15)]]
-    assert list(_cut([], 4)) == []
+    assert list(grouped([(0, 2), (4, 6), (8, 15)], 4)) == [[(0, 2), (4, 6)], [(8, 12)], [(12, 15)]]
+    assert list(grouped([], 4)) == []
 
 
 def test_what_a_user_function_gives_must_not_change() -> None:

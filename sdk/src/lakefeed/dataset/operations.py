@@ -317,17 +317,18 @@ class Operations(Core):
         """
         return self._derive(ops.MapBatches.of(self._plan, fn, schema))
 
-    def shuffle(self, seed: int | None = None, global_: bool = True, window: int = 10_000) -> Dataset:
-        """Returns the rows in random order. The same seed gives the same order on every rank and worker.
+    def shuffle(self, seed: int | None = None, global_: bool = True, window: int | None = None) -> Dataset:
+        """Returns the rows in random order. The same seed gives the same order, on every rank and worker.
 
         Args:
-            seed: the seed of the order. None draws a seed now, which stays with the returned dataset.
-            global_: every order is equally likely. The rows are put on local disk for it, unless they are in memory.
-            window: with ``global_=False``, the number of rows that are mixed with each other, after large blocks of the
-                files were mixed.
+            seed: None draws a seed now, which stays with the returned dataset.
+            global_: a fair shuffle of all rows. It puts the rows on local disk unless they are in memory.
+            window: with ``global_=False``, the rows that are mixed at a time. Files are mixed in large blocks first.
+                Rows that can only be streamed (CSV, a generator) wait in a buffer of a window. None: 10,000 rows, of a
+                stream no more than take 64 MiB.
 
         Raises:
-            InvalidArgumentError: an argument is not a whole number, or ``window`` is less than 1.
+            InvalidArgumentError: ``seed`` or ``window`` is not a whole number in its range.
         """
         return self._derive(ops.Shuffle.of(self._plan, seed, global_, window))
 

@@ -85,6 +85,14 @@ class Places:
         starts, stops = self.deal.touching(low - self.shift, high - self.shift)
         return zip((starts + self.shift).tolist(), (stops + self.shift).tolist(), strict=True)
 
+    def cut(self, parts: Generator[Part], several: Several[Made], one: One[Made]) -> Generator[Made]:
+        """Yields the batches: ``several`` of one part at a time, or ``one`` of several parts."""
+        return cut(parts, self.stops(), several, one)
+
+    def end(self, step: int) -> int:
+        """Returns the first position of the epoch after a step of all ranks."""
+        return self.deal.end(step)
+
 
 def cut(parts: Generator[Part], stops: Iterator[int], several: Several[Made], one: One[Made]) -> Generator[Made]:
     """The rows up to each of the places ``stops``: ``several`` of one part at a time, or ``one`` of more parts."""

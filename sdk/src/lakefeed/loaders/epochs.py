@@ -6,7 +6,8 @@
     Shuffle                                                                the order
     the rest                                                               pieces
 
-Anything else above the shuffle (a filter, map_batches) makes the whole plan run once into a spill for each epoch.
+Rows that cannot be addressed by position (a CSV file, a filter above a shuffle) are streamed in each epoch; those below
+a global shuffle are put on disk first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from lakefeed.plan.walk import nodes, transform
 from lakefeed.run import LocalRunner
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.partitions import Partitions
+from lakefeed.run.row_count import known_rows
 from lakefeed.run.step_chain import peel
+from lakefeed.run.stream_reader import StreamProgress, StreamReader
 
 ALWAYS = 0
 
@@ -42,7 +45,7 @@ class Epochs:
 
     plan: Node
     runner: LocalRunner
-    _held: dict[int, Partitions] = field(default_factory=dict, init=False, repr=False)
+    _held: dict[int, Partitions | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", bind_files(self.plan))  # all epochs, and checkpoints, are about the same files
@@ -69,44 +72,64 @@ class Epochs:
         """The seed of the topmost shuffle, before the epoch is added."""
         return next((node.seed + node.epoch for node in nodes(self.plan) if isinstance(node, Shuffle)), None)
 
-    def rows(self, epoch: int) -> int:
-        """Rows in an epoch. They differ between epochs where a filter stands above a range of shuffled rows."""
-        start, stop = self.places(epoch)
-        return stop - start
+    def rows(self, epoch: int) -> int | None:
+        """Returns the rows in an epoch, None if they are streamed and only reading tells.
 
-    def places(self, epoch: int) -> tuple[int, int]:
-        """The range of the feed's places that make up an epoch."""
+        They differ between epochs where a filter stands above a range of shuffled rows.
+        """
+        places = self.places(epoch)
+        return None if places is None else places[1] - places[0]
+
+    def places(self, epoch: int) -> tuple[int, int] | None:
+        """Returns the range of the reader's positions that make up an epoch; None if only reading tells its end."""
+        pieces = self._pieces(epoch)
+        rows = known_rows(self._parts.below) if pieces is None else sum(pieces.lengths)
+        if rows is None:
+            return None
         start, stop = self._parts.places
-        rows = sum(self._pieces(epoch).lengths)
         start = min(start, rows)
         return start, rows if stop is None else min(max(stop, start), rows)
 
-    def feed(self, epoch: int) -> EpochReader:
-        """The rows of one epoch."""
+    @property
+    def shift(self) -> int:
+        """The position of the reader at which every epoch of a stream begins."""
+        return self._parts.places[0]
+
+    def feed(self, epoch: int, progress: StreamProgress | None = None) -> EpochReader | StreamReader:
+        """Returns the rows of one epoch; a stream records its ``progress``."""
         shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
-        seed, window = (shuffle.seed + shuffle.epoch + epoch, shuffle.window) if shuffle else (None, None)
-        return self.runner.ordered(pieces, seed, window)
+        seed = shuffle.seed + shuffle.epoch + epoch if shuffle else None
+        window = shuffle.window if shuffle else None
+        if pieces is not None:
+            return self.runner.ordered(pieces, seed, window)
+        stop, window_bytes = self._parts.places[1], shuffle.window_bytes if shuffle else None
+        return StreamReader(
+            self._below(epoch), self.runner, seed, window or 1, window_bytes, stop, progress or StreamProgress()
+        )
 
     @cached_property
     def _stable(self) -> bool:
         """Whether the pieces are the same in every epoch: no other shuffle lies in them."""
         return not any(isinstance(node, Shuffle) for node in nodes(self._parts.below))
 
-    def _pieces(self, epoch: int) -> Partitions:
-        """The pieces of an epoch; those of the last one asked for are kept."""
+    def _pieces(self, epoch: int) -> Partitions | None:
+        """Returns the partitions of an epoch, those of the last epoch from memory. None: the rows are streamed."""
         epoch = ALWAYS if self._stable else epoch
-        found = self._held.get(epoch)
-        if found is None:
+        if epoch not in self._held:
             self._held.clear()
-            found = self._held[epoch] = self._made(epoch)
-        return found
+            shuffle, below = self._parts.shuffle, self._below(epoch)
+            is_global = shuffle is not None and shuffle.window is None
+            self._held[epoch] = (
+                self.runner.pieces(below, resident=True) if is_global else self.runner.addressable(below)
+            )
+        return self._held[epoch]
 
-    def _made(self, epoch: int) -> Partitions:
-        parts = self._parts
-        turned = transform(
-            parts.below, lambda node: replace(node, epoch=node.epoch + epoch) if isinstance(node, Shuffle) else node
+    def _below(self, epoch: int) -> Node:
+        """Returns the plan below the shuffle, its own shuffles in the epoch."""
+        return transform(
+            self._parts.below,
+            lambda node: replace(node, epoch=node.epoch + epoch) if isinstance(node, Shuffle) else node,
         )
-        return self.runner.pieces(turned, resident=parts.shuffle is not None and parts.shuffle.window is None)
 
 
 def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ...]) -> _Parts:

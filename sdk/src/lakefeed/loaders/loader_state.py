@@ -10,9 +10,11 @@ from typing import Any
 from lakefeed.errors import StateMismatchError, quoted_list
 from lakefeed.plan import Node, fingerprint, lineage, walk
 from lakefeed.plan.fingerprint import marks
+from lakefeed.run.stream_reader import Window
 
-FORMAT = 2
-"""1: shuffled in larger pools of fewer blocks."""
+FORMAT = 3
+"""1: shuffled in larger pools of fewer blocks. 2: put what cannot be addressed on disk, and shuffled it there."""
+SAME_UNLESS_STREAMED = 2
 TEXT_CHARS = 120
 NODES_NAMED = 12
 TABLES_NAMED = 3
@@ -22,10 +24,12 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
     "snapshot": str,
     "plan": str,
     "seed": (int, type(None)),
-    "rows": int,
+    "rows": (int, type(None)),
     "epoch": int,
     "position": int,
 }
+
+FIRST_WINDOW = Window()
 
 
 @dataclass(frozen=True)
@@ -52,31 +56,49 @@ class PlanIdentity:
 
 @dataclass(frozen=True)
 class LoaderState:
-    """The next place of the epoch to be delivered, over all ranks."""
+    """The next position of the epoch to be delivered, over all ranks.
+
+    ``rows``: those of the epoch; None of a stream whose end is unknown. ``head`` and ``window`` are facts about a
+    stream, see `lakefeed.run.stream_reader.StreamProgress`.
+    """
 
     identity: PlanIdentity
-    rows: int
+    rows: int | None
     epoch: int
     position: int
+    head: str | None = None
+    window: Window = FIRST_WINDOW
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, under 1 KB."""
+        stream = (
+            {"head": self.head, "window": [self.window.number, self.window.start]}
+            if self.rows is None or self.head
+            else {}
+        )
         return {
             "format": FORMAT,
             **asdict(self.identity),
             "rows": self.rows,
             "epoch": self.epoch,
             "position": self.position,
+            **stream,
         }
 
     @classmethod
-    def from_json(cls, state: Any, identity: PlanIdentity, rows: Callable[[int], int]) -> LoaderState:
-        """The state, if it belongs to this plan over this data; ``rows(epoch)`` are those that an epoch has here.
+    def from_json(cls, state: Any, identity: PlanIdentity, rows: Callable[[int], int | None]) -> LoaderState:
+        """Returns the state, if it belongs to this plan over this data.
+
+        Args:
+            state: as `to_json` returned it.
+            identity: of the plan here.
+            rows: returns the rows that an epoch has here, None for a stream.
 
         Raises:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
         """
-        if not isinstance(state, Mapping) or state.get("format") != FORMAT or not _well_formed(state):
+        formats = (FORMAT, SAME_UNLESS_STREAMED)
+        if not isinstance(state, Mapping) or state.get("format") not in formats or not _well_formed(state):
             raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")
         tables = state.get("tables")  # older checkpoints have none
         saved = PlanIdentity(
@@ -89,21 +111,35 @@ class LoaderState:
         changes = _changes(saved, identity)
         epoch, position = state["epoch"], state["position"]
         if not changes and epoch >= 0 and state["rows"] != rows(epoch):
-            changes.append(f"epoch {epoch} had {state['rows']} rows and has {rows(epoch)}")
+            changes.append(_rows_differ(epoch, state["rows"], rows(epoch)))
         if changes:
             raise StateMismatchError(
                 f"this checkpoint belongs to another epoch order: {'; '.join(changes)}. Build the loader from the same "
                 "version and the same operations as when the checkpoint was written"
             )
-        if epoch < 0 or not 0 <= position <= state["rows"]:
+        if epoch < 0 or position < 0 or (state["rows"] is not None and position > state["rows"]):
             raise StateMismatchError(f"there is no position {position} in epoch {epoch} of {state['rows']} rows")
-        return cls(identity, state["rows"], epoch, position)
+        head, window = state.get("head"), Window(*state.get("window", (0, 0)))
+        return cls(identity, state["rows"], epoch, position, head, window)
+
+
+def _rows_differ(epoch: int, before: int | None, now: int | None) -> str:
+    if None not in (before, now):
+        return f"epoch {epoch} had {before} rows and has {now}"
+    return "its rows were streamed and are not now" if before is None else "its rows are streamed now and were not"
 
 
 def _well_formed(state: Mapping[str, Any]) -> bool:
-    return all(
-        name in state and isinstance(state[name], kind) and not isinstance(state[name], bool)
-        for name, kind in TYPES.items()
+    window = state.get("window", [0, 0])
+    return (
+        all(
+            name in state and isinstance(state[name], kind) and not isinstance(state[name], bool)
+            for name, kind in TYPES.items()
+        )
+        and isinstance(state.get("head"), str | None)
+        and isinstance(window, list)
+        and len(window) == 2
+        and all(isinstance(number, int) and number >= 0 for number in window)
     )
 
 

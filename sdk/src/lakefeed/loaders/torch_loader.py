@@ -8,6 +8,7 @@ how far an epoch has come.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,12 +20,13 @@ import pyarrow as pa
 from torch.utils.data import DataLoader
 
 from lakefeed._typing import Ragged
-from lakefeed.errors import InvalidArgumentError, quoted_list
-from lakefeed.loaders.batch_positions import Batching, Places, cut
+from lakefeed.errors import InvalidArgumentError, TransformError, quoted_list
+from lakefeed.loaders.batch_positions import Batching, Places
 from lakefeed.loaders.collate import check_ragged
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
+from lakefeed.loaders.stream_sharding import StreamSharding
 from lakefeed.loaders.worker_tasks import (
     BatchWork,
     Collated,
@@ -35,11 +37,11 @@ from lakefeed.loaders.worker_tasks import (
     detached,
     tasks,
 )
-from lakefeed.loaders.world import RankSharding
 from lakefeed.run.epoch_reader import EpochReader, Range
 from lakefeed.run.prefetch import background
 from lakefeed.run.row_count import known_rows
 from lakefeed.run.step_chain import run_whole
+from lakefeed.run.stream_reader import StreamProgress, StreamReader
 
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
 """What a DataLoader takes and a plan decides."""
@@ -84,7 +86,7 @@ class TorchLoader(DataLoader[Any]):
         _check_ranks(epochs, batching)
         finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
         check_portable(finish, settings)
-        self._steps = Steps(epochs, batching, finish, prefetch_batches, settings.get("num_workers", 0), self._meter)
+        self._steps = Steps(epochs, finish, prefetch_batches, settings.get("num_workers", 0), self._meter)
         if self._steps.counted:
             settings["collate_fn"] = Collated(settings["collate_fn"])
         # Work is what torch takes for a map-style dataset, and the steps are its sampler.
@@ -94,25 +96,35 @@ class TorchLoader(DataLoader[Any]):
         """Steps of the coming epoch, the same for every rank.
 
         Raises:
-            TypeError: the loader is infinite.
+            TypeError: the loader is infinite, or its rows are streamed, so that their number is unknown.
         """
         if self._infinite:
             raise TypeError("an infinite loader has no length")
-        return self._deal(self._epoch, self._begin).steps
+        rows = self._epochs.rows(self._epoch)
+        if rows is None:
+            raise TypeError(
+                "the length of a stream is unknown before it ends; mapped(), cache() or save() keep its rows, whose "
+                "number is known"
+            )
+        return self._batching.deal(rows, self._begin).steps
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, so that early ends are seen
-        yield from self._one_epoch()
-        while self._infinite:
-            if not self._deal(self._epoch, self._begin).steps and not self._begin:
-                raise InvalidArgumentError(f"epoch {self._epoch} has no batch, so an infinite loader would never end")
-            yield from self._one_epoch()
+        while True:
+            epoch, begin, batches = self._epoch, self._begin, 0
+            for batch in self._one_epoch():
+                batches += 1
+                yield batch
+            if not self._infinite:
+                return
+            if not batches and not begin:
+                raise InvalidArgumentError(f"epoch {epoch} has no batch, so an infinite loader would never end")
 
     def _one_epoch(self) -> Generator[Any]:
         epoch, begin = self._epoch, self._begin
-        deal, meter = self._deal(epoch, begin), self._meter
-        progress = self._progress = _Progress(begin)
+        positions, meter = self._positions(epoch, begin), self._meter
+        progress = self._progress = _Progress(begin, self._progress.stream if begin else StreamProgress())
         self._begin = 0
-        self._steps.aim(epoch, begin)
+        self._steps.aim(epoch, positions, progress.stream)
         # Without processes or pinning torch's own iterator would only add its overhead to each batch.
         plain = not (self.num_workers or self.pin_memory)
         batches = map(self.collate_fn, self._steps) if plain else super().__iter__()
@@ -121,7 +133,7 @@ class TorchLoader(DataLoader[Any]):
         try:
             begun = clock()
             for step, batch in enumerate(batches):
-                progress.position = deal.end(step)
+                progress.position = positions.end(step)
                 meter.delivered(begun, clock())
                 yield self._uncounted(batch) if self._steps.counted else batch
                 begun = clock()
@@ -164,8 +176,10 @@ class TorchLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands after the batches received so far: JSON values, under 1 KB, the same on every rank."""
-        rows = self._epochs.rows(self._epoch)
-        return LoaderState(self._identity, rows, self._epoch, self._progress.position).to_json()
+        progress = self._progress
+        window = progress.stream.window_at(progress.position + self._epochs.shift)
+        rows, head = self._epochs.rows(self._epoch), progress.stream.head or progress.stream.expected_head
+        return LoaderState(self._identity, rows, self._epoch, progress.position, head, window).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state`` was taken: the rows not delivered yet, with any ranks, workers and batch size.
@@ -175,14 +189,19 @@ class TorchLoader(DataLoader[Any]):
             InvalidArgumentError: fewer rows are left than there are ranks.
         """
         loaded = LoaderState.from_json(state, self._identity, self._epochs.rows)
-        self._deal(loaded.epoch, loaded.position)
-        self._go(loaded.epoch, loaded.position)
+        self._positions(loaded.epoch, loaded.position)
+        self._go(loaded.epoch, loaded.position, StreamProgress(None, loaded.head, deque([loaded.window])))
 
-    def _go(self, epoch: int, place: int) -> None:
-        self._epoch, self._begin, self._progress = epoch, place, _Progress(place)
+    def _go(self, epoch: int, position: int, stream: StreamProgress | None = None) -> None:
+        self._epoch, self._begin, self._progress = epoch, position, _Progress(position, stream or StreamProgress())
 
-    def _deal(self, epoch: int, begin: int) -> RankSharding:
-        return self._batching.deal(self._epochs.rows(epoch), begin)
+    def _positions(self, epoch: int, begin: int) -> Places | StreamSharding:
+        """Returns where the batches of this rank lie in the rest of an epoch."""
+        places = self._epochs.places(epoch)
+        if places is None:
+            return StreamSharding(self._batching, begin, self._epochs.shift)
+        start, stop = places
+        return Places(self._batching.deal(stop - start, begin), start)
 
     @cached_property
     def _identity(self) -> PlanIdentity:
@@ -192,10 +211,11 @@ class TorchLoader(DataLoader[Any]):
 class _Progress:
     """How far an iteration has come. Another epoch or state makes a new one, so that an older iteration's is lost."""
 
-    __slots__ = ("position",)
+    __slots__ = ("position", "stream")
 
-    def __init__(self, position: int = 0) -> None:
+    def __init__(self, position: int = 0, stream: StreamProgress | None = None) -> None:
         self.position = position
+        self.stream = stream or StreamProgress()
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -233,19 +253,17 @@ class Steps:
     def __init__(
         self,
         epochs: Epochs,
-        batching: Batching,
         finish: Finish,
         prefetch_batches: int,
         workers: int,
         meter: Meter,
     ) -> None:
         self._epochs = epochs
-        self._batching = batching
         self._finish = finish
         self._prefetch = prefetch_batches
         self._workers = workers
         self._meter = meter
-        self._aim = (0, 0)
+        self._aim: tuple[int, Places | StreamSharding, StreamProgress] | None = None
         self._opened: Generator[Any] | None = None
 
     @property
@@ -253,9 +271,9 @@ class Steps:
         """Whether worker processes count files, so that their batches come as `Counted`."""
         return bool(self._workers) and ahead_of(self._finish.late) is not None
 
-    def aim(self, epoch: int, begin: int) -> None:
-        """The epoch and place from which the next iteration starts."""
-        self._aim = epoch, begin
+    def aim(self, epoch: int, positions: Places | StreamSharding, progress: StreamProgress) -> None:
+        """Sets the epoch and the positions of the next iteration."""
+        self._aim = epoch, positions, progress
 
     def opened(self) -> Generator[Any] | None:
         """The iterator made last, once."""
@@ -263,31 +281,38 @@ class Steps:
         return made
 
     def __iter__(self) -> Generator[Any]:
+        assert self._aim is not None, "the loader sets it"
         self._opened = self._made(*self._aim)
         return self._opened
 
-    def _made(self, epoch: int, begin: int) -> Generator[Any]:
-        feed = self._epochs.feed(epoch)
-        shift, stop = self._epochs.places(epoch)
-        places = Places(self._batching.deal(stop - shift, begin), shift)
-        if places.deal.steps:
-            with closing(self._batches(feed, places)) as batches:
-                yield from batches
+    def _made(self, epoch: int, positions: Places | StreamSharding, progress: StreamProgress) -> Generator[Any]:
+        if isinstance(positions, Places) and not positions.deal.steps:
+            return
+        steps = 0
+        with closing(self._batches(self._epochs.feed(epoch, progress), positions)) as batches:
+            for batch in batches:
+                steps += 1
+                yield batch
+        if isinstance(positions, Places) and steps != positions.deal.steps:
+            raise TransformError(
+                f"epoch {epoch} ended after {steps} of {positions.deal.steps} batches: a source has fewer rows than it "
+                "says, or a function of the plan raised StopIteration"
+            )
 
-    def _batches(self, feed: EpochReader, places: Places) -> Generator[Any]:
+    def _batches(self, feed: EpochReader | StreamReader, positions: Places | StreamSharding) -> Generator[Any]:
         finish, late = replace(self._finish, copy=feed.lends), self._finish.late
-        parts = self._meter.metered(feed.parts(places.first, places.within))
+        parts = self._meter.metered(feed.parts(positions.first, positions.within))
         # What costs is done ahead: gathering, and the late steps if no worker does them. Functions of the user are all
         # called by one thread.
-        one_thread = bool(late) and feed.pieces.runs_user_code
+        one_thread = bool(late) and feed.runs_user_code
         gathered = background(parts, 0 if feed.prompt or one_thread else self._prefetch)
         if self._workers:
             ahead = self._workers if self.counted else 0
-            return tasks(cut(gathered, places.stops(), _slices, _same), ahead)
+            return tasks(positions.cut(gathered, _slices, _same), ahead)
         if late:
-            rows = cut(gathered, places.stops(), _slices, _same)
+            rows = positions.cut(gathered, _slices, _same)
             return background(_finished(run_whole(late, rows, self._meter.files), finish.made), self._prefetch)
-        return cut(gathered, places.stops(), finish.several, finish)
+        return positions.cut(gathered, finish.several, finish)
 
 
 def _finished(batches: Generator[pa.RecordBatch], finish: Callable[[pa.RecordBatch], Any]) -> Generator[Any]:

@@ -55,6 +55,10 @@ class Join(Node):
         """
         return cls(left, right, check_keys(keys), kind, settings)
 
+    @property
+    def uses_disk(self) -> bool:
+        return True
+
     def output_schema(self) -> pa.Schema:
         self._check()
         left, right = self.left.schema, self.right.schema

@@ -45,6 +45,10 @@ class Query(Node):
         checked_seed = None if seed is None else check_seed(seed)
         return cls(query, tuple(tables), tuple(tables.values()), settings, checked_seed)
 
+    @property
+    def uses_disk(self) -> bool:
+        return True
+
     def output_schema(self) -> pa.Schema:
         return self.analysis.schema
 

@@ -9,34 +9,51 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from lakefeed._rng import choose_seed
+from lakefeed._units import MIB
 from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Input, Node
 from lakefeed.plan.walk import transform
 
+WINDOW_ROWS = 10_000
+WINDOW_BYTES = 64 * MIB
+"""A window of streamed rows that nobody chose holds no more than this."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shuffle(Node):
-    """The order of :mod:`lakefeed.plan.order` with the seed ``seed + epoch``; ``window`` None: global."""
+    """The order of :mod:`lakefeed.plan.order` with the seed ``seed + epoch``; ``window`` None: global.
+
+    ``window_bytes``: a window of streamed rows ends early once they take so many bytes; None: it has ``window`` rows.
+    """
 
     child: Node
     seed: int
     window: int | None
     epoch: int = 0
+    window_bytes: int | None = None
 
     keeps_columns: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, child: Node, seed: int | None, global_: Any, window: int) -> Shuffle:
-        """Returns the node of ``shuffle``; without a seed a random one is shuffle_seed.
+    def of(cls, child: Node, seed: int | None, global_: Any, window: int | None) -> Shuffle:
+        """Returns the node of ``shuffle``. Draws a seed where none is given.
 
         Raises:
             InvalidArgumentError: an argument is invalid.
         """
         shuffle_seed = choose_seed(seed)
-        if not is_whole(window) or window < 1:
+        if window is not None and (not is_whole(window) or window < 1):
             raise InvalidArgumentError(f"shuffle window must be a whole number of at least 1, got {window!r}")
-        return cls(child, shuffle_seed, None if check_flag(global_, "global_") else int(window))
+        if check_flag(global_, "global_"):
+            return cls(child, shuffle_seed, None)
+        if window is None:
+            return cls(child, shuffle_seed, WINDOW_ROWS, window_bytes=WINDOW_BYTES)
+        return cls(child, shuffle_seed, int(window))
+
+    @property
+    def uses_disk(self) -> bool:
+        return self.window is None
 
     def output_schema(self) -> pa.Schema:
         return self.child.schema
@@ -48,7 +65,7 @@ class Shuffle(Node):
         return self, wanted
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        return inputs[0].shuffled(self.seed + self.epoch, self.window)
+        return inputs[0].shuffled(self.seed + self.epoch, self.window, self.window_bytes)
 
     def identity(self) -> dict[str, object]:
         """Returns the seed and the window; an epoch is not another plan."""

@@ -51,6 +51,10 @@ class Sort(Node):
             )
         return cls(child, names, tuple(flags), settings)
 
+    @property
+    def uses_disk(self) -> bool:
+        return True
+
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
         missing = [name for name in self.by if name not in schema.names]

@@ -29,8 +29,8 @@ class Input(Protocol):
     def kept(self) -> Input:
         """The same rows for reading more than once: on local disk if it takes more than reading to make them."""
 
-    def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
-        """The rows in the order of :func:`lakefeed.plan.order.order`."""
+    def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
+        """The rows shuffled: globally, or in windows of so many rows, which end early at so many bytes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +46,12 @@ class Node:
     """Exactly one row out for each row in, in the same place."""
     keeps_order: ClassVar[bool] = False
     """The rows that come out stand in the order in which they came in."""
+
+    @property
+    def uses_disk(self) -> bool:
+        """Whether running it puts the rows below it on local disk where they are more than memory holds."""
+        return False
+
     deterministic: ClassVar[bool] = True
     """The same rows in give the same rows out."""
     keeps_columns: ClassVar[bool] = False

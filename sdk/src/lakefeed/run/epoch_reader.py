@@ -29,7 +29,7 @@ Range: TypeAlias = tuple[int, int]
 Wanted: TypeAlias = Callable[[int, int], Iterable[Range]]
 
 
-def all_columns(start: int, stop: int) -> Iterable[Range]:
+def all_ranges(start: int, stop: int) -> Iterable[Range]:
     """The ranges of places that are wanted of ``[start, stop)``: all."""
     return [(start, stop)]
 
@@ -56,18 +56,23 @@ class EpochReader:
         return self.pieces.shared and isinstance(self.order, InOrder)
 
     @property
+    def runs_user_code(self) -> bool:
+        """Whether reading calls functions that may not expect several threads."""
+        return self.pieces.runs_user_code
+
+    @property
     def prompt(self) -> bool:
         """Whether a part costs its caller nothing: it is a piece as it stands, made ahead in threads."""
         return isinstance(self.order, InOrder) and not self.pieces.runs_user_code
 
-    def batches(self, start: int = 0, wanted: Wanted = all_columns) -> Generator[tuple[Range, pa.RecordBatch]]:
+    def batches(self, start: int = 0, wanted: Wanted = all_ranges) -> Generator[tuple[Range, pa.RecordBatch]]:
         """The rows of every wanted range of places from ``start`` on, in order, with the range. See `parts`."""
         with closing(self.parts(start, wanted)) as parts:
             for part in parts:
                 for (low, high), row in part.ranges:
                     yield (low, high), part.rows.slice(row, high - low)
 
-    def parts(self, start: int = 0, wanted: Wanted = all_columns) -> Generator[Part]:
+    def parts(self, start: int = 0, wanted: Wanted = all_ranges) -> Generator[Part]:
         """The rows of every wanted range of places from ``start`` on, in order, many ranges at a time.
 
         ``wanted(low, high)`` names the ranges that the caller needs of ``[low, high)`` (ascending, apart, not empty),
@@ -90,7 +95,7 @@ class EpochReader:
 
     def _mixed(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[Part]:
         # One gather for many ranges: a gather for each would touch every piece again.
-        for together in _cut(ranges, pools.gather_rows):
+        for together in grouped(ranges, pools.gather_rows):
             places = np.concatenate([np.arange(low, high) for low, high in together])
             picks, arrange = span.picks(places)
             rows = gathered([(pools.held(pick.piece), pick.rows) for pick in picks], arrange)
@@ -98,7 +103,7 @@ class EpochReader:
             yield Part(rows, tuple(zip(together, starts, strict=False)))
 
 
-def _cut(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
+def grouped(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
     """The ranges in groups of about ``rows`` rows; a range that is longer is cut."""
     group: list[Range] = []
     held = 0

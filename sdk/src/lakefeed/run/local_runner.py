@@ -30,6 +30,7 @@ from lakefeed.run.rebatch import rebatch
 from lakefeed.run.shared_spill import shared_spill
 from lakefeed.run.spill import spill
 from lakefeed.run.step_chain import peel, run_chain
+from lakefeed.run.stream_reader import StreamReader
 from lakefeed.sources.memory_source import MemorySource
 
 Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
@@ -76,9 +77,29 @@ class LocalRunner:
             return self._spilled(plan, lambda: self.stream(plan))
         return found
 
-    def feed(self, plan: Node, seed: int | None, window: int | None) -> EpochReader:
-        """The rows of an optimized plan in a shuffled (or, without a seed, their own) order."""
-        return self.ordered(self.pieces(plan, resident=seed is not None and window is None), seed, window)
+    def addressable(self, plan: Node) -> Partitions | None:
+        """Returns the rows of an optimized plan, addressable; None if they are to be streamed.
+
+        A plan with an operation that uses the disk anyway (a sort, a join) is put there, once for all ranks.
+        """
+        found = partitions_of(plan, self.settings.read, None, FilterCounts(self.settings.cache / "counts"))
+        if found is None and any(node.uses_disk for node in nodes(plan)):
+            return self.pieces(plan)
+        return found
+
+    def feed(
+        self, plan: Node, seed: int | None, window: int | None, window_bytes: int | None = None
+    ) -> EpochReader | StreamReader:
+        """Returns the rows of an optimized plan in a shuffled order, or without a seed in their own order.
+
+        A global shuffle (``window`` None) puts rows that cannot be addressed on disk; else they are streamed.
+        """
+        if seed is not None and window is None:
+            return self.ordered(self.pieces(plan, resident=True), seed, window)
+        found = self.addressable(plan)
+        if found is None:
+            return StreamReader(plan, self, seed, window or 1, window_bytes)
+        return self.ordered(found, seed, window)
 
     def ordered(self, pieces: Partitions, seed: int | None, window: int | None) -> EpochReader:
         """The pieces in a shuffled (or, without a seed, their own) order.
@@ -162,8 +183,8 @@ class _Running:
             return self
         return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan))))
 
-    def shuffled(self, seed: int, window: int | None) -> Iterator[pa.RecordBatch]:
-        return (batch for _, batch in self.runner.feed(self.plan, seed, window).batches())
+    def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
+        return (batch for _, batch in self.runner.feed(self.plan, seed, window, window_bytes).batches())
 
 
 def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]:

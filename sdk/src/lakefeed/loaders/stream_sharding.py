@@ -1,0 +1,127 @@
+"""Shards a stream among ranks while its end is unknown: the same batches as if the number of rows were known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+
+from lakefeed.loaders.batch_positions import Batching, One, Several
+from lakefeed.loaders.world import RankSharding
+from lakefeed.run.epoch_reader import Part, Range
+from lakefeed.run.rebatch import joined
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that were read and belong to the positions ``[start, stop)``; ``row``: the first of them in ``batch``."""
+
+    start: int
+    stop: int
+    batch: pa.RecordBatch
+    row: int
+
+    def split(self, position: int) -> tuple[_Rows, _Rows]:
+        """Returns the rows before a position, and those from it on."""
+        return replace(self, stop=position), replace(self, start=position, row=self.row + position - self.start)
+
+
+class StreamSharding:
+    """The positions of an epoch from ``begin`` on, sharded among ranks as `RankSharding` does.
+
+    A step is full, for every rank, once a row for each rank is read beyond it. So every rank reads that much ahead,
+    the remainder at the end is spread over the ranks, and all of them take the same number of steps.
+    """
+
+    def __init__(self, batching: Batching, begin: int, shift: int = 0) -> None:
+        self._batching = batching
+        self._begin = begin
+        self._shift = shift
+        self._step_rows = batching.world.world_size * (batching.batch_size or 1)
+        self._whole: RankSharding | None = None
+        """The sharding of the whole epoch, once its end is known."""
+
+    @property
+    def first(self) -> int:
+        """The position of the reader from which rows are needed."""
+        return self._begin + self._shift
+
+    def end(self, step: int) -> int:
+        """Returns the first position after a step that was delivered."""
+        if self._whole is not None:
+            return self._whole.end(step)
+        return self._begin + (step + 1) * self._step_rows
+
+    def within(self, low: int, high: int) -> list[Range]:
+        """Returns the ranges of positions to read of ``[low, high)``: all, since the end of the stream is unknown."""
+        return [(low, high)]
+
+    def cut(self, parts: Generator[Part], several: Several[Made], one: One[Made]) -> Generator[Made]:
+        """Yields this rank's batches: ``several`` of one part at a time, or ``one`` of several parts.
+
+        Raises:
+            InvalidArgumentError: the stream has fewer rows than there are ranks.
+        """
+        held: deque[_Rows] = deque()
+        cutter = _Cutter(several, one)
+        seen = self._begin
+        with closing(parts):
+            for part in parts:
+                for (start, stop), row in part.ranges:
+                    held.append(_Rows(start - self._shift, stop - self._shift, part.rows, row))
+                    seen = stop - self._shift
+                full = (seen - self._begin - self._batching.world.world_size) // self._step_rows
+                if full > 0:
+                    yield from cutter.cut(held, self._sharding(self._begin + full * self._step_rows))
+        self._whole = self._batching.deal(seen, self._begin)
+        yield from cutter.cut(held, self._whole)
+
+    def _sharding(self, rows: int) -> RankSharding:
+        """Returns the sharding of so many full steps."""
+        return RankSharding(rows, self._batching.batch_size or 1, self._batching.world, False, self._begin)
+
+
+class _Cutter(Generic[Made]):
+    """Cuts rows into the batches of one rank, step by step."""
+
+    def __init__(self, several: Several[Made], one: One[Made]) -> None:
+        self._several = several
+        self._one = one
+        self._step = 0
+        self._begun: list[pa.RecordBatch] = []
+        """The first rows of a batch, of which the others are still to come."""
+
+    def cut(self, held: deque[_Rows], sharding: RankSharding) -> Iterator[Made]:
+        """Yields the batches of the rows before the end of ``sharding``, and removes these rows."""
+        while held and held[0].start < sharding.rows:
+            rows = held.popleft()
+            if rows.stop > sharding.rows:
+                rows, rest = rows.split(sharding.rows)
+                held.appendleft(rest)
+            yield from self._batches(rows, sharding)
+
+    def _batches(self, rows: _Rows, sharding: RankSharding) -> Iterator[Made]:
+        whole: list[Range] = []
+        starts, stops = sharding.touching(rows.start, rows.stop)
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            low, high = rows.row + start - rows.start, rows.row + stop - rows.start
+            last = stop == sharding.range(self._step)[1]
+            self._step += last
+            if last and not self._begun:
+                whole.append((low, high))
+                continue
+            if whole:
+                yield from self._several(rows.batch, whole)
+                whole = []
+            self._begun.append(rows.batch.slice(low, high - low))
+            if last:
+                batch, self._begun = joined(self._begun), []
+                yield self._one(batch)
+        if whole:
+            yield from self._several(rows.batch, whole)
