@@ -95,6 +95,14 @@ def flat(batches: list[list[int]]) -> list[int]:
     return [row for batch in batches for row in batch]
 
 
+def length(loader: TorchLoader) -> int | None:
+    """The steps of a loader; None of a stream, whose length is unknown."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
 def resumed(make: Callable[..., TorchLoader], loader: TorchLoader, **options: Any) -> TorchLoader:
     state = json.loads(json.dumps(loader.state_dict()))
     assert len(json.dumps(state)) < 1024
@@ -119,7 +127,7 @@ def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> 
         assert taken(first, step) == epochs[0][:step]
         second = resumed(make, first)
         left = epochs[0][step:]
-        assert len(second) == len(left)
+        assert length(second) in (None, len(left))
         assert taken(second, 2) == left[:2]
         third = resumed(make, second)
         if len(left) >= 2:
@@ -203,7 +211,7 @@ def test_ranks_are_disjoint_complete_and_in_step(data: Dataset, ranks: int) -> N
     expected = [row["x"] for row in prepared.rows()]
     for size in (1, 4, 100):
         loaders = ranked(prepared, None, size, ranks)
-        assert len({len(loader) for loader in loaders}) == 1
+        assert len(set(map(length, loaders))) == 1
         assert list(in_step(loaders)) == expected
 
 

@@ -112,6 +112,9 @@ def test_ranks_get_the_batches_that_they_would_get_if_the_rows_were_counted(worl
             assert got == [batches(counted, rank) for rank in range(world_size)]
             shuffled = [batches(windowed(stream(rows, part)), rank) for rank in range(world_size)]
             assert [list(map(len, rank)) for rank in shuffled] == [list(map(len, rank)) for rank in got]
+            loader = stream(rows, part).to_torch(batch_size=size, rank=0, world_size=world_size, drop_last=True)
+            kept = sum(len(np.atleast_1d(np.asarray(batch["x"]))) for batch in loader)
+            assert (loader.metrics.rows, loader.metrics.rows_read) == (kept, rows)
             if not drop_last:
                 assert sorted(value for rank in shuffled for batch in rank for value in batch) == list(range(rows))
 

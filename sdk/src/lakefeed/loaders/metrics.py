@@ -6,6 +6,8 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from lakefeed.run.epoch_reader import Part
 from lakefeed.storage.cache.cache_statistics import CacheStatistics
 
@@ -17,6 +19,7 @@ class LoaderMetrics:
     ``waited``: seconds that the training loop waited for batches; ``seconds``: those from the first request to the
     latest batch. Where ``waited`` is most of ``seconds`` the loader is the bottleneck, else the training is.
     ``rows`` and ``bytes`` were read for this rank (those made ahead are among them), ``batches`` were delivered.
+    ``rows_read`` are the rows that this process read for them: of a stream also those of other ranks.
     ``cache_hits`` are files of `load_files` that were on this machine, ``cache_misses`` those that were fetched.
     """
 
@@ -27,6 +30,7 @@ class LoaderMetrics:
     seconds: float = 0.0
     cache_hits: int = 0
     cache_misses: int = 0
+    rows_read: int = 0
 
     @property
     def rows_per_second(self) -> float:
@@ -36,10 +40,10 @@ class LoaderMetrics:
 class Meter:
     """Counts; cheap enough for every batch."""
 
-    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_waited", "files")
+    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_rows_read", "_waited", "files")
 
     def __init__(self) -> None:
-        self._batches = self._rows = self._bytes = 0
+        self._batches = self._rows = self._bytes = self._rows_read = 0
         self.files = CacheStatistics()
         self._waited = 0.0
         self._begun: float | None = None
@@ -53,16 +57,25 @@ class Meter:
         self._waited += given - asked
         self._ended = given
 
-    def metered(self, parts: Generator[Part]) -> Generator[Part]:
-        """The parts, counted."""
+    def metered(self, parts: Generator[Part], *, of_all_ranks: bool = False) -> Generator[Part]:
+        """Yields the parts and counts their rows, those of this rank unless `keep` counts them."""
         with closing(parts):
             for part in parts:
                 rows = sum(stop - start for (start, stop), _ in part.ranges)
-                self._rows += rows
-                self._bytes += part.rows.nbytes * rows // max(part.rows.num_rows, 1)
+                self._rows_read += rows
+                if not of_all_ranks:
+                    self.keep(part.rows, rows)
                 yield part
+
+    def keep(self, batch: pa.RecordBatch, rows: int) -> None:
+        """Counts so many rows of a batch as rows of this rank."""
+        self._rows += rows
+        self._bytes += batch.nbytes * rows // max(batch.num_rows, 1)
 
     def read(self) -> LoaderMetrics:
         """The counts by now."""
         seconds = 0.0 if self._begun is None else self._ended - self._begun
-        return LoaderMetrics(self._batches, self._rows, self._bytes, self._waited, seconds, *self.files.read())
+        files = self.files.read()
+        return LoaderMetrics(
+            self._batches, self._rows, self._bytes, self._waited, seconds, *files, rows_read=self._rows_read
+        )

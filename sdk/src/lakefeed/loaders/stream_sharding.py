@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -39,8 +39,9 @@ class StreamSharding:
     the remainder at the end is spread over the ranks, and all of them take the same number of steps.
     """
 
-    def __init__(self, batching: Batching, begin: int, shift: int = 0) -> None:
+    def __init__(self, batching: Batching, begin: int, shift: int, keep: Callable[[pa.RecordBatch, int], None]) -> None:
         self._batching = batching
+        self._keep = keep
         self._begin = begin
         self._shift = shift
         self._step_rows = batching.world.world_size * (batching.batch_size or 1)
@@ -69,7 +70,7 @@ class StreamSharding:
             InvalidArgumentError: the stream has fewer rows than there are ranks.
         """
         held: deque[_Rows] = deque()
-        cutter = _Cutter(several, one)
+        cutter = _Cutter(several, one, self._keep)
         seen = self._begin
         with closing(parts):
             for part in parts:
@@ -90,9 +91,10 @@ class StreamSharding:
 class _Cutter(Generic[Made]):
     """Cuts rows into the batches of one rank, step by step."""
 
-    def __init__(self, several: Several[Made], one: One[Made]) -> None:
+    def __init__(self, several: Several[Made], one: One[Made], keep: Callable[[pa.RecordBatch, int], None]) -> None:
         self._several = several
         self._one = one
+        self._keep = keep
         self._step = 0
         self._begun: list[pa.RecordBatch] = []
         """The first rows of a batch, of which the others are still to come."""
@@ -109,6 +111,7 @@ class _Cutter(Generic[Made]):
     def _batches(self, rows: _Rows, sharding: RankSharding) -> Iterator[Made]:
         whole: list[Range] = []
         starts, stops = sharding.touching(rows.start, rows.stop)
+        self._keep(rows.batch, int((stops - starts).sum()))
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             low, high = rows.row + start - rows.start, rows.row + stop - rows.start
             last = stop == sharding.range(self._step)[1]

@@ -199,7 +199,7 @@ class TorchLoader(DataLoader[Any]):
         """Returns where the batches of this rank lie in the rest of an epoch."""
         places = self._epochs.places(epoch)
         if places is None:
-            return StreamSharding(self._batching, begin, self._epochs.shift)
+            return StreamSharding(self._batching, begin, self._epochs.shift, self._meter.keep)
         start, stop = places
         return Places(self._batching.deal(stop - start, begin), start)
 
@@ -301,7 +301,8 @@ class Steps:
 
     def _batches(self, feed: EpochReader | StreamReader, positions: Places | StreamSharding) -> Generator[Any]:
         finish, late = replace(self._finish, copy=feed.lends), self._finish.late
-        parts = self._meter.metered(feed.parts(positions.first, positions.within))
+        of_all_ranks = isinstance(positions, StreamSharding)
+        parts = self._meter.metered(feed.parts(positions.first, positions.within), of_all_ranks=of_all_ranks)
         # What costs is done ahead: gathering, and the late steps if no worker does them. Functions of the user are all
         # called by one thread.
         one_thread = bool(late) and feed.runs_user_code
