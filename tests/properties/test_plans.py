@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed import Dataset, concatenate, interleave
@@ -37,6 +37,8 @@ COMPARED: dict[str, tuple[str, Callable[[dict[str, Any]], bool]]] = {
 KINDS = ["filter", "rows", "select", "slice", "head", "map", "batches", "by", "split", "load", "window", "shuffle"]
 KINDS += ["rename", "column", "sample", "repeat", "both", "mixed", "shard", "drop", "sql"]
 Rows = list[dict[str, Any]]
+# Over each of five origins.
+SOME = settings(max_examples=3 * settings.default.max_examples // 5)
 
 cells = {
     "a": st.none() | st.integers(-3, 5),
@@ -201,12 +203,14 @@ def check(origin: Dataset, chosen: list[tuple[str, Any]], rows: Rows) -> None:
         assert plain == [repr(row) for row in expected]
 
 
+@SOME
 @given(table=tables, drawn=steps(), cut=st.integers(1, 50))
 def test_in_memory(table: pa.Table, drawn: Any, cut: int) -> None:
     chunked = pa.Table.from_batches(table.to_batches(max_chunksize=cut), SCHEMA)
     check(Dataset.from_arrow(chunked), drawn, table.to_pylist())
 
 
+@SOME
 @given(table=tables, drawn=steps(), cut=st.integers(1, 50))
 def test_from_batches(table: pa.Table, drawn: Any, cut: int) -> None:
     empty = table.slice(0, 0).combine_chunks().to_batches()
@@ -247,6 +251,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     return made
 
 
+@SOME
 @given(which=st.integers(0, len(FIXED) - 1), drawn=steps())
 def test_saved(saved: list[Dataset], which: int, drawn: Any) -> None:
     check(saved[which], drawn, FIXED[which].to_pylist())
@@ -269,11 +274,13 @@ def in_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
     return {form: Dataset.from_file(str(folder / f"*.{form}")) for form in ("parquet", "jsonl")}
 
 
+@SOME
 @given(drawn=steps())
 def test_parquet_files(in_files: dict[str, Dataset], drawn: Any) -> None:
     check(in_files["parquet"], drawn, ROWS)
 
 
+@SOME
 @given(drawn=steps())
 def test_json_lines(in_files: dict[str, Dataset], drawn: Any) -> None:
     drawn = [item for item in drawn if item[1] not in ("b < 1", "not (b < 1)")]

@@ -26,7 +26,7 @@ LONGEST_SECONDS, PATIENCE_SECONDS = 0.25, 600.0
 # What a test of kills is done for: a share in every run, the whole number in the soak.
 AS_OFTEN = pytest.mark.parametrize(
     "kills",
-    [pytest.param(5, id="share"), pytest.param(200, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(0)])],
+    [pytest.param(3, id="share"), pytest.param(200, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(0)])],
 )
 
 

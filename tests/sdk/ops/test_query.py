@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed import Dataset
@@ -262,6 +262,7 @@ PREDICATES = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(max_examples=3 * settings.default.max_examples // 5)
 @given(PREDICATES, PREDICATES, st.sampled_from(["AND", "OR"]))
 def test_our_filters_agree_with_sql(one: str, other: str, how: str) -> None:
     data = Dataset.from_arrow(TABLE)
