@@ -314,7 +314,7 @@ CALLS: dict[str, Call] = {
                         table_name=Kind(lambda value: False, ("a b", "1"))),
     "Dataset.map": of("map", MAKES, fn=FUNCTION, schema=SCHEMAS),
     "Dataset.map_batches": of("map_batches", MAKES, fn=FUNCTION, schema=SCHEMAS),
-    "Dataset.shuffle": of("shuffle", global_=FLAG, window=COUNT),
+    "Dataset.shuffle": of("shuffle", global_=FLAG, window=optional(COUNT)),
     "Dataset.set_epoch": of("set_epoch", {"epoch": 1}, epoch=WHOLE),
     "Dataset.sort": of("sort", {"by": "a"}, by=SORTED, descending=DESCENDING),
     "Dataset.train_test_split": of("train_test_split", test_size=SHARE, by=optional(COLUMN)),

@@ -284,7 +284,7 @@ def test_keys_that_are_null(saved: str) -> None:
         (["id", "id"], InvalidArgumentError, "different"),
         ("x", TypeMismatchError, "cannot be a key"),
         ("r", TypeMismatchError, "cannot be a key"),
-        (3, InvalidArgumentError, "keys=3"),
+        (3, InvalidArgumentError, "keys must be"),
     ],
 )
 def test_columns_that_cannot_be_keys(saved: str, keys: Any, error: type[Exception], message: str) -> None:

@@ -148,18 +148,18 @@ def create_huggingface_source(
         raise InvalidArgumentError(f"{quoted_list(options)} can only be used when a dataset is loaded by name")
     elif split is not None and not isinstance(dataset, Mapping):
         raise InvalidArgumentError(f"split={split!r} cannot be used with a dataset that is one split; omit it")
-    dataset = _choose_split(dataset, split)
-    if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+    selected = _choose_split(dataset, split)
+    if not isinstance(selected, datasets.Dataset | datasets.IterableDataset):
         raise InvalidArgumentError(
             f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, got {type(dataset).__name__}"
         )
-    if dataset.features is None:
+    if selected.features is None:
         # Reads the first rows, which is the only way to find the columns of a mapped stream.
         with _translate_errors():
-            dataset = dataset._resolve_features()
-    if not dataset.features:
+            selected = selected._resolve_features()
+    if not selected.features:
         raise InvalidArgumentError("the dataset has no columns")
-    return HuggingFaceSource(dataset)
+    return HuggingFaceSource(selected)
 
 
 def export_rows(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:
