@@ -1,4 +1,7 @@
-"""The only Definitions: what the files in ``dataset_assets/defs`` declare, and every dataset that is in the catalog."""
+"""The Dagster definitions: the declarations in ``dataset_assets/defs``, and every dataset of the catalog.
+
+This module is the composition root. It imports assets, sensors and resources, and none of them imports it.
+"""
 
 from __future__ import annotations
 
@@ -30,45 +33,48 @@ Declaration = DatasetSpec | FolderIngestion | Ingestion | Routine
 
 
 def load_declarations() -> Iterator[Declaration]:
-    """What the modules of ``dataset_assets.defs`` hold, in order of their names."""
-    for module in sorted(pkgutil.iter_modules(dataset_assets.defs.__path__), key=lambda found: found.name):
+    """Yields the declarations of the modules in ``dataset_assets/defs``, ordered by module name."""
+    for module in sorted(pkgutil.iter_modules(dataset_assets.defs.__path__), key=lambda module: module.name):
         values = vars(importlib.import_module(f"dataset_assets.defs.{module.name}")).values()
         yield from (value for value in values if isinstance(value, Declaration))
 
 
 def catalog_datasets() -> list[str]:
-    """The datasets that are there, declared or not; none while the catalog cannot be reached."""
+    """Returns the names of all datasets in the catalog; none if the catalog cannot be reached."""
     try:
         return sorted(Lake.current().heads())
     except (SQLAlchemyError, OSError):
-        logger.warning("the catalog cannot be reached: only what is declared is shown", exc_info=True)
+        logger.warning("the catalog cannot be reached: only declared datasets are shown", exc_info=True)
         return []
 
 
 def build_definitions(
-    everything: Sequence[Declaration], found: Iterable[str] = (), resources: Mapping[str, object] | None = None
+    declarations: Sequence[Declaration], existing: Iterable[str] = (), resources: Mapping[str, object] | None = None
 ) -> Definitions:
-    """The Dagster definitions of what is declared, and of the datasets ``found`` in the catalog.
+    """Returns the Dagster definitions of declarations and of other datasets in the catalog.
 
-    ``resources``: those that routines ask for by name, beside our own.
+    Args:
+        declarations: the declared datasets, ingestions and routines.
+        existing: the names of datasets in the catalog. Those that are not declared become assets too.
+        resources: the resources that routines request by name, in addition to ours.
     """
-    ingestions = [as_ingestion(each) for each in everything if isinstance(each, FolderIngestion | Ingestion)]
+    ingestions = [as_ingestion(each) for each in declarations if isinstance(each, FolderIngestion | Ingestion)]
     triggers = list(map(ingestion_trigger, ingestions))
-    routines = [each for each in everything if isinstance(each, Routine)]
-    specs = _datasets(everything, ingestions, routines)
-    merely_found = [name for name in found if name not in specs]
-    datasets = [*specs.values(), *map(DatasetSpec, merely_found)]
-    writers, circles = _writers(ingestions, routines), _open_sources(routines)
+    routines = [each for each in declarations if isinstance(each, Routine)]
+    specs = _datasets(declarations, ingestions, routines)
+    undeclared = [name for name in existing if name not in specs]
+    datasets = [*specs.values(), *map(DatasetSpec, undeclared)]
+    writers, cycle_sources = _writers(ingestions, routines), _open_sources(routines)
     return Definitions(
         assets=[
             *map(ingestion_asset, ingestions),
             *(dataset_asset(spec, writers.get(spec.name, [])) for spec in datasets),
-            *(routine_asset(each, circles.get(each.name, ())) for each in routines),
+            *(routine_asset(each, cycle_sources.get(each.name, ())) for each in routines),
         ],
         schedules=[each for each in triggers if isinstance(each, ScheduleDefinition)],
         sensors=[
             *(each for each in triggers if isinstance(each, SensorDefinition)),
-            versions_sensor([spec.name for spec in datasets], merely_found),
+            versions_sensor([spec.name for spec in datasets], undeclared),
             routines_sensor(routines),
         ],
         resources={
@@ -84,32 +90,32 @@ def build_definitions(
 
 
 def _datasets(
-    everything: Sequence[Declaration], ingestions: Sequence[Ingestion], routines: Sequence[Routine]
+    declarations: Sequence[Declaration], ingestions: Sequence[Ingestion], routines: Sequence[Routine]
 ) -> dict[str, DatasetSpec]:
     named = [name for each in ingestions for name in (each.into, each.quarantine) if name] + [
         name for each in routines for name in (*each.sources, each.target)
     ]
     specs = {name: DatasetSpec(name) for name in named}
-    return specs | {each.name: each for each in everything if isinstance(each, DatasetSpec)}
+    return specs | {each.name: each for each in declarations if isinstance(each, DatasetSpec)}
 
 
 def _writers(ingestions: Sequence[Ingestion], routines: Sequence[Routine]) -> dict[str, list[AssetKey]]:
-    found: dict[str, list[AssetKey]] = {}
+    writers: dict[str, list[AssetKey]] = {}
     for ingestion in ingestions:
         for name in filter(None, (ingestion.into, ingestion.quarantine)):
-            found.setdefault(name, []).append(ingest_key(ingestion.name))
+            writers.setdefault(name, []).append(ingest_key(ingestion.name))
     for routine in routines:
-        found.setdefault(routine.target, []).append(routine_key(routine.name))
-    return found
+        writers.setdefault(routine.target, []).append(routine_key(routine.name))
+    return writers
 
 
 def _open_sources(routines: Sequence[Routine]) -> dict[str, set[str]]:
-    """For each routine that begins a circle, the source through which it comes back to itself."""
-    found: dict[str, set[str]] = {}
+    """Returns for each routine that begins a cycle the sources that close it."""
+    sources: dict[str, set[str]] = {}
     for chain in cycles(routines):
-        logger.warning("routines in a circle: %s", " -> ".join(each.name for each in (*chain, chain[0])))
-        found.setdefault(chain[0].name, set()).add(chain[-1].target)
-    return found
+        logger.warning("routines form a cycle: %s", " -> ".join(each.name for each in (*chain, chain[0])))
+        sources.setdefault(chain[0].name, set()).add(chain[-1].target)
+    return sources
 
 
 defs = build_definitions(list(load_declarations()), catalog_datasets())

@@ -1,1 +1,1 @@
-"""The Dagster project: every dataset is an asset, its versions are partitions."""
+"""The assets of the Dagster project: datasets with their versions as partitions, ingestions, and routines."""

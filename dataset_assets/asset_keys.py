@@ -1,4 +1,4 @@
-"""Versions as partitions: ``3`` <-> ``"v3"``, and the asset keys of everything."""
+"""Asset keys, and versions as partition keys: ``3`` <-> ``"v3"``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dagster import AssetKey, DynamicPartitionsDefinition
 
 
 def versions_of(dataset: str) -> DynamicPartitionsDefinition:
-    """The partitions of a dataset: one a version, added in version order by the sensors."""
+    """Returns the partitions of a dataset: one for each version, which the sensors add in order."""
     return DynamicPartitionsDefinition(name=f"{dataset}_versions")
 
 
 def key_of(version: int) -> str:
-    """The partition key of a version.
+    """Returns the partition key of a version.
 
     Example:
         >>> key_of(3)
@@ -24,7 +24,7 @@ def key_of(version: int) -> str:
 
 
 def version_of(key: str) -> int:
-    """The version of a partition key.
+    """Returns the version of a partition key.
 
     Example:
         >>> version_of("v3")
@@ -34,7 +34,7 @@ def version_of(key: str) -> int:
 
 
 def first_adjacent(order: Iterable[str], wanted: Iterable[str]) -> Sequence[str]:
-    """The first keys of ``wanted`` that stand side by side in ``order``: what one range can name.
+    """Returns the first keys of ``wanted`` that are adjacent in ``order``, so that one range names them.
 
     Example:
         >>> first_adjacent(["v1", "v2", "v3", "v4"], {"v2", "v3"})
@@ -45,12 +45,15 @@ def first_adjacent(order: Iterable[str], wanted: Iterable[str]) -> Sequence[str]
 
 
 def dataset_key(name: str) -> AssetKey:
+    """Returns the asset key of a dataset."""
     return AssetKey(["datasets", name])
 
 
 def ingest_key(name: str) -> AssetKey:
+    """Returns the asset key of an ingestion."""
     return AssetKey(["ingest", name])
 
 
 def routine_key(name: str) -> AssetKey:
+    """Returns the asset key of a routine."""
     return AssetKey(["routines", name])

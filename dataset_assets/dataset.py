@@ -1,4 +1,4 @@
-"""A dataset as an asset: one partition a version; materializing a version profiles and checks it."""
+"""`DatasetSpec`, and a dataset as an asset: its partitions are its versions, and a run profiles and checks versions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,21 +29,21 @@ from lakefeed.profiles import profiles
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset that the team declares; those that are merely in the catalog need no declaration.
+    """The declaration of a dataset. Other datasets of the catalog are assets without a declaration.
 
     Args:
-        name: in the lake.
+        name: the name of the dataset.
         description: shown in the UI.
         owners: mail addresses, or ``team:name``.
-        tags: of the asset.
-        checks: of every version (see `lakefeed.checks`), beside those that every dataset has.
-        freshness: seconds after the newest version at which the dataset counts as stale.
+        tags: the tags of the asset.
+        checks: the checks of every version (see `lakefeed.checks`), in addition to those that every dataset has.
+        freshness: the seconds after the newest version at which the dataset becomes stale.
         columns: descriptions of columns.
-        upstreams: datasets that it is made of, where no routine says so.
-        lineage: for a column, the columns ("dataset.column") that it was made of.
+        upstreams: the datasets from which it is made, unless a routine declares them.
+        lineage: for a column, the columns ("dataset.column") from which it is made.
 
     Raises:
-        InvalidArgumentError: two checks have one name.
+        InvalidArgumentError: two checks share a name.
     """
 
     name: str
@@ -61,7 +61,7 @@ class DatasetSpec:
 
 
 def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefinition:
-    """The asset of a dataset whose versions the assets ``writers`` make."""
+    """Returns the asset of a dataset. ``writers`` are the assets that write its versions."""
     key = dataset_key(spec.name)
     upstream = dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)])
 
@@ -72,7 +72,7 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
         tags=spec.tags,
         kinds={"iceberg"},
         partitions_def=versions_of(spec.name),
-        # A version may hold the rows of any run upstream, so none of its partitions stands for one of theirs.
+        # A version may hold rows of any upstream run, so partitions do not correspond.
         deps=[AssetDep(upper, partition_mapping=AllPartitionMapping()) for upper in upstream],
         backfill_policy=BackfillPolicy.single_run(),
         check_specs=check_specs(key, spec.checks),
@@ -82,19 +82,19 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
     )
     def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context), tag_outages(context):
-            checked: dict[str, CheckReport] = {}
+            reports: dict[str, CheckReport] = {}
             try:
-                for found in profiles(spec.name, map(version_of, context.partition_keys)):
-                    checked[key_of(found.version.version)] = evaluate_checks(found, spec.checks)
-                    context.log.info("%s v%d is profiled", spec.name, found.version.version)
+                for profile in profiles(spec.name, map(version_of, context.partition_keys)):
+                    reports[key_of(profile.version.version)] = evaluate_checks(profile, spec.checks)
+                    context.log.info("%s v%d is profiled", spec.name, profile.version.version)
             except LakefeedError:
-                # What is done is reported; the run fails, and what is left is asked for again.
-                for partition, each in checked.items():
+                # Finished versions are reported. The run fails, and the sensor requests the others again.
+                for partition, each in reports.items():
                     facts = profile_metadata(each, spec.columns, spec.lineage)
                     context.log_event(AssetMaterialization(key, partition=partition, metadata=facts))
                 raise
-            for partition, each in checked.items():
+            for partition, each in reports.items():
                 context.add_asset_metadata(profile_metadata(each, spec.columns, spec.lineage), partition_key=partition)
-            return MaterializeResult(check_results=check_results(key, spec.checks, list(checked.values())))
+            return MaterializeResult(check_results=check_results(key, spec.checks, list(reports.values())))
 
     return profile_versions

@@ -1,4 +1,4 @@
-"""A run's sign of life, so that one whose machine or Dagster went away is noticed with any launcher."""
+"""Heartbeats of runs, so that any launcher's runs whose process died are noticed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEARTBEAT_SECONDS = 5.0
 
 @contextmanager
 def heartbeat(context: AssetExecutionContext) -> Iterator[None]:
-    """While the block runs, the run carries the time of its last sign of life as a tag."""
+    """Tags the run with the current time every few seconds, until the block ends."""
     done = threading.Event()
     _beat(context.instance, context.run.run_id)
     beating = threading.Thread(target=_keep_beating, args=(context.instance, context.run.run_id, done), daemon=True)
@@ -36,7 +36,7 @@ def _keep_beating(instance: DagsterInstance, run_id: str, done: threading.Event)
         try:
             _beat(instance, run_id)
         except SQLAlchemyError:
-            logger.warning("the sign of life of run %s could not be written", run_id, exc_info=True)
+            logger.warning("the heartbeat of run %s could not be written", run_id, exc_info=True)
 
 
 def _beat(instance: DagsterInstance, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""A source of rows as an asset: each run appends what is new, on a schedule or as soon as something arrives."""
+"""`Ingestion` and `FolderIngestion`, and a source as an asset: each run appends new rows."""
 
 import re
 from collections.abc import Sequence
@@ -33,9 +33,14 @@ MAX_FILES = 10
 
 @dataclass(frozen=True)
 class Ingestion:
-    """A source that the team declares; looked at when ``cron`` (in ``timezone``) says so.
+    """The declaration of a source that runs on a schedule, or as soon as new rows arrive.
 
-    ``arrival_seconds``: instead of a schedule, looked at so often, and taken as soon as something is there.
+    Args:
+        source: such as `lakefeed.ingest.FolderSource`.
+        cron: the schedule on which the source is examined.
+        timezone: the time zone of the schedule.
+        arrival_seconds: instead of the schedule, examine the source at this interval and start a run when there are new
+            rows.
     """
 
     source: Source
@@ -45,75 +50,82 @@ class Ingestion:
 
     @property
     def name(self) -> str:
-        """That of the source."""
+        """The name of the source."""
         return self.source.name
 
     @property
     def into(self) -> str:
-        """The dataset that it feeds."""
+        """The dataset that the source feeds."""
         return self.source.into
 
     @property
     def quarantine(self) -> str | None:
-        """Where what does not fit goes; None if it goes nowhere."""
-        aside = isinstance(self.source, FileSource) and self.source.drift == "quarantine"
-        return quarantine_of(self.into) if aside else None
+        """The dataset for files and rows that do not fit; None if the source has no quarantine."""
+        quarantines = isinstance(self.source, FileSource) and self.source.drift == "quarantine"
+        return quarantine_of(self.into) if quarantines else None
 
     @property
     def job_name(self) -> str:
-        """The job that ingests what is new, now."""
+        """The name of the job that ingests the new rows."""
         return f"ingest_{re.sub(r'[^a-z0-9_]', '_', self.name)}"
 
 
 @dataclass(frozen=True)
 class FolderIngestion(FolderSource):
-    """A folder that the team declares; looked at when ``cron`` (in ``timezone``) says so."""
+    """The declaration of a folder that is examined on a schedule.
+
+    Args:
+        cron: the schedule.
+        timezone: the time zone of the schedule.
+
+    The other arguments are those of `lakefeed.ingest.FolderSource`.
+    """
 
     cron: str = EVERY_MINUTE
     timezone: str = "UTC"
 
     @property
     def job_name(self) -> str:
-        """The job that ingests what is new, now."""
+        """The name of the job that ingests the new files."""
         return as_ingestion(self).job_name
 
 
 def as_ingestion(declared: Ingestion | FolderIngestion) -> Ingestion:
-    """The ingestion that a declaration stands for."""
+    """Returns the `Ingestion` of a declaration."""
     if isinstance(declared, Ingestion):
         return declared
     return Ingestion(declared, cron=declared.cron, timezone=declared.timezone)
 
 
 def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
-    """The asset whose runs append what is new."""
+    """Returns the asset whose runs append the new rows."""
     source = declared.source
 
     @asset(key=ingest_key(declared.name), description=source.description, kinds={"file"})
-    def take_what_is_new(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
+    def ingest_new_rows(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context):
-            done = []
+            results = []
             for result in ingest(source, run=context.run.run_id):
                 context.log.info("%d files, %d rows: v%d", len(result.files), result.rows, result.version)
-                done.append(result)
+                results.append(result)
             left = _waiting_files(source)
-        quarantined = sorted({name for result in done for name in result.quarantined})
+        quarantined = sorted({name for result in results for name in result.quarantined})
         return MaterializeResult(
             metadata={
-                "files": sum(len(result.files) for result in done),
-                "rows": sum(result.rows for result in done),
-                "versions": ", ".join(key_of(result.version) for result in done),
+                "files": sum(len(result.files) for result in results),
+                "rows": sum(result.rows for result in results),
+                "versions": ", ".join(key_of(result.version) for result in results),
                 "quarantined": len(quarantined),
                 "quarantined_files": ", ".join(quarantined[:MAX_FILES]),
                 **left,
             }
         )
 
-    return take_what_is_new
+    return ingest_new_rows
 
 
 def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinition:
-    """What starts a run when there is something new: a schedule, or a sensor that looks more often."""
+    """Returns the schedule or the sensor that starts a run when there are new rows."""
     job = define_asset_job(declared.job_name, selection=[ingest_key(declared.name)])
     if declared.arrival_seconds is None:
 
@@ -124,10 +136,10 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
             execution_timezone=declared.timezone,
             default_status=DefaultScheduleStatus.RUNNING,
         )
-        def look() -> RunRequest | SkipReason:
+        def examine() -> RunRequest | SkipReason:
             return RunRequest() if declared.source.waiting() else SkipReason(f"nothing new for {declared.into}")
 
-        return look
+        return examine
 
     @sensor(
         name=f"{declared.job_name}_arrivals",
@@ -138,7 +150,7 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
     def arrived(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         work = ingest_key(declared.name).to_user_string()
         if context.instance.get_runs_count(RunsFilter(tags={WORK_TAG: work}, statuses=UNFINISHED)):
-            return SkipReason("what is there is being taken")
+            return SkipReason("a run is ingesting already")
         waiting = declared.source.waiting()
         return RunRequest(tags={WORK_TAG: work}) if waiting else SkipReason(f"nothing new for {declared.into}")
 
@@ -146,7 +158,7 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
 
 
 def _waiting_files(source: Source) -> dict[str, int | str]:
-    """What is there and did not go in, for who looks at the run."""
+    """Returns metadata about the files that were not ingested."""
     if not isinstance(source, FileSource):
         return {}
     left = arrivals(source)

@@ -1,4 +1,4 @@
-"""A version's profile as metadata of its materialization: numbers to plot, tables, a preview, thumbnails, links."""
+"""Profiles of versions as metadata of materializations: numbers, tables, a preview, thumbnails, links."""
 
 from __future__ import annotations
 
@@ -39,58 +39,58 @@ RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def profile_metadata(
-    checked: CheckReport,
+    report: CheckReport,
     descriptions: Mapping[str, str] | None = None,
     lineage: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """The profile as metadata of a materialization; ``descriptions`` and ``lineage`` are of columns."""
-    found, version = checked.found, checked.found.version
+    """Returns the metadata of a materialization. ``descriptions`` and ``lineage`` are by column."""
+    profile, version = report.profile, report.profile.version
     facts = {
         "rows_added": version.added_records,
         "rows_deleted": version.deleted_records,
         "rows_total": version.total_records,
         "dagster/row_count": version.total_records,
-        "bytes_added": found.bytes_added,
-        "bytes_total": found.bytes_total,
-        "bytes_of_files": found.file_bytes,
+        "bytes_added": profile.bytes_added,
+        "bytes_total": profile.bytes_total,
+        "bytes_of_files": profile.file_bytes,
         "operation": version.operation,
         # As text: it exceeds 2^53, and the UI would round it.
         "snapshot_id": str(version.snapshot_id),
-        "table_uuid": found.table_uuid,
+        "table_uuid": profile.table_uuid,
         "committed_at": MetadataValue.timestamp(datetime.fromtimestamp(version.timestamp_ms / 1000, tz=UTC)),
         "written_by": ", ".join(filter(None, [version.user, version.message])),
-        PASSED: checked.passed,
-        "checks_failed": ", ".join(checked.failed),
-        "dagster/column_schema": column_schema(found.schema, descriptions or {}),
-        "schema_changes": _schema_changes(found),
-        "statistics": _statistics(found),
-        "preview": MetadataValue.md(_preview(found.first_rows[:PREVIEW_ROWS])),
-        **{f"thumbnails_{name}": MetadataValue.md(strip) for name, strip in _thumbnails(found).items()},
-        **_plot_values(found),
+        PASSED: report.passed,
+        "checks_failed": ", ".join(report.failed),
+        "dagster/column_schema": column_schema(profile.schema, descriptions or {}),
+        "schema_changes": _schema_changes(profile),
+        "statistics": _statistics(profile),
+        "preview": MetadataValue.md(_preview(profile.first_rows[:PREVIEW_ROWS])),
+        **{f"thumbnails_{name}": MetadataValue.md(strip) for name, strip in _thumbnails(profile).items()},
+        **_plot_values(profile),
     }
-    return facts | _optional(found, lineage or {})
+    return facts | _optional(profile, lineage or {})
 
 
 def run_link(run: str) -> MetadataValue:
-    """A link to the run that wrote a version, if it was one of Dagster's."""
+    """Returns a link to the run that wrote a version, or its id as text if it is not a Dagster run."""
     return MetadataValue.dagster_run(run) if RUN_ID.fullmatch(run) else MetadataValue.text(run)
 
 
-def _optional(found: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _optional(profile: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
-    if found.version.run:
-        facts["written_by_run"] = run_link(found.version.run)
-    if found.unread:
-        facts["unread"] = found.unread
-    written_by = routine_of(found.version)
-    deps = {name: [(routine_key(written_by), name)] for name in found.schema.names} if written_by else {}
+    if profile.version.run:
+        facts["written_by_run"] = run_link(profile.version.run)
+    if profile.unread:
+        facts["unread"] = profile.unread
+    written_by = routine_of(profile.version)
+    deps = {name: [(routine_key(written_by), name)] for name in profile.schema.names} if written_by else {}
     if deps := deps | {column: list(map(_declared_origin, sources)) for column, sources in lineage.items()}:
         facts["dagster/column_lineage"] = column_lineage(deps)
     return facts
 
 
 def column_lineage(deps: Mapping[str, Iterable[tuple[AssetKey, str]]]) -> TableColumnLineage:
-    """For each column the columns of assets that it is made of, as Dagster shows them."""
+    """Returns the lineage of columns in Dagster's form."""
     return TableColumnLineage(
         {name: [TableColumnDep(key, column) for key, column in origins] for name, origins in deps.items()}
     )
@@ -102,7 +102,7 @@ def _declared_origin(source: str) -> tuple[AssetKey, str]:
 
 
 def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> TableSchema:
-    """The columns as Dagster shows them."""
+    """Returns the columns in Dagster's form."""
     descriptions = descriptions or {}
     return TableSchema(
         [TableColumn(field.name, _type_text(field), description=descriptions.get(field.name)) for field in schema]
@@ -114,8 +114,8 @@ def _type_text(field: pa.Field[Any]) -> str:
     return media.decode() if media else str(field.type)
 
 
-def _schema_changes(found: Profile) -> str:
-    changed = found.changed
+def _schema_changes(profile: Profile) -> str:
+    changed = profile.changed
     lines = [
         *(f"+ {name}: {kind}" for name, kind in changed.added.items()),
         *(f"- {name}: {kind}" for name, kind in changed.dropped.items()),
@@ -125,8 +125,8 @@ def _schema_changes(found: Profile) -> str:
     return "; ".join(lines) or "none"
 
 
-def _statistics(found: Profile) -> MetadataValue:
-    records = [TableRecord({"column": name, **_cells(stats)}) for name, stats in found.columns.items()]
+def _statistics(profile: Profile) -> MetadataValue:
+    records = [TableRecord({"column": name, **_cells(stats)}) for name, stats in profile.columns.items()]
     return MetadataValue.table(records, TableSchema([TableColumn(name) for name in ("column", *STATISTICS)]))
 
 
@@ -144,10 +144,10 @@ def _cells(stats: ColumnStatistics) -> dict[str, Any]:
     return dict(zip(STATISTICS, cells + [""] * (len(STATISTICS) - len(cells)), strict=True))
 
 
-def _plot_values(found: Profile) -> dict[str, float]:
-    """Numbers by column, which Dagster plots over the versions."""
+def _plot_values(profile: Profile) -> dict[str, float]:
+    """Returns numbers by column, which Dagster plots over the versions."""
     plotted: dict[str, float] = {}
-    for name, stats in list(found.columns.items())[:PLOTTED_COLUMNS]:
+    for name, stats in list(profile.columns.items())[:PLOTTED_COLUMNS]:
         rows = stats.nulls + stats.values
         if rows and stats.nulls:
             plotted[f"null_share/{name}"] = stats.nulls / rows
@@ -157,7 +157,7 @@ def _plot_values(found: Profile) -> dict[str, float]:
 
 
 def _preview(rows: Iterable[Mapping[str, Any]]) -> str:
-    """A Markdown table."""
+    """Returns rows as a Markdown table."""
     lines = ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
     if not lines:
         return "no new rows to show"
@@ -174,15 +174,15 @@ def _cell(value: Any) -> str:
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
 
 
-def _thumbnails(found: Profile) -> dict[str, str]:
-    """For each column of images or videos the first of them, side by side."""
-    columns = [field.name for field in found.schema if _type_text(field) in {"image", "video"}]
-    images = {name: [row[name] for row in found.first_rows[:THUMBNAILS] if row[name] is not None] for name in columns}
+def _thumbnails(profile: Profile) -> dict[str, str]:
+    """Returns for each column of images or videos the first of them, side by side."""
+    columns = [field.name for field in profile.schema if _type_text(field) in {"image", "video"}]
+    images = {name: [row[name] for row in profile.first_rows[:THUMBNAILS] if row[name] is not None] for name in columns}
     return {name: " ".join(map(_thumbnail, cells)) for name, cells in images.items() if cells}
 
 
 def _thumbnail(cell: Image | Video) -> str:
-    """The image, or the video's first frame, scaled to fit, in Markdown. What cannot be had is the check's business."""
+    """Returns a scaled image, or a video's first frame, in Markdown. Unreadable files are reported by a check."""
     try:
         picture = _picture(cell)
     except (LakefeedError, OSError) as error:  # missing, changed, broken, or no library to read it

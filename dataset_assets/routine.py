@@ -1,4 +1,4 @@
-"""A routine as an asset between the datasets it reads and the one it writes, partitioned by the versions it reads."""
+"""`routine`, and a routine as an asset: its partitions are the versions that it reads."""
 
 import inspect
 import re
@@ -27,17 +27,22 @@ from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
 
 LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-"""Values of tags that Dagster takes for assets; those of runs may be any text."""
+"""Values of tags that Dagster allows on assets; tags of runs may be any text."""
 
 
 def routine(
     *, on: str | Sequence[str], into: str | None, name: str | None = None, **settings: Any
 ) -> Callable[[RoutineFn], Routine]:
-    """Declares a function over the rows appended to dataset ``on``; what it returns is appended to ``into``.
+    """Declares a function as a routine over the rows appended to a dataset.
 
-    The function takes a Dataset (one for each of several datasets) and returns a Dataset or a Table, or yields record
-    batches. It is started by itself, exactly once for every row; with ``into=None``, at least once. ``name``: that of
-    the function unless given. ``settings``: those of `lakefeed.routines.Routine`, such as ``when=``, ``retries=``.
+    The function takes a Dataset for each source. It returns a Dataset or a Table, or yields record batches. It runs
+    by itself, exactly once for every row; with ``into=None``, at least once.
+
+    Args:
+        on: the name of the source, or several names.
+        into: the name of the output. None is for side effects.
+        name: the name of the routine. None takes that of the function.
+        settings: other arguments of `lakefeed.routines.Routine`, such as ``when=`` and ``retries=``.
     """
 
     def declare(fn: RoutineFn) -> Routine:
@@ -48,9 +53,9 @@ def routine(
 
 
 def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> AssetsDefinition:
-    """The asset of a routine. Which rows a run reads is decided by the position stored with the output alone.
+    """Returns the asset of a routine. The position stored with the output decides which rows a run reads.
 
-    ``open_sources``: those that the lineage must not show, for they would close a circle, which Dagster does not draw.
+    ``open_sources`` are left out of the lineage, because they would close a cycle, which Dagster cannot show.
     """
     several = len(declared.sources) > 1
     shown = [source for source in declared.sources if source not in set(open_sources)]
@@ -66,14 +71,14 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         partitions_def=None if several else versions_of(declared.sources[0]),
         deps=[_dep(source, several) for source in shown],
         backfill_policy=None if several else BackfillPolicy.single_run(),
-        # A run that stops at max_rows_per_run has not done all that it was asked for; what it did, it reports itself.
+        # A run that stops at max_rows_per_run leaves requested versions; it reports the finished ones itself.
         output_required=False,
     )
     def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
         with heartbeat(context), tag_outages(context):
-            made = list(_run_pending(context, declared))
+            results = list(_run_pending(context, declared))
             for event in _materializations(
-                context.asset_key, declared, context.partition_keys if not several else None, made
+                context.asset_key, declared, context.partition_keys if not several else None, results
             ):
                 context.log_event(event)
         yield from ()
@@ -81,27 +86,25 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
     return run
 
 
-def verdicts_of(context_instance: Any, declared: Routine) -> Verdicts | None:
-    """What the checks said of the versions that the routine has yet to read."""
+def verdicts_of(instance: Any, declared: Routine) -> Verdicts | None:
+    """Returns the results of the checks of the versions that the routine has yet to read."""
     if not declared.only_checked:
         return None
     todo = pending(replace(declared, only_checked=False))
     found = todo.ranges if todo else ()
     return {
-        each.source: recorded_verdicts(
-            context_instance, each.source, each.table_uuid, (v.version for v in each.versions)
-        )
+        each.source: recorded_verdicts(instance, each.source, each.table_uuid, (v.version for v in each.versions))
         for each in found
     }
 
 
 def _run_pending(context: AssetExecutionContext, declared: Routine) -> Iterable[RoutineResult]:
-    asked = [] if len(declared.sources) > 1 else list(map(version_of, context.partition_keys))
+    requested = [] if len(declared.sources) > 1 else list(map(version_of, context.partition_keys))
     by_sensor = WORK_TAG in context.run.tags
     for result in run_versions(
         declared,
-        up_to=max(asked) if asked else None,
-        after=min(asked) - 1 if asked and declared.exact else None,
+        up_to=max(requested) if requested else None,
+        after=min(requested) - 1 if requested and declared.exact else None,
         run=context.run.run_id,
         verdicts=verdicts_of(context.instance, declared),
         resources={name: getattr(context.resources, name) for name in declared.resources},
@@ -113,11 +116,11 @@ def _run_pending(context: AssetExecutionContext, declared: Routine) -> Iterable[
 
 
 def _materializations(
-    key: AssetKey, declared: Routine, asked: Sequence[str] | None, made: Sequence[RoutineResult]
+    key: AssetKey, declared: Routine, requested: Sequence[str] | None, results: Sequence[RoutineResult]
 ) -> Iterable[AssetMaterialization]:
-    """One for each version that is done and was asked for, or read before those because it came first."""
-    if asked is None:
-        yield from (AssetMaterialization(key, metadata=_metadata([each], declared)) for each in made)
+    """Yields an event for each version that is done and was requested, or was read before a requested one."""
+    if requested is None:
+        yield from (AssetMaterialization(key, metadata=_metadata([each], declared)) for each in results)
         return
     done, known = (
         history(declared),
@@ -125,7 +128,7 @@ def _materializations(
     )
     todo, reached = pending(replace(declared, only_checked=False)), position(declared)
     first_left = todo.versions[0].version if todo else float("inf")
-    reported = {*map(version_of, asked)} | {v for each in made for v in known if _covers(each, v)}
+    reported = {*map(version_of, requested)} | {v for each in results for v in known if _covers(each, v)}
     for version in sorted(reported):
         if version < first_left and reached is not None:
             facts = _version_metadata([each for each in done if _covers(each, version)], version, declared)
@@ -133,7 +136,7 @@ def _materializations(
 
 
 def _version_metadata(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
-    """What a version became; it may have been written by an earlier run. A version that adds nothing has no result."""
+    """Returns the metadata of a source version, which earlier runs may have processed. A version may have no result."""
     reasons = [dict(each.left_out)[version] for each in found if version in dict(each.left_out)]
     if reasons:
         return {"rows_in": 0, "rows_out": 0, "left_out": "; ".join(reasons)}
@@ -170,7 +173,7 @@ def _description(declared: Routine, open_sources: set[str]) -> str:
     text = inspect.getdoc(declared.fn) or ""
     if open_sources:
         names = ", ".join(sorted(open_sources))
-        text += f"\n\nFeeds itself through {names}; rows go round at most {declared.max_depth} times."
+        text += f"\n\nFeeds itself through {names}; rows pass at most {declared.max_depth} routines."
     if declared.output is None:
         text += f"\n\nA side effect, at least once for each version; its log is the dataset {declared.target}."
     return text.strip()

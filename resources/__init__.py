@@ -1,1 +1,1 @@
-"""Thin Dagster resources over the objects of the SDK."""
+"""Dagster resources that wrap objects of the SDK."""

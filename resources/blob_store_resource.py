@@ -11,7 +11,8 @@ from lakefeed.storage.blobs.blob_store import BlobStore
 
 
 class BlobStoreResource(ConfigurableResource[Any]):
-    """The blob store of the settings in force."""
+    """The blob store of the current settings."""
 
     def store(self) -> BlobStore:
+        """Returns the blob store."""
         return Lake.current().blobs

@@ -14,7 +14,7 @@ from lakefeed.errors import DatasetNotFoundError
 
 @dataclass(frozen=True)
 class TableState:
-    """A dataset as it is now: which table, and its versions, oldest first."""
+    """The table of a dataset and its versions, oldest first."""
 
     table_uuid: str
     versions: tuple[DatasetVersion, ...]
@@ -26,17 +26,18 @@ class TableState:
 
 
 class CatalogResource(ConfigurableResource[Any]):
-    """The lake of the settings in force (environment, ``lakefeed.toml``); what runs where is configured there alone."""
+    """The lake of the current settings (environment, ``lakefeed.toml``)."""
 
     def lake(self) -> Lake:
+        """Returns the lake."""
         return Lake.current()
 
     def heads(self) -> dict[str, str]:
-        """For every dataset a text that changes when it does; one query."""
+        """Returns for every dataset a text that changes with it. It makes one query."""
         return self.lake().heads()
 
     def state(self, name: str) -> TableState | None:
-        """A dataset as it is now; None if there is none of that name (any more)."""
+        """Returns the state of a dataset; None if it does not exist."""
         try:
             table = self.lake().table(name)
         except DatasetNotFoundError:
@@ -44,5 +45,5 @@ class CatalogResource(ConfigurableResource[Any]):
         return TableState(str(table.metadata.table_uuid), tuple(reversed(list_versions(table))))
 
     def last_deleted(self, name: str, table_uuid: str) -> int:
-        """The last number of the datasets of that name that were deleted before this table; 0 where there are none."""
+        """Returns the last version number of the deleted datasets of this name before this table; 0 without any."""
         return last_number(self.lake().deletions(name, table_uuid))

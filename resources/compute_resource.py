@@ -1,4 +1,4 @@
-"""What makes the rows of distributed routines, as a Dagster resource."""
+"""The engine of distributed routines as a Dagster resource."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ VARIABLE = "LAKEFEED_COMPUTE"
 
 
 class ComputeResource(ConfigurableResource[Any]):
-    """``$LAKEFEED_COMPUTE``: ``processes``, ``processes:8``, ``dask``, ``dask:8``, or a cluster's ``tcp://host:8786``."""
+    """The engine that ``$LAKEFEED_COMPUTE`` names.
+
+    Its values are ``processes``, ``processes:8``, ``dask``, ``dask:8``, and a cluster's ``tcp://host:8786``.
+    """
 
     def engine(self) -> Engine:
-        """The engine of the environment; processes of the run's machine where it says nothing."""
+        """Returns the engine of the environment; without one, processes of the run's machine.
+
+        Raises:
+            ConfigError: the variable does not name an engine.
+        """
         return engine_of(os.environ.get(VARIABLE) or "processes")
 
 
 def engine_of(text: str) -> Engine:
-    """The engine that a text names.
+    """Returns the engine that a text names.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: the text does not name an engine.
     """
     if "://" in text:
         return Dask(text)
     kind, _, number = text.partition(":")
     if kind not in ("processes", "dask") or (number and not number.isdecimal()):
         raise ConfigError(
-            f'{VARIABLE}={text!r}: it is "processes", "processes:8", "dask", "dask:8" or "tcp://host:8786"'
+            f'{VARIABLE}={text!r} does not name an engine; use "processes", "processes:8", "dask", "dask:8" or "tcp://host:8786"'
         )
     workers = int(number) if number else None
     if kind == "dask":

@@ -1,4 +1,4 @@
-"""Asks Dagster's webserver to load the code location again, so that new datasets become assets."""
+"""Requests to Dagster's webserver to reload the code location, so that new datasets become assets."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ mutation Reload($name: String!) { reloadRepositoryLocation(repositoryLocationNam
 
 
 class ReloadResource(ConfigurableResource[Any]):
-    """``$LAKEFEED_DAGSTER_URL`` is where the webserver is; without it nothing is asked, and somebody has to reload."""
+    """The webserver at ``$LAKEFEED_DAGSTER_URL``. Without it, the code location must be reloaded manually."""
 
     def request(self) -> bool:
-        """Whether a reload was asked for. It goes on in the background: it ends the process that runs the sensors."""
+        """Starts a reload in the background, and returns whether it did.
+
+        The reload ends the process that runs the sensors.
+        """
         url = os.environ.get(URL_VARIABLE)
         if not url:
             return False
@@ -36,10 +39,10 @@ class ReloadResource(ConfigurableResource[Any]):
 
 
 def reload_location(url: str) -> None:
-    """Loads the code location again.
+    """Reloads the code location.
 
     Raises:
-        OSError: the webserver cannot be reached, or says that the location does not load.
+        OSError: the webserver cannot be reached, or the location does not load.
     """
     name = os.environ.get(LOCATION_VARIABLE, "lakefeed")
     body = json.dumps({"query": RELOAD, "variables": {"name": name}}).encode()

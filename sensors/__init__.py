@@ -1,1 +1,1 @@
-"""Sensors: what the catalog says, turned into partitions and runs."""
+"""The sensors of the Dagster project. They turn the state of the catalog into partitions and runs."""

@@ -1,4 +1,4 @@
-"""Rows that a routine has not read become a run of it; which rows it reads is decided by its stored position alone."""
+"""The sensor that starts routines with unread rows. The stored position alone decides which rows a run reads."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 
 def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
-    """The sensor that starts ``routines``."""
+    """Returns the sensor that starts ``routines``."""
     named = {routine.name: routine for routine in routines}
 
     @sensor(
@@ -39,13 +39,13 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
         runs, watch, heads = RunQueue.of(context.instance), SensorCursor.parse(context.cursor), catalog.heads()
         states = {name: fingerprint(*map(heads.get, _relevant_datasets(each, named))) for name, each in named.items()}
         plans: list[TickPlan] = []
-        for name in watch.to_look_at(states):
+        for name in watch.unsettled_names(states):
             if runs.under_way(routine_key(name)):
-                continue  # and looked at again when it has ended
+                continue  # examined again when it has ended
             try:
                 decision = _decide(runs, named[name], routines)
                 todo = _plan(runs, catalog, named[name], decision)
-            except LakefeedError as error:  # one routine's trouble is not the others'
+            except LakefeedError as error:  # a failing routine does not stop the others
                 context.log.error("routine %s is not started: %s", name, error)
                 continue
             if todo is not None:
@@ -63,13 +63,13 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
 
 
 def _relevant_datasets(routine: Routine, named: dict[str, Routine]) -> list[str]:
-    """The datasets on whose state it depends whether the routine is due."""
+    """Returns the datasets whose state decides whether the routine is due."""
     waits_for = [named[each.routine] for each in routine.triggers if isinstance(each, After) and each.routine in named]
     return [*routine.sources, routine.target, *(each.target for each in waits_for)]
 
 
 def _depends_on_runs(routine: Routine) -> bool:
-    """Whether what Dagster's runs did, which no dataset tells, may make it due."""
+    """Returns whether results of Dagster's runs, which no dataset records, may make the routine due."""
     return routine.only_checked or any(
         isinstance(each, After) and each.outcome == "failure" for each in routine.triggers
     )
@@ -82,7 +82,7 @@ def _decide(runs: RunQueue, routine: Routine, routines: Sequence[Routine]) -> De
 
 
 def _plan(runs: RunQueue, catalog: CatalogResource, routine: Routine, decision: Decision) -> TickPlan | None:
-    """What there is to do; None if nothing before something changes."""
+    """Returns the work of this tick; None if there is none before something changes."""
     asset, retries = routine_key(routine.name), RetryPolicy(routine.retries + 1, routine.backoff)
     tags = {**routine.tags, **({MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {})}
     if len(routine.sources) > 1:
@@ -94,7 +94,7 @@ def _plan(runs: RunQueue, catalog: CatalogResource, routine: Routine, decision: 
     if state is None:
         return None
     done = position(routine)
-    # Read, but by a run that died before it could say so: a run reports it and finds nothing else to do.
+    # Versions that were read by a run that died before it reported them: another run reports them.
     read = [
         number for number in state.numbers if done and done.table_uuid == state.table_uuid and number <= done.version
     ]

@@ -1,4 +1,4 @@
-"""Runs over ranges of versions: one at a time for an asset, again after a failure, never blocked by a dead one."""
+"""Runs over ranges of versions: one at a time for an asset, repeated after a failure, never blocked by a dead run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from dataset_assets.run_tags import FINISHED, OUTAGE_TAG, RANGE_TAG, UNFINISHED,
 from lakefeed.catalog import DatasetVersion
 
 MAX_ATTEMPTS = 3
-# Seconds without a sign of life. A run wrongly taken for dead does no harm: its position decides what is written.
+# Seconds without a heartbeat. To cancel a living run does no harm, because the position decides what is written.
 DEAD_AFTER_SECONDS = 30.0
 VERSIONS_PER_TICK = 500
 VERSIONS_PER_RUN = 250
-# A queue that is longer than what runs in a minute helps nobody, and every tick looks at it.
+# A queue longer than the work of a minute has no use, and every tick reads it.
 MAX_UNFINISHED_RUNS = 50
 # Seconds after the first run that met an outage; they double up to the most.
 OUTAGE_BACKOFF_SECONDS = 10.0
@@ -39,7 +39,7 @@ MAX_BACKOFF_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class TickPlan:
-    """What one tick does for one asset: partitions to add, in version order, and at most one run."""
+    """The work of one tick for one asset: partitions to add, in version order, and at most one run."""
 
     partitions: Sequence[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]
     runs: Sequence[RunRequest]
@@ -47,7 +47,10 @@ class TickPlan:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a range is tried, and the seconds to wait after the first failure; they double each time."""
+    """The number of attempts for a range, and the seconds to wait after the first failure.
+
+    The wait doubles after each further failure.
+    """
 
     attempts: int = MAX_ATTEMPTS
     backoff: float = 0.0
@@ -55,7 +58,7 @@ class RetryPolicy:
 
 @dataclass
 class RunQueue:
-    """The runs of this tick: what is under way is asked for once, whatever the number of assets."""
+    """The unfinished runs of this tick, queried once for all assets."""
 
     instance: DagsterInstance
     records: list[RunRecord] = field(default_factory=list)
@@ -63,15 +66,16 @@ class RunQueue:
 
     @classmethod
     def of(cls, instance: DagsterInstance) -> RunQueue:
+        """Returns the unfinished runs of an instance."""
         records = list(instance.get_run_records(RunsFilter(statuses=UNFINISHED)))
         return cls(instance, records, {each.dagster_run.tags.get(WORK_TAG, "") for each in records} - {""})
 
     def under_way(self, asset: AssetKey) -> bool:
-        """Whether a run that a sensor asked for is queued or at work."""
+        """Returns whether a run that a sensor requested is queued or running."""
         return asset.to_user_string() in self.busy
 
     def close_dead(self) -> None:
-        """Ends, in Dagster's books, the runs whose process went away without a word (power cut, SIGKILL of all)."""
+        """Ends the runs whose process died without notice (power cut, SIGKILL)."""
         for record in self.records:
             seen = _last_seen(record)
             if record.dagster_run.status is DagsterRunStatus.STARTED and seen is not None:
@@ -80,17 +84,17 @@ class RunQueue:
     def request(
         self, asset: AssetKey, span: str, tags: Mapping[str, str], retries: RetryPolicy = RetryPolicy()
     ) -> RunRequest | None:
-        """A run of ``asset``; None while one is under way, while it has to wait, or once it failed too often.
+        """Returns a run request; None while a run is unfinished, during a backoff, or after too many failures.
 
-        A tick that is repeated after a crash asks with the same run key, so it starts nothing twice.
+        A tick that is repeated after a crash requests the same run key, so it starts nothing twice.
         """
         work = asset.to_user_string()
         if work in self.busy or len(self.busy) >= MAX_UNFINISHED_RUNS:
             return None
         earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}))
-        # A run that never began says nothing about the work.
+        # A run that never began is not a failed attempt.
         failed = [r for r in earlier if r.dagster_run.status is DagsterRunStatus.FAILURE and r.start_time is not None]
-        # Nor does one that met an outage: it is tried until the outage is over.
+        # Neither is one that met an outage: it is repeated until the outage is over.
         outages = [r for r in failed if OUTAGE_TAG in r.dagster_run.tags]
         failed = [r for r in failed if OUTAGE_TAG not in r.dagster_run.tags]
         if (
@@ -107,10 +111,10 @@ class RunQueue:
         )
 
     def _close_if_dead(self, run: DagsterRun, silent_for: float) -> None:
-        # A sign of life from the future is one from before the clock was put back, and as old.
+        # A heartbeat from the future is from before the clock was set back.
         if abs(silent_for) > DEAD_AFTER_SECONDS:
-            # Canceled, not failed: it is no fault of the work, so it does not count as an attempt.
-            self.instance.report_run_canceled(run, f"no sign of life for {DEAD_AFTER_SECONDS:.0f} s: its process died")
+            # Canceled instead of failed, so that it does not count as an attempt.
+            self.instance.report_run_canceled(run, f"no heartbeat for {DEAD_AFTER_SECONDS:.0f} s: its process died")
             self.busy.discard(run.tags.get(WORK_TAG, ""))
 
 
@@ -124,27 +128,37 @@ def plan_runs(
     tags: Mapping[str, str] | None = None,
     known: Sequence[str] | None = None,
 ) -> TickPlan:
-    """The plan for an asset partitioned by ``versions`` (all, oldest first) of ``dataset``, where ``due`` want a run.
+    """Returns the plan for an asset partitioned by the ``versions`` of a dataset, of which those in ``due`` need a run.
 
-    Bounded by `VERSIONS_PER_TICK` and `VERSIONS_PER_RUN`; the next tick goes on. ``known``: its partitions, if looked
-    up already.
+    Args:
+        runs: the unfinished runs.
+        asset: the asset.
+        dataset: the dataset whose versions are the partitions.
+        versions: the numbers of all versions, oldest first.
+        due: the numbers of the versions that need a run.
+        retries: the attempts for a range.
+        tags: the tags of the run.
+        known: the partitions that exist, if they were looked up already.
+
+    A plan has at most `VERSIONS_PER_TICK` new partitions and `VERSIONS_PER_RUN` versions in its run. The next tick
+    continues.
     """
     definition = versions_of(dataset)
     if known is None:
         known = runs.instance.get_dynamic_partitions(str(definition.name))
     among = set(known)
     fresh = [key for key in map(key_of, versions) if key not in among][:VERSIONS_PER_TICK]
-    stretch = first_adjacent([*known, *fresh], map(key_of, due))[:VERSIONS_PER_RUN]
+    keys = first_adjacent([*known, *fresh], map(key_of, due))[:VERSIONS_PER_RUN]
     run = None
-    if stretch:
-        ends = {ASSET_PARTITION_RANGE_START_TAG: stretch[0], ASSET_PARTITION_RANGE_END_TAG: stretch[-1]}
-        span = f"{asset.to_user_string()}:{stretch[0]}..{stretch[-1]}"
+    if keys:
+        ends = {ASSET_PARTITION_RANGE_START_TAG: keys[0], ASSET_PARTITION_RANGE_END_TAG: keys[-1]}
+        span = f"{asset.to_user_string()}:{keys[0]}..{keys[-1]}"
         run = runs.request(asset, span, {**(tags or {}), **ends}, retries)
     return TickPlan([definition.build_add_request(fresh)] if fresh else [], [run] if run else [])
 
 
 def unreported_versions(instance: DagsterInstance, asset: AssetKey, versions: Iterable[int]) -> set[int]:
-    """The versions that ``asset`` has no materialization of."""
+    """Returns the versions of which ``asset`` has no materialization."""
     reported = instance.get_materialized_partitions(asset)
     return {version for version in versions if key_of(version) not in reported}
 
@@ -152,9 +166,9 @@ def unreported_versions(instance: DagsterInstance, asset: AssetKey, versions: It
 def obsolete_partitions(
     dataset: str, known: Sequence[str], versions: Sequence[DatasetVersion], deleted: Callable[[], int]
 ) -> list[DeleteDynamicPartitionsRequest]:
-    """The partitions of versions that were rolled back, or deleted; those that may have expired stay.
+    """Returns requests that delete the partitions of rolled-back or deleted versions. Expired versions keep theirs.
 
-    ``versions``: oldest first. ``deleted``: the last version of the name that was deleted, asked for where it matters.
+    ``versions`` are oldest first. ``deleted`` returns the last deleted version of the name; it is called if it matters.
     """
     present = {version.version for version in versions}
     missing = {key: version_of(key) for key in known if version_of(key) not in present}
@@ -164,7 +178,7 @@ def obsolete_partitions(
 
 
 def _may_have_expired(number: int, versions: Sequence[DatasetVersion]) -> bool:
-    """Whether the version stood before all that are kept, or where one that is kept has another parent."""
+    """Returns whether a version precedes all existing ones, or the parent of one of them is missing."""
     for older, newer in pairwise([None, *versions]):
         if newer is not None and number < newer.version:
             return older is None or newer.parent_id != older.snapshot_id
@@ -172,7 +186,7 @@ def _may_have_expired(number: int, versions: Sequence[DatasetVersion]) -> bool:
 
 
 def forget_dataset(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartitionsRequest]:
-    """Takes a dataset that is no more out of Dagster's books: its events now, its partitions with the tick."""
+    """Removes a deleted dataset from Dagster: its events now, its partitions with the tick."""
     name = str(versions_of(dataset).name)
     keys = instance.get_dynamic_partitions(name)
     if instance.get_latest_materialization_event(dataset_key(dataset)) is not None:
@@ -181,28 +195,31 @@ def forget_dataset(instance: DagsterInstance, dataset: str) -> list[DeleteDynami
 
 
 def reported_partitions(instance: DagsterInstance, dataset: str, table_uuid: str) -> Set[str]:
-    """The partitions that are materialized. What was said of an older table of that name is forgotten."""
+    """Returns the materialized partitions. It removes those of an older table of the same name."""
     asset = dataset_key(dataset)
     reported = instance.get_materialized_partitions(asset)
     event = instance.get_latest_materialization_event(asset) if reported else None
-    said = event.asset_materialization if event else None
-    known = said.metadata.get("table_uuid") if said else None
-    if known is not None and known.value != table_uuid:
+    materialization = event.asset_materialization if event else None
+    recorded = materialization.metadata.get("table_uuid") if materialization else None
+    if recorded is not None and recorded.value != table_uuid:
         instance.wipe_assets([asset])
         return frozenset()
     return reported
 
 
 def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """For each name whose newest run failed, the first and the last version of that run; ``works``: name -> tag."""
-    found = {}
+    """Returns for each name whose newest run failed the first and the last version of that run.
+
+    ``works`` maps names to the values of `WORK_TAG`.
+    """
+    failures = {}
     for name, work in works.items():
         records = instance.get_run_records(RunsFilter(tags={WORK_TAG: work}, statuses=list(FINISHED)), limit=1)
         for run in (record.dagster_run for record in records):
             ends = [run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
             if run.status is DagsterRunStatus.FAILURE and ends[0] and ends[1]:
-                found[name] = (version_of(ends[0]), version_of(ends[1]))
-    return found
+                failures[name] = (version_of(ends[0]), version_of(ends[1]))
+    return failures
 
 
 def _is_backing_off(failed: Sequence[RunRecord], backoff: float) -> bool:

@@ -1,7 +1,7 @@
-"""What a tick has to look at: only what changed since it was found settled. The cursor is a hint; losing it costs time.
+"""The cursor of a sensor: the state in which each name was settled, so that a tick examines only changes.
 
-A cursor that is lost or stale never loses or repeats work: then a tick looks at everything again, and what is due is
-decided by the lake and by what Dagster has recorded.
+The cursor is a hint. If it is lost or stale, a tick examines everything again. The lake and Dagster's records decide
+what is due, so no work is lost or repeated.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# A sensor is stopped after 60 s; what a tick does not get to, the next one begins with.
+# Dagster stops a sensor after 60 s. The next tick begins where this one stopped.
 BUDGET_SECONDS = 15.0
 
 
 @dataclass
 class SensorCursor:
-    """``settled``: for each name the state that it was settled in, and until when (None: until it changes).
+    """The state of a sensor between ticks.
 
-    ``at``: when that was looked at last, in seconds since 1970.
+    Attributes:
+        settled: for each name the state in which it was settled, and until when (None: until it changes).
+        first: the name with which the next tick begins.
+        reload: the datasets for which a reload was requested, and when.
+        at: the time of the last tick, in seconds since 1970.
     """
 
     settled: dict[str, tuple[str, float | None]] = field(default_factory=dict)
@@ -31,44 +35,49 @@ class SensorCursor:
 
     @classmethod
     def parse(cls, cursor: str | None) -> SensorCursor:
-        """What `dump` wrote; anything else is as good as none."""
+        """Returns the cursor that `dump` wrote. Any other text gives an empty cursor."""
         try:
-            found: dict[str, Any] = json.loads(cursor or "{}")
-            settled = {name: (state, until) for name, (state, until) in found.get("settled", {}).items()}
-            asked = found.get("reload")
-            return cls(settled, found.get("first"), (asked[0], asked[1]) if asked else None, float(found.get("at", 0)))
+            facts: dict[str, Any] = json.loads(cursor or "{}")
+            settled = {name: (state, until) for name, (state, until) in facts.get("settled", {}).items()}
+            reload = facts.get("reload")
+            return cls(
+                settled, facts.get("first"), (reload[0], reload[1]) if reload else None, float(facts.get("at", 0))
+            )
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             return cls()
 
     def dump(self) -> str:
-        """The cursor."""
+        """Returns the cursor as text."""
         facts = {"settled": self.settled, "first": self.first, "reload": self.reload, "at": self.at}
         return json.dumps(facts, separators=(",", ":"), sort_keys=True)
 
-    def to_look_at(self, states: Mapping[str, str], now: float | None = None) -> Iterator[str]:
-        """The names that are not settled in their state, beginning where the last tick ended, as time allows."""
+    def unsettled_names(self, states: Mapping[str, str], now: float | None = None) -> Iterator[str]:
+        """Yields the names that are not settled in their state, for as long as the time budget allows.
+
+        It begins where the last tick ended.
+        """
         moment = time.time() if now is None else now
-        if moment < self.at:  # the clock was put back: nobody knows when the time comes that somebody waits for
+        if moment < self.at:  # the clock was set back, so times to wait for are unknown
             self.settled = {name: (state, until) for name, (state, until) in self.settled.items() if until is None}
         self.at = moment
         began = time.monotonic()
-        open_ones = [name for name, state in states.items() if not self._is_settled(name, state, moment)]
-        at = open_ones.index(self.first) if self.first in open_ones else 0
+        unsettled = [name for name, state in states.items() if not self._is_settled(name, state, moment)]
+        at = unsettled.index(self.first) if self.first in unsettled else 0
         self.first = None
-        for name in [*open_ones[at:], *open_ones[:at]]:
+        for name in [*unsettled[at:], *unsettled[:at]]:
             if time.monotonic() - began > BUDGET_SECONDS:
                 self.first = name
                 return
             yield name
 
     def settle(self, name: str, state: str, until: float | None = None) -> None:
-        """Nothing to do for it before it changes, or before ``until`` (seconds since 1970)."""
+        """Records that a name needs no work before it changes, or before ``until`` (seconds since 1970)."""
         self.settled[name] = (state, until)
 
     def forget_others(self, names: Iterable[str]) -> None:
-        """Keeps only what is known of these names."""
-        kept = set(names)
-        self.settled = {name: state for name, state in self.settled.items() if name in kept}
+        """Removes the entries of all other names."""
+        names = set(names)
+        self.settled = {name: state for name, state in self.settled.items() if name in names}
 
     def _is_settled(self, name: str, state: str, moment: float) -> bool:
         if name not in self.settled:
@@ -78,5 +87,5 @@ class SensorCursor:
 
 
 def fingerprint(*parts: str | None) -> str:
-    """A short text that differs where one of the parts does."""
+    """Returns a short text that changes with each of the parts."""
     return hashlib.blake2b("\0".join(part or "" for part in parts).encode(), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""New versions, whoever wrote them, become partitions and runs; datasets that come or go become or leave assets."""
+"""The sensor that turns new versions into partitions and runs, and follows datasets that appear or disappear."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -25,8 +25,8 @@ RELOAD_AGAIN_SECONDS = 60.0
 DAMAGED_AGAIN_SECONDS = 60.0
 
 
-def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> SensorDefinition:
-    """The sensor over the versions of ``datasets``; ``found`` are those that nobody declares."""
+def versions_sensor(datasets: Collection[str], undeclared: Collection[str] = ()) -> SensorDefinition:
+    """Returns the sensor over the versions of ``datasets``. ``undeclared`` are the datasets without a declaration."""
 
     @sensor(
         name="versions",
@@ -42,17 +42,17 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
             name: fingerprint(heads.get(name)) for name in [*datasets, *sorted(set(watch.settled) - set(datasets))]
         }
         plans: list[TickPlan | DeleteDynamicPartitionsRequest] = []
-        for name in watch.to_look_at(states):
+        for name in watch.unsettled_names(states):
             if runs.under_way(dataset_key(name)):
-                continue  # and looked at again when it has ended
+                continue  # examined again when it has ended
             if name not in heads:
                 plans += forget_dataset(context.instance, name)
                 watch.settle(name, states[name])
                 continue
             try:
                 todo = _plan(runs, catalog, name)
-            except FileError as error:  # one dataset's damage is not the others'
-                context.log.error("versions of %s are not looked at for a minute: %s", name, error)
+            except FileError as error:  # a damaged dataset does not stop the others
+                context.log.error("versions of %s are not examined for a minute: %s", name, error)
                 watch.settle(name, states[name], time.time() + DAMAGED_AGAIN_SECONDS)
                 continue
             if todo is None:
@@ -60,13 +60,16 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
             else:
                 plans.append(todo)
         watch.forget_others(states)
-        if set(heads).difference(datasets) or set(found).difference(heads):
+        if set(heads).difference(datasets) or set(undeclared).difference(heads):
             _request_reload(context, watch, heads, reload)
-        made = [each for each in plans if isinstance(each, TickPlan)]
-        deleted = [each for each in plans if isinstance(each, DeleteDynamicPartitionsRequest)]
+        dataset_plans = [each for each in plans if isinstance(each, TickPlan)]
+        deletions = [each for each in plans if isinstance(each, DeleteDynamicPartitionsRequest)]
         return SensorResult(
-            dynamic_partitions_requests=[*deleted, *(request for each in made for request in each.partitions)],
-            run_requests=[run for each in made for run in each.runs],
+            dynamic_partitions_requests=[
+                *deletions,
+                *(request for each in dataset_plans for request in each.partitions),
+            ],
+            run_requests=[run for each in dataset_plans for run in each.runs],
             cursor=watch.dump(),
         )
 
@@ -74,7 +77,7 @@ def versions_sensor(datasets: Collection[str], found: Collection[str] = ()) -> S
 
 
 def _plan(runs: RunQueue, catalog: CatalogResource, name: str) -> TickPlan | None:
-    """What there is to do for a dataset; None if nothing, now or later."""
+    """Returns the work of this tick for a dataset; None if there is none."""
     state, asset = catalog.state(name), dataset_key(name)
     if state is None:
         return None
@@ -91,12 +94,13 @@ def _plan(runs: RunQueue, catalog: CatalogResource, name: str) -> TickPlan | Non
 def _request_reload(
     context: SensorEvaluationContext, watch: SensorCursor, heads: Mapping[str, str], reload: ReloadResource
 ) -> None:
-    """Once for each set of names, and again after a while if that did not help."""
+    """Requests a reload once for each set of datasets, and again after a while if that did not help."""
     names, now = fingerprint(*sorted(heads)), time.time()
     if watch.reload and watch.reload[0] == names and abs(now - watch.reload[1]) < RELOAD_AGAIN_SECONDS:
         return
     watch.reload = (names, now)
-    asked = reload.request()
+    requested = reload.request()
     context.log.info(
-        "datasets have come or gone: %s", "the code location is reloaded" if asked else "reload the code location"
+        "the set of datasets has changed: %s",
+        "the code location is reloaded" if requested else "reload the code location",
     )

@@ -1,1 +1,1 @@
-"""What a team declares: one file a dataset, with its ingestion, routines and checks. All of it is collected."""
+"""The declarations of the team: one file for each dataset, with its ingestion, routines and checks."""

@@ -91,7 +91,7 @@ def deliver(server: Server, delivery: int) -> None:
 
 
 class Watch:
-    """What Dagster has done so far, said whenever it changes."""
+    """Reports Dagster's progress whenever it changes."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -99,7 +99,7 @@ class Watch:
         self.busy_at = time.monotonic()
 
     def all_done(self) -> bool:
-        """Whether the routine has read everything and Dagster shows every version of everything."""
+        """Returns whether the routine has read everything and Dagster shows every version."""
         shown = self.server.partitions(*(key.split("/") for key in SHOWN))
         versions = {key: len(Dataset(name).list_versions()) for key, name in SHOWN.items() if Dataset.exists(name)}
         state = ", ".join(f"{key} {shown[key]['numMaterialized']} of {count}" for key, count in versions.items())

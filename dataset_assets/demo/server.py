@@ -134,12 +134,12 @@ class Server:
         return len(self.query(UNFINISHED)["runsOrError"]["results"])
 
     def partitions(self, *keys: list[str]) -> dict[str, dict[str, int]]:
-        """How many partitions of each asset exist, are materialized, and have failed."""
+        """Returns for each asset the numbers of existing, materialized and failed partitions."""
         nodes = self.query(PARTITIONS, keys=[{"path": key} for key in keys])["assetNodes"]
         return {"/".join(node["assetKey"]["path"]): node["partitionStats"] or {} for node in nodes}
 
     def is_ready(self) -> bool:
-        """Whether the webserver answers and the definitions are loaded.
+        """Returns whether the webserver answers and the definitions are loaded.
 
         Raises:
             DagsterError: the definitions do not load.

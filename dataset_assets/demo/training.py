@@ -23,7 +23,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: ``stopped`` and ``total`` in steps, ``rows`` that were compared one by one."""
+    """The result: ``stopped`` and ``total`` in steps, and the ``rows`` that were compared one by one."""
 
     stopped: int
     total: int

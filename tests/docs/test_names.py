@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,20 @@ import lakefeed
 
 NAMES = [name for name in lakefeed.__all__ if not name.startswith("__")]
 FACADE = [kind for kind in lakefeed.Dataset.__mro__ if kind.__module__.startswith("lakefeed.dataset")]
-MOST_LINES = 300
-"""Of a class, docstrings left out."""
+MAX_CLASS_LINES = 300
+"""Lines of a class without docstrings."""
+MAX_MODULE_LINES = 600
 
+METHODS = sorted(
+    {
+        name
+        for kind in FACADE
+        for name, value in vars(kind).items()
+        if name[0] != "_" and not isinstance(value, property)
+    }
+)
 PACKAGE = Path(lakefeed.__file__).parent
+PROJECT = Path(__file__).parents[2]
 MODULES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 CLASSES = [name for name in NAMES if inspect.isclass(getattr(lakefeed, name))]
 
@@ -46,9 +59,35 @@ def test_no_class_is_long() -> None:
         f"{path.relative_to(PACKAGE)}: {tree.name}"
         for path, module in MODULES.items()
         for tree in ast.walk(module)
-        if isinstance(tree, ast.ClassDef) and _lines_of_code(tree) > MOST_LINES
+        if isinstance(tree, ast.ClassDef) and _lines_of_code(tree) > MAX_CLASS_LINES
     }
     assert long <= {"sources/iceberg_source.py: IcebergSource"}  # older than the limit
+
+
+def test_no_module_is_long() -> None:
+    lengths = {path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {name for name, lines in lengths.items() if lines > MAX_MODULE_LINES} == set()
+
+
+def test_modules_of_the_sdk_have_unique_names() -> None:
+    assert _repeated(path.stem for path in MODULES if path.stem != "__init__") == []
+
+
+def test_modules_of_the_dagster_project_have_unique_names() -> None:
+    """Those that declarations import are called as in the SDK: `dataset`, `ingestion`, `routine`."""
+    folders = [PROJECT / name for name in ("dataset_assets", "resources", "sensors")]
+    names = [path.stem for folder in folders for path in folder.glob("*.py") if path.stem != "__init__"]
+    assert _repeated([*names, "definitions"]) == []
+    taken = {path.parent.name if path.stem == "__init__" else path.stem for path in MODULES}
+    assert taken.intersection(names) <= {"dataset", "ingestion", "routine"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_of_dataset_document_arguments_and_results(name: str) -> None:
+    method = getattr(lakefeed.Dataset, name)
+    doc, signature = inspect.getdoc(method) or "", inspect.signature(method)
+    assert [each for each in signature.parameters if each != "self" and f"\n    {each}: " not in doc] == []
+    assert signature.return_annotation == "None" or re.search(r"\b(Returns|Yields)\b", doc)
 
 
 def test_the_inside_of_a_dataset_is_touched_by_its_own_package_only() -> None:
@@ -64,6 +103,10 @@ def test_the_inside_of_a_dataset_is_touched_by_its_own_package_only() -> None:
         if isinstance(node, ast.Attribute) and node.attr in private and not _is_self(node.value)
     }
     assert touched == set()
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def _is_self(node: ast.expr) -> bool:

@@ -80,16 +80,16 @@ def test_a_burst_is_worked_off_in_order_tick_by_tick(
 
 def test_a_tick_that_runs_out_of_time_is_gone_on_with() -> None:
     watch, states = SensorCursor(), dict.fromkeys("abcd", "1")
-    found = watch.to_look_at(states)
+    found = watch.unsettled_names(states)
     assert next(found) == "a"
     watch.first = "c"
-    assert list(SensorCursor.parse(watch.dump()).to_look_at(states)) == ["c", "d", "a", "b"]
+    assert list(SensorCursor.parse(watch.dump()).unsettled_names(states)) == ["c", "d", "a", "b"]
 
 
 def test_the_budget_ends_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensors.sensor_cursor.BUDGET_SECONDS", -1)
     watch = SensorCursor()
-    assert list(watch.to_look_at({"a": "1", "b": "1"})) == []
+    assert list(watch.unsettled_names({"a": "1", "b": "1"})) == []
     assert watch.first == "a"
 
 
@@ -98,6 +98,6 @@ def test_what_is_settled_wakes_when_it_changes_or_when_told() -> None:
     watch.settle("a", "1")
     watch.settle("b", "1", until=100.0)
     again = SensorCursor.parse(watch.dump())
-    assert list(again.to_look_at({"a": "1", "b": "1"}, now=99)) == []
-    assert list(again.to_look_at({"a": "2", "b": "1"}, now=99)) == ["a"]
-    assert list(again.to_look_at({"a": "1", "b": "1"}, now=100)) == ["b"]
+    assert list(again.unsettled_names({"a": "1", "b": "1"}, now=99)) == []
+    assert list(again.unsettled_names({"a": "2", "b": "1"}, now=99)) == ["a"]
+    assert list(again.unsettled_names({"a": "1", "b": "1"}, now=100)) == ["b"]

@@ -112,8 +112,8 @@ def test_a_dead_run_from_before_the_clock_was_put_back_blocks_nothing(
 
 def test_who_waits_for_a_time_is_looked_at_again_when_the_clock_was_put_back() -> None:
     watch = SensorCursor()
-    assert list(watch.to_look_at({"a": "1"}, now=10 * HOUR)) == ["a"]
+    assert list(watch.unsettled_names({"a": "1"}, now=10 * HOUR)) == ["a"]
     watch.settle("a", "1", until=11 * HOUR)
     again = SensorCursor.parse(watch.dump())
-    assert list(again.to_look_at({"a": "1"}, now=10.5 * HOUR)) == []
-    assert list(again.to_look_at({"a": "1"}, now=HOUR)) == ["a"]
+    assert list(again.unsettled_names({"a": "1"}, now=10.5 * HOUR)) == []
+    assert list(again.unsettled_names({"a": "1"}, now=HOUR)) == ["a"]

@@ -134,5 +134,5 @@ def require_torch(method: str) -> Iterator[None]:
 
 
 def is_auto(value: Any) -> bool:
-    """Whether files are to become what their type is best used as; ``True`` is another word for "auto", 1 is not."""
+    """Returns whether files take the form that suits their type best: ``True`` or "auto", but not 1."""
     return value is True or (isinstance(value, str) and value == "auto")

@@ -146,7 +146,7 @@ class Unique:
 
 @dataclass(frozen=True)
 class InRange:
-    """Every non-null value of the column lies between ``least`` and ``greatest``. None is no bound."""
+    """Every non-null value of the column lies between ``least`` and ``greatest``. None sets no bound."""
 
     column: str
     least: Any = None

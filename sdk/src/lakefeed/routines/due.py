@@ -17,7 +17,7 @@ from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Rem
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a routine should run now, and why.
+    """The decision whether a routine should run now, with the reason.
 
     Attributes:
         ready: the versions that a run should read now; None if it should not run.

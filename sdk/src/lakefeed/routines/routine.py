@@ -138,12 +138,12 @@ class Routine:
 
     @property
     def reads_removed(self) -> bool:
-        """Whether it reads removed rows instead of added rows."""
+        """True if it reads removed rows instead of added rows."""
         return any(isinstance(trigger, Removed) for trigger in self.triggers)
 
     @property
     def exact(self) -> bool:
-        """Whether a run reads only the versions that it is started for, and none before them."""
+        """True if a run reads only the versions that it is started for, and none before them."""
         return all(
             isinstance(each, Manual) or (isinstance(each, After) and each.outcome == "failure")
             for each in self.triggers

@@ -73,11 +73,11 @@ def to_text(positions: Sequence[Position | None]) -> str | None:
 
 
 def from_text(text: str | None, sources: int) -> tuple[Position | None, ...]:
-    """What `to_text` wrote.
+    """Returns the positions that `to_text` wrote.
 
     Example:
-        >>> [position and position.version for position in from_text("a@v1;-", 2)]
-        [1, None]
+        >>> len(from_text("a@v1;-", 2))
+        2
     """
     if text is None:
         return (None,) * sources

@@ -94,7 +94,7 @@ class WorkUnit:
 
     @property
     def reads(self) -> bool:
-        """Whether the function is called."""
+        """True if the function is called."""
         return any(part.versions for part in self.parts)
 
     @property
