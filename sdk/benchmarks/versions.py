@@ -25,7 +25,7 @@ from lakefeed.catalog.action import Action
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.snapshot_builder import Change, Contents
+from lakefeed.catalog.snapshot_builder import Contents, SnapshotBuilder
 from lakefeed.catalog.version_files import DataFileRef, data_files
 
 FILES = 10_000
@@ -44,7 +44,7 @@ def grow(name: str, files: int) -> None:
     lake = Lake.current()
     table = lake.table(name)
     (first,) = data_files(lake, table)
-    ours = Change(table, {})
+    ours = SnapshotBuilder(table, {})
     with ours.landing():
         ours.contents = Contents(tuple(_linked(first, number) for number in range(files - 1)))
         commit_with_retry(lake, name, table, ours, Action())

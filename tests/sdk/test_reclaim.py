@@ -16,7 +16,7 @@ import pytest
 from pyiceberg.exceptions import CommitStateUnknownException
 
 from lakefeed import Dataset
-from lakefeed.catalog.guard import CommitGuard
+from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim, reclaim_when_full
 from lakefeed.errors import StorageFullError, UnsupportedError
@@ -185,13 +185,13 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
 def test_saves_of_one_process_leave_it_to_the_one_that_ends_last(lake: Lake, home: Path) -> None:
     keys = [stored(lake, content) for content in (b"inner", b"outer", b"in doubt")]
 
-    def run(guard: CommitGuard | None = None) -> None:
+    def run(guard: PreCommitCheck | None = None) -> None:
         outer, inner = reclaim_when_full(lake, lambda: keys[1]), reclaim_when_full(lake, lambda: keys[0], guard)
         with pytest.raises(StorageFullError) as caught, outer, lake.blobs.saving(), inner, lake.blobs.saving():
             raise StorageFullError
         assert caught.value.remaining_objects == ()
 
-    run(CommitGuard(lambda: None, in_doubt=True))
+    run(PreCommitCheck(lambda: None, in_doubt=True))
     assert len(objects_of(home)) == 3
     run()
     assert objects_of(home) == [f"blobs/{key}" for key in keys[2]]

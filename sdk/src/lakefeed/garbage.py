@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from lakefeed._validate import check_flag
-from lakefeed.catalog.detached import mark_with_detached, tail
+from lakefeed.catalog.detached import mark_with_detached, path_in_warehouse
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker, Reachable
 from lakefeed.catalog.same_lake import is_same_lake
-from lakefeed.catalog.table_references import lexical, lies_in
+from lakefeed.catalog.table_references import is_below, lexical_path
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, quoted_list
@@ -243,12 +243,14 @@ def _postponed(live: Reachable) -> str | None:
 
 
 def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
-    named, io = {tail(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
-    protected = [lexical(io, folder) for folder in live.protected]
+    named, io = {path_in_warehouse(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
+    protected = [lexical_path(io, folder) for folder in live.protected]
     return [
         info
         for info in files
-        if info.modified <= before and tail(info.key) not in named and not lies_in(lexical(io, info.key), protected)
+        if info.modified <= before
+        and path_in_warehouse(info.key) not in named
+        and not is_below(lexical_path(io, info.key), protected)
     ]
 
 
@@ -258,7 +260,7 @@ def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sig
     for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
             break
-        warehouse.remove(tail(info.key))
+        warehouse.remove(path_in_warehouse(info.key))
         _remove_empty_folders(local_path(info.key))
         gone.append(info)
     return gone

@@ -26,7 +26,7 @@ def test_the_newest_version_at_a_time(lake: Lake) -> None:
     assert resolve(table, AsOf(second + 10**12)).version == 2
     assert resolve(table, AsOf(second - 1)).version == 1
     assert resolve(table, AsOf(first)).version == 1
-    with pytest.raises(VersionNotFoundError, match=r"no version as of 1970-01-01.*the oldest, version 1"):
+    with pytest.raises(VersionNotFoundError, match=r"no version as of 1970-01-01.*the oldest is version 1"):
         resolve(table, AsOf(0))
 
 

@@ -16,7 +16,7 @@ from pyiceberg.exceptions import ForbiddenError
 from lakefeed import Dataset, Fence
 from lakefeed.catalog import Lake, append, create, list_versions, resolve
 from lakefeed.catalog.sql_catalog import LakeSqlCatalog
-from lakefeed.catalog.tombstones import DELETIONS_RECORDED, deletions, property_key, retire
+from lakefeed.catalog.tombstones import DELETIONS_RECORDED, deletions, deletions_key, retire
 from lakefeed.config import Settings
 from lakefeed.errors import DatasetExistsError, DatasetNotFoundError, VersionNotFoundError
 
@@ -102,7 +102,7 @@ def test_the_record_stays_small_and_older_numbers_are_errors_still(lake: Lake) -
     for _ in range(DELETIONS_RECORDED + 3):
         create(lake, "t", BATCH.schema, [BATCH])
         lake.drop("t")
-    value = lake.catalog.load_namespace_properties(("default",))[property_key("t")]
+    value = lake.catalog.load_namespace_properties(("default",))[deletions_key("t")]
     assert len(value) < 1000
     assert len(json.loads(value)) == DELETIONS_RECORDED
     assert create(lake, "t", BATCH.schema, [BATCH]).version == DELETIONS_RECORDED + 4
@@ -113,7 +113,7 @@ def test_the_record_stays_small_and_older_numbers_are_errors_still(lake: Lake) -
 def test_a_record_that_cannot_be_read_is_said_and_hinders_nobody(lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
     create(lake, "t", BATCH.schema, [BATCH])
     lake.drop("t")
-    lake.catalog.update_namespace_properties(("default",), updates={property_key("t"): "not ours"})
+    lake.catalog.update_namespace_properties(("default",), updates={deletions_key("t"): "not ours"})
     assert create(lake, "t", BATCH.schema, [BATCH]).version == 1
     assert "cannot be read" in caplog.text
 

@@ -475,11 +475,11 @@ def test_compaction_adds_and_removes_nothing(lake: Lake) -> None:
 def _compact(lake: Lake) -> None:
     from lakefeed.catalog.action import Action
     from lakefeed.catalog.commit_retry import commit_with_retry
-    from lakefeed.catalog.snapshot_builder import Change
+    from lakefeed.catalog.snapshot_builder import SnapshotBuilder
     from lakefeed.catalog.table_rows import write_rows
 
     table = lake.table("t")
-    ours = Change(table, {})
+    ours = SnapshotBuilder(table, {})
     with ours.landing():
         written = write_rows(lake, table, SCHEMA, ours, rows(*values(lake)))
         gone = {file.path: file.manifest for file in data_files(lake, table)}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.encodings import encodings
+from lakefeed.catalog.encodings import choose_encodings
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import ConfigError
 
@@ -86,7 +86,7 @@ def stored(file: Path) -> dict[str, pq.ColumnChunkMetaData]:
 
 
 def test_each_kind_of_value_has_its_encoding() -> None:
-    found = encodings(NESTED)
+    found = choose_encodings(NESTED)
     assert {path for path, encoding in found.items() if encoding == "DELTA_BINARY_PACKED"} == {
         "id", "price", "seen", "clock", "tags.key_value.value",
     }  # fmt: skip
@@ -100,7 +100,7 @@ def test_each_kind_of_value_has_its_encoding() -> None:
 def test_files_have_them_and_keep_their_statistics(home: Path) -> None:
     Dataset.from_arrow(NESTED).save("t", column_types=None)
     found = stored(files(home)[0])
-    for path, encoding in encodings(NESTED).items():
+    for path, encoding in choose_encodings(NESTED).items():
         if path != "flag":  # bits have no dictionary
             assert encoding in found[path].encodings, path
         assert found[path].statistics is not None

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed.catalog import Lake, append, cast, check_fits, create
-from lakefeed.catalog.compatibility import stored
+from lakefeed.catalog import Lake, append, cast, check_compatible, create
+from lakefeed.catalog.compatibility import cast_to_storage
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError
 from tests.sdk.catalog.types import EXACT, column
 
@@ -80,7 +80,7 @@ def label(kind: Any) -> str:
 
 @pytest.mark.parametrize(("given", "declared"), WIDENING, ids=label)
 def test_widening_fits(given: pa.DataType, declared: pa.DataType) -> None:
-    check_fits(one(given), one(declared))
+    check_compatible(one(given), one(declared))
     values = pa.nulls(2, given)
     assert cast(pa.record_batch({"x": values}), one(declared)).column("x").null_count == 2
 
@@ -88,7 +88,7 @@ def test_widening_fits(given: pa.DataType, declared: pa.DataType) -> None:
 @pytest.mark.parametrize(("given", "declared"), NARROWING, ids=label)
 def test_narrowing_is_refused_by_name(given: pa.DataType, declared: pa.DataType) -> None:
     with pytest.raises(TypeMismatchError, match="'x"):
-        check_fits(one(given), one(declared))
+        check_compatible(one(given), one(declared))
 
 
 @pytest.mark.parametrize("case", EXACT)
@@ -97,7 +97,7 @@ def test_what_fits_comes_back_unchanged_or_is_refused_by_value(case: str) -> Non
     given = pa.record_batch({"x": column(kind, values)})
     for declared, _ in EXACT.values():
         try:
-            check_fits(given.schema, one(declared))
+            check_compatible(given.schema, one(declared))
             fitted = cast(given, one(declared))
         except SchemaError as error:
             refused = str(error)
@@ -111,36 +111,38 @@ def test_what_fits_comes_back_unchanged_or_is_refused_by_value(case: str) -> Non
 
 def test_tensors_of_another_shape_are_refused() -> None:
     with pytest.raises(TypeMismatchError, match="'x'"):
-        check_fits(one(pa.fixed_shape_tensor(pa.float32(), (2, 3))), one(pa.fixed_shape_tensor(pa.float32(), (3, 2))))
+        check_compatible(
+            one(pa.fixed_shape_tensor(pa.float32(), (2, 3))), one(pa.fixed_shape_tensor(pa.float32(), (3, 2)))
+        )
 
 
 def test_unknown_column_names_the_near_misses() -> None:
     with pytest.raises(ColumnNotFoundError, match=r"'labl'.*Did you mean 'label'"):
-        check_fits(pa.schema([("labl", pa.int64())]), pa.schema([("label", pa.int64())]))
+        check_compatible(pa.schema([("labl", pa.int64())]), pa.schema([("label", pa.int64())]))
 
 
 def test_unknown_nested_field_is_refused() -> None:
     with pytest.raises(ColumnNotFoundError, match="'b' in column 'x'"):
-        check_fits(one(pa.struct([("b", pa.int8())])), one(pa.struct([("a", pa.int8())])))
+        check_compatible(one(pa.struct([("b", pa.int8())])), one(pa.struct([("a", pa.int8())])))
 
 
 def test_required_column_must_be_there_and_have_no_nulls() -> None:
     declared = pa.schema([pa.field("x", pa.int64(), nullable=False), ("y", pa.int64())])
     with pytest.raises(SchemaError, match="'x' is required"):
-        check_fits(pa.schema([("y", pa.int64())]), declared)
+        check_compatible(pa.schema([("y", pa.int64())]), declared)
     with pytest.raises(SchemaError, match="'x' is required and has 1 null"):
         cast(pa.record_batch({"x": pa.array([1, None])}), declared)
 
 
 def test_doubled_column_is_refused() -> None:
     with pytest.raises(SchemaError, match="'x' occur more than once"):
-        check_fits(pa.schema([("x", pa.int64()), ("x", pa.int64())]), one(pa.int64()))
+        check_compatible(pa.schema([("x", pa.int64()), ("x", pa.int64())]), one(pa.int64()))
 
 
 def test_list_of_the_wrong_length_is_told_by_value() -> None:
     declared = one(pa.list_(pa.float32(), 2))
     with pytest.raises(TypeMismatchError, match="'x'"):
-        stored(pa.record_batch({"x": pa.array([[1.0]], pa.list_(pa.float32()))}), declared, declared)
+        cast_to_storage(pa.record_batch({"x": pa.array([[1.0]], pa.list_(pa.float32()))}), declared, declared)
 
 
 def test_append_widens_and_fills_missing_columns(lake: Lake) -> None:

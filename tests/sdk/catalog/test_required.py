@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.required_fields import filled
+from lakefeed.catalog.required_fields import fill_required
 from lakefeed.errors import SchemaError, TypeMismatchError
 
 
@@ -77,5 +77,5 @@ def test_what_parquet_cannot_give_back_is_refused() -> None:
 
 def test_required_extension_types_are_filled() -> None:
     inner = pa.struct([required("id", pa.uuid())])
-    whole: Any = filled(pa.nulls(2, pa.struct([required("s", inner)])))
+    whole: Any = fill_required(pa.nulls(2, pa.struct([required("s", inner)])))
     assert (whole.null_count, whole.field(0).null_count, whole.field(0).field(0).null_count) == (2, 0, 0)

@@ -7,7 +7,7 @@ from lakefeed._lazy import lazy_attributes
 if TYPE_CHECKING:
     from lakefeed.catalog.action import Fence, Provenance, fence_value
     from lakefeed.catalog.commit import append, create, update_properties
-    from lakefeed.catalog.compatibility import cast, check_fits
+    from lakefeed.catalog.compatibility import cast, check_compatible
     from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
     from lakefeed.catalog.edit_commit import Draft, edit, restore
     from lakefeed.catalog.lake import Lake, check_name
@@ -29,7 +29,7 @@ __all__ = [
     "added_rows",
     "append",
     "cast",
-    "check_fits",
+    "check_compatible",
     "check_name",
     "column_types",
     "create",
@@ -63,7 +63,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "edit_commit": ("Draft", "edit", "restore"),
             "schema_evolution": ("add_column", "drop_columns", "rename_column", "widen_column"),
             "version_files": ("DataFileRef", "data_files"),
-            "compatibility": ("cast", "check_fits"),
+            "compatibility": ("cast", "check_compatible"),
             "lake": ("Lake", "check_name"),
             "schema": ("column_types", "declared_schema", "storage_schema"),
             "version_tags": ("tag", "tags", "untag"),

@@ -21,10 +21,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.metadata_files import recorded_ancestor
-from lakefeed.catalog.version_files import entries
+from lakefeed.catalog.version_files import manifest_entries
 
 ORIGINS_KEPT = 8
-PARENT = "parent-snapshot-id"
+PARENT_HEADER = "parent-snapshot-id"
 
 
 def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
@@ -73,12 +73,12 @@ def _ancestor_over_gap(table: Table, child: Snapshot, by_id: Mapping[int, Snapsh
     for each in older:
         if origin is not None and each.snapshot_id in origin.adders:
             return each
-        if each.snapshot_id in logged and not (origin and _is_disproved(table, origin, each, by_id)):
+        if each.snapshot_id in logged and not (origin and _contradicts_ancestor(table, origin, each, by_id)):
             return each
     return None
 
 
-def _is_disproved(table: Table, origin: _Origin, older: Snapshot, by_id: Mapping[int, Snapshot]) -> bool:
+def _contradicts_ancestor(table: Table, origin: _Origin, older: Snapshot, by_id: Mapping[int, Snapshot]) -> bool:
     """Whether the files of a snapshot say that ``older`` is not among its ancestors, whatever the log says.
 
     The log says nothing of a rollback to a snapshot that has expired since.
@@ -110,11 +110,11 @@ def _logged_before(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot])
             continue
         is_commit = entry.timestamp_ms == at.timestamp_ms
         if at.snapshot_id == child.snapshot_id:
-            return frozenset(_followed(head, before) if is_commit else ())
+            return frozenset(_follow_parents(head, before) if is_commit else ())
         while at.snapshot_id not in before:
             parent = _parent(at, by_id)
             if parent is None:
-                line = _followed(head, before) if is_commit else ()
+                line = _follow_parents(head, before) if is_commit else ()
                 older = (each for each in line if _number(by_id[each]) < _number(at))
                 before[at.snapshot_id] = next(older, None)
                 break
@@ -124,7 +124,7 @@ def _logged_before(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot])
     return frozenset()
 
 
-def _followed(head: int | None, before: Mapping[int, int | None]) -> Iterator[int]:
+def _follow_parents(head: int | None, before: Mapping[int, int | None]) -> Iterator[int]:
     while head is not None:
         yield head
         head = before[head]
@@ -162,7 +162,7 @@ def _read_origin(table: Table, snapshot: Snapshot) -> _Origin:
     adders = {each.added_snapshot_id for each in manifests}
     files: set[str] = set()
     before: dict[str, int] = {}
-    for manifest, entry in entries(table, manifests, removed=True):
+    for manifest, entry in manifest_entries(table, manifests, removed=True):
         path = entry.data_file.file_path
         if entry.status != ManifestEntryStatus.DELETED:
             adders.add(entry.snapshot_id)
@@ -187,7 +187,7 @@ def _has_parent(table: Table, snapshot: Snapshot) -> bool:
     file: AvroFile[object] = AvroFile(table.io.new_input(snapshot.manifest_list))  # type: ignore[type-var]
     try:
         with file as opened:
-            return opened.header.meta.get(PARENT) != "null"
+            return opened.header.meta.get(PARENT_HEADER) != "null"
     except OSError:
         return True
 

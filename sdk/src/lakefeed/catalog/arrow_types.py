@@ -14,7 +14,7 @@ from pyiceberg.types import IcebergType, NestedField
 
 FIELD_ID = b"PARQUET:field_id"
 
-PLAIN: dict[type[IcebergType], pa.DataType] = {
+PRIMITIVE_TYPES: dict[type[IcebergType], pa.DataType] = {
     types.BooleanType: pa.bool_(),
     types.IntegerType: pa.int32(),
     types.LongType: pa.int64(),
@@ -64,11 +64,11 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
             return pa.binary(len(kind))
         case types.DecimalType():
             return pa.decimal128(kind.precision, kind.scale)
-    known = PLAIN.get(type(kind))
-    return _by_pyiceberg(kind) if known is None else known
+    known = PRIMITIVE_TYPES.get(type(kind))
+    return _convert_with_pyiceberg(kind) if known is None else known
 
 
-def _by_pyiceberg(kind: IcebergType) -> pa.DataType:
+def _convert_with_pyiceberg(kind: IcebergType) -> pa.DataType:
     """What came to Iceberg later, such as places on earth."""
     from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
 

@@ -15,10 +15,10 @@ from lakefeed._units import KIB, MIB
 from lakefeed.errors import SchemaError
 
 CATEGORIES = b"lakefeed.categories"
-MOST_BYTES = 64 * KIB
+MAX_UNORDERED_BYTES = 64 * KIB
 """Of an order that nothing was said of; it goes into the table's metadata, which every commit writes anew."""
 
-MOST_ORDERED_BYTES = MIB
+MAX_ORDERED_BYTES = MIB
 
 
 def with_categories(table: pa.Table) -> pa.Table:
@@ -31,23 +31,23 @@ def with_categories(table: pa.Table) -> pa.Table:
     for place in places:
         field, column = table.schema.field(place), table.column(place).unify_dictionaries()
         if column.num_chunks:
-            table = table.set_column(place, _declaring(field, column.chunk(0)), column)
+            table = table.set_column(place, _declare_chunk_categories(field, column.chunk(0)), column)
     return table
 
 
-def _declaring(field: pa.Field[Any], chunk: Any) -> pa.Field[Any]:
+def _declare_chunk_categories(field: pa.Field[Any], chunk: Any) -> pa.Field[Any]:
     ordered = field.type.ordered
-    if not ordered and chunk.dictionary.nbytes > MOST_BYTES:
+    if not ordered and chunk.dictionary.nbytes > MAX_UNORDERED_BYTES:
         return field
-    if chunk.dictionary.nbytes > MOST_ORDERED_BYTES:
+    if chunk.dictionary.nbytes > MAX_ORDERED_BYTES:
         raise SchemaError(
             f"column {field.name!r} has {len(chunk.dictionary)} ordered categories, more than can be kept with a "
             "dataset: make it a plain column"
         )
-    return declaring(field, chunk.dictionary.drop_null().unique())
+    return declare_categories(field, chunk.dictionary.drop_null().unique())
 
 
-def declaring(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Field[Any]:
+def declare_categories(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Field[Any]:
     """The field with these categories."""
     batch = pa.record_batch([categories], names=["categories"])
     packed = base64.b64encode(batch.schema.serialize().to_pybytes()) + b"." + base64.b64encode(batch.serialize())
@@ -55,7 +55,7 @@ def declaring(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Field[Any]:
     return field.with_metadata(metadata)
 
 
-def categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
+def declared_categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
     """The categories that were declared with the field; None where there are none."""
     packed = (field.metadata or {}).get(CATEGORIES)
     if packed is None or not isinstance(field.type, pa.DictionaryType):
@@ -65,21 +65,21 @@ def categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
     return found.cast(field.type.value_type)
 
 
-def joined(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+def merge_categories(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
     """The field ``known`` with the categories of ``given`` that it lacks, after its own; the same one without such."""
-    own, more = categories(known), categories(given)
+    own, more = declared_categories(known), declared_categories(given)
     if own is None or more is None:
         return known
     values: Any = more.cast(own.type)
     fresh = values.filter(pc.invert(pc.is_in(values, value_set=own)))
-    return declaring(known, pa.concat_arrays([own, fresh])) if len(fresh) else known
+    return declare_categories(known, pa.concat_arrays([own, fresh])) if len(fresh) else known
 
 
-def encode(values: Any, field: pa.Field[Any]) -> pa.Array[Any]:
+def encode_categories(values: Any, field: pa.Field[Any]) -> pa.Array[Any]:
     """Plain values as the field's dictionary: the categories declared, then others in order of appearance."""
     kind: Any = field.type
     plain = values.cast(kind.value_type)
-    known = categories(field)
+    known = declared_categories(field)
     if known is None:
         encoded = plain.dictionary_encode()
         indices, dictionary = encoded.indices, encoded.dictionary

@@ -17,16 +17,16 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.types import NestedField
 
-from lakefeed.catalog.categories import joined
-from lakefeed.catalog.null_types import decided_field, decided_iceberg, note
+from lakefeed.catalog.categories import merge_categories
+from lakefeed.catalog.null_types import decide_field, decide_iceberg_field, unique_comment
 from lakefeed.catalog.schema import declared_schema, media_of
-from lakefeed.catalog.schema_evolution import Columns, columns_of, evolution
+from lakefeed.catalog.schema_evolution import Columns, columns_of, evolution_updates
 from lakefeed.catalog.snapshot_builder import Contents
 from lakefeed.errors import CommitConflictError
 
 
 @dataclass(frozen=True)
-class Decision:
+class ColumnDecision:
     """The table with the columns as the action makes them, and the updates that do so (none: they are so already)."""
 
     table: Table
@@ -60,40 +60,40 @@ class Decision:
         )
 
 
-def decide(table: Table, incoming: pa.Schema | None) -> Decision:
+def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
     """The columns that the table has once rows of ``incoming`` are in it.
 
     Raises:
         TypeMismatchError: a type that cannot be kept.
     """
     if incoming is None:
-        return Decision(table)
+        return ColumnDecision(table)
     columns = columns_of(table)
     next_id = itertools.count(table.metadata.last_column_id + 1).__next__
     given = {field.name: field for field in incoming}
     fields, declared = [], {}
     for field in columns.fields:
         known = columns.declared[field.name]
-        new, declared[field.name] = _decided(field, known, given.get(field.name, known), next_id)
+        new, declared[field.name] = _decide_column(field, known, given.get(field.name, known), next_id)
         fields.append(new)
     if all(new is old for new, old in zip(fields, columns.fields, strict=True)):
-        return Decision(table)
+        return ColumnDecision(table)
     media = {**columns.media, **media_of(pa.schema(list(declared.values())))}
     after = Columns(tuple(fields), declared, media, columns.dropped_media)
-    _, updates = evolution(table, after)
+    _, updates = evolution_updates(table, after)
     metadata = update_table_metadata(table.metadata, updates)
     whole = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
-    return Decision(whole, updates, table.metadata.current_schema_id)
+    return ColumnDecision(whole, updates, table.metadata.current_schema_id)
 
 
-def _decided(
+def _decide_column(
     field: NestedField, known: pa.Field[Any], given: pa.Field[Any], next_id: Callable[[], int]
 ) -> tuple[NestedField, pa.Field[Any]]:
     """A column once it has rows of a field: as Iceberg has it, and as it is declared."""
-    decided = decided_field(known, given)
+    decided = decide_field(known, given)
     if decided is not known:
-        return decided_iceberg(field, known, decided, next_id), decided
-    wider = joined(known, given)
+        return decide_iceberg_field(field, known, decided, next_id), decided
+    wider = merge_categories(known, given)
     if wider is known:
         return field, known
-    return field.model_copy(update={"doc": note(field, "more categories")}), wider
+    return field.model_copy(update={"doc": unique_comment(field, "more categories")}), wider

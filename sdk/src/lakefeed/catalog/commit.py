@@ -35,27 +35,27 @@ from pyiceberg.table.update import (
 )
 
 from lakefeed.catalog.action import Action, Fence, Provenance
-from lakefeed.catalog.column_decisions import decide
-from lakefeed.catalog.commit_retry import adding, commit_with_retry, settle, submit
-from lakefeed.catalog.compatibility import check_fits, check_round_trip
+from lakefeed.catalog.column_decisions import decide_columns
+from lakefeed.catalog.commit_retry import commit_metadata, commit_with_retry, snapshot_updates, submit
+from lakefeed.catalog.compatibility import check_compatible, check_round_trip
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake, new_location
 from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
 from lakefeed.catalog.schema import (
-    declared_property,
+    arrow_types_property,
     iceberg_schema,
     media_of,
-    normalized_schema,
+    normalize_schema,
     storage_schema,
 )
-from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, Change, Contents, Guard
-from lakefeed.catalog.table_rows import Writer, check_writable, write_rows
+from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, BeforeCommit, Contents, SnapshotBuilder
+from lakefeed.catalog.table_rows import RowWriter, check_writable, write_rows
 from lakefeed.catalog.tombstones import deletions, last_number
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import ColumnNotFoundError, DatasetExistsError, InvalidArgumentError
 
 # How often another process may make and delete the dataset while this one makes it.
-CREATIONS = 8
+MAX_CREATION_ATTEMPTS = 8
 
 
 def create(
@@ -70,8 +70,8 @@ def create(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: Guard | None = None,
-    write: Writer = write_rows,
+    guard: BeforeCommit | None = None,
+    write: RowWriter = write_rows,
 ) -> DatasetVersion:
     """The first version of a new dataset; an empty input makes it too. A failure leaves no table and no file.
 
@@ -87,23 +87,29 @@ def create(
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     if lake.exists(name):
-        return _created_before(lake, name, action)
+        return _existing_version(lake, name, action)
     action.check_fence(None)
-    declared = normalized_schema(schema)
-    own = _own_properties(declared, description, column_types)
+    declared = normalize_schema(schema)
+    own = _initial_properties(declared, description, column_types)
     check_round_trip(declared, storage_schema(declared))
-    staged = _staged(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
-    ours = Change(staged, action.facts(), new_table=True, guard=guard)
+    staged = _stage_table(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
+    ours = SnapshotBuilder(staged, action.facts(), new_table=True, guard=guard)
     with ours.landing():
         ours.contents = Contents(write(lake, staged, declared, ours, batches))
-        for _ in range(CREATIONS):
-            snapshot = ours.attempt(_numbered(lake, staged))
-            if submit(lake, staged, ours, (AssertCreate(),), (*_initial(staged.metadata), *adding(snapshot))):
+        for _ in range(MAX_CREATION_ATTEMPTS):
+            snapshot = ours.attempt(_with_first_number(lake, staged))
+            if submit(
+                lake,
+                staged,
+                ours,
+                (AssertCreate(),),
+                (*_creation_updates(staged.metadata), *snapshot_updates(snapshot)),
+            ):
                 return version_of(snapshot, staged)
             if lake.exists(name):
                 break  # else another process made it meanwhile, and has deleted it
         landed = ours.landed_in(lake.table(name))
-    return landed or _created_before(lake, name, action)
+    return landed or _existing_version(lake, name, action)
 
 
 def append(
@@ -115,8 +121,8 @@ def append(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: Guard | None = None,
-    write: Writer = write_rows,
+    guard: BeforeCommit | None = None,
+    write: RowWriter = write_rows,
 ) -> DatasetVersion:
     """The version that adds the rows of ``batches``; without rows and fence, the newest version as it is.
 
@@ -136,10 +142,10 @@ def append(
         return done
     action.check_fence(table)
     check_writable(table)
-    decision = decide(table, schema)
+    decision = decide_columns(table, schema)
     declared = decision.declared
-    check_fits(schema, declared)
-    ours = Change(table, action.facts(), guard=guard)
+    check_compatible(schema, declared)
+    ours = SnapshotBuilder(table, action.facts(), guard=guard)
     with ours.landing():
         files = write(lake, decision.table, declared, ours, batches)
         ours.contents = Contents(files)
@@ -172,20 +178,20 @@ def update_properties(lake: Lake, name: str, updates: Mapping[str, str], remove:
         removing = (RemovePropertiesUpdate(removals=present),) if present else ()
         return (AssertTableUUID(uuid=table.metadata.table_uuid),), (*setting, *removing)
 
-    settle(lake, name, change)
+    commit_metadata(lake, name, change)
 
 
 # ------------------------------------------------------------------------------------------ a new table
 
 
-def _created_before(lake: Lake, name: str, action: Action) -> DatasetVersion:
+def _existing_version(lake: Lake, name: str, action: Action) -> DatasetVersion:
     done = action.done(lake.table(name))
     if done is not None:
         return done
     raise DatasetExistsError.of(name)
 
 
-def _own_properties(
+def _initial_properties(
     declared: pa.Schema, description: str | None, column_types: Mapping[str, str] | None
 ) -> dict[str, str]:
     media = dict(column_types) if column_types is not None else media_of(declared)
@@ -196,7 +202,7 @@ def _own_properties(
     return {**own, **({DESCRIPTION: description} if description is not None else {})}
 
 
-def _staged(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str, str]) -> StagedTable:
+def _stage_table(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str, str]) -> StagedTable:
     identifier = lake.identifier(name)
     lake.ensure_namespace(identifier[0])
     table_uuid = uuid.uuid4()
@@ -208,19 +214,19 @@ def _staged(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str,
         properties={**properties},
         table_uuid=table_uuid,
     )
-    metadata.properties.update(declared_property(declared, metadata.schema()))
+    metadata.properties.update(arrow_types_property(declared, metadata.schema()))
     location = f"{metadata.location}/metadata/staged"
     io = open_io(lake.catalog.properties, metadata.properties, location)
     return StagedTable(identifier, metadata, location, io, lake.catalog)
 
 
-def _numbered(lake: Lake, staged: StagedTable) -> TableMetadata:
+def _with_first_number(lake: Lake, staged: StagedTable) -> TableMetadata:
     """The metadata of a table that goes on after the last number of the deleted ones of its name, as recorded now."""
     last = last_number(deletions(lake.catalog, staged.name()))
     return staged.metadata.model_copy(update={"last_sequence_number": last})
 
 
-def _initial(metadata: TableMetadata) -> tuple[TableUpdate, ...]:
+def _creation_updates(metadata: TableMetadata) -> tuple[TableUpdate, ...]:
     return (
         AssignUUIDUpdate(uuid=metadata.table_uuid),
         UpgradeFormatVersionUpdate(format_version=FORMAT_VERSION),

@@ -31,21 +31,21 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog.action import Action
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, Change, Outcome
-from lakefeed.catalog.version_numbers import to_store
+from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, CommitOutcome, SnapshotBuilder
+from lakefeed.catalog.version_numbers import numbers_property
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import CatalogUnavailableError, CommitConflictError, DatasetNotFoundError
 
 logger = logging.getLogger(__name__)
 
-UNANSWERED = 5
+MAX_SUBMISSIONS = 5
 
 
 def commit_with_retry(
     lake: Lake,
     name: str,
     table: Table,
-    ours: Change,
+    ours: SnapshotBuilder,
     action: Action,
     revise: Callable[[Table], tuple[TableUpdate, ...] | None] = lambda _: (),
 ) -> DatasetVersion:
@@ -69,19 +69,19 @@ def commit_with_retry(
                 return resolve(current)
             snapshot = ours.attempt(current.metadata)
         except OSError:
-            same(lake, name, table)  # its files are gone where it was deleted meanwhile
+            reload_table(lake, name, table)  # its files are gone where it was deleted meanwhile
             raise
-        properties = {**action.properties(), **to_store(current)}
-        updates = (*_upgrading(current), *beside, *adding(snapshot), *_setting(properties))
-        if submit(lake, current, ours, _required(current, beside), updates):
+        properties = {**action.properties(), **numbers_property(current)}
+        updates = (*_format_upgrade(current), *beside, *snapshot_updates(snapshot), *_property_updates(properties))
+        if submit(lake, current, ours, _requirements(current, beside), updates):
             return version_of(snapshot, current)
-    raise conflict(lake, name)
+    raise conflict_error(lake, name)
 
 
 def submit(
     lake: Lake,
     table: Table,
-    ours: Change,
+    ours: SnapshotBuilder,
     requirements: tuple[TableRequirement, ...],
     updates: tuple[TableUpdate, ...],
 ) -> bool:
@@ -94,58 +94,60 @@ def submit(
         CatalogUnavailableError: every time the answer was lost.
     """
     lost: CommitStateUnknownException | None = None
-    for _ in range(UNANSWERED):
+    for _ in range(MAX_SUBMISSIONS):
         try:
-            return _sent(lake, table, ours, requirements, updates)
+            return _send(lake, table, ours, requirements, updates)
         except CommitStateUnknownException as error:
             lost = error
             logger.warning("%s; it is sent again", error)
-    raise CatalogUnavailableError(f"{lost}, {UNANSWERED} times in a row; {_doubt(table)}") from lost
+    raise CatalogUnavailableError(
+        f"{lost}, {MAX_SUBMISSIONS} times in a row; {_unknown_outcome_advice(table)}"
+    ) from lost
 
 
-def _doubt(table: Table) -> str:
+def _unknown_outcome_advice(table: Table) -> str:
     return (
         f"whether it landed is not known: look at the versions of {table.name()[-1]!r} before you write again, or "
         "write with an idempotency_key"
     )
 
 
-def _sent(
+def _send(
     lake: Lake,
     table: Table,
-    ours: Change,
+    ours: SnapshotBuilder,
     requirements: tuple[TableRequirement, ...],
     updates: tuple[TableUpdate, ...],
 ) -> bool:
     if ours.guard is not None:
         ours.guard()
-    in_doubt = ours.outcome is Outcome.UNKNOWN  # the same commit, sent before, may still be on its way
-    ours.outcome = Outcome.UNKNOWN
+    in_doubt = ours.outcome is CommitOutcome.UNKNOWN  # the same commit, sent before, may still be on its way
+    ours.outcome = CommitOutcome.UNKNOWN
     try:
         lake.catalog.commit_table(table, requirements, updates)
     except (CommitFailedException, TableAlreadyExistsError):
-        ours.outcome = Outcome.NOT_LANDED
+        ours.outcome = CommitOutcome.NOT_LANDED
         return False
     except BaseException as error:
         # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed; nor where a
         # commit that is still on its way may land after the look.
         try:
-            landed = _has(lake, table, ours.snapshot_id)
+            landed = _has_snapshot(lake, table, ours.snapshot_id)
         except Exception as unseen:  # noqa: BLE001 - any catalog's: it must not hide the first error
             logger.warning("whether version %s landed is not known: %s", ours.snapshot_id, unseen)
-            error.add_note(f"{_doubt(table)}; the catalog cannot be asked: {unseen}")
+            error.add_note(f"{_unknown_outcome_advice(table)}; the catalog cannot be asked: {unseen}")
             raise error from None
         lost = in_doubt or isinstance(error, CommitStateUnknownException)
-        missed = Outcome.UNKNOWN if lost else Outcome.NOT_LANDED
-        ours.outcome = Outcome.LANDED if landed else missed
-        if ours.outcome is Outcome.LANDED and isinstance(error, Exception):
+        missed = CommitOutcome.UNKNOWN if lost else CommitOutcome.NOT_LANDED
+        ours.outcome = CommitOutcome.LANDED if landed else missed
+        if ours.outcome is CommitOutcome.LANDED and isinstance(error, Exception):
             return True
         raise
-    ours.outcome = Outcome.LANDED
+    ours.outcome = CommitOutcome.LANDED
     return True
 
 
-def settle(
+def commit_metadata(
     lake: Lake, name: str, change: Callable[[Table], tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]]
 ) -> None:
     """Commits what ``change`` says of the table as it is then: a change of the metadata, which makes no version.
@@ -161,7 +163,7 @@ def settle(
             return
         except CommitFailedException:
             continue
-    raise conflict(lake, name)
+    raise conflict_error(lake, name)
 
 
 def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
@@ -170,10 +172,10 @@ def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
     settings = lake.settings.commit
     for attempt in range(settings.retries):
         time.sleep(random.uniform(0, min(settings.max_wait, settings.min_wait * 2**attempt)))
-        yield same(lake, name, table)
+        yield reload_table(lake, name, table)
 
 
-def same(lake: Lake, name: str, table: Table) -> Table:
+def reload_table(lake: Lake, name: str, table: Table) -> Table:
     """The table as it is now.
 
     Raises:
@@ -187,7 +189,7 @@ def same(lake: Lake, name: str, table: Table) -> Table:
     return current
 
 
-def conflict(lake: Lake, name: str) -> CommitConflictError:
+def conflict_error(lake: Lake, name: str) -> CommitConflictError:
     """What a writer is told that never was the fastest."""
     return CommitConflictError(
         f"other writers kept changing {name!r}; gave up after {lake.settings.commit.retries} retries and wrote "
@@ -195,14 +197,14 @@ def conflict(lake: Lake, name: str) -> CommitConflictError:
     )
 
 
-def _required(table: Table, beside: tuple[TableUpdate, ...]) -> tuple[TableRequirement, ...]:
+def _requirements(table: Table, beside: tuple[TableUpdate, ...]) -> tuple[TableRequirement, ...]:
     """That the table is as it was looked at; its columns too, where they change."""
     if not any(isinstance(update, AddSchemaUpdate) for update in beside):
-        return unchanged(table)
-    return (*unchanged(table), AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id))
+        return unchanged_requirements(table)
+    return (*unchanged_requirements(table), AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id))
 
 
-def unchanged(table: Table) -> tuple[TableRequirement, ...]:
+def unchanged_requirements(table: Table) -> tuple[TableRequirement, ...]:
     """That the table still is the same one, at the version that was looked at."""
     current = table.metadata.current_snapshot()
     return (
@@ -212,7 +214,7 @@ def unchanged(table: Table) -> tuple[TableRequirement, ...]:
     )
 
 
-def adding(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
+def snapshot_updates(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
     """The snapshot, and the main branch pointing to it."""
     ref = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
         ref_name=MAIN_BRANCH, type="branch", snapshot_id=snapshot.snapshot_id
@@ -220,18 +222,18 @@ def adding(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
     return AddSnapshotUpdate(snapshot=snapshot), ref
 
 
-def _has(lake: Lake, table: Table, snapshot_id: int) -> bool:
+def _has_snapshot(lake: Lake, table: Table, snapshot_id: int) -> bool:
     try:
         return lake.catalog.load_table(table.name()).metadata.snapshot_by_id(snapshot_id) is not None
     except NoSuchTableError:
         return False
 
 
-def _upgrading(table: Table) -> tuple[TableUpdate, ...]:
+def _format_upgrade(table: Table) -> tuple[TableUpdate, ...]:
     """Format version 2, where the table has version 1: only that one keeps which version wrote a row."""
     old = table.metadata.format_version < FORMAT_VERSION
     return (UpgradeFormatVersionUpdate(format_version=FORMAT_VERSION),) if old else ()
 
 
-def _setting(properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
+def _property_updates(properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
     return (SetPropertiesUpdate(updates=dict(properties)),) if properties else ()

@@ -8,17 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.catalog.categories import categories, encode
+from lakefeed.catalog.categories import declared_categories, encode_categories
 from lakefeed.catalog.emptied import cast_to_null, has_null
-from lakefeed.catalog.required_fields import LISTS, filled, has_required, inner_fields
+from lakefeed.catalog.required_fields import LIST_TYPES, fill_required, has_required, inner_fields
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
-EXACT_IN_FLOAT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
-DECIMAL_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+SIGNIFICAND_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 TIME_UNITS = ("s", "ms", "us", "ns")
 
 
-def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
+def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
     """Passes where rows of ``incoming`` can be appended to ``declared`` without losing anything.
 
     Columns go by name. A missing nullable column becomes null; types may widen.
@@ -27,7 +27,7 @@ def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
         SchemaError: a column that is not declared (`ColumnNotFoundError`), occurs twice, or is missing and required.
         TypeMismatchError: a type that does not fit; the message names the column.
     """
-    check_distinct(incoming.names)
+    check_distinct_names(incoming.names)
     given = {field.name: field.type for field in incoming}
     known = {field.name for field in declared}
     extra = [name for name in given if name not in known]
@@ -40,7 +40,7 @@ def check_fits(incoming: pa.Schema, declared: pa.Schema) -> None:
             raise SchemaError(f"column {field.name!r} is required and not among {quoted_list(given)}")
 
 
-def check_distinct(names: Iterable[str]) -> None:
+def check_distinct_names(names: Iterable[str]) -> None:
     """Passes where no name occurs twice.
 
     Raises:
@@ -63,10 +63,10 @@ def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema, check_metadata=True):
         return batch
     columns = [_column(batch, field) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else _no_columns(batch, schema)
+    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else _without_columns(batch, schema)
 
 
-def stored(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -> pa.RecordBatch:
+def cast_to_storage(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -> pa.RecordBatch:
     """The batch as a data file takes it: cast to the declared types, then to the storage types."""
     return cast(cast(batch, declared), file_schema)
 
@@ -85,23 +85,25 @@ def check_round_trip(declared: pa.Schema, file_schema: pa.Schema) -> None:
 def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
     position = batch.schema.get_field_index(field.name)
     if position < 0:
-        return _absent(field, batch.num_rows)
+        return _missing_column(field, batch.num_rows)
     array = batch.column(position)
-    if not array.type.equals(field.type) or categories(field) is not None:
+    if not array.type.equals(field.type) or declared_categories(field) is not None:
         array = _cast(array, field)
     _check_nulls(array, field, field.name)
-    whole: pa.Array[Any] = filled(array)
+    whole: pa.Array[Any] = fill_required(array)
     return whole
 
 
 def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     kind = field.type
     try:
-        values = filled(_values(array))  # Arrow refuses nulls that lie within nulls, too
+        values = fill_required(_decode_dictionary(array))  # Arrow refuses nulls that lie within nulls, too
         if has_null(kind):
             nulls: pa.Array[Any] = cast_to_null(values, kind, field.name)
             return nulls
-        fitted: pa.Array[Any] = encode(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
+        fitted: pa.Array[Any] = (
+            encode_categories(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
+        )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
@@ -109,15 +111,15 @@ def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     return fitted
 
 
-def _values(array: pa.Array[Any]) -> pa.Array[Any]:
+def _decode_dictionary(array: pa.Array[Any]) -> pa.Array[Any]:
     # Arrow casts dictionaries to some types only.
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
-def _absent(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
+def _missing_column(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
     if not field.nullable:
         raise SchemaError(f"column {field.name!r} is required and missing")
-    nulls: pa.Array[Any] = filled(pa.nulls(rows, field.type))
+    nulls: pa.Array[Any] = fill_required(pa.nulls(rows, field.type))
     return nulls
 
 
@@ -125,11 +127,11 @@ def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
     if not field.nullable and array.null_count:
         raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
     if has_required(field.type):
-        for child, inner, place in _children(array):
+        for child, inner, place in _child_arrays(array):
             _check_nulls(child, inner, f"{path}{place}")
 
 
-def _children(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
+def _child_arrays(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
     """The arrays inside a nested one, without what lies under its nulls."""
     fields = inner_fields(array.type)
     if isinstance(array.type, pa.StructType):
@@ -140,19 +142,19 @@ def _children(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
     return [(array.flatten(), fields[0], "[]")]
 
 
-def _no_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _without_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     # A batch without columns still has rows.
     return batch.select([]).replace_schema_metadata(schema.metadata)
 
 
 def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
-    if not fits(given, declared, path):
+    if not is_compatible(given, declared, path):
         raise TypeMismatchError(
             f"column {path!r} is {declared} in the dataset; {given} does not fit it without loss: cast it first"
         )
 
 
-def fits(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
+def is_compatible(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
     """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
     # A column without a type takes the one that it is given.
     if given.equals(declared) or pa.types.is_null(given) or pa.types.is_null(declared):
@@ -160,34 +162,38 @@ def fits(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
     if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
         return False  # the same storage may mean another thing, such as a tensor of another shape
     if isinstance(given, pa.BaseExtensionType):
-        return fits(given.storage_type, declared, path)
+        return is_compatible(given.storage_type, declared, path)
     if isinstance(declared, pa.BaseExtensionType):
-        return fits(given, declared.storage_type, path)
+        return is_compatible(given, declared.storage_type, path)
     if isinstance(given, pa.DictionaryType):
-        return fits(given.value_type, declared, path)
+        return is_compatible(given.value_type, declared, path)
     if isinstance(declared, pa.DictionaryType):
-        return fits(given, declared.value_type, path)
-    return _nested_fits(given, declared, path) if pa.types.is_nested(declared) else _leaf_fits(given, declared)
+        return is_compatible(given, declared.value_type, path)
+    return (
+        _is_nested_compatible(given, declared, path)
+        if pa.types.is_nested(declared)
+        else _is_leaf_compatible(given, declared)
+    )
 
 
-def _nested_fits(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
+def _is_nested_compatible(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
     if isinstance(declared, pa.StructType) and isinstance(given, pa.StructType):
-        return _struct_fits(given, declared, path)
+        return _is_struct_compatible(given, declared, path)
     if isinstance(declared, pa.MapType) and isinstance(given, pa.MapType):
         _check_field(given.key_type, declared.key_type, f"{path}{{key}}")
         _check_field(given.item_type, declared.item_type, f"{path}{{value}}")
         return True
-    if isinstance(declared, LISTS) and isinstance(given, LISTS):
+    if isinstance(declared, LIST_TYPES) and isinstance(given, LIST_TYPES):
         _check_field(given.value_type, declared.value_type, f"{path}[]")
-        return _size(given) is None or _size(declared) in (None, _size(given))
+        return _list_size(given) is None or _list_size(declared) in (None, _list_size(given))
     return False
 
 
-def _size(kind: pa.DataType) -> int | None:
+def _list_size(kind: pa.DataType) -> int | None:
     return kind.list_size if isinstance(kind, pa.FixedSizeListType) else None
 
 
-def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
+def _is_struct_compatible(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
     known = {declared.field(i).name: declared.field(i) for i in range(declared.num_fields)}
     names = [given.field(i).name for i in range(given.num_fields)]
     extra = [name for name in names if name not in known]
@@ -201,36 +207,36 @@ def _struct_fits(given: pa.StructType, declared: pa.StructType, path: str) -> bo
     return True
 
 
-def _leaf_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+def _is_leaf_compatible(given: pa.DataType, declared: pa.DataType) -> bool:
     types = pa.types
     if types.is_integer(given):
-        return _integer_fits(given, declared)
+        return _is_integer_compatible(given, declared)
     if types.is_floating(given):
         return types.is_floating(declared) and bool(given.bit_width <= declared.bit_width)
     if types.is_decimal(given) and types.is_decimal(declared):
         whole_given, whole_declared = given.precision - given.scale, declared.precision - declared.scale
         return bool(given.scale <= declared.scale and whole_given <= whole_declared)
     if types.is_timestamp(given) and types.is_timestamp(declared):
-        return (given.tz is None) == (declared.tz is None) and _finer(given.unit, declared.unit)
+        return (given.tz is None) == (declared.tz is None) and _is_unit_compatible(given.unit, declared.unit)
     if (types.is_time(given) and types.is_time(declared)) or (types.is_duration(given) and types.is_duration(declared)):
-        return _finer(given.unit, declared.unit)
+        return _is_unit_compatible(given.unit, declared.unit)
     return any(check(given) and check(declared) for check in (_is_text, _is_bytes, types.is_date))
 
 
-def _integer_fits(given: pa.DataType, declared: pa.DataType) -> bool:
+def _is_integer_compatible(given: pa.DataType, declared: pa.DataType) -> bool:
     signed = pa.types.is_signed_integer(given)
     if pa.types.is_integer(declared):
         if signed == pa.types.is_signed_integer(declared):
             return bool(given.bit_width <= declared.bit_width)
         return not signed and bool(given.bit_width < declared.bit_width)
-    if declared in EXACT_IN_FLOAT:
-        return bool(given.bit_width - signed <= EXACT_IN_FLOAT[declared])
+    if declared in SIGNIFICAND_BITS:
+        return bool(given.bit_width - signed <= SIGNIFICAND_BITS[declared])
     if pa.types.is_decimal(declared):
-        return bool(DECIMAL_DIGITS[given.bit_width] <= declared.precision - declared.scale)
+        return bool(INTEGER_DIGITS[given.bit_width] <= declared.precision - declared.scale)
     return False
 
 
-def _finer(given: str, declared: str) -> bool:
+def _is_unit_compatible(given: str, declared: str) -> bool:
     return TIME_UNITS.index(given) <= TIME_UNITS.index(declared)
 
 

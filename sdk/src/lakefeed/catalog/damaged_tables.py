@@ -13,10 +13,10 @@ from pyiceberg.typedef import Identifier
 
 from lakefeed.errors import DamagedDatasetError, FileError, LakefeedError
 
-MISSING: Final = (NoSuchTableError, NoSuchNamespaceError)
+MISSING_TABLE_ERRORS: Final = (NoSuchTableError, NoSuchNamespaceError)
 """The errors of a catalog that has no table of that name."""
 
-UNREADABLE: Final = (
+UNREADABLE_ERRORS: Final = (
     FileNotFoundError,
     NotADirectoryError,
     ValueError,  # what is not JSON, Avro or Parquet
@@ -29,14 +29,14 @@ UNREADABLE: Final = (
 """What a reader of metadata raises where the file is not there, or holds something else."""
 
 
-class Tables(Protocol):
+class TableLoader(Protocol):
     """A catalog, as far as tables are loaded from it."""
 
     def load_table(self, identifier: Identifier) -> Table:
         """Returns the table with its newest metadata, or raises NoSuchTableError."""
 
 
-def load(tables: Tables, identifier: Identifier) -> Table:
+def load_table(tables: TableLoader, identifier: Identifier) -> Table:
     """The table with its newest metadata.
 
     Raises:
@@ -45,7 +45,7 @@ def load(tables: Tables, identifier: Identifier) -> Table:
         FileError: its metadata file may not be read.
     """
     for last in (False, True):
-        with intact(".".join(identifier)):
+        with damage_errors(".".join(identifier)):
             try:
                 return tables.load_table(identifier)
             except FileNotFoundError:
@@ -55,13 +55,13 @@ def load(tables: Tables, identifier: Identifier) -> Table:
 
 
 @contextmanager
-def intact(name: str, file: str = "metadata") -> Iterator[None]:
+def damage_errors(name: str, file: str = "metadata") -> Iterator[None]:
     """Raises DamagedDatasetError, or FileError, where ``file`` of the table ``name`` cannot be read."""
     try:
         yield
     except LakefeedError:
         raise
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         raise DamagedDatasetError(
             f"{name!r} is damaged, {file} is lost or cannot be read: {_reason(error)}. Restore the file from a backup, "
             f"or remove the dataset: Dataset({name!r}).delete(force=True)"

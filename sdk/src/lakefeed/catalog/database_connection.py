@@ -28,17 +28,17 @@ from lakefeed.storage.disk.sqlite_file import disk_error
 
 logger = logging.getLogger(__name__)
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 LOCK_TIMEOUT_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 10
 RECYCLE_SECONDS = 300
-LONGEST_WAIT_SECONDS = 1.0
-QUESTIONS = 4
-NO_TABLES = "no such table: iceberg_"
+MAX_WAIT_SECONDS = 1.0
+READ_ATTEMPTS = 4
+MISSING_TABLES_MESSAGE = "no such table: iceberg_"
 # What waiting does not mend: the wrong user, password, database or rights.
-REFUSED = re.compile(r"authentication|password|does not exist|not permitted|pg_hba|permission|role ")
+PERMANENT_ERRORS = re.compile(r"authentication|password|does not exist|not permitted|pg_hba|permission|role ")
 
 
 def open_engine(url: URL, patience: float) -> Engine:
@@ -49,10 +49,15 @@ def open_engine(url: URL, patience: float) -> Engine:
     if url.get_backend_name() == "sqlite":
         waiting = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
         embedded = create_engine(url, poolclass=NullPool, connect_args=waiting)
-        event.listen(embedded, "handle_error", partial(_refuse_disk, url.database or ""))
+        event.listen(embedded, "handle_error", partial(_raise_disk_error, url.database or ""))
         return embedded
     engine = create_engine(
-        url, pool_pre_ping=True, pool_recycle=RECYCLE_SECONDS, pool_size=2, max_overflow=100, connect_args=_bounded(url)
+        url,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_SECONDS,
+        pool_size=2,
+        max_overflow=100,
+        connect_args=_connect_arguments(url),
     )
     shown = url.set(query={}).render_as_string(hide_password=True)
 
@@ -60,11 +65,11 @@ def open_engine(url: URL, patience: float) -> Engine:
     def connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
         failures = dialect.loaded_dbapi.Error
         try:
-            for attempt in _patiently(shown, failures, patience):
+            for attempt in _connection_retrying(shown, failures, patience):
                 with attempt:
                     return dialect.connect(*arguments, **parameters)
         except failures as error:
-            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_said(error)}") from None
+            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_one_line(error)}") from None
 
     return engine
 
@@ -78,64 +83,65 @@ def require_file(engine: Engine, path: Path) -> None:
     @event.listens_for(engine, "do_connect")
     def check_file(dialect: Any, record: Any, arguments: Any, parameters: Any) -> None:
         if not path.exists():
-            raise _moved_away(path)
+            raise _catalog_moved_error(path)
 
     @event.listens_for(engine, "handle_error")
     def check_tables(context: ExceptionContext) -> None:
-        if NO_TABLES in str(context.original_exception):
-            raise _moved_away(path) from context.original_exception
+        if MISSING_TABLES_MESSAGE in str(context.original_exception):
+            raise _catalog_moved_error(path) from context.original_exception
 
 
-def _moved_away(path: Path) -> CatalogUnavailableError:
+def _catalog_moved_error(path: Path) -> CatalogUnavailableError:
     return CatalogUnavailableError(
         f"the catalog {str(path)!r} is gone: its folder was moved or removed while this process was running. Move it "
         "back, or set LAKEFEED_HOME to where it is now and start the process again"
     )
 
 
-def broken(error: BaseException) -> bool:
+def is_disconnect(error: BaseException) -> bool:
     """Whether the connection ended, so that nobody knows how far the statement came."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def asked_again(ask: Callable[Given, Answer]) -> Callable[Given, Answer]:
+def retry_reads(ask: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """For what only reads: asked anew on another connection where one ends in the middle."""
     again = retry(
-        retry=retry_if_exception(broken),
-        stop=stop_after_attempt(QUESTIONS),
-        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+        retry=retry_if_exception(is_disconnect),
+        stop=stop_after_attempt(READ_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=MAX_WAIT_SECONDS),
         reraise=True,
     )
     return again(ask)
 
 
-def _refuse_disk(path: str, context: ExceptionContext) -> None:
+def _raise_disk_error(path: str, context: ExceptionContext) -> None:
     """Raises StorageError where SQLite says that the disk did not take, or give, its pages."""
     error = disk_error(context.original_exception, path)
     if error is not None:
         raise error from context.original_exception
 
 
-def _patiently(shown: str, failures: type[Exception], patience: float) -> Retrying:
+def _connection_retrying(shown: str, failures: type[Exception], patience: float) -> Retrying:
     def say(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
-            reason = _said(state.outcome.exception())
+            reason = _one_line(state.outcome.exception())
             logger.warning("the catalog %s does not answer, trying for %.0f s: %s", shown, patience, reason)
 
     return Retrying(
-        retry=retry_if_exception_type(failures) & retry_if_exception(lambda error: not REFUSED.search(str(error))),
+        retry=retry_if_exception_type(failures)
+        & retry_if_exception(lambda error: not PERMANENT_ERRORS.search(str(error))),
         stop=stop_after_delay(patience),
-        wait=wait_random_exponential(multiplier=0.05, max=LONGEST_WAIT_SECONDS),
+        wait=wait_random_exponential(multiplier=0.05, max=MAX_WAIT_SECONDS),
         before_sleep=say,
         reraise=True,
     )
 
 
-def _bounded(url: URL) -> dict[str, Any]:
+def _connect_arguments(url: URL) -> dict[str, Any]:
     """A server that takes no notice is given up in time, where the driver knows how."""
     known = url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query
     return {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if known and url.get_driver_name() == "psycopg2" else {}
 
 
-def _said(error: BaseException | None) -> str:
+def _one_line(error: BaseException | None) -> str:
     return " ".join(str(error).split())

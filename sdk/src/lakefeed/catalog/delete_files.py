@@ -13,11 +13,11 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestCo
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed.catalog.damaged_tables import intact
+from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import UnsupportedError
 
-PLACE_COLUMNS = ["file_path", "pos"]
+POSITION_COLUMNS = ["file_path", "pos"]
 
 
 def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[ManifestFile]) -> list[ManifestEntry]:
@@ -29,7 +29,7 @@ def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[Manifes
     found: list[ManifestEntry] = []
     for manifest in manifests:
         if manifest.content == ManifestContent.DELETES:
-            with intact(table.name()[-1], manifest.manifest_path):
+            with damage_errors(table.name()[-1], manifest.manifest_path):
                 found += manifest.fetch_manifest_entry(table.io, discard_deleted=True)
     for entry in found:
         if isinstance(table, NumberedTable):
@@ -44,20 +44,22 @@ def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[Manifes
     return found
 
 
-def deleted_places(table: Table, snapshot: Snapshot) -> dict[str, list[tuple[int, NDArray[np.int64]]]]:
+def deleted_positions(table: Table, snapshot: Snapshot) -> dict[str, list[tuple[int, NDArray[np.int64]]]]:
     """By the path of a data file, the places of deleted rows, each with the sequence number of the deletion.
 
     A deletion holds for files whose sequence number is not higher.
     """
     found: dict[str, list[tuple[int, NDArray[np.int64]]]] = defaultdict(list)
     for entry in delete_entries(table, snapshot, snapshot.manifests(table.io)):
-        with intact(table.name()[-1], entry.data_file.file_path):
-            for path, places in _read(table.io, entry.data_file):
+        with damage_errors(table.name()[-1], entry.data_file.file_path):
+            for path, places in _read_positions(table.io, entry.data_file):
                 found[path].append((entry.sequence_number or 0, places))
     return found
 
 
-def places_left(rows: int, sequence: int, deleted: Sequence[tuple[int, NDArray[np.int64]]]) -> NDArray[np.int64]:
+def remaining_positions(
+    rows: int, sequence: int, deleted: Sequence[tuple[int, NDArray[np.int64]]]
+) -> NDArray[np.int64]:
     """The places of the rows of a file that are left.
 
     Example:
@@ -71,19 +73,19 @@ def places_left(rows: int, sequence: int, deleted: Sequence[tuple[int, NDArray[n
     return np.flatnonzero(left)
 
 
-def _read(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _read_positions(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
     if file.file_format != FileFormat.PARQUET:
-        yield from _read_by_pyiceberg(io, file)
+        yield from _read_with_pyiceberg(io, file)
         return
     with io.new_input(file.file_path).open() as stream:
-        table = pq.read_table(stream, columns=PLACE_COLUMNS, partitioning=None)  # type: ignore[arg-type]  # a pyarrow stream
+        table = pq.read_table(stream, columns=POSITION_COLUMNS, partitioning=None)  # type: ignore[arg-type]  # a pyarrow stream
     paths, codes = np.unique(table["file_path"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     places = table["pos"].to_numpy()
     for code, path in enumerate(paths):
         yield str(path), places[codes == code]
 
 
-def _read_by_pyiceberg(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _read_with_pyiceberg(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Deletion vectors, and delete files of other formats."""
     from pyiceberg.io.pyarrow import _read_deletes  # loads pandas
 

@@ -15,10 +15,17 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakefeed.catalog.file_exchange import Step, by_delete_files, committed, expired, operation, without
+from lakefeed.catalog.file_exchange import (
+    Step,
+    committed_changes,
+    delete_files_error,
+    expired_changes,
+    operation,
+    subtract_files,
+)
 from lakefeed.catalog.properties import ROWS_ADDED
-from lakefeed.catalog.version_files import DataFileRef, entries, plan, ref, row_order
-from lakefeed.catalog.versions import number, steps_between
+from lakefeed.catalog.version_files import DataFileRef, file_ref, manifest_entries, plan_files, row_order
+from lakefeed.catalog.versions import steps_between, version_number
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,11 @@ def added_rows(
     deltas: list[Delta] = []
     if from_version is None and steps:
         # Whether older ones have expired is not recorded; the first version ever holds only what it added itself.
-        deltas.append(Delta(plan(table, steps[0].after)))
+        deltas.append(Delta(plan_files(table, steps[0].after)))
         steps = steps[1:]
     for run in _runs_of_appends(steps):
         deltas += _added_over_gap(table, run[0])
-        deltas.append(_appended(table, run) if _appends(run[0]) else _brought(table, run[0]))
+        deltas.append(_append_delta(table, run) if _is_append(run[0]) else _added_delta(table, run[0]))
     return tuple(delta for delta in deltas if delta.files)
 
 
@@ -76,11 +83,11 @@ def removed_rows(
     deltas: list[Delta] = []
     for step in steps_between(table, from_version, to_version, head):
         deltas += _removed_over_gap(table, step) if from_version is not None or step.before is not None else []
-        deltas += [] if _appends(step) else [_taken(table, step)]
+        deltas += [] if _is_append(step) else [_removed_delta(table, step)]
     return tuple(delta for delta in deltas if delta.files)
 
 
-def rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
+def count_rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
     """How many rows the versions added (or removed), at most, that have expired right before one.
 
     Raises:
@@ -92,18 +99,18 @@ def rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
 
 def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Delta, Delta]:
     """The rows that the newer version has and the older has not, and the other way round; shared files are not read."""
-    before, after = plan(table, older) if older is not None else (), plan(table, newer)
-    came, went = without(after, before), without(before, after)
+    before, after = plan_files(table, older) if older is not None else (), plan_files(table, newer)
+    came, went = subtract_files(after, before), subtract_files(before, after)
     for file in (*before, *after):
         if file.has_deletes:
-            raise by_delete_files(table, newer)
+            raise delete_files_error(table, newer)
     return Delta(came, went), Delta(went, came)
 
 
-def _appended(table: Table, run: list[Step]) -> Delta:
+def _append_delta(table: Table, run: list[Step]) -> Delta:
     """The files of a run of appends: its last manifest list names them all, for appends remove nothing."""
     ids = {step.after.snapshot_id for step in run}
-    oldest = number(run[0].after)
+    oldest = version_number(run[0].after)
     fresh = [
         manifest
         for manifest in run[-1].after.manifests(table.io)
@@ -111,33 +118,35 @@ def _appended(table: Table, run: list[Step]) -> Delta:
         # Manifests of format version 1 have no sequence number.
         and (manifest.added_snapshot_id in ids or manifest.sequence_number >= oldest)
     ]
-    found = (ref(manifest, entry) for manifest, entry in entries(table, fresh) if entry.snapshot_id in ids)
+    found = (
+        file_ref(manifest, entry) for manifest, entry in manifest_entries(table, fresh) if entry.snapshot_id in ids
+    )
     return Delta(tuple(sorted(found, key=row_order)))
 
 
-def _brought(table: Table, step: Step) -> Delta:
+def _added_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is not Operation.OVERWRITE:
         return Delta(())
-    found = committed(table, step)
+    found = committed_changes(table, step)
     if step.after.summary is not None and ROWS_ADDED in step.after.summary.additional_properties:
         return Delta(found.new)
     return Delta(found.new, found.gone, found.moved)
 
 
-def _taken(table: Table, step: Step) -> Delta:
+def _removed_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is Operation.REPLACE:
         return Delta(())
-    found = committed(table, step)
+    found = committed_changes(table, step)
     return Delta(found.gone, (*found.moved, *found.new))
 
 
 def _added_over_gap(table: Table, step: Step) -> list[Delta]:
-    found = expired(table, step)
+    found = expired_changes(table, step)
     return [Delta(found.new, found.gone, found.moved if found.gone else ())]
 
 
 def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
-    found = expired(table, step, removed=True)
+    found = expired_changes(table, step, removed=True)
     return [Delta(found.gone, (*found.moved, *found.new))]
 
 
@@ -145,10 +154,10 @@ def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:
     """The steps in order, appends that follow each other together, every other one by itself."""
     run: list[Step] = []
     for step in steps:
-        if run and (step.has_gap or not _appends(step)):
+        if run and (step.has_gap or not _is_append(step)):
             yield run
             run = []
-        if _appends(step):
+        if _is_append(step):
             run.append(step)
         else:
             yield [step]
@@ -156,5 +165,5 @@ def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:
         yield run
 
 
-def _appends(step: Step) -> bool:
+def _is_append(step: Step) -> bool:
     return operation(step.after) is Operation.APPEND

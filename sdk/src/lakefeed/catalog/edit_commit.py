@@ -24,17 +24,17 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import TableUpdate
 
 from lakefeed.catalog.action import Action, Fence, Provenance
-from lakefeed.catalog.column_decisions import decide
+from lakefeed.catalog.column_decisions import decide_columns
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
-from lakefeed.catalog.replaced_rows import Compare, rows_gone
+from lakefeed.catalog.replaced_rows import CompareFiles, count_removed_rows
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.schema_evolution import switching
-from lakefeed.catalog.snapshot_builder import Change, Contents, Guard, RewrittenFiles
-from lakefeed.catalog.table_rows import Writer, check_writable, rewrite_without, write_rows
-from lakefeed.catalog.version_files import DataFileRef, data_files, entries
-from lakefeed.catalog.versions import DatasetVersion, Pin, find
+from lakefeed.catalog.schema_evolution import schema_switch_updates
+from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
+from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows
+from lakefeed.catalog.version_files import DataFileRef, data_files, manifest_entries
+from lakefeed.catalog.versions import DatasetVersion, Pin, find_snapshot
 from lakefeed.errors import UnsupportedError
 
 
@@ -48,11 +48,11 @@ class Draft:
 
     lake: Lake
     table: Table
-    ours: Change
+    ours: SnapshotBuilder
     told: bool = True
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
-    _carried: list[RewrittenFiles] = field(default_factory=list)
+    _carried: list[RewrittenFile] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
     _manifests: set[str] = field(default_factory=set)
     _rows_removed: int = 0
@@ -83,14 +83,16 @@ class Draft:
             written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
             self._written[key] = (written,)
         self._leave_out(file)
-        self._carried += [RewrittenFiles(kept, file.sequence) for kept in self._written[key]]
+        self._carried += [RewrittenFile(kept, file.sequence) for kept in self._written[key]]
         self._rows_removed += len(places)
 
     def _leave_out(self, file: DataFileRef) -> None:
         self._removed[file.path] = file.manifest
         self._manifests.add(file.manifest)
 
-    def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: Writer = write_rows) -> None:
+    def add(
+        self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: RowWriter = write_rows
+    ) -> None:
         """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
         key = self._columns, key
         if key not in self._written:
@@ -119,7 +121,7 @@ def edit(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: Guard | None = None,
+    guard: BeforeCommit | None = None,
     incoming: pa.Schema | None = None,
 ) -> DatasetVersion:
     """The version that an edit makes; where it changes nothing and there is no fence, the newest version as it is.
@@ -134,13 +136,13 @@ def edit(
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = Change(table, action.facts(), guard=guard)
+    ours = SnapshotBuilder(table, action.facts(), guard=guard)
     written: dict[Hashable, tuple[DataFile, ...]] = {}
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
-        _check_files(current, data_files(lake, current))
-        decision = decide(current, incoming)
+        _check_no_delete_files(current, data_files(lake, current))
+        decision = decide_columns(current, incoming)
         draft = Draft(lake, decision.table, ours, told, written)
         revise(draft)
         ours.contents = decision.contents(draft.contents())
@@ -159,8 +161,8 @@ def restore(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: Guard | None = None,
-    compare: Compare | None = None,
+    guard: BeforeCommit | None = None,
+    compare: CompareFiles | None = None,
 ) -> DatasetVersion:
     """A new version whose rows, columns and their order are those of an old one; no data is written.
 
@@ -174,12 +176,12 @@ def restore(
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = Change(table, action.facts(), guard=guard)
+    ours = SnapshotBuilder(table, action.facts(), guard=guard)
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
-        old = find(current, version)
-        ours.contents = _restoring(lake, current, old, compare)
-        switch = switching(current, old)
+        old = find_snapshot(current, version)
+        ours.contents = _contents_to_restore(lake, current, old, compare)
+        switch = schema_switch_updates(current, old)
         empty = not (ours.contents.files or ours.contents.removed or switch)
         return None if empty and fence is None else switch
 
@@ -187,17 +189,17 @@ def restore(
         return commit_with_retry(lake, name, table, ours, action, attempt)
 
 
-def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | None) -> Contents:
+def _contents_to_restore(lake: Lake, current: Table, old: Snapshot, compare: CompareFiles | None) -> Contents:
     now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
-    _check_files(current, (*now, *before))
+    _check_no_delete_files(current, (*now, *before))
     # A table may name a file more than once, and each time its rows count again.
     times, times_before = (Counter(file.path for file in files) for files in (now, before))
     changed = {path for path in times | times_before if times[path] != times_before[path]}
     gone = [file for file in now if file.path in changed]
-    back = [entry for entry in _live(current, old) if entry.data_file.file_path in changed]
-    removed = rows_gone(current, gone, [file for file in before if file.path in changed], compare)
+    back = [entry for entry in _data_entries(current, old) if entry.data_file.file_path in changed]
+    removed = count_removed_rows(current, gone, [file for file in before if file.path in changed], compare)
     return Contents(
-        carried=tuple(RewrittenFiles(entry.data_file, entry.sequence_number or 0) for entry in back),
+        carried=tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in back),
         removed={file.path: file.manifest for file in gone},
         # They were added by the version that wrote them: whoever reads what is new has read them then.
         facts={ROWS_ADDED: "0", ROWS_REMOVED: str(removed)},
@@ -206,12 +208,12 @@ def _restoring(lake: Lake, current: Table, old: Snapshot, compare: Compare | Non
     )
 
 
-def _live(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
+def _data_entries(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
     manifests = (m for m in snapshot.manifests(table.io) if m.content == ManifestContent.DATA)
-    return (entry for _, entry in entries(table, manifests))
+    return (entry for _, entry in manifest_entries(table, manifests))
 
 
-def _check_files(table: Table, files: Iterable[DataFileRef]) -> None:
+def _check_no_delete_files(table: Table, files: Iterable[DataFileRef]) -> None:
     if any(file.has_deletes for file in files):
         raise UnsupportedError(
             f"another writer keeps deletes of {table.name()[-1]!r} in delete files; let it compact the table first"

@@ -22,9 +22,9 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.object_store import from_environment
-from lakefeed.catalog.parsed_metadata import ParsedMetadata
-from lakefeed.catalog.relocation import located
+from lakefeed.catalog.object_store import s3_properties_from_environment
+from lakefeed.catalog.parsed_metadata import MetadataCache
+from lakefeed.catalog.relocation import locate_warehouse
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from lakefeed.config import Settings
 
 CATALOG_NAME = "lakefeed"
-SQLITE = re.compile(r"sqlite:///(?!:memory:|file:)([^?#]+)")
+SQLITE_URL = re.compile(r"sqlite:///(?!:memory:|file:)([^?#]+)")
 """The URL of a plain SQLite file."""
-WAIT_SECONDS = 60.0
-HEADS = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND metadata_location IS NOT NULL"
-POINTER = (
+LOCK_TIMEOUT_SECONDS = 60.0
+HEADS_QUERY = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND metadata_location IS NOT NULL"
+POINTER_QUERY = (
     "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? "
     "AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL)"
 )
@@ -48,14 +48,14 @@ POINTER = (
 def catalog_properties(settings: Settings) -> dict[str, str]:
     """Returns the properties of a catalog of PyIceberg."""
     places = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
-    return {**from_environment(), **places, **settings.catalog.properties}
+    return {**s3_properties_from_environment(), **places, **settings.catalog.properties}
 
 
 def sql_properties(settings: Settings) -> dict[str, str]:
     """Returns the properties of an SQL catalog, whose local files are opened by ours."""
     properties = catalog_properties(settings)
     if local_path(settings.warehouse) is None and PY_IO_IMPL in properties:
-        properties[file_io.BENEATH] = properties.pop(PY_IO_IMPL)
+        properties[file_io.DELEGATE_PROPERTY] = properties.pop(PY_IO_IMPL)
     properties.setdefault(PY_IO_IMPL, file_io.IMPLEMENTATION)
     return properties
 
@@ -70,7 +70,7 @@ class EmbeddedTables:
         self._database = database
         self._properties = properties
         self._open_catalog = open_catalog
-        self._parsed = ParsedMetadata()
+        self._parsed = MetadataCache()
 
     @classmethod
     def of(cls, settings: Settings, open_catalog: Callable[[], Catalog]) -> Self | None:
@@ -78,13 +78,13 @@ class EmbeddedTables:
 
         That is so where it is not an embedded one, is not there yet, cannot be read, or has special properties.
         """
-        database = _database(settings)
+        database = _sqlite_file(settings)
         if database is None:
             return None
         try:
-            _ask(database, POINTER, CATALOG_NAME, "", "")  # as PyIceberg lays it out today
-            _, places = located(
-                database, settings.warehouse, lambda: [row[0] for row in _ask(database, HEADS, CATALOG_NAME)]
+            _query(database, POINTER_QUERY, CATALOG_NAME, "", "")  # as PyIceberg lays it out today
+            _, places = locate_warehouse(
+                database, settings.warehouse, lambda: [row[0] for row in _query(database, HEADS_QUERY, CATALOG_NAME)]
             )
         except sqlite3.Error:
             return None
@@ -97,7 +97,7 @@ class EmbeddedTables:
             NoSuchTableError: there is none of that name.
         """
         try:
-            row = next(iter(_ask(self._database, POINTER, CATALOG_NAME, *identifier)), None)
+            row = next(iter(_query(self._database, POINTER_QUERY, CATALOG_NAME, *identifier)), None)
         except sqlite3.Error:
             return self._open_catalog().load_table(identifier)
         if row is None or not row[0]:
@@ -140,9 +140,9 @@ class EmbeddedTable(Table):
         """Takes what the base class sets, which is no catalog yet."""
 
 
-def _database(settings: Settings) -> Path | None:
+def _sqlite_file(settings: Settings) -> Path | None:
     """The SQLite file of the catalog; None where the catalog is of another kind or told special things."""
-    match = SQLITE.fullmatch(settings.catalog_uri)
+    match = SQLITE_URL.fullmatch(settings.catalog_uri)
     special = {"uri", "warehouse", "schema_version", PY_IO_IMPL} & settings.catalog.properties.keys()
     if settings.catalog.type != "sql" or match is None or special:
         return None
@@ -152,8 +152,8 @@ def _database(settings: Settings) -> Path | None:
     return database if database.is_file() else None
 
 
-def _ask(database: Path, question: str, *given: str) -> list[tuple[Any, ...]]:
+def _query(database: Path, question: str, *given: str) -> list[tuple[Any, ...]]:
     """The rows that answer a question; the database is only read, and not made where it is not there."""
     address = f"file:{quote(str(database))}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
         return connection.execute(question, given).fetchall()

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog.list_arrays import list_like, with_values
-from lakefeed.catalog.required_fields import LISTS, inner_fields
+from lakefeed.catalog.required_fields import LIST_TYPES, inner_fields
 from lakefeed.errors import TypeMismatchError
 
 
@@ -23,7 +23,7 @@ def cast_to_null(array: Any, kind: pa.DataType, path: str) -> Any:
         TypeMismatchError: there is a value where the type has null.
         pa.ArrowInvalid: a value does not fit elsewhere.
     """
-    return _emptied(array if pa.types.is_null(kind) else array.cast(_with_text(kind)), kind, path)
+    return _texts_to_null(array if pa.types.is_null(kind) else array.cast(_text_for_null(kind)), kind, path)
 
 
 @functools.cache
@@ -32,41 +32,41 @@ def has_null(kind: pa.DataType) -> bool:
     return pa.types.is_null(kind) or any(has_null(field.type) for field in inner_fields(kind))
 
 
-def _with_text(kind: Any) -> Any:
+def _text_for_null(kind: Any) -> Any:
     if pa.types.is_null(kind):
         return pa.string()
     match kind:
         case pa.StructType():
-            return pa.struct([field.with_type(_with_text(field.type)) for field in kind])
+            return pa.struct([field.with_type(_text_for_null(field.type)) for field in kind])
         case pa.MapType():
             item = kind.item_field
-            return pa.map_(kind.key_field, item.with_type(_with_text(item.type)), kind.keys_sorted)
-        case _ if isinstance(kind, LISTS):
-            return list_like(kind, kind.value_field.with_type(_with_text(kind.value_type)))
+            return pa.map_(kind.key_field, item.with_type(_text_for_null(item.type)), kind.keys_sorted)
+        case _ if isinstance(kind, LIST_TYPES):
+            return list_like(kind, kind.value_field.with_type(_text_for_null(kind.value_type)))
         case _:
             return kind
 
 
-def _emptied(array: Any, kind: Any, path: str) -> Any:
+def _texts_to_null(array: Any, kind: Any, path: str) -> Any:
     """The array, whose type is ``kind`` with text where that has null, as ``kind``."""
     if not has_null(kind):
         return array
     match kind:
         case pa.StructType():
-            parts = [_emptied(array.field(at), one.type, f"{path}.{one.name}") for at, one in enumerate(kind)]
+            parts = [_texts_to_null(array.field(at), one.type, f"{path}.{one.name}") for at, one in enumerate(kind)]
             mask = array.is_null() if array.null_count else None
             return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)
         case pa.MapType():
-            items = _emptied(array.items, kind.item_type, f"{path}{{value}}")
+            items = _texts_to_null(array.items, kind.item_type, f"{path}{{value}}")
             entries = pa.StructArray.from_arrays([array.keys, items], fields=[kind.key_field, kind.item_field])
             return with_values(array, kind, entries)
-        case _ if isinstance(kind, LISTS):
-            return with_values(array, kind, _emptied(array.values, kind.value_type, f"{path}[]"))
+        case _ if isinstance(kind, LIST_TYPES):
+            return with_values(array, kind, _texts_to_null(array.values, kind.value_type, f"{path}[]"))
         case _:
-            return _nulls(array, path)
+            return _null_array(array, path)
 
 
-def _nulls(values: Any, path: str) -> Any:
+def _null_array(values: Any, path: str) -> Any:
     if values.null_count < len(values):
         raise TypeMismatchError(
             f"column {path!r} has no type yet, but {values.type} values, which another writer has put there: say what "

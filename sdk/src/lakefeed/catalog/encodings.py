@@ -19,53 +19,53 @@ from lakefeed._units import MIB
 DICTIONARY = "RLE_DICTIONARY"
 PLAIN = "PLAIN"
 DELTA = "DELTA_BINARY_PACKED"
-SPLIT = "BYTE_STREAM_SPLIT"
+BYTE_STREAM_SPLIT = "BYTE_STREAM_SPLIT"
 
 SAMPLE_VALUES = 65_536
-REPEATS = 4
+MIN_REPEATS = 4
 """Times that a value must occur on average for a dictionary to pay."""
 INT64_DIGITS = 18
-TRIED_ROWS = 16_384
-TRIED_BYTES = 4 * MIB
-FEW_ROWS = 4096
+SAMPLE_ROWS = 16_384
+SAMPLE_BYTES = 4 * MIB
+MIN_SAMPLE_ROWS = 4096
 """Of fewer rows little can be told."""
-SAVES = 0.1
+MIN_SAVED_SHARE = 0.1
 """Share of a column that compression must save, for the time that it takes."""
-MATTERS = 0.01
+MIN_SAVED_SHARE_OF_FILE = 0.01
 """Share of the whole that it must save."""
 
 
-def options(rows: pa.Table, compression: str) -> dict[str, Any]:
+def writer_options(rows: pa.Table, compression: str) -> dict[str, Any]:
     """The arguments of a Parquet writer for a file that begins with ``rows``."""
-    chosen = encodings(rows)
+    chosen = choose_encodings(rows)
     found: dict[str, Any] = {
         "use_dictionary": [path for path, encoding in chosen.items() if encoding == DICTIONARY],
         "column_encoding": {path: encoding for path, encoding in chosen.items() if encoding != DICTIONARY},
         "compression": compression,
         "store_decimal_as_integer": True,
     }
-    if rows.num_rows >= FEW_ROWS and compression.lower() != "none":
-        found["compression"] = _compressions(rows, found)
+    if rows.num_rows >= MIN_SAMPLE_ROWS and compression.lower() != "none":
+        found["compression"] = _choose_compressions(rows, found)
     return found
 
 
-def _compressions(rows: pa.Table, given: dict[str, Any]) -> dict[str, str]:
+def _choose_compressions(rows: pa.Table, given: dict[str, Any]) -> dict[str, str]:
     """The compression of each stored column, found by writing some rows."""
-    some = rows.slice(0, min(TRIED_ROWS, max(TRIED_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)))
+    some = rows.slice(0, min(SAMPLE_ROWS, max(SAMPLE_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)))
     tried: list[pq.FileMetaData] = []
     pq.write_table(some, pa.BufferOutputStream(), write_statistics=False, metadata_collector=tried, **given)
     group = tried[0].row_group(0)
     columns = [group.column(index) for index in range(group.num_columns)]
-    matters = MATTERS * sum(column.total_compressed_size for column in columns)
+    matters = MIN_SAVED_SHARE_OF_FILE * sum(column.total_compressed_size for column in columns)
 
     def pays(column: pq.ColumnChunkMetaData) -> bool:
         size = column.total_uncompressed_size
-        return bool(size - column.total_compressed_size >= max(SAVES * size, matters))
+        return bool(size - column.total_compressed_size >= max(MIN_SAVED_SHARE * size, matters))
 
     return {column.path_in_schema: given["compression"] if pays(column) else "none" for column in columns}
 
 
-def encodings(rows: pa.Table) -> dict[str, str]:
+def choose_encodings(rows: pa.Table) -> dict[str, str]:
     """The encoding of each stored column by its path, chosen by the first values of ``rows``.
 
     Example:
@@ -76,7 +76,7 @@ def encodings(rows: pa.Table) -> dict[str, str]:
     for field in rows.schema:
         chunks = (_leaves(chunk, field.name) for chunk in rows[field.name].chunks)
         for leaf in zip(*chunks, strict=True):
-            found[leaf[0][0]] = _encoding(pa.chunked_array([values for _, values in leaf]))
+            found[leaf[0][0]] = _choose_encoding(pa.chunked_array([values for _, values in leaf]))
     return found
 
 
@@ -97,17 +97,17 @@ def _leaves(array: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, array
 
 
-def _encoding(values: pa.ChunkedArray[Any]) -> str:
+def _choose_encoding(values: pa.ChunkedArray[Any]) -> str:
     sample = values.slice(0, SAMPLE_VALUES)
-    if pc.count_distinct(sample).as_py() * REPEATS <= len(sample):
+    if pc.count_distinct(sample).as_py() * MIN_REPEATS <= len(sample):
         return DICTIONARY
     kind = values.type
     if pa.types.is_float32(kind) or pa.types.is_float64(kind):
-        return SPLIT
-    return DELTA if _stored_as_integer(kind) else PLAIN
+        return BYTE_STREAM_SPLIT
+    return DELTA if _is_stored_as_integer(kind) else PLAIN
 
 
-def _stored_as_integer(kind: pa.DataType) -> bool:
+def _is_stored_as_integer(kind: pa.DataType) -> bool:
     if pa.types.is_decimal(kind):
         return bool(kind.precision <= INT64_DIGITS)
     return pa.types.is_integer(kind) or pa.types.is_temporal(kind)

@@ -12,7 +12,7 @@ from lakefeed.catalog.categories import CATEGORIES
 from lakefeed.catalog.compatibility import cast
 
 
-class Fitting:
+class ColumnCast:
     """The columns of these names in a file as those of ``schema``.
 
     Where the name is None, a column has the value of ``constants``, else null. ``reshaped`` says, by the names of the
@@ -41,7 +41,7 @@ class Fitting:
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         known = self._known
         if known is not None and batch.schema.equals(known[0]):
-            return _placed(batch, known[1], known[2])
+            return _select_columns(batch, known[1], known[2])
         if not self.names:
             return cast(batch, self.schema)
         given = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -68,7 +68,7 @@ class Fitting:
         return absent
 
 
-def _placed(batch: pa.RecordBatch, places: list[int] | None, schema: pa.Schema) -> pa.RecordBatch:
+def _select_columns(batch: pa.RecordBatch, places: list[int] | None, schema: pa.Schema) -> pa.RecordBatch:
     if places is None:
         return batch
     return pa.RecordBatch.from_arrays([batch.column(place) for place in places], schema=schema)

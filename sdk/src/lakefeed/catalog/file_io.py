@@ -15,14 +15,14 @@ from pyiceberg.io import PY_IO_IMPL, FileIO, InputFile, InputStream, OutputFile,
 from pyiceberg.typedef import Properties
 
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.path_roots import PROPERTY, Roots
+from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.catalog.store_access import RemoteInput, RemoteOutput
 
-BENEATH = "lakefeed.io-impl"
+DELEGATE_PROPERTY = "lakefeed.io-impl"
 """The property that names another FileIO for what is not local."""
 
 
-def actual(io: FileIO, location: str) -> str:
+def actual_location(io: FileIO, location: str) -> str:
     """The location where ``io`` has the file that metadata names ``location``."""
     return io.roots.actual(location) if isinstance(io, LakeFileIO) else location
 
@@ -32,7 +32,7 @@ def open_io(own: Properties, properties: Properties, location: str) -> FileIO:
 
     A table does not choose another one where the catalog's own knows where the files are.
     """
-    kept = {name: own[name] for name in (PY_IO_IMPL, PROPERTY) if PROPERTY in own and name in own}
+    kept = {name: own[name] for name in (PY_IO_IMPL, ROOTS_PROPERTY) if ROOTS_PROPERTY in own and name in own}
     return load_file_io({**own, **properties, **kept}, location)
 
 
@@ -41,7 +41,7 @@ class LakeFileIO(FileIO):
 
     def __init__(self, properties: dict[str, str]) -> None:
         super().__init__(properties)
-        self.roots = Roots.parse(properties.get(PROPERTY))
+        self.roots = Roots.parse(properties.get(ROOTS_PROPERTY))
         self._by_scheme = cache(self._loaded)
 
     def new_input(self, location: str) -> InputFile:
@@ -55,7 +55,7 @@ class LakeFileIO(FileIO):
         output = self.beneath(place).new_output(place)
         if local_path(place) is None:
             return RemoteOutput(location, output)
-        return output if place == location else MovedOutput(location, output)
+        return output if place == location else RelocatedOutput(location, output)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         place = self.roots.actual(location if isinstance(location, str) else location.location)
@@ -67,8 +67,8 @@ class LakeFileIO(FileIO):
 
     def _loaded(self, scheme: str) -> FileIO:
         properties = {name: value for name, value in self.properties.items() if name != PY_IO_IMPL}
-        if BENEATH in properties:
-            properties[PY_IO_IMPL] = properties.pop(BENEATH)
+        if DELEGATE_PROPERTY in properties:
+            properties[PY_IO_IMPL] = properties.pop(DELEGATE_PROPERTY)
         return load_file_io(properties, f"{scheme}://" if scheme else "file://")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class LakeFileIO(FileIO):
         self.__init__(state["properties"])  # type: ignore[misc]  # what else there is cannot be sent
 
 
-class MovedOutput(OutputFile):
+class RelocatedOutput(OutputFile):
     """A local file to be written, which metadata is to name by its recorded location."""
 
     def __init__(self, location: str, output: OutputFile) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class CommitGuard:
+class PreCommitCheck:
     """Calls ``check`` right before each commit; an error of it ends the write.
 
     Attributes:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lakefeed.catalog.tombstones import Deletion
     from lakefeed.storage.blobs.blob_store import BlobStore
 
-PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-OPEN_LAKES = 16
+NAME_PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+MAX_OPEN_LAKES = 16
 
 
 def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
@@ -40,7 +40,7 @@ def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
         (('default', 'digits'), ('team', 'digits'))
     """
     parts = name.split(".") if isinstance(name, str) else []
-    if not 1 <= len(parts) <= 2 or not all(PART.fullmatch(part) for part in parts):
+    if not 1 <= len(parts) <= 2 or not all(NAME_PART.fullmatch(part) for part in parts):
         raise InvalidNameError(
             f"{name!r} cannot be a dataset name: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, "
             "optionally after one 'namespace.'"
@@ -75,7 +75,7 @@ class Lake:
             lake = _current.get(key) or cls(settings)
             _current[key] = lake
             _current.move_to_end(key)
-            while len(_current) > OPEN_LAKES:
+            while len(_current) > MAX_OPEN_LAKES:
                 _current.popitem(last=False)
             return lake
 
@@ -105,7 +105,7 @@ class Lake:
                 settings = self.settings
                 packing = Packing(settings.blobs.pack_below_bytes, settings.blobs.pack_bytes)
                 self._blobs = BlobStore(
-                    settings.blob_url, settings.cache, settings.blobs.options, packing, _told_apart(settings)
+                    settings.blob_url, settings.cache, settings.blobs.options, packing, _lake_description(settings)
                 )
             return self._blobs
 
@@ -122,16 +122,16 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return version_numbers.numbered(damaged_tables.load(self._tables(), identifier))
-        except damaged_tables.MISSING:
+            return version_numbers.with_version_numbers(damaged_tables.load_table(self._tables(), identifier))
+        except damaged_tables.MISSING_TABLE_ERRORS:
             raise self.not_found(name) from None
 
     def exists(self, name: str) -> bool:
         """Whether a dataset of that name exists, which may be damaged."""
         identifier = self.identifier(name)
         try:
-            damaged_tables.load(self._tables(), identifier)
-        except damaged_tables.MISSING:
+            damaged_tables.load_table(self._tables(), identifier)
+        except damaged_tables.MISSING_TABLE_ERRORS:
             return False
         except DamagedDatasetError:
             return True
@@ -150,7 +150,7 @@ class Lake:
             table if namespace == own else f"{namespace}.{table}"
             for namespace in self._namespaces()
             for *_, table in self.catalog.list_tables((namespace,))
-            if PART.fullmatch(table)
+            if NAME_PART.fullmatch(table)
         ]
         return sorted(found)
 
@@ -167,7 +167,7 @@ class Lake:
         return {
             name if namespace == own else f"{namespace}.{name}": location
             for namespace, name, location in catalog.heads()
-            if PART.fullmatch(name) and PART.fullmatch(namespace)
+            if NAME_PART.fullmatch(name) and NAME_PART.fullmatch(namespace)
         }
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
@@ -215,7 +215,7 @@ class Lake:
         self._embedded = None
         self._blobs = None
 
-    def _tables(self) -> damaged_tables.Tables:
+    def _tables(self) -> damaged_tables.TableLoader:
         """What loads tables: the SQLite file of the catalog, as long as nothing needs the catalog itself."""
         self._notice_fork()
         with self._lock:
@@ -230,7 +230,9 @@ class Lake:
             self._reset()
 
     def _namespaces(self) -> list[str]:
-        return [parts[0] for parts in self.catalog.list_namespaces() if len(parts) == 1 and PART.fullmatch(parts[0])]
+        return [
+            parts[0] for parts in self.catalog.list_namespaces() if len(parts) == 1 and NAME_PART.fullmatch(parts[0])
+        ]
 
     def not_found(self, name: str) -> DatasetNotFoundError:
         """The error that says so, with the near misses."""
@@ -251,7 +253,7 @@ def new_location(warehouse: str, namespace: str, table: str, suffix: str) -> str
     return f"{warehouse.rstrip('/')}/{namespace}/{table}-{suffix}"
 
 
-def owns_location(location: str, table: str) -> bool:
+def is_own_location(location: str, table: str) -> bool:
     """Whether the location was made by `new_location` and is a local folder: then all in it is the table's."""
     folder = location.rstrip("/").rsplit("/", 1)[-1]
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
@@ -264,7 +266,7 @@ def remove_tree(location: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _told_apart(settings: Settings) -> str:
+def _lake_description(settings: Settings) -> str:
     """What tells the catalog from all others, without a password."""
     uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
     return f"the {settings.catalog.type} catalog {redacted(uri)}, warehouse {settings.warehouse}"

@@ -16,11 +16,11 @@ from typing import Final
 
 TABLE: Final = "lakefeed_lake"
 KEY: Final = "record"
-WAIT_SECONDS: Final = 60.0
+LOCK_TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
-class Record:
+class LakeRecord:
     """What a catalog says of its lake.
 
     Attributes:
@@ -34,45 +34,45 @@ class Record:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     roots: dict[str, str] = field(default_factory=dict)
 
-    def with_roots(self, roots: dict[str, str]) -> Record:
+    def with_roots(self, roots: dict[str, str]) -> LakeRecord:
         """The record with these roots too."""
         return replace(self, roots={**self.roots, **roots})
 
 
-def read_record(database: Path) -> Record | None:
+def read_record(database: Path) -> LakeRecord | None:
     """The record in a catalog; None where there is none, or no catalog."""
     if not database.is_file():
         return None
     try:
-        with _connected(database) as connection:
-            return _read(connection)
+        with _connect(database) as connection:
+            return _read_row(connection)
     except sqlite3.DatabaseError:
         return None  # another file is there, or a database without the table
 
 
-def change_record(database: Path, change: Callable[[Record], Record]) -> Record:
+def change_record(database: Path, change: Callable[[LakeRecord], LakeRecord]) -> LakeRecord:
     """Writes what ``change`` makes of the record (of a new one where there is none) and returns it.
 
     Raises:
         sqlite3.OperationalError: the database cannot be written to.
     """
-    with _connected(database) as connection:
+    with _connect(database) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        before = _read(connection)
-        after = change(before or Record(str(database)))
+        before = _read_row(connection)
+        after = change(before or LakeRecord(str(database)))
         if after != before:
             connection.execute(f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?)", (KEY, json.dumps(asdict(after))))
         connection.execute("COMMIT")
         return after
 
 
-def _read(connection: sqlite3.Connection) -> Record | None:
+def _read_row(connection: sqlite3.Connection) -> LakeRecord | None:
     row = connection.execute(f"SELECT value FROM {TABLE} WHERE name = ?", (KEY,)).fetchone()
-    return None if row is None else Record(**json.loads(row[0]))
+    return None if row is None else LakeRecord(**json.loads(row[0]))
 
 
 @contextmanager
-def _connected(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, timeout=WAIT_SECONDS, isolation_level=None)) as connection:
+def _connect(database: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
         yield connection

@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-FILES_KEPT = 4
+METADATA_CACHE_SIZE = 4
 
 
 def metadata_file_at(table: Table, timestamp_ms: int) -> str | None:
@@ -26,7 +26,7 @@ def metadata_file_at(table: Table, timestamp_ms: int) -> str | None:
 def read_metadata(table: Table, location: str) -> TableMetadata | None:
     """What a metadata file says; None where it cannot be read any more."""
     try:
-        return _read(table.io, location)
+        return _read_cached(table.io, location)
     except (OSError, ValueError, ValidationError):
         return None
 
@@ -58,6 +58,6 @@ def recorded_ancestor(
         begin = at.snapshot_id
 
 
-@functools.lru_cache(FILES_KEPT)
-def _read(io: FileIO, location: str) -> TableMetadata:
+@functools.lru_cache(METADATA_CACHE_SIZE)
+def _read_cached(io: FileIO, location: str) -> TableMetadata:
     return FromInputFile.table_metadata(io.new_input(location))

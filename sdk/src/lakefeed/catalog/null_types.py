@@ -15,26 +15,26 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringT
 
 from lakefeed.catalog.compatibility import check_round_trip
 from lakefeed.catalog.list_arrays import list_like
-from lakefeed.catalog.required_fields import LISTS
-from lakefeed.catalog.schema import iceberg_schema, normalized_schema, storage_schema
+from lakefeed.catalog.required_fields import LIST_TYPES
+from lakefeed.catalog.schema import iceberg_schema, normalize_schema, storage_schema
 
 
-def decided_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+def decide_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
     """Returns the field with the types of ``given`` where its own are null; the same field where there are none.
 
     Raises:
         TypeMismatchError: a type that cannot be kept.
     """
-    kind = decided_type(known.type, given.type)
+    kind = decide_type(known.type, given.type)
     if kind == known.type:
         return known
     field = given.with_name(known.name).with_nullable(True) if pa.types.is_null(known.type) else known.with_type(kind)
-    (declared,) = normalized_schema(pa.schema([field]))
+    (declared,) = normalize_schema(pa.schema([field]))
     check_round_trip(pa.schema([declared]), storage_schema(pa.schema([declared])))
     return declared
 
 
-def decided_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
+def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
     """Returns the type with those of ``given`` where it has null.
 
     Example:
@@ -47,20 +47,20 @@ def decided_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
         case pa.StructType(), pa.StructType():
             others = {given.field(place).name: given.field(place) for place in range(given.num_fields)}
             fields = [known.field(place) for place in range(known.num_fields)]
-            inside = [_decided(field, others.get(field.name, field)) for field in fields]
+            inside = [_decide_inner_field(field, others.get(field.name, field)) for field in fields]
             return pa.struct(inside) if inside != fields else known
         case pa.MapType(), pa.MapType():
-            item = _decided(known.item_field, given.item_field)
+            item = _decide_inner_field(known.item_field, given.item_field)
             kind: Any = pa.map_(known.key_field, item, known.keys_sorted)
             return kind if item != known.item_field else known
-        case ((pa.ListType() | pa.LargeListType() | pa.FixedSizeListType()), _) if isinstance(given, LISTS):
-            value = _decided(known.value_field, given.value_field)
+        case ((pa.ListType() | pa.LargeListType() | pa.FixedSizeListType()), _) if isinstance(given, LIST_TYPES):
+            value = _decide_inner_field(known.value_field, given.value_field)
             return list_like(known, value) if value != known.value_field else known
         case _:
             return known
 
 
-def decided_iceberg(
+def decide_iceberg_field(
     field: NestedField, known: pa.Field[Any], declared: pa.Field[Any], next_id: Callable[[], int]
 ) -> NestedField:
     """Returns the Iceberg field of ``known`` as that of ``declared``, with new fields where a null has become a type.
@@ -68,23 +68,23 @@ def decided_iceberg(
     The comment of the column makes the schema another one where nothing else does.
     """
     (plain,) = iceberg_schema(pa.schema([declared])).fields
-    after = _field(field, plain, known.type, declared.type, next_id)
+    after = _decide_nested_field(field, plain, known.type, declared.type, next_id)
     if after == field:
-        return field.model_copy(update={"doc": note(field, f"declared as {declared.type}")})
+        return field.model_copy(update={"doc": unique_comment(field, f"declared as {declared.type}")})
     return after
 
 
-def note(field: NestedField, text: str) -> str:
+def unique_comment(field: NestedField, text: str) -> str:
     """A comment that the column does not have yet: it makes the schema another one."""
     times = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
     return f"{text} #{int(next(times, '0')) + 1}"
 
 
-def _decided(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    return known.with_type(decided_type(known.type, given.type))
+def _decide_inner_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
+    return known.with_type(decide_type(known.type, given.type))
 
 
-def _field(
+def _decide_nested_field(
     field: NestedField, plain: NestedField, known: pa.DataType, declared: pa.DataType, next_id: Callable[[], int]
 ) -> NestedField:
     if pa.types.is_null(known):
@@ -92,27 +92,31 @@ def _field(
             return field
         (fresh,) = assign_fresh_schema_ids(Schema(plain), next_id).fields
         return fresh
-    kind = _type(field.field_type, plain.field_type, known, declared, next_id)
+    kind = _decide_nested_type(field.field_type, plain.field_type, known, declared, next_id)
     return field if kind is field.field_type else field.model_copy(update={"field_type": kind})
 
 
-def _type(kind: IcebergType, plain: IcebergType, known: Any, declared: Any, next_id: Callable[[], int]) -> IcebergType:
+def _decide_nested_type(
+    kind: IcebergType, plain: IcebergType, known: Any, declared: Any, next_id: Callable[[], int]
+) -> IcebergType:
     """The type with new fields where a null inside it has become a type; the same object where there are none."""
     match kind, plain:
         case StructType(), StructType():
             pairs = zip(kind.fields, plain.fields, known, declared, strict=True)
-            fields = [_field(old, new, before.type, after.type, next_id) for old, new, before, after in pairs]
+            fields = [
+                _decide_nested_field(old, new, before.type, after.type, next_id) for old, new, before, after in pairs
+            ]
             same = all(new is old for new, old in zip(fields, kind.fields, strict=True))
             return kind if same else StructType(*fields)
         case ListType(), ListType():
             old = kind.element_field
-            new = _field(old, plain.element_field, known.value_type, declared.value_type, next_id)
+            new = _decide_nested_field(old, plain.element_field, known.value_type, declared.value_type, next_id)
             if new is old:
                 return kind
             return ListType(element_id=new.field_id, element=new.field_type, element_required=kind.element_required)
         case MapType(), MapType():
             old = kind.value_field
-            new = _field(old, plain.value_field, known.item_type, declared.item_type, next_id)
+            new = _decide_nested_field(old, plain.value_field, known.item_type, declared.item_type, next_id)
             if new is old:
                 return kind
             return MapType(

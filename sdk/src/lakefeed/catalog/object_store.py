@@ -12,7 +12,7 @@ VARIABLES = {
 }
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def s3_properties_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """PyIceberg's properties for what its two S3 clients do not both read from the environment themselves.
 
     Keys and roles they find (``AWS_ACCESS_KEY_ID``, …, the files of the AWS tools, the metadata service of a machine).

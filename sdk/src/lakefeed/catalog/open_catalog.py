@@ -14,14 +14,14 @@ from lakefeed._variables import did_you_mean
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.embedded import CATALOG_NAME, catalog_properties, sql_properties
-from lakefeed.catalog.path_roots import PROPERTY, Roots
+from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.urls import redacted
 
 EXTRAS = {"psycopg2": "postgres", "psycopg2cffi": "postgres", "boto3": "glue", "botocore": "glue"}
 """For a library that a catalog needs the extra that brings it: of lakefeed, or else of pyiceberg."""
-OWN_EXTRAS = frozenset({"postgres"})
+LAKEFEED_EXTRAS = frozenset({"postgres"})
 
 
 def open_catalog(settings: Settings) -> Catalog:
@@ -33,11 +33,13 @@ def open_catalog(settings: Settings) -> Catalog:
         CatalogUnavailableError: its database cannot be reached.
     """
     _check_location(settings.warehouse)
-    with _told(settings):
+    with _configuration_errors(settings):
         if settings.catalog.type == "sql":
             catalog: Catalog = _sql_catalog(settings)
         else:
-            catalog = load_catalog(CATALOG_NAME, type=_kind(settings.catalog.type), **catalog_properties(settings))
+            catalog = load_catalog(
+                CATALOG_NAME, type=_check_type(settings.catalog.type), **catalog_properties(settings)
+            )
         ensure_namespace(catalog, settings.catalog.namespace)
     return catalog
 
@@ -60,7 +62,7 @@ def _sql_catalog(settings: Settings) -> Catalog:
     properties = sql_properties(settings)
     catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     catalog.locate(settings.warehouse)
-    if Roots.parse(catalog.properties.get(PROPERTY)).moved and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION:
+    if Roots.parse(catalog.properties.get(ROOTS_PROPERTY)).moved and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION:
         raise ConfigError(
             f"the lake at {settings.warehouse!r} was moved or copied, and {PY_IO_IMPL}={properties[PY_IO_IMPL]!r} "
             "looks for its files where they were. Remove that from catalog.properties"
@@ -68,7 +70,7 @@ def _sql_catalog(settings: Settings) -> Catalog:
     return catalog
 
 
-def _kind(given: str) -> str:
+def _check_type(given: str) -> str:
     kinds = [kind.value for kind in CatalogType]
     if given not in kinds:
         near = did_you_mean([given], kinds)
@@ -77,7 +79,7 @@ def _kind(given: str) -> str:
 
 
 @contextmanager
-def _told(settings: Settings) -> Iterator[None]:
+def _configuration_errors(settings: Settings) -> Iterator[None]:
     """Says of what goes wrong while a catalog is opened which setting is the cause."""
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -95,7 +97,9 @@ def _told(settings: Settings) -> Iterator[None]:
             "'postgresql+psycopg2://user@host/database'"
         ) from error
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"the catalog {uri!r} needs {error.name}: {_advice(error.name)}") from error
+        raise MissingDependencyError(
+            f"the catalog {uri!r} needs {error.name}: {_install_advice(error.name)}"
+        ) from error
     except DBAPIError as error:
         raise CatalogUnavailableError(f"the catalog {uri!r} cannot be opened: {error.orig}") from error
     except CatalogUnavailableError:
@@ -109,13 +113,13 @@ def _told(settings: Settings) -> Iterator[None]:
         ) from error
 
 
-def _advice(library: str | None) -> str:
+def _install_advice(library: str | None) -> str:
     if library == "asyncpg":
         return "name a driver that waits, such as 'postgresql+psycopg2://'"
     extra = EXTRAS.get((library or "").partition(".")[0])
     if extra is None:
         return f"pip install {library}"
-    return f"pip install '{'lakefeed' if extra in OWN_EXTRAS else 'pyiceberg'}[{extra}]'"
+    return f"pip install '{'lakefeed' if extra in LAKEFEED_EXTRAS else 'pyiceberg'}[{extra}]'"
 
 
 def _check_location(warehouse: str) -> None:

@@ -14,17 +14,17 @@ from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
 from lakefeed.catalog.durability import sync_files, sync_folder
-from lakefeed.catalog.encodings import options
-from lakefeed.catalog.file_io import actual
-from lakefeed.catalog.table_output import NewFile, remove
+from lakefeed.catalog.encodings import writer_options
+from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.table_output import NewFile, discard_files
 from lakefeed.config import WriteSettings
 from lakefeed.storage.disk.disk_errors import storage_errors
 
-SMALL_BATCHES = 512
+MAX_SMALL_BATCHES = 512
 
 
 @dataclass(frozen=True)
-class Target:
+class WriteTarget:
     """Where data files go and what they look like.
 
     ``place`` turns a file name into a location; ``prefix`` is the same for all files of one commit and for no other,
@@ -41,7 +41,7 @@ class Target:
     sizes: WriteSettings
 
 
-def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
+def write_files(target: WriteTarget, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
     """The data files that hold ``batches``, in order; none for no rows.
 
     ``batches`` have the target's schema (storage types). Memory holds one row group, however long the input.
@@ -59,20 +59,20 @@ def write_files(target: Target, batches: Iterable[pa.RecordBatch]) -> list[DataF
                 open_file = None
         if open_file is not None:
             written.append(open_file.finish())
-        sync_files(actual(target.io, file.file_path) for file in written)
+        sync_files(actual_location(target.io, file.file_path) for file in written)
         if written:
-            sync_folder(actual(target.io, written[-1].file_path))
+            sync_folder(actual_location(target.io, written[-1].file_path))
     except BaseException:
         if open_file is not None:
             open_file.abandon()
-        remove(target.io, (file.file_path for file in written))
+        discard_files(target.io, (file.file_path for file in written))
         raise
     return written
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], sizes: WriteSettings) -> Iterator[pa.Table]:
     """The rows of ``batches`` in tables of the size of a row group: at most so many rows, about so many bytes."""
-    group = _Group()
+    group = _RowGroup()
     for batch in batches:
         rest = batch
         bytes_a_row = max(1.0, batch.nbytes / max(batch.num_rows, 1))
@@ -89,7 +89,7 @@ def row_groups(batches: Iterable[pa.RecordBatch], sizes: WriteSettings) -> Itera
 
 
 @dataclass
-class _Group:
+class _RowGroup:
     """Rows that wait to become a row group."""
 
     rows: int = 0
@@ -101,7 +101,7 @@ class _Group:
         self.small.append(batch)
         self.rows += batch.num_rows
         self.bytes += batch.num_rows * bytes_a_row
-        if len(self.small) >= SMALL_BATCHES:
+        if len(self.small) >= MAX_SMALL_BATCHES:
             # Thousands of one-row batches weigh more than their rows.
             self.merged += pa.Table.from_batches(self.small).combine_chunks().to_batches()
             self.small = []
@@ -115,12 +115,12 @@ class _Group:
 class _OpenFile:
     """One Parquet file being written."""
 
-    def __init__(self, target: Target, index: int, first: pa.Table) -> None:
+    def __init__(self, target: WriteTarget, index: int, first: pa.Table) -> None:
         """``first``: the row group by which the encodings are chosen."""
         self._target = target
         sizes = target.sizes
         basic = {"compression": sizes.compression, "store_decimal_as_integer": True}
-        chosen = options(first, sizes.compression) if sizes.encodings == "fast" else basic
+        chosen = writer_options(first, sizes.compression) if sizes.encodings == "fast" else basic
         self._output = NewFile(target.io, target.place(f"{target.prefix}-{index:05d}.parquet"))
         self._footer: list[pq.FileMetaData] = []
         self._writer: pq.ParquetWriter | None = None
@@ -168,7 +168,7 @@ class _OpenFile:
             stats_columns=compute_statistics_plan(iceberg, self._target.properties),
             parquet_column_mapping=parquet_path_to_id_mapping(iceberg),
         )
-        _drop_false_bounds(statistics.column_aggregates.values())
+        _drop_invalid_bounds(statistics.column_aggregates.values())
         file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self._output.location,
@@ -184,7 +184,7 @@ class _OpenFile:
         return file
 
 
-def _drop_false_bounds(aggregates: Iterable[Any]) -> None:
+def _drop_invalid_bounds(aggregates: Iterable[Any]) -> None:
     """Leaves out upper bounds that are not text.
 
     PyIceberg cuts a bound and counts its last character up, which may give half of a surrogate pair.

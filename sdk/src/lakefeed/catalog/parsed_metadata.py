@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
 
-FILES = 16
+METADATA_CACHE_SIZE = 16
 """Metadata of a table with thousands of versions takes a quarter of a second to parse."""
 
 
-class ParsedMetadata:
+class MetadataCache:
     """Metadata by its location. Safe between threads."""
 
     def __init__(self) -> None:
@@ -29,5 +29,5 @@ class ParsedMetadata:
         """Remembers the metadata of a file, in place of that which was added first."""
         with self._lock:
             self._files[location] = metadata
-            while len(self._files) > FILES:
+            while len(self._files) > METADATA_CACHE_SIZE:
                 self._files.popitem(last=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlparse
 
-PROPERTY: Final = "lakefeed.roots"
+ROOTS_PROPERTY: Final = "lakefeed.roots"
 """The property of a catalog, and so of its FileIO, that holds the roots as text."""
 
 _SCHEME = re.compile(r"^file:(//)?")

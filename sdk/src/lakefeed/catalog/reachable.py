@@ -19,10 +19,10 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
 from lakefeed._arrow import compute as pc
-from lakefeed.catalog.damaged_tables import intact, load
+from lakefeed.catalog.damaged_tables import damage_errors, load_table
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import FENCE_PREFIX
-from lakefeed.catalog.table_references import References, folders_of, may_be_deleted, possible_folders, tables
+from lakefeed.catalog.table_references import References, all_tables, folders_of, is_gc_enabled, possible_folders
 from lakefeed.errors import DamagedDatasetError, FileError, UnsupportedError
 from lakefeed.storage.disk.sqlite_file import Database
 
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 Digests = NDArray[np.bytes_]
 """Sorted, distinct raw SHA-256."""
 
-BLOB = "blob:"
+BLOB_PREFIX = "blob:"
 LEAF = "sha256"
-HEX = "^[0-9a-f]{64}$"
+HEX_PATTERN = "^[0-9a-f]{64}$"
 SCRIPT = "CREATE TABLE IF NOT EXISTS reads (path TEXT PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID;"
 LAYOUT = 1
-ROWS_AT_ONCE = 1 << 16
+BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Marker:
     detached: tuple[Table, ...] = ()
 
     def __post_init__(self) -> None:
-        self._reads = Reads(self.lake)
+        self._reads = ReferenceCache(self.lake)
 
     def mark(self) -> Reachable:
         """What is in use now: what all tables of the catalog name, also those that are not datasets of lakefeed.
@@ -82,8 +82,8 @@ class Marker:
             FileError: a file of a table cannot be read, and not for being lost.
             UnsupportedError: a data file of another format.
         """
-        marking = _Marking(self, References(self._reads.told))
-        for identifier, table in tables(self.lake):
+        marking = _MarkState(self, References(self._reads.told))
+        for identifier, table in all_tables(self.lake):
             if isinstance(table, DamagedDatasetError):
                 marking.add_damaged(identifier, table)
                 continue
@@ -104,7 +104,7 @@ class Marker:
 
     def _is_there(self, table: Table) -> bool:
         try:
-            now = load(self.lake.catalog, table.name())
+            now = load_table(self.lake.catalog, table.name())
         except NoSuchTableError:
             return False
         except DamagedDatasetError:
@@ -112,7 +112,7 @@ class Marker:
         return now.metadata.table_uuid == table.metadata.table_uuid
 
 
-class Reads:
+class ReferenceCache:
     """What files of a lake's tables say, read at most once and kept under the cache folder."""
 
     def __init__(self, lake: Lake) -> None:
@@ -136,7 +136,7 @@ class Reads:
 
 
 @dataclass
-class _Marking:
+class _MarkState:
     marker: Marker
     references: References
     parts: list[Digests] = field(default_factory=list)
@@ -144,10 +144,12 @@ class _Marking:
     damaged: dict[str, str] = field(default_factory=dict)
 
     def add(self, table: Table) -> None:
-        if not may_be_deleted(table):
+        if not is_gc_enabled(table):
             self.protected |= folders_of(table)
         fences = [value for key, value in table.properties.items() if key.startswith(FENCE_PREFIX)]
-        self.parts.append(packed(value.removeprefix(BLOB) for value in fences if value.startswith(BLOB)))
+        self.parts.append(
+            digests_from_hex(value.removeprefix(BLOB_PREFIX) for value in fences if value.startswith(BLOB_PREFIX))
+        )
         damage: list[DamagedDatasetError] = []
         for path, file_format in self.references.add(table):
             try:
@@ -178,7 +180,7 @@ class _Marking:
             with table.io.new_input(path).open() as stream:
                 return digests_in(pq.ParquetFile(stream)).tobytes()  # type: ignore[arg-type]  # a pyarrow stream
 
-        with intact(".".join(table.name()), path):
+        with damage_errors(".".join(table.name()), path):
             self.parts.append(np.frombuffer(self.marker._reads.told(path, read), "S32"))
 
 
@@ -188,13 +190,13 @@ def digests_in(file: pq.ParquetFile) -> Digests:
     leaves = [path for path in paths if path.endswith(f".{LEAF}")]
     found = [np.empty(0, "S32")]
     if leaves:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=leaves):
+        for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
             for column in batch.columns:
-                found += [packed(_hex(texts)) for texts in _texts(column)]
+                found += [digests_from_hex(_hex_digests(texts)) for texts in _texts(column)]
     return np.unique(np.concatenate(found))
 
 
-def packed(digests: Iterable[str]) -> Digests:
+def digests_from_hex(digests: Iterable[str]) -> Digests:
     """Digests in hex as sorted, distinct raw ones."""
     return np.unique(np.frombuffer(bytes.fromhex("".join(digests)), "S32"))
 
@@ -213,6 +215,6 @@ def _texts(column: pa.Array[Any]) -> Iterator[pa.Array[Any]]:
         yield column
 
 
-def _hex(texts: pa.Array[Any]) -> list[str]:
+def _hex_digests(texts: pa.Array[Any]) -> list[str]:
     distinct: Any = texts.drop_null().unique()
-    return list(distinct.filter(pc.match_substring_regex(distinct, HEX)).to_pylist())
+    return list(distinct.filter(pc.match_substring_regex(distinct, HEX_PATTERN)).to_pylist())

@@ -19,7 +19,7 @@ from threading import Lock
 import numpy as np
 
 from lakefeed.catalog.detached import mark_with_detached
-from lakefeed.catalog.guard import CommitGuard
+from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker
 from lakefeed.catalog.same_lake import is_same_lake
@@ -44,7 +44,7 @@ def _no_keys() -> Collection[str]:
 
 
 @dataclass
-class _Saves:
+class _ActiveSaves:
     """The saves of this process that are at work in one store.
 
     Attributes:
@@ -58,12 +58,12 @@ class _Saves:
 
 
 _lock = Lock()
-_saves: defaultdict[str, _Saves] = defaultdict(_Saves)
+_saves: defaultdict[str, _ActiveSaves] = defaultdict(_ActiveSaves)
 
 
 @contextmanager
 def reclaim_when_full(
-    lake: Lake, new_objects: Callable[[], Collection[str]] = _no_keys, guard: CommitGuard | None = None
+    lake: Lake, new_objects: Callable[[], Collection[str]] = _no_keys, guard: PreCommitCheck | None = None
 ) -> Iterator[None]:
     """Surrounds the lease of a save. Where the block raises StorageFullError, the objects that it wrote are deleted.
 
@@ -118,12 +118,12 @@ def reclaim(
         try:
             at("begun")
             if alone_at_work(store, sign):
-                some = _doom_some(sign, list(_objects(store, left)))
+                some = _list_pending_deletes(sign, list(_existing_objects(store, left)))
                 at("doomed")
                 if wait_for_savers(store, sign, max(ends - time.monotonic(), 0), lambda: at("waiting")):
                     raise UnsupportedError("another save is at work, which may rely on them")
                 at("waited")
-                unused = _unused(lake, store, some)
+                unused = _unreferenced_objects(lake, store, some)
                 at("marked")
                 gone |= {held.info.key for held in sweep(store, sign, unused, at)}
                 store.index.refresh()
@@ -137,7 +137,7 @@ def reclaim(
     return frozenset(gone)
 
 
-def _doom_some(sign: Sign, objects: list[Held]) -> list[Held]:
+def _list_pending_deletes(sign: Sign, objects: list[Held]) -> list[Held]:
     """The first of the objects, as many as a disk that is almost full has room to list."""
     while True:
         try:
@@ -181,7 +181,7 @@ def _reclaim_or_note(lake: Lake, keys: Collection[str], failure: StorageFullErro
         logger.info("a save ran out of space; %d objects that it had written were deleted", len(gone))
 
 
-def _objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Held]:
+def _existing_objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Held]:
     """Those that are there, in the order of their keys."""
     for key in keys:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -189,7 +189,7 @@ def _objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Held]:
             yield Held(info, np.empty(0, np.int64), 0, info.size)
 
 
-def _unused(lake: Lake, store: PackedBlobs, objects: Collection[Held]) -> list[Held]:
+def _unreferenced_objects(lake: Lake, store: PackedBlobs, objects: Collection[Held]) -> list[Held]:
     _, live = mark_with_detached(lake, Marker(lake))
     if live.damaged:
         raise UnsupportedError(

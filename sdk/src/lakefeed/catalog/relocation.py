@@ -11,19 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from lakefeed.catalog.lake_record import Record, change_record, read_record
-from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
+from lakefeed.catalog.lake_record import LakeRecord, change_record, read_record
+from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 
 logger = logging.getLogger(__name__)
 
-MARK: Final = "lakefeed.json"
+OWNER_MARK: Final = "lakefeed.json"
 """The file in a warehouse outside of the catalog's folder that says whose it is."""
-BELOW: Final = 4
+METADATA_DEPTH: Final = 4
 """A table's metadata is at namespace/table/metadata/file below the root."""
 
 
 @dataclass(frozen=True)
-class Home:
+class LakeHome:
     """A SQLite catalog and the local warehouse of its lake.
 
     Attributes:
@@ -34,15 +34,15 @@ class Home:
 
     database: Path
     warehouse: str
-    record: Record
+    record: LakeRecord
 
     @classmethod
-    def open(cls, database: Path, warehouse: str, locations: Callable[[], Iterable[str]]) -> Home:
+    def open(cls, database: Path, warehouse: str, locations: Callable[[], Iterable[str]]) -> LakeHome:
         """The home with its record, which is made or brought up to date where the database can be written to.
 
         ``locations()`` are those of the metadata of the lake's tables. They tell where an unrecorded lake was before.
         """
-        home = cls(database, warehouse, read_record(database) or Record(str(database)))
+        home = cls(database, warehouse, read_record(database) or LakeRecord(str(database)))
         roots = home._roots_here(locations)
         if roots.items() <= home.record.roots.items():
             return home
@@ -99,7 +99,7 @@ class Home:
 
     def _marked(self) -> str | None:
         """The root that the mark in the warehouse names, if it is of this lake."""
-        mark = read_mark(self.here)
+        mark = read_owner_mark(self.here)
         return mark.root if mark is not None and mark.id == self.record.id else None
 
     def _inferred(self, folder: str, locations: Iterable[str]) -> dict[str, str]:
@@ -110,8 +110,8 @@ class Home:
         present: dict[str, set[str]] = defaultdict(set)
         absent: set[str] = set()
         for path in filter(None, map(plain_path, locations)):
-            root, *tail = path.rsplit("/", BELOW)
-            if root == self.warehouse or len(tail) < BELOW:
+            root, *tail = path.rsplit("/", METADATA_DEPTH)
+            if root == self.warehouse or len(tail) < METADATA_DEPTH:
                 continue
             if self.here.joinpath(*tail).is_file():
                 present[root].add("/".join(tail[:2]))
@@ -122,7 +122,9 @@ class Home:
         return {**whole, **parts}
 
 
-def located(database: Path, warehouse: str, locations: Callable[[], Iterable[str]]) -> tuple[str, dict[str, str]]:
+def locate_warehouse(
+    database: Path, warehouse: str, locations: Callable[[], Iterable[str]]
+) -> tuple[str, dict[str, str]]:
     """Returns the recorded root of a warehouse, and what the properties of its catalog say of where files are.
 
     ``locations`` as for `Home.open`. A warehouse in another store is where its URL says.
@@ -130,13 +132,13 @@ def located(database: Path, warehouse: str, locations: Callable[[], Iterable[str
     path = plain_path(warehouse)
     if path is None:
         return warehouse, {}
-    home = Home.open(database, path.rstrip("/"), locations)
+    home = LakeHome.open(database, path.rstrip("/"), locations)
     named = f"file://{home.root}" if warehouse.startswith("file:") else home.root
-    return home.root, {PROPERTY: home.roots.dump(), "warehouse": named}
+    return home.root, {ROOTS_PROPERTY: home.roots.dump(), "warehouse": named}
 
 
 @dataclass(frozen=True)
-class Mark:
+class OwnerMark:
     """What a warehouse says of its owner.
 
     Attributes:
@@ -154,7 +156,7 @@ class Mark:
     warehouse: str
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Mark | None:
+    def parse(cls, text: str | bytes) -> OwnerMark | None:
         """The mark that `dump` wrote; None for anything else."""
         try:
             facts = json.loads(text)
@@ -167,9 +169,9 @@ class Mark:
         return json.dumps(asdict(self), indent=1)
 
 
-def read_mark(folder: Path) -> Mark | None:
+def read_owner_mark(folder: Path) -> OwnerMark | None:
     """The mark in a local warehouse; None where there is none."""
     try:
-        return Mark.parse((folder / MARK).read_bytes())
+        return OwnerMark.parse((folder / OWNER_MARK).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -8,36 +8,36 @@ from typing import TypeAlias
 
 from pyiceberg.table import Table
 
-from lakefeed.catalog.table_rows import REWRITTEN
+from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
 from lakefeed.catalog.version_files import DataFileRef
 
 # How many rows the first files have that the others do not have, each as often as it is there.
-Compare: TypeAlias = Callable[[Table, Sequence[DataFileRef], Sequence[DataFileRef]], int]
+CompareFiles: TypeAlias = Callable[[Table, Sequence[DataFileRef], Sequence[DataFileRef]], int]
 
 
-def rows_gone(
-    table: Table, gone: Iterable[DataFileRef], came: Iterable[DataFileRef], compare: Compare | None = None
+def count_removed_rows(
+    table: Table, gone: Iterable[DataFileRef], came: Iterable[DataFileRef], compare: CompareFiles | None = None
 ) -> int:
     """How many rows of ``gone`` are not in ``came``. Only files of which that cannot be told are given to ``compare``.
 
     Without ``compare`` those files are counted as if one side were a part of the other.
     """
-    rows, left, right = _of_pairs(gone, came)
+    rows, left, right = _match_rewritten_files(gone, came)
     if not left or not right or compare is None:
-        return rows + max(0, _rows(left) - _rows(right))
+        return rows + max(0, _total_rows(left) - _total_rows(right))
     return rows + compare(table, left, right)
 
 
-def _of_pairs(
+def _match_rewritten_files(
     gone: Iterable[DataFileRef], came: Iterable[DataFileRef]
 ) -> tuple[int, list[DataFileRef], list[DataFileRef]]:
     """The rows gone in files of which one was made of the other by leaving rows out, and the files that are left."""
     partners: dict[tuple[int, str], list[DataFileRef]] = defaultdict(list)
     for file in came:
-        partners[file.sequence, _origin(file)].append(file)
+        partners[file.sequence, _original_path(file)].append(file)
     rows, left = 0, []
     for file in gone:
-        others = partners[file.sequence, _origin(file)]
+        others = partners[file.sequence, _original_path(file)]
         if len(others) == 1 and _is_rewritten(file) != _is_rewritten(others[0]):
             rows += max(0, file.rows - others.pop().rows)
         else:
@@ -45,14 +45,14 @@ def _of_pairs(
     return rows, left, [file for others in partners.values() for file in others]
 
 
-def _origin(file: DataFileRef) -> str:
+def _original_path(file: DataFileRef) -> str:
     """The path of the file that was written first, before rows of it were left out."""
-    return REWRITTEN.sub("", file.path.removesuffix(".parquet"))
+    return REWRITTEN_SUFFIX.sub("", file.path.removesuffix(".parquet"))
 
 
 def _is_rewritten(file: DataFileRef) -> bool:
-    return REWRITTEN.search(file.path.removesuffix(".parquet")) is not None
+    return REWRITTEN_SUFFIX.search(file.path.removesuffix(".parquet")) is not None
 
 
-def _rows(files: Iterable[DataFileRef]) -> int:
+def _total_rows(files: Iterable[DataFileRef]) -> int:
     return sum(file.rows for file in files)

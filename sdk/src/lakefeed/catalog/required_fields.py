@@ -14,7 +14,7 @@ LIST_ARRAY: Any = pa.ListArray
 LARGE_LIST_ARRAY: Any = pa.LargeListArray
 FIXED_LIST_ARRAY: Any = pa.FixedSizeListArray
 MAP_ARRAY: Any = pa.MapArray
-LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
+LIST_TYPES = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 
 def has_required(kind: pa.DataType) -> bool:
@@ -22,10 +22,10 @@ def has_required(kind: pa.DataType) -> bool:
     return any(not field.nullable or has_required(field.type) for field in inner_fields(kind))
 
 
-def _sensitive(kind: pa.DataType) -> bool:
+def _needs_fill(kind: pa.DataType) -> bool:
     """Whether the type holds something that is looked at within nulls: required fields, indices of dictionaries."""
     fields = inner_fields(kind)
-    return any(not f.nullable or isinstance(f.type, pa.DictionaryType) or _sensitive(f.type) for f in fields)
+    return any(not f.nullable or isinstance(f.type, pa.DictionaryType) or _needs_fill(f.type) for f in fields)
 
 
 def inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
@@ -34,10 +34,10 @@ def inner_fields(kind: pa.DataType) -> list[pa.Field[Any]]:
         return [kind.field(i) for i in range(kind.num_fields)]
     if isinstance(kind, pa.MapType):
         return [kind.item_field]
-    return [kind.value_field] if isinstance(kind, LISTS) else []
+    return [kind.value_field] if isinstance(kind, LIST_TYPES) else []
 
 
-def filled(array: Any) -> Any:
+def fill_required(array: Any) -> Any:
     """The same values, with some value in every required field that lies within a null, and null in other fields.
 
     Raises:
@@ -50,7 +50,7 @@ def filled(array: Any) -> Any:
         (2, 0)
     """
     kind: Any = array.type
-    if not _sensitive(kind) or not len(array):
+    if not _needs_fill(kind) or not len(array):
         return array
     column: Any = array
     mask = column.is_null()
@@ -61,11 +61,11 @@ def filled(array: Any) -> Any:
                 f"{quoted_list(fixed)} of {kind} is a required list of fixed size within a null, which no reader of "
                 "Parquet files takes: make it nullable, or a list of any size"
             )
-        parts = [_child(part, field) for part, field in zip(column.flatten(), kind, strict=True)]
+        parts = [_fill_child(part, field) for part, field in zip(column.flatten(), kind, strict=True)]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)
     if isinstance(kind, pa.FixedSizeListType):
         values = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)
-        return FIXED_LIST_ARRAY.from_arrays(_child(values, kind.value_field), type=kind, mask=mask)
+        return FIXED_LIST_ARRAY.from_arrays(_fill_child(values, kind.value_field), type=kind, mask=mask)
     if not isinstance(kind, pa.ListType | pa.LargeListType | pa.MapType):
         return array
     # What lies under nulls goes, so offsets are counted anew.
@@ -76,37 +76,37 @@ def filled(array: Any) -> Any:
         begin, end = (present.offsets[place].as_py() for place in (0, -1)) if len(present) else (0, 0)
         keys, items = (part.slice(begin, end - begin) for part in (present.keys, present.items))
         offsets = pa.array(edges, pa.int32())
-        return MAP_ARRAY.from_arrays(offsets, keys, _child(items, kind.item_field), kind, mask=mask)
+        return MAP_ARRAY.from_arrays(offsets, keys, _fill_child(items, kind.item_field), kind, mask=mask)
     made, width = (LARGE_LIST_ARRAY, pa.int64()) if isinstance(kind, pa.LargeListType) else (LIST_ARRAY, pa.int32())
-    values = _child(present.flatten(), kind.value_field)
+    values = _fill_child(present.flatten(), kind.value_field)
     return made.from_arrays(pa.array(edges, width), values, type=kind, mask=mask)
 
 
-def _child(array: Any, field: pa.Field[Any]) -> Any:
+def _fill_child(array: Any, field: pa.Field[Any]) -> Any:
     """An array inside another one; where it is required, its nulls lie within nulls."""
-    whole = filled(array)
+    whole = fill_required(array)
     if field.nullable or not whole.null_count:
         return whole
-    some = _some(field.type)
+    some = _placeholder(field.type)
     places = np.where(whole.is_valid().to_numpy(zero_copy_only=False), np.arange(len(whole)), len(whole))
     joined: Any = pa.concat_arrays([whole, some])
     found: pa.Array[Any] = joined.take(pa.array(places))
     return found
 
 
-def _some(kind: Any) -> Any:
+def _placeholder(kind: Any) -> Any:
     """One value of the type."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        made: pa.Array[Any] = pa.ExtensionArray.from_storage(kind, _some(kind.storage_type))
+        made: pa.Array[Any] = pa.ExtensionArray.from_storage(kind, _placeholder(kind.storage_type))
         return made
     if isinstance(kind, pa.DictionaryType):
         indices: Any = pa.array([0], kind.index_type)
-        return pa.DictionaryArray.from_arrays(indices, _some(kind.value_type), ordered=kind.ordered)
+        return pa.DictionaryArray.from_arrays(indices, _placeholder(kind.value_type), ordered=kind.ordered)
     if isinstance(kind, pa.StructType):
-        return pa.StructArray.from_arrays([_some(field.type) for field in kind], fields=list(kind))
+        return pa.StructArray.from_arrays([_placeholder(field.type) for field in kind], fields=list(kind))
     if isinstance(kind, pa.FixedSizeListType):
-        values = pa.concat_arrays([_some(kind.value_type)] * kind.list_size)
+        values = pa.concat_arrays([_placeholder(kind.value_type)] * kind.list_size)
         return FIXED_LIST_ARRAY.from_arrays(values, type=kind)
     empty: Any = b"" if types.is_binary(kind) or types.is_large_binary(kind) else 0
     if types.is_fixed_size_binary(kind):

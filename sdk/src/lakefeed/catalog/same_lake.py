@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
+from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 from lakefeed.storage.urls import local_path
 
-OF_SQLITE: Final = re.compile(r"the sql catalog sqlite:///(?P<catalog>.*), warehouse (?P<warehouse>.*)")
+SQLITE_LAKE: Final = re.compile(r"the sql catalog sqlite:///(?P<catalog>.*), warehouse (?P<warehouse>.*)")
 
 
 def is_same_lake(lake: Lake, text: str, host: str | None) -> bool:
@@ -22,9 +22,9 @@ def is_same_lake(lake: Lake, text: str, host: str | None) -> bool:
     """
     if text == lake.blobs.lake:
         return True
-    named = OF_SQLITE.fullmatch(text)
+    named = SQLITE_LAKE.fullmatch(text)
     database: Path | None = getattr(lake.catalog, "file", None)
-    if named is None or database is None or named["warehouse"].rstrip("/") not in _roots(lake):
+    if named is None or database is None or named["warehouse"].rstrip("/") not in _warehouse_names(lake):
         return False
     store, before = local_path(lake.blobs.url), Path(named["catalog"])
     if store is not None and store.resolve().is_relative_to(database.parent):
@@ -34,8 +34,8 @@ def is_same_lake(lake: Lake, text: str, host: str | None) -> bool:
     return host == platform.node()
 
 
-def _roots(lake: Lake) -> set[str]:
+def _warehouse_names(lake: Lake) -> set[str]:
     """The warehouse under every name that it has had, with and without a scheme."""
     warehouse = lake.settings.warehouse.rstrip("/")
-    roots = {recorded for recorded, _ in Roots.parse(lake.catalog.properties.get(PROPERTY)).pairs}
+    roots = {recorded for recorded, _ in Roots.parse(lake.catalog.properties.get(ROOTS_PROPERTY)).pairs}
     return {warehouse, plain_path(warehouse) or warehouse, *roots, *(f"file://{root}" for root in roots)}

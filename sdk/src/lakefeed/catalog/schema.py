@@ -40,7 +40,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from lakefeed.catalog.arrow_types import FIELD_ID, arrow_type
-from lakefeed.catalog.compatibility import check_distinct
+from lakefeed.catalog.compatibility import check_distinct_names
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
 from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
@@ -54,7 +54,7 @@ NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 # ------------------------------------------------------------------------------------------ declared -> stored
 
 
-def normalized_schema(schema: pa.Schema) -> pa.Schema:
+def normalize_schema(schema: pa.Schema) -> pa.Schema:
     """The schema that a table created from ``schema`` declares (see the module for the two types that change).
 
     Raises:
@@ -63,8 +63,8 @@ def normalized_schema(schema: pa.Schema) -> pa.Schema:
     """
     if not schema.names:
         raise SchemaError("a dataset needs at least one column")
-    check_distinct(schema.names)
-    return pa.schema([_normalized_field(field, field.name) for field in schema])
+    check_distinct_names(schema.names)
+    return pa.schema([_normalize_field(field, field.name) for field in schema])
 
 
 def storage_schema(schema: pa.Schema) -> pa.Schema:
@@ -74,7 +74,7 @@ def storage_schema(schema: pa.Schema) -> pa.Schema:
         >>> storage_schema(pa.schema([("label", pa.uint8())])).field("label").type
         DataType(int32)
     """
-    return pa.schema([_storage_field(field, field.name) for field in normalized_schema(schema)])
+    return pa.schema([_storage_field(field, field.name) for field in normalize_schema(schema)])
 
 
 def iceberg_schema(schema: pa.Schema) -> Schema:
@@ -84,11 +84,11 @@ def iceberg_schema(schema: pa.Schema) -> Schema:
     try:
         made = assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
     except ValueError as error:
-        raise no_schema(error) from None
+        raise iceberg_schema_error(error) from None
     return made
 
 
-def no_schema(error: ValueError) -> SchemaError:
+def iceberg_schema_error(error: ValueError) -> SchemaError:
     """The error where columns do not go together in Iceberg."""
     twice = re.search(r"multiple fields for name (.*): -?\d+ and -?\d+", str(error))
     if twice is None:
@@ -105,29 +105,29 @@ def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:
     return pa.schema([_with_ids(stored.field(field.name), field) for field in iceberg.fields])
 
 
-def _normalized_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
+def _normalize_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     metadata = {key: value for key, value in (field.metadata or {}).items() if key != FIELD_ID}
     is_null = pa.types.is_null(field.type)
-    kind = field.type if is_null else _normalized(field.type, path)
+    kind = field.type if is_null else _normalize_type(field.type, path)
     return pa.field(field.name, kind, field.nullable or is_null, metadata or None)
 
 
-def _normalized_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
+def _normalize_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     kind = field.type
     # Arrow encodes text only where the dictionary is not the column itself.
     if isinstance(kind, pa.DictionaryType) and kind.value_type not in DICTIONARY_TEXT:
         raise TypeMismatchError(f"column {path!r} has type {kind} inside another type: convert it to its values first")
-    return _normalized_field(field, path)
+    return _normalize_field(field, path)
 
 
-def _normalized(kind: pa.DataType, path: str) -> pa.DataType:
+def _normalize_type(kind: pa.DataType, path: str) -> pa.DataType:
     match kind:
         case pa.DictionaryType():
             index = pa.int32() if kind.index_type in NARROW_INDICES else kind.index_type
-            values = pa.string() if pa.types.is_null(kind.value_type) else _normalized(kind.value_type, path)
+            values = pa.string() if pa.types.is_null(kind.value_type) else _normalize_type(kind.value_type, path)
             return _dictionary(index, values, kind.ordered)
         case _ if _is_nested(kind):
-            return _rebuilt(kind, path, _normalized_inner_field)
+            return _map_inner_fields(kind, path, _normalize_inner_field)
         case _:
             return kind
 
@@ -145,16 +145,16 @@ def storage_type(kind: pa.DataType, path: str) -> pa.DataType:
     if isinstance(kind, pa.DictionaryType):
         return storage_type(kind.value_type, path)
     if _is_nested(kind):
-        return _rebuilt(kind, path, _storage_field)
+        return _map_inner_fields(kind, path, _storage_field)
     return _storage_leaf(kind, path)
 
 
 def _storage_leaf(kind: pa.DataType, path: str) -> pa.DataType:
     types = pa.types
-    if kind in _KEPT or (types.is_fixed_size_binary(kind) and kind.byte_width > 0):
+    if kind in _UNCHANGED_TYPES or (types.is_fixed_size_binary(kind) and kind.byte_width > 0):
         return kind
-    if kind in _WIDENED:
-        return _WIDENED[kind]
+    if kind in _WIDER_TYPES:
+        return _WIDER_TYPES[kind]
     if types.is_timestamp(kind):
         return pa.int64() if kind.unit == "ns" else pa.timestamp("us", "UTC" if kind.tz is not None else None)
     if types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= MAX_DECIMAL_PRECISION:
@@ -162,13 +162,13 @@ def _storage_leaf(kind: pa.DataType, path: str) -> pa.DataType:
     raise TypeMismatchError(f"column {path!r} has type {kind}, which cannot be kept without loss: convert it first")
 
 
-_KEPT: frozenset[pa.DataType] = frozenset(
+_UNCHANGED_TYPES: frozenset[pa.DataType] = frozenset(
     {
         pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.date32(), pa.time64("us"),
         pa.string(), pa.large_string(), pa.binary(), pa.large_binary(),
     }
 )  # fmt: skip
-_WIDENED: dict[pa.DataType, pa.DataType] = {
+_WIDER_TYPES: dict[pa.DataType, pa.DataType] = {
     pa.null(): pa.string(),
     pa.int8(): pa.int32(),
     pa.int16(): pa.int32(),
@@ -205,7 +205,9 @@ def declared_schema(table: Table, snapshot_id: int | None = None, schema_id: int
     iceberg = snapshot_schema(table, snapshot_id) if schema_id is None else table.schemas()[schema_id]
     declared = _declared_fields(table.properties, iceberg.schema_id)
     media = _media_by_id(table)
-    return pa.schema([_as_media(_declared(field, declared), media.get(field.field_id)) for field in iceberg.fields])
+    return pa.schema(
+        [_with_media_type(_declared_field(field, declared), media.get(field.field_id)) for field in iceberg.fields]
+    )
 
 
 def snapshot_schema(table: Table, snapshot_id: int | None = None) -> Schema:
@@ -236,28 +238,28 @@ def _media_by_id(table: Table) -> dict[int, str]:
     return {int(field_id): media for field_id, media in dropped_column_types(table).items()} | current
 
 
-def declared_property(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
+def arrow_types_property(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
     """The table property that keeps what Iceberg's types do not say; empty where they say it all."""
     kept = _beyond_iceberg(declared, iceberg)
     return {ARROW_TYPES: json.dumps(kept)} if kept else {}
 
 
-def arrow_types(declared: pa.Schema, iceberg: Schema, schema_id: int) -> dict[str, str]:
+def evolved_arrow_types_property(declared: pa.Schema, iceberg: Schema, schema_id: int) -> dict[str, str]:
     """As `declared_property`, for a schema that has evolved: it holds from ``schema_id`` on, until the next one."""
     return {f"{ARROW_TYPES}.{schema_id}": json.dumps(_beyond_iceberg(declared, iceberg))}
 
 
 def _beyond_iceberg(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
     return {
-        str(field.field_id): _pack(declared.field(field.name))
+        str(field.field_id): _serialize_field(declared.field(field.name))
         for field in iceberg.fields
-        if not _plain(field).equals(declared.field(field.name), check_metadata=True)
+        if not _plain_field(field).equals(declared.field(field.name), check_metadata=True)
     }
 
 
 def with_media(schema: pa.Schema, media: Mapping[str, str]) -> pa.Schema:
     """The schema with exactly these columns marked as file columns."""
-    return pa.schema([_as_media(field, media.get(field.name)) for field in schema])
+    return pa.schema([_with_media_type(field, media.get(field.name)) for field in schema])
 
 
 def media_of(schema: pa.Schema) -> dict[str, str]:
@@ -266,10 +268,10 @@ def media_of(schema: pa.Schema) -> dict[str, str]:
     return {name: mark.decode() for name, mark in marked if mark is not None}
 
 
-def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field[Any]:
-    plain = _plain(field)
+def _declared_field(field: NestedField, declared: Mapping[str, str]) -> pa.Field[Any]:
+    plain = _plain_field(field)
     packed = declared.get(str(field.field_id))
-    kept = _unpack(packed) if packed is not None else None
+    kept = _deserialize_field(packed) if packed is not None else None
     # A column that another writer has changed since is what Iceberg says it is.
     if kept is None or not _same_storage(kept, plain):
         return plain
@@ -277,29 +279,33 @@ def _declared(field: NestedField, declared: Mapping[str, str]) -> pa.Field[Any]:
 
 
 def _same_storage(kept: pa.Field[Any], plain: pa.Field[Any]) -> bool:
-    return _small(storage_type(kept.type, kept.name)).equals(_small(storage_type(plain.type, plain.name)))
+    return _canonical_type(storage_type(kept.type, kept.name)).equals(
+        _canonical_type(storage_type(plain.type, plain.name))
+    )
 
 
-def _plain(field: NestedField) -> pa.Field[Any]:
+def _plain_field(field: NestedField) -> pa.Field[Any]:
     """The Arrow field for an Iceberg field of which nothing more is known."""
     doc: dict[bytes | str, bytes | str] | None = {b"doc": field.doc} if field.doc else None
-    return pa.field(field.name, _small(arrow_type(field.field_type)), field.optional, doc)
+    return pa.field(field.name, _canonical_type(arrow_type(field.field_type)), field.optional, doc)
 
 
-def _small(kind: pa.DataType) -> pa.DataType:
+def _canonical_type(kind: pa.DataType) -> pa.DataType:
     """The type with 32-bit offsets, lists of variable length, and the usual names of nested fields."""
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_binary(kind):
         return pa.binary()
     if isinstance(kind, pa.LargeListType | pa.FixedSizeListType | pa.ListType):
-        return pa.list_(pa.field("item", _small(kind.value_type), kind.value_field.nullable))
+        return pa.list_(pa.field("item", _canonical_type(kind.value_type), kind.value_field.nullable))
     if _is_nested(kind):
-        return _rebuilt(kind, "", lambda field, _: pa.field(field.name, _small(field.type), field.nullable))
+        return _map_inner_fields(
+            kind, "", lambda field, _: pa.field(field.name, _canonical_type(field.type), field.nullable)
+        )
     return kind
 
 
-def _as_media(field: pa.Field[Any], media: str | None) -> pa.Field[Any]:
+def _with_media_type(field: pa.Field[Any], media: str | None) -> pa.Field[Any]:
     metadata: dict[bytes | str, bytes | str] = {
         key: value for key, value in (field.metadata or {}).items() if key != MEDIA_KEY
     }
@@ -318,11 +324,11 @@ def _declared_fields(properties: Mapping[str, str], schema_id: int) -> dict[str,
     return fields
 
 
-def _pack(field: pa.Field[Any]) -> str:
+def _serialize_field(field: pa.Field[Any]) -> str:
     return base64.b64encode(pa.schema([field]).serialize().to_pybytes()).decode()
 
 
-def _unpack(packed: str) -> pa.Field[Any] | None:
+def _deserialize_field(packed: str) -> pa.Field[Any] | None:
     try:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).field(0)
     except (binascii.Error, pa.ArrowInvalid):
@@ -336,7 +342,9 @@ def _is_nested(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.StructType | pa.MapType)
 
 
-def _rebuilt(kind: pa.DataType, path: str, change: Callable[[pa.Field[Any], str], pa.Field[Any]]) -> pa.DataType:
+def _map_inner_fields(
+    kind: pa.DataType, path: str, change: Callable[[pa.Field[Any], str], pa.Field[Any]]
+) -> pa.DataType:
     """A nested type with ``change(field, path)`` applied to each of its fields."""
     match kind:
         case pa.FixedSizeListType() if kind.list_size > 0:
@@ -372,12 +380,12 @@ def _map(key: pa.Field[Any], item: pa.Field[Any], keys_sorted: bool) -> pa.DataT
 def _type_with_ids(kind: pa.DataType, iceberg: IcebergType) -> pa.DataType:
     match iceberg:
         case ListType():
-            return _rebuilt(kind, "", lambda field, _: _with_ids(field, iceberg.element_field))
+            return _map_inner_fields(kind, "", lambda field, _: _with_ids(field, iceberg.element_field))
         case MapType():
             ids = {"{key}": iceberg.key_field, "{value}": iceberg.value_field}
-            return _rebuilt(kind, "", lambda field, path: _with_ids(field, ids[path]))
+            return _map_inner_fields(kind, "", lambda field, path: _with_ids(field, ids[path]))
         case StructType():
             by_name = {field.name: field for field in iceberg.fields}
-            return _rebuilt(kind, "", lambda field, _: _with_ids(field, by_name[field.name]))
+            return _map_inner_fields(kind, "", lambda field, _: _with_ids(field, by_name[field.name]))
         case _:
             return kind

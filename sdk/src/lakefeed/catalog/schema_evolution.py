@@ -36,19 +36,19 @@ from pyiceberg.types import (
     NestedField,
 )
 
-from lakefeed.catalog.commit_retry import settle, unchanged
-from lakefeed.catalog.compatibility import check_round_trip, fits
+from lakefeed.catalog.commit_retry import commit_metadata, unchanged_requirements
+from lakefeed.catalog.compatibility import check_round_trip, is_compatible
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.null_types import decided_field, decided_iceberg
+from lakefeed.catalog.null_types import decide_field, decide_iceberg_field
 from lakefeed.catalog.properties import COLUMN_TYPES, DROPPED_COLUMN_TYPES
 from lakefeed.catalog.schema import (
-    arrow_types,
     declared_schema,
     dropped_column_types,
+    evolved_arrow_types_property,
     iceberg_schema,
+    iceberg_schema_error,
     media_of,
-    no_schema,
-    normalized_schema,
+    normalize_schema,
     storage_schema,
 )
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
@@ -91,7 +91,7 @@ def add_column(lake: Lake, name: str, column: pa.Field[Any]) -> pa.Schema:
         SchemaError: there is a column of that name.
         TypeMismatchError: the type cannot be kept.
     """
-    added = normalized_schema(pa.schema([column.with_nullable(True)]))
+    added = normalize_schema(pa.schema([column.with_nullable(True)]))
     check_round_trip(added, storage_schema(added))
     (declared,) = added
 
@@ -165,15 +165,15 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
         found, declared = columns[column], columns.declared[column]
-        (wider,) = normalized_schema(pa.schema([declared.with_type(kind)]))
+        (wider,) = normalize_schema(pa.schema([declared.with_type(kind)]))
         check_round_trip(pa.schema([wider]), storage_schema(pa.schema([wider])))
         if wider.type == declared.type:
             return columns
-        if decided_field(declared, wider).type == wider.type:  # which gives types to nulls, and changes no other
-            wider = decided_field(declared, wider)
-            return columns.with_column(found, decided_iceberg(found, declared, wider, next_id), wider)
+        if decide_field(declared, wider).type == wider.type:  # which gives types to nulls, and changes no other
+            wider = decide_field(declared, wider)
+            return columns.with_column(found, decide_iceberg_field(found, declared, wider, next_id), wider)
         (stored,) = iceberg_schema(pa.schema([wider])).fields
-        if not _widens(declared.type, wider.type, found.field_type, stored.field_type):
+        if not _is_wider(declared.type, wider.type, found.field_type, stored.field_type):
             raise TypeMismatchError(
                 f"column {column!r} is {declared.type} and cannot become {kind}: only a type of the same kind that "
                 "holds every value will do, such as int64 for int32. Add a column and fill it instead"
@@ -185,7 +185,7 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
     return _evolve(lake, name, change)
 
 
-def switching(table: Table, old: Snapshot) -> tuple[TableUpdate, ...]:
+def schema_switch_updates(table: Table, old: Snapshot) -> tuple[TableUpdate, ...]:
     """What makes the columns of an old snapshot the current ones; nothing where they are."""
     if old.schema_id is None or old.schema_id == table.metadata.current_schema_id:
         return ()
@@ -209,16 +209,16 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
         if after is before:
             evolved[:] = [pa.schema(list(after.declared.values()))]
             return (), ()
-        declared, updates = evolution(table, after)
+        declared, updates = evolution_updates(table, after)
         evolved[:] = [declared]
         same = AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id)
-        return (*unchanged(table), same), updates
+        return (*unchanged_requirements(table), same), updates
 
-    settle(lake, name, commit)
+    commit_metadata(lake, name, commit)
     return evolved[0]
 
 
-def evolution(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
+def evolution_updates(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
     """The columns as they are declared, and the updates that make them the table's.
 
     Raises:
@@ -227,11 +227,11 @@ def evolution(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdat
     declared = pa.schema(list(after.declared.values()))
     schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
     try:
-        schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifiers(table, after))
+        schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifier_fields(table, after))
     except ValueError as error:
-        raise no_schema(error) from None
+        raise iceberg_schema_error(error) from None
     properties = {
-        **arrow_types(declared, schema, schema_id),
+        **evolved_arrow_types_property(declared, schema, schema_id),
         **_media_properties(after.media, after.dropped_media),
         **_name_mapping(table, after.fields),
     }
@@ -279,18 +279,18 @@ def _name_mapping(table: Table, fields: Sequence[NestedField]) -> dict[str, str]
     return {TableProperties.DEFAULT_NAME_MAPPING: NameMapping(list(by_id.values())).model_dump_json()}
 
 
-def _identifiers(table: Table, columns: Columns) -> list[int]:
+def _identifier_fields(table: Table, columns: Columns) -> list[int]:
     kept = {one.field_id for one in columns.fields}
     return [identifier for identifier in table.schema().identifier_field_ids if identifier in kept]
 
 
-def _widens(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: IcebergType) -> bool:
+def _is_wider(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: IcebergType) -> bool:
     if pa.types.is_nested(old) or pa.types.is_nested(new) or pa.types.is_duration(old):
         return False  # a duration is stored as a number of its unit
-    return fits(old, new) and (stored == wider or _promoted(stored, wider))
+    return is_compatible(old, new) and (stored == wider or _is_promotion(stored, wider))
 
 
-def _promoted(stored: IcebergType, wider: IcebergType) -> bool:
+def _is_promotion(stored: IcebergType, wider: IcebergType) -> bool:
     """Whether Iceberg reads the one as the other."""
     match stored, wider:
         case (IntegerType(), LongType()) | (FloatType(), DoubleType()):

@@ -29,12 +29,12 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
-from lakefeed.catalog.damaged_tables import intact
+from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
-from lakefeed.catalog.file_io import actual
-from lakefeed.catalog.guard import CommitGuard
+from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import remove_tree
-from lakefeed.catalog.table_output import new_file, remove
+from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.version_numbers import next_number
 from lakefeed.catalog.versions import DatasetVersion, version_of
 from lakefeed.catalog.warehouse_owner import require_owner
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from pyiceberg.avro.codecs import AvroCompressionCodec
 
 FORMAT_VERSION: Final = 2
-MERGE_AT = 32
+MERGE_THRESHOLD = 32
 
 
-Guard: TypeAlias = Callable[[], None]
+BeforeCommit: TypeAlias = Callable[[], None]
 
 
-class Outcome(Enum):
+class CommitOutcome(Enum):
     """What is known of a commit."""
 
     NOT_LANDED = "not landed"
@@ -58,7 +58,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
-class RewrittenFiles:
+class RewrittenFile:
     """A file of rows that the version ``sequence`` wrote: in the row order they keep the place of that version."""
 
     file: DataFile
@@ -75,7 +75,7 @@ class Contents:
     """
 
     added: tuple[DataFile, ...] = ()
-    carried: tuple[RewrittenFiles, ...] = ()
+    carried: tuple[RewrittenFile, ...] = ()
     removed: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     replaces: bool = False
@@ -97,7 +97,7 @@ class Contents:
         return (*self.added, *(carried.file for carried in self.carried))
 
 
-class Change:
+class SnapshotBuilder:
     """The files of one action on their way into a table.
 
     The snapshot id is the same in every attempt, and so is the manifest of its files while the contents are; the
@@ -110,14 +110,14 @@ class Change:
     """
 
     def __init__(
-        self, table: Table, facts: Mapping[str, str], new_table: bool = False, guard: Guard | None = None
+        self, table: Table, facts: Mapping[str, str], new_table: bool = False, guard: BeforeCommit | None = None
     ) -> None:
         require_owner(table.catalog)
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
         self.contents = Contents()
         self.guard = guard
-        self.outcome = Outcome.NOT_LANDED
+        self.outcome = CommitOutcome.NOT_LANDED
         self._io: FileIO = table.io
         self._name = table.name()[-1]
         self._place = table.location_provider().new_metadata_location
@@ -141,12 +141,12 @@ class Change:
         try:
             yield
         finally:
-            if self.outcome is Outcome.NOT_LANDED:
+            if self.outcome is CommitOutcome.NOT_LANDED:
                 self._discard()
-            elif self.outcome is Outcome.LANDED:
+            elif self.outcome is CommitOutcome.LANDED:
                 used = {file.file_path for file in self.contents.files}
-                remove(self._io, (path for path in self._written if path not in used))
-            elif isinstance(self.guard, CommitGuard):
+                discard_files(self._io, (path for path in self._written if path not in used))
+            elif isinstance(self.guard, PreCommitCheck):
                 self.guard.in_doubt = True
 
     def landed_in(self, table: Table) -> DatasetVersion | None:
@@ -154,7 +154,7 @@ class Change:
         snapshot = table.metadata.snapshot_by_id(self.snapshot_id)
         if snapshot is None:
             return None
-        self.outcome = Outcome.LANDED
+        self.outcome = CommitOutcome.LANDED
         return version_of(snapshot, table)
 
     def attempt(self, metadata: TableMetadata) -> Snapshot:
@@ -163,13 +163,13 @@ class Change:
         self.forget_attempt()
         parent = metadata.current_snapshot()
         removed: list[DataFile] = []
-        with intact(self._name):
+        with damage_errors(self._name):
             carried = self._carried(metadata, parent, removed)
         sequence_number = next_number(metadata)
         # The writer of the list puts the sequence number into what it is given, and the next attempt has another one.
         manifests = [*deepcopy(self._added), *carried]
         manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
-        sync_files(actual(self._io, path) for path in (*self._kept, *self._of_attempt))
+        sync_files(actual_location(self._io, path) for path in (*self._kept, *self._of_attempt))
         schema_id = self.contents.schema_id
         return Snapshot(
             snapshot_id=self.snapshot_id,
@@ -182,15 +182,15 @@ class Change:
 
     def forget_attempt(self) -> None:
         """Removes what only the attempt that lost refers to."""
-        remove(self._io, self._of_attempt)
+        discard_files(self._io, self._of_attempt)
         self._of_attempt = []
 
     def _discard(self) -> None:
         self.forget_attempt()
-        remove(self._io, self._kept)
-        remove(self._io, self._written)
+        discard_files(self._io, self._kept)
+        discard_files(self._io, self._written)
         if self._own_location is not None:
-            remove_tree(actual(self._io, self._own_location))
+            remove_tree(actual_location(self._io, self._own_location))
 
     def _summary(self, metadata: TableMetadata, parent: Snapshot | None, removed: Iterable[DataFile]) -> Summary:
         collector = SnapshotSummaryCollector()
@@ -213,7 +213,7 @@ class Change:
         contents = self.contents
         if self._named == contents.files:
             return
-        remove(self._io, self._kept)
+        discard_files(self._io, self._kept)
         self._kept, self._added, self._named = [], [], contents.files
         if not contents.files:
             return
@@ -266,7 +266,7 @@ class Change:
             tiers[_tier(manifest, metadata.default_spec_id)].append(manifest)
         merged: list[ManifestFile] = []
         for tier, like in tiers.items():
-            merged += like if tier is None or len(like) < MERGE_AT else [self._merge(metadata, like)]
+            merged += like if tier is None or len(like) < MERGE_THRESHOLD else [self._merge(metadata, like)]
         return merged
 
     def _merge(self, metadata: TableMetadata, manifests: Iterable[ManifestFile]) -> ManifestFile:
@@ -329,8 +329,8 @@ def _tier(manifest: ManifestFile, spec_id: int) -> int | None:
         return None
     files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
     tier = 0
-    while files >= MERGE_AT:
-        files //= MERGE_AT
+    while files >= MERGE_THRESHOLD:
+        files //= MERGE_THRESHOLD
         tier += 1
     return tier
 

@@ -24,14 +24,14 @@ from sqlalchemy import Select, delete, insert, make_url, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lakefeed.catalog.database_connection import asked_again, broken, open_engine, require_file
+from lakefeed.catalog.database_connection import is_disconnect, open_engine, require_file, retry_reads
 from lakefeed.catalog.durability import sync_files, sync_folder
-from lakefeed.catalog.file_io import actual, open_io
-from lakefeed.catalog.parsed_metadata import ParsedMetadata
-from lakefeed.catalog.path_roots import PROPERTY, Roots, plain_path
-from lakefeed.catalog.relocation import located
-from lakefeed.catalog.table_output import new_file, remove
-from lakefeed.catalog.tombstones import last_number, parsed, property_key
+from lakefeed.catalog.file_io import actual_location, open_io
+from lakefeed.catalog.parsed_metadata import MetadataCache
+from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
+from lakefeed.catalog.relocation import locate_warehouse
+from lakefeed.catalog.table_output import discard_files, new_file
+from lakefeed.catalog.tombstones import deletions_key, last_number, parse_deletions
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.catalog.warehouse_owner import Ownership
 from lakefeed.storage.disk.disk_errors import storage_errors
@@ -51,7 +51,7 @@ class LakeSqlCatalog(SqlCatalog):
 
     def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
         self._patience = patience
-        self._parsed = ParsedMetadata()
+        self._parsed = MetadataCache()
         self._ownership: Ownership | None = None
         super().__init__(name, **properties)
 
@@ -67,7 +67,7 @@ class LakeSqlCatalog(SqlCatalog):
         database, path = self.file, plain_path(warehouse)
         if database is None:
             return
-        root, properties = located(database, warehouse, lambda: [location for *_, location in self.heads()])
+        root, properties = locate_warehouse(database, warehouse, lambda: [location for *_, location in self.heads()])
         self.properties.update(properties)
         local = None if path is None else Path(path).resolve()
         self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
@@ -113,31 +113,31 @@ class LakeSqlCatalog(SqlCatalog):
         io = self._load_file_io(kept.properties, location)
         return Table(identifier, kept, str(location), io, self)
 
-    @asked_again
+    @retry_reads
     def load_table(self, identifier: str | Identifier) -> Table:
         return super().load_table(identifier)
 
-    @asked_again
+    @retry_reads
     def table_exists(self, identifier: str | Identifier) -> bool:
         return super().table_exists(identifier)
 
-    @asked_again
+    @retry_reads
     def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
         return super().list_tables(namespace)
 
-    @asked_again
+    @retry_reads
     def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
         return super().list_namespaces(namespace)
 
-    @asked_again
+    @retry_reads
     def namespace_exists(self, namespace: str | Identifier) -> bool:
         return super().namespace_exists(namespace)
 
-    @asked_again
+    @retry_reads
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
         return super().load_namespace_properties(namespace)
 
-    @asked_again
+    @retry_reads
     def heads(self) -> list[tuple[str, str, str]]:
         """Namespace, name and metadata location of every table, with one query."""
         statement = select(
@@ -156,25 +156,25 @@ class LakeSqlCatalog(SqlCatalog):
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
         with new_file(staged.io, staged.metadata_location) as output:
             ToOutputFile.table_metadata(staged.metadata, output)
-            place = actual(staged.io, staged.metadata_location)
+            place = actual_location(staged.io, staged.metadata_location)
             sync_files([place])
             sync_folder(place)
         try:
             self._point_to(staged, current)
         except (CommitFailedException, TableAlreadyExistsError):
-            remove(staged.io, [staged.metadata_location])
+            discard_files(staged.io, [staged.metadata_location])
             raise
         except BaseException as error:
-            if broken(error):
+            if is_disconnect(error):
                 raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
             if self._surely_elsewhere(staged):
-                remove(staged.io, [staged.metadata_location])
+                discard_files(staged.io, [staged.metadata_location])
             raise
         if current is not None:
             self._forget_metadata(staged.io, current.metadata, staged.metadata)
         return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
 
-    @asked_again
+    @retry_reads
     def metadata_location(self, identifier: str | Identifier) -> str | None:
         """Where the metadata of a table is, which need not be readable; None where there is no such table."""
         statement = select(IcebergTables.metadata_location).where(
@@ -192,7 +192,7 @@ class LakeSqlCatalog(SqlCatalog):
             return True
         if path is None:
             return f"{location}/".startswith(f"{str(self.properties['warehouse']).rstrip('/')}/")
-        roots = [recorded for recorded, _ in Roots.parse(self.properties.get(PROPERTY)).pairs]
+        roots = [recorded for recorded, _ in Roots.parse(self.properties.get(ROOTS_PROPERTY)).pairs]
         return any(f"{path}/".startswith(f"{root}/") for root in roots)
 
     def _current(self, table: Table) -> Table | None:
@@ -255,9 +255,9 @@ class LakeSqlCatalog(SqlCatalog):
         goes, so all of them are on record by then.
         """
         namespace, name = self._names(staged)
-        record: str | None = session.scalar(self._property(namespace, property_key(name)))
+        record: str | None = session.scalar(self._property(namespace, deletions_key(name)))
         first = min((snapshot.sequence_number or 0 for snapshot in staged.metadata.snapshots), default=None)
-        if first is not None and first <= last_number(parsed(record)):
+        if first is not None and first <= last_number(parse_deletions(record)):
             raise CommitFailedException(f"Table {namespace}.{name} was created and deleted by another process")
 
     def _property(self, namespace: str, key: str) -> Select[str]:
@@ -267,7 +267,7 @@ class LakeSqlCatalog(SqlCatalog):
             IcebergNamespaceProperties.property_key == key,
         )
 
-    @asked_again
+    @retry_reads
     def retire(self, identifier: Identifier, metadata_location: str, key: str, value: str) -> bool:
         """Takes a table out of the catalog and sets a property of its namespace, both or none.
 

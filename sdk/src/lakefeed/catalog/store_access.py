@@ -11,8 +11,8 @@ from pyiceberg.io import InputFile, InputStream, OutputFile, OutputStream
 from lakefeed.errors import AccessDeniedError
 
 # As the clients of AWS's C++ library and of boto name it.
-NO_BUCKET = re.compile("NO_?SUCH_?BUCKET|bucket does not exist", re.IGNORECASE)
-REFUSED = re.compile(
+MISSING_BUCKET = re.compile("NO_?SUCH_?BUCKET|bucket does not exist", re.IGNORECASE)
+ACCESS_DENIED = re.compile(
     "access.?denied|invalid.?access.?key|signature.?does.?not.?match|(expired|invalid).?(client.?)?token|forbidden"
     "|unrecognized.?client|unable to locate credentials|missing.?authentication",
     re.IGNORECASE,
@@ -27,15 +27,15 @@ class RemoteInput(InputFile):
         self._beneath = beneath
 
     def __len__(self) -> int:
-        with access(self.location):
+        with access_errors(self.location):
             return len(self._beneath)
 
     def exists(self) -> bool:
-        with access(self.location):
+        with access_errors(self.location):
             return self._beneath.exists()
 
     def open(self, seekable: bool = True) -> InputStream:
-        with access(self.location):
+        with access_errors(self.location):
             return self._beneath.open(seekable)
 
 
@@ -47,23 +47,23 @@ class RemoteOutput(OutputFile):
         self._beneath = beneath
 
     def __len__(self) -> int:
-        with access(self.location):
+        with access_errors(self.location):
             return len(self._beneath)
 
     def exists(self) -> bool:
-        with access(self.location):
+        with access_errors(self.location):
             return self._beneath.exists()
 
     def to_input_file(self) -> InputFile:
         return RemoteInput(self.location, self._beneath.to_input_file())
 
     def create(self, overwrite: bool = False) -> OutputStream:
-        with access(self.location):
+        with access_errors(self.location):
             return self._beneath.create(overwrite)
 
 
 @contextmanager
-def access(location: str) -> Iterator[None]:
+def access_errors(location: str) -> Iterator[None]:
     """Raises AccessDeniedError where an object store refuses the credentials, or has no such bucket."""
     try:
         yield
@@ -71,11 +71,11 @@ def access(location: str) -> Iterator[None]:
         raise  # of a store beneath, which has said it
     except OSError as error:
         reason = " ".join(str(error).split())
-        if NO_BUCKET.search(reason):
+        if MISSING_BUCKET.search(reason):
             raise AccessDeniedError(
                 f"the bucket of {location!r} does not exist: make it, or correct catalog.warehouse ({reason})"
             ) from error
-        if isinstance(error, PermissionError) or REFUSED.search(reason):
+        if isinstance(error, PermissionError) or ACCESS_DENIED.search(reason):
             raise AccessDeniedError(
                 f"the object store refuses {location!r}: {reason}. Check the keys (AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or s3.access-key-id and s3.secret-access-key in catalog.properties), what they "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.tombstones import owner_by_uuid
+from lakefeed.catalog.tombstones import deletion_of_table
 from lakefeed.catalog.versions import DatasetVersion, list_versions
 from lakefeed.errors import VersionNotFoundError, quoted_list
 
@@ -17,10 +17,10 @@ def uuid_of(lake: Lake, name: str) -> str:
     return str(lake.table(name).metadata.table_uuid)
 
 
-def made_again(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundError:
+def recreated_error(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundError:
     """The error for whoever relies on a table that is not the dataset any more."""
     table = lake.table(name)
-    deletion = owner_by_uuid(lake.deletions(name, str(table.metadata.table_uuid)), table_uuid)
+    deletion = deletion_of_table(lake.deletions(name, str(table.metadata.table_uuid)), table_uuid)
     when = f" at {deletion.moment}" if deletion is not None else ""
     numbers = quoted_list(version.version for version in list_versions(table))
     return VersionNotFoundError(
@@ -29,7 +29,7 @@ def made_again(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundError:
     )
 
 
-def gone(lake: Lake, name: str, version: DatasetVersion) -> VersionNotFoundError:
+def missing_version_error(lake: Lake, name: str, version: DatasetVersion) -> VersionNotFoundError:
     """The error that says what became of a version that was there.
 
     Raises:
@@ -37,7 +37,7 @@ def gone(lake: Lake, name: str, version: DatasetVersion) -> VersionNotFoundError
     """
     now = uuid_of(lake, name)
     if version.table_uuid and now != version.table_uuid:
-        return made_again(lake, name, version.table_uuid)
+        return recreated_error(lake, name, version.table_uuid)
     return VersionNotFoundError(
         f"{name!r} has no version {version.version} (snapshot {version.snapshot_id}) any more: it has expired"
         + ("" if version.table_uuid else ", or the dataset was deleted and made again")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyiceberg.io import FileIO, InputFile, OutputFile, OutputStream
 
-from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.uploads import abort_uploads
 from lakefeed.storage.disk.disk_errors import cleanup_errors, storage_errors
 from lakefeed.storage.remote.multipart import drop_upload
@@ -25,7 +25,7 @@ class NewFile(OutputFile):
     def __init__(self, io: FileIO, location: str) -> None:
         super().__init__(location)
         self._io = io
-        self.path = actual(io, location)
+        self.path = actual_location(io, location)
         self._output = io.new_output(location)
         self._stream: Any = None
         self._begun = False
@@ -75,7 +75,7 @@ class NewFile(OutputFile):
             with cleanup_errors(self.path, logging.DEBUG):  # it may try to write what is left
                 stream.close()
         abort_uploads(self._io, self.location)
-        remove(self._io, [self.location])
+        discard_files(self._io, [self.location])
 
 
 class _Stream:
@@ -120,7 +120,7 @@ def new_file(io: FileIO, location: str) -> Iterator[NewFile]:
         raise
 
 
-def remove(io: FileIO, locations: Iterable[str]) -> None:
+def discard_files(io: FileIO, locations: Iterable[str]) -> None:
     """Removes files that no snapshot refers to; one that is gone already, or cannot go, does not matter."""
     for location in locations:
         with cleanup_errors(location):

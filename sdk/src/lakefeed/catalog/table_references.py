@@ -21,14 +21,14 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import Identifier
 from pyiceberg.utils.properties import property_as_bool
 
-from lakefeed.catalog.damaged_tables import UNREADABLE, intact, load
-from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.damaged_tables import UNREADABLE_ERRORS, damage_errors, load_table
+from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.path_roots import plain_path
 from lakefeed.errors import DamagedDatasetError
 
 # What a metadata file says: read at most once, by its location, since such files never change.
-Told: TypeAlias = Callable[[str, Callable[[], bytes]], bytes]
+ReadThrough: TypeAlias = Callable[[str, Callable[[], bytes]], bytes]
 
 GC_ENABLED: Final = "gc.enabled"
 OWN_FOLDERS: Final = ("write.data.path", "write.metadata.path")
@@ -36,24 +36,24 @@ METADATA_SUFFIXES: Final = (".metadata.json", ".metadata.json.gz", ".gz.metadata
 S3_SCHEMES: Final = re.compile("^s3[an]://")
 
 
-def identifiers(lake: Lake) -> Iterator[Identifier]:
+def table_identifiers(lake: Lake) -> Iterator[Identifier]:
     """Every table of the catalog, also those that are not datasets of lakefeed."""
     for namespace in _namespaces(lake, ()):
         yield from lake.catalog.list_tables(namespace)
 
 
-def tables(lake: Lake) -> Iterator[tuple[Identifier, Table | DamagedDatasetError]]:
+def all_tables(lake: Lake) -> Iterator[tuple[Identifier, Table | DamagedDatasetError]]:
     """Every table of the catalog, or for a damaged one the error that says so."""
-    for identifier in identifiers(lake):
+    for identifier in table_identifiers(lake):
         try:
-            yield identifier, load(lake.catalog, identifier)
+            yield identifier, load_table(lake.catalog, identifier)
         except DamagedDatasetError as error:
             yield identifier, error
         except (NoSuchTableError, NoSuchNamespaceError):
             continue  # deleted since it was listed
 
 
-def may_be_deleted(table: Table) -> bool:
+def is_gc_enabled(table: Table) -> bool:
     """Whether files of the table may be deleted: its property ``gc.enabled`` says that others use them too."""
     return property_as_bool(table.properties, GC_ENABLED, True)
 
@@ -84,7 +84,7 @@ class References:
         files: the locations, as metadata names them.
     """
 
-    told: Told
+    told: ReadThrough
     files: set[str] = field(default_factory=set)
     _read: set[str] = field(default_factory=set)
 
@@ -118,7 +118,7 @@ class References:
         name, before = ".".join(table.name()), len(damage)
         self.files.add(snapshot.manifest_list)
         try:
-            with intact(name, snapshot.manifest_list):
+            with damage_errors(name, snapshot.manifest_list):
                 manifests = self._manifests(table, snapshot)
         except DamagedDatasetError as error:
             damage.append(error)
@@ -128,7 +128,7 @@ class References:
                 continue
             self.files.add(manifest[0])
             try:
-                with intact(name, manifest[0]):
+                with damage_errors(name, manifest[0]):
                     entries = self._entries(table, manifest)
             except DamagedDatasetError as error:
                 damage.append(error)
@@ -144,7 +144,7 @@ class References:
         """The manifests of a snapshot, each with what a later step needs to read it."""
 
         def read() -> bytes:
-            return json.dumps([_plain(manifest) for manifest in snapshot.manifests(table.io)]).encode()
+            return json.dumps([_manifest_key(manifest) for manifest in snapshot.manifests(table.io)]).encode()
 
         return [tuple(item) for item in json.loads(self.told(snapshot.manifest_list, read))]
 
@@ -163,38 +163,38 @@ def newest_metadata(io: FileIO, files: Iterable[str]) -> Iterator[tuple[str, Tab
     for location in sorted(
         (path for path in files if path.endswith(METADATA_SUFFIXES)), key=_metadata_age, reverse=True
     ):
-        with suppress(*UNREADABLE):
+        with suppress(*UNREADABLE_ERRORS):
             yield location, FromInputFile.table_metadata(io.new_input(location))
 
 
-def keeps_files(io: FileIO, files: Iterable[str]) -> bool:
+def is_gc_disabled(io: FileIO, files: Iterable[str]) -> bool:
     """Whether the newest readable metadata among ``files`` says that files of the table may not be deleted."""
     found = next(newest_metadata(io, files), None)
     return found is not None and not property_as_bool(found[1].properties, GC_ENABLED, True)
 
 
-def lexical(io: FileIO, location: str) -> str:
+def lexical_path(io: FileIO, location: str) -> str:
     """A text for a file or folder by which it can be seen what lies in what."""
-    path = plain_path(actual(io, location))
+    path = plain_path(actual_location(io, location))
     return S3_SCHEMES.sub("s3://", location).rstrip("/") if path is None else os.path.normpath(path)
 
 
-def canonical(io: FileIO, location: str) -> str:
+def canonical_path(io: FileIO, location: str) -> str:
     """The one text for a file that may be named in several ways: by other schemes, or through symbolic links."""
-    path = plain_path(actual(io, location))
+    path = plain_path(actual_location(io, location))
     if path is None:
         return S3_SCHEMES.sub("s3://", location)
     folder, _, name = path.rpartition("/")
-    return f"{_real(folder)}/{name}"
+    return f"{_real_folder(folder)}/{name}"
 
 
-def lies_in(path: str, folders: Iterable[str]) -> bool:
+def is_below(path: str, folders: Iterable[str]) -> bool:
     """Whether a file lies below one of the folders; all of them `lexical`."""
     return any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
 
 
 @lru_cache(1 << 12)
-def _real(folder: str) -> str:
+def _real_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
@@ -212,7 +212,7 @@ def _namespaces(lake: Lake, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]
                 yield from (inner for inner in _namespaces(lake, tuple(namespace)) if len(inner) > len(namespace))
 
 
-def _plain(manifest: ManifestFile) -> tuple[str, int, int]:
+def _manifest_key(manifest: ManifestFile) -> tuple[str, int, int]:
     return manifest.manifest_path, manifest.manifest_length, manifest.partition_spec_id
 
 

@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakefeed.catalog.compatibility import check_fits, stored
+from lakefeed.catalog.compatibility import cast_to_storage, check_compatible
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.parquet_writer import Target, write_files
+from lakefeed.catalog.parquet_writer import WriteTarget, write_files
 from lakefeed.catalog.schema import declared_schema, file_schema
-from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, Change
+from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, SnapshotBuilder
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import WriteSettings
 from lakefeed.errors import UnsupportedError
 
 # Turns rows into data files that a change is in charge of.
-Writer: TypeAlias = Callable[[Lake, Table, pa.Schema, Change, Iterable[pa.RecordBatch]], tuple[DataFile, ...]]
+RowWriter: TypeAlias = Callable[
+    [Lake, Table, pa.Schema, SnapshotBuilder, Iterable[pa.RecordBatch]], tuple[DataFile, ...]
+]
 
-REWRITTEN = re.compile(r"\.r[0-9a-f]{32}$")
+REWRITTEN_SUFFIX = re.compile(r"\.r[0-9a-f]{32}$")
 
 
 def check_writable(table: Table) -> None:
@@ -47,42 +49,42 @@ def check_writable(table: Table) -> None:
 
 
 def write_rows(
-    lake: Lake, table: Table, declared: pa.Schema, ours: Change, batches: Iterable[pa.RecordBatch]
+    lake: Lake, table: Table, declared: pa.Schema, ours: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
 ) -> tuple[DataFile, ...]:
     """The rows in new data files that ``ours`` is in charge of; none for no rows."""
-    files = write_files_of(lake, table, declared, uuid.uuid4().hex, batches)
+    files = write_prefixed_files(lake, table, declared, uuid.uuid4().hex, batches)
     ours.wrote(files)
     return tuple(files)
 
 
-def write_files_of(
+def write_prefixed_files(
     lake: Lake, table: Table, declared: pa.Schema, prefix: str, batches: Iterable[pa.RecordBatch]
 ) -> list[DataFile]:
     """The rows in new data files whose names begin with ``prefix``, which nothing names yet."""
     target = _target(table, declared, prefix, lake.settings.write)
-    return write_files(target, _stored_batches(batches, declared, target.schema))
+    return write_files(target, _storage_batches(batches, declared, target.schema))
 
 
 def rewrite_without(
     lake: Lake,
     table: Table,
-    ours: Change,
+    ours: SnapshotBuilder,
     file: DataFileRef,
     places: NDArray[np.int64],
     batches: Iterable[pa.RecordBatch],
 ) -> DataFile:
     """The rows of a file (``batches``) without those at ``places``, as a file that sorts where the old one did."""
     declared = declared_schema(table)
-    location = _beside(table, file.path)
+    location = _sibling_location(table, file.path)
     sizes = lake.settings.write.model_copy(update={"file_bytes": sys.maxsize})  # one file for one file
     target = replace(_target(table, declared, "", sizes), place=lambda _: location)
-    (written,) = write_files(target, _without(_stored_batches(batches, declared, target.schema), places))
+    (written,) = write_files(target, _drop_positions(_storage_batches(batches, declared, target.schema), places))
     ours.wrote([written])
     return written
 
 
-def _target(table: Table, declared: pa.Schema, prefix: str, sizes: WriteSettings) -> Target:
-    return Target(
+def _target(table: Table, declared: pa.Schema, prefix: str, sizes: WriteSettings) -> WriteTarget:
+    return WriteTarget(
         io=table.io,
         place=table.location_provider().new_data_location,
         prefix=prefix,
@@ -94,16 +96,16 @@ def _target(table: Table, declared: pa.Schema, prefix: str, sizes: WriteSettings
     )
 
 
-def _beside(table: Table, path: str) -> str:
+def _sibling_location(table: Table, path: str) -> str:
     """A new location that the order of paths puts where ``path`` is."""
     folder, _, file = path.rpartition("/")
-    stem = REWRITTEN.sub("", file.removesuffix(".parquet"))
+    stem = REWRITTEN_SUFFIX.sub("", file.removesuffix(".parquet"))
     name = f"{stem}.r{uuid.uuid4().hex}.parquet"
     own = path.startswith(table.metadata.location.rstrip("/") + "/")
     return f"{folder}/{name}" if own else table.location_provider().new_data_location(name)
 
 
-def _without(batches: Iterable[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+def _drop_positions(batches: Iterable[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     start = 0
     for batch in batches:
         low, high = np.searchsorted(places, [start, start + batch.num_rows])
@@ -113,12 +115,12 @@ def _without(batches: Iterable[pa.RecordBatch], places: NDArray[np.int64]) -> It
         yield batch if low == high else batch.filter(pa.array(keep))
 
 
-def _stored_batches(
+def _storage_batches(
     batches: Iterable[pa.RecordBatch], declared: pa.Schema, target: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     seen: pa.Schema | None = None
     for batch in batches:
         if seen is None or not batch.schema.equals(seen):
-            check_fits(batch.schema, declared)
+            check_compatible(batch.schema, declared)
             seen = batch.schema
-        yield stored(batch, declared, target)
+        yield cast_to_storage(batch, declared, target)

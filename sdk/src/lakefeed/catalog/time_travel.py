@@ -56,12 +56,12 @@ def _by_metadata_files(table: Table, found: Snapshot, since: int, timestamp_ms: 
         return found
     location = metadata_file_at(table, timestamp_ms)
     if location is None:
-        raise _unknown(table, found)
+        raise _unknown_version_error(table, found)
     if location == metadata_file_at(table, since):
         return found  # nothing was committed in between
     then = read_metadata(table, location)
     if then is None:
-        raise _unknown(table, found)
+        raise _unknown_version_error(table, found)
     snapshot = table.metadata.snapshot_by_id(then.current_snapshot_id or 0)
     if snapshot is None:
         raise VersionNotFoundError(
@@ -71,7 +71,7 @@ def _by_metadata_files(table: Table, found: Snapshot, since: int, timestamp_ms: 
     return snapshot
 
 
-def _unknown(table: Table, found: Snapshot) -> VersionNotFoundError:
+def _unknown_version_error(table: Table, found: Snapshot) -> VersionNotFoundError:
     return VersionNotFoundError(
         f"which version of {table.name()[-1]!r} was the newest then cannot be told: version {found.sequence_number} "
         "was, or one after it that has expired. Give a version number"

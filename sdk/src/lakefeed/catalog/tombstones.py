@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError, NoSuchTableError
 
 from lakefeed.catalog.properties import DELETED_PREFIX
-from lakefeed.catalog.version_numbers import next_number, numbered
+from lakefeed.catalog.version_numbers import next_number, with_version_numbers
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -46,12 +46,12 @@ class Deletion:
         return dt.datetime.fromtimestamp(self.at / 1000, dt.UTC).isoformat(sep=" ", timespec="seconds")
 
 
-def property_key(table_name: str) -> str:
+def deletions_key(table_name: str) -> str:
     """The property of the namespace in which the deletions of a name stand."""
     return DELETED_PREFIX + table_name
 
 
-def parsed(value: str | None) -> tuple[Deletion, ...]:
+def parse_deletions(value: str | None) -> tuple[Deletion, ...]:
     """The deletions that a property records, oldest first."""
     if value is None:
         return ()
@@ -69,7 +69,7 @@ def deletions(catalog: Catalog, identifier: tuple[str, ...], present: str | None
         properties = catalog.load_namespace_properties(tuple(namespace))
     except (NoSuchNamespaceError, NotImplementedError):
         return ()
-    found = parsed(properties.get(property_key(table_name)))
+    found = parse_deletions(properties.get(deletions_key(table_name)))
     return tuple(one for one in found if one.table != present)
 
 
@@ -78,21 +78,21 @@ def last_number(found: Iterable[Deletion]) -> int:
     return max((one.last for one in found), default=0)
 
 
-def owner_of(found: Iterable[Deletion], number: int) -> Deletion | None:
+def deletion_of_version(found: Iterable[Deletion], number: int) -> Deletion | None:
     """The deleted dataset whose version had that number."""
     return min((one for one in found if number <= one.last), key=lambda one: one.last, default=None)
 
 
-def owner_by_uuid(found: Iterable[Deletion], table_uuid: str) -> Deletion | None:
+def deletion_of_table(found: Iterable[Deletion], table_uuid: str) -> Deletion | None:
     """The deletion of the table of that uuid."""
     return next((one for one in found if one.table == table_uuid), None)
 
 
-def with_deletion(found: Iterable[Deletion], table: Table) -> str:
+def append_deletion(found: Iterable[Deletion], table: Table) -> str:
     """The property once ``table`` is deleted too."""
     uuid = str(table.metadata.table_uuid)
-    last = next_number(numbered(table).metadata) - 1
-    return _recorded(found, Deletion(uuid, last, _now()))
+    last = next_number(with_version_numbers(table).metadata) - 1
+    return _dump_deletions(found, Deletion(uuid, last, _now_ms()))
 
 
 def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], None]) -> Table:
@@ -105,13 +105,13 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
 
     table = load()
     while True:
-        key, value = property_key(table.name()[-1]), with_deletion(deletions(catalog, table.name()), table)
+        key, value = deletions_key(table.name()[-1]), append_deletion(deletions(catalog, table.name()), table)
         if isinstance(catalog, LakeSqlCatalog):
             if catalog.retire(table.name(), table.metadata_location, key, value):
                 return table
             table = load()
             continue
-        _record(catalog, table.name()[:-1], key, value)
+        _store_deletions(catalog, table.name()[:-1], key, value)
         # A version that another writer has added since would not be on record.
         now = load()
         if now.metadata_location == table.metadata_location:
@@ -128,28 +128,30 @@ def retire_damaged(catalog: Catalog, identifier: tuple[str, ...], metadata_locat
     """
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
-    found, key = deletions(catalog, identifier), property_key(identifier[-1])
+    found, key = deletions(catalog, identifier), deletions_key(identifier[-1])
     if metadata_location is None or not isinstance(catalog, LakeSqlCatalog):
         catalog.drop_table(identifier)
         return
     # A commit writes a metadata file, and these are numbered from 0.
     counter = metadata_location.rpartition("/")[2].partition("-")[0]
     last = last_number(found) + (int(counter) + 1 if counter.isdecimal() else 0)
-    value = _recorded(found, Deletion(hashlib.sha256(metadata_location.encode()).hexdigest()[:32], last, _now()))
+    value = _dump_deletions(
+        found, Deletion(hashlib.sha256(metadata_location.encode()).hexdigest()[:32], last, _now_ms())
+    )
     if not catalog.retire(identifier, metadata_location, key, value):
         raise NoSuchTableError(f"{'.'.join(identifier)} was deleted or restored meanwhile")
 
 
-def _recorded(found: Iterable[Deletion], new: Deletion) -> str:
+def _dump_deletions(found: Iterable[Deletion], new: Deletion) -> str:
     others = [one for one in found if one.table != new.table]
     return json.dumps([asdict(one) for one in (*others, new)][-DELETIONS_RECORDED:], separators=(",", ":"))
 
 
-def _now() -> int:
+def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _record(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:
+def _store_deletions(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:
     try:
         catalog.update_namespace_properties(namespace, updates={key: value})
     except (NotImplementedError, ForbiddenError) as error:

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 
 from lakefeed._validate import is_whole
-from lakefeed.catalog.version_tags import may_be_tag
+from lakefeed.catalog.version_tags import is_possible_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import InvalidArgumentError
 
@@ -19,7 +19,7 @@ def check_version(given: int | str | None, as_of: dt.datetime | int | None = Non
                 f"version={given!r} and as_of={as_of!r} both say which version is meant: give one"
             )
         return AsOf(_milliseconds(as_of))
-    if isinstance(given, str) and may_be_tag(given):
+    if isinstance(given, str) and is_possible_tag(given):
         return given
     if given is not None and (isinstance(given, str) or not is_whole(given) or given < 1):
         raise InvalidArgumentError(
@@ -28,7 +28,7 @@ def check_version(given: int | str | None, as_of: dt.datetime | int | None = Non
     return None if given is None else int(given)
 
 
-def check_restored(given: int | str) -> Pin:
+def check_restore_version(given: int | str) -> Pin:
     """Returns the version to restore, by number or tag."""
     pin = check_version(given)
     if pin is None:

@@ -18,14 +18,14 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
-from lakefeed.catalog.damaged_tables import intact
+from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.delete_files import delete_entries
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import VersionNotFoundError
 
-PLANS_KEPT = 16
+PLAN_CACHE_SIZE = 16
 NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
 
 
@@ -84,7 +84,7 @@ def data_files(
         return ()
     files = _plans.get((table.metadata.table_uuid, snapshot.snapshot_id))
     if files is None:
-        files = plan(table, snapshot)
+        files = plan_files(table, snapshot)
         _plans.put((table.metadata.table_uuid, snapshot.snapshot_id), files)
     if row_filter is None or isinstance(row_filter, AlwaysTrue):
         return files
@@ -102,21 +102,21 @@ def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
     return found
 
 
-def plan(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
+def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     """The data files of a snapshot, read from its manifests.
 
     Raises:
         UnsupportedError: another writer deleted rows by the values of columns.
     """
-    with intact(table.name()[-1], snapshot.manifest_list):
+    with damage_errors(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
     deletes = snapshot.snapshot_id if delete_entries(table, snapshot, manifests) else None
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
-    found = entries(table, data)
-    return tuple(sorted((ref(manifest, entry, deletes) for manifest, entry in found), key=row_order))
+    found = manifest_entries(table, data)
+    return tuple(sorted((file_ref(manifest, entry, deletes) for manifest, entry in found), key=row_order))
 
 
-def entries(
+def manifest_entries(
     table: Table, manifests: Iterable[ManifestFile], removed: bool = False
 ) -> Iterator[tuple[ManifestFile, ManifestEntry]]:
     """The data files that the manifests name, each with its manifest; with ``removed``, also those left out there.
@@ -125,7 +125,7 @@ def entries(
     """
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
-        with intact(table.name()[-1], manifest.manifest_path):
+        with damage_errors(table.name()[-1], manifest.manifest_path):
             found = manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
         return [(manifest, entry) for entry in found if entry.data_file.content == DataFileContent.DATA]
 
@@ -136,7 +136,7 @@ def entries(
         yield from found
 
 
-def ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | None = None) -> DataFileRef:
+def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | None = None) -> DataFileRef:
     """What a manifest says of a data file."""
     file = entry.data_file
     return DataFileRef(
@@ -187,4 +187,4 @@ class _Plans:
                 self._plans.popitem(last=False)
 
 
-_plans = _Plans(PLANS_KEPT)
+_plans = _Plans(PLAN_CACHE_SIZE)

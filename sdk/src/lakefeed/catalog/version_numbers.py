@@ -37,7 +37,7 @@ class NumberedTable(Table):
         return self.snapshot_numbers.get(snapshot_id, 0) if snapshot_id is not None else 0
 
 
-def numbered(table: Table) -> Table:
+def with_version_numbers(table: Table) -> Table:
     """The table with a number for every snapshot; the same object where all snapshots have one.
 
     The numbers are distinct, and ascend in the order of the commits. A later commit changes none of them.
@@ -45,16 +45,16 @@ def numbered(table: Table) -> Table:
     snapshots = table.metadata.snapshots
     if all(snapshot.sequence_number for snapshot in snapshots) and VERSION_NUMBERS not in table.properties:
         return table
-    numbers = version_numbers(snapshots, _stored(table))
+    numbers = version_numbers(snapshots, _stored_numbers(table))
     filled = [snapshot.model_copy(update={"sequence_number": numbers[snapshot.snapshot_id]}) for snapshot in snapshots]
     metadata = table.metadata.model_copy(update={"snapshots": filled})
     found = NumberedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
-    found.snapshot_numbers = {**_stored(table), **numbers}
+    found.snapshot_numbers = {**_stored_numbers(table), **numbers}
     found.sequence_numbers = {s.sequence_number: numbers[s.snapshot_id] for s in snapshots if s.sequence_number}
     return found
 
 
-def to_store(table: Table) -> dict[str, str]:
+def numbers_property(table: Table) -> dict[str, str]:
     """The table property that keeps the numbers; empty where it is there, or every snapshot has its own number."""
     if not isinstance(table, NumberedTable) or VERSION_NUMBERS in table.properties:
         return {}
@@ -69,19 +69,19 @@ def number_of_snapshot(table: Table, snapshot_id: int) -> int | None:
     return None if snapshot is None else snapshot.sequence_number
 
 
-def is_movable(table: Table) -> bool:
+def has_unstored_numbers(table: Table) -> bool:
     """Returns whether numbers of versions move when another program expires older snapshots: they are not stored."""
     return isinstance(table, NumberedTable) and VERSION_NUMBERS not in table.properties
 
 
-def ids_of_movable(table: Table) -> dict[int, int]:
+def ids_of_unstored_numbers(table: Table) -> dict[int, int]:
     """Returns the ids of the snapshots by their numbers, if the numbers may move; else nothing."""
-    if not isinstance(table, NumberedTable) or not is_movable(table):
+    if not isinstance(table, NumberedTable) or not has_unstored_numbers(table):
         return {}
     return {number: snapshot_id for snapshot_id, number in table.snapshot_numbers.items()}
 
 
-def _stored(table: Table) -> dict[int, int]:
+def _stored_numbers(table: Table) -> dict[int, int]:
     stored: dict[str, int] = json.loads(table.properties.get(VERSION_NUMBERS, "{}"))
     return {int(key): number for key, number in stored.items()}
 
@@ -98,7 +98,7 @@ def version_numbers(snapshots: Sequence[Snapshot], stored: Mapping[int, int] = M
     """
     numbers: dict[int, int] = {}
     last = 0
-    for snapshot in _in_order(snapshots):
+    for snapshot in _in_commit_order(snapshots):
         last = stored.get(snapshot.snapshot_id) or max(snapshot.sequence_number or 0, last + 1)
         numbers[snapshot.snapshot_id] = last
     return numbers
@@ -110,7 +110,7 @@ def next_number(metadata: TableMetadata) -> int:
     return max(metadata.next_sequence_number(), taken + 1)
 
 
-def _in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+def _in_commit_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """The snapshots in the order of their commits: a parent is before its child, also where clocks differ."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
     moments: dict[int, tuple[int, int]] = {}

@@ -85,7 +85,7 @@ def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
         VersionNotFoundError: there is no such version; the message names at most ten that exist.
         TagNotFoundError: there is no such tag.
     """
-    return version_of(find(table, version), table)
+    return version_of(find_snapshot(table, version), table)
 
 
 def newest_or_empty(table: Table) -> DatasetVersion:
@@ -106,20 +106,20 @@ def newest_or_empty(table: Table) -> DatasetVersion:
     )
 
 
-def find(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:
+def find_snapshot(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:
     """The snapshot of `resolve`; a number is looked for in the ancestry of ``head`` (None: of the current version)."""
     if isinstance(version, str):
-        return tagged(table, version)
+        return tagged_snapshot(table, version)
     if isinstance(version, AsOf):
         return _find_as_of(table, version.timestamp_ms)
     lineage = ancestry.ancestry(table, head)
     for snapshot in lineage:
         if version is None or snapshot.sequence_number == version:
             return snapshot
-    raise _unknown(table, version, lineage)
+    raise _version_error(table, version, lineage)
 
 
-def tagged(table: Table, label: str) -> Snapshot:
+def tagged_snapshot(table: Table, label: str) -> Snapshot:
     """The snapshot that a tag stands for.
 
     Raises:
@@ -143,18 +143,17 @@ def _find_as_of(table: Table, as_of: int) -> Snapshot:
         return found
     lineage = ancestry.ancestry(table)
     if not lineage:
-        raise _unknown(table, None, lineage)
+        raise _version_error(table, None, lineage)
     first = lineage[-1]
-    past = next(
-        (f": the dataset of that time was deleted at {one.moment}" for one in _past(table) if one.at > as_of), ""
-    )
+    deletion = next((each for each in _earlier_deletions(table) if each.at > as_of), None)
+    past = "" if deletion is None else f": the dataset of that time was deleted at {deletion.moment}"
     raise VersionNotFoundError(
-        f"{table.name()[-1]!r} has no version as of {_moment(as_of)}{past}; the oldest, version {number(first)}, is of "
-        f"{_moment(first.timestamp_ms)}"
+        f"{table.name()[-1]!r} has no version as of {_format_time(as_of)}{past}; the oldest is version "
+        f"{version_number(first)} of {_format_time(first.timestamp_ms)}"
     )
 
 
-def _moment(timestamp_ms: int) -> str:
+def _format_time(timestamp_ms: int) -> str:
     try:
         return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
     except (OverflowError, ValueError, OSError):
@@ -175,8 +174,8 @@ def versions_between(
     """
     steps = steps_between(table, from_version, to_version, head)
     lineage = ancestry.ancestry(table, head)
-    if from_version is not None and from_version not in {number(snapshot) for snapshot in lineage}:
-        raise _unknown(table, from_version, lineage)
+    if from_version is not None and from_version not in {version_number(snapshot) for snapshot in lineage}:
+        raise _version_error(table, from_version, lineage)
     return [version_of(step.after, table) for step in steps]
 
 
@@ -189,25 +188,25 @@ def steps_between(
         InvalidArgumentError, VersionNotFoundError: as for `versions_between`.
     """
     lineage = ancestry.ancestry(table, head)
-    if to_version is not None and to_version not in {number(snapshot) for snapshot in lineage}:
-        raise _unknown(table, to_version, lineage)
-    newest = number(lineage[0]) if lineage else 0
+    if to_version is not None and to_version not in {version_number(snapshot) for snapshot in lineage}:
+        raise _version_error(table, to_version, lineage)
+    newest = version_number(lineage[0]) if lineage else 0
     start, stop = from_version or 0, newest if to_version is None else to_version
     if to_version is not None and start > stop:
-        if start not in {number(snapshot) for snapshot in ancestry.ancestry(table)}:
-            raise _unknown(table, start, lineage)
+        if start not in {version_number(snapshot) for snapshot in ancestry.ancestry(table)}:
+            raise _version_error(table, start, lineage)
         raise InvalidArgumentError(
             f"from_version={from_version} is newer than to_version={to_version}: the range runs from old to new"
         )
     pairs = zip(lineage, [*lineage[1:], None], strict=False)
     return [
-        file_exchange.Step(before, after, max(start, number(before) if before is not None else 0))
+        file_exchange.Step(before, after, max(start, version_number(before) if before is not None else 0))
         for after, before in pairs
-        if start < number(after) <= stop
+        if start < version_number(after) <= stop
     ][::-1]
 
 
-def number(snapshot: Snapshot) -> int:
+def version_number(snapshot: Snapshot) -> int:
     """The version number of a snapshot."""
     return snapshot.sequence_number or 0
 
@@ -221,7 +220,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
     added, deleted = int(facts.get("added-records", 0)), int(facts.get("deleted-records", 0))
     same = summary is not None and summary.operation is Operation.REPLACE
     return DatasetVersion(
-        version=number(snapshot),
+        version=version_number(snapshot),
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
         operation=summary.operation.value if summary is not None else "append",
@@ -240,16 +239,16 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
     )
 
 
-def _unknown(table: Table, version: int | None, lineage: list[Snapshot]) -> VersionNotFoundError:
+def _version_error(table: Table, version: int | None, lineage: list[Snapshot]) -> VersionNotFoundError:
     name = table.name()[-1]
     if version is None:
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
-    exist = quoted_list(number(snapshot) for snapshot in lineage)
-    before = tombstones.owner_of(_past(table), version)
+    exist = quoted_list(version_number(snapshot) for snapshot in lineage)
+    before = tombstones.deletion_of_version(_earlier_deletions(table), version)
     past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
 
 
-def _past(table: Table) -> tuple[Deletion, ...]:
+def _earlier_deletions(table: Table) -> tuple[Deletion, ...]:
     """The datasets that had the name before."""
     return tombstones.deletions(table.catalog, table.name(), str(table.metadata.table_uuid))

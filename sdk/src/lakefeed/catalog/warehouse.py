@@ -14,7 +14,7 @@ from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.table import Table
 
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.file_io import LakeFileIO, actual
+from lakefeed.catalog.file_io import LakeFileIO, actual_location
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.blobs.objects import ObjectInfo, object_info
@@ -43,25 +43,25 @@ def warehouse_of(lake: Lake) -> Warehouse:
         UnsupportedError: it is reached by a program that cannot list.
     """
     place = lake.settings.warehouse.rstrip("/")
-    return _folder(load_file_io({**lake.catalog.properties}, place), place)
+    return _open_folder(load_file_io({**lake.catalog.properties}, place), place)
 
 
-def remove_files(table: Table, part: str) -> None:
+def remove_data_files(table: Table, part: str) -> None:
     """Removes the data files of a table whose names contain ``part``: a failed write has left them. Raises nothing."""
-    place = actual(table.io, table.location_provider().data_path)
+    place = actual_location(table.io, table.location_provider().data_path)
     with cleanup_errors(f"{place}/*{part}*"):
-        folder = _folder(table.io, place)
+        folder = _open_folder(table.io, place)
         for key in [info.key for info in folder.files() if part in info.key.rpartition("/")[2]]:
             folder.remove(key)
 
 
-def warehouse_is_away(lake: Lake) -> bool:
+def is_warehouse_missing(lake: Lake) -> bool:
     """Whether the folder of the warehouse is not there or empty, as where its disk is not mounted."""
     folder = local_path(lake.settings.warehouse)
     return folder is not None and next(iter(Path(folder).glob("*")), None) is None
 
 
-def _folder(io: FileIO, place: str) -> Warehouse:
+def _open_folder(io: FileIO, place: str) -> Warehouse:
     from pyiceberg.io.fsspec import FsspecFileIO
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 
@@ -69,16 +69,16 @@ def _folder(io: FileIO, place: str) -> Warehouse:
         io = io.beneath(place)
     match io:
         case PyArrowFileIO():
-            return _of_arrow(io, place)
+            return _arrow_folder(io, place)
         case FsspecFileIO():
-            return _of_fsspec(io, place)
+            return _fsspec_folder(io, place)
     raise UnsupportedError(
         f"the warehouse {place!r} is read with {type(io).__name__}, which cannot list files; garbage is found where "
         "PyIceberg's PyArrowFileIO or FsspecFileIO reads it"
     )
 
 
-def _of_arrow(io: PyArrowFileIO, place: str) -> Warehouse:
+def _arrow_folder(io: PyArrowFileIO, place: str) -> Warehouse:
     scheme, host, path = io.parse_location(place, io.properties)
     system: FileSystem = io.fs_by_scheme(scheme, host)
     root = path.rstrip("/")
@@ -88,10 +88,10 @@ def _of_arrow(io: PyArrowFileIO, place: str) -> Warehouse:
             if info.type == FileType.File:
                 yield ObjectInfo(info.path[len(root) :].strip("/"), info.size or 0, (info.mtime_ns or 0) / 1e9)
 
-    return Warehouse(files, _forgiving(lambda below: system.delete_file(f"{root}/{below}")))
+    return Warehouse(files, _ignore_missing(lambda below: system.delete_file(f"{root}/{below}")))
 
 
-def _of_fsspec(io: FsspecFileIO, place: str) -> Warehouse:
+def _fsspec_folder(io: FsspecFileIO, place: str) -> Warehouse:
     parts = urlsplit(place)
     system = io.get_fs(parts.scheme, parts.netloc)
     root = str(system._strip_protocol(place)).rstrip("/")
@@ -102,10 +102,10 @@ def _of_fsspec(io: FsspecFileIO, place: str) -> Warehouse:
             if facts.get("type") == "file":
                 yield object_info(str(name)[len(root) :].strip("/"), facts)
 
-    return Warehouse(files, _forgiving(lambda below: system.rm_file(f"{root}/{below}")))
+    return Warehouse(files, _ignore_missing(lambda below: system.rm_file(f"{root}/{below}")))
 
 
-def _forgiving(remove: Callable[[str], object]) -> Callable[[str], None]:
+def _ignore_missing(remove: Callable[[str], object]) -> Callable[[str], None]:
     def removed(below: str) -> None:
         with suppress(FileNotFoundError):
             remove(below)

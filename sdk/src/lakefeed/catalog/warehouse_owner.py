@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakefeed.catalog.lake_record import Record, change_record, read_record
-from lakefeed.catalog.relocation import MARK, Mark
+from lakefeed.catalog.lake_record import LakeRecord, change_record, read_record
+from lakefeed.catalog.relocation import OWNER_MARK, OwnerMark
 from lakefeed.errors import SharedWarehouseError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Ownership:
         Raises:
             SharedWarehouseError: another catalog is the owner, as far as can be seen from here.
         """
-        record = read_record(self.database) or Record(str(self.database))
+        record = read_record(self.database) or LakeRecord(str(self.database))
         original = Path(record.catalog)
         inside = self.local is not None and self.local.is_relative_to(self.database.parent)
         if self._is_another(original, record) and self.local is not None and self.local.is_relative_to(original.parent):
@@ -65,9 +65,9 @@ class Ownership:
         if record.catalog != str(self.database):
             change_record(self.database, lambda newest: replace(newest, catalog=str(self.database)))
 
-    def _check_mark(self, record: Record) -> None:
+    def _check_mark(self, record: LakeRecord) -> None:
         mark = self._mark()
-        ours = Mark(record.id, str(self.database), platform.node(), self.root, str(self.local or self.warehouse))
+        ours = OwnerMark(record.id, str(self.database), platform.node(), self.root, str(self.local or self.warehouse))
         if mark is not None and not self._was_copied(mark):
             owner = Path(mark.catalog)
             if mark.id != record.id or self._is_another(owner, record):
@@ -80,24 +80,24 @@ class Ownership:
         with self.open_io().new_output(self._location).create(overwrite=True) as stream:
             stream.write(ours.dump().encode())
 
-    def _was_copied(self, mark: Mark) -> bool:
+    def _was_copied(self, mark: OwnerMark) -> bool:
         """Whether the mark came here with a copy of the warehouse, and the warehouse that it is of is still there."""
-        theirs = Path(mark.warehouse) / MARK
+        theirs = Path(mark.warehouse) / OWNER_MARK
         if self.local is None or not theirs.exists():
             return False
-        return not theirs.samefile(self.local / MARK)
+        return not theirs.samefile(self.local / OWNER_MARK)
 
-    def _is_another(self, catalog: Path, record: Record) -> bool:
+    def _is_another(self, catalog: Path, record: LakeRecord) -> bool:
         """Whether at a path there is another catalog of the same lake: this one's original, or a copy."""
         if catalog == self.database or not catalog.exists() or catalog.samefile(self.database):
             return False
         other = read_record(catalog)
         return other is not None and other.id == record.id
 
-    def _mark(self) -> Mark | None:
+    def _mark(self) -> OwnerMark | None:
         try:
             with self.open_io().new_input(self._location).open() as stream:
-                mark = Mark.parse(stream.read())
+                mark = OwnerMark.parse(stream.read())
         except FileNotFoundError:
             return None
         if mark is None:
@@ -106,7 +106,7 @@ class Ownership:
 
     @property
     def _location(self) -> str:
-        return f"{self.warehouse.rstrip('/')}/{MARK}"
+        return f"{self.warehouse.rstrip('/')}/{OWNER_MARK}"
 
     def _refusal(self, owner: str) -> SharedWarehouseError:
         return SharedWarehouseError(

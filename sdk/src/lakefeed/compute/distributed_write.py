@@ -15,12 +15,12 @@ from pyiceberg.table import Table
 from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.catalog.commit import append, create
-from lakefeed.catalog.guard import CommitGuard
+from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full
-from lakefeed.catalog.snapshot_builder import Change, Guard
+from lakefeed.catalog.snapshot_builder import BeforeCommit, SnapshotBuilder
 from lakefeed.catalog.versions import DatasetVersion
-from lakefeed.catalog.warehouse import remove_files
+from lakefeed.catalog.warehouse import remove_data_files
 from lakefeed.compute.compute_engine import Engine, pack_task
 from lakefeed.compute.plan_partitions import divide_plan
 from lakefeed.compute.write_task import TableHandle, WriteResult, WriteTask
@@ -170,19 +170,19 @@ class _DistributedWrite:
         return typed_schema(self.plan.schema, self.types) if self.types else self.plan.schema
 
     @contextmanager
-    def protected(self) -> Iterator[Guard]:
+    def protected(self) -> Iterator[BeforeCommit]:
         """The time in which nothing that workers write is collected as garbage: until the commit, this process says."""
         if not self.types:
             with write_context(self.lake) as guard:
                 yield guard
             return
         saving = self.lake.blobs.saving()
-        commit = CommitGuard(saving.require_alive)
+        commit = PreCommitCheck(saving.require_alive)
         with reclaim_when_full(self.lake, lambda: self.objects, commit), saving:
             yield commit
 
     def write(
-        self, lake: Lake, table: Table, declared: pa.Schema, ours: Change, _: Iterable[pa.RecordBatch]
+        self, lake: Lake, table: Table, declared: pa.Schema, ours: SnapshotBuilder, _: Iterable[pa.RecordBatch]
     ) -> tuple[DataFile, ...]:
         """The files of all parts, in the order of the parts."""
         most = lake.settings.write.file_bytes
@@ -193,11 +193,11 @@ class _DistributedWrite:
         try:
             done = self._run_tasks(ours, tasks)
         except BaseException:
-            remove_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
+            remove_data_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
             raise
         return tuple(file for place in range(len(tasks)) for file in done[place].files)
 
-    def _run_tasks(self, ours: Change, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
+    def _run_tasks(self, ours: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
             with counted(self.what, " rows") as progress:
@@ -216,7 +216,7 @@ class _DistributedWrite:
             raise
         return done
 
-    def _part(self, table: Table, declared: pa.Schema, ours: Change, place: int, plan: Node) -> WriteTask:
+    def _part(self, table: Table, declared: pa.Schema, ours: SnapshotBuilder, place: int, plan: Node) -> WriteTask:
         return WriteTask(
             self.lake,
             flatten(plan),

@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.table_rows import write_files_of
+from lakefeed.catalog.table_rows import write_prefixed_files
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan.walk import FlatNode, rebuild
 from lakefeed.run.local_runner import LocalRunner
@@ -73,5 +73,5 @@ class WriteTask:
             with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, objects),
             closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
-            files = write_files_of(self.lake, table, self.declared, prefix, batches)
+            files = write_prefixed_files(self.lake, table, self.declared, prefix, batches)
         return WriteResult(tuple(files), sum(file.record_count for file in files), tuple(sorted(objects())))

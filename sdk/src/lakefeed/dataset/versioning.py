@@ -237,7 +237,8 @@ class Versioning(Core):
         """
         writing = save.Writing.of(options)
         return self._written(
-            self.name, row_edits.restore(self._lake, self._changed, version_arguments.check_restored(version), writing)
+            self.name,
+            row_edits.restore(self._lake, self._changed, version_arguments.check_restore_version(version), writing),
         )
 
     def _since(

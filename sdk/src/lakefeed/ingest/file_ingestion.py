@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import pyarrow as pa
 
 from lakefeed._typing import ColumnTypes
-from lakefeed.catalog import Fence, Lake, Provenance, cast, check_fits
+from lakefeed.catalog import Fence, Lake, Provenance, cast, check_compatible
 from lakefeed.dataset import Dataset, dataset_of
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, SchemaError
 from lakefeed.ingest import ledger, quarantine, schema_drift
@@ -312,7 +312,7 @@ def _batches(
 
 def _whole_file(source: FileSource, file: ListedFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows = source.read(source.location(file.path))
-    check_fits(rows.schema, pa.schema([_castable_field(rows.schema, field) for field in schema]))
+    check_compatible(rows.schema, pa.schema([_castable_field(rows.schema, field) for field in schema]))
     for batch in rows.batches(format="arrow", load_files=False):
         yield cast(batch, schema)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakefeed.catalog import Provenance, cast, check_fits
+from lakefeed.catalog import Provenance, cast, check_compatible
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, SchemaError
 from lakefeed.ingest.ingestion_source import FencedSource
@@ -88,7 +88,7 @@ def check_columns(schema: pa.Schema, required: pa.Schema) -> None:
     Raises:
         SchemaError: a column is unexpected, occurs twice, or is required and missing.
     """
-    check_fits(pa.schema([required.field(f.name) if f.name in required.names else f for f in schema]), required)
+    check_compatible(pa.schema([required.field(f.name) if f.name in required.names else f for f in schema]), required)
 
 
 def split_batch(

@@ -31,8 +31,8 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
             elif pa.types.is_null(field.type):
                 field = known.with_nullable(True)
             elif known.type != field.type:
-                known = known.with_type(null_types.decided_type(known.type, field.type))
-                field = field.with_type(null_types.decided_type(field.type, known.type))
+                known = known.with_type(null_types.decide_type(known.type, field.type))
+                field = field.with_type(null_types.decide_type(field.type, known.type))
             if known.type != field.type:
                 raise TypeMismatchError(
                     f"{operation}: column {field.name!r} is {known.type} in one dataset and {field.type} in "

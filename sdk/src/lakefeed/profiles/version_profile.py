@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, list_versions
 from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
-from lakefeed.catalog.warehouse import warehouse_is_away
+from lakefeed.catalog.warehouse import is_warehouse_missing
 from lakefeed.dataset import Dataset, rows_changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
 from lakefeed.profiles.column_profile import Column, ColumnStatistics
@@ -76,7 +76,7 @@ def is_unreachable(error: BaseException) -> bool:
     Args:
         error: the error.
     """
-    return is_outage(error) or warehouse_is_away(Lake.current())
+    return is_outage(error) or is_warehouse_missing(Lake.current())
 
 
 def profile(name: str, version: int) -> Profile:

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from pyiceberg.table import Table
 
 from lakefeed.catalog import DatasetVersion, Lake, fence_value, list_versions
-from lakefeed.catalog.deltas import rows_over_gap
-from lakefeed.catalog.version_numbers import ids_of_movable
+from lakefeed.catalog.deltas import count_rows_over_gap
+from lakefeed.catalog.version_numbers import ids_of_unstored_numbers
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.late_versions import find_late_versions
@@ -245,7 +245,7 @@ def _range_of(
     first = min([start.version, *(number - 1 for number in below)]) if start else None
     over_gaps = _over_gaps(table, first, routine.reads_removed)
     found = range_after(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
-    found = replace(found, snapshot_ids=ids_of_movable(table))
+    found = replace(found, snapshot_ids=ids_of_unstored_numbers(table))
     if remade and not found.versions:
         # Nothing to read yet: the position stays with the old table until there is.
         return replace(found, position=at), False
@@ -290,7 +290,7 @@ def _over_gaps(table: Table, start: int | None, removed: bool) -> dict[int, int]
             # What is left of the oldest versions comes with the oldest that is kept.
             rows[version.version] = 0 if removed else max(0, version.total_records - version.added_records)
         elif step.has_gap:
-            rows[version.version] = rows_over_gap(table, step, removed)
+            rows[version.version] = count_rows_over_gap(table, step, removed)
     return rows
 
 

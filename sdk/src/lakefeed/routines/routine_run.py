@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.catalog import DatasetVersion, Fence, Provenance, cast, check_fits, resolve
+from lakefeed.catalog import DatasetVersion, Fence, Provenance, cast, check_compatible, resolve
 from lakefeed.compute import Engine, append_to, save
 from lakefeed.dataset import Dataset
 from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError, TransformError
@@ -325,7 +325,7 @@ def _cast_to_schema(routine: Routine, produced: Dataset) -> Dataset:
     schema = routine.schema
     if schema is None or produced.schema.equals(schema, check_metadata=True):
         return produced
-    check_fits(produced.schema, schema)
+    check_compatible(produced.schema, schema)
     return produced.map_batches(lambda batch: cast(batch, schema), schema=schema)
 
 

@@ -83,7 +83,7 @@ class Reference:
         end = self.pin if stop is None else stop
         if end is None and table.current_snapshot() is None and start is None:
             return self._source(table, versions.newest_or_empty(table), iceberg_source.Since(None, what)), None
-        head = versions.find(table, end)
+        head = versions.find_snapshot(table, end)
         last = versions.version_of(head, table)
         # A number means a version before the last one, which need not be among those of now.
         first = start if start is None or isinstance(start, int) else versions.resolve(table, start).version
@@ -119,7 +119,7 @@ class Reference:
     def _same(self) -> Table:
         table = self.lake.table(self.name)
         if self.identity.table_uuid not in ("", str(table.metadata.table_uuid)):
-            raise table_identity.made_again(self.lake, self.name, self.identity.table_uuid)
+            raise table_identity.recreated_error(self.lake, self.name, self.identity.table_uuid)
         return table
 
     def _tie(self, table: Table) -> None:

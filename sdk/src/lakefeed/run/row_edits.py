@@ -12,14 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
-from lakefeed.catalog.column_decisions import decide
-from lakefeed.catalog.compatibility import check_fits
+from lakefeed.catalog.column_decisions import decide_columns
+from lakefeed.catalog.compatibility import check_compatible
 from lakefeed.catalog.deltas import Delta
 from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.edit_commit import restore as restore_version
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.snapshot_builder import Guard
-from lakefeed.catalog.table_rows import Writer, write_rows
+from lakefeed.catalog.snapshot_builder import BeforeCommit
+from lakefeed.catalog.table_rows import RowWriter, write_rows
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import CommitConflictError
@@ -70,13 +70,13 @@ def replace_rows(
     schema: pa.Schema,
     name: str,
     writing: Writing,
-    guard: Guard,
+    guard: BeforeCommit,
     rows: Callable[[], Iterable[pa.RecordBatch]],
-    write: Writer = write_rows,
+    write: RowWriter = write_rows,
 ) -> DatasetVersion:
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
     table = lake.table(name)
-    check_fits(schema, decide(table, schema).declared)
+    check_compatible(schema, decide_columns(table, schema).declared)
     read = _versions_read(lake, name, table, plan)
 
     def revise(draft: Draft) -> None:
@@ -92,7 +92,7 @@ def replace_rows(
 def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
     """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
     with typed_for(lake, plan, name, writing) as (typed, guard):
-        upsert = Upsert.of(lake.settings, typed, keys, decide(lake.table(name), typed.schema).declared)
+        upsert = Upsert.of(lake.settings, typed, keys, decide_columns(lake.table(name), typed.schema).declared)
 
         def revise(draft: Draft) -> None:
             source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None

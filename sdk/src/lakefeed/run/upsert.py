@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
-from lakefeed.catalog.compatibility import cast, check_fits, stored
+from lakefeed.catalog.compatibility import cast, cast_to_storage, check_compatible
 from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.schema import storage_schema
 from lakefeed.catalog.version_files import DataFileRef
@@ -79,14 +79,14 @@ class Upsert:
             missing = [key for key in keys if key not in schema.names]
             if missing:
                 raise ColumnNotFoundError.of(missing, schema.names, where)
-        check_fits(plan.schema, target)
+        check_compatible(plan.schema, target)
         for key in keys:
             _check_key(target.field(key))
         return cls(settings, plan, keys, target)
 
     def apply(self, draft: Draft, source: IcebergSource | None) -> None:
         """Writes into the draft what the upsert makes of the rows of ``source`` (None: there are none yet)."""
-        check_fits(self.plan.schema, draft.schema)
+        check_compatible(self.plan.schema, draft.schema)
         found: dict[str, Match] = {}
         if source is not None and self.rows.num_rows:
             found = self._matching(source)
@@ -164,7 +164,7 @@ class Upsert:
         return pa.schema([pa.field(f"k{i}", f.type) for i, f in enumerate(storage_schema(self._declared_keys))])
 
     def _stored_keys(self, batch: pa.RecordBatch) -> list[pa.Array[Any]]:
-        return stored(batch, self._declared_keys, storage_schema(self._declared_keys)).columns
+        return cast_to_storage(batch, self._declared_keys, storage_schema(self._declared_keys)).columns
 
     def _given_at(self, places: Places, columns: tuple[str, ...], table: pa.Table | None = None) -> pa.RecordBatch:
         """The rows of the input (at least one) at these places, in that order."""
@@ -242,8 +242,8 @@ class Upsert:
         fields = [field for field in self.target if field.name in self._names]
         declared = pa.schema(fields)
         kept = storage_schema(declared)
-        old = stored(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
-        new = stored(self._given_at(match.given, tuple(declared.names)), declared, kept)
+        old = cast_to_storage(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
+        new = cast_to_storage(self._given_at(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
             differs |= ~same(before, after)

@@ -72,7 +72,7 @@ def _part(source: IcebergSource, from_version: int | None, what: Literal["gained
 def _schema_id(source: IcebergSource, version: int | None) -> int | None:
     if version is None:
         return None
-    return schema.snapshot_schema(source.table, versions.find(source.table, version).snapshot_id).schema_id
+    return schema.snapshot_schema(source.table, versions.find_snapshot(source.table, version).snapshot_id).schema_id
 
 
 def _keys(runner: LocalRunner, source: IcebergSource, keys: tuple[str, ...]) -> QueryTable:

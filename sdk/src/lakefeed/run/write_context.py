@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from lakefeed.catalog.guard import CommitGuard
+from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full, report_when_full
-from lakefeed.catalog.snapshot_builder import Guard
+from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.media.foreign_columns import ForeignColumns
 from lakefeed.media.store_columns import FileColumnWriter, check_copy
@@ -24,7 +24,7 @@ class WriteContext(NamedTuple):
     """A plan that is about to be written, and what to call right before the commit."""
 
     plan: Node
-    guard: Guard
+    guard: BeforeCommit
 
 
 class PartContext(NamedTuple):
@@ -35,7 +35,7 @@ class PartContext(NamedTuple):
 
 
 @contextmanager
-def write_context(lake: Lake) -> Iterator[Guard]:
+def write_context(lake: Lake) -> Iterator[BeforeCommit]:
     """For writes of rows that bring no files: what they have written is safe for as long as they take.
 
     Yields what to call right before the commit.
@@ -58,7 +58,7 @@ def with_files(
             yield WriteContext(plan, guard)
         return
     saving = lake.blobs.saving()
-    commit = CommitGuard(saving.require_alive)
+    commit = PreCommitCheck(saving.require_alive)
     storing = _storing(lake, plan, types, copy, stats, what, saving)
     with reclaim_when_full(lake, lambda: saving.new_objects, commit), saving, storing as typed:
         yield WriteContext(typed, commit)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
-from lakefeed.catalog.file_io import actual
+from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.expr import Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
@@ -90,7 +90,7 @@ class DataFileReader:
 
     def _open(self, path: str) -> ParquetFile:
         io = self._io
-        location, opener = actual(io, path), lambda _: io.new_input(path).open()
+        location, opener = actual_location(io, path), lambda _: io.new_input(path).open()
         return ParquetFile(location, opener, immutable=True, missing=self._check_exists)
 
     def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed.catalog.file_columns import Fitting, is_text
+from lakefeed.catalog.file_columns import ColumnCast, is_text
 from lakefeed.expr import Bounds, Expr, conjuncts, evaluate, paths, residual, roots
 from lakefeed.formats.parquet_footer import Footer
 from lakefeed.formats.row_filter import RowFilter, Selectivity
@@ -88,10 +88,12 @@ class FileLayout:
             selectivity=self._selectivity,
         )
 
-    def _fitting(self, schema: pa.Schema, *, dictionaries: bool = False) -> Fitting:
+    def _fitting(self, schema: pa.Schema, *, dictionaries: bool = False) -> ColumnCast:
         columns = self._columns
         names = [columns.names[name] for name in schema.names]
-        return Fitting(names, schema, dictionaries=dictionaries, constants=columns.constants, reshaped=columns.reshaped)
+        return ColumnCast(
+            names, schema, dictionaries=dictionaries, constants=columns.constants, reshaped=columns.reshaped
+        )
 
     def _leaves(self, field: pa.Field[Any]) -> list[str]:
         """Returns the columns to read for a column: its name in the file, or the dotted paths of the wanted fields."""

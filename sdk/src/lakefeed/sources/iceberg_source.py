@@ -17,15 +17,15 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed import sql
 from lakefeed.catalog.compatibility import cast
-from lakefeed.catalog.damaged_tables import intact
-from lakefeed.catalog.delete_files import deleted_places, places_left
+from lakefeed.catalog.damaged_tables import damage_errors
+from lakefeed.catalog.delete_files import deleted_positions, remaining_positions
 from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
-from lakefeed.catalog.table_identity import gone, uuid_of
+from lakefeed.catalog.table_identity import missing_version_error, uuid_of
 from lakefeed.catalog.version_files import DataFileRef, data_files
 from lakefeed.catalog.version_numbers import number_of_snapshot
-from lakefeed.catalog.versions import DatasetVersion, find, resolve
+from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, to_iceberg
 from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut
@@ -106,7 +106,7 @@ class IcebergSource(Plain):
         return self.version.snapshot_id if self.version.version else None
 
     def _gone_error(self) -> VersionNotFoundError:
-        return gone(self.lake, self.name, self.version)
+        return missing_version_error(self.lake, self.name, self.version)
 
     @cached_property
     def _reader(self) -> DataFileReader:
@@ -181,7 +181,7 @@ class IcebergSource(Plain):
             return added_rows(self.table, since.version, last, self._snapshot)
         if since.change == "removed":
             return removed_rows(self.table, since.version, last, self._snapshot)
-        older = find(self.table, since.version, self._snapshot) if since.version is not None else None
+        older = find_snapshot(self.table, since.version, self._snapshot) if since.version is not None else None
         return (net_rows(self.table, older, self._snapshot)[0 if since.change == "gained" else 1],)
 
     @property
@@ -200,7 +200,7 @@ class IcebergSource(Plain):
             VersionNotFoundError: the version no longer exists.
         """
         try:
-            with intact(self.name):
+            with damage_errors(self.name):
                 return tuple(chain.from_iterable(delta.files for delta in self.deltas))
         except DamagedDatasetError:
             _check_exists(self.lake, self.name, self.version)
@@ -228,10 +228,10 @@ class IcebergSource(Plain):
             snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
             if snapshot is None:
                 raise self._gone_error()
-            deleted = deleted_places(self.table, snapshot)
+            deleted = deleted_positions(self.table, snapshot)
             for index, file in enumerate(self.files):
                 if file.deletes_in == snapshot_id and file.path in deleted:
-                    remaining[index] = places_left(file.rows, file.sequence, deleted[file.path])
+                    remaining[index] = remaining_positions(file.rows, file.sequence, deleted[file.path])
         return remaining
 
     @cached_property
@@ -378,7 +378,7 @@ class IcebergSource(Plain):
 def _check_exists(lake: Lake, name: str, version: DatasetVersion) -> None:
     """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
     if not version.table_uuid or uuid_of(lake, name) != version.table_uuid:
-        raise gone(lake, name, version) from None
+        raise missing_version_error(lake, name, version) from None
 
 
 def _take_from_table(rows: sql.QueryTable, positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
