@@ -6,11 +6,12 @@ import atexit
 import gc
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,19 +35,34 @@ def folder_of_its_own(parent: Path | None = None) -> str:
     return folder
 
 
-def write_into_memory() -> None:
-    """Puts temporary files into memory, where there is much of it: on a disk, a new lake waits most of its time for it.
+def write_into_memory() -> bool:
+    """Puts temporary files into memory, where there is much of it.
 
     Set TMPDIR to have them elsewhere, and to look at what failed tests leave.
     """
-    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
-        return
-    if shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
-        os.environ["TMPDIR"] = folder_of_its_own(MEMORY)
-        tempfile.tempdir = None
+    if "TMPDIR" in os.environ:
+        return Path(os.environ["TMPDIR"]).is_relative_to(MEMORY)
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        return False
+    os.environ["TMPDIR"] = folder_of_its_own(MEMORY)
+    tempfile.tempdir = None
+    return True
 
 
-write_into_memory()
+def wait_for_no_disk() -> None:
+    """No test loses power, and a new lake would spend most of its time in waiting for the disk."""
+    from sqlalchemy import Engine, event
+
+    os.fsync = os.fdatasync = lambda descriptor: None
+
+    @event.listens_for(Engine, "connect")
+    def connected(connection: Any, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+
+if not write_into_memory():
+    wait_for_no_disk()
 # Also what runs at import, before any fixture, stays away from the home of whoever runs the tests.
 os.environ["LAKEFEED_HOME"] = folder_of_its_own()
 
