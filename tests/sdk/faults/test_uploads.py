@@ -17,6 +17,7 @@ from lakefeed.errors import FileError, StorageError
 from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 
+pytestmark = pytest.mark.live
 MIB = 1 << 20
 CLIENTS = ["pyiceberg.io.pyarrow.PyArrowFileIO", "pyiceberg.io.fsspec.FsspecFileIO"]
 
