@@ -12,7 +12,7 @@ import pytest
 from lakefeed import Dataset, GarbageReport, collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
-from lakefeed.storage.blobs.packs import is_pack
+from lakefeed.storage.blobs.packs import is_pack_key
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
 
@@ -83,7 +83,7 @@ def test_gc_the_grace_keeps_what_is_new(home: Path, tmp_path: Path) -> None:
     age(home, hours=2)
     assert collected(grace=dt.timedelta(hours=3)).packs == 0
     assert collected(grace=dt.timedelta(hours=1)).packs == 1
-    assert not [key for key in files_of(home) if is_pack(key.removeprefix("blobs/"))]
+    assert not [key for key in files_of(home) if is_pack_key(key.removeprefix("blobs/"))]
 
 
 def test_gc_old_versions_and_tags_are_live(home: Path, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_gc_a_failed_save_leaves_nothing_but_whole_packs(home: Path, tmp_path: P
 def test_gc_sparse_packs_are_written_anew(home: Path, tmp_path: Path) -> None:
     save("gone", tmp_path, *(b"%d" % n * 1_000 for n in range(10)), b"kept" * 100, b"also kept" * 100)
     save("one", tmp_path, b"kept" * 100, b"also kept" * 100)
-    [pack] = [key for key in files_of(home) if is_pack(key.removeprefix("blobs/"))]
+    [pack] = [key for key in files_of(home) if is_pack_key(key.removeprefix("blobs/"))]
     before = Dataset("one").batches(format="arrow")
     Dataset("gone").delete()
     there = files_of(home)

@@ -24,7 +24,7 @@ from lakefeed.media.store_columns import FileColumnWriter
 from lakefeed.ops import Scan, StoreFiles
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.sources.memory_source import MemorySource
-from lakefeed.storage.blobs.leases import LIFE_SECONDS
+from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from tests.sdk.media.pictures import write
 from tests.sdk.processes import Program
@@ -196,7 +196,7 @@ def test_gc_a_killed_save_leaves_garbage_until_its_lease_ends(step: str, home: P
     save("kept", tmp_path, b"a")
     killed("save", step)
     assert collected().postponed == "1 saves were still running after 0:00:00"
-    then = time.time() - LIFE_SECONDS - 1
+    then = time.time() - EXPIRY_SECONDS - 1
     for lease in (home / "blobs" / "leases").iterdir():
         os.utime(lease, (then, then))
     report = collected()
@@ -216,7 +216,7 @@ def test_gc_a_killed_collection_is_finished_by_the_next(step: str, home: Path, t
     save_again(tmp_path, lambda step: None)  # under the list that the killed one left
     assert contents("again") == [SMALL, LARGE]
     assert collected().postponed == "another collection is running"
-    age(home, hours=LIFE_SECONDS / 3600 + 0.01)
+    age(home, hours=EXPIRY_SECONDS / 3600 + 0.01)
     assert collected().postponed is None
     assert contents("kept") == [b"a", LARGE + b"kept"]
     assert contents("again") == [SMALL, LARGE]

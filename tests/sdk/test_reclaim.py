@@ -20,8 +20,8 @@ from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim, reclaim_when_full
 from lakefeed.errors import StorageFullError, UnsupportedError
-from lakefeed.storage.blobs.collector import begin
-from lakefeed.storage.blobs.leases import LIFE_SECONDS
+from lakefeed.storage.blobs.collector import begin_collection
+from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
 from tests.sdk.killing import killed_by_itself
 from tests.sdk.s3 import new_bucket, s3_server
 from tests.sdk.test_garbage import age, collected, contents, files_of, save
@@ -166,7 +166,7 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
 
     with lake.blobs.saving():
         refused("another save is at work")
-    sign = begin(store)
+    sign = begin_collection(store)
     refused("a collection of garbage is at work")
     sign.end()
     store.objects.write("lakes/other.json", json.dumps({"lake": "another one"}).encode())
@@ -251,7 +251,7 @@ def test_one_that_is_killed_is_finished_by_a_collection(step: str, lake: Lake, h
     assert contents("again") == [SMALL, LARGE]
     with pytest.raises(UnsupportedError, match="a collection of garbage is at work"):
         reclaim(lake, keys, 0)
-    age(home, hours=LIFE_SECONDS / 3600 + 0.01)
+    age(home, hours=EXPIRY_SECONDS / 3600 + 0.01)
     assert collected().postponed is None
     assert contents("again") == [SMALL, LARGE]
     assert contents("kept") == [b"a", LARGE + b"kept"]

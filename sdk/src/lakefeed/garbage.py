@@ -22,21 +22,21 @@ from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, quoted_list
 from lakefeed.storage.blobs.collector import (
-    Held,
     Inventory,
-    alone_at_work,
-    begin,
-    doom,
-    leftovers,
-    spared,
-    sweep,
-    wait_for_savers,
+    StoredObject,
+    announce_deletes,
+    begin_collection,
+    delete_objects,
+    is_only_collector,
+    list_leftovers,
+    still_unneeded,
+    wait_for_writers,
 )
-from lakefeed.storage.blobs.leases import LEASES, Sign, other_lakes, remove_dead
+from lakefeed.storage.blobs.leases import LEASES, Heartbeat, other_lakes, remove_expired
 from lakefeed.storage.blobs.objects import ObjectInfo
-from lakefeed.storage.blobs.packs import is_pack
-from lakefeed.storage.blobs.repack import moved
-from lakefeed.storage.blobs.steps import Step, nothing
+from lakefeed.storage.blobs.packs import is_pack_key
+from lakefeed.storage.blobs.repack import move_reachable
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def collect_garbage(
 
 
 def collect(
-    lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: Step = nothing
+    lake: Lake, dry_run: bool, grace: dt.timedelta, patience: dt.timedelta, at: StepHook = ignore_step
 ) -> GarbageReport:
     """Collects garbage as `collect_garbage` does. Calls ``at`` with the name of each step, for tests of races."""
     require_owner(lake.catalog)
@@ -130,10 +130,10 @@ def collect(
         found = _find_candidates(lake, marker, grace, time.time())
         return found.with_sparse().report(True, marker)
     store = lake.blobs.backend
-    sign = begin(store)
+    sign = begin_collection(store)
     try:
         at("begun")
-        if not alone_at_work(store, sign):
+        if not is_only_collector(store, sign):
             return GarbageReport(False, postponed="another collection is running")
         return _collect_and_remove(lake, marker, grace, patience, sign, at)
     finally:
@@ -146,10 +146,10 @@ class _Candidates:
 
     lake: Lake
     live: Reachable
-    objects: list[Held]
+    objects: list[StoredObject]
     files: list[ObjectInfo]
     unfinished: list[ObjectInfo]
-    sparse: list[Held] = field(default_factory=list)
+    sparse: list[StoredObject] = field(default_factory=list)
 
     def with_sparse(self) -> _Candidates:
         """Returns the candidates with the sparse packs, whose used contents have moved."""
@@ -162,8 +162,8 @@ class _Candidates:
         urls = [place.url(info.key) for info in (*objects, *self.unfinished)] + [info.key for info in self.files]
         return GarbageReport(
             dry_run,
-            blobs=sum(not is_pack(info.key) for info in objects),
-            packs=sum(is_pack(info.key) for info in objects),
+            blobs=sum(not is_pack_key(info.key) for info in objects),
+            packs=sum(is_pack_key(info.key) for info in objects),
             table_files=len(self.files),
             unfinished=len(self.unfinished),
             bytes=sum(info.size for info in everything),
@@ -177,36 +177,36 @@ class _Candidates:
 
 
 def _collect_and_remove(
-    lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Sign, at: Step
+    lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Heartbeat, at: StepHook
 ) -> GarbageReport:
     store, since = lake.blobs.backend, sign.modified
     found = _find_candidates(lake, marker, grace, since)
     sparse, moved_bytes = found.sparse, 0
     if sparse:
         with lake.blobs.saving() as saving:
-            moved_bytes = moved(saving, store.objects, sparse, found.live.digests)
+            moved_bytes = move_reachable(saving, store.objects, sparse, found.live.digests)
         at("moved")
         found = _find_candidates(lake, marker, grace, since)
     at("marked")
-    doom(sign, found.objects)
+    announce_deletes(sign, found.objects)
     at("doomed")
-    if savers := wait_for_savers(store, sign, patience.total_seconds(), lambda: at("waiting")):
+    if savers := wait_for_writers(store, sign, patience.total_seconds(), lambda: at("waiting")):
         return GarbageReport(
             False, postponed=f"{savers} saves were still running after {patience}", files_read=marker.files_read
         )
     at("waited")
     now = marker.mark()
     at("marked again")
-    objects = [] if now.damaged else spared(store, found.objects, found.live.digests, now.digests)
+    objects = [] if now.damaged else still_unneeded(store, found.objects, found.live.digests, now.digests)
     gone = replace(
         found,
         live=now,
-        objects=sweep(store, sign, objects, at),
+        objects=delete_objects(store, sign, objects, at),
         files=_remove_table_files(lake, found.files, now, sign),
         unfinished=_remove_unfinished(lake, found.unfinished, sign),
     )
     store.index.refresh()
-    remove_dead(store.objects, LEASES, sign.modified)
+    remove_expired(store.objects, LEASES, sign.modified)
     went = {held.info.key for held in gone.objects} & {held.info.key for held in sparse}
     report = replace(gone.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
     logger.info("collected %d bytes of garbage: %s", report.bytes, report)
@@ -227,7 +227,7 @@ def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: flo
         live,
         inventory.unneeded(young),
         _orphans(lake, live, files, since - least.total_seconds()),
-        list(leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
+        list(list_leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
         inventory.sparse(young),
     )
 
@@ -254,7 +254,7 @@ def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float
     ]
 
 
-def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Sign) -> list[ObjectInfo]:
+def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Heartbeat) -> list[ObjectInfo]:
     """Removes files of tables and returns those removed."""
     warehouse, gone = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):
@@ -275,7 +275,7 @@ def _remove_empty_folders(path: Path | None) -> None:
             return
 
 
-def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Sign) -> list[ObjectInfo]:
+def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Heartbeat) -> list[ObjectInfo]:
     """Removes files that killed processes left half written, and returns those removed."""
     gone = []
     for info in files:

@@ -158,7 +158,7 @@ def test_small_contents_of_a_local_store_are_read_at_once(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the thread that wants them: handing them over would take longer than reading them."""
-    monkeypatch.setattr("lakefeed.storage.blobs.objects.OPEN_AT_ONCE", 2)
+    monkeypatch.setattr("lakefeed.storage.blobs.objects.MAX_OPEN_FILES", 2)
     column = pa.array([], saved(store, []).type)
     expected: list[bytes | None] = []
     for group in range(5):  # a pack each
@@ -187,7 +187,7 @@ def test_contents_that_the_system_has_not_in_memory_are_read_by_threads(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     column = saved(store, [write(tmp_path / f"{n}.png", b"%d" % n) for n in range(9)])
-    monkeypatch.setattr("lakefeed.storage.blobs.objects.read_in_memory", lambda *given: 0)
+    monkeypatch.setattr("lakefeed.storage.blobs.objects.read_cached", lambda *given: 0)
     assert load(column, "bytes", store) == [b"%d" % n for n in range(9)]
 
 

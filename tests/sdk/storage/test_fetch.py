@@ -7,7 +7,8 @@ import fsspec
 import pytest
 
 from lakefeed.errors import FileError, MissingFileError, UnsupportedError
-from lakefeed.storage.fetch import open_reference, shown
+from lakefeed.storage.fetch import open_reference
+from lakefeed.storage.urls import display_url
 
 
 def test_paths_and_file_urls_and_memory(tmp_path: Path) -> None:
@@ -43,4 +44,4 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_long_text_is_cut() -> None:
-    assert len(shown("x" * 5000)) < 210
+    assert len(display_url("x" * 5000)) < 210

@@ -44,7 +44,7 @@ def fetch(tmp_path: Path | None = None, **settings: Any) -> Fetch:
 
 def forget() -> None:
     """As a new process: nothing is known but what is on disk."""
-    copies_of._known.clear()
+    copies_of._remembered.clear()
 
 
 # ---------------------------------------------------------------------------------------------------- the bytes
@@ -146,7 +146,7 @@ def test_a_plain_url_is_read_as_urllib3_reads_it(host: str, port: str, path: str
         except LocationParseError as error:
             expected = str(error)
         try:
-            found: object = http._parsed(url)
+            found: object = http._parse(url)
         except LocationParseError as error:
             found = str(error)
         assert found == expected
@@ -397,4 +397,4 @@ Fetch(BlobCache(Path({str(tmp_path / "cache")!r}))).path({url!r})
 
 def test_a_guard_lets_go_of_threads_that_are_done(site: Site) -> None:
     fetch().read(site.put("a.bin", CONTENT))
-    assert not http._guards
+    assert not http.deadlines_by_thread

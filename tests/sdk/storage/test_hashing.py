@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.storage.disk.hashing import CHUNK_BYTES, checked, sha256_file, sha256_stream
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, check_digest, sha256_file, sha256_stream
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7])
@@ -26,4 +26,4 @@ def test_what_is_hashed_is_what_is_passed_on() -> None:
 @pytest.mark.parametrize("text", ["", "abc", "A" * 64, "../" + "a" * 61, "a" * 63 + "\n", "g" * 64])
 def test_what_is_no_digest_never_reaches_a_path(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="64 lower-case hex"):
-        checked(text)
+        check_digest(text)

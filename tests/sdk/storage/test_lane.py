@@ -10,8 +10,8 @@ import pytest
 
 from lakefeed.errors import FileError
 from lakefeed.storage.fetch import Progress
-from lakefeed.storage.fetch_queue import Failed, FetchQueue
-from lakefeed.storage.remote.fetch_threads import Threads
+from lakefeed.storage.fetch_queue import FetchFailure, FetchQueue
+from lakefeed.storage.remote.fetch_threads import FetchThreads
 
 
 class Gate:
@@ -115,8 +115,8 @@ def test_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
     together, alone = lane.add([0, 1, 2, 3], [1] * 4), lane.add([4], [1])
     first, hung, broken, last = lane.outcomes(together)
     assert (first, last, lane.outcomes(alone)) == (0, 3, [4])
-    assert isinstance(hung, Failed)
-    assert isinstance(broken, Failed)
+    assert isinstance(hung, FetchFailure)
+    assert isinstance(broken, FetchFailure)
     assert str(hung.error) == "a file was not fetched within 0.1 seconds"
     lane.release(together)
     lane.release(alone)
@@ -136,7 +136,7 @@ def test_a_closed_lane_begins_nothing_more(gate: Gate) -> None:
 
 
 def test_the_threads_of_all_are_bounded() -> None:
-    threads, go = Threads(most=4), threading.Event()
+    threads, go = FetchThreads(most=4), threading.Event()
     lock, running, done = threading.Lock(), [0, 0], []
 
     def work() -> None:

@@ -21,7 +21,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from lakefeed import Dataset
 from lakefeed.errors import ChangedFileError, ConfigError, FileError
-from lakefeed.storage.disk.file_identity import Identities, Identity, identity_of_answer
+from lakefeed.storage.disk.file_identity import Identities, Identity, identity_of_response
 from tests.sdk.web import Fault, Handler, Site, answers, resets, serving
 
 pytest.importorskip("urllib3")
@@ -330,7 +330,7 @@ def test_options_of_the_web_that_are_not_used_are_an_error(site: Site, monkeypat
 
 def test_what_differs_between_two_states() -> None:
     def state(**headers: str) -> Identity:
-        return identity_of_answer(200, {name.replace("_", "-"): value for name, value in headers.items()})
+        return identity_of_response(200, {name.replace("_", "-"): value for name, value in headers.items()})
 
     strong, weak = state(ETag='"a"', Content_Length="5"), state(ETag='W/"a"', Content_Length="5")
     assert strong.difference(weak) is None

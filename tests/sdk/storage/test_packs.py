@@ -18,7 +18,7 @@ import pytest
 
 from lakefeed.errors import FileError, IntegrityError, MissingFileError, UnsupportedError
 from lakefeed.storage import BlobStore, Packing
-from lakefeed.storage.blobs.leases import OWN_SECONDS, now
+from lakefeed.storage.blobs.leases import TRUST_SECONDS, boot_time
 from lakefeed.storage.blobs.objects import ObjectInfo
 from lakefeed.storage.blobs.packs import PackWriter, raw_digests, read_index
 from tests.sdk.processes import Program, context
@@ -198,9 +198,9 @@ def test_a_save_whose_lease_is_over_is_not_committed(
 ) -> None:
     with store_at(place, tmp_path / "cache").saving() as saving:
         saving.require_alive()
-        later = now() + OWN_SECONDS + 1
-        monkeypatch.setattr("lakefeed.storage.blobs.leases.now", lambda: later)
-        with pytest.raises(FileError, match=f"could not renew its lease .* for {OWN_SECONDS:.0f} seconds"):
+        later = boot_time() + TRUST_SECONDS + 1
+        monkeypatch.setattr("lakefeed.storage.blobs.leases.boot_time", lambda: later)
+        with pytest.raises(FileError, match=f"could not renew its lease .* for {TRUST_SECONDS:.0f} seconds"):
             saving.flush()
 
 

@@ -35,7 +35,7 @@ def held(cache: BlobCache) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_of, "_in_vain", {})
+    monkeypatch.setattr(room_of, "_no_retry_until", {})
     monkeypatch.setattr(room_of, "_swept", set())
     cache_of._warn_once.cache_clear()
 
@@ -74,7 +74,7 @@ def test_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCapt
     long_ago = time.time() - 1_000
     for copy in copies:
         os.utime(copy, (long_ago, copy.stat().st_mtime))
-    room_of._in_vain.clear()
+    room_of._no_retry_until.clear()
     cache.keep(content(99))
     assert len(held(cache)) <= 5
     assert path.exists()
@@ -154,7 +154,7 @@ def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
 @contextmanager
 def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
     """The disk has no room for the next ``times`` files."""
-    real, real_whole, left = cache_of.aside, cache_of.write_whole, [times]
+    real, real_whole, left = cache_of.staged_file, cache_of.write_atomically, [times]
 
     def fill() -> None:
         if left[0] > 0:
@@ -171,11 +171,11 @@ def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
         fill()
         real_whole(*arguments)
 
-    patch.setattr(cache_of, "aside", aside)
-    patch.setattr(cache_of, "write_whole", write_whole)
+    patch.setattr(cache_of, "staged_file", aside)
+    patch.setattr(cache_of, "write_atomically", write_whole)
     yield left
-    patch.setattr(cache_of, "aside", real)
-    patch.setattr(cache_of, "write_whole", real_whole)
+    patch.setattr(cache_of, "staged_file", real)
+    patch.setattr(cache_of, "write_atomically", real_whole)
 
 
 def test_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakefeed import Dataset
 from lakefeed.catalog.lake import Lake
-from lakefeed.storage.cache.file_fingerprints import RACY_NS, FileFingerprints, identity, row
+from lakefeed.storage.cache.file_fingerprints import RACY_NS, FileFingerprints, fingerprint_row, status_fingerprint
 from tests.sdk.media.pictures import HEIGHT, WIDTH, encoded, write
 
 
@@ -23,13 +23,13 @@ def files(home: Path) -> list[Path]:
 
 
 def noted(seen: FileFingerprints, path: Path) -> bool:
-    [found] = seen.find([(str(path), identity(path.stat()))])
+    [found] = seen.find([(str(path), status_fingerprint(path.stat()))])
     return found is not None
 
 
 def note(seen: FileFingerprints, path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).digest()
-    made = row(str(path), path.stat(), time.time_ns(), digest, path.read_bytes()[:64])
+    made = fingerprint_row(str(path), path.stat(), time.time_ns(), digest, path.read_bytes()[:64])
     seen.add([made] if made is not None else [])
 
 
@@ -38,7 +38,7 @@ def test_a_file_is_known_until_it_changes(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     old(path)
     note(seen, path)
-    [found] = seen.find([(str(path), identity(path.stat()))])
+    [found] = seen.find([(str(path), status_fingerprint(path.stat()))])
     assert found == (hashlib.sha256(b"abc").digest(), b"abc")
     assert noted(FileFingerprints(tmp_path / "cache"), path)
     for change in (

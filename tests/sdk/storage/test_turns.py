@@ -14,8 +14,8 @@ from tests.sdk.processes import Program
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lakefeed.storage.disk.locks import turn
-with turn(Path(sys.argv[1]), b"one-name"):
+from lakefeed.storage.disk.locks import named_lock
+with named_lock(Path(sys.argv[1]), b"one-name"):
     print("held", flush=True)
     time.sleep(60)
 """

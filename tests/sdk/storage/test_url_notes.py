@@ -12,7 +12,7 @@ from lakefeed.storage.cache import eviction as room_of
 from lakefeed.storage.cache import url_copies as copies_of
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.cache.pins import Pins
-from lakefeed.storage.cache.url_copies import Copies
+from lakefeed.storage.cache.url_copies import UrlCopies
 from lakefeed.storage.cache.url_records import UrlRecords
 
 URL = "https://me:word@host/a.bin?X-Amz-Signature=a1b2c3"
@@ -20,7 +20,7 @@ URL = "https://me:word@host/a.bin?X-Amz-Signature=a1b2c3"
 
 def kept(cache: BlobCache, url: str, content: bytes) -> str:
     digest = cache.keep(content, ".bin")
-    Copies(cache).learn(url, digest, len(content), {"If-None-Match": '"1"'})
+    UrlCopies(cache).learn(url, digest, len(content), {"If-None-Match": '"1"'})
     return digest
 
 
@@ -39,12 +39,12 @@ def test_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
 
 
 def test_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_of, "_in_vain", {})
+    monkeypatch.setattr(room_of, "_no_retry_until", {})
     cache = BlobCache(tmp_path, limit=3_000)
     for n in range(10):
         kept(cache, f"https://host/{n}", bytes([n]) * 1_000)
-    copies_of._known.clear()
-    known = [Copies(cache).known(f"https://host/{n}") for n in range(10)]
+    copies_of._remembered.clear()
+    known = [UrlCopies(cache).known(f"https://host/{n}") for n in range(10)]
     assert known[0] is None
     assert known[9] is not None
     assert [cache.read(found.sha256, ".bin") is not None for found in known if found] == [True] * (
@@ -68,12 +68,12 @@ def test_a_url_that_two_mirrors_keep_stays_while_one_of_them_is_there(tmp_path: 
     digest = kept(cache, URL, b"content")
     for name in ("one", "two"):
         Pins(cache, tmp_path / name).pin_url(URL, ".bin")
-    assert Copies(cache).known(URL).pinned  # type: ignore[union-attr]  # it is known
+    assert UrlCopies(cache).known(URL).pinned  # type: ignore[union-attr]  # it is known
     shutil.rmtree(tmp_path / "one")
-    copies_of._known.clear()
-    assert Copies(cache).known(URL).pinned  # type: ignore[union-attr]
+    copies_of._remembered.clear()
+    assert UrlCopies(cache).known(URL).pinned  # type: ignore[union-attr]
     shutil.rmtree(tmp_path / "two")
-    copies_of._known.clear()
-    known = Copies(cache).known(URL)
+    copies_of._remembered.clear()
+    known = UrlCopies(cache).known(URL)
     assert known is not None
     assert (known.pinned, known.sha256) == (False, digest)

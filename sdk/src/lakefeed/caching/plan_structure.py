@@ -5,7 +5,7 @@ from __future__ import annotations
 from lakefeed.plan import Node
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.walk import nodes, sources
-from lakefeed.storage.urls import redacted
+from lakefeed.storage.urls import redact
 
 
 def structure(plan: Node) -> list[str]:
@@ -16,7 +16,7 @@ def structure(plan: Node) -> list[str]:
 def identities(plan: Node) -> list[str]:
     """What the sources hold now."""
     # They are written down beside the rows, and shown where they are not what they were.
-    return [redacted(source.identity) for source in sources(plan)]
+    return [redact(source.identity) for source in sources(plan)]
 
 
 def _line(node: Node) -> str:

@@ -14,7 +14,7 @@ from lakefeed.catalog import damaged_tables, embedded, open_catalog, tombstones,
 from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, quoted_list
-from lakefeed.storage.urls import redacted
+from lakefeed.storage.urls import redact
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -206,7 +206,7 @@ class Lake:
         self._reset()
 
     def __repr__(self) -> str:
-        return f"Lake({self.settings.catalog.type}, {redacted(self.settings.catalog_uri)!r})"
+        return f"Lake({self.settings.catalog.type}, {redact(self.settings.catalog_uri)!r})"
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -269,4 +269,4 @@ def remove_tree(location: str) -> None:
 def _lake_description(settings: Settings) -> str:
     """What tells the catalog from all others, without a password."""
     uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
-    return f"the {settings.catalog.type} catalog {redacted(uri)}, warehouse {settings.warehouse}"
+    return f"the {settings.catalog.type} catalog {redact(uri)}, warehouse {settings.warehouse}"

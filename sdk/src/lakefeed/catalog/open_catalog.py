@@ -17,7 +17,7 @@ from lakefeed.catalog.embedded import CATALOG_NAME, catalog_properties, sql_prop
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list
-from lakefeed.storage.urls import redacted
+from lakefeed.storage.urls import redact
 
 EXTRAS = {"psycopg2": "postgres", "psycopg2cffi": "postgres", "boto3": "glue", "botocore": "glue"}
 """For a library that a catalog needs the extra that brings it: of lakefeed, or else of pyiceberg."""
@@ -83,7 +83,7 @@ def _configuration_errors(settings: Settings) -> Iterator[None]:
     """Says of what goes wrong while a catalog is opened which setting is the cause."""
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-    uri = redacted(settings.catalog_uri)
+    uri = redact(settings.catalog_uri)
     try:
         yield
     except NoSuchModuleError as error:

@@ -25,10 +25,18 @@ from lakefeed.catalog.reachable import Marker
 from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import StorageFullError, UnsupportedError, quoted_list
-from lakefeed.storage.blobs.collector import Held, alone_at_work, begin, doom, spared, sweep, wait_for_savers
-from lakefeed.storage.blobs.leases import Sign, other_lakes
+from lakefeed.storage.blobs.collector import (
+    StoredObject,
+    announce_deletes,
+    begin_collection,
+    delete_objects,
+    is_only_collector,
+    still_unneeded,
+    wait_for_writers,
+)
+from lakefeed.storage.blobs.leases import Heartbeat, other_lakes
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
-from lakefeed.storage.blobs.steps import Step, nothing
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +104,7 @@ def report_when_full(new_objects: Callable[[], Collection[str]]) -> Iterator[Non
 
 
 def reclaim(
-    lake: Lake, keys: Collection[str], patience: float = PATIENCE_SECONDS, at: Step = nothing
+    lake: Lake, keys: Collection[str], patience: float = PATIENCE_SECONDS, at: StepHook = ignore_step
 ) -> frozenset[str]:
     """Deletes those of the objects ``keys`` of the blob store that hold nothing which any version names.
 
@@ -114,18 +122,18 @@ def reclaim(
         raise UnsupportedError(f"the blob store also belongs to {quoted_list(others)}")
     left, gone = sorted(keys), set[str]()
     while left:
-        sign = begin(store)
+        sign = begin_collection(store)
         try:
             at("begun")
-            if alone_at_work(store, sign):
+            if is_only_collector(store, sign):
                 some = _list_pending_deletes(sign, list(_existing_objects(store, left)))
                 at("doomed")
-                if wait_for_savers(store, sign, max(ends - time.monotonic(), 0), lambda: at("waiting")):
+                if wait_for_writers(store, sign, max(ends - time.monotonic(), 0), lambda: at("waiting")):
                     raise UnsupportedError("another save is at work, which may rely on them")
                 at("waited")
                 unused = _unreferenced_objects(lake, store, some)
                 at("marked")
-                gone |= {held.info.key for held in sweep(store, sign, unused, at)}
+                gone |= {held.info.key for held in delete_objects(store, sign, unused, at)}
                 store.index.refresh()
                 left = [key for key in left if some and key > some[-1].info.key]
                 continue
@@ -137,11 +145,11 @@ def reclaim(
     return frozenset(gone)
 
 
-def _list_pending_deletes(sign: Sign, objects: list[Held]) -> list[Held]:
+def _list_pending_deletes(sign: Heartbeat, objects: list[StoredObject]) -> list[StoredObject]:
     """The first of the objects, as many as a disk that is almost full has room to list."""
     while True:
         try:
-            doom(sign, objects)
+            announce_deletes(sign, objects)
         except StorageFullError:
             if len(objects) <= 1:
                 raise
@@ -181,21 +189,21 @@ def _reclaim_or_note(lake: Lake, keys: Collection[str], failure: StorageFullErro
         logger.info("a save ran out of space; %d objects that it had written were deleted", len(gone))
 
 
-def _existing_objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Held]:
+def _existing_objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[StoredObject]:
     """Those that are there, in the order of their keys."""
     for key in keys:
         with suppress(FileNotFoundError, NotADirectoryError):
             info = store.objects.info(key)
-            yield Held(info, np.empty(0, np.int64), 0, info.size)
+            yield StoredObject(info, np.empty(0, np.int64), 0, info.size)
 
 
-def _unreferenced_objects(lake: Lake, store: PackedBlobs, objects: Collection[Held]) -> list[Held]:
+def _unreferenced_objects(lake: Lake, store: PackedBlobs, objects: Collection[StoredObject]) -> list[StoredObject]:
     _, live = mark_with_detached(lake, Marker(lake))
     if live.damaged:
         raise UnsupportedError(
             f"datasets are damaged ({quoted_list(sorted(live.damaged))}): what they name is not known"
         )
-    return spared(store, objects, NO_DIGESTS, live.digests)
+    return still_unneeded(store, objects, NO_DIGESTS, live.digests)
 
 
 def _after_fork() -> None:

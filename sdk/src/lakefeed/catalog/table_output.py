@@ -13,7 +13,7 @@ from pyiceberg.io import FileIO, InputFile, OutputFile, OutputStream
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.uploads import abort_uploads
 from lakefeed.storage.disk.disk_errors import cleanup_errors, storage_errors
-from lakefeed.storage.remote.multipart import drop_upload
+from lakefeed.storage.remote.multipart import discard_upload
 
 
 class NewFile(OutputFile):
@@ -70,7 +70,7 @@ class NewFile(OutputFile):
             return
         stream, self._stream = self._stream, None
         if hasattr(stream, "discard"):
-            drop_upload(stream)
+            discard_upload(stream)
         elif stream is not None:
             with cleanup_errors(self.path, logging.DEBUG):  # it may try to write what is left
                 stream.close()

@@ -15,12 +15,12 @@ from cachetools import LRUCache, cached
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, content_errors, open_url, reaching, require_columns
+from lakefeed.formats.file_format import FilePart, Streamed, access_errors, content_errors, open_url, require_columns
 from lakefeed.storage.archives.streams import Stream
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import identity_at, is_local
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 MAGIC = b"ARROW1"
 OLD_FEATHER = b"FEA1"
@@ -111,7 +111,7 @@ def _cached_index(url: str, states: Identities, identity: object) -> tuple[tuple
 @contextmanager
 def _open(url: str, columns: Sequence[str] | int | None, states: Identities) -> Iterator[pa.ipc.RecordBatchFileReader]:
     """Opens a file to read some of its columns, by their names or by the index of one."""
-    with reaching(url), content_errors(url, Arrow.name), _open_source(url, states) as source:
+    with access_errors(url), content_errors(url, Arrow.name), _open_source(url, states) as source:
         with pa.ipc.open_file(source) as reader:
             names = reader.schema.names
             if columns is None or not names:
@@ -141,7 +141,8 @@ def _open_stream(stream: Stream) -> Iterator[Any]:
     start = source.peek(len(MAGIC) + 2)
     if start.startswith(OLD_FEATHER):
         raise FormatError(
-            f"{shown(stream.url)} has the first version of the Feather format, which is not supported; write it again"
+            f"{display_url(stream.url)} has the first version of the Feather format, which is not "
+            "supported; write it again"
         )
     if start.startswith(MAGIC):
         source.read(len(MAGIC) + 2)  # a stream follows, then the footer

@@ -17,7 +17,7 @@ from lakefeed.formats.csv_records import count_lines, header_end, record_ends
 from lakefeed.formats.file_format import SCHEMA_ADVICE, Streamed, require_columns
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, NOT_UTF8, blocks, memory_file
 from lakefeed.storage.archives.streams import Stream
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 SHOWN_CHARS = 80
 Result = TypeVar("Result")
@@ -96,7 +96,7 @@ class _Part:
         record = self.records[start:stop]
         error = _read_error(reader, record) or error
         blank = len(record) - len(record.lstrip(BLANK))
-        location = f"{shown(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
+        location = f"{display_url(self.url)}, line {self.line + count_lines(self.records[: start + blank])}"
         if ragged := _RAGGED.search(str(error)):
             expected, actual, text = ragged.groups()
             return FormatError(f"{location}: {actual} cells where the header has {expected}: {text[:SHOWN_CHARS]!r}")
@@ -139,7 +139,7 @@ def _read_error(reader: Callable[[bytes], object], records: bytes) -> pa.ArrowIn
 def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
     """Yields the records of a file, about ``size`` bytes at a time. A file with a header has at least one part."""
     names: tuple[str, ...] | None = None
-    for line, block in blocks(stream.file, size, shown(stream.url), quoted=True):
+    for line, block in blocks(stream.file, size, display_url(stream.url), quoted=True):
         start = 0
         if names is None and block.strip(BLANK):
             start = header_end(block)
@@ -154,7 +154,7 @@ def _read_header(header: bytes, url: str, line: int) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         number = line + count_lines(header[: error.start])
         raise FormatError(
-            f"{shown(url)}, line {number}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}"
+            f"{display_url(url)}, line {number}: the header {header.strip()[:SHOWN_CHARS]!r} {NOT_UTF8}"
         ) from None
     table = pacsv.read_csv(
         memory_file(header, b"\n"),
@@ -170,10 +170,10 @@ def _check_columns(url: str, names: Sequence[str], schema: pa.Schema, columns: S
         require_columns(url, names, columns)
     elif sorted(names) != sorted(schema.names):
         raise SchemaError(
-            f"{shown(url)} has columns {quoted_list(names)}, not {quoted_list(schema.names)}; "
+            f"{display_url(url)} has columns {quoted_list(names)}, not {quoted_list(schema.names)}; "
             "files read together must have the same columns"
         )
 
 
 def _empty_error(url: str) -> FormatError:
-    return FormatError(f"{shown(url)} is empty; a CSV file begins with a line of column names")
+    return FormatError(f"{display_url(url)} is empty; a CSV file begins with a line of column names")

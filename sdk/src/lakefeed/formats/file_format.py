@@ -17,21 +17,21 @@ import pyarrow as pa
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.expr import Expr
-from lakefeed.storage.archives.streams import Stream, opened_stream, streams
+from lakefeed.storage.archives.streams import Stream, open_stream, open_streams
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
-from lakefeed.storage.remote.retrying_file import PART_AHEAD_BYTES, identity_at, reaching, steady
-from lakefeed.storage.urls import shown
+from lakefeed.storage.remote.retrying_file import PART_AHEAD_BYTES, access_errors, consistent_file, identity_at
+from lakefeed.storage.urls import display_url
 
 __all__ = [
     "SCHEMA_ADVICE",
     "FilePart",
     "Format",
     "Streamed",
+    "access_errors",
     "content_errors",
     "file_stamp",
     "open_url",
-    "reaching",
     "read_lines",
     "require_columns",
 ]
@@ -142,7 +142,7 @@ class Streamed:
 
     def first_head(self, url: str, states: Identities | None = None) -> pa.Schema:
         """Returns the schema of the first file that the URL names."""
-        with closing(streams(url, states)) as opened:
+        with closing(open_streams(url, states)) as opened:
             stream = next(opened)
             with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
                 return self.head(stream)
@@ -157,7 +157,7 @@ class Streamed:
         states: Identities | None = None,
     ) -> Generator[pa.RecordBatch]:
         """Yields the rows of every file that the URL names."""
-        with closing(streams(url, states)) as opened:
+        with closing(open_streams(url, states)) as opened:
             for stream in opened:
                 try:
                     with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
@@ -174,7 +174,7 @@ def open_url(url: str, compression: str | None = "infer", states: Identities | N
         MissingFileError: the file does not exist, or is a folder.
         FileError: the file cannot be read.
     """
-    with opened_stream(url, states) if compression == "infer" else steady(url, PART_AHEAD_BYTES, states) as file:
+    with open_stream(url, states) if compression == "infer" else consistent_file(url, PART_AHEAD_BYTES, states) as file:
         yield file
 
 
@@ -182,7 +182,7 @@ def require_columns(url: str, names: Sequence[str], required: Sequence[str]) -> 
     """Raises SchemaError if a file lacks some of the ``required`` columns."""
     missing = [name for name in required if name not in names]
     if missing:
-        raise SchemaError(f"{shown(url)} has no columns {quoted_list(missing)}; it has {quoted_list(names)}")
+        raise SchemaError(f"{display_url(url)} has no columns {quoted_list(missing)}; it has {quoted_list(names)}")
 
 
 CONTENT_ERRORS = (
@@ -198,12 +198,12 @@ def content_errors(url: str, format_name: str, advice: str = "") -> Iterator[Non
         yield
     except CONTENT_ERRORS as error:
         hint = advice if isinstance(error, pa.ArrowInvalid) else ""
-        raise FormatError(f"{shown(url)} cannot be read as {format_name}: {error}{hint}") from error
+        raise FormatError(f"{display_url(url)} cannot be read as {format_name}: {error}{hint}") from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
         # Arrow raises OSError without errno for malformed content.
-        raise FormatError(f"{shown(url)} cannot be read as {format_name}: {error}") from error
+        raise FormatError(f"{display_url(url)} cannot be read as {format_name}: {error}") from error
 
 
 def file_stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from lakefeed.formats.file_format import Format
 from lakefeed.formats.jsonl_format import JsonLines
 from lakefeed.formats.parquet_format import Parquet
 from lakefeed.storage.archives.url_chains import COMPRESSIONS, parse_chain
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 FORMATS: dict[str, Format] = {entry.name: entry for entry in (Arrow(), Csv(), JsonLines(), Parquet())}
 """Formats by name. A new format is added here."""
@@ -49,10 +49,10 @@ def format_of(url: str) -> Format:
     if name.endswith((".zip", ".tar", ".tgz")):
         kind = "zip" if name.endswith(".zip") else "tar"
         raise InvalidArgumentError(
-            f"{shown(url)} is an archive; name the files to read in it, such as {shown(f'{kind}://*.csv::{url}')}"
+            f"{display_url(url)} is an archive; name the files to read in it, such as {display_url(f'{kind}://*.csv::{url}')}"
         )
     suffixes = sorted(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
     raise FormatError(
-        f"no format is known for {shown(url)}; the known suffixes are {quoted_list(suffixes, most=50)}. "
+        f"no format is known for {display_url(url)}; the known suffixes are {quoted_list(suffixes, most=50)}. "
         f"If the suffix does not name the format, format= names it: {quoted_list(FORMATS)}"
     )

@@ -15,7 +15,7 @@ from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_z
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, blocks, check_utf8, memory_file
 from lakefeed.formats.whole_numbers import may_be_inexact, rounded_number, with_whole_numbers
 from lakefeed.storage.archives.streams import Stream
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 SHOWN_CHARS = 80
 DOCUMENT_ADVICE = "; it looks like one list of all rows: write one object a line, or give the list to from_pylist"
@@ -37,7 +37,7 @@ class JsonLines(Streamed):
         if any(has_timestamps(kind) for kind in schema.types):
             schema = infer_zones(schema, part.read(_Reader(timestamps_as_text(schema))))
         if any(may_be_inexact(column) for column in table.columns):
-            schema = with_whole_numbers(schema, part.text, shown(stream.url))
+            schema = with_whole_numbers(schema, part.text, display_url(stream.url))
         return schema
 
     def rows(
@@ -99,7 +99,7 @@ class _Part:
         Raises:
             FormatError: a line cannot be read; the message names the number of the first one.
         """
-        check_utf8(self.text, shown(self.url), self.line)  # Arrow does not check it
+        check_utf8(self.text, display_url(self.url), self.line)  # Arrow does not check it
         try:
             return reader.table(self.text)
         except pa.ArrowInvalid as error:
@@ -117,14 +117,15 @@ class _Part:
         shown_line = line.decode().strip()[:SHOWN_CHARS]
         advice = DOCUMENT_ADVICE if self.is_first and bad == 1 and shown_line.startswith("[") else SCHEMA_ADVICE
         return FormatError(
-            f"{shown(self.url)}, line {number}: {shown_line!r} cannot be read as {JsonLines.kind}: {reason}{advice}"
+            f"{display_url(self.url)}, line {number}: {shown_line!r} cannot be read as {JsonLines.kind}: {reason}"
+            f"{advice}"
         )
 
 
 def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
     """Yields the lines of a file, about ``size`` bytes at a time. Parts of blank lines are left out."""
     is_first = True
-    for line, block in blocks(stream.file, size, shown(stream.url)):
+    for line, block in blocks(stream.file, size, display_url(stream.url)):
         if block.strip():
             yield _Part(stream.url, block, line, is_first)
             is_first = False
@@ -139,4 +140,4 @@ def _read_error(lines: list[tuple[int, bytes]], reader: _Reader) -> str | None:
 
 
 def _empty_error(url: str) -> FormatError:
-    return FormatError(f"{shown(url)} is empty; JSON lines have one object a line")
+    return FormatError(f"{display_url(url)} is empty; JSON lines have one object a line")

@@ -17,14 +17,14 @@ from cachetools import LRUCache
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, content_errors, open_url, reaching, require_columns
+from lakefeed.formats.file_format import FilePart, Streamed, access_errors, content_errors, open_url, require_columns
 from lakefeed.formats.open_files import reuse_open_file
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
 from lakefeed.formats.row_filter import RowFilter
-from lakefeed.storage.archives.streams import Stream, spooled
+from lakefeed.storage.archives.streams import Stream, spool
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
-from lakefeed.storage.remote.retrying_file import confirm, identity_at
+from lakefeed.storage.remote.retrying_file import check_unchanged, identity_at
 from lakefeed.storage.urls import split_protocol
 
 FOOTERS_CACHED = 4096
@@ -72,14 +72,14 @@ class Parquet(Streamed):
         return _parquet_file(url, states).read(part.key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
-        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+        with spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             return file.schema_arrow
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
-        with spooled(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+        with spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
@@ -124,7 +124,7 @@ class ParquetFile:
         return footer
 
     def _read_footer(self) -> pq.FileMetaData:
-        with reaching(self.url), content_errors(self.url, "parquet"), self._source(None) as file:
+        with access_errors(self.url), content_errors(self.url, "parquet"), self._source(None) as file:
             return pq.read_metadata(file)
 
     def _source(self, local: str | None) -> Any:
@@ -174,7 +174,7 @@ class ParquetFile:
         self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: RowFilter | None
     ) -> Iterator[pa.RecordBatch]:
         to_end = stop is None or stop >= footer.metadata.row_group(group).num_rows
-        with reaching(self.url), content_errors(self.url, "parquet"):
+        with access_errors(self.url), content_errors(self.url, "parquet"):
             if where is not None and to_end and not start:
                 yield from self._read_filtered(footer, group, names, where)
                 return
@@ -189,12 +189,12 @@ class ParquetFile:
         with self._opened(footer) as (file, source):
             if stop is None:
                 table = _decode_row_group(file, group, names)
-                confirm(source)
+                check_unchanged(source)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
                 rows = file.iter_batches(min(stop, SMALL_READ_ROWS), [group], names, use_threads=False)
                 yield from slice_rows(rows, start, stop)
-                confirm(source)
+                check_unchanged(source)
 
     def _read_filtered(
         self, footer: Footer, group: int, names: list[str] | None, where: RowFilter

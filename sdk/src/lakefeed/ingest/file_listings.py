@@ -17,10 +17,10 @@ from lakefeed.formats.text_blocks import decode_text
 from lakefeed.ingest.file_ingestion import FileSource
 from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.page_links import links_below
-from lakefeed.storage.archives.streams import opened_stream
-from lakefeed.storage.listed_urls import check_allowed, resolve_listed
-from lakefeed.storage.remote.retrying_file import WEB, asked, stamp_of
-from lakefeed.storage.urls import local_path, scheme, shown
+from lakefeed.storage.archives.streams import open_stream
+from lakefeed.storage.listed_urls import check_allow_prefixes, resolve_listed
+from lakefeed.storage.remote.retrying_file import WEB_PROTOCOLS, query_filesystem, stamp_of
+from lakefeed.storage.urls import display_url, local_path, scheme
 
 PARTIAL_PREFIXES = (".", "_")
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
@@ -43,9 +43,9 @@ class FolderSource(FileSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if scheme(self.folder) in WEB:
+        if scheme(self.folder) in WEB_PROTOCOLS:
             raise InvalidArgumentError(
-                f"ingest {self.name!r}: {shown(self.folder)} is a web page, not a folder: use WebSource"
+                f"ingest {self.name!r}: {display_url(self.folder)} is a web page, not a folder: use WebSource"
             )
 
     @property
@@ -76,13 +76,13 @@ class FolderSource(FileSource):
     def current(self, file: ListedFile) -> ListedFile:
         if local_path(self.folder) is not None:
             return _stat(self.path, file.path)
-        info = asked(str(self.location(file.path)), lambda fs, path: fs.info(path))
+        info = query_filesystem(str(self.location(file.path)), lambda fs, path: fs.info(path))
         return _listed_file(file.path, info)
 
     def _remote(self) -> Iterator[ListedFile]:
         pattern = f"{self.folder.rstrip('/')}/{self.pattern}"
-        files: Mapping[str, dict[str, Any]] = asked(pattern, lambda fs, path: fs.glob(path, detail=True))
-        root = asked(self.folder, lambda fs, path: path).rstrip("/") + "/"
+        files: Mapping[str, dict[str, Any]] = query_filesystem(pattern, lambda fs, path: fs.glob(path, detail=True))
+        root = query_filesystem(self.folder, lambda fs, path: path).rstrip("/") + "/"
         for path, info in files.items():
             relative = path.removeprefix(root)
             if info.get("type") == "file" and not is_partial(relative):
@@ -112,7 +112,7 @@ class ManifestSource(FileSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_allowed(self.allow)
+        check_allow_prefixes(self.allow)
 
     def list_files(self) -> list[ListedFile]:
         files = sorted(set(self._entries()))
@@ -133,9 +133,9 @@ class ManifestSource(FileSource):
                 if row["url"] is not None:
                     yield ListedFile(str(row["url"]), stamp=str(row.get("stamp") or ""))
             return
-        with opened_stream(location) as file:
+        with open_stream(location) as file:
             content: bytes = file.read()
-        lines = (line.strip() for line in decode_text(content, shown(location)).splitlines())
+        lines = (line.strip() for line in decode_text(content, display_url(location)).splitlines())
         yield from (ListedFile(line) for line in lines if line and not line.startswith("#"))
 
     @property
@@ -162,9 +162,9 @@ class WebSource(FileSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if scheme(self.url) not in WEB:
+        if scheme(self.url) not in WEB_PROTOCOLS:
             raise InvalidArgumentError(
-                f"ingest {self.name!r}: {shown(self.url)} is not a web page; use an http or https URL"
+                f"ingest {self.name!r}: {display_url(self.url)} is not a web page; use an http or https URL"
             )
 
     def list_files(self) -> list[ListedFile]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
-from lakefeed.storage.archives.streams import opened_stream
+from lakefeed.storage.archives.streams import open_stream
 
 MAX_BYTES = 64 * MIB
 LINKING = ("a", "area")
@@ -74,7 +74,7 @@ def _join_url(base: str, link: str) -> str | None:
 
 
 def _page(url: str) -> str:
-    with opened_stream(url) as file:
+    with open_stream(url) as file:
         content: bytes = file.read(MAX_BYTES)
     return content.decode("utf-8", errors="replace")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lakefeed.run.epoch_reader import Part
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
+from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 
 @dataclass(frozen=True)

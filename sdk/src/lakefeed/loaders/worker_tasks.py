@@ -25,7 +25,7 @@ from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
 from lakefeed.plan import Ahead, Node, Step
 from lakefeed.sources.memory_source import MemorySource
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
+from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 _turns = count()
 
@@ -116,7 +116,7 @@ class BatchWork:
         for number, rows in task.rows:
             self._waiting[number] = self._begun(rows)
         batch = self._finish.made(self._waiting.pop(task.number)())
-        return batch if self._first is None else Counted(batch, *self._tally.taken())
+        return batch if self._first is None else Counted(batch, *self._tally.reset())
 
     def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
         rows = pa.ipc.open_stream(message).read_next_batch()

@@ -15,8 +15,7 @@ from lakefeed.media.file_column_types import decode_column, is_bytes
 from lakefeed.media.media_records import conform_records, records_array
 from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import MediaType
-from lakefeed.storage.fetch import shown
-from lakefeed.storage.urls import file_name, holds_credentials, local_path, redacted
+from lakefeed.storage.urls import display_url, file_name, holds_credentials, local_path, redact
 
 CopyFiles: TypeAlias = Literal["auto"] | bool
 Record: TypeAlias = Mapping[str, Any]
@@ -39,7 +38,7 @@ class ContentSource(NamedTuple):
     @property
     def name(self) -> str:
         """The path, URL or size of the content, for messages."""
-        return shown(self.text) if self.text is not None else f"{self.data.size if self.data else 0} bytes"
+        return display_url(self.text) if self.text is not None else f"{self.data.size if self.data else 0} bytes"
 
     def require_public(self) -> None:
         """Raises CredentialsError if the URL holds credentials, which all readers of the table would see."""
@@ -168,7 +167,7 @@ class FileColumn:
         names = [None if source.text is None else _file_name(source.text) for source in self.sources]
         sniff, kind = self.kind.sniff, self.kind
         columns: dict[str, list[Any]] = {
-            "url": [redacted(source.text) if source.text and source.path is None else None for source in self.sources],
+            "url": [redact(source.text) if source.text and source.path is None else None for source in self.sources],
             "sha256": [content.sha256.hex() for content in stored],
             "size": [content.size for content in stored],
             "content_type": [
@@ -221,7 +220,7 @@ def _redact_urls(records: pa.StructArray) -> pa.StructArray:
     urls, stored = parts["url"].to_pylist(), parts["sha256"].is_valid().to_pylist()
     if not any(is_stored and url and holds_credentials(url) for url, is_stored in zip(urls, stored, strict=True)):
         return records
-    redacted_urls = [redacted(url) if is_stored and url else url for url, is_stored in zip(urls, stored, strict=True)]
+    redacted_urls = [redact(url) if is_stored and url else url for url, is_stored in zip(urls, stored, strict=True)]
     parts["url"] = pa.array(redacted_urls, parts["url"].type)
     return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=records.is_null())
 

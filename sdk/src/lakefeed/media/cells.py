@@ -10,7 +10,7 @@ import pyarrow as pa
 from lakefeed.errors import FileError
 from lakefeed.media.file_column_types import decode_column, is_bytes, is_text
 from lakefeed.media.media_type import Mode
-from lakefeed.storage.cache.url_copies import Known
+from lakefeed.storage.cache.url_copies import UrlCopy
 from lakefeed.storage.disk.hashing import is_digest
 from lakefeed.storage.urls import file_suffix, suffix
 
@@ -41,7 +41,7 @@ class FileCells:
         self,
         urls: Sequence[str | None] | None,
         files: Sequence[FileReference | None] | None,
-        known: Sequence[Known | None],
+        known: Sequence[UrlCopy | None],
         mode: Mode,
     ) -> None:
         self.urls = urls

@@ -24,7 +24,12 @@ from lakefeed.errors import FileError, UnsupportedError
 from lakefeed.media.cell_sources import ContentSource, StoredContent
 from lakefeed.media.media_type import HEAD_BYTES
 from lakefeed.storage.blobs.blob_writer import BlobWriter
-from lakefeed.storage.cache.file_fingerprints import FileFingerprints, Row, identity, row
+from lakefeed.storage.cache.file_fingerprints import (
+    FileFingerprints,
+    FingerprintRow,
+    fingerprint_row,
+    status_fingerprint,
+)
 from lakefeed.storage.disk.atomic_write import new_file
 from lakefeed.storage.fetch import open_reference
 
@@ -44,7 +49,7 @@ class ReadContent(NamedTuple):
 
     stored: StoredContent
     data: bytes | pa.Buffer | None
-    row: Row | None = None
+    row: FingerprintRow | None = None
     """The row for `FileFingerprints`."""
 
 
@@ -207,11 +212,11 @@ class ContentWriter:
                     head = stream.read(HEAD_BYTES) or b""
                     stream.seek(0)
                     stored = self._store_alone(cast(BinaryIO, stream), head, path)
-            is_unchanged = identity(before) == identity(os.fstat(descriptor))
+            is_unchanged = status_fingerprint(before) == status_fingerprint(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         return ReadContent(
-            stored, data, row(path, before, read_ns, stored.sha256, stored.head) if is_unchanged else None
+            stored, data, fingerprint_row(path, before, read_ns, stored.sha256, stored.head) if is_unchanged else None
         )
 
     def _read_remote(self, source: ContentSource) -> ReadContent:
@@ -258,7 +263,7 @@ def _stat_source(source: ContentSource) -> FileStatus:
         raise source.failure("read", error) from error
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{source.location}: {source.name} is not a regular file")
-    return status.st_size, identity(status)
+    return status.st_size, status_fingerprint(status)
 
 
 def _read_descriptor(descriptor: int, size: int) -> bytes:

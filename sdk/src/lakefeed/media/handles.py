@@ -13,7 +13,7 @@ from lakefeed.errors import FileError, InvalidArgumentError
 from lakefeed.storage import fetch
 from lakefeed.storage.cache import blob_cache
 from lakefeed.storage.disk.hashing import sha256_bytes
-from lakefeed.storage.urls import file_name, local_path, shown, suffix
+from lakefeed.storage.urls import display_url, file_name, local_path, suffix
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs.blob_store import BlobStore
@@ -127,7 +127,7 @@ class Handle:
             return self.store.read(self.sha256, self.suffix)
         content = self._fetch().read(self._reference(), self.suffix)
         if self.sha256 is not None:
-            blob_cache.require(self.sha256, sha256_bytes(content), shown(self._reference()))
+            blob_cache.require_digest(self.sha256, sha256_bytes(content), display_url(self._reference()))
         return content
 
     def path(self) -> Path:
@@ -193,7 +193,7 @@ class Handle:
 
     def _repr_parts(self) -> list[str]:
         digest = f"sha256={self.sha256[:12]}…" if self.sha256 is not None else None
-        shown_name = shown(self.filename or self.url or "") if self.filename or self.url else None
+        shown_name = display_url(self.filename or self.url or "") if self.filename or self.url else None
         details = (shown_name, *self._details(), self.content_type, human_size(self.length), digest)
         return [detail for detail in details if detail is not None]
 

@@ -27,12 +27,11 @@ from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import Mode
 from lakefeed.storage.blobs.blob_store import BlobStore
 from lakefeed.storage.blobs.objects import LocalObjects
-from lakefeed.storage.cache.blob_cache import BlobCache
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
-from lakefeed.storage.cache.url_copies import Known
+from lakefeed.storage.cache.blob_cache import BlobCache, CacheStatistics
+from lakefeed.storage.cache.url_copies import UrlCopy
 from lakefeed.storage.disk.hashing import is_digest
 from lakefeed.storage.fetch import Fetch, Progress
-from lakefeed.storage.fetch_queue import Failed, FetchQueue, Job
+from lakefeed.storage.fetch_queue import FetchFailure, FetchQueue, Job
 from lakefeed.storage.urls import local_path
 
 logger = logging.getLogger(__name__)
@@ -333,7 +332,7 @@ class ColumnLoader:
         return binary_array(cells) if column.mode == "bytes" else pa.array(cells, MODE_TYPES[column.mode])
 
     def _result_of(self, outcome: Any) -> LoadedCell:
-        if not isinstance(outcome, Failed):
+        if not isinstance(outcome, FetchFailure):
             return outcome  # type: ignore[no-any-return]  # the result of `FileLoader`
         # A full or broken disk of this machine is not an error of the file.
         is_about_file = isinstance(outcome.error, OSError | UnsupportedError)
@@ -349,7 +348,7 @@ class ColumnLoader:
         return max(self._recent_sizes, default=DEFAULT_FILE_BYTES)
 
 
-def _expected_size(file: FileReference | None, known: Known | None, expected: int) -> int:
+def _expected_size(file: FileReference | None, known: UrlCopy | None, expected: int) -> int:
     if file is None:
         return 0
     if file.size is not None:

@@ -14,7 +14,7 @@ from lakefeed._validate import check_seconds, is_auto, is_list, is_whole, list_n
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.media import column_type, default_mode, load_columns, loaded_type
 from lakefeed.plan import Node, Step
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
+from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake

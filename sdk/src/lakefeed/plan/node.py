@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
+from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 if TYPE_CHECKING:
     from lakefeed.plan.source import Source

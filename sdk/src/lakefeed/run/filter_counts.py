@@ -14,7 +14,7 @@ from lakefeed.plan import Node, fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.walk import sources
 from lakefeed.run.step_chain import peel
-from lakefeed.storage.disk.atomic_write import aside, publish
+from lakefeed.storage.disk.atomic_write import publish, staged_file
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FilterCounts:
         found = _read(place, len(pieces))
         if found is None:
             found = count()
-            with aside(self.folder) as (temporary, file):
+            with staged_file(self.folder) as (temporary, file):
                 file.write(json.dumps(found).encode())
                 file.flush()
                 publish(temporary, place)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 import pyarrow as pa
 
 from lakefeed.plan import Node, Step
-from lakefeed.storage.cache.cache_statistics import CacheStatistics
+from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 
 def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:

@@ -29,8 +29,8 @@ from lakefeed.plan.duplicate_names import duplicate_names
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
-from lakefeed.storage.remote.retrying_file import NEVER_BUSY, WEB, asked
-from lakefeed.storage.urls import decoded_file_url, redacted, shown, split_protocol
+from lakefeed.storage.remote.retrying_file import DIRECT_PROTOCOLS, WEB_PROTOCOLS, query_filesystem
+from lakefeed.storage.urls import decode_file_url, display_url, redact, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
@@ -70,21 +70,22 @@ class FilesSource(Plain):
         duplicates = duplicate_names(first.names)
         if duplicates or not first.names:
             raise SchemaError(
-                f"{shown(self.urls[0])} must have columns with different names; duplicates: {quoted_list(duplicates)}"
+                f"{display_url(self.urls[0])} must have columns with different names; duplicates: "
+                f"{quoted_list(duplicates)}"
             )
         return reduce(self._unify, schemas.items(), first)
 
     @property
     def _schema_urls(self) -> tuple[str, ...]:
         """Returns the files that are opened for their schema: all if that is cheap, else only the first."""
-        cheap = [url for url in self.urls if self._format.has_row_counts or _protocol(url) in NEVER_BUSY]
+        cheap = [url for url in self.urls if self._format.has_row_counts or _protocol(url) in DIRECT_PROTOCOLS]
         return tuple(dict.fromkeys([self.urls[0], *cheap]))
 
     def _unify(self, schema: pa.Schema, item: tuple[str, pa.Schema]) -> pa.Schema:
         url, other = item
         if sorted(other.names) != sorted(schema.names):
             raise SchemaError(
-                f"{shown(url)} has columns {quoted_list(other.names)} where {shown(self.urls[0])} has "
+                f"{display_url(url)} has columns {quoted_list(other.names)} where {display_url(self.urls[0])} has "
                 f"{quoted_list(schema.names)}; files read together must have the same columns"
             )
         return pa.schema([self._unify_field(field, other.field(field.name), url) for field in schema])
@@ -94,7 +95,7 @@ class FilesSource(Plain):
             return pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive").field(0)
         except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TypeMismatchError(
-                f"column {field.name!r} is {other.type} in {shown(url)} and {field.type} in the files before it; "
+                f"column {field.name!r} is {other.type} in {display_url(url)} and {field.type} in the files before it; "
                 "read the files separately, or declare the type: from_file(…, schema=…)"
             ) from error
 
@@ -109,7 +110,7 @@ class FilesSource(Plain):
     @property
     def location(self) -> str:
         nulls = "" if self.null_values is None else f" with nulls {self.null_values}"
-        return f"{self.format_name} {redacted(','.join(self.urls))}{nulls}"
+        return f"{self.format_name} {redact(','.join(self.urls))}{nulls}"
 
     @property
     def exact_identity(self) -> bool:
@@ -150,7 +151,7 @@ class FilesSource(Plain):
 
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
-        return f"{self.format_name} {redacted(self.urls[0])}{more}"
+        return f"{self.format_name} {redact(self.urls[0])}{more}"
 
     @property
     def remote(self) -> bool:
@@ -221,7 +222,7 @@ def create_file_source(
         )
     (name,) = names
     if null_values is not None and not isinstance(FORMATS[name], Csv):
-        raise InvalidArgumentError(f"null_values is for CSV only, and {shown(urls[0])} is read as {name}")
+        raise InvalidArgumentError(f"null_values is for CSV only, and {display_url(urls[0])} is read as {name}")
     return FilesSource(urls, name, schema, None if null_values is None else tuple(null_values))
 
 
@@ -230,24 +231,24 @@ def _expand_location(location: str, form: str | None) -> list[str]:
     inside = location.removesuffix(chain.base)
     protocol, _ = split_protocol(chain.base)
     if not chain.base:
-        raise InvalidArgumentError(f"{shown(location)} ends in '::'; add the path of the archive")
-    if protocol in WEB:
+        raise InvalidArgumentError(f"{display_url(location)} ends in '::'; add the path of the archive")
+    if protocol in WEB_PROTOCOLS:
         _ = form or format_of(location)
         return [location]  # reading it shows whether it exists; a check would double the requests
-    decoded = decoded_file_url(chain.base)
+    decoded = decode_file_url(chain.base)
     for base in [chain.base] if decoded is None else [decoded, chain.base]:
-        if asked(base, lambda fs, path: fs.exists(path)):
+        if query_filesystem(base, lambda fs, path: fs.exists(path)):
             _ = form or format_of(inside + base)
             return [inside + base]
         if glob.has_magic(base):
             with_protocol = split_protocol(base)[0] is not None
-            matches = asked(base, partial(_glob_files, with_protocol=with_protocol))
+            matches = query_filesystem(base, partial(_glob_files, with_protocol=with_protocol))
             if matches:
                 return [f"{inside}{name}" for name in matches]
     if glob.has_magic(decoded or chain.base):
-        raise MissingFileError(f"no file matches {shown(location)}")
+        raise MissingFileError(f"no file matches {display_url(location)}")
     _ = form or format_of(location)
-    raise MissingFileError(f"there is no file {shown(chain.base)}")
+    raise MissingFileError(f"there is no file {display_url(chain.base)}")
 
 
 def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
@@ -275,7 +276,7 @@ def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_co
     names = batch.schema.names
     if not frozenset(names).issuperset(schema.names) or (all_columns and len(names) > len(schema)):
         raise SchemaError(
-            f"{shown(url)} has columns {quoted_list(names)}, expected {quoted_list(schema.names)}; files "
+            f"{display_url(url)} has columns {quoted_list(names)}, expected {quoted_list(schema.names)}; files "
             "read together must have the same columns"
         )
     columns = [_cast_column(batch.column(field.name), field, url) for field in schema]
@@ -287,11 +288,11 @@ def _cast_column(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Ar
         values = exact_cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise FormatError(
-            f"{shown(url)}: column {field.name!r} has values that do not fit {field.type}: {error}. "
+            f"{display_url(url)}: column {field.name!r} has values that do not fit {field.type}: {error}. "
             "Declare another type: from_file(…, schema=…)"
         ) from error
     if values.null_count and not field.nullable:
-        raise FormatError(f"{shown(url)}: column {field.name!r} has nulls, but is not nullable in the schema")
+        raise FormatError(f"{display_url(url)}: column {field.name!r} has nulls, but is not nullable in the schema")
     return values
 
 

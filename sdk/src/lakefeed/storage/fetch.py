@@ -18,19 +18,19 @@ from lakefeed._units import MIB
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import FileError, LakefeedError, MissingFileError, StorageFullError, UnsupportedError, quoted_list
 from lakefeed.storage.cache.blob_cache import SPARE_BYTES, BlobCache
-from lakefeed.storage.cache.url_copies import Copies, Known
-from lakefeed.storage.disk.disk_errors import FULL, storage_errors
+from lakefeed.storage.cache.url_copies import UrlCopies, UrlCopy
+from lakefeed.storage.disk.disk_errors import FULL_ERRNO, storage_errors
 from lakefeed.storage.disk.hashing import sha256_bytes
-from lakefeed.storage.remote.http_file import load_web
-from lakefeed.storage.remote.retrying_file import WEB, filesystem, stamp_of, with_retries
+from lakefeed.storage.remote.http_file import load_http
+from lakefeed.storage.remote.retrying_file import WEB_PROTOCOLS, filesystem, stamp_of, with_retries
 from lakefeed.storage.remote.store_file import is_expired
-from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme, shown
+from lakefeed.storage.urls import LOCAL_SCHEMES, display_url, local_path, scheme
 
-__all__ = ["FETCHED_SCHEMES", "NOBODY", "Fetch", "Progress", "open_reference", "shown"]
+__all__ = ["FETCHED_SCHEMES", "NO_PROGRESS", "Fetch", "Progress", "open_reference"]
 
 # Closed on purpose: fsspec also opens archives, chained and code-like URLs, which a table must not choose.
-OBJECTS = ("s3", "s3a", "gs", "gcs")
-FETCHED_SCHEMES = ("file", *WEB, *OBJECTS, "memory")
+OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs")
+FETCHED_SCHEMES = ("file", *WEB_PROTOCOLS, *OBJECT_SCHEMES, "memory")
 
 IN_MEMORY_BYTES = 8 * MIB
 LARGE_BYTES = MIB
@@ -54,7 +54,7 @@ class Progress:
         """It has all that it asked other machines for."""
 
 
-NOBODY = Progress()
+NO_PROGRESS = Progress()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Fetch:
     cache: BlobCache | None = None
     settings: FileSettings = field(default_factory=lambda: Settings.load().files)
 
-    def read(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> bytes:
+    def read(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> bytes:
         """The bytes that a path or URL refers to; those of a URL also become a copy with the extension ``suffix``.
 
         Raises:
@@ -86,30 +86,30 @@ class Fetch:
         content = self.read_once(text, suffix, progress)
         return content if isinstance(content, bytes) else content[:]
 
-    def read_once(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> bytes | mmap:
+    def read_once(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> bytes | mmap:
         """As `read`; a large file comes as memory of its own, which is in memory once and given back at once."""
-        taker = _Bytes(self.cache, suffix, progress)
-        if not _is_far(text):
-            return self._near(text, taker, _content)
-        _require_fetched(text)
+        taker = _BytesConsumer(self.cache, suffix, progress)
+        if not _is_elsewhere(text):
+            return self._near(text, taker, _read_stream)
+        _check_scheme(text)
         return self._through_copies(text, taker)
 
-    def path(self, text: str, suffix: str = "", progress: Progress = NOBODY) -> Path:
+    def path(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> Path:
         """A local file with those bytes: the very file of a path, a read-only copy of a URL.
 
         Raises: as `read`; also FileError where there is no room for a copy.
         """
         path = local_path(text)
         if path is not None:
-            taker = None if self.cache is None else _File(self.cache, suffix, progress)
+            taker = None if self.cache is None else _FileConsumer(self.cache, suffix, progress)
             return self._near(text, taker, lambda _: path.absolute())
         if self.cache is None:
-            raise FileError(f"there is no cache to keep a local copy of {shown(text)} in; read its bytes")
+            raise FileError(f"there is no cache to keep a local copy of {display_url(text)} in; read its bytes")
         if scheme(text) == "memory":
             data = self.read(text)
-            return self.cache.fill(sha256_bytes(data), suffix, io.BytesIO(data), shown(text))
-        _require_fetched(text)
-        return self._through_copies(text, _File(self.cache, suffix, progress))
+            return self.cache.fill(sha256_bytes(data), suffix, io.BytesIO(data), display_url(text))
+        _check_scheme(text)
+        return self._through_copies(text, _FileConsumer(self.cache, suffix, progress))
 
     def spooled(self, url: str) -> BinaryIO:
         """What is at a remote URL, open for reading, in memory or a nameless file. Raises: as `read`."""
@@ -119,31 +119,33 @@ class Fetch:
                 whole = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lakefeed-"))
                 with self._answer(url)(url, None) as answer:
                     assert answer is not None, "nothing was known"
-                    for piece in answer.watched(NOBODY, self.settings.timeout).pieces:
+                    for piece in answer.watched(NO_PROGRESS, self.settings.timeout).pieces:
                         with storage_errors(tempfile.gettempdir(), len(piece)):
                             whole.write(piece)
                 whole.seek(0)
                 stack.pop_all()
             return cast(BinaryIO, whole)
 
-        return self._tried(url, ask, NOBODY)
+        return self._tried(url, ask, NO_PROGRESS)
 
-    def known_all(self, texts: Sequence[str | None]) -> list[Known | None]:
+    def known_all(self, texts: Sequence[str | None]) -> list[UrlCopy | None]:
         """What is known of URLs, none of which need be so any more; None for None."""
         if self._copies is None:
             return [None] * len(texts)
         found = self._copies.remembered_all(texts)
-        unread = [text for text, known in zip(texts, found, strict=True) if known is None and text and _is_far(text)]
+        unread = [
+            text for text, known in zip(texts, found, strict=True) if known is None and text and _is_elsewhere(text)
+        ]
         if not unread:
             return found
         read = self._copies.reread(unread)
         return [known or read.get(text or "") for text, known in zip(texts, found, strict=True)]
 
     @cached_property
-    def _copies(self) -> Copies | None:
-        return None if self.cache is None else Copies(self.cache)
+    def _copies(self) -> UrlCopies | None:
+        return None if self.cache is None else UrlCopies(self.cache)
 
-    def _near(self, text: str, taker: _Taker[T] | None, made: Callable[[BinaryIO], T]) -> T:
+    def _near(self, text: str, taker: _Consumer[T] | None, made: Callable[[BinaryIO], T]) -> T:
         """What is made of a file of this machine; where that is gone, of its copy, if a mirror keeps one."""
         try:
             with open_reference(text) as stream:  # for a path too: the same errors as for bytes
@@ -155,7 +157,7 @@ class Fetch:
                 raise
             return found
 
-    def _through_copies(self, url: str, taker: _Taker[T]) -> T:
+    def _through_copies(self, url: str, taker: _Consumer[T]) -> T:
         copies = self._copies
         if copies is None:
             return self._asked(url, taker, None)
@@ -168,10 +170,10 @@ class Fetch:
             found = self._fresh(known, taker)  # another process may have been faster
             return found if found is not None else self._asked(url, taker, known)
 
-    def _fresh(self, known: Known | None, taker: _Taker[T]) -> T | None:
+    def _fresh(self, known: UrlCopy | None, taker: _Consumer[T]) -> T | None:
         return taker.copied(known) if known is not None and known.is_fresh(self.settings.fresh) else None
 
-    def _asked(self, url: str, taker: _Taker[T], known: Known | None) -> T:
+    def _asked(self, url: str, taker: _Consumer[T], known: UrlCopy | None) -> T:
         """What the server has now; the copy, if that is still the same."""
 
         def ask() -> T:
@@ -191,7 +193,7 @@ class Fetch:
 
         return self._tried(url, ask, taker.progress)
 
-    def _confirm(self, url: str, known: Known) -> None:
+    def _confirm(self, url: str, known: UrlCopy) -> None:
         if self._copies is not None:
             self._copies.confirm(url, known)
 
@@ -200,23 +202,23 @@ class Fetch:
         progress.alive(settings.timeout)
         return with_retries(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
 
-    def _answer(self, url: str) -> Callable[[str, Known | None], AbstractContextManager[_Answer | None]]:
+    def _answer(self, url: str) -> Callable[[str, UrlCopy | None], AbstractContextManager[_Response | None]]:
         """What gives a URL as it is now, or None if it is still what is known."""
-        return self._answer_of_web if scheme(url) in WEB else self._answer_of_objects
+        return self._answer_of_web if scheme(url) in WEB_PROTOCOLS else self._answer_of_objects
 
     @contextmanager
-    def _answer_of_web(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
-        get = load_web(url).get
+    def _answer_of_web(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
+        get = load_http(url).get
         asked = {} if known is None else known.validators
         with get(url, self.settings.timeout, self.settings.deny_hosts, asked) as answer:
             if answer.unchanged:
                 yield None
                 return
             given = {VALIDATORS[name]: answer.headers[name] for name in VALIDATORS if answer.headers.get(name)}
-            yield _Answer(answer.size, given, answer.pieces)
+            yield _Response(answer.size, given, answer.pieces)
 
     @contextmanager
-    def _answer_of_objects(self, url: str, known: Known | None) -> Iterator[_Answer | None]:
+    def _answer_of_objects(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
         fs, path = filesystem(url)
         info = fs.info(path)
         if info.get("type") == "directory":
@@ -227,14 +229,14 @@ class Fetch:
             return
         size = info.get("size")
         if size is not None and size <= IN_MEMORY_BYTES:
-            yield _Answer(size, {STAMP: stamp}, iter([fs.cat_file(path)]))
+            yield _Response(size, {STAMP: stamp}, iter([fs.cat_file(path)]))
             return
         with fs.open(path, "rb", block_size=IN_MEMORY_BYTES) as stream:
             details = getattr(stream, "details", None) or info
-            yield _Answer(details.get("size"), {STAMP: repr(stamp_of(details))}, _pieces_of(stream))
+            yield _Response(details.get("size"), {STAMP: repr(stamp_of(details))}, _read_chunks(stream))
 
 
-def _pieces_of(stream: Any) -> Iterator[bytes]:
+def _read_chunks(stream: Any) -> Iterator[bytes]:
     """The bytes of an open object; ConnectionError, which is tried again, where another one takes its place."""
     try:
         while piece := stream.read(IN_MEMORY_BYTES):
@@ -246,14 +248,14 @@ def _pieces_of(stream: Any) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     """The bytes that are coming, their number where it is known, and how to ask later whether they are still these."""
 
     size: int | None
     validators: Mapping[str, str]
     pieces: Iterable[bytes]
 
-    def watched(self, progress: Progress, seconds: float) -> _Answer:
+    def watched(self, progress: Progress, seconds: float) -> _Response:
         """Raises ConnectionError where the bytes end early."""
 
         def pieces() -> Iterator[bytes]:
@@ -265,18 +267,18 @@ class _Answer:
             if self.size is not None and read != self.size:
                 raise ConnectionError(f"{read} bytes came instead of {self.size}")
 
-        return _Answer(self.size, self.validators, pieces())
+        return _Response(self.size, self.validators, pieces())
 
 
-class _Taker(Protocol[Got]):
+class _Consumer(Protocol[Got]):
     """What becomes of the bytes of a URL."""
 
     progress: Progress
 
-    def copied(self, known: Known) -> Got | None:
+    def copied(self, known: UrlCopy) -> Got | None:
         """What it is made of the copy that there is; None if that is gone, or damaged."""
 
-    def taken(self, answer: _Answer) -> Any:
+    def taken(self, answer: _Response) -> Any:
         """What it is made of an answer, to be given to ``kept``."""
 
     def kept(self, taken: Any) -> tuple[Got, str, int]:
@@ -284,23 +286,23 @@ class _Taker(Protocol[Got]):
 
 
 @dataclass
-class _Bytes:
+class _BytesConsumer:
     """Bytes in memory; the copy is for later, and does without where there is no room for it."""
 
     cache: BlobCache | None
     suffix: str
     progress: Progress
 
-    def copied(self, known: Known) -> bytes | mmap | None:
+    def copied(self, known: UrlCopy) -> bytes | mmap | None:
         if self.cache is None:
             return None
         self.progress.claim(known.size)
         return self.cache.read(known.sha256, self.suffix)
 
-    def taken(self, answer: _Answer) -> bytes | mmap:
+    def taken(self, answer: _Response) -> bytes | mmap:
         if answer.size is not None:
             self.progress.claim(answer.size)
-        return self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _placed(answer, answer.size or 0)
+        return self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _read_into_map(answer, answer.size or 0)
 
     def kept(self, taken: bytes | mmap) -> tuple[bytes | mmap, str, int]:
         sha256 = sha256_bytes(taken)
@@ -308,7 +310,7 @@ class _Bytes:
             self.cache.keep(taken, self.suffix, sha256)
         return taken, sha256, len(taken)
 
-    def _collected(self, answer: _Answer) -> bytes:
+    def _collected(self, answer: _Response) -> bytes:
         pieces, held = [], 0
         for piece in answer.pieces:
             pieces.append(piece)
@@ -319,19 +321,19 @@ class _Bytes:
 
 
 @dataclass
-class _File:
+class _FileConsumer:
     """A local file."""
 
     cache: BlobCache
     suffix: str
     progress: Progress
 
-    def copied(self, known: Known) -> Path | None:
+    def copied(self, known: UrlCopy) -> Path | None:
         return self.cache.find(known.sha256, self.suffix)
 
-    def taken(self, answer: _Answer) -> tuple[Path, str, int]:
+    def taken(self, answer: _Response) -> tuple[Path, str, int]:
         digest, size = hashlib.sha256(), 0
-        with _room_for(self.cache, answer.size), self.cache.new() as copy:
+        with _evict_when_full(self.cache, answer.size), self.cache.new() as copy:
             for piece in answer.pieces:
                 digest.update(piece)
                 copy.write(piece)
@@ -342,7 +344,7 @@ class _File:
         return taken
 
 
-def _placed(answer: _Answer, size: int) -> mmap:
+def _read_into_map(answer: _Response, size: int) -> mmap:
     """Pieces that are to be joined are in memory twice, and malloc keeps what it once had."""
     memory, held = mmap(-1, size), 0
     for piece in answer.pieces:
@@ -353,7 +355,7 @@ def _placed(answer: _Answer, size: int) -> mmap:
     return memory
 
 
-def _content(stream: BinaryIO) -> bytes:
+def _read_stream(stream: BinaryIO) -> bytes:
     return stream.read()
 
 
@@ -377,45 +379,45 @@ def open_reference(text: str) -> BinaryIO:
             return _open_local(path)
         if scheme(text) == "memory":
             return cast(BinaryIO, filesystem("memory://")[0].open(text, "rb"))
-        _require_fetched(text)
+        _check_scheme(text)
         return Fetch().spooled(text)
     except LakefeedError:
         raise
     except FileNotFoundError:
         where = f" (looked in {Path.cwd()})" if path is not None and not path.is_absolute() else ""
-        raise MissingFileError(f"there is no file {shown(text)}{where}") from None
+        raise MissingFileError(f"there is no file {display_url(text)}{where}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise FileError(f"cannot open {shown(text)}: {error}") from error
+        raise FileError(f"cannot open {display_url(text)}: {error}") from error
 
 
 def _open_local(path: Path) -> BinaryIO:
     # Looked at first: to open a pipe waits for ever, to read a device never ends.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise FileError(f"{shown(str(path))} is no regular file")
+        raise FileError(f"{display_url(str(path))} is no regular file")
     return path.open("rb")
 
 
-def _is_far(text: str) -> bool:
+def _is_elsewhere(text: str) -> bool:
     """Whether it is a URL of another machine."""
     found = scheme(text)
     return found not in LOCAL_SCHEMES and found != "memory"
 
 
-def _require_fetched(text: str) -> None:
+def _check_scheme(text: str) -> None:
     if scheme(text) not in FETCHED_SCHEMES:
         raise UnsupportedError(
-            f"cannot fetch {shown(text)}: {quoted_list(FETCHED_SCHEMES)} and local paths are read. "
+            f"cannot fetch {display_url(text)}: {quoted_list(FETCHED_SCHEMES)} and local paths are read. "
             "Download the file and save its path instead"
         )
 
 
 @contextmanager
-def _room_for(cache: BlobCache, size: int | None) -> Iterator[None]:
+def _evict_when_full(cache: BlobCache, size: int | None) -> Iterator[None]:
     """A full disk makes room, and is reported; who asks again may succeed."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL or (isinstance(error, FileError) and not isinstance(error, StorageFullError)):
+        if error.errno not in FULL_ERRNO or (isinstance(error, FileError) and not isinstance(error, StorageFullError)):
             raise
         went = cache.room.trim((size or 0) + SPARE_BYTES)
         if went:

@@ -12,18 +12,18 @@ from typing import Any, Generic, TypeVar
 
 from lakefeed.errors import FileError
 from lakefeed.storage.fetch import Progress
-from lakefeed.storage.remote.fetch_threads import shared
+from lakefeed.storage.remote.fetch_threads import shared_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SLACK_SECONDS = 1.0
 """A request that ends by its own clock says better why."""
 
 
 @dataclass(frozen=True)
-class Failed:
+class FetchFailure:
     """In place of a result: the error."""
 
     error: BaseException
@@ -97,13 +97,13 @@ class FetchQueue(Generic[Item, Result]):
                     self._changed.notify_all()  # it may have waited for room
                     self._freed.notify_all()
                 while not job.done and (left := job.due + SLACK_SECONDS - monotonic()) > 0:
-                    self._changed.wait(min(left, LOOK_SECONDS))  # its time may have begun meanwhile
+                    self._changed.wait(min(left, POLL_SECONDS))  # its time may have begun meanwhile
                 self._wanted = None
                 found += job.outcomes
                 if job.done:
                     self._hand_over(job, whole)
                     return found
-                found.append(Failed(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
+                found.append(FetchFailure(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
                 job = self._without_hung(job, whole)
 
     def _without_hung(self, job: Job[Item], whole: Job[Item]) -> Job[Item]:
@@ -175,7 +175,7 @@ class FetchQueue(Generic[Item, Result]):
         job.begun = True
         self._running += 1
         self._held += job.cost
-        shared().submit(lambda: self._run(job))
+        shared_threads().submit(lambda: self._run(job))
 
     def _run(self, job: Job[Item]) -> None:
         for item, size in zip(job.items, job.sizes, strict=True):
@@ -186,16 +186,16 @@ class FetchQueue(Generic[Item, Result]):
             job.due = monotonic() + self._timeout
             outcome: Any
             try:
-                outcome = self._work(item, _Watched(self, job, size))
+                outcome = self._work(item, _ItemProgress(self, job, size))
             except BaseException as error:  # noqa: BLE001  # for whoever waits for it
-                outcome = Failed(error)
+                outcome = FetchFailure(error)
             with self._changed:
                 if not job.given_up:
                     job.outcomes.append(outcome)
             del outcome
         with self._changed:
             if job.given_up:
-                shared().found()
+                shared_threads().found()
                 return
             job.done = True
             self._finished(job)
@@ -232,7 +232,7 @@ class FetchQueue(Generic[Item, Result]):
 
     def _give_up(self, job: Job[Item]) -> None:
         job.given_up = True
-        shared().lost()
+        shared_threads().lost()
         self._finished(job)
 
     def _finished(self, job: Job[Item]) -> None:
@@ -243,7 +243,7 @@ class FetchQueue(Generic[Item, Result]):
 
 
 @dataclass
-class _Watched(Progress, Generic[Item]):
+class _ItemProgress(Progress, Generic[Item]):
     """One item under way."""
 
     lane: FetchQueue[Item, Any]

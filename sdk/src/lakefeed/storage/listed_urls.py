@@ -13,15 +13,15 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from lakefeed.errors import InvalidArgumentError, RefusedTargetError
 from lakefeed.storage.archives.url_chains import parse_chain
-from lakefeed.storage.urls import LOCAL_SCHEMES, scheme, shown
+from lakefeed.storage.urls import LOCAL_SCHEMES, display_url, scheme
 
-HERE = LOCAL_SCHEMES | {"memory"}
-WEB = frozenset({"http", "https"})
+LOCAL_OR_MEMORY = LOCAL_SCHEMES | {"memory"}
+WEB_SCHEMES = frozenset({"http", "https"})
 PORTS = {"http": 80, "https": 443}
 ALIASES = {"s3a": "s3", "gcs": "gs"}
 
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_BAD = re.compile(r"[\x00-\x1f\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def is_remote(url: str) -> bool:
@@ -35,15 +35,15 @@ def is_remote(url: str) -> bool:
         base = parse_chain(url).base
     except InvalidArgumentError:
         return True
-    return scheme(base) not in HERE
+    return scheme(base) not in LOCAL_OR_MEMORY
 
 
-def check_allowed(prefixes: Sequence[str]) -> None:
+def check_allow_prefixes(prefixes: Sequence[str]) -> None:
     """Raises InvalidArgumentError for a prefix that is not the URL of another machine."""
     for prefix in prefixes:
         if scheme(prefix) in LOCAL_SCHEMES or not urlsplit(prefix).netloc or "::" in prefix:
             raise InvalidArgumentError(
-                f"allow has {shown(prefix)}: give the beginnings of URLs of other machines, such as "
+                f"allow has {display_url(prefix)}: give the beginnings of URLs of other machines, such as "
                 "'https://cdn.example.com/' or 's3://bucket/exports/'"
             )
 
@@ -73,38 +73,38 @@ one of allow=(…)
     base = parse_chain(base).base
     if scheme(base) in LOCAL_SCHEMES:
         return entry
-    prefix, target = _taken_apart(base, entry)
-    found = _joined(base, target)
-    if found is None or not (_is_neighbour(base, found) or any(_begins_with(prefix, found) for prefix in allow)):
-        raise _refused(base, entry)
+    prefix, target = _split_chain(base, entry)
+    found = _join(base, target)
+    if found is None or not (_is_same_site(base, found) or any(_begins_with(prefix, found) for prefix in allow)):
+        raise _refusal(base, entry)
     whole = prefix + found
-    if _taken_apart(base, whole) != (prefix, found):
-        raise _refused(base, entry)  # it would be read as a chain
+    if _split_chain(base, whole) != (prefix, found):
+        raise _refusal(base, entry)  # it would be read as a chain
     return whole
 
 
-def _taken_apart(base: str, entry: str) -> tuple[str, str]:
+def _split_chain(base: str, entry: str) -> tuple[str, str]:
     """What leads into the file, and the file's own URL."""
     try:
         chain = parse_chain(entry)
     except InvalidArgumentError:
-        raise _refused(base, entry) from None
+        raise _refusal(base, entry) from None
     return entry[: len(entry) - len(chain.base)], chain.base
 
 
-def _joined(base: str, target: str) -> str | None:
+def _join(base: str, target: str) -> str | None:
     """The absolute URL of an entry; None where it is no URL, or climbs."""
-    if not target or _BAD.search(target) or target != target.strip():
+    if not target or _FORBIDDEN.search(target) or target != target.strip():
         return None
     if _ANY_SCHEME.match(target) and not target.partition(":")[2].startswith("//"):
         return None  # "http:a.csv" means different things to different programs
-    if scheme(base) in WEB:
+    if scheme(base) in WEB_SCHEMES:
         # Not that of a store: urljoin knows of no relative names there.
         found = _urljoin(base, target)
     elif _ANY_SCHEME.match(target):
         found = target
     else:
-        root, folder = _root(base)
+        root, folder = _bucket_and_folder(base)
         found = root + target.lstrip("/") if target.startswith("/") else folder + target
     return None if found is None or _climbs(found) else found
 
@@ -114,12 +114,12 @@ def _urljoin(base: str, target: str) -> str | None:
         if target.partition("://")[2].startswith("/"):
             return None
         found = urljoin(base, target)
-        return found if scheme(found) in WEB and urlsplit(found).hostname else None
+        return found if scheme(found) in WEB_SCHEMES and urlsplit(found).hostname else None
     except ValueError:
         return None
 
 
-def _root(base: str) -> tuple[str, str]:
+def _bucket_and_folder(base: str) -> tuple[str, str]:
     """A store's bucket and the folder of an object in it, both with a slash at their ends."""
     start, _, path = base.partition("://")
     bucket = path.partition("/")[0]
@@ -127,12 +127,12 @@ def _root(base: str) -> tuple[str, str]:
     return f"{start}://{bucket}/", f"{start}://{folder}/"
 
 
-def _is_neighbour(base: str, url: str) -> bool:
+def _is_same_site(base: str, url: str) -> bool:
     """Whether a URL is on the host of another one, or in its bucket."""
     here, there = _split(base), _split(url)
     if here is None or there is None:
         return False
-    if here.scheme in WEB:
+    if here.scheme in WEB_SCHEMES:
         upgraded = (here.scheme, there.scheme) == ("http", "https") and None is here.port is there.port
         same = here.scheme == there.scheme and _port(here) == _port(there)
         return (same or upgraded) and here.hostname == there.hostname
@@ -177,8 +177,8 @@ def _climbs(url: str) -> bool:
     return False
 
 
-def _refused(base: str, entry: str) -> RefusedTargetError:
+def _refusal(base: str, entry: str) -> RefusedTargetError:
     return RefusedTargetError(
-        f"the list {shown(base)} names {shown(entry)}, which is not on its own host. A list on another machine may "
-        "name URLs of its own host or bucket, and those that begin with one of allow=(…)"
+        f"the list {display_url(base)} names {display_url(entry)}, which is not on its own host. A list on another "
+        "machine may name URLs of its own host or bucket, and those that begin with one of allow=(…)"
     )

@@ -17,13 +17,13 @@ _QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 _COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
-HIDDEN = "***"
+REDACTED = "***"
 _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#\s'\"]+)=([^&;#\s'\"]*)")
-_TELLING = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|session", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|session", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,9}")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_KEY = re.compile(r"[\w+=~-]{16,}")
+_API_KEY = re.compile(r"[\w+=~-]{16,}")
 """A key of an API, and no path of an object."""
 SECRETS = frozenset(
     {"accesskey", "apikey", "auth", "authorization", "credential", "credentials", "hmac", "jwt", "pass", "passwd",
@@ -72,7 +72,7 @@ def local_path(text: str) -> Path | None:
     return Path(unquote(text[len(found) + 3 :]).removeprefix("localhost")) if found else Path(text)
 
 
-def decoded_file_url(url: str) -> str | None:
+def decode_file_url(url: str) -> str | None:
     """Returns the path that a ``file:`` URL names, where that differs from its text; None for anything else.
 
     Example:
@@ -138,7 +138,7 @@ def _suffix_of(ending: str) -> str:
     return suffix(f"name{ending}") if ending != "." else ""
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """``text`` with the credentials of every URL in it hidden: user and password, and what a query may sign with.
 
     Of a query only short numbers are shown, as long as their name does not speak of secrets: signatures have too many
@@ -148,28 +148,28 @@ def redacted(text: str) -> str:
         >>> redacted("cannot read https://me:word@host/a.jpg?id=17&X-Amz-Signature=a1b2")
         'cannot read https://***@host/a.jpg?id=17&X-Amz-Signature=***'
     """
-    return _PARAMETER.sub(_parameter, _USERINFO.sub(f"{HIDDEN}@", text))
+    return _PARAMETER.sub(_redact_parameter, _USERINFO.sub(f"{REDACTED}@", text))
 
 
-def shown(text: str, most: int = 200) -> str:
+def display_url(text: str, most: int = 200) -> str:
     """``text`` quoted, without credentials, and cut if it is long: a column may hold anything.
 
     Example:
         >>> shown("s3://key:secret@bucket/a.jpg")
         "'s3://***@bucket/a.jpg'"
     """
-    text = redacted(text)
+    text = redact(text)
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
-def harmless(url: str, error: BaseException) -> BaseException | None:
+def safe_cause(url: str, error: BaseException) -> BaseException | None:
     """The error as the cause of another; None where ``url`` holds credentials, which its text may repeat.
 
     Example:
         >>> harmless("https://me:word@host/a.jpg", OSError("cannot read https://me:word@host/a.jpg")) is None
         True
     """
-    return error if redacted(url) == url else None
+    return error if redact(url) == url else None
 
 
 def holds_credentials(url: str) -> bool:
@@ -186,19 +186,19 @@ def holds_credentials(url: str) -> bool:
     if scheme(url) in LOCAL_SCHEMES:
         return False
     users = (found.group().removesuffix("@") for found in _USERINFO.finditer(url))
-    return any(user not in ("", HIDDEN) for user in users) or any(
+    return any(user not in ("", REDACTED) for user in users) or any(
         _is_secret(unquote(name), unquote(value)) for name, value in _PARAMETER.findall(url)
     )
 
 
 def _is_secret(name: str, value: str) -> bool:
-    if value in ("", HIDDEN):
+    if value in ("", REDACTED):
         return False
     words = {word.lower() for word in _WORD.findall(name)}
-    return bool(words & SECRETS) or ("key" in words and _KEY.fullmatch(value) is not None)
+    return bool(words & SECRETS) or ("key" in words and _API_KEY.fullmatch(value) is not None)
 
 
-def _parameter(found: re.Match[str]) -> str:
+def _redact_parameter(found: re.Match[str]) -> str:
     name, value = found.groups()
-    plain = _NUMBER.fullmatch(value) and not _TELLING.search(name)
-    return f"{name}={value if plain else HIDDEN}"
+    plain = _NUMBER.fullmatch(value) and not _SECRET_NAME.search(name)
+    return f"{name}={value if plain else REDACTED}"

@@ -29,7 +29,7 @@ _MAGIC = {
 _BZ2, _BZ2_BLOCK = b"BZh", b"1AY&SY"
 
 
-def compression_of(first: bytes) -> str | None:
+def detect_compression(first: bytes) -> str | None:
     """Returns the compression that the first bytes of a file show; None if they show none.
 
     Example:

@@ -11,20 +11,20 @@ from typing import Any, Self
 
 from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
-from lakefeed.storage.archives.compressions import DECOMPRESSORS, compression_of
-from lakefeed.storage.urls import shown
+from lakefeed.storage.archives.compressions import DECOMPRESSORS, detect_compression
+from lakefeed.storage.urls import display_url
 
-BEGINNING_BYTES = 10
+MAGIC_BYTES = 10
 """The bytes that tell how an archive is compressed."""
 
 DRAIN_BYTES = MIB
 
 # The types of the headers that cannot be read; typeshed leaves them out.
-_CUT: Any = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # see above
+_TRUNCATED: Any = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # see above
 _DAMAGED: Any = tarfile.InvalidHeaderError  # type: ignore[attr-defined]  # see above
 
 
-def tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+def tar_members(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yields the name of each file in a tar archive, and a function that opens it until the next one is asked for.
 
     The archive may be compressed, whatever its name says. The function raises MissingFileError for a link.
@@ -32,7 +32,7 @@ def tarred(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     Raises:
         tarfile.TarError: the archive is cut or damaged, or is no archive.
     """
-    with _decompressed(file) as plain:
+    with _decompress(file) as plain:
         with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Header) as archive:
             for info in archive:
                 if info.isreg():
@@ -52,7 +52,7 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except _CUT as error:
+        except _TRUNCATED as error:
             if archive.offset == 0:
                 raise
             raise tarfile.ReadError(
@@ -65,11 +65,11 @@ class _Header(tarfile.TarInfo):
 
 
 @contextmanager
-def _decompressed(file: Any) -> Iterator[Any]:
+def _decompress(file: Any) -> Iterator[Any]:
     """The plain archive. `tarfile` would read the first stream of a compressed file only, and compare no checksum."""
-    first = file.read(BEGINNING_BYTES)
-    whole = io.BufferedReader(_Replayed(first, file))
-    compression = compression_of(first)
+    first = file.read(MAGIC_BYTES)
+    whole = io.BufferedReader(_PrependedFile(first, file))
+    compression = detect_compression(first)
     if compression is None:
         yield whole
         return
@@ -77,7 +77,7 @@ def _decompressed(file: Any) -> Iterator[Any]:
         yield plain
 
 
-class _Replayed(io.RawIOBase):
+class _PrependedFile(io.RawIOBase):
     """A file whose first bytes have been read already."""
 
     def __init__(self, first: bytes, file: Any) -> None:
@@ -97,6 +97,6 @@ class _Replayed(io.RawIOBase):
 
 def _refuse_link(info: tarfile.TarInfo, url: str) -> Any:
     raise MissingFileError(
-        f"the member {info.name!r} of the archive {shown(url)} is a link to {info.linkname!r}, not a file; links are "
-        "not followed. Pack the files themselves: tar --dereference --hard-dereference"
+        f"the member {info.name!r} of the archive {display_url(url)} is a link to {info.linkname!r}, not a file; "
+        "links are not followed. Pack the files themselves: tar --dereference --hard-dereference"
     )

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 
 from lakefeed.errors import InvalidArgumentError, quoted_list
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 ARCHIVES = frozenset({"zip", "tar"})
 COMPRESSIONS = {
     ".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd", ".lz4": "lz4",
 }  # fmt: skip
-LINKS = ARCHIVES | frozenset(COMPRESSIONS.values())
+LINK_KINDS = ARCHIVES | frozenset(COMPRESSIONS.values())
 
-_LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_WEB = re.compile(r"https?://", re.IGNORECASE)
+_LINK_PATTERN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_WEB_URL = re.compile(r"https?://", re.IGNORECASE)
 _MAGIC = re.compile(r"[*?[]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -56,7 +56,7 @@ class Chain:
         """What the file that is read at the end is called."""
         stem = next((link.path for link in reversed(self.links) if link.path), None)
         if stem is None:
-            stem = without_query(self.base)
+            stem = strip_query(self.base)
             for _ in self.links:
                 stem = stem.removesuffix(_suffix(stem))
         return stem.rsplit("/", 1)[-1]
@@ -90,41 +90,44 @@ def parse_chain(url: str) -> Chain:
     """
     links: list[Link] = []
     rest = url
-    while not _WEB.match(rest):  # what follows a host is the server's business, and hosts have colons too
+    while not _WEB_URL.match(rest):  # what follows a host is the server's business, and hosts have colons too
         part, separator, after = rest.partition("::")
-        link = _LINK.fullmatch(part)
+        link = _LINK_PATTERN.fullmatch(part)
         if not separator or (link is None and "://" not in rest):
             break  # "::" may stand in a file's name
         if link is None:
-            raise InvalidArgumentError(_cannot_stand(part, url))
-        links.append(_link(link[1].lower(), link[2], url))
+            raise InvalidArgumentError(_unknown_link(part, url))
+        links.append(_parse_link(link[1].lower(), link[2], url))
         rest = after
     return Chain(rest, tuple(reversed(links)))
 
 
-def _link(kind: str, path: str, url: str) -> Link:
-    if kind not in LINKS:
-        raise InvalidArgumentError(_cannot_stand(kind, url))
+def _parse_link(kind: str, path: str, url: str) -> Link:
+    if kind not in LINK_KINDS:
+        raise InvalidArgumentError(_unknown_link(kind, url))
     if kind in ARCHIVES and not path:
-        raise InvalidArgumentError(f"{shown(url)} names no member of the archive, such as {kind}://folder/*.csv::…")
-    if kind in ARCHIVES and leads_out(path):
         raise InvalidArgumentError(
-            f"{shown(url)}: {path!r} leads out of the archive; members have relative names without '..'"
+            f"{display_url(url)} names no member of the archive, such as {kind}://folder/*.csv::…"
+        )
+    if kind in ARCHIVES and escapes_archive(path):
+        raise InvalidArgumentError(
+            f"{display_url(url)}: {path!r} leads out of the archive; members have relative names without '..'"
         )
     return Link(kind, path)
 
 
-def _cannot_stand(part: str, url: str) -> str:
-    return f"{shown(url)}: {part!r} cannot stand before '::'; what leads into a file is {quoted_list(sorted(LINKS))}"
+def _unknown_link(part: str, url: str) -> str:
+    kinds = quoted_list(sorted(LINK_KINDS))
+    return f"{display_url(url)}: {part!r} cannot stand before '::'; choose from {kinds}"
 
 
-def leads_out(member: str) -> bool:
+def escapes_archive(member: str) -> bool:
     """Whether a member's name is absolute or climbs."""
     absolute = member.startswith(("/", "\\")) or _DRIVE.match(member) is not None
     return absolute or ".." in re.split(r"[/\\]", member)
 
 
-def without_query(url: str) -> str:
+def strip_query(url: str) -> str:
     """A URL of the web without its query."""
     return re.split(r"[?#]", url, maxsplit=1)[0] if url.startswith(("http://", "https://")) else url
 

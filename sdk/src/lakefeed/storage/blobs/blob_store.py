@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
 from lakefeed.storage.blobs.blob_writer import Blob, BlobWriter, Packing
-from lakefeed.storage.blobs.leases import lease, require_alive
+from lakefeed.storage.blobs.leases import begin_lease, require_active
 from lakefeed.storage.blobs.local_blobs import LocalBlobs
-from lakefeed.storage.blobs.packed_blobs import Alone, PackedBlobs
+from lakefeed.storage.blobs.packed_blobs import PackedBlobs, SingleBlobs
 from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
-from lakefeed.storage.blobs.steps import Step, nothing
-from lakefeed.storage.cache.blob_cache import BlobCache, require
-from lakefeed.storage.disk.hashing import checked, sha256_bytes
-from lakefeed.storage.disk.os_errors import reasons
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.cache.blob_cache import BlobCache, require_digest
+from lakefeed.storage.disk.disk_errors import wrap_os_errors
+from lakefeed.storage.disk.hashing import check_digest, sha256_bytes
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
 
 
@@ -57,7 +57,7 @@ class BlobStore:
             MissingFileError: there is no such file.
             FileError: it cannot be read or stored.
         """
-        with _opened(Path(path)) as stream:
+        with _open_file(Path(path)) as stream:
             return self.put(stream, sync=sync)
 
     def put_bytes(self, data: bytes, *, sync: bool = True) -> Blob:
@@ -66,13 +66,13 @@ class BlobStore:
 
     def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
         """As ``put_file``, for what is left in an open, seekable stream."""
-        with reasons(f"cannot write to the blob store {self.url!r}"):
+        with wrap_os_errors(f"cannot write to the blob store {self.url!r}"):
             blob = Blob(*self.backend.put(source))
             if sync:
                 self.backend.sync([blob.sha256])
         return blob
 
-    def saving(self, at: Step = nothing) -> BlobWriter:
+    def saving(self, at: StepHook = ignore_step) -> BlobWriter:
         """A context in which many files are put at once: small ones in packs, safe from the collector of garbage.
 
         Example:
@@ -92,20 +92,20 @@ class BlobStore:
         A lease is written only if it takes longer than a minute: no collector takes files that are younger. Yields what
         to call right before the commit; it raises FileError where a collector may have taken this process for dead.
         """
-        sign = lease(self.backend.objects, at_once=False)
+        sign = begin_lease(self.backend.objects, at_once=False)
         try:
-            yield partial(require_alive, sign)
+            yield partial(require_active, sign)
         finally:
             sign.end()
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs put with ``sync=False`` durable."""
-        with reasons(f"cannot write to the blob store {self.url!r}"):
+        with wrap_os_errors(f"cannot write to the blob store {self.url!r}"):
             self.backend.sync(digests)
 
     def has(self, sha256: str) -> bool:
         """Whether the store holds the blob (its bytes are verified when they are read)."""
-        return self.backend.size(checked(sha256)) is not None
+        return self.backend.size(check_digest(sha256)) is not None
 
     def require_reachable(self) -> None:
         """Passes where the store is there, so that a blob which is not found is really missing.
@@ -113,18 +113,18 @@ class BlobStore:
         Raises:
             UnreachableError: it does not answer, or is empty: not mounted, or another bucket.
         """
-        with reasons(f"the blob store {self.url!r} cannot be looked at"):
+        with wrap_os_errors(f"the blob store {self.url!r} cannot be looked at"):
             if self.backend.alone.is_empty():
                 raise UnreachableError(f"the blob store {self.url!r} is empty or not there: is it mounted?")
 
     def locate(self, sha256: str) -> str:
         """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
-        return self.backend.locate(checked(sha256))
+        return self.backend.locate(check_digest(sha256))
 
     def expect(self, digests: Iterable[str]) -> None:
         """These are about to be read, which is faster when it is said."""
         with suppress(InvalidArgumentError):  # who reads what is no digest is told then
-            self.backend.expect([checked(sha256) for sha256 in digests])
+            self.backend.expect([check_digest(sha256) for sha256 in digests])
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
         """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.
@@ -134,9 +134,9 @@ class BlobStore:
             IntegrityError: the store's own copy is damaged.
         """
         if not self.is_local:
-            return self._read_cached(checked(sha256), suffix)
+            return self._read_cached(check_digest(sha256), suffix)
         try:
-            with self._open(checked(sha256)) as stream:
+            with self._open(check_digest(sha256)) as stream:
                 data = stream.read()
         except MissingFileError:
             if self._cache.find(sha256, suffix) is None:
@@ -156,7 +156,7 @@ class BlobStore:
             IntegrityError: the store's own copy is damaged.
         """
         with self._caching():
-            return self._cache.find(checked(sha256), suffix) or self._fill(sha256, suffix)
+            return self._cache.find(check_digest(sha256), suffix) or self._fill(sha256, suffix)
 
     def cached_bytes(self, data: bytes, suffix: str = "") -> Path:
         """As ``local_path``, for bytes that are no blob of the store."""
@@ -179,7 +179,7 @@ class BlobStore:
         """Raises IntegrityError where the bytes are not the blob's; to say where it lies takes another look."""
         found = sha256_bytes(data)
         if found != sha256:
-            require(sha256, found, self.locate(sha256))
+            require_digest(sha256, found, self.locate(sha256))
 
     def _fill(self, sha256: str, suffix: str) -> Path:
         with self._open(sha256) as stream, self._caching():
@@ -198,7 +198,7 @@ class BlobStore:
             raise FileError(f"cannot read from the blob store {self.url!r}: {error}") from error
 
     def _caching(self) -> AbstractContextManager[None]:
-        return reasons(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
+        return wrap_os_errors(f"cannot keep a file in the cache {str(self.cache_dir)!r}")
 
     @property
     def is_local(self) -> bool:
@@ -215,14 +215,14 @@ class BlobStore:
         if "::" in self.url:
             raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
         root = local_path(self.url)
-        alone: Alone = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
+        alone: SingleBlobs = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
         return PackedBlobs(alone, self.cache_dir)
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:

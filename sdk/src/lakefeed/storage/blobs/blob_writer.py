@@ -14,19 +14,19 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from lakefeed._units import MIB
-from lakefeed.storage.blobs.leases import Sign, doomed, lease, mark_lake, require_alive
+from lakefeed.storage.blobs.leases import Heartbeat, begin_lease, mark_lake, read_pending_deletes, require_active
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
-from lakefeed.storage.blobs.packs import MOST_ENTRIES, PackWriter, new_pack
-from lakefeed.storage.blobs.steps import Step, nothing
-from lakefeed.storage.disk.atomic_write import aside
+from lakefeed.storage.blobs.packs import MAX_ENTRIES, PackWriter, new_pack_key
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.disk.atomic_write import staged_file
+from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
-from lakefeed.storage.disk.os_errors import reasons
 from lakefeed.storage.disk.scratch import scratch_folder
 
 FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
-UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
-SCRATCH = "uploads"
+MAX_UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
+SCRATCH_PREFIX = "uploads"
 
 
 class Blob(NamedTuple):
@@ -54,7 +54,7 @@ class BlobWriter:
     """
 
     def __init__(
-        self, store: PackedBlobs, url: str, lake: str, cache_dir: Path, packing: Packing, at: Step = nothing
+        self, store: PackedBlobs, url: str, lake: str, cache_dir: Path, packing: Packing, at: StepHook = ignore_step
     ) -> None:
         self._store = store
         self._what = f"cannot write to the blob store {url!r}"
@@ -63,11 +63,11 @@ class BlobWriter:
         self._cache_dir = cache_dir
         self._at = at
         self._stack = ExitStack()
-        self._lease: Sign | None = None
+        self._lease: Heartbeat | None = None
         self._doomed: frozenset[str] = frozenset()
         self._trusted: set[str] = set()
-        self._pack: _Pack | None = None
-        self._complete: list[tuple[_Pack, Future[None]]] = []
+        self._pack: _OpenPack | None = None
+        self._complete: list[tuple[_OpenPack, Future[None]]] = []
         self._alone: set[str] = set()
         self._new_objects: set[str] = set()
         self._scratch: Path | None = None
@@ -76,12 +76,12 @@ class BlobWriter:
         self.bytes_added = 0
 
     def __enter__(self) -> Self:
-        with self._stack, reasons(self._what):
-            self._lease = lease(self._store.objects)
+        with self._stack, wrap_os_errors(self._what):
+            self._lease = begin_lease(self._store.objects)
             self._stack.callback(self._lease.end)
             self._at("leased")
             # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
-            self._doomed = doomed(self._store.objects, self._lease.modified)
+            self._doomed = read_pending_deletes(self._store.objects, self._lease.modified)
             # Of the index, which others write to as well, only packs count that were there after all that.
             self._trusted = set(self._store.index.refresh() - self._doomed)
             mark_lake(self._store.objects, self._lake)
@@ -117,7 +117,7 @@ class BlobWriter:
         """A folder for what is only needed during this save; it goes with it. Made when it is first asked for."""
         with self._lock:
             if self._scratch is None:
-                self._scratch = self._stack.enter_context(scratch_folder(self._cache_dir, f"{SCRATCH}-"))
+                self._scratch = self._stack.enter_context(scratch_folder(self._cache_dir, f"{SCRATCH_PREFIX}-"))
             return self._scratch
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
@@ -157,7 +157,7 @@ class BlobWriter:
         packed = self._packed(contents)
         new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
         if new:
-            with reasons(self._what):
+            with wrap_os_errors(self._what):
                 self._add(new)
 
     def _add(self, contents: Mapping[bytes, bytes]) -> None:
@@ -166,7 +166,7 @@ class BlobWriter:
         self.bytes_added += sum(map(len, contents.values()))
         if pack.unsynced >= FLUSH_BYTES:
             pack.sync(self._uploads)
-        if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MOST_ENTRIES:
+        if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MAX_ENTRIES:
             self._complete_pack()
 
     def put(self, data: bytes) -> Blob:
@@ -195,7 +195,7 @@ class BlobWriter:
         Raises:
             FileError: the store cannot be written to, or may have taken this process for dead.
         """
-        with reasons(self._what):
+        with wrap_os_errors(self._what):
             if self._pack is not None:
                 self._complete_pack()
             self._settle(0)
@@ -207,7 +207,7 @@ class BlobWriter:
     def require_alive(self) -> None:
         """Raises FileError where the lease may be over; to be called right before a commit."""
         if self._lease is not None:
-            require_alive(self._lease)
+            require_active(self._lease)
 
     def _packed(self, digests: Iterable[bytes]) -> set[bytes]:
         """Those that this save has put into packs that not everybody sees yet."""
@@ -238,20 +238,22 @@ class BlobWriter:
             pack.drop()
         return Blob(digest.hex(), size)
 
-    def _new_pack(self) -> _Pack:
+    def _new_pack(self) -> _OpenPack:
         objects = self._store.objects
         local = isinstance(objects, LocalObjects)
-        return _Pack(self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self.scratch, local)
+        return _OpenPack(
+            self._store, objects.root / "tmp" if isinstance(objects, LocalObjects) else self.scratch, local
+        )
 
     def _complete_pack(self) -> None:
         pack, self._pack = self._pack, None
         assert pack is not None
-        self._settle(UPLOADS - 1)
+        self._settle(MAX_UPLOADS - 1)
         pack.writer.finish()
         self._complete.append((pack, self._uploads.submit(self._upload, pack)))
 
-    def _upload(self, pack: _Pack) -> None:
-        key = new_pack()
+    def _upload(self, pack: _OpenPack) -> None:
+        key = new_pack_key()
         self._new_objects.add(key)
         pack.upload(key)
         self._trusted.add(key)
@@ -268,14 +270,14 @@ class BlobWriter:
 _sync = getattr(os, "fdatasync", os.fsync)  # not everywhere
 
 
-class _Pack:
+class _OpenPack:
     """A pack on its way: a local file, then an object."""
 
     def __init__(self, store: PackedBlobs, folder: Path, local: bool) -> None:
         self._store = store
         self._local = local
         self._stack = ExitStack()
-        self._path, stream = self._stack.enter_context(aside(folder))
+        self._path, stream = self._stack.enter_context(staged_file(folder))
         self.writer = PackWriter(stream)
         self._synced = 0
         self._syncing: Future[None] | None = None

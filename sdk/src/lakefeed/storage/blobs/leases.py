@@ -25,26 +25,26 @@ from lakefeed.storage.blobs.objects import ObjectInfo, Objects
 logger = logging.getLogger(__name__)
 
 LEASES: Final = "leases"
-DOOMED: Final = "doomed"
+PENDING_DELETES: Final = "doomed"
 LAKES: Final = "lakes"
 
-LIFE_SECONDS: Final = 600.0
+EXPIRY_SECONDS: Final = 600.0
 """A sign of life that is older, by the store's clock, is that of a process that died."""
-BEAT_SECONDS: Final = 60.0
-OWN_SECONDS: Final = LIFE_SECONDS / 2
+RENEWAL_SECONDS: Final = 60.0
+TRUST_SECONDS: Final = EXPIRY_SECONDS / 2
 """How long its owner trusts a sign of life: much shorter, so that a request that hangs does no harm."""
 
 RESERVE_BYTES: Final = 16 * KIB
 """A lease is so long that once it has gone, a disk that its save has filled has room for a doom list."""
 
 
-def now() -> float:
+def boot_time() -> float:
     """Seconds on a clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass
-class Sign:
+class Heartbeat:
     """An object that says that this process is at work, written again every minute until ``end``.
 
     Safe between threads. A killed process leaves it behind; after ``LIFE_SECONDS`` nobody minds it any more.
@@ -61,7 +61,7 @@ class Sign:
 
     def begin(self, at_once: bool = True) -> Self:
         """Writes it, or with ``at_once=False`` once a minute has passed, and from then on every minute."""
-        self._written = now()
+        self._written = boot_time()
         if at_once:
             self.renew()
         self._thread = threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True)
@@ -73,7 +73,7 @@ class Sign:
         with self._lock:
             if self._ended.is_set():
                 return
-            began = now()
+            began = boot_time()
             self._is_there = True
             self.objects.write(self.key, json.dumps(self.content).encode())
             self._written = began
@@ -81,7 +81,7 @@ class Sign:
     @property
     def alive(self) -> bool:
         """Whether nobody can take its owner for dead yet, nor will for some minutes."""
-        return now() - self._written < OWN_SECONDS
+        return boot_time() - self._written < TRUST_SECONDS
 
     @property
     def modified(self) -> float:
@@ -92,7 +92,7 @@ class Sign:
         """Takes it back."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(BEAT_SECONDS)  # a thread that is left over disturbs the end of the process
+            self._thread.join(RENEWAL_SECONDS)  # a thread that is left over disturbs the end of the process
         with self._lock:
             if not self._is_there:
                 return
@@ -102,28 +102,28 @@ class Sign:
                 logger.warning("could not remove %s; it ends by itself: %s", self.objects.url(self.key), error)
 
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+        while not self._ended.wait(RENEWAL_SECONDS):
             try:
                 self.renew()
             except OSError as error:
                 logger.warning("could not renew %s: %s", self.objects.url(self.key), error)
 
 
-def lease(objects: Objects, at_once: bool = True) -> Sign:
+def begin_lease(objects: Objects, at_once: bool = True) -> Heartbeat:
     """Says that this process is about to rely on what the store holds; see `Sign.begin`.
 
     Raises:
         FileError: the store cannot be written to.
     """
     content = {"host": platform.node(), "pid": os.getpid(), "reserve": "." * RESERVE_BYTES}
-    return _sign(objects, LEASES, content).begin(at_once)
+    return _heartbeat(objects, LEASES, content).begin(at_once)
 
 
 def mark_lake(objects: Objects, lake: str) -> None:
     """Leaves the mark of a lake that saves into this store; ``lake`` tells it from others."""
     if not lake:
         return
-    key = _mark(lake)
+    key = _mark_key(lake)
     if objects.url(key) in _marked:
         return
     try:
@@ -142,40 +142,42 @@ def other_lakes(objects: Objects, is_own: Callable[[str, str | None], bool]) -> 
     return [f"{mark['lake']} ({objects.url(key)})" for key, mark in marks if not is_own(mark["lake"], mark.get("host"))]
 
 
-def _mark(lake: str) -> str:
+def _mark_key(lake: str) -> str:
     return f"{LAKES}/{hashlib.sha256(lake.encode()).hexdigest()[:16]}.json"
 
 
 _marked: set[str] = set()
 
 
-def doom_list(objects: Objects) -> Sign:
+def begin_pending_deletes(objects: Objects) -> Heartbeat:
     """An empty doom list: says that a collector is at work."""
-    return _sign(objects, DOOMED, {"host": platform.node(), "pid": os.getpid(), "objects": []}).begin()
+    return _heartbeat(objects, PENDING_DELETES, {"host": platform.node(), "pid": os.getpid(), "objects": []}).begin()
 
 
-def doomed(objects: Objects, since: float) -> frozenset[str]:
+def read_pending_deletes(objects: Objects, since: float) -> frozenset[str]:
     """The keys that collectors are about to delete; lists that had ended at ``since`` (the store's clock) do not count.
 
     Raises:
         IntegrityError: a list cannot be read.
     """
-    return frozenset(key for sign in living(objects, DOOMED, since) for key in _keys(objects, sign))
+    return frozenset(
+        key for sign in list_active(objects, PENDING_DELETES, since) for key in _pending_keys(objects, sign)
+    )
 
 
-def living(objects: Objects, folder: str, since: float) -> Iterator[ObjectInfo]:
+def list_active(objects: Objects, folder: str, since: float) -> Iterator[ObjectInfo]:
     """The signs of life in a folder that had not ended at ``since``, by the store's clock."""
-    return (sign for sign in objects.list(folder) if since - sign.modified < LIFE_SECONDS)
+    return (sign for sign in objects.list(folder) if since - sign.modified < EXPIRY_SECONDS)
 
 
-def remove_dead(objects: Objects, folder: str, since: float) -> None:
+def remove_expired(objects: Objects, folder: str, since: float) -> None:
     """Removes the signs of processes that died."""
     for sign in list(objects.list(folder)):
-        if since - sign.modified >= LIFE_SECONDS:
+        if since - sign.modified >= EXPIRY_SECONDS:
             objects.delete(sign.key)
 
 
-def _keys(objects: Objects, sign: ObjectInfo) -> Iterable[str]:
+def _pending_keys(objects: Objects, sign: ObjectInfo) -> Iterable[str]:
     try:
         content = json.loads(objects.read(sign.key))
         return list(content["objects"])
@@ -185,14 +187,15 @@ def _keys(objects: Objects, sign: ObjectInfo) -> Iterable[str]:
         raise IntegrityError(f"{objects.url(sign.key)} is no doom list: {error}") from error
 
 
-def _sign(objects: Objects, folder: str, content: dict[str, object]) -> Sign:
-    return Sign(objects, f"{folder}/{uuid.uuid4().hex}.json", content)
+def _heartbeat(objects: Objects, folder: str, content: dict[str, object]) -> Heartbeat:
+    return Heartbeat(objects, f"{folder}/{uuid.uuid4().hex}.json", content)
 
 
-def require_alive(sign: Sign) -> None:
+def require_active(sign: Heartbeat) -> None:
     """Raises FileError where a collector may take this process for dead, so that what it relies on may be gone."""
     if not sign.alive:
         raise FileError(
             f"this process could not renew its lease of the blob store ({sign.objects.url(sign.key)}) for "
-            f"{OWN_SECONDS:.0f} seconds; files that the rows refer to may be gone, so nothing was committed. Save again"
+            f"{TRUST_SECONDS:.0f} seconds; files that the rows refer to may be gone, so nothing was committed. "
+            "Save again"
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from lakefeed.storage.blobs.objects import LocalObjects, blob_key
-from lakefeed.storage.blobs.steps import Step, nothing
-from lakefeed.storage.disk.atomic_write import aside, publish, sync_directories, sync_file
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.disk.atomic_write import publish, staged_file, sync_directories, sync_file
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
 
 
@@ -41,7 +41,7 @@ class LocalBlobs:
     def open(self, sha256: str) -> BinaryIO:
         return self.path(sha256).open("rb")
 
-    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]:
+    def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable). The name survives a power cut only after ``sync``.
 
         A blob of less than one piece is hashed first, so a known one is not written at all.
@@ -69,8 +69,8 @@ class LocalBlobs:
     def _holds(self, sha256: str, size: int) -> bool:
         return self.size(sha256) == size  # one cut short by a failing disk is written again
 
-    def _write(self, source: BinaryIO, writing: Step) -> tuple[str, int]:
-        with aside(self.root / "tmp") as (temporary, stream):
+    def _write(self, source: BinaryIO, writing: StepHook) -> tuple[str, int]:
+        with staged_file(self.root / "tmp") as (temporary, stream):
             digest, size = sha256_stream(source, into=stream.write)
             if not self._holds(digest, size):
                 sync_file(stream)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from lakefeed.errors import UnsupportedError
-from lakefeed.storage.disk.atomic_write import aside, publish, sync_directories, sync_file
+from lakefeed.storage.disk.atomic_write import publish, staged_file, sync_directories, sync_file
 from lakefeed.storage.disk.disk_errors import storage_errors
-from lakefeed.storage.disk.page_cache import read_in_memory
+from lakefeed.storage.disk.local_file import read_cached
 
 BLOBS: Final = "sha256"
-OPEN_AT_ONCE = 64
+MAX_OPEN_FILES = 64
 
 
 class ObjectInfo(NamedTuple):
@@ -54,7 +54,7 @@ def digest_of(key: str) -> str:
     return key.removeprefix(f"{BLOBS}/").replace("/", "")
 
 
-class Place(NamedTuple):
+class ObjectRange(NamedTuple):
     """Where a content lies: the key of the object, and the bytes in it."""
 
     key: str
@@ -70,7 +70,7 @@ class LocalObjects:
 
     def write(self, key: str, data: bytes) -> None:
         """Not sure to survive a power cut: whoever waits for a lease or a doom list has not survived it either."""
-        with aside(self.root / "tmp") as (temporary, stream):
+        with staged_file(self.root / "tmp") as (temporary, stream):
             stream.write(data)
             stream.flush()
             publish(temporary, self.path(key))
@@ -88,16 +88,16 @@ class LocalObjects:
         with io.FileIO(f"{self.root}/{key}") as stream:  # pathlib would take as long as reading a small file
             if start:
                 stream.seek(start)
-            return stream.readall() if end is None else _exactly(stream, end - start)
+            return stream.readall() if end is None else _read_exactly(stream, end - start)
 
-    def read_all(self, places: Sequence[Place], targets: Sequence[memoryview]) -> bool:
+    def read_all(self, places: Sequence[ObjectRange], targets: Sequence[memoryview]) -> bool:
         """Whether stretches of objects, as long as their targets, were all read without waiting for the disk."""
         with ExitStack() as stack:
             opened: dict[str, int] = {}
             for (key, start, length), target in zip(places, targets, strict=True):
                 descriptor = opened.get(key)
                 if descriptor is None:
-                    if len(opened) == OPEN_AT_ONCE:
+                    if len(opened) == MAX_OPEN_FILES:
                         stack.close()
                         opened.clear()
                     try:
@@ -105,7 +105,7 @@ class LocalObjects:
                     except (FileNotFoundError, NotADirectoryError):
                         return False
                     stack.callback(os.close, descriptor)
-                if length and read_in_memory(descriptor, target, start) != length:
+                if length and read_cached(descriptor, target, start) != length:
                     return False
         return True
 
@@ -197,7 +197,7 @@ class RemoteObjects:
         return answering
 
 
-def _exactly(stream: io.FileIO, size: int) -> bytes:
+def _read_exactly(stream: io.FileIO, size: int) -> bytes:
     data = stream.read(size) or b""
     while len(data) < size and (more := stream.read(size - len(data))):  # one read gives 2 GiB at most
         data += more

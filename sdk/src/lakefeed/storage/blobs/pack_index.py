@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lakefeed.storage.blobs.objects import ObjectInfo, Objects, Place
-from lakefeed.storage.blobs.packs import FOLDER, Index, is_pack, raw_digests, read_index
-from lakefeed.storage.disk.sqlite_file import Database, insert
+from lakefeed.storage.blobs.objects import ObjectInfo, ObjectRange, Objects
+from lakefeed.storage.blobs.packs import FOLDER, PackEntries, is_pack_key, raw_digests, read_index
+from lakefeed.storage.disk.sqlite_file import Database, insert_rows
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS contents (
 ) WITHOUT ROWID;
 """
 LAYOUT = 1
-EXPECTED = 65_536
+MAX_EXPECTED = 65_536
 
 
 class PackIndex:
@@ -38,7 +38,7 @@ class PackIndex:
         self._database = Database(cache_dir / "packs" / name, LAYOUT, SCRIPT)
         self._refreshing = threading.Lock()
         self._seen = 0
-        self._expected: dict[bytes, Place | None] = {}
+        self._expected: dict[bytes, ObjectRange | None] = {}
 
     @property
     def seen(self) -> int:
@@ -47,23 +47,27 @@ class PackIndex:
 
     def expect(self, digests: Sequence[bytes]) -> None:
         """Looks up at once what ``find`` is about to be asked, once for each."""
-        if len(self._expected) > EXPECTED:
+        if len(self._expected) > MAX_EXPECTED:
             self._expected.clear()  # of who asked for less
         found = self.find_all(digests)
         self._expected.update((digest, found.get(digest)) for digest in digests)
 
-    def find(self, digest: bytes) -> Place | None:
+    def find(self, digest: bytes) -> ObjectRange | None:
         """Where the content of that raw SHA-256 lies, as far as is known here."""
         with suppress(KeyError):
             return self._expected.pop(digest)
         return next(iter(self.find_all([digest]).values()), None)
 
-    def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, Place]:
+    def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, ObjectRange]:
         """As ``find``, for many at once; in some packs ``only``."""
         rows = self._database.look_up(
             "SELECT sha256, key, start, length FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN", digests
         )
-        return {digest: Place(key, start, length) for digest, key, start, length in rows if only is None or key in only}
+        return {
+            digest: ObjectRange(key, start, length)
+            for digest, key, start, length in rows
+            if only is None or key in only
+        }
 
     def refresh(self, seen: int | None = None) -> frozenset[str]:
         """Reads the ends of packs that are new, forgets those that are gone; the keys of those that are there.
@@ -73,7 +77,7 @@ class PackIndex:
         with self._refreshing:
             if seen is not None and seen != self._seen:
                 return frozenset()
-            listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack(info.key)}
+            listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack_key(info.key)}
             known = set(self.packs())
             for key in listed.keys() - known:
                 self._read(listed[key])
@@ -87,7 +91,7 @@ class PackIndex:
         """The packs that are known, and their sizes."""
         return self._database.read(lambda connection: dict(connection.execute("SELECT key, size FROM packs")))
 
-    def contents(self, key: str) -> Index:
+    def contents(self, key: str) -> PackEntries:
         """What a pack holds.
 
         Raises:
@@ -104,7 +108,7 @@ class PackIndex:
             inserted = connection.execute(sql, (pack.key, pack.size))
             if inserted.rowcount:
                 rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in places]
-                insert(connection, "INSERT OR REPLACE INTO contents", rows)
+                insert_rows(connection, "INSERT OR REPLACE INTO contents", rows)
 
         self._database.write(work)
 
@@ -113,7 +117,7 @@ class PackIndex:
             index = read_index(self._objects, pack)
         except FileNotFoundError:
             return  # collected since it was listed
-        self.add(pack, _rows(index))
+        self.add(pack, _entry_rows(index))
 
     def _forget(self, keys: Collection[str]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -123,5 +127,5 @@ class PackIndex:
         self._database.write(work)
 
 
-def _rows(index: Index) -> Iterator[tuple[bytes, int, int]]:
+def _entry_rows(index: PackEntries) -> Iterator[tuple[bytes, int, int]]:
     return zip(raw_digests(index), index["offset"].tolist(), index["length"].tolist(), strict=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lakefeed._units import MIB
-from lakefeed.storage.blobs.objects import Objects, Place
+from lakefeed.storage.blobs.objects import ObjectRange, Objects
 from lakefeed.storage.blobs.pack_index import PackIndex
-from lakefeed.storage.blobs.steps import Step, nothing
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
 
 PIECE_BYTES = 4 * MIB
-LOOKS = 5
+MAX_LOOKUPS = 5
 
 
-class Alone(Protocol):
+class SingleBlobs(Protocol):
     """Where the blobs of a store stand alone. Safe between threads and processes; picklable; ``put`` is idempotent.
 
     A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
@@ -32,7 +32,7 @@ class Alone(Protocol):
     def key(self, sha256: str) -> str: ...
     def size(self, sha256: str) -> int | None: ...
     def open(self, sha256: str) -> BinaryIO: ...
-    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]: ...
+    def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]: ...
     def sync(self, digests: Iterable[str]) -> None: ...
     def is_empty(self) -> bool: ...
 
@@ -40,7 +40,7 @@ class Alone(Protocol):
 class PackedBlobs:
     """The blobs that stand alone (``alone``) and those in packs. Safe between threads and processes."""
 
-    def __init__(self, alone: Alone, cache_dir: Path) -> None:
+    def __init__(self, alone: SingleBlobs, cache_dir: Path) -> None:
         self.alone = alone
         self.objects = alone.objects
         self.index = PackIndex(alone.objects, cache_dir)
@@ -56,18 +56,18 @@ class PackedBlobs:
             return self.objects.url(self.alone.key(sha256))
         return f"{self.objects.url(place.key)}#bytes={place.start}-{place.start + place.length - 1}"
 
-    def places(self, digests: Sequence[str]) -> list[Place] | None:
+    def places(self, digests: Sequence[str]) -> list[ObjectRange] | None:
         """Where blobs of a local store lie, as far as is known here; None where one is not known."""
         raw = [bytes.fromhex(sha256) for sha256 in digests]
         packed = self.index.find_all(raw)
-        found: list[Place] = []
+        found: list[ObjectRange] = []
         for sha256, digest in zip(digests, raw, strict=True):
             place = packed.get(digest)
             if place is None:
                 size = self.alone.size(sha256)
                 if size is None:
                     return None
-                place = Place(self.alone.key(sha256), 0, size)
+                place = ObjectRange(self.alone.key(sha256), 0, size)
             found.append(place)
         return found
 
@@ -100,7 +100,7 @@ class PackedBlobs:
         self.alone.sync(digests)
 
     def _opened(self, sha256: str) -> BinaryIO:
-        for _ in range(LOOKS):
+        for _ in range(MAX_LOOKUPS):
             seen, place = self.index.seen, self.index.find(bytes.fromhex(sha256))
             try:
                 return self.alone.open(sha256) if place is None else self._section(place)
@@ -110,17 +110,17 @@ class PackedBlobs:
                     raise
         raise FileNotFoundError(sha256)
 
-    def _section(self, place: Place) -> BinaryIO:
+    def _section(self, place: ObjectRange) -> BinaryIO:
         if place.length <= PIECE_BYTES:
             return io.BytesIO(self.objects.read(place.key, place.start, place.start + place.length))
         self.objects.info(place.key)
-        return io.BufferedReader(_Section(self.objects, place), PIECE_BYTES)
+        return io.BufferedReader(_PackSection(self.objects, place), PIECE_BYTES)
 
 
-class _Section(io.RawIOBase):
+class _PackSection(io.RawIOBase):
     """A large content of a pack, read in pieces."""
 
-    def __init__(self, objects: Objects, place: Place) -> None:
+    def __init__(self, objects: Objects, place: ObjectRange) -> None:
         self._objects = objects
         self._at, self._end = place.start, place.start + place.length
         self._key = place.key

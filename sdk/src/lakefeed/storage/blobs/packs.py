@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from lakefeed._units import KIB
 from lakefeed.errors import IntegrityError, UnsupportedError
 from lakefeed.storage.blobs.objects import ObjectInfo, Objects
-from lakefeed.storage.disk.atomic_write import write_all
+from lakefeed.storage.disk.atomic_write import write_pieces
 
 FOLDER: Final = "packs"
 SUFFIX: Final = ".pack"
 MAGIC: Final = b"LKFDPACK"
 VERSION: Final = 1
-MOST_ENTRIES = 1 << 17
+MAX_ENTRIES = 1 << 17
 TAIL_BYTES = 64 * KIB  # holds the footer and the index of some 1,300 contents: one read for most small packs
 
 ENTRY = np.dtype([("sha256", "S32"), ("offset", "<u8"), ("length", "<u8")])
 _FOOTER = struct.Struct("<8sIIQQ32s")
 
-Index = NDArray[np.void]
+PackEntries = NDArray[np.void]
 
 
 @dataclass
@@ -67,7 +67,7 @@ class PackWriter:
         for digest, data in contents.items():
             self._entries[digest] = (place, len(data))
             place += len(data)
-        write_all(self.stream, list(contents.values()))
+        write_pieces(self.stream, list(contents.values()))
         self.size = place
 
     def add_pieces(self, pieces: Iterator[bytes]) -> tuple[bytes, int]:
@@ -94,16 +94,16 @@ class PackWriter:
         self.size += len(data)
 
 
-def new_pack() -> str:
+def new_pack_key() -> str:
     """The key of a pack that nobody else writes: a pack that is being deleted can never come back under its name."""
     return f"{FOLDER}/{uuid.uuid4().hex}{SUFFIX}"
 
 
-def is_pack(key: str) -> bool:
+def is_pack_key(key: str) -> bool:
     return key.startswith(f"{FOLDER}/") and key.endswith(SUFFIX)
 
 
-def read_index(objects: Objects, pack: ObjectInfo) -> Index:
+def read_index(objects: Objects, pack: ObjectInfo) -> PackEntries:
     """What a pack holds, from its end.
 
     Raises:
@@ -114,25 +114,25 @@ def read_index(objects: Objects, pack: ObjectInfo) -> Index:
     start = max(0, pack.size - TAIL_BYTES)
     tail = objects.read(pack.key, start, pack.size)
     if len(tail) < _FOOTER.size or len(tail) != pack.size - start:
-        raise _damaged(objects, pack)
+        raise _damage_error(objects, pack)
     magic, version, _, count, offset, checksum = _FOOTER.unpack(tail[-_FOOTER.size :])
     if magic != MAGIC:
-        raise _damaged(objects, pack)
+        raise _damage_error(objects, pack)
     if version != VERSION:
         raise UnsupportedError(f"{objects.url(pack.key)} is a pack of version {version}; this lakefeed reads {VERSION}")
     end = pack.size - _FOOTER.size
     if offset + count * ENTRY.itemsize != end:
-        raise _damaged(objects, pack)
+        raise _damage_error(objects, pack)
     raw = tail[offset - start : -_FOOTER.size] if offset >= start else objects.read(pack.key, offset, end)
     if hashlib.sha256(raw).digest() != checksum:
-        raise _damaged(objects, pack)
+        raise _damage_error(objects, pack)
     return np.frombuffer(raw, ENTRY)
 
 
-def raw_digests(index: Index) -> list[bytes]:
+def raw_digests(index: PackEntries) -> list[bytes]:
     """The digests of an index; numpy drops the zeros at the end of text."""
     return [digest.ljust(32, b"\0") for digest in index["sha256"].tolist()]
 
 
-def _damaged(objects: Objects, pack: ObjectInfo) -> IntegrityError:
+def _damage_error(objects: Objects, pack: ObjectInfo) -> IntegrityError:
     return IntegrityError(f"the pack {objects.url(pack.key)} is damaged: its index cannot be read")

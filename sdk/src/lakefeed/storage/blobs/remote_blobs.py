@@ -17,10 +17,10 @@ from lakefeed.errors import (
     UnreachableError,
 )
 from lakefeed.storage.blobs.objects import RemoteObjects, blob_key
-from lakefeed.storage.blobs.steps import Step, nothing
+from lakefeed.storage.blobs.steps import StepHook, ignore_step
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.remote.credentials import access_advice, causes
-from lakefeed.storage.remote.multipart import drop_upload
+from lakefeed.storage.remote.multipart import discard_upload
 from lakefeed.storage.remote.outages import is_outage
 from lakefeed.storage.urls import scheme
 
@@ -56,7 +56,7 @@ class RemoteBlobs:
         with self.answering():
             return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
-    def put(self, source: BinaryIO, writing: Step = nothing) -> tuple[str, int]:
+    def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
         """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
         start = source.tell()
         digest, size = sha256_stream(source)
@@ -73,17 +73,17 @@ class RemoteBlobs:
     def _upload(self, source: BinaryIO, expected: str, size: int) -> None:
         if size < CHUNK_BYTES:
             copy = io.BytesIO()
-            _same(expected, sha256_stream(source, into=copy.write)[0])
+            _check_same_digest(expected, sha256_stream(source, into=copy.write)[0])
             self.filesystem().pipe_file(self._url(expected), copy.getvalue())
             return
         target = self.filesystem().open(self._url(expected), "wb", autocommit=False)
         try:
             digest, _ = sha256_stream(source, into=target.write)
-            _same(expected, digest)
+            _check_same_digest(expected, digest)
             target.close()
             target.commit()
         except BaseException:
-            drop_upload(target)
+            discard_upload(target)
             raise
 
     @contextmanager
@@ -125,6 +125,6 @@ class RemoteBlobs:
             raise ConfigError(f"blobs cannot live at {self.url!r}: {error}") from error
 
 
-def _same(expected: str, found: str) -> None:
+def _check_same_digest(expected: str, found: str) -> None:
     if found != expected:
         raise FileError(f"a file changed while it was uploaded (sha256 {expected} became {found}); save again")

@@ -11,18 +11,18 @@ import numpy as np
 
 from lakefeed._units import KIB, MIB
 from lakefeed.storage.blobs.blob_writer import BlobWriter
-from lakefeed.storage.blobs.collector import Digests, Held, places
+from lakefeed.storage.blobs.collector import Digests, StoredObject, find_positions
 from lakefeed.storage.blobs.objects import Objects
-from lakefeed.storage.blobs.packs import Index, raw_digests, read_index
+from lakefeed.storage.blobs.packs import PackEntries, raw_digests, read_index
 
 logger = logging.getLogger(__name__)
 
 GAP_BYTES = 256 * KIB
 """Garbage up to this length is read along: another request would take longer."""
-STRETCH_BYTES = 8 * MIB
+READ_BYTES = 8 * MIB
 
 
-def moved(saving: BlobWriter, objects: Objects, sparse: Collection[Held], live: Digests) -> int:
+def move_reachable(saving: BlobWriter, objects: Objects, sparse: Collection[StoredObject], live: Digests) -> int:
     """Adds what is live in these packs to new packs of ``saving``, each content once; the bytes of it.
 
     A content that is damaged is left where it is, and so its pack stays.
@@ -30,7 +30,7 @@ def moved(saving: BlobWriter, objects: Objects, sparse: Collection[Held], live: 
     seen: set[bytes] = set()
     total = 0
     for held in sparse:
-        for contents in _contents(objects, held, live):
+        for contents in _read_contents(objects, held, live):
             fresh = {digest: data for digest, data in contents.items() if digest not in seen}
             seen |= fresh.keys()
             total += sum(map(len, fresh.values()))
@@ -40,10 +40,10 @@ def moved(saving: BlobWriter, objects: Objects, sparse: Collection[Held], live: 
     return total
 
 
-def _contents(objects: Objects, held: Held, live: Digests) -> Iterator[dict[bytes, bytes]]:
+def _read_contents(objects: Objects, held: StoredObject, live: Digests) -> Iterator[dict[bytes, bytes]]:
     index = read_index(objects, held.info)
-    needed = np.sort(index[places(live, index["sha256"])[1]], order="offset")
-    for some in _stretches(needed):
+    needed = np.sort(index[find_positions(live, index["sha256"])[1]], order="offset")
+    for some in _split_reads(needed):
         start = int(some["offset"][0])
         data = objects.read(held.info.key, start, int(some["offset"][-1] + some["length"][-1]))
         parts = zip(raw_digests(some), some["offset"].tolist(), some["length"].tolist(), strict=True)
@@ -54,12 +54,12 @@ def _contents(objects: Objects, held: Held, live: Digests) -> Iterator[dict[byte
         yield good
 
 
-def _stretches(index: Index) -> Iterator[Index]:
+def _split_reads(index: PackEntries) -> Iterator[PackEntries]:
     """What is read at a time, of entries in the order of their places."""
     starts, ends = index["offset"].astype(np.int64), (index["offset"] + index["length"]).astype(np.int64)
     cuts, begun = [0], 0
     for row in range(1, len(index)):
-        if starts[row] - ends[row - 1] > GAP_BYTES or ends[row] - starts[begun] > STRETCH_BYTES:
+        if starts[row] - ends[row - 1] > GAP_BYTES or ends[row] - starts[begun] > READ_BYTES:
             cuts.append(row)
             begun = row
     for low, high in pairwise([*cuts, len(index)]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-Step: TypeAlias = Callable[[str], object]
+StepHook: TypeAlias = Callable[[str], object]
 """Called with the name of each such point."""
 
 
-def nothing(step: str) -> None:
+def ignore_step(step: str) -> None:
     """Does nothing."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from mmap import mmap
 from pathlib import Path
+from threading import Lock
 from time import time_ns
 from typing import BinaryIO, TypeVar
 
@@ -17,10 +18,10 @@ from lakefeed._units import MIB
 from lakefeed.config import Settings
 from lakefeed.errors import IntegrityError
 from lakefeed.storage.cache.eviction import GRACE_SECONDS, READ_TOUCH_NS, Eviction
-from lakefeed.storage.disk.atomic_write import aside, publish, write_whole
-from lakefeed.storage.disk.disk_errors import FULL
-from lakefeed.storage.disk.hashing import checked, sha256_bytes, sha256_file, sha256_stream
-from lakefeed.storage.disk.page_cache import read_in_memory
+from lakefeed.storage.disk.atomic_write import publish, staged_file, write_atomically
+from lakefeed.storage.disk.disk_errors import FULL_ERRNO
+from lakefeed.storage.disk.hashing import check_digest, sha256_bytes, sha256_file, sha256_stream
+from lakefeed.storage.disk.local_file import read_cached
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class BlobCache:
                     return False
                 if status.st_atime_ns < untouched:
                     self.room.used(descriptor, status)
-                if size and read_in_memory(descriptor, target) != size:
+                if size and read_cached(descriptor, target) != size:
                     return False
             finally:
                 closed(descriptor)
@@ -130,7 +131,7 @@ class BlobCache:
                 source.seek(start)
             with self.new() as copy:
                 found, _ = sha256_stream(source, into=copy.write)
-                require(sha256, found, origin)
+                require_digest(sha256, found, origin)
                 return copy.publish(sha256, suffix)
 
         return self._making_room(copied, again=start is not None)
@@ -141,7 +142,7 @@ class BlobCache:
 
         def copied() -> None:
             times = time_ns() - GRACE_SECONDS * 10**9, SEAL_EPOCH_NS + len(data)
-            write_whole(self.place(digest, suffix), data, self._aside, times)
+            write_atomically(self.place(digest, suffix), data, self._aside, times)
             self.room.added(len(data))
 
         try:
@@ -151,10 +152,10 @@ class BlobCache:
         return digest
 
     @contextmanager
-    def new(self) -> Iterator[Copy]:
+    def new(self) -> Iterator[NewCopy]:
         """A copy in the making; gone on exit unless it was published."""
-        with aside(self.directory / "tmp") as (temporary, stream):
-            yield Copy(self, temporary, stream)
+        with staged_file(self.directory / "tmp") as (temporary, stream):
+            yield NewCopy(self, temporary, stream)
 
     def drop(self, sha256: str, suffix: str = "") -> None:
         self.path(sha256, suffix).unlink(missing_ok=True)
@@ -169,7 +170,7 @@ class BlobCache:
         if _is_sealed(status):
             return status
         found, size = sha256_file(path)
-        require(sha256, found, str(path))
+        require_digest(sha256, found, str(path))
         with suppress(PermissionError):  # somebody else's file in a shared cache: good, only not ours to seal
             _seal(path, size, status.st_atime_ns)
         return path.stat()
@@ -179,7 +180,7 @@ class BlobCache:
         try:
             return copied()
         except OSError as error:
-            if error.errno not in FULL or not self.room.trim(size + SPARE_BYTES) or not again:
+            if error.errno not in FULL_ERRNO or not self.room.trim(size + SPARE_BYTES) or not again:
                 raise
             return copied()
 
@@ -189,7 +190,7 @@ class BlobCache:
         Raises:
             InvalidArgumentError: it is no digest; a table may hold anything, such as ``../..``.
         """
-        checked(sha256)
+        check_digest(sha256)
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}{suffix}"
 
     @cached_property
@@ -202,7 +203,7 @@ class BlobCache:
 
 
 @dataclass(frozen=True)
-class Copy:
+class NewCopy:
     """A copy in the making."""
 
     cache: BlobCache
@@ -223,7 +224,32 @@ class Copy:
         return target
 
 
-def require(expected: str, found: str, origin: str) -> None:
+class CacheStatistics:
+    """Counts of files that the cache held (hits) and of files that were fetched (misses). Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts = 0, 0
+
+    def add(self, hits: int, misses: int) -> None:
+        with self._lock:
+            self._counts = self._counts[0] + hits, self._counts[1] + misses
+
+    def read(self) -> tuple[int, int]:
+        """Returns the hits and the misses."""
+        return self._counts
+
+    def reset(self) -> tuple[int, int]:
+        """Returns the hits and the misses, and starts again at zero."""
+        with self._lock:
+            counts, self._counts = self._counts, (0, 0)
+        return counts
+
+    def __reduce__(self) -> tuple[type[CacheStatistics], tuple[()]]:
+        return CacheStatistics, ()  # another process counts its own
+
+
+def require_digest(expected: str, found: str, origin: str) -> None:
     """Raises IntegrityError unless the two digests are one."""
     if found != expected:
         raise IntegrityError(f"{origin} holds other bytes than were saved: sha256 is {found}, recorded was {expected}")

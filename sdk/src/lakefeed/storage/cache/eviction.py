@@ -21,7 +21,7 @@ from time import monotonic, time, time_ns
 from typing import NamedTuple
 
 from lakefeed._units import MIB
-from lakefeed.storage.cache.url_records import url_records_of
+from lakefeed.storage.cache.url_records import open_url_records
 from lakefeed.storage.disk.atomic_write import with_directory
 
 logger = logging.getLogger(__name__)
@@ -30,26 +30,26 @@ GRACE_SECONDS = 300
 TOUCH_NS = 1_000_000
 READ_TOUCH_NS = GRACE_SECONDS * 10**9
 """Reading again notes the time no more often than so: in a small file it costs as much as a fifth of the reading."""
-KEPT_SHARE = 0.9
+TARGET_SHARE = 0.9
 """After an eviction the cache is as full as this, so that not every new file evicts."""
-IN_VAIN_SECONDS = 10.0
+RETRY_SECONDS = 10.0
 """Where nothing may be evicted yet, it is not looked for again at once."""
 TEMPORARY_SECONDS = 3_600.0
 """What lies written aside for so long was left by a process that was killed."""
-CONTENTS = "sha256"
-HELD = (CONTENTS, "urls")
-DIGEST = 64
+CONTENT_FOLDER = "sha256"
+COUNTED_FOLDERS = (CONTENT_FOLDER, "urls")
+DIGEST_LENGTH = 64
 NOTES_UNCOUNTED_BYTES = MIB
 COUNTED_SHARE = 1_000
 """Counting with other processes costs a fifth of keeping a small file, so it is done for this part of the limit."""
 
-_in_vain: dict[Path, float] = {}
+_no_retry_until: dict[Path, float] = {}
 _uncounted: dict[Path, int] = {}
 _uncounted_lock = Lock()
 _swept: set[tuple[int, Path]] = set()
 
 
-class _Entry(NamedTuple):
+class _CacheFile(NamedTuple):
     used: float
     size: int
     path: str
@@ -108,17 +108,17 @@ class Eviction:
 
         Does nothing while another process does it, or where it has just been in vain.
         """
-        if not free and monotonic() < _in_vain.get(self.directory, 0.0):
+        if not free and monotonic() < _no_retry_until.get(self.directory, 0.0):
             return 0
         with self._locked("trim.lock", fcntl.LOCK_EX if free else fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
             return self._trimmed(free) if mine else 0
 
     def _trimmed(self, free: int) -> int:
         entries = sorted(self._entries())
-        notes = max(url_records_of(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
+        notes = max(open_url_records(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
         before = total = sum(entry.size for entry in entries) + notes
         gone = []
-        least = min(self.limit * KEPT_SHARE if total > self.limit else total, total - free)
+        least = min(self.limit * TARGET_SHARE if total > self.limit else total, total - free)
         young = time() - GRACE_SECONDS
         for entry in entries:
             if total <= least or entry.used > young:
@@ -128,7 +128,7 @@ class Eviction:
                 gone.append(entry)
         self._forget(gone)
         if total > self.limit:
-            _in_vain[self.directory] = monotonic() + IN_VAIN_SECONDS
+            _no_retry_until[self.directory] = monotonic() + RETRY_SECONDS
             logger.warning(
                 "the cache %s holds %d bytes, more than its bound of %d: paths in it were handed out within the "
                 "last %d seconds", self.directory, total, self.limit, GRACE_SECONDS,
@@ -136,34 +136,38 @@ class Eviction:
         self._counted(total, afresh=True)
         return before - total
 
-    def _evicted(self, entry: _Entry) -> bool:
+    def _evicted(self, entry: _CacheFile) -> bool:
         """Whether it went: not if somebody has begun to use the file."""
         with self._locked("evict.lock", fcntl.LOCK_EX):
             try:
                 status = os.stat(entry.path)  # noqa: PTH116  # a path object for each of a million files is dear
-                if status.st_nlink > 1 or _used(status) > entry.used:
+                if status.st_nlink > 1 or _used_at(status) > entry.used:
                     return False
                 os.unlink(entry.path)  # noqa: PTH108
             except FileNotFoundError:
                 pass
         return True
 
-    def _forget(self, gone: Sequence[_Entry]) -> None:
+    def _forget(self, gone: Sequence[_CacheFile]) -> None:
         """What URLs gave is of no use without the bytes."""
-        digests = {"".join(Path(entry.path).parts[-2:])[:DIGEST] for entry in gone if f"/{CONTENTS}/" in entry.path}
-        notes = url_records_of(self.directory)
+        digests = {
+            "".join(Path(entry.path).parts[-2:])[:DIGEST_LENGTH]
+            for entry in gone
+            if f"/{CONTENT_FOLDER}/" in entry.path
+        }
+        notes = open_url_records(self.directory)
         with suppress(OSError):
             if notes.size:
                 notes.forget(digests)
 
-    def _entries(self) -> Iterator[_Entry]:
-        for name in HELD:
+    def _entries(self) -> Iterator[_CacheFile]:
+        for name in COUNTED_FOLDERS:
             for shard in _scan(self.directory / name):
                 for found in _scan(shard.path):
                     with suppress(FileNotFoundError):
                         status = found.stat()
                         if status.st_nlink == 1:
-                            yield _Entry(_used(status), status.st_size, found.path)
+                            yield _CacheFile(_used_at(status), status.st_size, found.path)
 
     def _counted(self, size: int, *, afresh: bool = False) -> int | None:
         """Adds to the number of bytes that all processes count together; None if nobody has counted yet."""
@@ -206,7 +210,7 @@ class Eviction:
             os.close(descriptor)
 
 
-def _used(status: os.stat_result) -> float:
+def _used_at(status: os.stat_result) -> float:
     return status.st_atime_ns / 1e9
 
 

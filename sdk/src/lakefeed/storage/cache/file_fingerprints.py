@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lakefeed.storage.disk.sqlite_file import Database, insert
+from lakefeed.storage.disk.sqlite_file import Database, insert_rows
 
 SCRIPT = """
 CREATE TABLE IF NOT EXISTS files (
@@ -26,10 +26,10 @@ RACY_NS = 2_000_000_000
 _STATUS = struct.Struct("<qqqQQ")
 
 
-Seen: TypeAlias = tuple[bytes, bytes]
+FileContent: TypeAlias = tuple[bytes, bytes]
 """What a file held: its raw SHA-256, and its first bytes."""
 
-Row: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+FingerprintRow: TypeAlias = tuple[bytes, bytes, bytes, bytes]
 """A file as it is noted: path, `identity`, raw SHA-256, first bytes.
 
 Plain tuples of plain values: many thousands of others would keep the collector of garbage busy.
@@ -45,18 +45,18 @@ class FileFingerprints:
     def __init__(self, cache_dir: Path) -> None:
         self._database = Database(cache_dir / "seen", LAYOUT, SCRIPT)
 
-    def find(self, files: Sequence[tuple[str, bytes]]) -> list[Seen | None]:
+    def find(self, files: Sequence[tuple[str, bytes]]) -> list[FileContent | None]:
         """What each of the files (path, `identity`) holds, if it has not changed since it was seen."""
         keys = [os.fsencode(path) for path, _ in files]
         rows = self._database.look_up("SELECT path, status, sha256, head FROM files WHERE path IN", keys)
         known = {key: (status, sha256, head) for key, status, sha256, head in rows}
-        found: list[Seen | None] = []
+        found: list[FileContent | None] = []
         for key, (_, now) in zip(keys, files, strict=True):
             then, sha256, head = known.get(key, (b"", b"", b""))
             found.append((sha256, head) if then == now else None)
         return found
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[FingerprintRow]) -> None:
         """Notes files, each as `row` has made it."""
         if rows:
             self._insert("INSERT OR REPLACE INTO files", rows)
@@ -73,16 +73,18 @@ class FileFingerprints:
             self._insert("INSERT OR REPLACE INTO facts", rows)
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._database.write(lambda connection: insert(connection, into, rows))
+        self._database.write(lambda connection: insert_rows(connection, into, rows))
 
 
-def identity(status: os.stat_result) -> bytes:
+def status_fingerprint(status: os.stat_result) -> bytes:
     """What tells a file from another one, or from itself after a change."""
     return _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
-def row(path: str, status: os.stat_result, read_ns: int, sha256: bytes, head: bytes) -> Row | None:
+def fingerprint_row(
+    path: str, status: os.stat_result, read_ns: int, sha256: bytes, head: bytes
+) -> FingerprintRow | None:
     """What is noted of a file with the status and the time (ns) before it was read; None if it was just written to."""
     if read_ns - status.st_mtime_ns <= RACY_NS:
         return None
-    return os.fsencode(path), identity(status), sha256, head
+    return os.fsencode(path), status_fingerprint(status), sha256, head

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from lakefeed.storage.cache.blob_cache import BlobCache
-from lakefeed.storage.cache.url_copies import OF_A_PATH, Copies, Known
+from lakefeed.storage.cache.url_copies import LOCAL_FILE_VALIDATORS, UrlCopies, UrlCopy
 from lakefeed.storage.disk.atomic_write import with_directory
 from lakefeed.storage.disk.hashing import sha256_stream
 from lakefeed.storage.urls import local_path
@@ -36,7 +36,7 @@ class Pins:
 
     def pin_url(self, url: str, suffix: str = "") -> None:
         """Keeps the copy of what lies at a URL, which is not asked for any more. Raises FileNotFoundError."""
-        copies = Copies(self.cache)
+        copies = UrlCopies(self.cache)
         path = local_path(url)
         known = copies.known(url) if path is None else self._copied(copies, url, path, suffix)
         if known is None:
@@ -46,15 +46,15 @@ class Pins:
         self._link(place, Path("urls", place.parent.name, place.name))
         copies.reread([url])
 
-    def _copied(self, copies: Copies, url: str, path: Path, suffix: str) -> Known:
+    def _copied(self, copies: UrlCopies, url: str, path: Path, suffix: str) -> UrlCopy:
         """What a path refers to, of which a copy is made: it may be gone one day as well."""
         with path.open("rb") as source:
             sha256, size = sha256_stream(source)
             if self.cache.find(sha256, suffix) is None:
                 source.seek(0)
                 self.cache.fill(sha256, suffix, source, str(path))
-        copies.learn(url, sha256, size, OF_A_PATH)
-        return Known(sha256, size, OF_A_PATH, 0.0)
+        copies.learn(url, sha256, size, LOCAL_FILE_VALIDATORS)
+        return UrlCopy(sha256, size, LOCAL_FILE_VALIDATORS, 0.0)
 
     def _link(self, place: Path, name: Path) -> None:
         target = self.folder / name

@@ -18,18 +18,18 @@ from pathlib import Path
 from time import time
 
 from lakefeed.storage.cache.blob_cache import BlobCache
-from lakefeed.storage.cache.url_records import UrlRecords, url_key, url_records_of
+from lakefeed.storage.cache.url_records import UrlRecords, open_url_records, url_key
 from lakefeed.storage.disk.atomic_write import with_directory
 from lakefeed.storage.disk.locks import named_lock
 from lakefeed.storage.urls import file_suffix
 
-KNOWN_AT_MOST = 100_000
-OF_A_PATH = {"path": ""}
+MAX_REMEMBERED = 100_000
+LOCAL_FILE_VALIDATORS = {"path": ""}
 """In place of validators: the copy is of a file of this machine, which goes before it while it is there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class UrlCopy:
     """What is known of a URL. ``checked``: seconds since the epoch; ``validators``: what to ask with again.
 
     ``place``: where the copy is, if its extension is that of the URL. ``good_from``: the copy stands for the URL where
@@ -49,30 +49,30 @@ class Known:
         return self.pinned or 0 <= time() - self.checked < seconds
 
 
-_known: dict[str, dict[str, Known]] = {}
+_remembered: dict[str, dict[str, UrlCopy]] = {}
 """By cache and URL: what this process has read."""
 
 
 @dataclass(frozen=True)
-class Copies:
+class UrlCopies:
     """The copies of one cache. Safe between threads, processes and forks."""
 
     cache: BlobCache
 
-    def remembered(self, url: str) -> Known | None:
+    def remembered(self, url: str) -> UrlCopy | None:
         """What this process knows of a URL."""
         return self._memory.get(url)
 
-    def remembered_all(self, urls: Sequence[str | None]) -> list[Known | None]:
+    def remembered_all(self, urls: Sequence[str | None]) -> list[UrlCopy | None]:
         """As `remembered`, for many: what is done for every cell costs about as much as reading a small file."""
         get = self._memory.get
         return [None if url is None else get(url) for url in urls]
 
-    def known(self, url: str) -> Known | None:
+    def known(self, url: str) -> UrlCopy | None:
         """What was last known of a URL."""
         return self.remembered(url) or self.reread([url]).get(url)
 
-    def reread(self, urls: Sequence[str]) -> dict[str, Known]:
+    def reread(self, urls: Sequence[str]) -> dict[str, UrlCopy]:
         """As `known`, for many, with what other processes wrote."""
         found = {}
         # Mostly nothing is pinned, and then there is no such folder.
@@ -83,22 +83,22 @@ class Copies:
                     found[url] = pinned
         left = [url for url in urls if url not in found]
         for url, note in self._notes.find(left).items():
-            found[url] = Known(*note)
+            found[url] = UrlCopy(*note)
         return {url: self._remember(url, known) for url, known in found.items()}
 
     def learn(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
         """Writes down what a URL gave just now."""
         with suppress(OSError):
             self._notes.add(url, sha256, size, validators)
-        self._remember(url, Known(sha256, size, validators, time()))
+        self._remember(url, UrlCopy(sha256, size, validators, time()))
 
-    def confirm(self, url: str, known: Known) -> None:
+    def confirm(self, url: str, known: UrlCopy) -> None:
         """The server said that nothing has changed."""
         with suppress(OSError):
             self._notes.confirm(url)
-        self._remember(url, Known(known.sha256, known.size, known.validators, time(), known.pinned))
+        self._remember(url, UrlCopy(known.sha256, known.size, known.validators, time(), known.pinned))
 
-    def write_pin(self, url: str, known: Known) -> Path:
+    def write_pin(self, url: str, known: UrlCopy) -> Path:
         """The file to be linked to that keeps what is known of a URL; written if it is not there yet."""
         place = self._place(url)
         text = json.dumps({"sha256": known.sha256, "size": known.size, "validators": dict(known.validators)}).encode()
@@ -112,7 +112,7 @@ class Copies:
                 os.close(descriptor)
         return place
 
-    def _pinned(self, url: str) -> Known | None:
+    def _pinned(self, url: str) -> UrlCopy | None:
         try:
             descriptor = os.open(self._place(url), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -122,7 +122,7 @@ class Copies:
             if status.st_nlink < 2:  # its mirror is gone
                 return None
             written = json.loads(os.read(descriptor, status.st_size + 1))
-            return Known(written["sha256"], written["size"], written["validators"], status.st_mtime, True)
+            return UrlCopy(written["sha256"], written["size"], written["validators"], status.st_mtime, True)
         except (ValueError, KeyError):  # cut short by a power cut
             return None
         finally:
@@ -138,11 +138,11 @@ class Copies:
         with named_lock(self.cache.directory, url_key(url)):
             yield
 
-    def _remember(self, url: str, known: Known) -> Known:
+    def _remember(self, url: str, known: UrlCopy) -> UrlCopy:
         memory = self._memory
-        if len(memory) >= KNOWN_AT_MOST:
+        if len(memory) >= MAX_REMEMBERED:
             memory.clear()
-        good_from = -inf if known.validators == OF_A_PATH else inf if known.pinned else known.checked
+        good_from = -inf if known.validators == LOCAL_FILE_VALIDATORS else inf if known.pinned else known.checked
         place = self.cache.place(known.sha256, file_suffix(url))
         memory[url] = known = replace(known, place=place, good_from=good_from)
         return known
@@ -152,9 +152,9 @@ class Copies:
         return str(self.cache.directory)
 
     @cached_property
-    def _memory(self) -> dict[str, Known]:
-        return _known.setdefault(self._directory, {})
+    def _memory(self) -> dict[str, UrlCopy]:
+        return _remembered.setdefault(self._directory, {})
 
     @cached_property
     def _notes(self) -> UrlRecords:
-        return url_records_of(self.cache.directory)
+        return open_url_records(self.cache.directory)

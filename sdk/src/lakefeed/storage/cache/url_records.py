@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS urls (
 CREATE INDEX IF NOT EXISTS contents ON urls (sha256);
 """
 LAYOUT = 1
-CACHES_OPEN = 8
+MAX_OPEN = 8
 
 
 class UrlRecord(NamedTuple):
@@ -88,7 +88,7 @@ def url_key(url: str) -> bytes:
     return sha256(url.encode("utf-8", "surrogatepass")).digest()
 
 
-@lru_cache(CACHES_OPEN)
-def url_records_of(directory: Path) -> UrlRecords:
+@lru_cache(MAX_OPEN)
+def open_url_records(directory: Path) -> UrlRecords:
     """The notes of a cache, which are kept open."""
     return UrlRecords(directory)

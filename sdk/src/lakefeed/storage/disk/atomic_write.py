@@ -15,8 +15,8 @@ from typing import BinaryIO, TypeVar, cast
 from lakefeed.storage.disk.disk_errors import DiskFile, close_unflushed, discard, storage_errors
 
 READ_ONLY = 0o444
-ASIDE_FOLDERS = 16
-WRITTEN_TOGETHER = 1_024  # POSIX promises no more
+STAGING_FOLDERS = 16
+MAX_WRITEV_PIECES = 1_024  # POSIX promises no more
 
 _T = TypeVar("_T")
 _process = uuid.uuid4().hex
@@ -24,7 +24,7 @@ _numbers = count()
 
 
 @contextmanager
-def aside(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def staged_file(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A new read-only file under ``directory``, open for writing; removed on exit unless it was moved away.
 
     Only a killed process leaves one behind, never under the name of anything that is read.
@@ -62,13 +62,13 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_whole(target: str, data: bytes | mmap, aside: str, times: tuple[int, int]) -> None:
+def write_atomically(target: str, data: bytes | mmap, aside: str, times: tuple[int, int]) -> None:
     """Makes ``target`` a read-only file of ``data`` that was used and modified at ``times`` (ns), over what is there.
 
     As `aside` and `publish`, in as few calls as that takes: this is done for many small files.
     """
     number = next(_numbers)
-    place = f"{aside}/{number % ASIDE_FOLDERS:x}"
+    place = f"{aside}/{number % STAGING_FOLDERS:x}"
     temporary = f"{place}/{_process}{number:x}"
     how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with storage_errors(target, len(data)):
@@ -94,7 +94,7 @@ def publish(temporary: Path, target: Path) -> None:
 def sync_file(stream: BinaryIO) -> None:
     """Return once the bytes written to ``stream`` survive a power cut."""
     stream.flush()
-    with storage_errors(_place_of(stream)):
+    with storage_errors(_path_of(stream)):
         os.fsync(stream.fileno())
 
 
@@ -109,20 +109,20 @@ def sync_directories(directories: Iterable[Path]) -> None:
                 os.close(descriptor)
 
 
-def write_all(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
+def write_pieces(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
     """Writes the pieces one behind the other to a file, without joining them in memory first."""
     stream.flush()
     descriptor = stream.fileno()
-    for start in range(0, len(pieces), WRITTEN_TOGETHER):
-        some = pieces[start : start + WRITTEN_TOGETHER]
+    for start in range(0, len(pieces), MAX_WRITEV_PIECES):
+        some = pieces[start : start + MAX_WRITEV_PIECES]
         size = sum(map(len, some))
-        with storage_errors(_place_of(stream), size):
+        with storage_errors(_path_of(stream), size):
             written = os.writev(descriptor, some)
             if written < size:  # it was interrupted, or more than goes at once
                 _write_all(descriptor, memoryview(b"".join(some))[written:])
 
 
-def _place_of(stream: BinaryIO) -> str:
+def _path_of(stream: BinaryIO) -> str:
     """The path of an open file."""
     raw = getattr(stream, "raw", stream)
     return str(raw.place if isinstance(raw, DiskFile) else stream.name)

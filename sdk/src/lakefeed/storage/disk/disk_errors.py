@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-READ_ONLY_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+FULL_ERRNO: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+READ_ONLY_ERRNO: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 SMALL_BYTES: Final = 1 << 16
 
@@ -54,6 +54,27 @@ def storage_errors(path: str | os.PathLike[str], size: int | None = None) -> Ite
         raise storage_error(error, path, size) from None
 
 
+@contextmanager
+def wrap_os_errors(action: str) -> Iterator[None]:
+    """Raises StorageError, with ``action`` before its message, for any OSError but a FileError of another kind.
+
+    Example:
+        >>> with wrap_os_errors("cannot write"):
+        ...     open("no/such/folder", "w")
+        Traceback (most recent call last):
+        lakefeed.errors.StorageError: cannot write: No such file or directory
+    """
+    try:
+        yield
+    except StorageError as error:
+        raise error.prefixed(action) from None
+    except FileError:
+        raise
+    except OSError as error:
+        kind = StorageFullError if error.errno in FULL_ERRNO else StorageError
+        raise kind(f"{action}: {error.strerror or error}", error.errno) from error
+
+
 def storage_error(
     error: OSError, path: str | os.PathLike[str], size: int | None = None, reason: str | None = None
 ) -> StorageError:
@@ -63,9 +84,9 @@ def storage_error(
     if reason is None:
         reason = os.strerror(number) if number in ADVICE else error.strerror or str(error)
     free, inodes = (None, None) if number is None else _free(place)
-    kind = StorageFullError if number in FULL else StorageError
+    kind = StorageFullError if number in FULL_ERRNO else StorageError
     parts = [f"cannot write {place!r}: {reason}"]
-    if free is not None and number in FULL:
+    if free is not None and number in FULL_ERRNO:
         parts.append(f"its file system has {free:,} bytes free{' but no free inode' if free and inodes == 0 else ''}")
         if size is not None:
             parts.append(f"{size:,} bytes were to be written")

@@ -10,11 +10,11 @@ from threading import Lock
 from typing import Any
 
 from lakefeed.errors import ChangedFileError
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-TIMES = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
-TAGS = ("ETag", "etag", "generation", "md5Hash", "version_id")
+TIME_KEYS = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
+TAG_KEYS = ("ETag", "etag", "generation", "md5Hash", "version_id")
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ def check_same(url: str, before: Identity, now: Identity) -> None:
     difference = before.difference(now)
     if difference is not None:
         raise ChangedFileError(
-            f"{shown(url)} changed while it was read: {difference}. Rows of both states do not fit together; call "
-            "from_file again once the file is complete"
+            f"{display_url(url)} changed while it was read: {difference}. Rows of both states do not fit together; "
+            "call from_file again once the file is complete"
         )
 
 
-def identity_of_answer(status: int, headers: Mapping[str, str]) -> Identity:
+def identity_of_response(status: int, headers: Mapping[str, str]) -> Identity:
     """The state that the answer of a web server tells of. The size counts the bytes as they are served."""
     ranged = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip()) if status == 206 else None
     length = ranged[3] if ranged is not None else headers.get("Content-Length", "") if status != 206 else ""
@@ -132,8 +132,8 @@ def identity_of_answer(status: int, headers: Mapping[str, str]) -> Identity:
 
 def identity_of_info(info: Mapping[str, Any]) -> Identity:
     """The state that the file system of fsspec tells of."""
-    tag = next((str(info[key]) for key in TAGS if info.get(key)), None)
-    modified = next((info[key] for key in TIMES if info.get(key)), None)
+    tag = next((str(info[key]) for key in TAG_KEYS if info.get(key)), None)
+    modified = next((info[key] for key in TIME_KEYS if info.get(key)), None)
     return Identity(info.get("size"), tag, modified if isinstance(modified, float | None) else str(modified))
 
 

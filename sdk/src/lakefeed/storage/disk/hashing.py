@@ -70,7 +70,7 @@ def is_digest(text: str) -> bool:
     return _HEX.fullmatch(text) is not None
 
 
-def checked(sha256: str) -> str:
+def check_digest(sha256: str) -> str:
     """``sha256`` itself, once it is known to be 64 lower-case hex digits: it becomes part of paths.
 
     Raises:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 from typing import Any
 
 from lakefeed.storage.disk.file_identity import Identities, check_same, identity_of_status
+
+NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+"""The flag of a read that does not wait for the disk. Systems without the flag wait."""
 
 
 class LocalFile(io.FileIO):
@@ -48,3 +52,15 @@ class LocalFile(io.FileIO):
         """Raises ChangedFileError where the file was written to since it was opened."""
         if self._regular and not self.closed:
             check_same(self._url, self._identity, identity_of_status(os.fstat(self.fileno())))
+
+
+def read_cached(descriptor: int, target: memoryview, start: int = 0) -> int:
+    """Fills ``target`` from ``start`` of a file with bytes that the system has in memory; returns their number."""
+    try:
+        return os.preadv(descriptor, [target], start, NOWAIT)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return 0
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return os.preadv(descriptor, [target], start)

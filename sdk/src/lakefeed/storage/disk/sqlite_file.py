@@ -20,13 +20,13 @@ from lakefeed.storage.disk.disk_errors import is_full, storage_error
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 60.0
-ASKED_AT_ONCE = 1_000
-INSERTED_AT_ONCE = 256
+KEYS_PER_QUERY = 1_000
+ROWS_PER_INSERT = 256
 LOCKED_TRIES = 100
 LOCKED_WAIT = 0.02
-PRIMARY = 0xFF
+PRIMARY_CODE = 0xFF
 """The part of an extended error code that says the kind."""
-OF_DISK = {
+DISK_ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
     sqlite3.SQLITE_READONLY: errno.EACCES,
@@ -98,8 +98,8 @@ class Database:
 
     def look_up(self, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         """The rows of ``query``, which ends in ``IN``, for all the keys."""
-        for start in range(0, len(keys), ASKED_AT_ONCE):
-            some = keys[start : start + ASKED_AT_ONCE]
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            some = keys[start : start + KEYS_PER_QUERY]
             sql = f"{query} ({','.join('?' * len(some))})"
             yield from self.read(lambda connection, sql=sql, some=some: connection.execute(sql, some).fetchall())  # type: ignore[misc]
 
@@ -113,7 +113,7 @@ class Database:
     @contextmanager
     def _held(self) -> Iterator[None]:
         if self._pid != os.getpid():  # a fork: neither lock nor connection is ours, and closing it would harm its owner
-            _of_parents.append(self._connection)
+            _parent_connections.append(self._connection)
             self._lock, self._connection, self._pid = threading.RLock(), None, os.getpid()
         with self._lock:
             yield
@@ -152,7 +152,7 @@ class Database:
     def _prepared(self, place: str) -> sqlite3.Connection:
         connection = sqlite3.connect(place, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            _write_ahead(connection)
+            _enable_wal(connection)
             connection.execute("PRAGMA synchronous=OFF")  # a broken one is made again
             connection.executescript(self._script)
         except BaseException:
@@ -174,7 +174,7 @@ class Database:
 def disk_error(error: BaseException | None, path: str | Path) -> StorageError | None:
     """The error of SQLite as ours where the disk is at fault: full, read-only, or broken; else None."""
     code = getattr(error, "sqlite_errorcode", None)
-    number = None if code is None else OF_DISK.get(code & PRIMARY)
+    number = None if code is None else DISK_ERRNO.get(code & PRIMARY_CODE)
     if number is None:
         return None
     if number in (errno.EIO, errno.EACCES) and is_full(path):
@@ -182,18 +182,18 @@ def disk_error(error: BaseException | None, path: str | Path) -> StorageError | 
     return storage_error(OSError(number, str(error)), path, reason=str(error))
 
 
-def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Inserts rows (``into``: ``"INSERT INTO files"``), many a statement: other threads go on while SQLite runs one."""
-    for start in range(0, len(rows), INSERTED_AT_ONCE):
-        some = rows[start : start + INSERTED_AT_ONCE]
+    for start in range(0, len(rows), ROWS_PER_INSERT):
+        some = rows[start : start + ROWS_PER_INSERT]
         row = f"({','.join('?' * len(some[0]))})"
         connection.execute(f"{into} VALUES {','.join([row] * len(some))}", list(chain.from_iterable(some)))
 
 
-_of_parents: list[sqlite3.Connection | None] = []
+_parent_connections: list[sqlite3.Connection | None] = []
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """Readers then do not wait for writers. Two that switch a new file at once have to be made to wait."""
     for _ in range(LOCKED_TRIES):
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lakefeed.storage.urls import redacted, scheme
+from lakefeed.storage.urls import redact, scheme
 
-S3 = ("s3", "s3a")
+S3_SCHEMES = ("s3", "s3a")
 DENIED_STATUS = (401, 403)
 DENIED_CODES = frozenset(
     {"403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
@@ -46,16 +46,17 @@ def access_advice(url: str, links: Sequence[BaseException], setting: str) -> str
     protocol = scheme(url)
     kinds = {kind.__name__ for cause in links for kind in type(cause).__mro__}
     if kinds & MISSING_CLASSES or kinds & ENDPOINT_CLASSES:
-        lacking = redacted(str(links[-1]))
-        return f"{lacking}. Set {_settings(protocol, setting)}"
-    code = next((found for cause in links if (found := _code(cause)) is not None), None)
+        lacking = redact(str(links[-1]))
+        return f"{lacking}. Set {_settings_advice(protocol, setting)}"
+    code = next((found for cause in links if (found := _denial_code(cause)) is not None), None)
     if code is not None and protocol not in ("http", "https"):
-        said = redacted(str(links[0]))
-        return f"the store refuses the credentials or the access ({code}: {said}). Check {_settings(protocol, setting)}"
+        said = redact(str(links[0]))
+        advice = _settings_advice(protocol, setting)
+        return f"the store refuses the credentials or the access ({code}: {said}). Check {advice}"
     return None
 
 
-def _code(error: BaseException) -> str | None:
+def _denial_code(error: BaseException) -> str | None:
     """What a store calls its refusal; None where the error is something else."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
@@ -68,9 +69,9 @@ def _code(error: BaseException) -> str | None:
     return "no permission" if isinstance(error, PermissionError) and error.errno is None else None
 
 
-def _settings(protocol: str, setting: str) -> str:
+def _settings_advice(protocol: str, setting: str) -> str:
     where = f"{setting}[{protocol!r}]" if setting == "files.options" else setting
-    if protocol in S3:
+    if protocol in S3_SCHEMES:
         return (
             f"key, secret, token and endpoint_url in the setting {where}, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_SESSION_TOKEN and AWS_ENDPOINT_URL in the environment"

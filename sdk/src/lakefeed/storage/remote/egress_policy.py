@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from lakefeed.errors import RefusedTargetError
 
-NETWORKS = tuple(
+DENIED_NETWORKS = tuple(
     map(
         ip_network,
         (
@@ -23,8 +23,8 @@ NETWORKS = tuple(
         ),
     )
 )
-HOSTS = ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.*.internal")
-EMBEDDING = (ip_network("64:ff9b::/96"), ip_network("::/96"))
+METADATA_HOSTS = ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.*.internal")
+IPV4_EMBEDDING = (ip_network("64:ff9b::/96"), ip_network("::/96"))
 """IPv6 networks whose last four bytes are an IPv4 address."""
 
 
@@ -41,8 +41,8 @@ has '*.example.com'
     rule = next((rule for rule in denied if fnmatchcase(name, rule.rstrip(".").lower())), None)
     if rule is not None:
         raise RefusedTargetError(f"requests to {name!r} are refused: files.deny_hosts has {rule!r}")
-    if any(fnmatchcase(name, rule) for rule in HOSTS):
-        raise _metadata(name)
+    if any(fnmatchcase(name, rule) for rule in METADATA_HOSTS):
+        raise _metadata_refusal(name)
     try:
         check_address(name)
     except ValueError:
@@ -59,11 +59,16 @@ def check_address(address: str) -> None:
 addresses serve credentials of the machine, not files
     """
     found = ip_address(address.partition("%")[0])
-    if any(form in network for form in _forms(found) for network in NETWORKS if form.version == network.version):
-        raise _metadata(address)
+    if any(
+        form in network
+        for form in _equivalent_addresses(found)
+        for network in DENIED_NETWORKS
+        if form.version == network.version
+    ):
+        raise _metadata_refusal(address)
 
 
-def resolved(host: str, port: int, denied: Sequence[str]) -> list[str]:
+def resolve(host: str, port: int, denied: Sequence[str]) -> list[str]:
     """The addresses of a host, each allowed; to be connected to as they are, so that no second answer slips in.
 
     Raises:
@@ -79,18 +84,18 @@ def resolved(host: str, port: int, denied: Sequence[str]) -> list[str]:
     return addresses
 
 
-def _forms(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+def _equivalent_addresses(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
     """The address, and those that it stands for."""
     forms = [address]
     if isinstance(address, IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour]
-        if any(address in network for network in EMBEDDING):
+        if any(address in network for network in IPV4_EMBEDDING):
             inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
         forms += [form for form in inner if form is not None]
     return forms
 
 
-def _metadata(target: str) -> RefusedTargetError:
+def _metadata_refusal(target: str) -> RefusedTargetError:
     return RefusedTargetError(
         f"requests to {target!r} are refused: link-local addresses serve credentials of the machine, not files"
     )

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
-MOST_THREADS = 64
+MAX_THREADS = 64
 IDLE_SECONDS = 5.0
 
 
-class Threads:
+class FetchThreads:
     """Runs work in at most ``most`` daemon threads, which end when there has been nothing to do for a while.
 
     Not concurrent.futures: its threads are waited for when the process ends, and a read that hangs would hang that.
     """
 
-    def __init__(self, most: int = MOST_THREADS) -> None:
+    def __init__(self, most: int = MAX_THREADS) -> None:
         self._most = most
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = Lock()
@@ -61,10 +61,10 @@ class Threads:
             del work
 
 
-_shared = Threads()
+_shared = FetchThreads()
 
 
-def shared() -> Threads:
+def shared_threads() -> FetchThreads:
     """The threads of this process."""
     return _shared
 
@@ -72,7 +72,7 @@ def shared() -> Threads:
 def _after_fork() -> None:
     """A child has none of its parent's threads."""
     global _shared
-    _shared = Threads()
+    _shared = FetchThreads()
 
 
 os.register_at_fork(after_in_child=_after_fork)

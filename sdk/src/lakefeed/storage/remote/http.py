@@ -32,24 +32,24 @@ from urllib3.util.connection import create_connection
 
 from lakefeed._units import KIB
 from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
-from lakefeed.storage.remote.egress_policy import check_host, resolved
-from lakefeed.storage.remote.http_deadline import Guard, _guards
-from lakefeed.storage.urls import file_name, redacted, shown
+from lakefeed.storage.remote.egress_policy import check_host, resolve
+from lakefeed.storage.remote.http_deadline import RequestDeadline, deadlines_by_thread
+from lakefeed.storage.urls import display_url, file_name, redact
 
 PIECE_BYTES = 256 * KIB
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-WHOLE = frozenset({200, 203})
-UNCHANGED = 304
-DECODED = frozenset({"gzip", "x-gzip", "deflate"})
-GZIP = (["gzip"], ["x-gzip"])
+OK_STATUS = frozenset({200, 203})
+NOT_MODIFIED = 304
+DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
+GZIP_ENCODINGS = (["gzip"], ["x-gzip"])
 GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
 DRAINED_BYTES = 64 * KIB
 """A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
 CONNECTIONS = 64
 NO_RETRIES = Retry.from_int(False, redirect=False)
 HOSTS_REMEMBERED = 1_000
-MOST_PORT = 65_535
+MAX_PORT = 65_535
 PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
 )
@@ -58,18 +58,18 @@ PLAIN_URL = re.compile(
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # what is hashed are the bytes of the file
 
 
-class _Discreet(logging.Filter):
+class _RedactingFilter(logging.Filter):
     """urllib3 logs each request with its query: of ours, without what that is signed with."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if get_ident() in _guards and isinstance(record.args, tuple):
-            record.args = tuple(redacted(arg) if isinstance(arg, str) else arg for arg in record.args)
+        if get_ident() in deadlines_by_thread and isinstance(record.args, tuple):
+            record.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 
-_discreet = _Discreet()
+_redacting_filter = _RedactingFilter()
 for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_discreet)
+    logging.getLogger(_name).addFilter(_redacting_filter)
 
 
 class StatusError(Exception):
@@ -82,7 +82,7 @@ class StatusError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebResponse:
     """An answer whose body has not been read. ``size`` in bytes, where the server tells."""
 
     headers: Mapping[str, str]
@@ -94,7 +94,7 @@ class Answer:
 @contextmanager
 def get(
     url: str, timeout: float, denied: Sequence[str] = (), headers: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Answer]:
+) -> Iterator[WebResponse]:
     """What is at a URL. Within ``timeout`` seconds each, the server answers and sends 256 KiB (or what is left).
 
     Raises:
@@ -103,9 +103,9 @@ def get(
         RefusedTargetError: the URL, or one that it redirects to, leads where no request may go.
         FileError: the URL cannot be asked for, or redirects for ever.
     """
-    accepted = WHOLE | {UNCHANGED} if headers else WHOLE
+    accepted = OK_STATUS | {NOT_MODIFIED} if headers else OK_STATUS
     with closing(open_url(url, Request(timeout, tuple(denied), headers, accepted=accepted))) as opened:
-        yield Answer(opened.headers, opened.status == UNCHANGED, opened.size, opened.pieces())
+        yield WebResponse(opened.headers, opened.status == NOT_MODIFIED, opened.size, opened.pieces())
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,18 @@ class Request:
     denied: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     private: Mapping[str, str] = field(default_factory=dict)
-    accepted: Collection[int] = WHOLE
+    accepted: Collection[int] = OK_STATUS
     upgrade: bool = False
 
     def headers_for(self, host: Url, first: Url) -> Mapping[str, str]:
         """The headers that a host may see, asked because of the first one."""
-        return {**self.headers, **self.private} if host.netloc == first.netloc else _public(self.headers)
+        return {**self.headers, **self.private} if host.netloc == first.netloc else _public_headers(self.headers)
 
 
-class Opened:
+class OpenResponse:
     """An answer whose body is read bit by bit, by any one thread at a time; to be closed."""
 
-    def __init__(self, url: str, response: BaseHTTPResponse, guard: Guard) -> None:
+    def __init__(self, url: str, response: BaseHTTPResponse, guard: RequestDeadline) -> None:
         self._response = response
         self._guard = guard
         self.status: int = response.status
@@ -151,7 +151,7 @@ class Opened:
             piece: bytes = self._response.read(size, decode_content=self.encoded)
             self._guard.rest()
         except (HTTPError, OSError) as error:
-            raise _explanation(None, self._guard, error) from None
+            raise _request_error(None, self._guard, error) from None
         return piece
 
     def pieces(self) -> Iterator[bytes]:
@@ -166,20 +166,20 @@ class Opened:
 
     def close(self) -> None:
         """Gives the connection back, or closes it where that is cheaper than reading to the end."""
-        _finish(self._response)
+        _release(self._response)
         self._guard.end()
 
 
-def open_url(url: str, request: Request) -> Opened:
+def open_url(url: str, request: Request) -> OpenResponse:
     """The answer at the end of the redirects, whose body has not been read. Raises: as `get`."""
-    guard = Guard(request.timeout, request.denied)
+    guard = RequestDeadline(request.timeout, request.denied)
     guard.begin()
     try:
-        with _explained(url, guard):
-            response = _followed(url, guard, request)
-            opened = Opened(url, response, guard)
+        with _request_errors(url, guard):
+            response = _follow_redirects(url, guard, request)
+            opened = OpenResponse(url, response, guard)
             if response.status not in request.accepted:
-                _finish(response)
+                _release(response)
                 raise StatusError(response.status, response.headers)
             return opened
     except BaseException:
@@ -187,28 +187,29 @@ def open_url(url: str, request: Request) -> Opened:
         raise
 
 
-def _followed(url: str, guard: Guard, request: Request) -> BaseHTTPResponse:
+def _follow_redirects(url: str, guard: RequestDeadline, request: Request) -> BaseHTTPResponse:
     """The answer at the end of the redirects."""
-    here = first = _parsed(url)
+    here = first = _parse(url)
     schemes = [first.scheme]
     for _ in range(MAX_REDIRECTS + 1):
-        response = _asked(here, guard, request.headers_for(here, first), first)
+        response = _send(here, guard, request.headers_for(here, first), first)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return response
-        _finish(response)
+        _release(response)
         url = urljoin(url, target)
-        here = _parsed(url)
+        here = _parse(url)
         if here.scheme != schemes[-1]:
             schemes.append(here.scheme)
         if schemes not in ([first.scheme], ["http", "https"] if request.upgrade else [first.scheme]):
             raise RefusedTargetError(
-                f"{shown(first.url)} redirects to {shown(url)}, which has another scheme; use that URL instead"
+                f"{display_url(first.url)} redirects to {display_url(url)}, which has another scheme; use "
+                "that URL instead"
             )
-    raise FileError(f"{shown(first.url)} redirects more than {MAX_REDIRECTS} times")
+    raise FileError(f"{display_url(first.url)} redirects more than {MAX_REDIRECTS} times")
 
 
-def _asked(url: Url, guard: Guard, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
+def _send(url: Url, guard: RequestDeadline, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
     if url.host is None:
         raise LocationValueError("no host")
     _check_host(url.host, guard.denied)
@@ -240,22 +241,24 @@ def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
     """
     encodings = [name.strip().lower() for name in headers.get("Content-Encoding", "").split(",")]
     encodings = [name for name in encodings if name not in ("", "identity", "aws-chunked")]
-    if not encodings or (encodings in GZIP and file_name(url).lower().endswith(GZIP_SUFFIXES)):
+    if not encodings or (encodings in GZIP_ENCODINGS and file_name(url).lower().endswith(GZIP_SUFFIXES)):
         return False
-    unknown = [name for name in encodings if name not in DECODED]
+    unknown = [name for name in encodings if name not in DECODABLE]
     if unknown:
-        raise FileError(f"{shown(url)}: the server answers in the encoding {unknown[0]!r}, which was not asked for")
+        raise FileError(
+            f"{display_url(url)}: the server answers in the encoding {unknown[0]!r}, which was not requested"
+        )
     return True
 
 
-def _parsed(url: str) -> Url:
+def _parse(url: str) -> Url:
     """The parts of a URL. Most are plain: urllib3 would look at each part of them, which takes a tenth of a request."""
     plain = PLAIN_URL.fullmatch(url)
     if plain is None:
         return parse_url(url)
     scheme, host, given, path, query = plain.groups()
     port = int(given) if given else None
-    return Url(scheme, None, host, port, path, query) if port is None or port <= MOST_PORT else parse_url(url)
+    return Url(scheme, None, host, port, path, query) if port is None or port <= MAX_PORT else parse_url(url)
 
 
 @lru_cache(HOSTS_REMEMBERED)
@@ -263,12 +266,12 @@ def _check_host(host: str, denied: tuple[str, ...]) -> None:
     check_host(host, denied)
 
 
-def _public(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _public_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers that another host may see."""
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
 
 
-def _finish(response: BaseHTTPResponse) -> None:
+def _release(response: BaseHTTPResponse) -> None:
     """Gives the connection back, or closes it where that is cheaper than reading to the end."""
     left = getattr(response, "length_remaining", None)
     if left == 0 and response.connection is None:
@@ -282,7 +285,7 @@ def _finish(response: BaseHTTPResponse) -> None:
 
 
 @contextmanager
-def _explained(url: str | None, guard: Guard) -> Iterator[None]:
+def _request_errors(url: str | None, guard: RequestDeadline) -> Iterator[None]:
     """Errors of urllib3 as Python's, or as ours where asking again cannot help.
 
     Without what they came from: its text may hold the URL as it is.
@@ -292,30 +295,32 @@ def _explained(url: str | None, guard: Guard) -> Iterator[None]:
     except (LakefeedError, StatusError):
         raise
     except (HTTPError, OSError) as error:
-        raise _explanation(url, guard, error) from None
+        raise _request_error(url, guard, error) from None
 
 
-def _explanation(url: str | None, guard: Guard, error: Exception) -> Exception:
+def _request_error(url: str | None, guard: RequestDeadline, error: Exception) -> Exception:
     if guard.refusal is not None:
         return guard.refusal
-    if guard.expired or _is_late(error):
+    if guard.expired or _is_timeout(error):
         return TimeoutError(f"the server does not go on for {guard.seconds:g} seconds")
     if isinstance(error, SSLError):
-        return FileError(f"no safe connection: {redacted(str(error))}")
-    if isinstance(error, NameResolutionError) and _is_unknown(error):
-        return FileError(f"{shown(url)}: there is no host of that name" if url else "there is no host of that name")
+        return FileError(f"no safe connection: {redact(str(error))}")
+    if isinstance(error, NameResolutionError) and _is_unknown_host(error):
+        return FileError(
+            f"{display_url(url)}: there is no host of that name" if url else "there is no host of that name"
+        )
     if isinstance(error, LocationParseError | LocationValueError):
-        return FileError(f"{shown(url or '')} is no URL that can be asked for")
-    reason = error.args[-1] if isinstance(error, ProtocolError) else error
-    return ConnectionError(redacted(str(reason)))
+        return FileError(f"{display_url(url or '')} is no URL that can be asked for")
+    cause = error.args[-1] if isinstance(error, ProtocolError) else error
+    return ConnectionError(redact(str(cause)))
 
 
-def _is_late(error: BaseException) -> bool:
+def _is_timeout(error: BaseException) -> bool:
     inner = error.args[-1] if isinstance(error, ProtocolError) else error
     return isinstance(inner, TimeoutError | LateError) and not isinstance(inner, NewConnectionError)
 
 
-def _is_unknown(error: BaseException) -> bool:
+def _is_unknown_host(error: BaseException) -> bool:
     cause = error.__cause__
     return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
 
@@ -324,26 +329,26 @@ def _is_unknown(error: BaseException) -> bool:
 
 
 def _new_socket(connection: HTTPConnection) -> socket.socket:
-    guard = _guards[get_ident()]
+    guard = deadlines_by_thread[get_ident()]
     try:
-        addresses = resolved(connection._dns_host, connection.port or connection.default_port, guard.denied)
+        addresses = resolve(connection._dns_host, connection.port or connection.default_port, guard.denied)
     except RefusedTargetError as error:
         guard.refusal = error
         raise
     except socket.gaierror as error:
         raise NameResolutionError(connection.host, connection, error) from error
-    return _first(connection, addresses)
+    return _connect_first(connection, addresses)
 
 
-def _first(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
+def _connect_first(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
     """A connection to the first of the addresses that takes one."""
     for address in addresses[:-1]:
         with suppress(OSError):
-            return _to(connection, address)
-    return _to(connection, addresses[-1])
+            return _connect(connection, address)
+    return _connect(connection, addresses[-1])
 
 
-def _to(connection: HTTPConnection, address: str) -> socket.socket:
+def _connect(connection: HTTPConnection, address: str) -> socket.socket:
     return create_connection(
         (address, connection.port or connection.default_port),
         connection.timeout,
@@ -352,9 +357,9 @@ def _to(connection: HTTPConnection, address: str) -> socket.socket:
     )
 
 
-def _check_kept(connection: HTTPConnection) -> None:
+def _check_reused(connection: HTTPConnection) -> None:
     """Refuses a connection that was made when its address was still allowed."""
-    guard = _guards[get_ident()]
+    guard = deadlines_by_thread[get_ident()]
     if connection.sock is None or not guard.denied:
         return
     try:
@@ -366,44 +371,44 @@ def _check_kept(connection: HTTPConnection) -> None:
         return  # it is closed; the new one is looked at
 
 
-class _Plain(HTTPConnection):
+class _PlainConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _new_socket(self)
 
     def request(self, *args: Any, **options: Any) -> None:
-        _check_kept(self)
+        _check_reused(self)
         super().request(*args, **options)
 
     def getresponse(self) -> Any:
-        _guards[get_ident()].sock = self.sock
+        deadlines_by_thread[get_ident()].sock = self.sock
         return super().getresponse()
 
 
-class _Safe(HTTPSConnection):
+class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _new_socket(self)
 
     def request(self, *args: Any, **options: Any) -> None:
-        _check_kept(self)
+        _check_reused(self)
         super().request(*args, **options)
 
     def getresponse(self) -> Any:
-        _guards[get_ident()].sock = self.sock
+        deadlines_by_thread[get_ident()].sock = self.sock
         return super().getresponse()
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    ConnectionCls = _PlainConnection
 
 
-class _SafePool(HTTPSConnectionPool):
-    ConnectionCls = _Safe
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 @lru_cache(CONNECTIONS)
 def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool:
     """The connections to a host; those of hosts that were not asked for long are closed once nothing uses them."""
-    pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _SafePool}
+    pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _TlsPool}
     pool = pools.get(scheme)
     if pool is None:
         raise LocationValueError("no scheme that can be asked for")

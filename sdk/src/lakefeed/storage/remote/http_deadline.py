@@ -16,7 +16,7 @@ from lakefeed.errors import RefusedTargetError
 TICK_SECONDS = 0.1
 
 
-class Guard:
+class RequestDeadline:
     """Ends a request that takes too long: a server may send a byte now and then, for ever."""
 
     def __init__(self, seconds: float, denied: Sequence[str]) -> None:
@@ -47,49 +47,49 @@ class Guard:
 
     def begin(self) -> None:
         """From now on the time is watched."""
-        _watched[id(self)] = self
+        _active[id(self)] = self
         if not _needed.is_set():
             _needed.set()
-        if _watchman is None:
-            _start_watchman()
+        if _watcher is None:
+            _start_watcher()
 
     def end(self) -> None:
         """The request is over, and its connection somebody else's from now on."""
-        _watched.pop(id(self), None)
+        _active.pop(id(self), None)
         with self._lock:
             self.sock = None
 
     @contextmanager
     def asking(self) -> Iterator[None]:
         """While a request is sent: what the connection that is made for it asks."""
-        before = _guards.get(get_ident())
-        _guards[get_ident()] = self
+        before = deadlines_by_thread.get(get_ident())
+        deadlines_by_thread[get_ident()] = self
         try:
             yield
         finally:
             if before is None:
-                del _guards[get_ident()]
+                del deadlines_by_thread[get_ident()]
             else:
-                _guards[get_ident()] = before
+                deadlines_by_thread[get_ident()] = before
 
 
-_guards: dict[int, Guard] = {}
+deadlines_by_thread: dict[int, RequestDeadline] = {}
 """By thread: the request that it sends."""
-_watched: dict[int, Guard] = {}
+_active: dict[int, RequestDeadline] = {}
 """The requests that are under way."""
 _needed = Event()
 
 
-_watchman: Thread | None = None
+_watcher: Thread | None = None
 _starting = Lock()
 
 
-def _start_watchman() -> None:
-    global _watchman
+def _start_watcher() -> None:
+    global _watcher
     with _starting:
-        if _watchman is None:
-            _watchman = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
-            _watchman.start()
+        if _watcher is None:
+            _watcher = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
+            _watcher.start()
 
 
 def _watch() -> None:
@@ -97,20 +97,20 @@ def _watch() -> None:
         _needed.wait()
         sleep(TICK_SECONDS)
         now = monotonic()
-        for guard in list(_watched.values()):
+        for guard in list(_active.values()):
             guard.look(now)
-        if not _watched:
+        if not _active:
             _needed.clear()
-            if _watched:
+            if _active:
                 _needed.set()
 
 
 def _after_fork() -> None:
     """A child has none of its parent's threads."""
-    global _needed, _watchman, _starting
-    _needed, _watchman, _starting = Event(), None, Lock()
-    _guards.clear()
-    _watched.clear()
+    global _needed, _watcher, _starting
+    _needed, _watcher, _starting = Event(), None, Lock()
+    deadlines_by_thread.clear()
+    _active.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from lakefeed.config import FileSettings
 from lakefeed.errors import ConfigError, MissingDependencyError, quoted_list
-from lakefeed.storage.disk.file_identity import CONTENT_RANGE, Identity, check_same, identity_of_answer
-from lakefeed.storage.urls import scheme, shown
+from lakefeed.storage.disk.file_identity import CONTENT_RANGE, Identity, check_same, identity_of_response
+from lakefeed.storage.urls import display_url, scheme
 
 PARTIAL = 206
 UNSATISFIABLE = 416
@@ -21,7 +21,7 @@ class NoRangesError(Exception):
     """The server only gives the file from front to back."""
 
 
-class Range(NamedTuple):
+class ByteRange(NamedTuple):
     """Where the bytes of an answer lie: from ``start`` to before ``stop``."""
 
     start: int
@@ -114,7 +114,7 @@ class WebFile:
             headers["If-Range"] = str(self.identity.tag)
         answer = self._asked(headers)
         try:
-            part = _range(answer)
+            part = _content_range(answer)
             if answer.status != PARTIAL or part is None or answer.encoded:
                 if answer.status == UNSATISFIABLE or answer.status == PARTIAL or start:
                     self._confirm_refusal(answer)
@@ -125,7 +125,7 @@ class WebFile:
                 raise ConnectionError(f"the server gives the bytes from {part.start} instead of those from {start}")
             self._confirm(answer)
             # A server may give more than it was asked for.
-            self._buffer, self._start = _exactly(answer, min(part.stop, stop) - start), start
+            self._buffer, self._start = _read_exactly(answer, min(part.stop, stop) - start), start
         finally:
             if answer is not self._whole:
                 answer.close()
@@ -143,8 +143,8 @@ class WebFile:
         self._whole, self.ranged = answer, False
 
     def _asked(self, headers: Mapping[str, str]) -> Any:
-        web = load_web(self._url)
-        accepted = web.WHOLE | {PARTIAL, UNSATISFIABLE} if headers else web.WHOLE
+        web = load_http(self._url)
+        accepted = web.OK_STATUS | {PARTIAL, UNSATISFIABLE} if headers else web.OK_STATUS
         settings = self._settings
         return web.open_url(
             self._url,
@@ -161,7 +161,7 @@ class WebFile:
             self._confirm(answer)
 
     def _confirm(self, answer: Any) -> None:
-        now = identity_of_answer(answer.status, answer.headers)
+        now = identity_of_response(answer.status, answer.headers)
         if answer.encoded:
             now = Identity(None, now.tag, now.modified)
         check_same(self._url, self.identity, now)
@@ -187,14 +187,14 @@ def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in headers.items()}
 
 
-def _range(answer: Any) -> Range | None:
+def _content_range(answer: Any) -> ByteRange | None:
     found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
     if found is None or found[3] == "*":
         return None
-    return Range(int(found[1]), int(found[2]) + 1)
+    return ByteRange(int(found[1]), int(found[2]) + 1)
 
 
-def _exactly(answer: Any, size: int) -> bytes:
+def _read_exactly(answer: Any, size: int) -> bytes:
     pieces, left = [], size
     while left > 0 and (piece := answer.read(left)):
         pieces.append(piece)
@@ -204,7 +204,7 @@ def _exactly(answer: Any, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def load_web(url: str) -> Any:
+def load_http(url: str) -> Any:
     """The module that asks the web; imported on first use.
 
     Raises:
@@ -214,6 +214,6 @@ def load_web(url: str) -> Any:
         from lakefeed.storage.remote import http
     except ImportError as error:
         raise MissingDependencyError(
-            f"{shown(url)} needs another library (pip install 'lakefeed[http]'): {error}"
+            f"{display_url(url)} needs another library (pip install 'lakefeed[http]'): {error}"
         ) from error
     return http

@@ -8,7 +8,7 @@ from typing import Any
 from lakefeed.storage.disk.disk_errors import cleanup_errors
 
 
-def drop_upload(file: Any) -> None:
+def discard_upload(file: Any) -> None:
     """Throws away what was written to an open fsspec file, with the parts that it has uploaded; raises nothing."""
     from fsspec.spec import AbstractBufferedFile
 

@@ -15,20 +15,20 @@ from lakefeed.errors import (
 )
 from lakefeed.storage.remote.credentials import causes, status_of
 
-AWAY = (
+OUTAGE_ERRORS = (
     AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, UnreachableError,
 )  # fmt: skip
 # Of a file or folder that is not there, or is something else than was asked for.
-OF_PATHS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
+PATH_ERRNO = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
 REFUSED_STATUS = frozenset({401, 403, 407, 408, 425, 429})
 # By name: their libraries are optional.
-CLASSES = frozenset(
+OUTAGE_CLASSES = frozenset(
     {"ClientConnectionError", "ClientPayloadError", "ConnectTimeoutError", "EndpointConnectionError",
      "HTTPClientError", "NoCredentialsError", "PartialCredentialsError", "ReadTimeoutError", "ResponseStreamingError",
      "TokenRetrievalError", "UnauthorizedSSOTokenError"}
 )  # fmt: skip
 # pyarrow tells of stores in words only.
-IN_WORDS = re.compile(r"AWS Error (?!NO_SUCH_KEY|RESOURCE_NOT_FOUND)|curlCode|HTTP status 5\d\d")
+OUTAGE_TEXT = re.compile(r"AWS Error (?!NO_SUCH_KEY|RESOURCE_NOT_FOUND)|curlCode|HTTP status 5\d\d")
 
 
 def is_outage(error: BaseException) -> bool:
@@ -42,7 +42,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def _is_outage(error: BaseException) -> bool:
-    if isinstance(error, AWAY):
+    if isinstance(error, OUTAGE_ERRORS):
         return True
     if isinstance(error, IntegrityError):
         return False
@@ -51,8 +51,8 @@ def _is_outage(error: BaseException) -> bool:
         return status >= 500 or status in REFUSED_STATUS
     if isinstance(error, ConnectionError | TimeoutError | PermissionError):
         return True
-    if CLASSES & {kind.__name__ for kind in type(error).__mro__}:
+    if OUTAGE_CLASSES & {kind.__name__ for kind in type(error).__mro__}:
         return True
     if not isinstance(error, OSError):
         return False
-    return error.errno not in OF_PATHS if error.errno is not None else IN_WORDS.search(str(error)) is not None
+    return error.errno not in PATH_ERRNO if error.errno is not None else OUTAGE_TEXT.search(str(error)) is not None

@@ -13,7 +13,7 @@ from lakefeed.config import FileSettings
 from lakefeed.storage.remote.credentials import causes
 
 
-def attempts(
+def make_retrying(
     settings: FileSettings, passes: Callable[[BaseException], bool], before_wait: Callable[[RetryCallState], None]
 ) -> Retrying:
     """Returns what calls a function again after errors that ``passes`` accepts; the last error is raised."""
@@ -35,11 +35,11 @@ class _Wait(wait_exponential):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        wanted = max((_seconds(link) for link in causes(error)), default=0.0)
+        wanted = max((_retry_after(link) for link in causes(error)), default=0.0)
         return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(wanted, self._most))
 
 
-def _seconds(error: BaseException) -> float:
+def _retry_after(error: BaseException) -> float:
     """Returns the seconds for which the server asked to wait, given as a number or as a date."""
     asked_for = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
     if asked_for.isdecimal():

@@ -29,7 +29,7 @@ from lakefeed.storage.remote.credentials import access_advice, causes, status_of
 from lakefeed.storage.remote.egress_policy import check_host
 from lakefeed.storage.remote.http_file import NoRangesError, WebFile
 from lakefeed.storage.remote.store_file import StoreFile
-from lakefeed.storage.urls import harmless, redacted, shown, split_protocol
+from lakefeed.storage.urls import display_url, redact, safe_cause, split_protocol
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ANY_BYTES = MIB
+READ_BYTES = MIB
 STREAM_AHEAD_BYTES = 4 * MIB
 PART_AHEAD_BYTES = 256 * KIB
-LOCAL = (None, "file", "local")
-NEVER_BUSY = (*LOCAL, "memory")
-WEB = ("http", "https")
+LOCAL_PROTOCOLS = (None, "file", "local")
+DIRECT_PROTOCOLS = (*LOCAL_PROTOCOLS, "memory")
+WEB_PROTOCOLS = ("http", "https")
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 BROKEN_BY_CHANGE = (ArithmeticError, AssertionError, EOFError, LookupError, OSError, RuntimeError, ValueError)
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -63,7 +63,7 @@ TRANSIENT_CLASSES = frozenset(
 
 def is_local(url: str) -> bool:
     """Whether it is on this machine's disks."""
-    return split_protocol(url)[0] in LOCAL
+    return split_protocol(url)[0] in LOCAL_PROTOCOLS
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -80,14 +80,14 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol = split_protocol(url)[0] or "file"
     try:
         kind = fsspec.get_filesystem_class(protocol)
-        options = {} if protocol in NEVER_BUSY else _options(protocol, url)
+        options = {} if protocol in DIRECT_PROTOCOLS else _options(protocol, url)
         return fsspec.filesystem(protocol, **{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
-        raise MissingDependencyError(f"{shown(url)} needs another library{advice}: {error}") from error
+        raise MissingDependencyError(f"{display_url(url)} needs another library{advice}: {error}") from error
     except (TypeError, ValueError) as error:
-        raise FileError(f"{shown(url)} cannot be opened: {redacted(str(error))}") from harmless(url, error)
+        raise FileError(f"{display_url(url)} cannot be opened: {redact(str(error))}") from safe_cause(url, error)
 
 
 def _options(protocol: str, url: str) -> dict[str, Any]:
@@ -102,15 +102,15 @@ def _options(protocol: str, url: str) -> dict[str, Any]:
     return dict(given)
 
 
-def asked(url: str, question: Callable[[Any, str], T]) -> T:
+def query_filesystem(url: str, question: Callable[[Any, str], T]) -> T:
     """The file system's answer to a question about a URL.
 
     Raises:
         MissingFileError, FileError: there is nothing, or no answer, after trying again.
     """
-    if split_protocol(url)[0] not in NEVER_BUSY:
+    if split_protocol(url)[0] not in DIRECT_PROTOCOLS:
         return with_retries(url, lambda: question(*filesystem(url)))
-    with reaching(url):
+    with access_errors(url):
         return question(*filesystem(url))
 
 
@@ -129,9 +129,9 @@ def open_retrying(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities 
         ChangedFileError: it is in another state than was recorded.
         FileError: it may not be read.
     """
-    if split_protocol(url)[0] not in NEVER_BUSY:
+    if split_protocol(url)[0] not in DIRECT_PROTOCOLS:
         return RetryingFile(url, ahead, states)
-    with reaching(url):
+    with access_errors(url):
         fs, path = filesystem(url)
         if is_local(url):
             return LocalFile(url, path, states)
@@ -142,18 +142,18 @@ def open_retrying(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities 
 
 
 @contextmanager
-def steady(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Iterator[Any]:
+def consistent_file(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Iterator[Any]:
     """As `open_steady`; at the end of the block it is certain that all that was read belongs to one state."""
     with closing(open_retrying(url, ahead, states)) as file:
         try:
             yield file
         except BROKEN_BY_CHANGE:
-            confirm(file)  # a mixture of two files makes no sense to whoever reads it
+            check_unchanged(file)  # a mixture of two files makes no sense to whoever reads it
             raise
-        confirm(file)
+        check_unchanged(file)
 
 
-def confirm(file: Any) -> None:
+def check_unchanged(file: Any) -> None:
     """Raises ChangedFileError where what was read of an open file may belong to several states of it."""
     check = getattr(file, "confirm", None)
     if check is not None:
@@ -168,31 +168,31 @@ def identity_at(url: str, states: Identities | None = None) -> Identity:
     """
     known = states.find(url) if states is not None else None
     if is_local(url):
-        with reaching(url):
+        with access_errors(url):
             now = identity_of_status(os.stat(filesystem(url)[1]))  # noqa: PTH116  # asked for with every read
     elif known is not None:
         return known  # each read of it compares
-    elif split_protocol(url)[0] in WEB:
+    elif split_protocol(url)[0] in WEB_PROTOCOLS:
         with closing(RetryingFile(url, 0)) as file:
             now = file.identity
     else:
-        now = identity_of_info(asked(url, lambda fs, path: fs.info(path)))
+        now = identity_of_info(query_filesystem(url, lambda fs, path: fs.info(path)))
     return now if states is None else states.confirm(url, now)
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
+def access_errors(url: str) -> Iterator[None]:
     """Errors of getting at a file as ours."""
     try:
         yield
     except LakefeedError:
         raise
     except FileNotFoundError as error:
-        raise MissingFileError(f"there is no file {shown(url)}") from harmless(url, error)
+        raise MissingFileError(f"there is no file {display_url(url)}") from safe_cause(url, error)
     except IsADirectoryError as error:
-        raise _a_folder(url) from harmless(url, error)
+        raise _folder_error(url) from safe_cause(url, error)
     except PermissionError as error:
-        raise AccessDeniedError(f"{shown(url)} may not be read: {redacted(str(error))}") from harmless(url, error)
+        raise AccessDeniedError(f"{display_url(url)} may not be read: {redact(str(error))}") from safe_cause(url, error)
 
 
 class RetryingFile(io.RawIOBase):
@@ -244,7 +244,7 @@ class RetryingFile(io.RawIOBase):
         left = size if size is not None and size >= 0 else None
         pieces = []
         while left is None or left > 0:
-            ask = ANY_BYTES if left is None else left
+            ask = READ_BYTES if left is None else left
             try:
                 piece = with_retries(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
             except FileError as error:
@@ -324,16 +324,16 @@ class RetryingFile(io.RawIOBase):
     def _reached(self) -> Any:
         """The file, open at its beginning."""
         known = self._states.find(self._url)
-        if split_protocol(self._url)[0] in WEB:
+        if split_protocol(self._url)[0] in WEB_PROTOCOLS:
             return WebFile(self._url, self._ahead, self._settings, known, ranged=self._ranges)
         return StoreFile(self._url, *filesystem(self._url), self._ahead, known)
 
     def _skip(self, place: int) -> None:
         while place > 0:
-            skipped = self._file.read(min(place, ANY_BYTES))
+            skipped = self._file.read(min(place, READ_BYTES))
             if not skipped:
                 raise ChangedFileError(
-                    f"{shown(self._url)} changed while it was read: it became shorter; read it again"
+                    f"{display_url(self._url)} changed while it was read: it became shorter; read it again"
                 )
             place -= len(skipped)
 
@@ -344,7 +344,7 @@ class RetryingFile(io.RawIOBase):
         place, self._place = self._place, 0
         self._drop()
         whole = open_scratch()  # closed with this file
-        while piece := self.read(ANY_BYTES):
+        while piece := self.read(READ_BYTES):
             whole.write(piece)
         self._copy, self._size, self._place = whole, whole.tell(), place
 
@@ -376,10 +376,10 @@ def with_retries(
     except Exception as error:  # noqa: BLE001  # looked at below
         failed = [error]
     # Not above: this error would be the context of those to come.
-    return _tried_again(url, work, between, settings or Settings.load().files, failed)
+    return _retry(url, work, between, settings or Settings.load().files, failed)
 
 
-def _tried_again(
+def _retry(
     url: str, work: Callable[[], T], between: Callable[[], None] | None, chosen: FileSettings, failed: list[Exception]
 ) -> T:
     """As `tried`, after the first try, which failed. Apart, since most do not, and to prepare this takes its time."""
@@ -391,20 +391,20 @@ def _tried_again(
 
     def again(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.info("reading %s again after try %d: %s", redacted(url), state.attempt_number, redacted(str(error)))
+        logger.info("reading %s again after try %d: %s", redact(url), state.attempt_number, redact(str(error)))
         if between is not None:
             between()
 
-    attempts = retries.attempts(chosen, passes, again)
+    attempts = retries.make_retrying(chosen, is_transient, again)
     try:
         return attempts(next_try)
     except LakefeedError:
         raise
     except Exception as error:  # noqa: BLE001  # raised as ours
-        raise _explained(url, error, chosen.retries + 1 if passes(error) else 1) from harmless(url, error)
+        raise _to_file_error(url, error, chosen.retries + 1 if is_transient(error) else 1) from safe_cause(url, error)
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     for link in causes(error):
         status = status_of(link)
@@ -419,20 +419,22 @@ def passes(error: BaseException) -> bool:
     return False
 
 
-def _explained(url: str, error: Exception, tries: int) -> FileError:
+def _to_file_error(url: str, error: Exception, tries: int) -> FileError:
     *_, root = links = list(causes(error))
     statuses = {status for link in links if (status := status_of(link)) is not None}
     if isinstance(error, IsADirectoryError):
-        return _a_folder(url)
+        return _folder_error(url)
     if statuses & MISSING_STATUS or (isinstance(error, FileNotFoundError) and not statuses and tries == 1):
-        return MissingFileError(f"there is no file {shown(url)}")
+        return MissingFileError(f"there is no file {display_url(url)}")
     advice = access_advice(url, links, "files.options")
     if advice is not None:
-        return AccessDeniedError(f"{shown(url)} cannot be read: {advice}")
+        return AccessDeniedError(f"{display_url(url)} cannot be read: {advice}")
     after = f" after {tries} tries" if tries > 1 else ""
-    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {redacted(str(root))}"
-    return FileError(f"{shown(url)} cannot be read{after}: {reason}")
+    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {redact(str(root))}"
+    return FileError(f"{display_url(url)} cannot be read{after}: {reason}")
 
 
-def _a_folder(url: str) -> MissingFileError:
-    return MissingFileError(f"{shown(url)} is a folder; name its files, such as {shown(url.rstrip('/') + '/*')}")
+def _folder_error(url: str) -> MissingFileError:
+    return MissingFileError(
+        f"{display_url(url)} is a folder; name its files, such as {display_url(url.rstrip('/') + '/*')}"
+    )

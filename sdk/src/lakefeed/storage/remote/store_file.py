@@ -6,7 +6,7 @@ from typing import Any
 
 from lakefeed.errors import ChangedFileError
 from lakefeed.storage.disk.file_identity import Identity, check_same, identity_of_info
-from lakefeed.storage.urls import shown
+from lakefeed.storage.urls import display_url
 
 
 class StoreFile:
@@ -61,8 +61,8 @@ class StoreFile:
             if not is_expired(error):
                 raise
             raise ChangedFileError(
-                f"{shown(self._url)} changed while it was read: the store does not have ETag {self.identity.tag} there "
-                "any more. Call from_file again once the file is complete"
+                f"{display_url(self._url)} changed while it was read: the store does not have ETag "
+                f"{self.identity.tag} there any more. Call from_file again once the file is complete"
             ) from None
         self._unconfirmed = self._unconfirmed or (bool(piece) and not self._conditional)
         return piece
