@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakefeed._arrow import compute as pc
 from lakefeed._rng import Indices
 from lakefeed.run.gather import fixed_width
 
