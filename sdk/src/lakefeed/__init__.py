@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lakefeed.combine import concatenate, interleave
     from lakefeed.config import Settings
     from lakefeed.dataset import AddedRows, Dataset, MappedDataset, RemovedRows
+    from lakefeed.expr.terms import Term, col, lit
     from lakefeed.garbage import GarbageReport, collect_garbage
     from lakefeed.loaders.world import World
     from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
@@ -36,14 +37,17 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "RemovedRows",
     "SchemaChanges",
     "Settings",
+    "Term",
     "Video",
     "World",
+    "col",
     "collect_garbage",
     "concatenate",
     "errors",
     "get_dataset",
     "interleave",
     "list_datasets",
+    "lit",
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
@@ -57,6 +61,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "combine": ("concatenate", "interleave"),
             "config": ("Settings",),
             "dataset": ("AddedRows", "Dataset", "MappedDataset", "RemovedRows"),
+            "expr.terms": ("Term", "col", "lit"),
             "garbage": ("GarbageReport", "collect_garbage"),
             "loaders.world": ("World",),
             "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),

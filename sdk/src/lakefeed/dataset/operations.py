@@ -12,6 +12,7 @@ from lakefeed import caching, ops
 from lakefeed._typing import BatchFn, ColumnTypes, LoadFiles, RowFn, RowPredicate
 from lakefeed._validate import check_whole
 from lakefeed.dataset.core import Core, build, plan_of
+from lakefeed.expr import Term
 from lakefeed.run import row_count as row_counts
 from lakefeed.run import save
 
@@ -40,26 +41,27 @@ class Operations(Core):
         """
         return self._derive(ops.Project.of(self._plan, columns))
 
-    def filter(self, predicate: str | RowPredicate) -> Dataset:
+    def filter(self, predicate: str | Term | RowPredicate) -> Dataset:
         """Returns the rows for which an expression or a function is true. Null counts as false.
 
         An expression is evaluated on whole batches, and skips files and row groups without a match. A function is
         called for each row.
 
         Args:
-            predicate: an expression such as ``"label == 7 and score > 0.5"``, or a function of the row as a dict.
+            predicate: an expression such as ``"label == 7 and score > 0.5"``, the same as a term,
+                ``(col("label") == 7) & (col("score") > 0.5)``, or a function of the row as a dict.
 
         Raises:
             ExpressionError: the expression cannot be parsed. The message marks the position.
             ColumnNotFoundError: the expression names a column that does not exist.
             TypeMismatchError: the expression compares values of types that cannot be compared.
-            InvalidArgumentError: the predicate is neither text nor a function.
+            InvalidArgumentError: the predicate is neither text, a term nor a function.
 
         Example:
             >>> Dataset.from_dict({"x": [1, 2, None]}).filter("x >= 2").count()
             1
         """
-        if isinstance(predicate, str):
+        if isinstance(predicate, str | Term):
             return self._derive(ops.Filter.of(self._plan, predicate))
         return self._derive(ops.FilterRows.of(self._plan, predicate, self._lake.blobs))
 
@@ -205,12 +207,12 @@ class Operations(Core):
         """
         return self._derive(ops.Rename.of(self._plan, names))
 
-    def with_column(self, name: str, value: str) -> Dataset:
+    def with_column(self, name: str, value: str | Term) -> Dataset:
         """Returns the rows with a column that an expression computes. It replaces a column of the same name.
 
         Args:
             name: the name of the column.
-            value: the expression, such as ``"x / 2"``.
+            value: the expression, such as ``"x / 2"`` or ``col("x") / 2``.
 
         Raises:
             ExpressionError: the expression cannot be parsed. The message marks the position.

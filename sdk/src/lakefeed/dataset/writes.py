@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from lakefeed._typing import ColumnTypes, IfExists
-from lakefeed._validate import check_keys, check_text
+from lakefeed._validate import check_keys
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core
+from lakefeed.expr import Term, expression_text
 from lakefeed.run import row_edits, save, save_modes
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Writes(Core):
     @takes_write_options
     def delete_rows(
         self,
-        predicate: str,
+        predicate: str | Term,
         **options: Unpack[WriteOptions],
     ) -> Dataset:
         """Deletes the rows for which an expression is true, as the next version.
@@ -221,5 +222,5 @@ class Writes(Core):
             [1, 2]
         """
         writing = save.Writing.of(options)
-        wanted = check_text(predicate, "predicate")
+        wanted = expression_text(predicate, "predicate")
         return self._written(self.name, row_edits.delete_rows(self._lake, self._changed, wanted, writing))

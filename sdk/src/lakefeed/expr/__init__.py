@@ -23,6 +23,7 @@ from lakefeed.expr.nodes import (
 )
 from lakefeed.expr.parser import parse, parse_value
 from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, residual
+from lakefeed.expr.terms import Term, col, expression_text, lit
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_iceberg import to_iceberg
 from lakefeed.expr.to_text import to_text
@@ -42,11 +43,15 @@ __all__ = [
     "Not",
     "Or",
     "Path",
+    "Term",
     "can_match",
+    "col",
     "conjoin",
     "conjuncts",
     "dtype",
     "evaluate",
+    "expression_text",
+    "lit",
     "merge_bounds",
     "parse",
     "parse_value",

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.expr import Expr, evaluate, parse, paths, roots, to_text
+from lakefeed.expr import Expr, Term, evaluate, expression_text, parse, paths, roots, to_text
 from lakefeed.plan import Node, Step
 from lakefeed.plan.take_rows import filter_by_mask
 
@@ -24,14 +24,14 @@ class Filter(Step):
     vectorized: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, child: Node, predicate: str) -> Filter:
-        """Returns the node of ``filter`` with an expression as text.
+    def of(cls, child: Node, predicate: str | Term) -> Filter:
+        """Returns the node of ``filter`` with an expression.
 
         Raises:
             ExpressionError: as `lakefeed.expr.parse`.
             ColumnNotFoundError: as `lakefeed.expr.parse`.
         """
-        return cls(child, parse(predicate, child.schema))
+        return cls(child, parse(expression_text(predicate, "predicate"), child.schema))
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from lakefeed._validate import check_column_name, check_text
-from lakefeed.expr import Expr, dtype, evaluate, parse_value, roots, to_text
+from lakefeed._validate import check_column_name
+from lakefeed.expr import Expr, dtype, evaluate, expression_text, parse_value, roots, to_text
 from lakefeed.plan import Node, Step
 
 
@@ -26,14 +26,14 @@ class WithColumn(Step):
 
     @classmethod
     def of(cls, child: Node, name: Any, value: Any) -> WithColumn:
-        """Returns the node of ``with_column`` for a name and an expression as text.
+        """Returns the node of ``with_column`` for a name and an expression.
 
         Raises:
             InvalidArgumentError: an argument is not text, or the name is empty.
             ExpressionError: as `lakefeed.expr.parse_value`.
             ColumnNotFoundError: as `lakefeed.expr.parse_value`.
         """
-        return cls(child, check_column_name(name, "name"), parse_value(check_text(value, "value"), child.schema))
+        return cls(child, check_column_name(name, "name"), parse_value(expression_text(value, "value"), child.schema))
 
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
