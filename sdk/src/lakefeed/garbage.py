@@ -127,8 +127,8 @@ def collect(
         )
     marker = Marker(lake)
     if dry_run:
-        found = _find_candidates(lake, marker, grace, time.time())
-        return found.with_sparse().report(True, marker)
+        candidates = _find_candidates(lake, marker, grace, time.time())
+        return candidates.with_sparse().report(True, marker)
     store = lake.blobs.backend
     sign = begin_collection(store)
     try:
@@ -142,10 +142,10 @@ def collect(
 
 @dataclass
 class _Candidates:
-    """Files that may be removed, and the files that were reachable when they were found."""
+    """Files that may be removed, and the files that were reachable when these were found."""
 
     lake: Lake
-    live: Reachable
+    reachable: Reachable
     objects: list[StoredObject]
     files: list[ObjectInfo]
     unfinished: list[ObjectInfo]
@@ -171,8 +171,8 @@ class _Candidates:
             files_read=marker.files_read,
             sparse_packs=len(self.sparse),
             moved_bytes=sum(held.live_bytes for held in self.sparse),
-            damaged=tuple(sorted(self.live.damaged)),
-            postponed=_postponed(self.live),
+            damaged=tuple(sorted(self.reachable.damaged)),
+            postponed=_postponed(self.reachable),
         )
 
 
@@ -180,15 +180,15 @@ def _collect_and_remove(
     lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Heartbeat, at: StepHook
 ) -> GarbageReport:
     store, since = lake.blobs.backend, sign.modified
-    found = _find_candidates(lake, marker, grace, since)
-    sparse, moved_bytes = found.sparse, 0
+    candidates = _find_candidates(lake, marker, grace, since)
+    sparse, moved_bytes = candidates.sparse, 0
     if sparse:
         with lake.blobs.saving() as saving:
-            moved_bytes = move_reachable(saving, store.objects, sparse, found.live.digests)
+            moved_bytes = move_reachable(saving, store.objects, sparse, candidates.reachable.digests)
         at("moved")
-        found = _find_candidates(lake, marker, grace, since)
+        candidates = _find_candidates(lake, marker, grace, since)
     at("marked")
-    announce_deletes(sign, found.objects)
+    announce_deletes(sign, candidates.objects)
     at("doomed")
     if savers := wait_for_writers(store, sign, patience.total_seconds(), lambda: at("waiting")):
         return GarbageReport(
@@ -197,54 +197,59 @@ def _collect_and_remove(
     at("waited")
     now = marker.mark()
     at("marked again")
-    objects = [] if now.damaged else still_unneeded(store, found.objects, found.live.digests, now.digests)
-    gone = replace(
-        found,
-        live=now,
+    objects = (
+        [] if now.damaged else still_unneeded(store, candidates.objects, candidates.reachable.digests, now.digests)
+    )
+    removed = replace(
+        candidates,
+        reachable=now,
         objects=delete_objects(store, sign, objects, at),
-        files=_remove_table_files(lake, found.files, now, sign),
-        unfinished=_remove_unfinished(lake, found.unfinished, sign),
+        files=_remove_table_files(lake, candidates.files, now, sign),
+        unfinished=_remove_unfinished(lake, candidates.unfinished, sign),
     )
     store.index.refresh()
     remove_expired(store.objects, LEASES, sign.modified)
-    went = {held.info.key for held in gone.objects} & {held.info.key for held in sparse}
-    report = replace(gone.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
+    went = {held.info.key for held in removed.objects} & {held.info.key for held in sparse}
+    report = replace(removed.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
     logger.info("collected %d bytes of garbage: %s", report.bytes, report)
     return report if sign.alive else replace(report, postponed="the collector lost contact with the store")
 
 
 def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Candidates:
     """Returns the files that may be removed. Ages count from ``since``, on the clock of the store."""
-    files, live = mark_with_detached(lake, marker)
+    files, reachable = mark_with_detached(lake, marker)
     store, least = lake.blobs.backend, max(grace, MIN_GRACE)
-    inventory = Inventory.of(store, live.digests)
+    inventory = Inventory.of(store, reachable.digests)
 
     def young(info: ObjectInfo) -> bool:
-        return bool(live.damaged) or since - info.modified < grace.total_seconds()
+        return bool(reachable.damaged) or since - info.modified < grace.total_seconds()
 
     return _Candidates(
         lake,
-        live,
+        reachable,
         inventory.unneeded(young),
-        _orphans(lake, live, files, since - least.total_seconds()),
+        _orphans(lake, reachable, files, since - least.total_seconds()),
         list(list_leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
         inventory.sparse(young),
     )
 
 
-def _postponed(live: Reachable) -> str | None:
+def _postponed(reachable: Reachable) -> str | None:
     """Returns the reason for which not all garbage may be removed; None if all may."""
-    if not live.damaged:
+    if not reachable.damaged:
         return None
     return (
-        f"datasets are damaged ({quoted_list(sorted(live.damaged))}), so blobs and their folders stay; restore them or "
-        "remove them with Dataset.delete(force=True)"
+        f"datasets are damaged ({quoted_list(sorted(reachable.damaged))}), so blobs and their folders stay; restore "
+        "them or remove them with Dataset.delete(force=True)"
     )
 
 
-def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
-    named, io = {path_in_warehouse(path) for path in live.files}, open_io(lake.catalog.properties, {}, lake.warehouse)
-    protected = [lexical_path(io, folder) for folder in live.protected]
+def _orphans(lake: Lake, reachable: Reachable, files: list[ObjectInfo], before: float) -> list[ObjectInfo]:
+    named, io = (
+        {path_in_warehouse(path) for path in reachable.files},
+        open_io(lake.catalog.properties, {}, lake.warehouse),
+    )
+    protected = [lexical_path(io, folder) for folder in reachable.protected]
     return [
         info
         for info in files
@@ -256,14 +261,14 @@ def _orphans(lake: Lake, live: Reachable, files: list[ObjectInfo], before: float
 
 def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sign: Heartbeat) -> list[ObjectInfo]:
     """Removes files of tables and returns those removed."""
-    warehouse, gone = warehouse_of(lake), []
+    warehouse, removed = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):
         if not sign.alive:
             break
         warehouse.remove(path_in_warehouse(info.key))
         _remove_empty_folders(local_path(info.key))
-        gone.append(info)
-    return gone
+        removed.append(info)
+    return removed
 
 
 def _remove_empty_folders(path: Path | None) -> None:
@@ -277,9 +282,9 @@ def _remove_empty_folders(path: Path | None) -> None:
 
 def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Heartbeat) -> list[ObjectInfo]:
     """Removes files that killed processes left half written, and returns those removed."""
-    gone = []
+    removed = []
     for info in files:
         if sign.alive:
             lake.blobs.backend.objects.delete(info.key)
-            gone.append(info)
-    return gone
+            removed.append(info)
+    return removed

@@ -42,8 +42,8 @@ def check_workers(workers: Any) -> None:
         raise InvalidArgumentError(f"workers must be a number of processes of at least 1, got {workers!r:.80}")
 
 
-def pack_task(task: Any, what: str) -> bytes:
-    """Serializes a callable without arguments, with the functions that it refers to. ``what`` names it in errors.
+def pack_task(task: Any, label: str) -> bytes:
+    """Serializes a callable without arguments, with the functions that it refers to. ``label`` names it in errors.
 
     Raises:
         InvalidArgumentError: something in it cannot be serialized.
@@ -59,7 +59,7 @@ def pack_task(task: Any, what: str) -> bytes:
         data: bytes = cloudpickle.dumps(task)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise InvalidArgumentError(
-            f"{what} cannot be sent to other processes: {error}. Functions must not hold open files, connections or "
+            f"{label} cannot be sent to other processes: {error}. Functions must not hold open files, connections or "
             "locks: create them inside the function when it is first called, or work without an engine"
         ) from error
     return data

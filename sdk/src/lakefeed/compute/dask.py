@@ -69,10 +69,10 @@ class Dask:
         with closing(self._client()) as client:
             # Unlike a result that was computed before, a file that was written may be gone: nothing is reused.
             futures = client.map(run_task, tasks, pure=False)
-            places = {future.key: place for place, future in enumerate(futures)}
+            indices = {future.key: index for index, future in enumerate(futures)}
             try:
                 for future, result in as_completed(futures, loop=client.loop, with_results=True):
-                    yield places[future.key], result
+                    yield indices[future.key], result
             finally:
                 client.cancel(futures)
 

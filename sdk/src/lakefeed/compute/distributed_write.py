@@ -157,7 +157,7 @@ class _DistributedWrite:
     types: Mapping[str, str]
     writing: Writing
     engine: Engine
-    what: str
+    label: str
     objects: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -188,25 +188,25 @@ class _DistributedWrite:
         most = lake.settings.write.file_bytes
         parts = divide_plan(self.plan, self.engine.width, most)
         tasks = [
-            pack_task(self._part(table, declared, ours, place, part), "the rows") for place, part in enumerate(parts)
+            pack_task(self._part(table, declared, ours, index, part), "the rows") for index, part in enumerate(parts)
         ]
         try:
             done = self._run_tasks(ours, tasks)
         except BaseException:
             remove_data_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
             raise
-        return tuple(file for place in range(len(tasks)) for file in done[place].files)
+        return tuple(file for index in range(len(tasks)) for file in done[index].files)
 
     def _run_tasks(self, ours: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
-            with counted(self.what, " rows") as progress:
-                for place, result in self.engine.run(tasks):
+            with counted(self.label, " rows") as progress:
+                for index, result in self.engine.run(tasks):
                     if isinstance(result, StorageFullError):
                         self.objects.update(result.remaining_objects)
                     if isinstance(result, BaseException):
                         continue  # the engine is about to raise the first one
-                    done[place] = result
+                    done[index] = result
                     self.objects.update(result.objects)
                     ours.wrote(result.files)
                     progress(result.rows)
@@ -216,13 +216,13 @@ class _DistributedWrite:
             raise
         return done
 
-    def _part(self, table: Table, declared: pa.Schema, ours: SnapshotBuilder, place: int, plan: Node) -> WriteTask:
+    def _part(self, table: Table, declared: pa.Schema, ours: SnapshotBuilder, index: int, plan: Node) -> WriteTask:
         return WriteTask(
             self.lake,
             flatten(plan),
             TableHandle.of(table),
             declared,
-            f"{ours.commit.hex}-{place:06d}",  # the order of paths is the order of rows
+            f"{ours.commit.hex}-{index:06d}",  # the order of paths is the order of rows
             self.types,
             self.writing.copy_files,
             self.writing.stats,

@@ -39,16 +39,16 @@ def _ranges(scan: Scan, width: int, most_bytes: int) -> Iterator[tuple[int, int]
     fragments = list(scan.source.fragments(replace(scan.pushdown, predicate=None)))
     total = sum(max(fragment.size, 1) for fragment in fragments)
     target = max(1, min(most_bytes, total // (width * PARTITIONS_PER_WORKER)))
-    begin = place = scan.pushdown.rows[0] if scan.pushdown.rows is not None else 0
+    begin = row = scan.pushdown.rows[0] if scan.pushdown.rows is not None else 0
     held = 0
     for fragment in fragments:
-        place += fragment.length or 0
+        row += fragment.length or 0
         held += max(fragment.size, 1)
         if held >= target:
-            yield begin, place
-            begin, held = place, 0
-    if place > begin:
-        yield begin, place
+            yield begin, row
+            begin, held = row, 0
+    if row > begin:
+        yield begin, row
 
 
 def _scan_range(scan: Scan, start: int, stop: int) -> Scan:

@@ -56,9 +56,9 @@ class Processes:
         left = set(range(len(tasks)))
         for deaths in range(DEATHS + 1):
             try:
-                for place, result in self._round(tasks, sorted(left)):
-                    left.discard(place)
-                    yield place, result
+                for index, result in self._round(tasks, sorted(left)):
+                    left.discard(index)
+                    yield index, result
                 return
             except BrokenProcessPool:
                 if deaths == DEATHS:
@@ -70,7 +70,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(self.workers, len(left)) or 1, mp_context=context)
         try:
-            yield from _results({pool.submit(run_task, tasks[place]): place for place in left})
+            yield from _results({pool.submit(run_task, tasks[index]): index for index in left})
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -80,12 +80,12 @@ def _results(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
     failure: BaseException | None = None
     while running:
         for done in wait(running, return_when=FIRST_COMPLETED).done:
-            place = running.pop(done)
+            index = running.pop(done)
             if done.cancelled():
                 continue
             error = done.exception()
             if error is None or failure is not None:
-                yield place, done.result() if error is None else error
+                yield index, done.result() if error is None else error
                 continue
             if isinstance(error, BrokenProcessPool):
                 raise error

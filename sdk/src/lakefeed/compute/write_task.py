@@ -57,7 +57,7 @@ class WriteTask:
 
     lake: Lake
     plan: list[FlatNode]
-    place: TableHandle
+    table: TableHandle
     declared: pa.Schema
     prefix: str
     types: Mapping[str, str]
@@ -66,7 +66,7 @@ class WriteTask:
 
     def __call__(self) -> WriteResult:
         """Writes the files. A task that runs twice writes two sets of files, of which one is used."""
-        table, plan = self.place.open(self.lake), rebuild(self.plan)
+        table, plan = self.table.open(self.lake), rebuild(self.plan)
         name = table.name()[-1]
         prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
         with (

@@ -222,5 +222,5 @@ class Writes(Core):
             [1, 2]
         """
         writing = save.Writing.of(options)
-        wanted = expression_text(predicate, "predicate")
-        return self._written(self.name, row_edits.delete_rows(self._lake, self._changed, wanted, writing))
+        condition = expression_text(predicate, "predicate")
+        return self._written(self.name, row_edits.delete_rows(self._lake, self._changed, condition, writing))

@@ -111,9 +111,9 @@ class QuerySource(FencedSource):
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
         # The last of the next max_rows values; whoever shares it comes along.
         some = f"SELECT {column} AS w FROM ({self._escaped}) q{where} ORDER BY 1 LIMIT {self.max_rows}"
-        given = ({"begin": begin} if begin is not None else {}) | ({"latest": limit} if limit is not None else {})
+        parameters = ({"begin": begin} if begin is not None else {}) | ({"latest": limit} if limit is not None else {})
         with self._connected() as connection:
-            return connection.execute(text(f"SELECT max(w) FROM ({some}) p"), given).scalar()
+            return connection.execute(text(f"SELECT max(w) FROM ({some}) p"), parameters).scalar()
 
     def _rows(self, begin: Any, end: Any) -> Dataset:
         with closing(self._chunks(begin, end, self._known_schema())) as chunks:
@@ -126,9 +126,9 @@ class QuerySource(FencedSource):
         column = self._quoted()
         after = f" AND {column} > :begin" if begin is not None else ""
         statement = f"SELECT * FROM ({self._escaped}) q WHERE {column} <= :end{after} ORDER BY {column}"
-        given = {"end": end} | ({"begin": begin} if begin is not None else {})
+        parameters = {"end": end} | ({"begin": begin} if begin is not None else {})
         with self._connected() as connection:
-            result = connection.execution_options(stream_results=True).execute(text(statement), given)
+            result = connection.execution_options(stream_results=True).execute(text(statement), parameters)
             with closing(result):
                 names = list(result.keys())
                 if self.watermark not in names:
@@ -174,10 +174,10 @@ def _batch(names: Sequence[str], rows: Sequence[Any], schema: pa.Schema | None) 
         if schema is None:
             inferred = pa.RecordBatch.from_pydict(columns).schema
             schema = pa.schema([field.with_type(_widest_type(field.type)) for field in inferred])
-        wanted = pa.schema(
+        batch_schema = pa.schema(
             [schema.field(name) if name in schema.names else pa.field(name, pa.null()) for name in names]
         )
-        return pa.RecordBatch.from_pydict(columns, schema=wanted)
+        return pa.RecordBatch.from_pydict(columns, schema=batch_schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise TypeMismatchError(f"rows of the query do not fit {schema}: {error}; give the source a schema") from error
 
@@ -191,19 +191,19 @@ def _widest_type(kind: pa.DataType) -> pa.DataType:
 
 def _watermark_text(value: Any) -> str:
     """Returns a watermark with its type, as the fence's value."""
-    kind, shown = next(
+    kind, value_text = next(
         ((name, write(value)) for name, (kind, write, _) in _KINDS.items() if type(value) is kind), (None, "")
     )
     if kind is None:
         raise InvalidArgumentError(f"a watermark cannot be a {type(value).__name__}; use a number, a text or a time")
-    return json.dumps([kind, shown])
+    return json.dumps([kind, value_text])
 
 
 def _watermark_value(text: str | None) -> Any:
     if text is None:
         return None
-    kind, shown = json.loads(text)
-    return _KINDS[kind][2](shown)
+    kind, value_text = json.loads(text)
+    return _KINDS[kind][2](value_text)
 
 
 _KINDS: dict[str, tuple[type, Any, Any]] = {

@@ -21,16 +21,16 @@ def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
     existing = Dataset(name) if Dataset.exists(name) else None
     media = existing.column_types if existing is not None else {}
     before = {field.name: field for field in existing.schema} if existing is not None else {}
-    wanted = {column: field for column, field in before.items() if column not in media}
+    fields = {column: field for column, field in before.items() if column not in media}
     for path, schema in files.items():
         for field in schema:
-            wanted[field.name] = _wider(wanted.get(field.name), field, path)
-    for column, field in wanted.items() if existing is not None else ():
+            fields[field.name] = _wider(fields.get(field.name), field, path)
+    for column, field in fields.items() if existing is not None else ():
         if column not in before:
             Dataset(name).add_column(column, field.type)
         elif column not in media and field.type != before[column].type:
             Dataset(name).widen_column(column, field.type)
-    return pa.schema([field.with_nullable(True) for field in wanted.values()])
+    return pa.schema([field.with_nullable(True) for field in fields.values()])
 
 
 def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Field[Any]:

@@ -87,11 +87,11 @@ class Column:
         )
 
     def _count(self, values: pa.Array[Any]) -> None:
-        found = hashes(values)
-        if found is None:
+        digests = hashes(values)
+        if digests is None:
             self._distinct = None
         elif self._distinct is not None:
-            self._distinct.add(found)
+            self._distinct.add(digests)
 
     def _order(self, values: pa.Array[Any]) -> None:
         kind = values.type

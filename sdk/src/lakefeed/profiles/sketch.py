@@ -68,8 +68,8 @@ class Sample:
         ranks = np.concatenate([self._ranks, drawn[low]])
         both = np.concatenate([self._values, values[low]])
         if len(ranks) > MAX_VALUES:
-            kept = np.argpartition(ranks, MAX_VALUES)[:MAX_VALUES]
-            ranks, both = ranks[kept], both[kept]
+            lowest = np.argpartition(ranks, MAX_VALUES)[:MAX_VALUES]
+            ranks, both = ranks[lowest], both[lowest]
         self._ranks, self._values = ranks, both
 
     def quantiles(self, shares: Sequence[float]) -> tuple[float, ...]:

@@ -116,7 +116,7 @@ def profiles(name: str, versions: Iterable[int]) -> Iterator[Profile]:
 
 def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVersion | None) -> Profile:
     dataset = Dataset(name, version=version.version)
-    found = Profile(
+    initial = Profile(
         name,
         str(table.metadata.table_uuid),
         version,
@@ -127,20 +127,20 @@ def _profile(name: str, table: Table, version: DatasetVersion, before: DatasetVe
         changed=_schema_changes(table, version, before),
     )
     try:
-        return _read_rows(found)
+        return _read_rows(initial)
     except UnsupportedError as error:
-        return replace(found, unread=str(error))
+        return replace(initial, unread=str(error))
     except (LakefeedError, OSError) as error:
         if is_unreachable(error):
-            return replace(found, unreachable=f"{type(error).__name__}: {error}")
+            return replace(initial, unreachable=f"{type(error).__name__}: {error}")
         # A version whose rows cannot be read is a finding, and the other versions of a run still get their profiles.
-        return replace(found, unread=f"{type(error).__name__}: {error}")
+        return replace(initial, unread=f"{type(error).__name__}: {error}")
 
 
-def _read_rows(found: Profile) -> Profile:
-    added = found.added
+def _read_rows(initial: Profile) -> Profile:
+    added = initial.added
     rows = file_bytes = 0
-    columns = {column: Column() for column in found.schema.names}
+    columns = {column: Column() for column in initial.schema.names}
     digests: list[str] = []
     for batch in added.batches(format="arrow", load_files=False):
         rows += batch.num_rows
@@ -151,7 +151,7 @@ def _read_rows(found: Profile) -> Profile:
                 del digests[MAX_DIGESTS:]
                 file_bytes += _sum(values, "size")
     return replace(
-        found,
+        initial,
         rows=rows,
         columns={name: column.statistics for name, column in columns.items()},
         first_rows=tuple(added.head(FIRST_ROWS).rows()),

@@ -26,15 +26,15 @@ def cycles(routines: Iterable[Routine]) -> list[tuple[Routine, ...]]:
     for routine in every:
         for source in routine.sources:
             readers.setdefault(source, []).append(routine)
-    found: list[tuple[Routine, ...]] = []
+    chains: list[tuple[Routine, ...]] = []
     done: set[str] = set()
     for begin in every:
         if begin.name not in done:
-            _walk(begin, readers, done, found)
-    return found
+            _walk(begin, readers, done, chains)
+    return chains
 
 
-def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], found: list[tuple[Routine, ...]]) -> None:
+def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], chains: list[tuple[Routine, ...]]) -> None:
     """Searches depth first with a stack of its own, because a chain of routines may be longer than Python recurses."""
     trail, rest = [begin], [_following(begin, readers)]
     while trail:
@@ -44,7 +44,7 @@ def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], fou
             continue
         following = rest[-1].pop(0)
         if following in trail:
-            found.append(tuple(trail[trail.index(following) :]))
+            chains.append(tuple(trail[trail.index(following) :]))
         elif following.name not in done:
             trail.append(following)
             rest.append(_following(following, readers))

@@ -64,10 +64,10 @@ def due(
     if any(each.begin for each in todo.ranges):
         return Decision(todo, None, "a version is partly read")
     named = {other.name: other for other in others}
-    found = [_decide(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
-    wake_at = min((each.wake_at for each in found if each.wake_at is not None), default=None)
-    best = max(found, key=lambda each: each.ready.rows if each.ready else -1)
-    return replace(best, wake_at=wake_at) if best.ready else Decision(None, wake_at, found[0].reason)
+    decisions = [_decide(trigger, routine, todo, moment, named, failures or {}) for trigger in routine.triggers]
+    wake_at = min((each.wake_at for each in decisions if each.wake_at is not None), default=None)
+    best = max(decisions, key=lambda each: each.ready.rows if each.ready else -1)
+    return replace(best, wake_at=wake_at) if best.ready else Decision(None, wake_at, decisions[0].reason)
 
 
 def _decide(
@@ -99,12 +99,12 @@ def _decide_by_rows(trigger: Appended | Removed, todo: Pending, now: dt.datetime
     if todo.rows >= least:
         return Decision(todo, None, f"{todo.rows} rows wait")
     if trigger.max_wait is None or not todo.rows:
-        return Decision(None, None, f"{todo.rows} rows wait, {least} are wanted")
+        return Decision(None, None, f"{todo.rows} rows wait, {least} are needed")
     oldest = min(version.timestamp_ms for version in todo.versions) / 1000
     # So far from now, either way: rows that a clock has stamped that was ahead have waited, nobody knows how long.
     if abs(now.timestamp() - oldest) >= trigger.max_wait:
         return Decision(todo, None, f"rows have waited for {trigger.max_wait:g} s")
-    return Decision(None, oldest + trigger.max_wait, f"{todo.rows} rows wait, {least} are wanted")
+    return Decision(None, oldest + trigger.max_wait, f"{todo.rows} rows wait, {least} are needed")
 
 
 def _decide_by_clock(trigger: _Clock, todo: Pending, now: dt.datetime) -> Decision:
@@ -147,11 +147,11 @@ def _restrict(todo: Pending, ranges: list[VersionRange]) -> Pending | None:
     return replace(todo, ranges=tuple(ranges)) if any(each.versions for each in ranges) else None
 
 
-def _rows_read(found: VersionRange) -> int:
+def _rows_read(source_range: VersionRange) -> int:
     """Returns the number of rows that the source had when the routine last read it."""
-    if found.position is None or not found.versions:
+    if source_range.position is None or not source_range.versions:
         return 0
-    first = found.versions[0]
+    first = source_range.versions[0]
     return max(0, first.total_records - first.added_records)
 
 

@@ -244,12 +244,12 @@ def _range_of(
     below = find_late_versions(routine, source, table, table_or_none(routine.target), start) if start else frozenset()
     first = min([start.version, *(number - 1 for number in below)]) if start else None
     over_gaps = _over_gaps(table, first, routine.reads_removed)
-    found = range_after(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
-    found = replace(found, snapshot_ids=ids_of_unstored_numbers(table))
-    if remade and not found.versions:
+    unread = range_after(list_versions(table), table_uuid, start, source, routine.reads_removed, over_gaps, below)
+    unread = replace(unread, snapshot_ids=ids_of_unstored_numbers(table))
+    if remade and not unread.versions:
         # Nothing to read yet: the position stays with the old table until there is.
-        return replace(found, position=at), False
-    bounded = found if up_to is None else found.up_to(up_to)
+        return replace(unread, position=at), False
+    bounded = unread if up_to is None else unread.up_to(up_to)
     if routine.only_checked:
         bounded = replace(bounded, versions=tuple(takewhile(lambda v: v.version in (verdicts or {}), bounded.versions)))
     return replace(bounded, left_out=_left_out(routine, bounded.versions, after, verdicts)), remade

@@ -64,11 +64,11 @@ def history(routine: Routine) -> list[RoutineResult]:
         routine: the routine.
     """
     table = table_or_none(routine.target)
-    found: list[RoutineResult] = []
+    results: list[RoutineResult] = []
     for version in () if table is None else reversed(list_versions(table)):
         if _is_written_by(version, routine):
-            found.append(result_of(version, found[-1].lineage if found else {}))
-    return found
+            results.append(result_of(version, results[-1].lineage if results else {}))
+    return results
 
 
 def result_of(version: DatasetVersion, before: Lineage | None = None) -> RoutineResult:
@@ -122,10 +122,16 @@ def _lineage(columns: Mapping[str, Sequence[Sequence[str]]]) -> Lineage:
 def _spans(unit: WorkUnit) -> list[Span]:
     spans = []
     for part in unit.parts:
-        found = part.range
+        source_range = part.range
         numbers = [number for number, _ in part.skipped] + [version.version for version in part.versions]
-        first, last = (found.before(min(numbers)), max(numbers)) if numbers else (found.reached, found.reached)
-        spans.append(Span(found.source, first, last, None if last is None else found.snapshot_ids.get(last)))
+        first, last = (
+            (source_range.before(min(numbers)), max(numbers))
+            if numbers
+            else (source_range.reached, source_range.reached)
+        )
+        spans.append(
+            Span(source_range.source, first, last, None if last is None else source_range.snapshot_ids.get(last))
+        )
     return spans
 
 

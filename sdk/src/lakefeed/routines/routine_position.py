@@ -43,15 +43,15 @@ class Position:
             >>> Position.parse("0b5a@v3")
             Position(table_uuid='0b5a', version=3, within=None, rows=0, snapshot_id=None, within_id=None)
         """
-        found = _TEXT.fullmatch(text)
-        if found is None:
+        match = _TEXT.fullmatch(text)
+        if match is None:
             raise ValueError(f"{text!r} is not the position of a routine")
-        within, ids = found["within"], [found["version_id"], found["within_id"]]
+        within, ids = match["within"], [match["version_id"], match["within_id"]]
         return cls(
-            found["uuid"],
-            int(found["version"]),
+            match["uuid"],
+            int(match["version"]),
             int(within) if within else None,
-            int(found["rows"] or 0),
+            int(match["rows"] or 0),
             *(int(each) if each else None for each in ids),
         )
 

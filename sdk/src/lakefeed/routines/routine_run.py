@@ -149,13 +149,13 @@ def skip(routine: Routine, version: int, reason: str, *, source: str | None = No
     """
     name = source or routine.sources[0]
     todo = pending(replace(routine, only_checked=False))
-    found = next((each for each in todo.ranges if each.source == name and each.versions), None) if todo else None
-    if todo is None or found is None or found.versions[0].version != version:
-        following = f"v{found.versions[0].version} of {name!r}" if found else f"no version of {name!r}"
+    source_range = next((each for each in todo.ranges if each.source == name and each.versions), None) if todo else None
+    if todo is None or source_range is None or source_range.versions[0].version != version:
+        following = f"v{source_range.versions[0].version} of {name!r}" if source_range else f"no version of {name!r}"
         raise InvalidArgumentError(
             f"routine {routine.name!r} cannot skip v{version}: the next version that it reads is {following}"
         )
-    alone = replace(found, versions=found.versions[:1])
+    alone = replace(source_range, versions=source_range.versions[:1])
     others = tuple(alone if each.source == name else replace(each, versions=()) for each in todo.ranges)
     marked = leave_out_version(replace(todo, ranges=others), name, version, f"skipped by hand: {reason}")
     done = _commit_unit(routine, next_work_unit(marked, None, None), RunContext())

@@ -194,9 +194,9 @@ def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) 
     local = now.astimezone(zone)
     begin = local.replace(second=0, microsecond=0) + dt.timedelta(minutes=1) if reverse else local
     try:
-        found = next(CronSim(expression, begin, reverse=reverse), None)
+        time = next(CronSim(expression, begin, reverse=reverse), None)
     except CronSimError as error:
         raise InvalidArgumentError(
             f"{expression!r} is not a cron expression ({error}); it has five fields: minute hour day month weekday"
         ) from None
-    return [] if found is None else [found.astimezone(dt.UTC)]
+    return [] if time is None else [time.astimezone(dt.UTC)]

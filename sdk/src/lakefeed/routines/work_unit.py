@@ -146,21 +146,27 @@ def next_work_unit(pending: Pending, together: int | None, most: int | None) -> 
 def _by_commit_time(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
     """Yields the versions of all sources by the time of their commits. Those of one source keep their order."""
 
-    def timed(index: int, found: VersionRange) -> Iterator[tuple[int, int, int, DatasetVersion]]:
+    def with_times(index: int, source_range: VersionRange) -> Iterator[tuple[int, int, int, DatasetVersion]]:
         latest = 0
-        for version in found.versions:
+        for version in source_range.versions:
             latest = max(latest, version.timestamp_ms)  # a clock that went backwards must not turn versions around
             yield latest, index, version.version, version
 
-    merged = heapq.merge(*(timed(index, found) for index, found in enumerate(ranges)), key=lambda each: each[:3])
+    merged = heapq.merge(
+        *(with_times(index, source_range) for index, source_range in enumerate(ranges)), key=lambda each: each[:3]
+    )
     return ((index, version) for _, index, _, version in merged)
 
 
 def leave_out_version(pending: Pending, source: str, version: int, reason: str) -> Pending:
     """Returns the pending versions with one more left out."""
 
-    def marked(found: VersionRange) -> VersionRange:
-        reasons: Mapping[int, str] = found.left_out or {}
-        return replace(found, left_out={**reasons, version: reason}) if found.source == source else found
+    def with_reason(source_range: VersionRange) -> VersionRange:
+        reasons: Mapping[int, str] = source_range.left_out or {}
+        return (
+            replace(source_range, left_out={**reasons, version: reason})
+            if source_range.source == source
+            else source_range
+        )
 
-    return replace(pending, ranges=tuple(map(marked, pending.ranges)))
+    return replace(pending, ranges=tuple(map(with_reason, pending.ranges)))
