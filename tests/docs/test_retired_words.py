@@ -43,15 +43,21 @@ FOLDERS = [
     "sensors",
     "sdk/src/lakefeed/compute",
     "sdk/src/lakefeed/dataset",
+    "sdk/src/lakefeed/expr",
+    "sdk/src/lakefeed/formats",
     "sdk/src/lakefeed/ingest",
+    "sdk/src/lakefeed/media",
+    "sdk/src/lakefeed/ops",
+    "sdk/src/lakefeed/optimize",
     "sdk/src/lakefeed/profiles",
     "sdk/src/lakefeed/routines",
+    "sdk/src/lakefeed/sources",
+    "sdk/src/lakefeed/sql",
     *(path.relative_to(ROOT).as_posix() for path in sorted(SDK.glob("*.py"))),
 ]
 """Folders and files whose docstrings are done."""
 
-PAGES = ["docs/deployment.md", "docs/orchestration.md"]
-"""Pages that are done."""
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

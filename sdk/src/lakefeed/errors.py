@@ -1,46 +1,46 @@
 """Every error lakefeed raises on purpose.
 
     LakefeedError
-    ├── ConfigError                (ValueError)         settings that cannot work
+    ├── ConfigError                (ValueError)         invalid settings
     │   └── SharedWarehouseError                        another catalog owns the warehouse
     ├── InvalidArgumentError       (ValueError)         an argument outside what the call accepts
     │   ├── InvalidNameError                            a dataset name that breaks the naming rule
     │   └── CredentialsError                            a URL that would keep a secret in a table
-    ├── DatasetNotFoundError       (LookupError)        no dataset of that name
-    ├── DatasetExistsError         (ValueError)         a dataset of that name exists already
-    ├── UnsavedDatasetError        (ValueError)         asked of a derived dataset what only a saved one has
-    ├── VersionNotFoundError       (LookupError)        the dataset has no such version
-    │   └── TagNotFoundError                            no tag of that name
-    ├── TagExistsError             (ValueError)         a tag that stands for another version
+    ├── DatasetNotFoundError       (LookupError)        the dataset does not exist
+    ├── DatasetExistsError         (ValueError)         the dataset exists already
+    ├── UnsavedDatasetError        (ValueError)         the operation needs a saved dataset
+    ├── VersionNotFoundError       (LookupError)        the version does not exist
+    │   └── TagNotFoundError                            the tag does not exist
+    ├── TagExistsError             (ValueError)         the tag names another version
     ├── SchemaError                (ValueError)         columns or types that do not fit
-    │   ├── ColumnNotFoundError    (LookupError)        no such column; near misses in the message
+    │   ├── ColumnNotFoundError    (LookupError)        the column does not exist
     │   └── TypeMismatchError      (TypeError)          a value or column of the wrong type
-    ├── DuplicateKeyError          (ValueError)         rows that share a key which must be their own
-    ├── ExpressionError            (ValueError)         filter text that cannot be read; caret at the place
-    ├── RowIndexError              (IndexError)         a place where there is no row
-    ├── SubscriptError             (TypeError)          dataset[…] of one whose rows are streamed
+    ├── DuplicateKeyError          (ValueError)         rows share a key that must be unique
+    ├── ExpressionError            (ValueError)         an expression cannot be parsed
+    ├── RowIndexError              (IndexError)         a row of this index does not exist
+    ├── SubscriptError             (TypeError)          a streamed dataset cannot be indexed
     ├── FormatError                (ValueError)         a file whose format is unknown or broken
-    ├── TransformError             (ValueError)         a user function returned what it must not
+    ├── TransformError             (ValueError)         a user function returned a wrong value
     ├── FileError                  (OSError)            a referenced file cannot be used
-    │   ├── MissingFileError       (FileNotFoundError)  it is not there
-    │   ├── ChangedFileError                            it changed while it was read
+    │   ├── MissingFileError       (FileNotFoundError)  the file does not exist
+    │   ├── ChangedFileError                            the file changed between two reads
     │   ├── AccessDeniedError      (PermissionError)    the store refuses the credentials, or there are none
-    │   ├── IntegrityError                              its bytes are not those recorded
+    │   ├── IntegrityError                              its content differs from the record
     │   ├── DamagedDatasetError                         metadata of a dataset is lost or cannot be read
-    │   ├── RefusedTargetError                          it lies where no request may go
-    │   ├── UnreachableError       (ConnectionError)    nobody can look now: a store or server is away, or refuses
-    │   └── StorageError                                a disk or store did not take what was to be written
+    │   ├── RefusedTargetError                          the URL leads to a forbidden target
+    │   ├── UnreachableError       (ConnectionError)    a store or server cannot be reached
+    │   └── StorageError                                a disk or store failed to write
     │       └── StorageFullError                        it is full, or a quota is used up
     ├── CatalogUnavailableError    (ConnectionError)    the catalog's database cannot be reached
-    ├── CommitError                (RuntimeError)       a commit did not land; nothing of it is visible
+    ├── CommitError                (RuntimeError)       a commit failed; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
-    │   └── FenceError                                  another run has already moved the fence
+    │   └── FenceError                                  another run moved the fence first
     ├── StateMismatchError         (ValueError)         a checkpoint that belongs to other data or another plan
     ├── BudgetExceededError        (MemoryError)        more bytes than the caller allowed
     ├── MissingDependencyError     (ImportError)        an optional library that is not installed
-    └── UnsupportedError           (NotImplementedError) a thing that this version does not do
+    └── UnsupportedError           (NotImplementedError) this version does not support it
 
-A message says what was wrong, what exists, and what to do.
+A message says what is wrong, what exists, and what to do.
 """
 
 from __future__ import annotations

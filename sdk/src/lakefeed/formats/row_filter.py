@@ -20,7 +20,7 @@ DICTIONARY_BYTES = 1 * MIB
 
 @dataclass
 class Selectivity:
-    """How often a row group holds no matching row: first a guess, then what was observed. Races are harmless."""
+    """The share of row groups without a matching row: first a guess, then the observed share. Races are harmless."""
 
     groups: int = 2
     empty_groups: int = 1
@@ -36,7 +36,7 @@ class RowFilter:
 
     Attributes:
         columns: the columns of the file that ``predicate`` reads.
-        predicate: returns for each row of a batch whether it matches; null is no match.
+        predicate: returns for each row of a batch whether it matches; null does not match.
         dictionary_columns: the text columns that ``predicate`` also takes as dictionaries.
         extra_columns: the columns that only ``predicate`` reads, each with what to read of it (its name, or dotted
             paths of fields).

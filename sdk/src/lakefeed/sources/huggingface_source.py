@@ -1,4 +1,4 @@
-"""A source of Hugging Face datasets, and the export of rows as such datasets (the extra ``huggingface``).
+"""A source of Hugging Face datasets, and the export of rows to them (the extra ``huggingface``).
 
 Image, Audio, Video, Mesh, Pdf and Nifti become file columns of contents. Sounds and videos that a dataset in memory
 knows only by local path become file columns of paths. Class labels stay integers, and the field's metadata holds their
