@@ -63,7 +63,7 @@ def remaining_positions(
     """The places of the rows of a file that are left.
 
     Example:
-        >>> places_left(4, 1, [(2, np.array([1, 3])), (0, np.array([0]))]).tolist()
+        >>> remaining_positions(4, 1, [(2, np.array([1, 3])), (0, np.array([0]))]).tolist()
         [0, 2]
     """
     left = np.ones(rows, np.bool_)

@@ -69,7 +69,8 @@ def choose_encodings(rows: pa.Table) -> dict[str, str]:
     """The encoding of each stored column by its path, chosen by the first values of ``rows``.
 
     Example:
-        >>> encodings(pa.table({"id": range(100), "label": [1, 2] * 50, "box": [[0.25 * n] for n in range(100)]}))
+        >>> boxes = [[0.25 * n] for n in range(100)]
+        >>> choose_encodings(pa.table({"id": range(100), "label": [1, 2] * 50, "box": boxes}))
         {'id': 'DELTA_BINARY_PACKED', 'label': 'RLE_DICTIONARY', 'box.list.element': 'BYTE_STREAM_SPLIT'}
     """
     found: dict[str, str] = {}

@@ -38,7 +38,7 @@ def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
     """Returns the type with those of ``given`` where it has null.
 
     Example:
-        >>> decided_type(pa.list_(pa.null()), pa.list_(pa.int8()))
+        >>> decide_type(pa.list_(pa.null()), pa.list_(pa.int8()))
         ListType(list<item: int8>)
     """
     if pa.types.is_null(known) or known == given:

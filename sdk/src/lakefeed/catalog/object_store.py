@@ -18,7 +18,7 @@ def s3_properties_from_environment(environment: Mapping[str, str] = os.environ) 
     Keys and roles they find (``AWS_ACCESS_KEY_ID``, …, the files of the AWS tools, the metadata service of a machine).
 
     Example:
-        >>> from_environment({"AWS_ENDPOINT_URL": "https://s3.example.com"})
+        >>> s3_properties_from_environment({"AWS_ENDPOINT_URL": "https://s3.example.com"})
         {'s3.endpoint': 'https://s3.example.com'}
     """
     given = {key: next(filter(None, map(environment.get, names)), None) for key, names in VARIABLES.items()}

@@ -45,7 +45,7 @@ def fill_required(array: Any) -> Any:
 
     Example:
         >>> kind = pa.struct([pa.field("a", pa.int64(), nullable=False)])
-        >>> whole = filled(pa.nulls(2, kind))
+        >>> whole = fill_required(pa.nulls(2, kind))
         >>> whole.null_count, whole.field(0).null_count
         (2, 0)
     """

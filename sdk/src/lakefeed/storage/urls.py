@@ -76,9 +76,9 @@ def decode_file_url(url: str) -> str | None:
     """Returns the path that a ``file:`` URL names, where that differs from its text; None for anything else.
 
     Example:
-        >>> decoded_file_url("file:///data/my%20cat.csv"), decoded_file_url("file:/data/cat.csv")
+        >>> decode_file_url("file:///data/my%20cat.csv"), decode_file_url("file:/data/cat.csv")
         ('/data/my cat.csv', '/data/cat.csv')
-        >>> decoded_file_url("file:///data/cat.csv") is None
+        >>> decode_file_url("file:///data/cat.csv") is None
         True
     """
     found = _FILE_URL.match(url)
@@ -145,7 +145,7 @@ def redact(text: str) -> str:
     names to list them all. For messages, logs and metadata.
 
     Example:
-        >>> redacted("cannot read https://me:word@host/a.jpg?id=17&X-Amz-Signature=a1b2")
+        >>> redact("cannot read https://me:word@host/a.jpg?id=17&X-Amz-Signature=a1b2")
         'cannot read https://***@host/a.jpg?id=17&X-Amz-Signature=***'
     """
     return _PARAMETER.sub(_redact_parameter, _USERINFO.sub(f"{REDACTED}@", text))
@@ -155,7 +155,7 @@ def display_url(text: str, most: int = 200) -> str:
     """``text`` quoted, without credentials, and cut if it is long: a column may hold anything.
 
     Example:
-        >>> shown("s3://key:secret@bucket/a.jpg")
+        >>> display_url("s3://key:secret@bucket/a.jpg")
         "'s3://***@bucket/a.jpg'"
     """
     text = redact(text)
@@ -166,7 +166,7 @@ def safe_cause(url: str, error: BaseException) -> BaseException | None:
     """The error as the cause of another; None where ``url`` holds credentials, which its text may repeat.
 
     Example:
-        >>> harmless("https://me:word@host/a.jpg", OSError("cannot read https://me:word@host/a.jpg")) is None
+        >>> safe_cause("https://me:word@host/a.jpg", OSError("cannot read https://me:word@host/a.jpg")) is None
         True
     """
     return error if redact(url) == url else None

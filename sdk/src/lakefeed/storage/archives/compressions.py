@@ -33,7 +33,7 @@ def detect_compression(first: bytes) -> str | None:
     """Returns the compression that the first bytes of a file show; None if they show none.
 
     Example:
-        >>> compression_of(gzip.compress(b"rows")), compression_of(b"BZh.csv")
+        >>> detect_compression(gzip.compress(b"rows")), detect_compression(b"BZh.csv")
         ('gzip', None)
     """
     if first.startswith(_BZ2) and first[4:10] == _BZ2_BLOCK:

@@ -77,7 +77,7 @@ def check_digest(sha256: str) -> str:
         InvalidArgumentError: it is anything else.
 
     Example:
-        >>> checked("../../etc/passwd")
+        >>> check_digest("../../etc/passwd")
         Traceback (most recent call last):
         lakefeed.errors.InvalidArgumentError: '../../etc/passwd' is no sha256: give 64 lower-case hex digits
     """
