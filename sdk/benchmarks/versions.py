@@ -44,10 +44,10 @@ def grow(name: str, files: int) -> None:
     lake = Lake.current()
     table = lake.table(name)
     (first,) = data_files(lake, table)
-    ours = SnapshotBuilder(table, {})
-    with ours.landing():
-        ours.contents = Contents(tuple(_linked(first, number) for number in range(files - 1)))
-        commit_with_retry(lake, name, table, ours, Action())
+    builder = SnapshotBuilder(table, {})
+    with builder.discard_on_failure():
+        builder.contents = Contents(tuple(_linked(first, number) for number in range(files - 1)))
+        commit_with_retry(lake, name, table, builder, Action())
 
 
 def _linked(ref: DataFileRef, number: int) -> DataFile:

@@ -16,9 +16,9 @@ import pytest
 from pyiceberg.exceptions import CommitStateUnknownException
 
 from lakefeed import Dataset
-from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim, reclaim_when_full
+from lakefeed.catalog.snapshot_builder import PreCommitCheck
 from lakefeed.errors import StorageFullError, UnsupportedError
 from lakefeed.storage.blobs.collector import begin_collection
 from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
@@ -165,7 +165,7 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
         assert len(objects_of(home)) == 2
 
     with lake.blobs.saving():
-        refused("another save is at work")
+        refused("another save is active")
     sign = begin_collection(store)
     refused("a collection of garbage is at work")
     sign.end()
@@ -185,13 +185,13 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
 def test_saves_of_one_process_leave_it_to_the_one_that_ends_last(lake: Lake, home: Path) -> None:
     keys = [stored(lake, content) for content in (b"inner", b"outer", b"in doubt")]
 
-    def run(guard: PreCommitCheck | None = None) -> None:
-        outer, inner = reclaim_when_full(lake, lambda: keys[1]), reclaim_when_full(lake, lambda: keys[0], guard)
+    def run(commit_check: PreCommitCheck | None = None) -> None:
+        outer, inner = reclaim_when_full(lake, lambda: keys[1]), reclaim_when_full(lake, lambda: keys[0], commit_check)
         with pytest.raises(StorageFullError) as caught, outer, lake.blobs.saving(), inner, lake.blobs.saving():
             raise StorageFullError
         assert caught.value.remaining_objects == ()
 
-    run(PreCommitCheck(lambda: None, in_doubt=True))
+    run(PreCommitCheck(lambda: None, outcome_unknown=True))
     assert len(objects_of(home)) == 3
     run()
     assert objects_of(home) == [f"blobs/{key}" for key in keys[2]]

@@ -207,7 +207,7 @@ def test_dataset_replaced_meanwhile_is_an_error(lake: Lake, home: Path, monkeypa
 
     create(lake, "t", SCHEMA, [])
     Rival(lake, 1, replace, monkeypatch)
-    with pytest.raises(DatasetNotFoundError, match="created anew"):
+    with pytest.raises(DatasetNotFoundError, match="created again"):
         add(lake, 1)
     assert values(lake) == [9]
     assert_all_referenced(lake, home)
@@ -370,7 +370,7 @@ def test_fence_on_a_new_table(lake: Lake) -> None:
 def test_moved_fence_stops_the_action_before_it_reads(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [], fence=Fence("f", None, "1"))
     before = files(home)
-    with pytest.raises(FenceError, match="'f' stands at '1', not at '0'"):
+    with pytest.raises(FenceError, match="'f' is at '1', expected '0'"):
         append(lake, "t", failing(), schema=SCHEMA, fence=Fence("f", "0", "2"))
     assert files(home) == before
 

@@ -180,7 +180,7 @@ def test_a_dataset_made_anew_during_the_delete_is_left_alone(any_lake: Lake, mon
         create(lake, "t", BATCH.schema, [BATCH])
 
     _once_before(monkeypatch, lake, made_anew)
-    with pytest.raises(DatasetNotFoundError, match="created anew meanwhile"):
+    with pytest.raises(DatasetNotFoundError, match="created again"):
         lake.drop("t")
     assert numbers(lake) == [2]
     lake.drop("t")

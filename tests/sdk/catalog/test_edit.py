@@ -479,9 +479,9 @@ def _compact(lake: Lake) -> None:
     from lakefeed.catalog.table_rows import write_rows
 
     table = lake.table("t")
-    ours = SnapshotBuilder(table, {})
-    with ours.landing():
-        written = write_rows(lake, table, SCHEMA, ours, rows(*values(lake)))
+    builder = SnapshotBuilder(table, {})
+    with builder.discard_on_failure():
+        written = write_rows(lake, table, SCHEMA, builder, rows(*values(lake)))
         gone = {file.path: file.manifest for file in data_files(lake, table)}
-        ours.contents = Contents(written, removed=gone, replaces=True)
-        commit_with_retry(lake, "t", table, ours, Action())
+        builder.contents = Contents(written, removed=gone, replaces=True)
+        commit_with_retry(lake, "t", table, builder, Action())

@@ -1,4 +1,4 @@
-"""What an action brings besides its rows: who writes, the key that makes it happen once, the fence it must pass."""
+"""The options of a write besides its rows: provenance, idempotency key and fence."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who or what writes; kept with the version. ``user`` is the operating system's user where not given.
+    """Who or what writes a version. It is stored in the snapshot summary.
 
-    ``work`` is the machine-readable half of ``message``; ``depth`` counts the routines that stand between the rows and
-    whoever wrote them first, so that a routine that feeds itself comes to an end.
+    Attributes:
+        run: the id of the run that writes.
+        user: who writes; None for the user of the operating system.
+        code: the version of the code that writes.
+        message: a message for people.
+        work: the message in machine-readable form.
+        depth: the number of routines between the rows and their first writer. It stops a routine that feeds itself.
     """
 
     run: str | None = None
@@ -38,22 +43,25 @@ class Provenance:
     depth: int = 0
 
     def __post_init__(self) -> None:
-        for what in ("run", "user", "code", "message", "work"):
-            _require_text(getattr(self, what), f"Provenance({what}=", maybe=True)
-        _require_count(self.depth, "Provenance(depth=")
+        for name in ("run", "user", "code", "message", "work"):
+            _require_text(getattr(self, name), f"Provenance.{name}", optional=True)
+        _require_count(self.depth, "Provenance.depth")
 
-    def facts(self) -> dict[str, str]:
-        """The entries of the snapshot summary."""
+    def summary_entries(self) -> dict[str, str]:
+        """Returns the entries of the snapshot summary."""
         named = {RUN: self.run, USER: self.user or _os_user(), CODE: self.code, MESSAGE: self.message, WORK: self.work}
-        given = {key: value for key, value in named.items() if value is not None}
-        return given | ({DEPTH: str(self.depth)} if self.depth else {})
+        entries = {key: value for key, value in named.items() if value is not None}
+        return entries | ({DEPTH: str(self.depth)} if self.depth else {})
 
 
 @dataclass(frozen=True)
 class Fence:
-    """Lets an action land once: only while the table's fence ``key`` is ``expected``; it becomes ``value`` with it.
+    """A value of the table that an action checks and sets in its commit, so that only one of several actions succeeds.
 
-    ``expected=None`` means that no action has passed a fence of that key yet.
+    Attributes:
+        key: the name of the fence.
+        expected: the value that the fence must have; None if no action has set it yet.
+        value: the value that the action sets.
     """
 
     key: str
@@ -61,13 +69,13 @@ class Fence:
     value: str
 
     def __post_init__(self) -> None:
-        _require_text(self.key or None, "Fence(key=")
-        _require_text(self.expected, "Fence(expected=", maybe=True)
-        _require_text(self.value, "Fence(value=")
+        _require_text(self.key or None, "Fence.key")
+        _require_text(self.expected, "Fence.expected", optional=True)
+        _require_text(self.value, "Fence.value")
 
 
 class WriteOptions(TypedDict, total=False):
-    """The keywords of a write that its commit takes: see ``Dataset.save``."""
+    """The keyword arguments of a write that concern its commit. See ``Dataset.save``."""
 
     provenance: Provenance | None
     idempotency_key: str | None
@@ -75,47 +83,47 @@ class WriteOptions(TypedDict, total=False):
 
 
 def takes_write_options(write: AnyFunction) -> AnyFunction:
-    """Spells the keywords of `WriteOptions` out in the signature of a write, for `help` and completion."""
+    """Adds the keywords of `WriteOptions` to the signature of a write, for `help` and completion."""
     signature = inspect.signature(write)
-    spelled = [
+    keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind.__forward_arg__)
         for name, kind in WriteOptions.__annotations__.items()
     ]
     others = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    write.__signature__ = signature.replace(parameters=[*others, *spelled])  # type: ignore[attr-defined]  # of `inspect`
+    write.__signature__ = signature.replace(parameters=[*others, *keywords])  # type: ignore[attr-defined]  # of `inspect`
     return write
 
 
-def _require_text(given: Any, what: str, *, maybe: bool = False) -> None:
-    """Raises unless it is text (or, ``maybe``, None): anything else would only fail once all rows are written."""
-    if not isinstance(given, str) and not (maybe and given is None):
-        raise InvalidArgumentError(f"{what}{given!r:.80}): give text{', or None' if maybe else ''}")
+def _require_text(value: Any, name: str, *, optional: bool = False) -> None:
+    # Checked here, because the commit would only fail once all rows are written.
+    if not isinstance(value, str) and not (optional and value is None):
+        raise InvalidArgumentError(f"{name} must be text{' or None' if optional else ''}, got {value!r:.80}")
 
 
-def _require_count(given: Any, what: str) -> None:
-    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise InvalidArgumentError(f"{what}{given!r:.80}): give a whole number from 0 on")
+def _require_count(value: Any, name: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidArgumentError(f"{name} must be an integer from 0, got {value!r:.80}")
 
 
 @dataclass(frozen=True)
 class Action:
-    """One action on one table."""
+    """An action on a table."""
 
     provenance: Provenance = Provenance()
     idempotency_key: str | None = None
     fence: Fence | None = None
 
-    def facts(self) -> dict[str, str]:
-        """What the snapshot summary says of the action."""
+    def summary_entries(self) -> dict[str, str]:
+        """Returns the entries of the snapshot summary."""
         key = {IDEMPOTENCY_KEY: self.idempotency_key} if self.idempotency_key is not None else {}
-        return {**self.provenance.facts(), **key}
+        return {**self.provenance.summary_entries(), **key}
 
     def properties(self) -> dict[str, str]:
-        """The table properties that move with the action."""
+        """Returns the table properties that the commit sets."""
         return {FENCE_PREFIX + self.fence.key: self.fence.value} if self.fence is not None else {}
 
-    def done(self, table: Table) -> DatasetVersion | None:
-        """The version that an action of this idempotency key has written already."""
+    def earlier_version(self, table: Table) -> DatasetVersion | None:
+        """Returns the version that has the idempotency key of this action; None if there is none."""
         if self.idempotency_key is None:
             return None
         for snapshot in ancestry.ancestry(table):
@@ -124,23 +132,23 @@ class Action:
         return None
 
     def check_fence(self, table: Table | None) -> None:
-        """Passes where the fence stands as expected; ``None`` is a table that does not exist yet.
+        """Checks that the fence has the expected value. ``table`` is None for a table that does not exist yet.
 
         Raises:
-            FenceError: another run has moved it.
+            FenceError: another run has moved the fence.
         """
         if self.fence is None:
             return
         current = fence_value(table, self.fence.key) if table is not None else None
         if current != self.fence.expected:
             raise FenceError(
-                f"the fence {self.fence.key!r} stands at {current!r}, not at {self.fence.expected!r}: another run has "
-                "moved it and these rows were not written. Read the position again and go on from there"
+                f"fence {self.fence.key!r} is at {current!r}, expected {self.fence.expected!r}: another run has moved "
+                "it. Nothing was written. Read the fence again and continue from there"
             )
 
 
 def fence_value(table: Table, key: str) -> str | None:
-    """Where the fence of that key stands; None before the first fenced action."""
+    """Returns the value of a fence; None before the first fenced action."""
     return table.properties.get(FENCE_PREFIX + key)
 
 

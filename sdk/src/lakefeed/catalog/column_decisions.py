@@ -1,8 +1,8 @@
-"""Columns that the rows of an action decide, in the action's own commit.
+"""Changes of columns that follow from the rows of a write, in the same commit.
 
-A column that was null in every row has no type, nor has an empty list: the first rows that have values there give it
-one (:mod:`lakefeed.catalog.null_types`). A column of categories gets those that rows bring. Both are changes of the
-schema, so older versions stay what they were.
+A column that is null in every row has no type yet. The first rows with values decide it
+(:mod:`lakefeed.catalog.null_types`). A column of categories gets the new categories of its rows. Both change the
+schema, so older versions stay as they were.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from lakefeed.errors import CommitConflictError
 
 @dataclass(frozen=True)
 class ColumnDecision:
-    """The table with the columns as the action makes them, and the updates that do so (none: they are so already)."""
+    """The columns of a table after a write.
+
+    Attributes:
+        table: the table with the new columns.
+        updates: the updates that change the columns; none if they do not change.
+        previous_schema_id: the schema before.
+    """
 
     table: Table
     updates: tuple[TableUpdate, ...] = ()
-    before: int = 0
-    """The schema that the table had."""
+    previous_schema_id: int = 0
 
     @property
     def declared(self) -> pa.Schema:
@@ -40,31 +45,31 @@ class ColumnDecision:
         return declared_schema(self.table)
 
     def contents(self, contents: Contents) -> Contents:
-        """The contents of a snapshot under these columns."""
+        """Returns the contents with the schema of these columns."""
         return replace(contents, schema_id=self.table.metadata.current_schema_id) if self.updates else contents
 
-    def again(self, current: Table) -> tuple[TableUpdate, ...]:
-        """The updates that are left, given the table as it is by now; the files that were written fit it.
+    def remaining_updates(self, current: Table) -> tuple[TableUpdate, ...]:
+        """Returns the updates that the current table still needs. Files that were written match its columns.
 
         Raises:
-            CommitConflictError: another writer has changed the columns in another way.
+            CommitConflictError: another writer has changed the columns differently.
         """
-        if not self.updates or current.metadata.current_schema_id == self.before:
+        if not self.updates or current.metadata.current_schema_id == self.previous_schema_id:
             return self.updates
-        there = {(field.field_id, field.name, field.field_type) for field in current.schema().fields}
-        if all((field.field_id, field.name, field.field_type) in there for field in self.table.schema().fields):
+        present = {(field.field_id, field.name, field.field_type) for field in current.schema().fields}
+        if all((field.field_id, field.name, field.field_type) in present for field in self.table.schema().fields):
             return ()
         raise CommitConflictError(
-            f"another writer has given columns of {current.name()[-1]!r} their types meanwhile; nothing was written. "
-            "Write these rows again"
+            f"another writer has decided types of columns of {current.name()[-1]!r}; nothing was written. Write these "
+            "rows again"
         )
 
 
 def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
-    """The columns that the table has once rows of ``incoming`` are in it.
+    """Returns the columns of a table after rows of the schema ``incoming`` are written.
 
     Raises:
-        TypeMismatchError: a type that cannot be kept.
+        TypeMismatchError: a type cannot be stored.
     """
     if incoming is None:
         return ColumnDecision(table)
@@ -82,14 +87,14 @@ def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
     after = Columns(tuple(fields), declared, media, columns.dropped_media)
     _, updates = evolution_updates(table, after)
     metadata = update_table_metadata(table.metadata, updates)
-    whole = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
-    return ColumnDecision(whole, updates, table.metadata.current_schema_id)
+    changed = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
+    return ColumnDecision(changed, updates, table.metadata.current_schema_id)
 
 
 def _decide_column(
     field: NestedField, known: pa.Field[Any], given: pa.Field[Any], next_id: Callable[[], int]
 ) -> tuple[NestedField, pa.Field[Any]]:
-    """A column once it has rows of a field: as Iceberg has it, and as it is declared."""
+    """Returns a column after rows of the field ``given``, as an Iceberg field and as a declared Arrow field."""
     decided = decide_field(known, given)
     if decided is not known:
         return decide_iceberg_field(field, known, decided, next_id), decided

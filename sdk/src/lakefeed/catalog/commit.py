@@ -1,8 +1,8 @@
-"""Writing to the lake: one action is one snapshot is one version.
+"""Commits that create tables, append rows and set properties. One action makes one snapshot, which is one version.
 
-Data files come first, then one compare-and-swap in the catalog. An action that does not land leaves nothing: its
-data files and manifests are removed. When other writers are faster, the data files stay and only the manifest list
-is written again, after the idempotency key and the fence have been looked at anew.
+An action writes its data files, then commits them with one compare-and-swap in the catalog. If it fails, its data files
+and manifests are removed. If another writer commits first, the action keeps its data files, checks the idempotency key
+and the fence again, and writes another manifest list.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ from lakefeed.catalog.tombstones import deletions, last_number
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
 from lakefeed.errors import ColumnNotFoundError, DatasetExistsError, InvalidArgumentError
 
-# How often another process may make and delete the dataset while this one makes it.
 MAX_CREATION_ATTEMPTS = 8
+"""Other processes may create and delete the dataset that often while this one creates it."""
 
 
 def create(
@@ -70,20 +70,34 @@ def create(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: BeforeCommit | None = None,
+    before_commit: BeforeCommit | None = None,
     write: RowWriter = write_rows,
 ) -> DatasetVersion:
-    """The first version of a new dataset; an empty input makes it too. A failure leaves no table and no file.
+    """Creates a dataset and returns its first version. A failure leaves no table and no file.
 
-    Its number is 1, or where datasets of that name were deleted the one after their last.
+    The version has number 1, or the next number if datasets of that name were deleted.
 
-    ``column_types`` names the file columns (``None``: those marked in the schema). ``guard`` is called right before the
-    commit; what it raises ends the action.
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        schema: the columns, as Arrow types.
+        batches: the rows; may be empty.
+        description: a description of the dataset.
+        column_types: the media types of the file columns, by name; None for those that the schema marks.
+        properties: further table properties.
+        provenance: who writes.
+        idempotency_key: if the dataset has a version with this key, that version is returned.
+        fence: the fence that the action sets. Its ``expected`` must be None.
+        before_commit: is called right before each commit. An error that it raises ends the action.
+        write: writes rows into data files.
+
+    Returns:
+        The new version.
 
     Raises:
-        DatasetExistsError: the name is taken, also where another process took it meanwhile.
-        SchemaError: the columns or their types cannot be kept, or the rows do not fit them.
-        FenceError: ``fence.expected`` is not None; a table to be created has no fence.
+        DatasetExistsError: a dataset of that name exists.
+        SchemaError: a column or type cannot be stored, or the rows do not match the columns.
+        FenceError: ``fence.expected`` is not None. A new table has no fence.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     if lake.exists(name):
@@ -93,23 +107,23 @@ def create(
     own = _initial_properties(declared, description, column_types)
     check_round_trip(declared, storage_schema(declared))
     staged = _stage_table(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
-    ours = SnapshotBuilder(staged, action.facts(), new_table=True, guard=guard)
-    with ours.landing():
-        ours.contents = Contents(write(lake, staged, declared, ours, batches))
+    builder = SnapshotBuilder(staged, action.summary_entries(), new_table=True, before_commit=before_commit)
+    with builder.discard_on_failure():
+        builder.contents = Contents(write(lake, staged, declared, builder, batches))
         for _ in range(MAX_CREATION_ATTEMPTS):
-            snapshot = ours.attempt(_with_first_number(lake, staged))
+            snapshot = builder.build_snapshot(_with_first_number(lake, staged))
             if submit(
                 lake,
                 staged,
-                ours,
+                builder,
                 (AssertCreate(),),
                 (*_creation_updates(staged.metadata), *snapshot_updates(snapshot)),
             ):
                 return version_of(snapshot, staged)
             if lake.exists(name):
-                break  # else another process made it meanwhile, and has deleted it
-        landed = ours.landed_in(lake.table(name))
-    return landed or _existing_version(lake, name, action)
+                break  # else another process has created and deleted it
+        version = builder.committed_version(lake.table(name))
+    return version or _existing_version(lake, name, action)
 
 
 def append(
@@ -121,56 +135,67 @@ def append(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: BeforeCommit | None = None,
+    before_commit: BeforeCommit | None = None,
     write: RowWriter = write_rows,
 ) -> DatasetVersion:
-    """The version that adds the rows of ``batches``; without rows and fence, the newest version as it is.
+    """Appends rows to a dataset.
 
-    ``schema`` is that of the batches; it is checked before the first one is read. A fenced action always makes a
-    version, also with no rows, so that the fence moves under the protection of the snapshot.
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        batches: the rows.
+        schema: the schema of ``batches``. It is checked before the first batch is read.
+        provenance: who writes.
+        idempotency_key: if the dataset has a version with this key, that version is returned.
+        fence: the fence that the action checks and sets. A fenced action makes a version even without rows.
+        before_commit: is called right before each commit. An error that it raises ends the action.
+        write: writes rows into data files.
+
+    Returns:
+        The new version; the newest version if there are neither rows nor a fence.
 
     Raises:
-        DatasetNotFoundError: no such dataset, or it was deleted meanwhile.
-        SchemaError: the rows do not fit; the message names the column.
+        DatasetNotFoundError: the dataset does not exist, or was deleted during the action.
+        SchemaError: a column or type does not match; the message names the column.
         FenceError: another run has moved the fence.
-        CommitConflictError: other writers kept winning.
+        CommitConflictError: other writers kept committing first.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    done = action.done(table)
-    if done is not None:
-        return done
+    earlier = action.earlier_version(table)
+    if earlier is not None:
+        return earlier
     action.check_fence(table)
     check_writable(table)
     decision = decide_columns(table, schema)
     declared = decision.declared
     check_compatible(schema, declared)
-    ours = SnapshotBuilder(table, action.facts(), guard=guard)
-    with ours.landing():
-        files = write(lake, decision.table, declared, ours, batches)
-        ours.contents = Contents(files)
-        if not ours.contents.added and fence is None and table.current_snapshot() is not None:
+    builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
+    with builder.discard_on_failure():
+        files = write(lake, decision.table, declared, builder, batches)
+        builder.contents = Contents(files)
+        if not builder.contents.added and fence is None and table.current_snapshot() is not None:
             return resolve(table)
 
-        def beside(current: Table) -> tuple[TableUpdate, ...]:
-            updates = decision.again(current)
-            ours.contents = decision.contents(Contents(files)) if updates else Contents(files)
+        def revise(current: Table) -> tuple[TableUpdate, ...]:
+            updates = decision.remaining_updates(current)
+            builder.contents = decision.contents(Contents(files)) if updates else Contents(files)
             return updates
 
-        return commit_with_retry(lake, name, table, ours, action, beside)
+        return commit_with_retry(lake, name, table, builder, action, revise)
 
 
 def update_properties(lake: Lake, name: str, updates: Mapping[str, str], remove: Iterable[str] = ()) -> None:
-    """Sets and removes table properties; no version comes of it.
+    """Sets and removes table properties. Makes no version.
 
     Raises:
-        InvalidArgumentError: a fence among them; only a fenced action moves a fence.
-        DatasetNotFoundError: no such dataset.
+        InvalidArgumentError: one of the properties is a fence. Only fenced actions set fences.
+        DatasetNotFoundError: the dataset does not exist.
     """
     removed = tuple(remove)
     fences = [key for key in (*updates, *removed) if key.startswith(FENCE_PREFIX)]
     if fences:
-        raise InvalidArgumentError(f"{fences[0]!r} is a fence: only create() and append() with fence= move it")
+        raise InvalidArgumentError(f"property {fences[0]!r} is a fence; use fence= of create() or append() to set it")
 
     def change(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
         present = [key for key in removed if key in table.properties]
@@ -185,9 +210,9 @@ def update_properties(lake: Lake, name: str, updates: Mapping[str, str], remove:
 
 
 def _existing_version(lake: Lake, name: str, action: Action) -> DatasetVersion:
-    done = action.done(lake.table(name))
-    if done is not None:
-        return done
+    earlier = action.earlier_version(lake.table(name))
+    if earlier is not None:
+        return earlier
     raise DatasetExistsError.of(name)
 
 
@@ -221,7 +246,7 @@ def _stage_table(lake: Lake, name: str, declared: pa.Schema, properties: Mapping
 
 
 def _with_first_number(lake: Lake, staged: StagedTable) -> TableMetadata:
-    """The metadata of a table that goes on after the last number of the deleted ones of its name, as recorded now."""
+    """Returns metadata whose first version number follows the last one of deleted datasets of that name."""
     last = last_number(deletions(lake.catalog, staged.name()))
     return staged.metadata.model_copy(update={"last_sequence_number": last})
 

@@ -1,4 +1,4 @@
-"""One compare-and-swap: how an action gets into a table that others write to at the same time."""
+"""Commits to tables with concurrent writers: compare-and-swap, with retries."""
 
 from __future__ import annotations
 
@@ -39,41 +39,42 @@ from lakefeed.errors import CatalogUnavailableError, CommitConflictError, Datase
 logger = logging.getLogger(__name__)
 
 MAX_SUBMISSIONS = 5
+"""Times that a commit is sent whose answers are lost."""
 
 
 def commit_with_retry(
     lake: Lake,
     name: str,
     table: Table,
-    ours: SnapshotBuilder,
+    builder: SnapshotBuilder,
     action: Action,
     revise: Callable[[Table], tuple[TableUpdate, ...] | None] = lambda _: (),
 ) -> DatasetVersion:
-    """The version that the action becomes.
+    """Commits an action and returns its version.
 
-    ``revise`` is called with the table as it is before each attempt: it brings the contents of the change up to date
-    and returns what else changes in the same commit, or None where nothing is left to do; then the newest version is
-    the answer.
+    ``revise`` is called before each attempt with the current table. It updates the contents of the builder and returns
+    further updates for the same commit. It returns None if there is nothing to commit; then the newest version is
+    returned.
 
     Raises:
         FenceError, CommitConflictError: nothing was written.
     """
     for current in attempts(lake, name, table):
-        version = ours.landed_in(current) or action.done(current)
+        version = builder.committed_version(current) or action.earlier_version(current)
         if version is not None:
             return version
         action.check_fence(current)
         try:
-            beside = revise(current)
-            if beside is None:
+            further = revise(current)
+            if further is None:
                 return resolve(current)
-            snapshot = ours.attempt(current.metadata)
+            snapshot = builder.build_snapshot(current.metadata)
         except OSError:
-            reload_table(lake, name, table)  # its files are gone where it was deleted meanwhile
+            reload_table(lake, name, table)  # raises if the table was deleted, and its files with it
             raise
         properties = {**action.properties(), **numbers_property(current)}
-        updates = (*_format_upgrade(current), *beside, *snapshot_updates(snapshot), *_property_updates(properties))
-        if submit(lake, current, ours, _requirements(current, beside), updates):
+        updates = (*_format_upgrade(current), *further, *snapshot_updates(snapshot), *_property_updates(properties))
+        if submit(lake, current, builder, _requirements(current, further), updates):
             return version_of(snapshot, current)
     raise conflict_error(lake, name)
 
@@ -81,25 +82,25 @@ def commit_with_retry(
 def submit(
     lake: Lake,
     table: Table,
-    ours: SnapshotBuilder,
+    builder: SnapshotBuilder,
     requirements: tuple[TableRequirement, ...],
     updates: tuple[TableUpdate, ...],
 ) -> bool:
-    """Whether the commit landed; False where another writer was faster.
+    """Sends a commit and returns whether it succeeded; False if another writer committed first.
 
-    A commit of which nobody knows whether it landed is sent again as it is: if it did after all, the second one is
-    refused, and whoever looks at the table finds it.
+    If the outcome is unknown, the same commit is sent again. The catalog refuses it if the first one succeeded; then
+    the table has the snapshot.
 
     Raises:
-        CatalogUnavailableError: every time the answer was lost.
+        CatalogUnavailableError: the answer was lost each time.
     """
     lost: CommitStateUnknownException | None = None
     for _ in range(MAX_SUBMISSIONS):
         try:
-            return _send(lake, table, ours, requirements, updates)
+            return _send(lake, table, builder, requirements, updates)
         except CommitStateUnknownException as error:
             lost = error
-            logger.warning("%s; it is sent again", error)
+            logger.warning("%s; sending the commit again", error)
     raise CatalogUnavailableError(
         f"{lost}, {MAX_SUBMISSIONS} times in a row; {_unknown_outcome_advice(table)}"
     ) from lost
@@ -107,52 +108,56 @@ def submit(
 
 def _unknown_outcome_advice(table: Table) -> str:
     return (
-        f"whether it landed is not known: look at the versions of {table.name()[-1]!r} before you write again, or "
-        "write with an idempotency_key"
+        f"the commit may have succeeded: check the versions of {table.name()[-1]!r} before writing again, or write "
+        "with an idempotency_key"
     )
 
 
 def _send(
     lake: Lake,
     table: Table,
-    ours: SnapshotBuilder,
+    builder: SnapshotBuilder,
     requirements: tuple[TableRequirement, ...],
     updates: tuple[TableUpdate, ...],
 ) -> bool:
-    if ours.guard is not None:
-        ours.guard()
-    in_doubt = ours.outcome is CommitOutcome.UNKNOWN  # the same commit, sent before, may still be on its way
-    ours.outcome = CommitOutcome.UNKNOWN
+    if builder.before_commit is not None:
+        builder.before_commit()
+    sent_before = builder.outcome is CommitOutcome.UNKNOWN  # the earlier request may still be in flight
+    builder.outcome = CommitOutcome.UNKNOWN
     try:
         lake.catalog.commit_table(table, requirements, updates)
     except (CommitFailedException, TableAlreadyExistsError):
-        ours.outcome = CommitOutcome.NOT_LANDED
+        builder.outcome = CommitOutcome.NOT_COMMITTED
         return False
     except BaseException as error:
-        # The answer was lost, not necessarily the commit. If this look fails too, nothing is removed; nor where a
-        # commit that is still on its way may land after the look.
+        # The commit may have succeeded. Nothing is removed if the table cannot be read now, or if a request that is
+        # still in flight may succeed later.
         try:
-            landed = _has_snapshot(lake, table, ours.snapshot_id)
-        except Exception as unseen:  # noqa: BLE001 - any catalog's: it must not hide the first error
-            logger.warning("whether version %s landed is not known: %s", ours.snapshot_id, unseen)
-            error.add_note(f"{_unknown_outcome_advice(table)}; the catalog cannot be asked: {unseen}")
+            committed = _has_snapshot(lake, table, builder.snapshot_id)
+        except Exception as second:  # noqa: BLE001 - any catalog's: it must not hide the first error
+            logger.warning("the outcome of the commit of snapshot %s is unknown: %s", builder.snapshot_id, second)
+            error.add_note(f"{_unknown_outcome_advice(table)}; the catalog does not answer: {second}")
             raise error from None
-        lost = in_doubt or isinstance(error, CommitStateUnknownException)
-        missed = CommitOutcome.UNKNOWN if lost else CommitOutcome.NOT_LANDED
-        ours.outcome = CommitOutcome.LANDED if landed else missed
-        if ours.outcome is CommitOutcome.LANDED and isinstance(error, Exception):
+        in_flight = sent_before or isinstance(error, CommitStateUnknownException)
+        otherwise = CommitOutcome.UNKNOWN if in_flight else CommitOutcome.NOT_COMMITTED
+        builder.outcome = CommitOutcome.COMMITTED if committed else otherwise
+        if builder.outcome is CommitOutcome.COMMITTED and isinstance(error, Exception):
             return True
         raise
-    ours.outcome = CommitOutcome.LANDED
+    builder.outcome = CommitOutcome.COMMITTED
     return True
 
 
 def commit_metadata(
     lake: Lake, name: str, change: Callable[[Table], tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]]
 ) -> None:
-    """Commits what ``change`` says of the table as it is then: a change of the metadata, which makes no version.
+    """Commits a change of the metadata, which makes no version.
 
-    No updates are nothing to commit. Repeating it must do no harm: an answer that was lost is not looked for.
+    ``change`` returns the requirements and updates for the current table; no updates mean that there is nothing to do.
+    The change must be idempotent, because a lost answer is not looked up.
+
+    Raises:
+        CommitConflictError: other writers kept committing first.
     """
     for table in attempts(lake, name, lake.table(name)):
         requirements, updates = change(table)
@@ -167,7 +172,7 @@ def commit_metadata(
 
 
 def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
-    """The table, then, after waits that grow, the table as it is by then."""
+    """Yields the table, then reloads it after growing delays."""
     yield table
     settings = lake.settings.commit
     for attempt in range(settings.retries):
@@ -176,46 +181,46 @@ def attempts(lake: Lake, name: str, table: Table) -> Iterator[Table]:
 
 
 def reload_table(lake: Lake, name: str, table: Table) -> Table:
-    """The table as it is now.
+    """Returns the table with its newest metadata.
 
     Raises:
-        DatasetNotFoundError: it is gone, or another one of that name is there.
+        DatasetNotFoundError: the table was deleted, or replaced by another one of that name.
     """
     current = lake.table(name)
     if current.metadata.table_uuid != table.metadata.table_uuid:
         raise DatasetNotFoundError(
-            f"dataset {name!r} was deleted and created anew while this action wrote to it"
+            f"dataset {name!r} was deleted and created again while this action was writing to it"
         ) from None
     return current
 
 
 def conflict_error(lake: Lake, name: str) -> CommitConflictError:
-    """What a writer is told that never was the fastest."""
+    """Returns the error for a writer whose retries are used up."""
     return CommitConflictError(
-        f"other writers kept changing {name!r}; gave up after {lake.settings.commit.retries} retries and wrote "
-        "nothing. Try again, write fewer and larger appends, or raise commit.retries"
+        f"other writers kept changing {name!r}; gave up after {lake.settings.commit.retries} retries. Nothing was "
+        "written. Try again, write fewer and larger appends, or raise commit.retries"
     )
 
 
-def _requirements(table: Table, beside: tuple[TableUpdate, ...]) -> tuple[TableRequirement, ...]:
-    """That the table is as it was looked at; its columns too, where they change."""
-    if not any(isinstance(update, AddSchemaUpdate) for update in beside):
+def _requirements(table: Table, further: tuple[TableUpdate, ...]) -> tuple[TableRequirement, ...]:
+    """Returns the requirement that the table is unchanged, including its schema if the updates add one."""
+    if not any(isinstance(update, AddSchemaUpdate) for update in further):
         return unchanged_requirements(table)
     return (*unchanged_requirements(table), AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id))
 
 
 def unchanged_requirements(table: Table) -> tuple[TableRequirement, ...]:
-    """That the table still is the same one, at the version that was looked at."""
+    """Returns the requirements that the table has the same uuid and the same current snapshot."""
     current = table.metadata.current_snapshot()
     return (
         AssertTableUUID(uuid=table.metadata.table_uuid),
-        # Also a reader that saw an old fence is stopped: the position moves only with the snapshot it was read at.
+        # This also stops a reader of an old fence: a fence moves only with a snapshot.
         AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current.snapshot_id if current is not None else None),
     )
 
 
 def snapshot_updates(snapshot: Snapshot) -> tuple[TableUpdate, ...]:
-    """The snapshot, and the main branch pointing to it."""
+    """Returns the updates that add a snapshot and point the main branch to it."""
     ref = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
         ref_name=MAIN_BRANCH, type="branch", snapshot_id=snapshot.snapshot_id
     )
@@ -230,7 +235,7 @@ def _has_snapshot(lake: Lake, table: Table, snapshot_id: int) -> bool:
 
 
 def _format_upgrade(table: Table) -> tuple[TableUpdate, ...]:
-    """Format version 2, where the table has version 1: only that one keeps which version wrote a row."""
+    """Returns the upgrade of a table of format version 1: only version 2 records which version wrote a row."""
     old = table.metadata.format_version < FORMAT_VERSION
     return (UpgradeFormatVersionUpdate(format_version=FORMAT_VERSION),) if old else ()
 

@@ -1,4 +1,4 @@
-"""Connections to the catalog's database that come back after it restarts, fails over, or ends them."""
+"""Connections to the database of the catalog, which survive its restarts and failovers."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ RECYCLE_SECONDS = 300
 MAX_WAIT_SECONDS = 1.0
 READ_ATTEMPTS = 4
 MISSING_TABLES_MESSAGE = "no such table: iceberg_"
-# What waiting does not mend: the wrong user, password, database or rights.
 PERMANENT_ERRORS = re.compile(r"authentication|password|does not exist|not permitted|pg_hba|permission|role ")
+"""Messages of errors that retries do not solve: a wrong user, password or database, or missing rights."""
 
 
 def open_engine(url: URL, patience: float) -> Engine:
-    """An engine whose connections are looked at before they are used, and asked for for ``patience`` seconds.
+    """Returns an engine that pings connections before use and retries to connect for ``patience`` seconds.
 
-    Of SQLite no connection is kept open: nothing to inherit across a fork, nothing to leak.
+    SQLite connections are not pooled, so no connection crosses a fork.
     """
     if url.get_backend_name() == "sqlite":
         waiting = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
@@ -69,15 +69,15 @@ def open_engine(url: URL, patience: float) -> Engine:
                 with attempt:
                     return dialect.connect(*arguments, **parameters)
         except failures as error:
-            raise CatalogUnavailableError(f"the catalog {shown} cannot be reached: {_one_line(error)}") from None
+            raise CatalogUnavailableError(f"cannot reach the catalog {shown}: {_one_line(error)}") from None
 
     return engine
 
 
 def require_file(engine: Engine, path: Path) -> None:
-    """Raises CatalogUnavailableError from then on where the SQLite file, or its tables, are gone.
+    """Makes the engine raise CatalogUnavailableError if the SQLite file or its tables are missing.
 
-    SQLite would make an empty file instead.
+    SQLite would create an empty file instead.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -93,54 +93,54 @@ def require_file(engine: Engine, path: Path) -> None:
 
 def _catalog_moved_error(path: Path) -> CatalogUnavailableError:
     return CatalogUnavailableError(
-        f"the catalog {str(path)!r} is gone: its folder was moved or removed while this process was running. Move it "
-        "back, or set LAKEFEED_HOME to where it is now and start the process again"
+        f"the catalog {str(path)!r} is missing: its folder was moved or removed while this process was running. Move "
+        "it back, or set LAKEFEED_HOME to its new folder and restart the process"
     )
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Whether the connection ended, so that nobody knows how far the statement came."""
+    """Returns whether the connection ended, so that the outcome of the statement is unknown."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def retry_reads(ask: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """For what only reads: asked anew on another connection where one ends in the middle."""
-    again = retry(
+def retry_reads(read: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorates a function that only reads: retries it on another connection if the connection ends."""
+    decorate = retry(
         retry=retry_if_exception(is_disconnect),
         stop=stop_after_attempt(READ_ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=MAX_WAIT_SECONDS),
         reraise=True,
     )
-    return again(ask)
+    return decorate(read)
 
 
 def _raise_disk_error(path: str, context: ExceptionContext) -> None:
-    """Raises StorageError where SQLite says that the disk did not take, or give, its pages."""
+    """Raises StorageError if SQLite reports a disk error."""
     error = disk_error(context.original_exception, path)
     if error is not None:
         raise error from context.original_exception
 
 
 def _connection_retrying(shown: str, failures: type[Exception], patience: float) -> Retrying:
-    def say(state: RetryCallState) -> None:
+    def log_first_failure(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
             reason = _one_line(state.outcome.exception())
-            logger.warning("the catalog %s does not answer, trying for %.0f s: %s", shown, patience, reason)
+            logger.warning("cannot connect to the catalog %s, retrying for %.0f s: %s", shown, patience, reason)
 
     return Retrying(
         retry=retry_if_exception_type(failures)
         & retry_if_exception(lambda error: not PERMANENT_ERRORS.search(str(error))),
         stop=stop_after_delay(patience),
         wait=wait_random_exponential(multiplier=0.05, max=MAX_WAIT_SECONDS),
-        before_sleep=say,
+        before_sleep=log_first_failure,
         reraise=True,
     )
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:
-    """A server that takes no notice is given up in time, where the driver knows how."""
-    known = url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query
-    return {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if known and url.get_driver_name() == "psycopg2" else {}
+    """Returns a connection timeout for drivers that support it."""
+    supported = url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query
+    return {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if supported and url.get_driver_name() == "psycopg2" else {}
 
 
 def _one_line(error: BaseException | None) -> str:

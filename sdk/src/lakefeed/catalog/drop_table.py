@@ -77,7 +77,7 @@ def _drop_table(lake: Lake, name: str, force: bool) -> _PendingDeletes | None:
     def same() -> Table:
         table = lake.table(name)
         if table.metadata.table_uuid != first.metadata.table_uuid:
-            raise DatasetNotFoundError(f"dataset {name!r} was deleted and created anew meanwhile")
+            raise DatasetNotFoundError(f"dataset {name!r} was deleted and created again during the delete")
         return table
 
     table = retire(lake.catalog, same, lambda now: lake.catalog.drop_table(now.name()))

@@ -1,4 +1,4 @@
-"""Files of a commit reach the disk before the catalog points to them: a loss of power undoes no version."""
+"""Syncing of files to disk before the catalog refers to them, so that a power failure loses no version."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lakefeed.storage.disk.disk_errors import storage_errors
 
 
 def local_path(location: str) -> Path | None:
-    """The local path of a location; None for other stores."""
+    """Returns the local path of a location; None for other stores."""
     path = plain_path(location)
     return None if path is None else Path(path)
 
 
 def sync_files(locations: Iterable[str]) -> None:
-    """Waits until the content of these files is on disk; object stores have done so already."""
+    """Syncs local files to disk. Object stores need no sync."""
     for path in map(local_path, locations):
         if path is not None:
             _sync(path)
 
 
 def sync_folder(location: str) -> None:
-    """Waits until the folder of this file names it on disk."""
+    """Syncs the folder of a local file to disk, so that the name of the file is durable."""
     path = local_path(location)
     if path is not None and os.name == "posix":  # elsewhere a folder cannot be opened
         _sync(path.parent)

@@ -1,10 +1,10 @@
-"""Actions on rows that are there already: each is one snapshot, one version, made anew when another writer was faster.
+"""Edits of existing rows. Each edit makes one snapshot, which is one version.
 
-An edit is a function of the newest version: it is given a `Draft` and says which rows of which files go, and which rows
-are new. Only files that lose rows are written again (*copy on write*), and the rows that stay keep their place: the
-new file has the data sequence number of the old one, and a name that sorts where the old one did. New rows are those of
-the version that writes them, so they come last. On a conflict the edit is asked again, with the version that the other
-writer made; what was written for files that are still there is used again.
+An edit is a function of the newest version. It receives a `Draft`, removes rows of files and adds rows. Only files that
+lose rows are written again (copy on write). Their remaining rows keep their position: the new file has the data
+sequence number of the old one and a name that sorts in the same position. New rows belong to the version that writes
+them, so they come last. After a conflict, the edit is called again with the version of the other writer. Files that
+were written for unchanged inputs are used again.
 """
 
 from __future__ import annotations
@@ -40,19 +40,23 @@ from lakefeed.errors import UnsupportedError
 
 @dataclass
 class Draft:
-    """What an edit makes of the version that is the newest now.
+    """The changes that an edit makes to the newest version.
 
-    ``told``: new rows are new and removed rows gone. An edit that may bring rows that were there before tells neither;
-    then readers compare.
+    Attributes:
+        lake: the lake.
+        table: the table with its newest metadata.
+        builder: the builder of the snapshot.
+        counts_exact: every added row is new and every removed row is gone, so the summary can count them. If False,
+            added rows may equal removed ones; readers compare them.
     """
 
     lake: Lake
     table: Table
-    ours: SnapshotBuilder
-    told: bool = True
+    builder: SnapshotBuilder
+    counts_exact: bool = True
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
-    _carried: list[RewrittenFile] = field(default_factory=list)
+    _rewritten: list[RewrittenFile] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
     _manifests: set[str] = field(default_factory=set)
     _rows_removed: int = 0
@@ -68,48 +72,56 @@ class Draft:
         return declared_schema(self.table)
 
     def remove(self, file: DataFileRef) -> None:
-        """Leaves a file out, with all its rows."""
-        self._leave_out(file)
+        """Removes a file with all its rows."""
+        self._remove_file(file)
         self._rows_removed += file.rows
 
-    def drop(self, file: DataFileRef, places: NDArray[np.int64], rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
-        """Leaves the rows at ``places`` (sorted, distinct) of a file out; ``rows()`` gives those of the whole file."""
-        if len(places) == file.rows:
-            return self.remove(file)
-        if len(places) == 0:
-            return None
-        key = (self._columns, file.path, hashlib.sha256(places.tobytes()).digest())
-        if key not in self._written:
-            written = rewrite_without(self.lake, self.table, self.ours, file, places, rows())
-            self._written[key] = (written,)
-        self._leave_out(file)
-        self._carried += [RewrittenFile(kept, file.sequence) for kept in self._written[key]]
-        self._rows_removed += len(places)
+    def drop(
+        self, file: DataFileRef, positions: NDArray[np.int64], rows: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> None:
+        """Removes rows of a file.
 
-    def _leave_out(self, file: DataFileRef) -> None:
+        Args:
+            file: the file.
+            positions: the positions of the rows in the file, sorted and distinct.
+            rows: returns all rows of the file.
+        """
+        if len(positions) == file.rows:
+            return self.remove(file)
+        if len(positions) == 0:
+            return None
+        key = (self._columns, file.path, hashlib.sha256(positions.tobytes()).digest())
+        if key not in self._written:
+            written = rewrite_without(self.lake, self.table, self.builder, file, positions, rows())
+            self._written[key] = (written,)
+        self._remove_file(file)
+        self._rewritten += [RewrittenFile(written, file.sequence) for written in self._written[key]]
+        self._rows_removed += len(positions)
+
+    def _remove_file(self, file: DataFileRef) -> None:
         self._removed[file.path] = file.manifest
         self._manifests.add(file.manifest)
 
     def add(
         self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: RowWriter = write_rows
     ) -> None:
-        """Adds rows at the end; what ``key`` stands for is written once, however many attempts it takes."""
+        """Adds rows at the end. Rows of the same ``key`` are written once for all attempts."""
         key = self._columns, key
         if key not in self._written:
-            self._written[key] = write(self.lake, self.table, self.schema, self.ours, batches())
+            self._written[key] = write(self.lake, self.table, self.schema, self.builder, batches())
         self._added += self._written[key]
 
     @cached_property
     def _columns(self) -> Hashable:
-        """The columns of the files to be written: those of another attempt may differ."""
+        """The columns of the files to write, which may differ between attempts."""
         return tuple(self.table.schema().fields)
 
     def contents(self) -> Contents:
-        """What the snapshot changes."""
+        """Returns the changes of the snapshot."""
         rows_added = sum(file.record_count for file in self._added)
-        told = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.told else {}
+        counts = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.counts_exact else {}
         manifests = frozenset(self._manifests)
-        return Contents(tuple(self._added), tuple(self._carried), self._removed, told, manifests=manifests)
+        return Contents(tuple(self._added), tuple(self._rewritten), self._removed, counts, manifests=manifests)
 
 
 def edit(
@@ -117,40 +129,51 @@ def edit(
     name: str,
     revise: Callable[[Draft], None],
     *,
-    told: bool = True,
+    counts_exact: bool = True,
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: BeforeCommit | None = None,
+    before_commit: BeforeCommit | None = None,
     incoming: pa.Schema | None = None,
 ) -> DatasetVersion:
-    """The version that an edit makes; where it changes nothing and there is no fence, the newest version as it is.
+    """Commits an edit.
 
-    ``revise`` may be called several times, each time with the version that is the newest then. ``incoming``: the
-    columns of rows that it adds, which may decide columns of the dataset (:mod:`lakefeed.catalog.column_decisions`).
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        revise: makes the changes. It may be called several times, each time with the newest version.
+        counts_exact: see `Draft`.
+        provenance: who writes.
+        idempotency_key: if the dataset has a version with this key, that version is returned.
+        fence: the fence that the action checks and sets.
+        before_commit: is called right before each commit. An error that it raises ends the action.
+        incoming: the schema of added rows. It may decide types of columns (:mod:`lakefeed.catalog.column_decisions`).
+
+    Returns:
+        The new version; the newest version if nothing changes and there is no fence.
 
     Raises:
-        DatasetNotFoundError: no such dataset.
-        UnsupportedError: another writer keeps deletes of the table in delete files, or has partitioned it.
+        DatasetNotFoundError: the dataset does not exist.
+        UnsupportedError: the table is partitioned, or has delete files of another writer.
         FenceError, CommitConflictError: nothing was written.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = SnapshotBuilder(table, action.facts(), guard=guard)
+    builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
     written: dict[Hashable, tuple[DataFile, ...]] = {}
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
         _check_no_delete_files(current, data_files(lake, current))
         decision = decide_columns(current, incoming)
-        draft = Draft(lake, decision.table, ours, told, written)
+        draft = Draft(lake, decision.table, builder, counts_exact, written)
         revise(draft)
-        ours.contents = decision.contents(draft.contents())
-        empty = not (ours.contents.files or ours.contents.removed)
+        builder.contents = decision.contents(draft.contents())
+        empty = not (builder.contents.files or builder.contents.removed)
         return None if empty and fence is None and current.current_snapshot() is not None else decision.updates
 
-    with ours.landing():
-        return commit_with_retry(lake, name, table, ours, action, attempt)
+    with builder.discard_on_failure():
+        return commit_with_retry(lake, name, table, builder, action, attempt)
 
 
 def restore(
@@ -161,50 +184,60 @@ def restore(
     provenance: Provenance | None = None,
     idempotency_key: str | None = None,
     fence: Fence | None = None,
-    guard: BeforeCommit | None = None,
+    before_commit: BeforeCommit | None = None,
     compare: CompareFiles | None = None,
 ) -> DatasetVersion:
-    """A new version whose rows, columns and their order are those of an old one; no data is written.
+    """Makes a version with the rows, the columns and the row order of an old version. Writes no data.
 
-    Where the newest version is like it already, that one is returned. ``compare`` reads files where they do not tell
-    how many rows go (see `rows_gone`).
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        version: the version to restore.
+        provenance: who writes.
+        idempotency_key: if the dataset has a version with this key, that version is returned.
+        fence: the fence that the action checks and sets.
+        before_commit: is called right before each commit. An error that it raises ends the action.
+        compare: compares the rows of files if metadata does not tell how many are removed (see `count_removed_rows`).
+
+    Returns:
+        The new version; the newest version if it equals the old one and there is no fence.
 
     Raises:
-        DatasetNotFoundError, VersionNotFoundError: there is no such version.
-        UnsupportedError: another writer keeps deletes in delete files.
+        DatasetNotFoundError, VersionNotFoundError: the version does not exist.
+        UnsupportedError: the table has delete files of another writer.
         FenceError, CommitConflictError: nothing was written.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
     table = lake.table(name)
-    ours = SnapshotBuilder(table, action.facts(), guard=guard)
+    builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         old = find_snapshot(current, version)
-        ours.contents = _contents_to_restore(lake, current, old, compare)
+        builder.contents = _contents_to_restore(lake, current, old, compare)
         switch = schema_switch_updates(current, old)
-        empty = not (ours.contents.files or ours.contents.removed or switch)
+        empty = not (builder.contents.files or builder.contents.removed or switch)
         return None if empty and fence is None else switch
 
-    with ours.landing():
-        return commit_with_retry(lake, name, table, ours, action, attempt)
+    with builder.discard_on_failure():
+        return commit_with_retry(lake, name, table, builder, action, attempt)
 
 
 def _contents_to_restore(lake: Lake, current: Table, old: Snapshot, compare: CompareFiles | None) -> Contents:
     now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
     _check_no_delete_files(current, (*now, *before))
-    # A table may name a file more than once, and each time its rows count again.
-    times, times_before = (Counter(file.path for file in files) for files in (now, before))
-    changed = {path for path in times | times_before if times[path] != times_before[path]}
-    gone = [file for file in now if file.path in changed]
-    back = [entry for entry in _data_entries(current, old) if entry.data_file.file_path in changed]
-    removed = count_removed_rows(current, gone, [file for file in before if file.path in changed], compare)
+    # A table may name a file more than once; its rows count each time.
+    counts, counts_before = (Counter(file.path for file in files) for files in (now, before))
+    changed = {path for path in counts | counts_before if counts[path] != counts_before[path]}
+    removed = [file for file in now if file.path in changed]
+    restored = [entry for entry in _data_entries(current, old) if entry.data_file.file_path in changed]
+    rows_removed = count_removed_rows(current, removed, [file for file in before if file.path in changed], compare)
     return Contents(
-        carried=tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in back),
-        removed={file.path: file.manifest for file in gone},
-        # They were added by the version that wrote them: whoever reads what is new has read them then.
-        facts={ROWS_ADDED: "0", ROWS_REMOVED: str(removed)},
+        rewritten=tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in restored),
+        removed={file.path: file.manifest for file in removed},
+        # Restored rows are not new: the version that wrote them has added them.
+        facts={ROWS_ADDED: "0", ROWS_REMOVED: str(rows_removed)},
         schema_id=old.schema_id,
-        manifests=frozenset(file.manifest for file in gone),
+        manifests=frozenset(file.manifest for file in removed),
     )
 
 
@@ -216,5 +249,5 @@ def _data_entries(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
 def _check_no_delete_files(table: Table, files: Iterable[DataFileRef]) -> None:
     if any(file.has_deletes for file in files):
         raise UnsupportedError(
-            f"another writer keeps deletes of {table.name()[-1]!r} in delete files; let it compact the table first"
+            f"{table.name()[-1]!r} has delete files of another writer; compact the table with that program first"
         )

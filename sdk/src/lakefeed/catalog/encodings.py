@@ -1,8 +1,7 @@
-"""How the columns of a data file are encoded: in what decodes fastest, which mostly is the smallest too.
+"""Encodings and compression of the columns of a data file, chosen by a sample of its rows for fast decoding.
 
-Values that repeat are kept once, in a dictionary. Of the others, integers are kept as differences and the bytes of
-floats apart by their place in the number; compression finds little in them otherwise. Columns that compression makes
-hardly smaller are not compressed.
+Repeated values are stored in a dictionary. Other integers are stored as deltas, and other floats as byte streams, which
+compress better. Columns that compression hardly makes smaller are not compressed.
 """
 
 from __future__ import annotations
@@ -23,72 +22,72 @@ BYTE_STREAM_SPLIT = "BYTE_STREAM_SPLIT"
 
 SAMPLE_VALUES = 65_536
 MIN_REPEATS = 4
-"""Times that a value must occur on average for a dictionary to pay."""
+"""The average number of times that a value occurs from which a dictionary pays."""
 INT64_DIGITS = 18
 SAMPLE_ROWS = 16_384
 SAMPLE_BYTES = 4 * MIB
 MIN_SAMPLE_ROWS = 4096
-"""Of fewer rows little can be told."""
+"""The number of rows from which a sample is written to choose the compression."""
 MIN_SAVED_SHARE = 0.1
-"""Share of a column that compression must save, for the time that it takes."""
+"""The share of a column that compression must save, for the time that it takes."""
 MIN_SAVED_SHARE_OF_FILE = 0.01
-"""Share of the whole that it must save."""
+"""The share of the file that compression of a column must save."""
 
 
 def writer_options(rows: pa.Table, compression: str) -> dict[str, Any]:
-    """The arguments of a Parquet writer for a file that begins with ``rows``."""
+    """Returns the arguments of a Parquet writer for a file that begins with ``rows``."""
     chosen = choose_encodings(rows)
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "use_dictionary": [path for path, encoding in chosen.items() if encoding == DICTIONARY],
         "column_encoding": {path: encoding for path, encoding in chosen.items() if encoding != DICTIONARY},
         "compression": compression,
         "store_decimal_as_integer": True,
     }
     if rows.num_rows >= MIN_SAMPLE_ROWS and compression.lower() != "none":
-        found["compression"] = _choose_compressions(rows, found)
-    return found
+        options["compression"] = _choose_compressions(rows, options)
+    return options
 
 
-def _choose_compressions(rows: pa.Table, given: dict[str, Any]) -> dict[str, str]:
-    """The compression of each stored column, found by writing some rows."""
-    some = rows.slice(0, min(SAMPLE_ROWS, max(SAMPLE_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)))
-    tried: list[pq.FileMetaData] = []
-    pq.write_table(some, pa.BufferOutputStream(), write_statistics=False, metadata_collector=tried, **given)
-    group = tried[0].row_group(0)
+def _choose_compressions(rows: pa.Table, options: dict[str, Any]) -> dict[str, str]:
+    """Returns the compression of each stored column, chosen by writing a sample."""
+    sample = rows.slice(0, min(SAMPLE_ROWS, max(SAMPLE_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)))
+    footers: list[pq.FileMetaData] = []
+    pq.write_table(sample, pa.BufferOutputStream(), write_statistics=False, metadata_collector=footers, **options)
+    group = footers[0].row_group(0)
     columns = [group.column(index) for index in range(group.num_columns)]
-    matters = MIN_SAVED_SHARE_OF_FILE * sum(column.total_compressed_size for column in columns)
+    min_saving = MIN_SAVED_SHARE_OF_FILE * sum(column.total_compressed_size for column in columns)
 
     def pays(column: pq.ColumnChunkMetaData) -> bool:
         size = column.total_uncompressed_size
-        return bool(size - column.total_compressed_size >= max(MIN_SAVED_SHARE * size, matters))
+        return bool(size - column.total_compressed_size >= max(MIN_SAVED_SHARE * size, min_saving))
 
-    return {column.path_in_schema: given["compression"] if pays(column) else "none" for column in columns}
+    return {column.path_in_schema: options["compression"] if pays(column) else "none" for column in columns}
 
 
 def choose_encodings(rows: pa.Table) -> dict[str, str]:
-    """The encoding of each stored column by its path, chosen by the first values of ``rows``.
+    """Returns the encoding of each stored column by its path, chosen by the first values of ``rows``.
 
     Example:
         >>> boxes = [[0.25 * n] for n in range(100)]
         >>> choose_encodings(pa.table({"id": range(100), "label": [1, 2] * 50, "box": boxes}))
         {'id': 'DELTA_BINARY_PACKED', 'label': 'RLE_DICTIONARY', 'box.list.element': 'BYTE_STREAM_SPLIT'}
     """
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for field in rows.schema:
         chunks = (_leaves(chunk, field.name) for chunk in rows[field.name].chunks)
         for leaf in zip(*chunks, strict=True):
-            found[leaf[0][0]] = _choose_encoding(pa.chunked_array([values for _, values in leaf]))
-    return found
+            chosen[leaf[0][0]] = _choose_encoding(pa.chunked_array([values for _, values in leaf]))
+    return chosen
 
 
 def _leaves(array: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The arrays that are stored for a column, with the paths that Parquet gives them."""
+    """Yields the leaf arrays of a column, with their paths in the Parquet schema."""
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         yield from _leaves(array.storage, path)
     elif pa.types.is_struct(kind):
-        for place in range(kind.num_fields):
-            yield from _leaves(array.field(place), f"{path}.{kind.field(place).name}")
+        for index in range(kind.num_fields):
+            yield from _leaves(array.field(index), f"{path}.{kind.field(index).name}")
     elif pa.types.is_map(kind):
         yield from _leaves(array.keys, f"{path}.key_value.key")
         yield from _leaves(array.items, f"{path}.key_value.value")

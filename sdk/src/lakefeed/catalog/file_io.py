@@ -1,7 +1,7 @@
-"""What PyIceberg opens files with.
+"""The FileIO that PyIceberg opens files with.
 
-Local files are read directly, so that reading a lake on disk does not load pandas, which PyIceberg's own FileIO brings.
-They are looked for where the lake is now (:mod:`lakefeed.catalog.path_roots`), whatever path the metadata names.
+It reads local files directly, because PyIceberg's own FileIO loads pandas. It maps the paths in metadata to the actual
+paths of a lake that was moved (:mod:`lakefeed.catalog.path_roots`).
 """
 
 from __future__ import annotations
@@ -19,53 +19,56 @@ from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.catalog.store_access import RemoteInput, RemoteOutput
 
 DELEGATE_PROPERTY = "lakefeed.io-impl"
-"""The property that names another FileIO for what is not local."""
+"""The property that names another FileIO for files that are not local."""
 
 
 def actual_location(io: FileIO, location: str) -> str:
-    """The location where ``io`` has the file that metadata names ``location``."""
+    """Returns the actual location of a file that metadata names ``location``."""
     return io.roots.actual(location) if isinstance(io, LakeFileIO) else location
 
 
 def open_io(own: Properties, properties: Properties, location: str) -> FileIO:
-    """The FileIO of a catalog with the properties ``own``, for a table with ``properties``.
+    """Returns the FileIO of a catalog with the properties ``own``, for a table with ``properties``.
 
-    A table does not choose another one where the catalog's own knows where the files are.
+    A table cannot choose another implementation if the catalog has recorded roots.
     """
-    kept = {name: own[name] for name in (PY_IO_IMPL, ROOTS_PROPERTY) if ROOTS_PROPERTY in own and name in own}
-    return load_file_io({**own, **properties, **kept}, location)
+    fixed = {name: own[name] for name in (PY_IO_IMPL, ROOTS_PROPERTY) if ROOTS_PROPERTY in own and name in own}
+    return load_file_io({**own, **properties, **fixed}, location)
 
 
 class LakeFileIO(FileIO):
-    """Opens local files to be read; the FileIO that `BENEATH` names, or that PyIceberg would take, does the rest."""
+    """A FileIO that reads local files itself.
+
+    Delegates the rest to the FileIO that `DELEGATE_PROPERTY` names, or to the one that PyIceberg chooses.
+    """
 
     def __init__(self, properties: dict[str, str]) -> None:
         super().__init__(properties)
         self.roots = Roots.parse(properties.get(ROOTS_PROPERTY))
-        self._by_scheme = cache(self._loaded)
+        self._by_scheme = cache(self._load_delegate)
 
     def new_input(self, location: str) -> InputFile:
         path = local_path(self.roots.actual(location))
         if path is None:
-            return RemoteInput(location, self.beneath(location).new_input(location))
+            return RemoteInput(location, self.delegate(location).new_input(location))
         return LocalInput(location, path)
 
     def new_output(self, location: str) -> OutputFile:
-        place = self.roots.actual(location)
-        output = self.beneath(place).new_output(place)
-        if local_path(place) is None:
+        actual = self.roots.actual(location)
+        output = self.delegate(actual).new_output(actual)
+        if local_path(actual) is None:
             return RemoteOutput(location, output)
-        return output if place == location else RelocatedOutput(location, output)
+        return output if actual == location else RelocatedOutput(location, output)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
-        place = self.roots.actual(location if isinstance(location, str) else location.location)
-        self.beneath(place).delete(place)
+        actual = self.roots.actual(location if isinstance(location, str) else location.location)
+        self.delegate(actual).delete(actual)
 
-    def beneath(self, location: str) -> FileIO:
-        """PyIceberg's own for locations of this kind."""
+    def delegate(self, location: str) -> FileIO:
+        """Returns the FileIO for locations of this scheme."""
         return self._by_scheme(location.partition("://")[0] if "://" in location else "")
 
-    def _loaded(self, scheme: str) -> FileIO:
+    def _load_delegate(self, scheme: str) -> FileIO:
         properties = {name: value for name, value in self.properties.items() if name != PY_IO_IMPL}
         if DELEGATE_PROPERTY in properties:
             properties[PY_IO_IMPL] = properties.pop(DELEGATE_PROPERTY)
@@ -75,11 +78,11 @@ class LakeFileIO(FileIO):
         return {"properties": self.properties}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["properties"])  # type: ignore[misc]  # what else there is cannot be sent
+        self.__init__(state["properties"])  # type: ignore[misc]  # the other attributes cannot be pickled
 
 
 class RelocatedOutput(OutputFile):
-    """A local file to be written, which metadata is to name by its recorded location."""
+    """A new local file of a lake that was moved. Metadata names it by its recorded location."""
 
     def __init__(self, location: str, output: OutputFile) -> None:
         super().__init__(location)
@@ -104,7 +107,7 @@ IMPLEMENTATION = f"{LakeFileIO.__module__}.{LakeFileIO.__qualname__}"
 
 
 class LocalInput(InputFile):
-    """A local file to be read."""
+    """A local file for reading."""
 
     def __init__(self, location: str, path: Path) -> None:
         super().__init__(location)

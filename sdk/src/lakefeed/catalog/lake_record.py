@@ -1,6 +1,6 @@
-"""Facts about a lake that its SQLite catalog keeps beside Iceberg's tables: its id, its own path, its roots.
+"""The record of a lake in its SQLite catalog: the id of the lake, the path of the catalog, and the path roots.
 
-They are in the database because that is the one file which every copy of a home has, and which PyIceberg does not mind.
+It is a table in the database, because every copy of a home has that file. PyIceberg ignores it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ LOCK_TIMEOUT_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class LakeRecord:
-    """What a catalog says of its lake.
+    """The facts about a lake that its catalog stores.
 
     Attributes:
-        id: random; a copy has the same.
-        catalog: where the database was when it was written to last.
-        roots: for each recorded root (a plain path) the folder that it stands for: relative to that of the database
-            where it lies inside, else absolute. The first one of a folder is that under which new tables are named.
+        catalog: the path of the database at the time of the last write.
+        id: a random id, which copies share.
+        roots: the actual folder of each recorded root (a plain path). It is relative to the folder of the database if
+            it lies inside, else absolute. New tables are named under the first root of the warehouse.
     """
 
     catalog: str
@@ -35,26 +35,26 @@ class LakeRecord:
     roots: dict[str, str] = field(default_factory=dict)
 
     def with_roots(self, roots: dict[str, str]) -> LakeRecord:
-        """The record with these roots too."""
+        """Returns the record with further roots."""
         return replace(self, roots={**self.roots, **roots})
 
 
 def read_record(database: Path) -> LakeRecord | None:
-    """The record in a catalog; None where there is none, or no catalog."""
+    """Returns the record in a catalog; None if there is none, or no catalog."""
     if not database.is_file():
         return None
     try:
         with _connect(database) as connection:
             return _read_row(connection)
     except sqlite3.DatabaseError:
-        return None  # another file is there, or a database without the table
+        return None  # the file is no database, or has no record
 
 
 def change_record(database: Path, change: Callable[[LakeRecord], LakeRecord]) -> LakeRecord:
-    """Writes what ``change`` makes of the record (of a new one where there is none) and returns it.
+    """Applies ``change`` to the record, or to a new one if there is none, and returns the result.
 
     Raises:
-        sqlite3.OperationalError: the database cannot be written to.
+        sqlite3.OperationalError: the database cannot be written.
     """
     with _connect(database) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Writes batches to Parquet files with bounded memory; whatever fails leaves no file behind."""
+"""The writer of Parquet data files, with bounded memory. A failure leaves no file."""
 
 from __future__ import annotations
 
@@ -25,14 +25,22 @@ MAX_SMALL_BATCHES = 512
 
 @dataclass(frozen=True)
 class WriteTarget:
-    """Where data files go and what they look like.
+    """The location and the layout of the data files of one write.
 
-    ``place`` turns a file name into a location; ``prefix`` is the same for all files of one commit and for no other,
-    and the files are numbered after it, so that the order of paths is the order of writing.
+    Attributes:
+        io: opens the files.
+        new_location: returns the location for a file name.
+        prefix: begins the names of all files of one commit and of no other. The files are numbered after it, so the
+            order of their paths is the order of the rows.
+        schema: the Arrow schema of the files (storage types with field ids).
+        iceberg: the Iceberg schema.
+        spec_id: the partition spec.
+        properties: the table properties.
+        sizes: the sizes of files and row groups.
     """
 
     io: FileIO
-    place: Callable[[str], str]
+    new_location: Callable[[str], str]
     prefix: str
     schema: pa.Schema
     iceberg: Schema
@@ -42,10 +50,10 @@ class WriteTarget:
 
 
 def write_files(target: WriteTarget, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
-    """The data files that hold ``batches``, in order; none for no rows.
+    """Writes batches into data files and returns the files, in order; none if there are no rows.
 
-    ``batches`` have the target's schema (storage types). Memory holds one row group, however long the input.
-    On any failure, in the input too, the files written so far are removed.
+    ``batches`` have the schema of the target. Holds one row group in memory. On any failure, also of the input, the
+    files written so far are removed.
     """
     written: list[DataFile] = []
     open_file: _OpenFile | None = None
@@ -71,26 +79,26 @@ def write_files(target: WriteTarget, batches: Iterable[pa.RecordBatch]) -> list[
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], sizes: WriteSettings) -> Iterator[pa.Table]:
-    """The rows of ``batches`` in tables of the size of a row group: at most so many rows, about so many bytes."""
+    """Yields the rows of ``batches`` in tables of at most ``row_group_rows`` rows and ``row_group_bytes`` bytes."""
     group = _RowGroup()
     for batch in batches:
         rest = batch
         bytes_a_row = max(1.0, batch.nbytes / max(batch.num_rows, 1))
         while rest.num_rows:
-            room = min(sizes.row_group_rows - group.rows, int((sizes.row_group_bytes - group.bytes) / bytes_a_row))
-            if room < 1 and group.rows:
+            space = min(sizes.row_group_rows - group.rows, int((sizes.row_group_bytes - group.bytes) / bytes_a_row))
+            if space < 1 and group.rows:
                 yield group.take()
                 continue
-            room = max(room, 1)
-            group.add(rest.slice(0, room), bytes_a_row)
-            rest = rest.slice(room)
+            space = max(space, 1)
+            group.add(rest.slice(0, space), bytes_a_row)
+            rest = rest.slice(space)
     if group.rows:
         yield group.take()
 
 
 @dataclass
 class _RowGroup:
-    """Rows that wait to become a row group."""
+    """Rows buffered for the next row group."""
 
     rows: int = 0
     bytes: float = 0.0
@@ -102,7 +110,7 @@ class _RowGroup:
         self.rows += batch.num_rows
         self.bytes += batch.num_rows * bytes_a_row
         if len(self.small) >= MAX_SMALL_BATCHES:
-            # Thousands of one-row batches weigh more than their rows.
+            # Thousands of one-row batches take more memory than their rows.
             self.merged += pa.Table.from_batches(self.small).combine_chunks().to_batches()
             self.small = []
 
@@ -116,20 +124,19 @@ class _OpenFile:
     """One Parquet file being written."""
 
     def __init__(self, target: WriteTarget, index: int, first: pa.Table) -> None:
-        """``first``: the row group by which the encodings are chosen."""
         self._target = target
         sizes = target.sizes
         basic = {"compression": sizes.compression, "store_decimal_as_integer": True}
         chosen = writer_options(first, sizes.compression) if sizes.encodings == "fast" else basic
-        self._output = NewFile(target.io, target.place(f"{target.prefix}-{index:05d}.parquet"))
+        self._output = NewFile(target.io, target.new_location(f"{target.prefix}-{index:05d}.parquet"))
         self._footer: list[pq.FileMetaData] = []
         self._writer: pq.ParquetWriter | None = None
         self.decoded_bytes = 0
         try:
             with storage_errors(self._output.path):
-                # Without Python in between: it would copy every byte.
+                # The raw stream: a stream in Python would copy every byte.
                 self._writer = pq.ParquetWriter(
-                    self._output.opened(), target.schema, metadata_collector=self._footer, **chosen
+                    self._output.open_stream(), target.schema, metadata_collector=self._footer, **chosen
                 )
         except BaseException:
             self.abandon()
@@ -146,16 +153,16 @@ class _OpenFile:
         with storage_errors(self._output.path):
             self._writer.close()
             self._output.close()
-            return self._described()
+            return self._data_file()
 
     def abandon(self) -> None:
-        """Closes and removes the file; raises nothing."""
+        """Closes and removes the file. Raises nothing."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.is_open = False  # it would write a footer when it goes
+            writer.is_open = False  # else its finalizer writes a footer
         self._output.abandon()
 
-    def _described(self) -> DataFile:
+    def _data_file(self) -> DataFile:
         from pyiceberg.io.pyarrow import (  # loads pandas
             compute_statistics_plan,
             data_file_statistics_from_parquet_metadata,
@@ -185,9 +192,9 @@ class _OpenFile:
 
 
 def _drop_invalid_bounds(aggregates: Iterable[Any]) -> None:
-    """Leaves out upper bounds that are not text.
+    """Removes upper bounds that are not valid text.
 
-    PyIceberg cuts a bound and counts its last character up, which may give half of a surrogate pair.
+    PyIceberg truncates a bound and increments its last character, which may result in half of a surrogate pair.
     """
     for aggregate in aggregates:
         try:

@@ -1,6 +1,6 @@
-"""Deletes at once what a save that ran out of space has added to the blob store; docs/decisions/0011-garbage.md.
+"""Deletion of the blob store objects of a save that ran out of space (docs/decisions/0011-garbage.md).
 
-It is a collection of garbage restricted to the objects that the save itself has written, with no grace.
+It is a garbage collection without grace period, restricted to the objects that the save itself has written.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from threading import Lock
 import numpy as np
 
 from lakefeed.catalog.detached import mark_with_detached
-from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker
 from lakefeed.catalog.same_lake import is_same_lake
+from lakefeed.catalog.snapshot_builder import PreCommitCheck
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import StorageFullError, UnsupportedError, quoted_list
 from lakefeed.storage.blobs.collector import (
@@ -41,7 +41,7 @@ from lakefeed.storage.blobs.steps import StepHook, ignore_step
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
-"""How long a failed save waits for other saves, which may rely on its objects, and for other collectors."""
+"""The time that a failed save waits for other saves, which may rely on its objects, and for other collections."""
 RETRY_SECONDS = 0.5
 
 NO_DIGESTS = np.empty(0, "S32")
@@ -53,16 +53,17 @@ def _no_keys() -> Collection[str]:
 
 @dataclass
 class _ActiveSaves:
-    """The saves of this process that are at work in one store.
+    """The saves of this process that are active in one store.
 
     Attributes:
-        garbage: the keys that failed ones have left, to be deleted by the last that ends.
-        in_doubt: of some commit it is not known whether it landed.
+        count: the number of active saves.
+        garbage: the keys that failed saves have left. The last save that ends deletes them.
+        outcome_unknown: a commit of one of them may have succeeded.
     """
 
-    at_work: int = 0
+    count: int = 0
     garbage: set[str] = field(default_factory=set)
-    in_doubt: bool = False
+    outcome_unknown: bool = False
 
 
 _lock = Lock()
@@ -71,16 +72,21 @@ _saves: defaultdict[str, _ActiveSaves] = defaultdict(_ActiveSaves)
 
 @contextmanager
 def reclaim_when_full(
-    lake: Lake, new_objects: Callable[[], Collection[str]] = _no_keys, guard: PreCommitCheck | None = None
+    lake: Lake, new_objects: Callable[[], Collection[str]] = _no_keys, commit_check: PreCommitCheck | None = None
 ) -> Iterator[None]:
-    """Surrounds the lease of a save. Where the block raises StorageFullError, the objects that it wrote are deleted.
+    """Deletes the objects of a save if the block raises StorageFullError. The block contains the lease of the save.
 
-    A save inside another one, or beside one of another thread, leaves that to the one that ends last. Objects that
-    cannot be deleted now stay as garbage, and a note of the error says why.
+    If several saves of the process are active, the one that ends last deletes the objects of all. Objects that cannot
+    be deleted now stay as garbage, and a note of the error says why.
+
+    Args:
+        lake: the lake.
+        new_objects: returns the keys of the objects that the save has written.
+        commit_check: tells whether the outcome of the commit is unknown; then nothing is deleted.
     """
     store = lake.blobs.url
     with _lock:
-        _saves[store].at_work += 1
+        _saves[store].count += 1
     failure: StorageFullError | None = None
     try:
         yield
@@ -88,14 +94,15 @@ def reclaim_when_full(
         failure = error
         raise
     finally:
-        left = _end_save(store, new_objects() if failure is not None else (), guard is not None and guard.in_doubt)
-        if left:
-            _reclaim_or_note(lake, left, failure)
+        outcome_unknown = commit_check is not None and commit_check.outcome_unknown
+        garbage = _end_save(store, new_objects() if failure is not None else (), outcome_unknown)
+        if garbage:
+            _reclaim_or_note(lake, garbage, failure)
 
 
 @contextmanager
 def report_when_full(new_objects: Callable[[], Collection[str]]) -> Iterator[None]:
-    """As `reclaim_when_full`, for a part of a save: ``remaining_objects`` of the error tell the save what to delete."""
+    """Adds the objects that a part of a save has written to ``remaining_objects`` of a StorageFullError."""
     try:
         yield
     except StorageFullError as error:
@@ -106,47 +113,55 @@ def report_when_full(new_objects: Callable[[], Collection[str]]) -> Iterator[Non
 def reclaim(
     lake: Lake, keys: Collection[str], patience: float = PATIENCE_SECONDS, at: StepHook = ignore_step
 ) -> frozenset[str]:
-    """Deletes those of the objects ``keys`` of the blob store that hold nothing which any version names.
+    """Deletes the objects of the blob store that no version refers to.
 
-    To be called once the lease of the save that wrote them has ended. ``patience`` is in seconds; ``at`` is called
-    with the name of each point at which others may come in between. Returns the keys that were deleted.
+    The lease of the save that wrote them must have ended.
+
+    Args:
+        lake: the lake.
+        keys: the keys of the objects that may be deleted.
+        patience: the time to wait for other saves and collections, in seconds.
+        at: is called with the name of each step at which other processes may interfere.
+
+    Returns:
+        The keys that were deleted.
 
     Raises:
-        UnsupportedError: it cannot be done safely now: others are at work, or use the store too, or a dataset is
-            damaged. The others stay.
-        SharedWarehouseError, FileError: as of a collection of garbage.
+        UnsupportedError: deletion is not safe now: another save or collection is active, another lake uses the store,
+            or a dataset is damaged. The remaining objects stay.
+        SharedWarehouseError, FileError: as for a garbage collection.
     """
     require_owner(lake.catalog)
-    store, ends = lake.blobs.backend, time.monotonic() + patience
+    store, deadline = lake.blobs.backend, time.monotonic() + patience
     if others := other_lakes(store.objects, partial(is_same_lake, lake)):
         raise UnsupportedError(f"the blob store also belongs to {quoted_list(others)}")
-    left, gone = sorted(keys), set[str]()
-    while left:
+    remaining, deleted = sorted(keys), set[str]()
+    while remaining:
         sign = begin_collection(store)
         try:
             at("begun")
             if is_only_collector(store, sign):
-                some = _list_pending_deletes(sign, list(_existing_objects(store, left)))
+                some = _list_pending_deletes(sign, list(_existing_objects(store, remaining)))
                 at("doomed")
-                if wait_for_writers(store, sign, max(ends - time.monotonic(), 0), lambda: at("waiting")):
-                    raise UnsupportedError("another save is at work, which may rely on them")
+                if wait_for_writers(store, sign, max(deadline - time.monotonic(), 0), lambda: at("waiting")):
+                    raise UnsupportedError("another save is active and may rely on them")
                 at("waited")
                 unused = _unreferenced_objects(lake, store, some)
                 at("marked")
-                gone |= {held.info.key for held in delete_objects(store, sign, unused, at)}
+                deleted |= {each.info.key for each in delete_objects(store, sign, unused, at)}
                 store.index.refresh()
-                left = [key for key in left if some and key > some[-1].info.key]
+                remaining = [key for key in remaining if some and key > some[-1].info.key]
                 continue
         finally:
             sign.end()
-        if time.monotonic() >= ends:
-            raise UnsupportedError("a collection of garbage is at work")
-        time.sleep(random.uniform(0, RETRY_SECONDS))  # two that look at once both give up
-    return frozenset(gone)
+        if time.monotonic() >= deadline:
+            raise UnsupportedError("another garbage collection is active")
+        time.sleep(random.uniform(0, RETRY_SECONDS))  # random, because two that check at once both step back
+    return frozenset(deleted)
 
 
 def _list_pending_deletes(sign: Heartbeat, objects: list[StoredObject]) -> list[StoredObject]:
-    """The first of the objects, as many as a disk that is almost full has room to list."""
+    """Lists objects as pending deletes; returns as many of the first ones as fit on a disk that is almost full."""
     while True:
         try:
             announce_deletes(sign, objects)
@@ -158,39 +173,41 @@ def _list_pending_deletes(sign: Heartbeat, objects: list[StoredObject]) -> list[
             return objects
 
 
-def _end_save(store: str, new_objects: Collection[str], in_doubt: bool) -> set[str]:
-    """Notes that a save of this process has ended; the keys to delete now."""
+def _end_save(store: str, new_objects: Collection[str], outcome_unknown: bool) -> set[str]:
+    """Records that a save of this process has ended; returns the keys to delete now."""
     with _lock:
         saves = _saves[store]
-        saves.at_work -= 1
+        saves.count -= 1
         saves.garbage.update(new_objects)
-        saves.in_doubt |= in_doubt
-        if saves.at_work:
+        saves.outcome_unknown |= outcome_unknown
+        if saves.count:
             return set()
         del _saves[store]
-    if saves.in_doubt and saves.garbage:
-        logger.warning("%d objects of %s stay: a commit that names them may have landed", len(saves.garbage), store)
-    return set() if saves.in_doubt else saves.garbage
+    if saves.outcome_unknown and saves.garbage:
+        logger.warning(
+            "keeping %d objects of %s: a commit that names them may have succeeded", len(saves.garbage), store
+        )
+    return set() if saves.outcome_unknown else saves.garbage
 
 
 def _reclaim_or_note(lake: Lake, keys: Collection[str], failure: StorageFullError | None) -> None:
     try:
-        gone = reclaim(lake, keys, PATIENCE_SECONDS)
+        deleted = reclaim(lake, keys, PATIENCE_SECONDS)
     except Exception as error:  # noqa: BLE001 - any catalog's or store's: it must not hide the error of the save
         note = (
             f"up to {len(keys)} objects that this save has added to the blob store {lake.blobs.url!r} stay there as "
-            f"garbage: {error}. lakefeed.collect_garbage(dry_run=False, grace=datetime.timedelta(0)) removes them"
+            f"garbage: {error}. Remove them with lakefeed.collect_garbage(dry_run=False, grace=datetime.timedelta(0))"
         )
         logger.warning("%s", note)
         if failure is not None:
             failure.remaining_objects = tuple(sorted(keys))
             failure.add_note(note)
     else:
-        logger.info("a save ran out of space; %d objects that it had written were deleted", len(gone))
+        logger.info("a save ran out of space; deleted %d objects that it had written", len(deleted))
 
 
 def _existing_objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[StoredObject]:
-    """Those that are there, in the order of their keys."""
+    """Yields the objects that exist, in the order of the keys."""
     for key in keys:
         with suppress(FileNotFoundError, NotADirectoryError):
             info = store.objects.info(key)
@@ -198,16 +215,16 @@ def _existing_objects(store: PackedBlobs, keys: Collection[str]) -> Iterator[Sto
 
 
 def _unreferenced_objects(lake: Lake, store: PackedBlobs, objects: Collection[StoredObject]) -> list[StoredObject]:
-    _, live = mark_with_detached(lake, Marker(lake))
-    if live.damaged:
+    _, reachable = mark_with_detached(lake, Marker(lake))
+    if reachable.damaged:
         raise UnsupportedError(
-            f"datasets are damaged ({quoted_list(sorted(live.damaged))}): what they name is not known"
+            f"datasets are damaged ({quoted_list(sorted(reachable.damaged))}); which blobs they refer to is unknown"
         )
-    return still_unneeded(store, objects, NO_DIGESTS, live.digests)
+    return still_unneeded(store, objects, NO_DIGESTS, reachable.digests)
 
 
 def _after_fork() -> None:
-    """The saves of the parent are none of the child's."""
+    """Forgets the saves of the parent process."""
     global _lock
     _lock = Lock()
     _saves.clear()

@@ -1,4 +1,4 @@
-"""Builds the snapshot of one action: the manifest of its files once, a manifest list for each attempt."""
+"""The builder of the snapshot of one action: it writes the manifests once and a manifest list for each attempt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollec
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.version_numbers import next_number
@@ -45,21 +44,35 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Final = 2
 MERGE_THRESHOLD = 32
 
-
 BeforeCommit: TypeAlias = Callable[[], None]
 
 
-class CommitOutcome(Enum):
-    """What is known of a commit."""
+@dataclass
+class PreCommitCheck:
+    """Calls ``check`` right before each commit. An error that it raises ends the write.
 
-    NOT_LANDED = "not landed"
+    Attributes:
+        outcome_unknown: the commit may have been made. Nothing that its version would name may be deleted.
+    """
+
+    check: Callable[[], None]
+    outcome_unknown: bool = False
+
+    def __call__(self) -> None:
+        self.check()
+
+
+class CommitOutcome(Enum):
+    """The state of a commit as the writer knows it."""
+
+    NOT_COMMITTED = "not committed"
     UNKNOWN = "unknown"
-    LANDED = "landed"
+    COMMITTED = "committed"
 
 
 @dataclass(frozen=True)
 class RewrittenFile:
-    """A file of rows that the version ``sequence`` wrote: in the row order they keep the place of that version."""
+    """A file of rows that the version ``sequence`` wrote. The rows keep that position in the row order."""
 
     file: DataFile
     sequence: int
@@ -67,15 +80,20 @@ class RewrittenFile:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a snapshot changes: files of new rows, files of rows that were there before, files that it leaves out.
+    """The changes that a snapshot makes.
 
-    ``removed`` maps the path of a file to a manifest of the parent that names it; ``manifests`` are others that name
-    such files, since a table may name a file more than once. ``facts`` go into the summary; ``schema_id`` is that of
-    the snapshot (None: the table's).
+    Attributes:
+        added: files of new rows.
+        rewritten: files of rows that older versions wrote.
+        removed: for each file that the snapshot leaves out, by path, a manifest of the parent that names it.
+        facts: entries of the snapshot summary.
+        replaces: the rows stay as they are; only their files change.
+        schema_id: the schema of the snapshot; None for the current one of the table.
+        manifests: other manifests that name removed files. A table may name a file more than once.
     """
 
     added: tuple[DataFile, ...] = ()
-    carried: tuple[RewrittenFile, ...] = ()
+    rewritten: tuple[RewrittenFile, ...] = ()
     removed: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     replaces: bool = False
@@ -84,92 +102,102 @@ class Contents:
 
     @property
     def operation(self) -> Operation:
-        """Iceberg's name for it; one that ``replaces`` leaves the rows what they were."""
+        """Iceberg's name for the change."""
         if self.replaces:
             return Operation.REPLACE
-        if self.carried or (self.added and self.removed):
+        if self.rewritten or (self.added and self.removed):
             return Operation.OVERWRITE
         return Operation.DELETE if self.removed else Operation.APPEND
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """Every file that the snapshot brings."""
-        return (*self.added, *(carried.file for carried in self.carried))
+        """Every file that the snapshot adds."""
+        return (*self.added, *(each.file for each in self.rewritten))
 
 
 class SnapshotBuilder:
-    """The files of one action on their way into a table.
+    """Builds the snapshot of one action, and removes its files if it is not committed.
 
-    The snapshot id is the same in every attempt, and so is the manifest of its files while the contents are; the
-    manifest list, which names the files of the others too, is written again when another writer was faster.
-    ``new_table`` says that the whole location of the table is the action's own. ``guard`` is called right before each
-    commit; what it raises ends the action.
+    Every attempt has the same snapshot id, and the same manifests as long as ``contents`` does not change. The manifest
+    list also names the files of other writers, so each attempt writes its own.
+
+    Args:
+        table: the table to commit to.
+        facts: entries of the snapshot summary.
+        new_table: the action creates the table, so the whole location of the table belongs to it.
+        before_commit: is called right before each commit. An error that it raises ends the action.
 
     Raises:
-        SharedWarehouseError: the catalog does not own its warehouse; nothing has been written.
+        SharedWarehouseError: the catalog does not own its warehouse; nothing was written.
     """
 
     def __init__(
-        self, table: Table, facts: Mapping[str, str], new_table: bool = False, guard: BeforeCommit | None = None
+        self, table: Table, facts: Mapping[str, str], new_table: bool = False, before_commit: BeforeCommit | None = None
     ) -> None:
         require_owner(table.catalog)
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
         self.contents = Contents()
-        self.guard = guard
-        self.outcome = CommitOutcome.NOT_LANDED
+        self.before_commit = before_commit
+        self.outcome = CommitOutcome.NOT_COMMITTED
         self._io: FileIO = table.io
         self._name = table.name()[-1]
-        self._place = table.location_provider().new_metadata_location
+        self._metadata_location = table.location_provider().new_metadata_location
         self._facts = facts
         self._own_location = table.metadata.location if new_table else None
         self._attempts = itertools.count()
         self._manifests = itertools.count()
         self._written: list[str] = []
-        self._named: tuple[DataFile, ...] | None = None
-        self._added: list[ManifestFile] = []
-        self._kept: list[str] = []
-        self._of_attempt: list[str] = []
+        self._files_in_manifests: tuple[DataFile, ...] | None = None
+        self._new_manifests: list[ManifestFile] = []
+        self._manifest_paths: list[str] = []
+        self._attempt_paths: list[str] = []
 
-    def wrote(self, files: Iterable[DataFile]) -> None:
-        """Takes charge of data files: those that are not in the contents that land are removed."""
+    def track_files(self, files: Iterable[DataFile]) -> None:
+        """Registers data files. Those that the commit does not name are removed afterwards."""
         self._written += [file.file_path for file in files]
 
     @contextmanager
-    def landing(self) -> Iterator[None]:
-        """Removes on the way out what no snapshot names: everything, unless the action has landed or may have."""
+    def discard_on_failure(self) -> Iterator[None]:
+        """Removes, at the end of the block, the files that no snapshot names.
+
+        Removes all of them if the commit failed, and none if its outcome is unknown.
+        """
         try:
             yield
         finally:
-            if self.outcome is CommitOutcome.NOT_LANDED:
+            if self.outcome is CommitOutcome.NOT_COMMITTED:
                 self._discard()
-            elif self.outcome is CommitOutcome.LANDED:
+            elif self.outcome is CommitOutcome.COMMITTED:
                 used = {file.file_path for file in self.contents.files}
                 discard_files(self._io, (path for path in self._written if path not in used))
-            elif isinstance(self.guard, PreCommitCheck):
-                self.guard.in_doubt = True
+            elif isinstance(self.before_commit, PreCommitCheck):
+                self.before_commit.outcome_unknown = True
 
-    def landed_in(self, table: Table) -> DatasetVersion | None:
-        """The version that this very action is in the table: a commit can land although it was reported as lost."""
+    def committed_version(self, table: Table) -> DatasetVersion | None:
+        """Returns the version that this action has become; None if the table has no such snapshot.
+
+        A commit can succeed although the catalog reported a failure.
+        """
         snapshot = table.metadata.snapshot_by_id(self.snapshot_id)
         if snapshot is None:
             return None
-        self.outcome = CommitOutcome.LANDED
+        self.outcome = CommitOutcome.COMMITTED
         return version_of(snapshot, table)
 
-    def attempt(self, metadata: TableMetadata) -> Snapshot:
-        """The snapshot on top of the current one of ``metadata``, with its manifest list written."""
-        self._write_added(metadata)
-        self.forget_attempt()
+    def build_snapshot(self, metadata: TableMetadata) -> Snapshot:
+        """Returns a snapshot on top of the current one of ``metadata``; writes its manifests and its manifest list."""
+        self._write_manifests(metadata)
+        self.discard_attempt()
         parent = metadata.current_snapshot()
         removed: list[DataFile] = []
         with damage_errors(self._name):
-            carried = self._carried(metadata, parent, removed)
+            inherited = self._inherited_manifests(metadata, parent, removed)
         sequence_number = next_number(metadata)
-        # The writer of the list puts the sequence number into what it is given, and the next attempt has another one.
-        manifests = [*deepcopy(self._added), *carried]
+        # The writer of the list sets the sequence number of its manifests; the next attempt has another number.
+        manifests = [*deepcopy(self._new_manifests), *inherited]
         manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
-        sync_files(actual_location(self._io, path) for path in (*self._kept, *self._of_attempt))
+        sync_files(actual_location(self._io, path) for path in (*self._manifest_paths, *self._attempt_paths))
         schema_id = self.contents.schema_id
         return Snapshot(
             snapshot_id=self.snapshot_id,
@@ -180,14 +208,14 @@ class SnapshotBuilder:
             schema_id=metadata.current_schema_id if schema_id is None else schema_id,
         )
 
-    def forget_attempt(self) -> None:
-        """Removes what only the attempt that lost refers to."""
-        discard_files(self._io, self._of_attempt)
-        self._of_attempt = []
+    def discard_attempt(self) -> None:
+        """Removes the files that only the previous attempt refers to."""
+        discard_files(self._io, self._attempt_paths)
+        self._attempt_paths = []
 
     def _discard(self) -> None:
-        self.forget_attempt()
-        discard_files(self._io, self._kept)
+        self.discard_attempt()
+        discard_files(self._io, self._manifest_paths)
         discard_files(self._io, self._written)
         if self._own_location is not None:
             remove_tree(actual_location(self._io, self._own_location))
@@ -208,46 +236,52 @@ class SnapshotBuilder:
         )
         return Summary(operation, **summary.additional_properties)
 
-    def _write_added(self, metadata: TableMetadata) -> None:
-        """Writes the manifest of the files that come in, unless it stands from the attempt before."""
+    def _write_manifests(self, metadata: TableMetadata) -> None:
+        """Writes the manifests of the files to add, unless an earlier attempt has written them."""
         contents = self.contents
-        if self._named == contents.files:
+        if self._files_in_manifests == contents.files:
             return
-        discard_files(self._io, self._kept)
-        self._kept, self._added, self._named = [], [], contents.files
+        discard_files(self._io, self._manifest_paths)
+        self._manifest_paths, self._new_manifests, self._files_in_manifests = [], [], contents.files
         if not contents.files:
             return
-        # Files that were there before may be partitioned as the table was then.
+        # Files of older versions may have an older partition spec.
         for spec_id in sorted({file.spec_id for file in contents.files}):
-            with self._new_manifest(metadata, self._kept, spec_id) as writer:
+            with self._new_manifest(metadata, self._manifest_paths, spec_id) as writer:
                 for file in contents.added:
                     if file.spec_id == spec_id:
                         writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
-                for kept in contents.carried:
-                    if kept.file.spec_id == spec_id:
+                for each in contents.rewritten:
+                    if each.file.spec_id == spec_id:
                         writer.add(
                             ManifestEntry.from_args(
-                                status=ManifestEntryStatus.ADDED, sequence_number=kept.sequence, data_file=kept.file
+                                status=ManifestEntryStatus.ADDED, sequence_number=each.sequence, data_file=each.file
                             )
                         )
-            self._added.append(writer.to_manifest_file())
+            self._new_manifests.append(writer.to_manifest_file())
 
-    def _carried(self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]) -> list[ManifestFile]:
-        """The manifests of the parent, without the files that this snapshot leaves out; those go to ``removed``."""
+    def _inherited_manifests(
+        self, metadata: TableMetadata, parent: Snapshot | None, removed: list[DataFile]
+    ) -> list[ManifestFile]:
+        """Returns the manifests of the parent without the removed files, which it appends to ``removed``."""
         if parent is None:
             return []
         touched = {*self.contents.removed.values(), *self.contents.manifests}
-        live = [m for m in parent.manifests(self._io) if m.has_added_files() or m.has_existing_files()]
-        untouched = [manifest for manifest in live if manifest.manifest_path not in touched]
-        lessened = [
-            self._lessened(metadata, manifest, removed) for manifest in live if manifest.manifest_path in touched
+        present = [m for m in parent.manifests(self._io) if m.has_added_files() or m.has_existing_files()]
+        untouched = [manifest for manifest in present if manifest.manifest_path not in touched]
+        rewritten = [
+            self._rewrite_manifest(metadata, manifest, removed)
+            for manifest in present
+            if manifest.manifest_path in touched
         ]
         missing = set(self.contents.removed) - {file.file_path for file in removed}
         assert not missing, f"no manifest of the parent names {missing}"
-        return [*lessened, *self._merged(metadata, untouched)]
+        return [*rewritten, *self._merge_small_manifests(metadata, untouched)]
 
-    def _lessened(self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]) -> ManifestFile:
-        with self._new_manifest(metadata, self._of_attempt, manifest.partition_spec_id) as writer:
+    def _rewrite_manifest(
+        self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]
+    ) -> ManifestFile:
+        with self._new_manifest(metadata, self._attempt_paths, manifest.partition_spec_id) as writer:
             for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                 if entry.data_file.file_path in self.contents.removed:
                     removed.append(entry.data_file)
@@ -256,21 +290,21 @@ class SnapshotBuilder:
                     writer.existing(entry)
         return writer.to_manifest_file()
 
-    def _merged(self, metadata: TableMetadata, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        """The manifests with those of like size made one where they are many.
+    def _merge_small_manifests(self, metadata: TableMetadata, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        """Merges manifests of similar size where there are many.
 
-        Like size keeps the work small: an entry is rewritten once for every ``MERGE_AT`` times more of them.
+        An entry is rewritten once each time that the number of entries grows by the factor `MERGE_THRESHOLD`.
         """
         tiers: dict[int | None, list[ManifestFile]] = defaultdict(list)
         for manifest in manifests:
             tiers[_tier(manifest, metadata.default_spec_id)].append(manifest)
         merged: list[ManifestFile] = []
-        for tier, like in tiers.items():
-            merged += like if tier is None or len(like) < MERGE_THRESHOLD else [self._merge(metadata, like)]
+        for tier, similar in tiers.items():
+            merged += similar if tier is None or len(similar) < MERGE_THRESHOLD else [self._merge(metadata, similar)]
         return merged
 
     def _merge(self, metadata: TableMetadata, manifests: Iterable[ManifestFile]) -> ManifestFile:
-        with self._new_manifest(metadata, self._of_attempt, metadata.default_spec_id) as writer:
+        with self._new_manifest(metadata, self._attempt_paths, metadata.default_spec_id) as writer:
             for manifest in manifests:
                 for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                     writer.existing(entry)
@@ -279,8 +313,8 @@ class SnapshotBuilder:
     def _write_list(
         self, metadata: TableMetadata, parent: Snapshot | None, sequence_number: int, manifests: list[ManifestFile]
     ) -> str:
-        location = self._place(f"snap-{self.snapshot_id}-{next(self._attempts)}-{self.commit}.avro")
-        self._of_attempt.append(location)
+        location = self._metadata_location(f"snap-{self.snapshot_id}-{next(self._attempts)}-{self.commit}.avro")
+        self._attempt_paths.append(location)
         with new_file(self._io, location) as output:
             writer = write_manifest_list(
                 format_version=FORMAT_VERSION,
@@ -297,7 +331,7 @@ class SnapshotBuilder:
 
     @contextmanager
     def _new_manifest(self, metadata: TableMetadata, written: list[str], spec_id: int) -> Iterator[ManifestWriter]:
-        location = self._place(f"{self.commit}-m{next(self._manifests)}.avro")
+        location = self._metadata_location(f"{self.commit}-m{next(self._manifests)}.avro")
         written.append(location)
         spec = metadata.specs()[spec_id]
         with new_file(self._io, location) as output:
@@ -311,12 +345,12 @@ class SnapshotBuilder:
             )
             writer.__enter__()
             yield writer
-            # Not after a failure: PyIceberg's writer would complete the file, or raise another error over the first.
+            # Not after a failure: PyIceberg's writer would complete the file, or hide the error with another one.
             writer.__exit__(None, None, None)
 
 
 def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
-    """The schema; where a column by which files are partitioned was dropped, the newest one that tells its type."""
+    """Returns the current schema, or the newest one that has the source columns of the partition spec."""
     sources = {part.source_id for part in spec.fields}
     newest_first = sorted(metadata.schemas, key=lambda schema: schema.schema_id, reverse=True)
     known = (schema for schema in (metadata.schema(), *newest_first) if sources <= set(schema.field_ids))
@@ -324,7 +358,7 @@ def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
 
 
 def _tier(manifest: ManifestFile, spec_id: int) -> int | None:
-    """How large the manifest is, as a power of ``MERGE_AT``; None where it must stay as it is."""
+    """Returns the size class of a manifest, as a power of `MERGE_THRESHOLD`; None if it must not be merged."""
     if manifest.content != ManifestContent.DATA or manifest.partition_spec_id != spec_id:
         return None
     files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)

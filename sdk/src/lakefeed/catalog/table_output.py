@@ -1,4 +1,4 @@
-"""New files of a table: closed and removed where their writing fails, which raises StorageError."""
+"""New files of a table. A file is closed and removed if writing it fails, which raises StorageError."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lakefeed.storage.remote.multipart import discard_upload
 
 
 class NewFile(OutputFile):
-    """A file being written that nothing refers to yet, under a location that nobody else writes.
+    """A file that is being written at a location of its own, and that nothing refers to yet.
 
-    ``path`` is where it is, which metadata of a lake that was moved does not say.
+    ``path`` is the actual path. In a lake that was moved, it differs from the location in metadata.
     """
 
     def __init__(self, io: FileIO, location: str) -> None:
@@ -28,7 +28,7 @@ class NewFile(OutputFile):
         self.path = actual_location(io, location)
         self._output = io.new_output(location)
         self._stream: Any = None
-        self._begun = False
+        self._created = False
 
     def __len__(self) -> int:
         return len(self._output)
@@ -40,18 +40,18 @@ class NewFile(OutputFile):
         return self._output.to_input_file()
 
     def create(self, overwrite: bool = False) -> OutputStream:
-        """A stream whose failures are StorageErrors."""
-        self.opened(overwrite)
+        """Returns a stream whose failures raise StorageError."""
+        self.open_stream(overwrite)
         return _Stream(self)
 
-    def opened(self, overwrite: bool = False) -> Any:
-        """The stream itself, for libraries that write to it directly."""
+    def open_stream(self, overwrite: bool = False) -> Any:
+        """Returns the underlying stream, for libraries that write to it directly."""
         with storage_errors(self.path):
             try:
-                self._begun = True
+                self._created = True
                 self._stream = self._output.create(overwrite)
             except FileExistsError:
-                self._begun = False  # somebody else's
+                self._created = False  # another writer's file
                 raise
         return self._stream
 
@@ -65,21 +65,21 @@ class NewFile(OutputFile):
             self._stream.close()
 
     def abandon(self) -> None:
-        """Closes the file and removes it, also where it was closed already; raises nothing."""
-        if not self._begun:
+        """Closes the file and removes it, even if it is closed already. Raises nothing."""
+        if not self._created:
             return
         stream, self._stream = self._stream, None
         if hasattr(stream, "discard"):
             discard_upload(stream)
         elif stream is not None:
-            with cleanup_errors(self.path, logging.DEBUG):  # it may try to write what is left
+            with cleanup_errors(self.path, logging.DEBUG):  # closing may flush a buffer
                 stream.close()
         abort_uploads(self._io, self.location)
         discard_files(self._io, [self.location])
 
 
 class _Stream:
-    """What PyIceberg's writers of manifests and metadata write to; small, so that Python in between costs nothing."""
+    """The stream that PyIceberg writes manifests and metadata to, which are small."""
 
     def __init__(self, file: NewFile) -> None:
         self._file = file
@@ -111,7 +111,7 @@ class _Stream:
 
 @contextmanager
 def new_file(io: FileIO, location: str) -> Iterator[NewFile]:
-    """A file to be written in a block; where that fails, it is removed."""
+    """Yields a new file. If the block fails, the file is removed."""
     file = NewFile(io, location)
     try:
         yield file
@@ -121,7 +121,7 @@ def new_file(io: FileIO, location: str) -> Iterator[NewFile]:
 
 
 def discard_files(io: FileIO, locations: Iterable[str]) -> None:
-    """Removes files that no snapshot refers to; one that is gone already, or cannot go, does not matter."""
+    """Removes files that no snapshot refers to. Ignores files that are missing or cannot be removed."""
     for location in locations:
         with cleanup_errors(location):
             io.delete(location)

@@ -1,4 +1,4 @@
-"""Rows into data files of a table: new ones, and a file without some of its rows."""
+"""Writers of data files of a table."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import WriteSettings
 from lakefeed.errors import UnsupportedError
 
-# Turns rows into data files that a change is in charge of.
 RowWriter: TypeAlias = Callable[
     [Lake, Table, pa.Schema, SnapshotBuilder, Iterable[pa.RecordBatch]], tuple[DataFile, ...]
 ]
+"""Writes rows into data files and registers them with the snapshot builder."""
 
 REWRITTEN_SUFFIX = re.compile(r"\.r[0-9a-f]{32}$")
 
 
 def check_writable(table: Table) -> None:
-    """Passes where rows of the table can be written.
+    """Checks that rows can be written to the table.
 
     Raises:
-        UnsupportedError: it is partitioned, or of a later format version.
+        UnsupportedError: the table is partitioned, or has a later format version.
     """
-    name, written = table.name()[-1], table.metadata.format_version
-    if written > FORMAT_VERSION:
+    name, format_version = table.name()[-1], table.metadata.format_version
+    if format_version > FORMAT_VERSION:
         raise UnsupportedError(
-            f"{name!r} has Iceberg format version {written}; tables up to version {FORMAT_VERSION} can be written. "
-            "Write to it with the program that made it, or save its rows as a new dataset"
+            f"{name!r} has Iceberg format version {format_version}; lakefeed writes tables up to version "
+            f"{FORMAT_VERSION}. Write to it with the program that created it, or save its rows as a new dataset"
         )
     if not table.spec().is_unpartitioned():
-        raise UnsupportedError(f"{name!r} is partitioned; only tables without partitions are written")
+        raise UnsupportedError(f"{name!r} is partitioned; lakefeed writes only unpartitioned tables")
 
 
 def write_rows(
-    lake: Lake, table: Table, declared: pa.Schema, ours: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
+    lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
 ) -> tuple[DataFile, ...]:
-    """The rows in new data files that ``ours`` is in charge of; none for no rows."""
+    """Writes rows into new data files and registers them with ``builder``. Returns none if there are no rows."""
     files = write_prefixed_files(lake, table, declared, uuid.uuid4().hex, batches)
-    ours.wrote(files)
+    builder.track_files(files)
     return tuple(files)
 
 
 def write_prefixed_files(
     lake: Lake, table: Table, declared: pa.Schema, prefix: str, batches: Iterable[pa.RecordBatch]
 ) -> list[DataFile]:
-    """The rows in new data files whose names begin with ``prefix``, which nothing names yet."""
+    """Writes rows into new data files whose names begin with ``prefix``. Nothing refers to them yet."""
     target = _target(table, declared, prefix, lake.settings.write)
     return write_files(target, _storage_batches(batches, declared, target.schema))
 
@@ -68,25 +68,25 @@ def write_prefixed_files(
 def rewrite_without(
     lake: Lake,
     table: Table,
-    ours: SnapshotBuilder,
+    builder: SnapshotBuilder,
     file: DataFileRef,
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     batches: Iterable[pa.RecordBatch],
 ) -> DataFile:
-    """The rows of a file (``batches``) without those at ``places``, as a file that sorts where the old one did."""
+    """Writes the rows of a file (``batches``) without those at ``positions``. The new path sorts like the old one."""
     declared = declared_schema(table)
     location = _sibling_location(table, file.path)
-    sizes = lake.settings.write.model_copy(update={"file_bytes": sys.maxsize})  # one file for one file
-    target = replace(_target(table, declared, "", sizes), place=lambda _: location)
-    (written,) = write_files(target, _drop_positions(_storage_batches(batches, declared, target.schema), places))
-    ours.wrote([written])
+    sizes = lake.settings.write.model_copy(update={"file_bytes": sys.maxsize})  # so that one file becomes one file
+    target = replace(_target(table, declared, "", sizes), new_location=lambda _: location)
+    (written,) = write_files(target, _drop_positions(_storage_batches(batches, declared, target.schema), positions))
+    builder.track_files([written])
     return written
 
 
 def _target(table: Table, declared: pa.Schema, prefix: str, sizes: WriteSettings) -> WriteTarget:
     return WriteTarget(
         io=table.io,
-        place=table.location_provider().new_data_location,
+        new_location=table.location_provider().new_data_location,
         prefix=prefix,
         schema=file_schema(declared, table.schema()),
         iceberg=table.schema(),
@@ -97,7 +97,7 @@ def _target(table: Table, declared: pa.Schema, prefix: str, sizes: WriteSettings
 
 
 def _sibling_location(table: Table, path: str) -> str:
-    """A new location that the order of paths puts where ``path`` is."""
+    """Returns a new location that sorts where ``path`` does."""
     folder, _, file = path.rpartition("/")
     stem = REWRITTEN_SUFFIX.sub("", file.removesuffix(".parquet"))
     name = f"{stem}.r{uuid.uuid4().hex}.parquet"
@@ -105,12 +105,12 @@ def _sibling_location(table: Table, path: str) -> str:
     return f"{folder}/{name}" if own else table.location_provider().new_data_location(name)
 
 
-def _drop_positions(batches: Iterable[pa.RecordBatch], places: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+def _drop_positions(batches: Iterable[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     start = 0
     for batch in batches:
-        low, high = np.searchsorted(places, [start, start + batch.num_rows])
+        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
         keep = np.ones(batch.num_rows, np.bool_)
-        keep[places[low:high] - start] = False
+        keep[positions[low:high] - start] = False
         start += batch.num_rows
         yield batch if low == high else batch.filter(pa.array(keep))
 
@@ -118,9 +118,9 @@ def _drop_positions(batches: Iterable[pa.RecordBatch], places: NDArray[np.int64]
 def _storage_batches(
     batches: Iterable[pa.RecordBatch], declared: pa.Schema, target: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    seen: pa.Schema | None = None
+    checked: pa.Schema | None = None
     for batch in batches:
-        if seen is None or not batch.schema.equals(seen):
+        if checked is None or not batch.schema.equals(checked):
             check_compatible(batch.schema, declared)
-            seen = batch.schema
+            checked = batch.schema
         yield cast_to_storage(batch, declared, target)

@@ -1,6 +1,6 @@
-"""Multipart uploads of table files whose writing failed.
+"""Cleanup of multipart uploads of table files whose writing failed.
 
-pyarrow's client of S3 cannot abort what it has begun, so that is asked for through s3fs, with the same properties.
+pyarrow's S3 client cannot abort an upload, so this uses s3fs with the same properties.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SCHEMES = ("s3", "s3a", "s3n")
 
 
 def abort_uploads(io: FileIO, location: str) -> None:
-    """Aborts every unfinished upload of exactly this object, which only the caller writes; raises nothing."""
+    """Aborts every unfinished upload of this object, which only the caller writes. Raises nothing."""
     parts = urlsplit(location)
     if parts.scheme not in SCHEMES:
         return
     if find_spec("s3fs") is None:
         logger.warning(
-            "parts of %s may be left in the store: pip install 'lakefeed[s3]', or let a rule of the bucket abort "
+            "parts of %s may be left in the store: pip install 'lakefeed[s3]', or add a bucket rule that aborts "
             "incomplete multipart uploads",
             location,
         )

@@ -66,7 +66,7 @@ def _open_folder(io: FileIO, place: str) -> Warehouse:
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 
     if isinstance(io, LakeFileIO):
-        io = io.beneath(place)
+        io = io.delegate(place)
     match io:
         case PyArrowFileIO():
             return _arrow_folder(io, place)

@@ -15,10 +15,9 @@ from pyiceberg.table import Table
 from lakefeed._typing import ColumnTypes, IfExists
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.catalog.commit import append, create
-from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full
-from lakefeed.catalog.snapshot_builder import BeforeCommit, SnapshotBuilder
+from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck, SnapshotBuilder
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.catalog.warehouse import remove_data_files
 from lakefeed.compute.compute_engine import Engine, pack_task
@@ -87,9 +86,16 @@ def save(
     def create_new() -> DatasetVersion:
         types = types_of_new(lake, LocalRunner(lake.settings), plan, name, column_types, writing)
         work = _DistributedWrite(lake, plan, dict(sorted(types.items())), writing, engine, f"save {name}")
-        with work.protected() as guard:
+        with work.protected() as before_commit:
             return create(
-                lake, name, work.schema, (), description=description, guard=guard, write=work.write, **writing.action
+                lake,
+                name,
+                work.schema,
+                (),
+                description=description,
+                before_commit=before_commit,
+                write=work.write,
+                **writing.action,
             )
 
     add = _replace if if_exists == "new_version" else _append
@@ -133,14 +139,16 @@ def append_to(
 
 def _append(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
     work = _write_to(lake, plan, name, writing, engine, "append")
-    with work.protected() as guard:
-        return append(lake, name, (), schema=work.schema, guard=guard, write=work.write, **writing.action)
+    with work.protected() as before_commit:
+        return append(
+            lake, name, (), schema=work.schema, before_commit=before_commit, write=work.write, **writing.action
+        )
 
 
 def _replace(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine) -> DatasetVersion:
     work = _write_to(lake, plan, name, writing, engine, "overwrite")
-    with work.protected() as guard:
-        return replace_rows(lake, plan, work.schema, name, writing, guard, lambda: (), work.write)
+    with work.protected() as before_commit:
+        return replace_rows(lake, plan, work.schema, name, writing, before_commit, lambda: (), work.write)
 
 
 def _write_to(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _DistributedWrite:
@@ -173,8 +181,8 @@ class _DistributedWrite:
     def protected(self) -> Iterator[BeforeCommit]:
         """The time in which nothing that workers write is collected as garbage: until the commit, this process says."""
         if not self.types:
-            with write_context(self.lake) as guard:
-                yield guard
+            with write_context(self.lake) as before_commit:
+                yield before_commit
             return
         saving = self.lake.blobs.saving()
         commit = PreCommitCheck(saving.require_alive)
@@ -182,22 +190,24 @@ class _DistributedWrite:
             yield commit
 
     def write(
-        self, lake: Lake, table: Table, declared: pa.Schema, ours: SnapshotBuilder, _: Iterable[pa.RecordBatch]
+        self, lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, _: Iterable[pa.RecordBatch]
     ) -> tuple[DataFile, ...]:
         """The files of all parts, in the order of the parts."""
         most = lake.settings.write.file_bytes
         parts = divide_plan(self.plan, self.engine.width, most)
         tasks = [
-            pack_task(self._part(table, declared, ours, index, part), "the rows") for index, part in enumerate(parts)
+            pack_task(self._part(table, declared, builder, index, part), "the rows") for index, part in enumerate(parts)
         ]
         try:
-            done = self._run_tasks(ours, tasks)
+            done = self._run_tasks(builder, tasks)
         except BaseException:
-            remove_data_files(table, ours.commit.hex)  # also those of workers that were killed, or that ended too late
+            remove_data_files(
+                table, builder.commit.hex
+            )  # also those of workers that were killed, or that ended too late
             raise
         return tuple(file for index in range(len(tasks)) for file in done[index].files)
 
-    def _run_tasks(self, ours: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
+    def _run_tasks(self, builder: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
             with counted(self.label, " rows") as progress:
@@ -208,7 +218,7 @@ class _DistributedWrite:
                         continue  # the engine is about to raise the first one
                     done[index] = result
                     self.objects.update(result.objects)
-                    ours.wrote(result.files)
+                    builder.track_files(result.files)
                     progress(result.rows)
         except StorageFullError as error:
             self.objects.update(error.remaining_objects)
@@ -216,13 +226,13 @@ class _DistributedWrite:
             raise
         return done
 
-    def _part(self, table: Table, declared: pa.Schema, ours: SnapshotBuilder, index: int, plan: Node) -> WriteTask:
+    def _part(self, table: Table, declared: pa.Schema, builder: SnapshotBuilder, index: int, plan: Node) -> WriteTask:
         return WriteTask(
             self.lake,
             flatten(plan),
             TableHandle.of(table),
             declared,
-            f"{ours.commit.hex}-{index:06d}",  # the order of paths is the order of rows
+            f"{builder.commit.hex}-{index:06d}",  # the order of paths is the order of rows
             self.types,
             self.writing.copy_files,
             self.writing.stats,

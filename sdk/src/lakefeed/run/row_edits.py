@@ -45,8 +45,8 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         for _, file in source.matching_files(wanted):
             draft.drop(file, _matching(source, file, wanted), partial(source.read_file, file))
 
-    with write_context(lake) as guard:
-        return edit(lake, name, revise, **_how(writing), guard=guard)
+    with write_context(lake) as before_commit:
+        return edit(lake, name, revise, **_how(writing), before_commit=before_commit)
 
 
 def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
@@ -55,13 +55,13 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
     """
-    with typed_for(lake, plan, name, writing) as (typed, guard):
+    with typed_for(lake, plan, name, writing) as (typed, before_commit):
 
         def rows() -> Iterator[pa.RecordBatch]:
             with closing(LocalRunner(lake.settings).batches(typed)) as batches:
                 yield from batches
 
-        return replace_rows(lake, plan, typed.schema, name, writing, guard, rows)
+        return replace_rows(lake, plan, typed.schema, name, writing, before_commit, rows)
 
 
 def replace_rows(
@@ -70,7 +70,7 @@ def replace_rows(
     schema: pa.Schema,
     name: str,
     writing: Writing,
-    guard: BeforeCommit,
+    before_commit: BeforeCommit,
     rows: Callable[[], Iterable[pa.RecordBatch]],
     write: RowWriter = write_rows,
 ) -> DatasetVersion:
@@ -86,19 +86,19 @@ def replace_rows(
         draft.add("rows", rows, write)
 
     # Some of the rows may have been there before: readers of what was added compare.
-    return edit(lake, name, revise, told=False, **_how(writing), guard=guard, incoming=schema)
+    return edit(lake, name, revise, counts_exact=False, **_how(writing), before_commit=before_commit, incoming=schema)
 
 
 def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
     """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
-    with typed_for(lake, plan, name, writing) as (typed, guard):
+    with typed_for(lake, plan, name, writing) as (typed, before_commit):
         upsert = Upsert.of(lake.settings, typed, keys, decide_columns(lake.table(name), typed.schema).declared)
 
         def revise(draft: Draft) -> None:
             source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
             upsert.apply(draft, source)
 
-        return edit(lake, name, revise, **_how(writing), guard=guard, incoming=typed.schema)
+        return edit(lake, name, revise, **_how(writing), before_commit=before_commit, incoming=typed.schema)
 
 
 def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVersion:
@@ -108,8 +108,8 @@ def restore(lake: Lake, name: str, version: Pin, writing: Writing) -> DatasetVer
         source = IcebergSource.of_delta(lake, name, table, Delta(tuple(gone), tuple(came)))
         return count_rows(LocalRunner(lake.settings), Scan(source))
 
-    with write_context(lake) as guard:
-        return restore_version(lake, name, version, **_how(writing), guard=guard, compare=compare)
+    with write_context(lake) as before_commit:
+        return restore_version(lake, name, version, **_how(writing), before_commit=before_commit, compare=compare)
 
 
 def newest(draft: Draft, name: str) -> IcebergSource:

@@ -95,7 +95,7 @@ def save(
     runner = LocalRunner(lake.settings)
     types = types_of_new(lake, runner, plan, name, column_types, writing)
     with (
-        with_files(lake, plan, types, writing.copy_files, writing.stats, name) as (typed, guard),
+        with_files(lake, plan, types, writing.copy_files, writing.stats, name) as (typed, before_commit),
         closing(runner.batches(typed)) as batches,
     ):
         return create(
@@ -104,7 +104,7 @@ def save(
             typed.schema,
             tracked(batches, f"save {name}", known_rows(plan)),
             description=description,
-            guard=guard,
+            before_commit=before_commit,
             **writing.action,
         )
 
@@ -112,7 +112,7 @@ def save(
 def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
     """The plan's rows appended to a dataset as its next version."""
     with (
-        typed_for(lake, plan, name, writing) as (typed, guard),
+        typed_for(lake, plan, name, writing) as (typed, before_commit),
         closing(LocalRunner(lake.settings).batches(typed)) as batches,
     ):
         return append(
@@ -120,7 +120,7 @@ def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
             name,
             tracked(batches, f"append {name}", known_rows(plan)),
             schema=typed.schema,
-            guard=guard,
+            before_commit=before_commit,
             **writing.action,
         )
 

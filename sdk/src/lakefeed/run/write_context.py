@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from lakefeed.catalog.guard import PreCommitCheck
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full, report_when_full
-from lakefeed.catalog.snapshot_builder import BeforeCommit
+from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.media.foreign_columns import ForeignColumns
 from lakefeed.media.store_columns import FileColumnWriter, check_copy
@@ -24,7 +23,7 @@ class WriteContext(NamedTuple):
     """A plan that is about to be written, and what to call right before the commit."""
 
     plan: Node
-    guard: BeforeCommit
+    before_commit: BeforeCommit
 
 
 class PartContext(NamedTuple):
@@ -40,8 +39,8 @@ def write_context(lake: Lake) -> Iterator[BeforeCommit]:
 
     Yields what to call right before the commit.
     """
-    with reclaim_when_full(lake), lake.blobs.working() as guard:
-        yield guard
+    with reclaim_when_full(lake), lake.blobs.working() as before_commit:
+        yield before_commit
 
 
 @contextmanager
@@ -54,8 +53,8 @@ def with_files(
     """
     check_copy(copy)
     if not types:
-        with write_context(lake) as guard:
-            yield WriteContext(plan, guard)
+        with write_context(lake) as before_commit:
+            yield WriteContext(plan, before_commit)
         return
     saving = lake.blobs.saving()
     commit = PreCommitCheck(saving.require_alive)
