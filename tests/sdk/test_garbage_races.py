@@ -63,7 +63,7 @@ def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
             Scan(MemorySource(rows)), FileColumnWriter({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
         )
         with closing(LocalRunner(lake.settings).batches(plan)) as batches:
-            create(lake, "again", plan.schema, batches, guard=saving.require_alive)
+            create(lake, "again", plan.schema, batches, before_commit=saving.require_alive)
     lake.close()
 
 

@@ -167,7 +167,7 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
     with lake.blobs.saving():
         refused("another save is active")
     sign = begin_collection(store)
-    refused("a collection of garbage is at work")
+    refused("another garbage collection is active")
     sign.end()
     store.objects.write("lakes/other.json", json.dumps({"lake": "another one"}).encode())
     refused("also belongs to 'another one")
