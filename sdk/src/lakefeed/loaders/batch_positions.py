@@ -70,6 +70,15 @@ class Places:
     shift: int
 
     @property
+    def steps(self) -> int:
+        """The steps of this rank."""
+        return self.deal.steps
+
+    def is_last(self, step: int) -> bool:
+        """Returns whether no step follows."""
+        return step == self.deal.steps - 1
+
+    @property
     def first(self) -> int:
         """The first place of the first batch."""
         return self.deal.range(0)[0] + self.shift

@@ -35,8 +35,9 @@ class _Rows:
 class StreamSharding:
     """The positions of an epoch from ``begin`` on, sharded among ranks as `RankSharding` does.
 
-    A step is full, for every rank, once a row for each rank is read beyond it. So every rank reads that much ahead,
-    the remainder at the end is spread over the ranks, and all of them take the same number of steps.
+    A step is full, for every rank, once a row for each rank is read beyond it (with ``drop_last``: a further step).
+    So every rank reads that much ahead, the remainder at the end is spread over the ranks, all of them take the same
+    number of steps, and the last one is known to be the last when it is delivered.
     """
 
     def __init__(self, batching: Batching, begin: int, shift: int, keep: Callable[[pa.RecordBatch, int], None]) -> None:
@@ -45,6 +46,7 @@ class StreamSharding:
         self._begin = begin
         self._shift = shift
         self._step_rows = batching.world.world_size * (batching.batch_size or 1)
+        self._rows_ahead = self._step_rows if batching.drop_last else batching.world.world_size
         self._whole: RankSharding | None = None
         """The sharding of the whole epoch, once its end is known."""
 
@@ -52,6 +54,15 @@ class StreamSharding:
     def first(self) -> int:
         """The position of the reader from which rows are needed."""
         return self._begin + self._shift
+
+    @property
+    def steps(self) -> int | None:
+        """The steps of this rank, None before the end of the stream."""
+        return None if self._whole is None else self._whole.steps
+
+    def is_last(self, step: int) -> bool:
+        """Returns whether no step follows. Once a step is delivered, that is known."""
+        return self._whole is not None and step == self._whole.steps - 1
 
     def end(self, step: int) -> int:
         """Returns the first position after a step that was delivered."""
@@ -77,7 +88,7 @@ class StreamSharding:
                 for (start, stop), row in part.ranges:
                     held.append(_Rows(start - self._shift, stop - self._shift, part.rows, row))
                     seen = stop - self._shift
-                full = (seen - self._begin - self._batching.world.world_size) // self._step_rows
+                full = (seen - self._begin - self._rows_ahead) // self._step_rows
                 if full > 0:
                     yield from cutter.cut(held, self._sharding(self._begin + full * self._step_rows))
         self._whole = self._batching.deal(seen, self._begin)

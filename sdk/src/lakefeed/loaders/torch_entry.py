@@ -49,10 +49,10 @@ def torch_loader(
     check_whole(options["num_workers"], "num_workers")
     check_whole(prefetch_batches, "prefetch_batches")
     with require_torch("to_torch"):
-        from lakefeed.loaders.torch_loader import TorchLoader
+        from lakefeed.loaders.torch_loader import create_loader
     from lakefeed.loaders.epochs import Epochs
 
     endless = check_flag(infinite, "infinite")
     if batching.world.world_size > 1:
         runner = replace(runner, job=job())
-    return TorchLoader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)
+    return create_loader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)

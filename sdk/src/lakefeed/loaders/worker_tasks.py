@@ -18,6 +18,7 @@ from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from torch.utils.data import Dataset
 
 from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError
@@ -37,6 +38,17 @@ class Task:
     turn: int
     number: int
     rows: tuple[tuple[int, bytes], ...]
+    counted: bool = False
+    """Whether the batch is wanted as `Counted`."""
+
+
+class FinishedBatch:
+    """A batch that is handed over from a sampler to a dataset."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
 
 
 @dataclass(frozen=True)
@@ -91,14 +103,19 @@ class Collated:
         return made._replace(batch=self.function(made.batch))
 
 
-class BatchWork:
+class BatchWork(Dataset[Any]):
     """What a worker does, as a map-style dataset of torch: `Task` to batch.
 
-    In the main process batches come finished and pass through.
+    In the main process batches come finished and pass through. Its length is the number of rows.
+
+    Args:
+        finish: makes batches of rows.
+        rows: returns the rows of the epoch; None of a stream.
     """
 
-    def __init__(self, finish: Finish) -> None:
+    def __init__(self, finish: Finish, rows: Callable[[], int | None] | None = None) -> None:
         self._finish = finish
+        self._rows = rows
         late = finish.late
         self._first = ahead_of(late)
         self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
@@ -108,15 +125,35 @@ class BatchWork:
         self._ahead: Ahead | None = None
         self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
 
+    def __len__(self) -> int:
+        """Returns the rows of the epoch, over all ranks."""
+        rows = None if self._rows is None else self._rows()
+        if rows is None:
+            raise TypeError("the number of rows of a stream is unknown before it ends")
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_rows": None}
+
+    def __getitems__(self, items: Sequence[Any]) -> Any:
+        """Returns the batch of the only item: torch's way to read many at once, which takes any value for a batch."""
+        (item,) = items
+        return self[item]
+
     def __getitem__(self, task: Any) -> Any:
+        if isinstance(task, FinishedBatch):
+            return task.batch
         if not isinstance(task, Task):
-            return task
+            raise TypeError(
+                f"the dataset of a lakefeed loader has batches, not row {task!r:.40}: iterate the loader, give the "
+                "plain DataLoader its batch_sampler, or read rows with mapped()"
+            )
         if task.turn != self._turn:
             self._begin(task.turn)
         for number, rows in task.rows:
             self._waiting[number] = self._begun(rows)
         batch = self._finish.made(self._waiting.pop(task.number)())
-        return batch if self._first is None else Counted(batch, *self._tally.reset())
+        return Counted(batch, *self._tally.reset()) if task.counted and self._first is not None else batch
 
     def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
         rows = pa.ipc.open_stream(message).read_next_batch()
@@ -139,7 +176,7 @@ def ahead_of(late: Sequence[Step]) -> Step | None:
     return first if first is not None and first.works_ahead else None
 
 
-def tasks(batches: Generator[pa.RecordBatch], ahead: int) -> Generator[Task]:
+def tasks(batches: Generator[pa.RecordBatch], ahead: int, counted: bool = False) -> Generator[Task]:
     """The batches as work for other processes: each task comes with the rows of the one ``ahead`` places after it.
 
     torch gives every n-th task to the same one of n workers, so that is the worker's next.
@@ -157,7 +194,7 @@ def tasks(batches: Generator[pa.RecordBatch], ahead: int) -> Generator[Task]:
                 drawn += 1
             if number >= drawn:
                 return
-            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows))
+            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows), counted)
 
 
 def _message(rows: pa.RecordBatch) -> bytes:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed._typing import RowPredicate
 from lakefeed._validate import check_function
 from lakefeed.errors import TransformError
-from lakefeed.ops.row_functions import handle_rows
+from lakefeed.ops.row_functions import handle_rows, raised_stop
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.take_rows import filter_by_mask
 from lakefeed.storage import BlobStore
@@ -45,7 +45,10 @@ class FilterRows(Step):
         return filter_by_mask(batch, pa.array(np.fromiter(results, bool, batch.num_rows)))
 
     def _call(self, row: dict[str, object], row_index: int) -> bool:
-        result = self.predicate(row)
+        try:
+            result = self.predicate(row)
+        except StopIteration as error:
+            raise raised_stop(f"filter function {name_of(self.predicate)} for row {row_index}") from error
         if isinstance(result, bool | np.bool_):
             return bool(result)
         raise TransformError(

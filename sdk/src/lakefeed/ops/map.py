@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed._typing import RowFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError, quoted_list
-from lakefeed.ops.row_functions import handle_rows, unwrap_handle
+from lakefeed.ops.row_functions import handle_rows, raised_stop, unwrap_handle
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore
@@ -47,7 +47,10 @@ class Map(Step):
         return pa.RecordBatch.from_arrays(arrays, schema=self.result)
 
     def _call(self, row: dict[str, Any], row_index: int) -> Mapping[str, Any]:
-        result = self.fn(row)
+        try:
+            result = self.fn(row)
+        except StopIteration as error:
+            raise raised_stop(f"map function {name_of(self.fn)} for row {row_index}") from error
         if not isinstance(result, Mapping):
             raise TransformError(
                 f"map function {name_of(self.fn)} returned {type(result).__name__} for row {row_index}; "

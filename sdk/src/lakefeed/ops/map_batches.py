@@ -10,7 +10,7 @@ import pyarrow as pa
 from lakefeed._typing import BatchFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError
-from lakefeed.ops.row_functions import check_batch
+from lakefeed.ops.row_functions import check_batch, raised_stop
 from lakefeed.plan import Node, Step, name_of
 
 
@@ -38,8 +38,11 @@ class MapBatches(Step):
         return self.result
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
-        result = self.fn(batch)
         function = f"map_batches function {name_of(self.fn)}"
+        try:
+            result = self.fn(batch)
+        except StopIteration as error:
+            raise raised_stop(function) from error
         if not isinstance(result, pa.RecordBatch):
             raise TransformError(f"{function} returned {type(result).__name__}; it must return a pyarrow.RecordBatch")
         return check_batch(result, self.result, function)

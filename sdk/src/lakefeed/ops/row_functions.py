@@ -40,6 +40,13 @@ def unwrap_handle(cell: Any) -> Any:
     return cell.record() if isinstance(cell, Handle) else cell
 
 
+def raised_stop(function: str) -> TransformError:
+    """Returns the error for a function that raised StopIteration, which would end the rows without a word."""
+    return TransformError(
+        f"{function} raised StopIteration, which ends no rows; raise another error, or filter them out"
+    )
+
+
 def check_batch(batch: pa.RecordBatch, schema: pa.Schema, function: str) -> pa.RecordBatch:
     """Returns the batch in exactly ``schema``.
 

@@ -62,7 +62,10 @@ class BatchesSource(Plain):
             yield checked if pushdown.columns is None else checked.select(list(pushdown.columns))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        result = self.factory()
+        try:
+            result = self.factory()
+        except StopIteration as error:
+            raise TransformError("from_batches: the factory raised StopIteration; return no batches instead") from error
         if not isinstance(result, Iterable):
             raise TransformError(
                 f"from_batches: the factory returned a {type(result).__name__}; it must return batches: a list, a "

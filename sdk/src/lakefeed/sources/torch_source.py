@@ -63,12 +63,18 @@ class TorchSource(Plain):
             return
         start = fragment.key + fragment.start
         with _dataset_lock:  # a dataset need not be thread-safe
-            rows = [self.dataset[index] for index in range(start, start + (fragment.length or 0))]
+            rows = [self._sample(index) for index in range(start, start + (fragment.length or 0))]
         yield self._batch(rows, schema, start)
 
     def describe(self, pushdown: Pushdown) -> str:
         rows = self.count()
         return f"torch {type(self.dataset).__name__}{'' if rows is None else f' ({rows} rows)'}"
+
+    def _sample(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except StopIteration as error:
+            raise TransformError(f"from_torch: sample {index} raised StopIteration, which ends no rows") from error
 
     def _stream(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         first, samples = 0, iter(self.dataset)

@@ -1,0 +1,165 @@
+"""The batches of one rank as a batch sampler of PyTorch, so that any DataLoader over the dataset can draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from torch.utils.data import DistributedSampler, SequentialSampler
+
+from lakefeed.errors import TransformError
+from lakefeed.loaders.batch_positions import Places
+from lakefeed.loaders.epoch_cursor import EpochCursor, Iteration
+from lakefeed.loaders.stream_sharding import StreamSharding
+from lakefeed.loaders.worker_tasks import BatchWork, Finish, FinishedBatch, ahead_of, tasks
+from lakefeed.run.epoch_reader import EpochReader, Range
+from lakefeed.run.prefetch import background
+from lakefeed.run.step_chain import run_whole
+from lakefeed.run.stream_reader import StreamReader
+
+UNSIZED = (
+    "the length of a stream is unknown before it ends; mapped(), cache() or save() keep its rows, whose number is known"
+)
+
+
+class EpochSampler(SequentialSampler):
+    """The order of rows, as frameworks look at it: it is decided, and they only say which epoch comes.
+
+    Args:
+        dataset: of the loader.
+        cursor: the position of the loader.
+        finish: makes batches of rows.
+        prefetch_batches: batches that are made ahead without worker processes.
+        workers: worker processes.
+    """
+
+    def __init__(
+        self, dataset: BatchWork, cursor: EpochCursor, finish: Finish, prefetch_batches: int, workers: int
+    ) -> None:
+        super().__init__(dataset)
+        self.cursor = cursor
+        self.finish = finish
+        self.prefetch_batches = prefetch_batches
+        self.workers = workers
+        self.due: Iteration | None = None
+        """The iteration of the loader that draws next."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether worker processes count files, so that their batches come as `Counted`."""
+        return bool(self.workers) and ahead_of(self.finish.late) is not None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch to deliver next, as a framework counts it."""
+        self.cursor.set_framework_epoch(epoch)
+
+
+class ShardedEpochSampler(EpochSampler, DistributedSampler[int]):
+    """The order of rows that is sharded among ranks, so that frameworks do not shard it again."""
+
+
+class Steps:
+    """Yields one list with one item for each batch: the finished batch, or a task for a worker process.
+
+    An iteration that the loader has not announced is one of another DataLoader (`accelerate.prepare`, a plain one): it
+    delivers the rest of the epoch, and its last batch ends the epoch.
+    """
+
+    batch_size = 1
+    drop_last = False
+
+    def __init__(self, sampler: EpochSampler, batch_size: int = 1, drop_last: bool = False) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        steps = self.sampler.cursor.steps()
+        if steps is None:
+            raise TypeError(UNSIZED)
+        return steps
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch to deliver next, as a framework counts it."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Generator[list[Any]]:
+        # With the first item, not now: torch makes two iterators of a batch sampler and draws from the second.
+        sampler = self.sampler
+        due, sampler.due = sampler.due, None
+        batches = self._external() if due is None else self._drawn(due, sampler.counted)
+        if due is not None:
+            due.batches = batches
+        with closing(batches):
+            yield from batches
+
+    def _external(self) -> Generator[list[Any]]:
+        cursor = self.sampler.cursor
+        iteration = cursor.start(external=True)
+        with closing(self._drawn(iteration, False)) as batches:
+            for step, batch in enumerate(batches):
+                if iteration.positions.is_last(step):
+                    cursor.complete(iteration)
+                yield batch
+        cursor.complete(iteration)
+
+    def _drawn(self, iteration: Iteration, counted: bool) -> Generator[list[Any]]:
+        positions = iteration.positions
+        if isinstance(positions, Places) and not positions.deal.steps:
+            return
+        feed = self.sampler.cursor.epochs.feed(iteration.epoch, iteration.stream)
+        with closing(self._batches(feed, positions, counted)) as batches:
+            for batch in batches:
+                yield [batch]
+
+    def _batches(
+        self, feed: EpochReader | StreamReader, positions: Places | StreamSharding, counted: bool
+    ) -> Generator[Any]:
+        sampler = self.sampler
+        finish, late, meter = replace(sampler.finish, copy=feed.lends), sampler.finish.late, sampler.cursor.meter
+        of_all_ranks = isinstance(positions, StreamSharding)
+        parts = meter.metered(feed.parts(positions.first, positions.within), of_all_ranks=of_all_ranks)
+        # Functions of the user are called by the thread of the training loop; all else that costs is done ahead.
+        gathered = background(parts, 0 if feed.prompt or feed.runs_user_code else sampler.prefetch_batches)
+        if sampler.workers:
+            ahead = sampler.workers if ahead_of(late) is not None else 0
+            return tasks(positions.cut(gathered, _slices, _same), ahead, counted)
+        if late:
+            rows = positions.cut(gathered, _slices, _same)
+            return _finished(run_whole(late, rows, meter.files), finish.made)
+        return _handed_over(positions.cut(gathered, finish.several, finish))
+
+
+def check_complete(iteration: Iteration, steps: int) -> None:
+    """Checks that an iteration that has ended had all its steps.
+
+    Raises:
+        TransformError: it ended early.
+    """
+    planned = iteration.positions.steps
+    if steps != planned:
+        raise TransformError(
+            f"epoch {iteration.epoch} ended after {steps} of {'its' if planned is None else planned} batches: a source "
+            "has fewer rows than it says, or a function (of the plan, a source or collate_fn) raised StopIteration"
+        )
+
+
+def _finished(batches: Generator[pa.RecordBatch], finish: Callable[[pa.RecordBatch], Any]) -> Generator[FinishedBatch]:
+    with closing(batches):
+        for rows in batches:
+            yield FinishedBatch(finish(rows))
+
+
+def _handed_over(batches: Generator[Any]) -> Generator[FinishedBatch]:
+    with closing(batches):
+        for batch in batches:
+            yield FinishedBatch(batch)
+
+
+def _slices(rows: pa.RecordBatch, ranges: Sequence[Range]) -> Iterable[pa.RecordBatch]:
+    return (rows.slice(start, stop - start) for start, stop in ranges)
+
+
+def _same(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows

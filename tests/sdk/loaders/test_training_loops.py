@@ -1,0 +1,185 @@
+"""A loader in the loops that people and frameworks write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakefeed import Dataset, World
+from lakefeed.errors import InvalidArgumentError, TransformError
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader  # noqa: E402
+
+from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
+
+X = pa.schema({"x": pa.int64()})
+ROWS = 31
+
+
+def batches_of_rows() -> Iterator[pa.RecordBatch]:
+    for start in range(0, ROWS, 6):
+        yield pa.record_batch({"x": pa.array(range(start, min(start + 6, ROWS)))})
+
+
+def stored() -> Dataset:
+    return Dataset.from_dict({"x": list(range(ROWS))}).shuffle(7)
+
+
+def streamed() -> Dataset:
+    return Dataset.from_batches(batches_of_rows, schema=X).shuffle(7, global_=False, window=8)
+
+
+SOURCES: dict[str, Callable[[], Dataset]] = {"stored": stored, "streamed": streamed}
+
+
+def values(batches: Any) -> list[list[int]]:
+    return [batch["x"].tolist() for batch in batches]
+
+
+def by_next(loader: TorchLoader, steps: int) -> list[list[int]]:
+    batches = iter(loader)
+    return values(next(batches) for _ in range(steps))
+
+
+LOOPS: dict[str, Callable[[TorchLoader, int], list[list[int]]]] = {
+    "next": by_next,
+    "islice": lambda loader, steps: values(islice(loader, steps)),
+    "zip": lambda loader, steps: values(batch for _, batch in zip(range(steps), loader, strict=False)),
+    "exhausted": lambda loader, steps: values(loader),
+}
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_last_batch_ends_the_epoch_in_every_loop(source: str, drop_last: bool) -> None:
+    """docs/loader.md: "The delivery of its last batch ends an epoch"."""
+    prepared = SOURCES[source]()
+    whole = prepared.to_torch(batch_size=5, drop_last=drop_last)
+    expected = [values(whole) for _ in range(3)]
+    steps = len(expected[0])
+    for loop in LOOPS.values():
+        loader = prepared.to_torch(batch_size=5, drop_last=drop_last)
+        assert [loop(loader, steps) for _ in range(3)] == expected
+        assert (loader.epoch, loader.state_dict()["position"]) == (3, 0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_last_batch_of_a_stream_is_known_to_be_the_last(ranks: int) -> None:
+    for rows in range(ranks, 4 * ranks + 2):
+        for drop_last in (False, True):
+            data = Dataset.from_batches(lambda rows=rows: [pa.record_batch({"x": range(rows)}, X)], schema=X)
+            for rank in range(ranks):
+                loader = data.to_torch(batch_size=2, drop_last=drop_last, world=World(rank, ranks))
+                epochs = [loader.epoch for _ in loader]
+                assert epochs == [0] * (len(epochs) - 1) + [1] * bool(epochs)
+                assert loader.epoch == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_loop_over_the_length_has_the_rest_and_then_whole_epochs(workers: int) -> None:
+    whole = stored().to_torch(batch_size=4)
+    expected = [values(whole) for _ in range(3)]
+    first = stored().to_torch(batch_size=4)
+    assert values(islice(first, 5)) == expected[0][:5]
+    resumed = stored().to_torch(batch_size=4, num_workers=workers)
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert len(resumed) == 8
+    assert by_next(resumed, 3) == expected[0][5:]
+    assert [by_next(resumed, len(resumed)) for _ in range(2)] == expected[1:]
+
+
+def test_a_peek_keeps_a_loaded_position() -> None:
+    """docs/loader.md: "An iteration that was abandoned begins again where it began"."""
+    for source in SOURCES.values():
+        whole = source().to_torch(batch_size=4)
+        expected = values(whole)
+        first = source().to_torch(batch_size=4)
+        assert values(islice(first, 4)) == expected[:4]
+        resumed = source().to_torch(batch_size=4)
+        resumed.load_state_dict(first.state_dict())
+        assert next(iter(resumed))["x"].tolist() == expected[4]
+        assert values(resumed) == expected[4:]
+
+
+def test_a_state_of_an_older_version_at_the_end_of_its_epoch_begins_the_next_one() -> None:
+    loader = stored().to_torch(batch_size=4)
+    loader.load_state_dict(loader.state_dict() | {"position": ROWS})
+    assert (loader.epoch, len(list(loader))) == (1, 8)
+
+
+def test_frameworks_see_sizes() -> None:
+    """docs/loader.md: "`len(loader.dataset)`, `loader.batch_size` and `loader.drop_last`"."""
+    loader = stored().to_torch(batch_size=4, drop_last=True)
+    assert (len(loader.dataset), loader.batch_size, loader.drop_last) == (ROWS, 4, True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stream"):
+        len(streamed().to_torch(batch_size=4).dataset)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="mapped"):
+        loader.dataset[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataloader_rebuilt_of_the_parts_delivers_the_epochs(workers: int) -> None:
+    """As accelerate, Lightning and others build one: of the dataset, the batch sampler and collate_fn."""
+    loader = stored().to_torch(batch_size=4)
+    expected = [values(loader), values(loader)]
+    loader = stored().map(dict, schema=X).to_torch(batch_size=4, num_workers=workers)
+    rebuilt = DataLoader(
+        loader.dataset,
+        batch_sampler=loader.batch_sampler,
+        collate_fn=loader.collate_fn,
+        num_workers=workers,
+    )
+    assert (len(rebuilt), [values(rebuilt), values(rebuilt)]) == (8, expected)
+    assert loader.state_dict()["epoch"] == 2
+    loader.batch_sampler.set_epoch(0)  # type: ignore[union-attr]
+    assert values(rebuilt) == expected[0]
+    next(iter(rebuilt))
+    with pytest.raises(InvalidArgumentError, match="another DataLoader"):
+        loader.state_dict()
+
+
+def stop(*_: Any) -> Any:
+    raise StopIteration
+
+
+class StopsAt:
+    """Raises StopIteration at a row."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def __call__(self, value: Any) -> Any:
+        found = value["x"]
+        if self.row in (found.tolist() if hasattr(found, "tolist") else [found]):
+            raise StopIteration
+        return value
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return dict(self({"x": index}))
+
+    def __len__(self) -> int:
+        return ROWS
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stop_iteration_is_an_error(workers: int) -> None:
+    """docs/loader.md: "A StopIteration out of a function does not end an epoch"."""
+    rows = Dataset.from_dict({"x": list(range(ROWS))})
+    stops = StopsAt(13)
+    loaders = [
+        rows.map(stops, schema=X).to_torch(batch_size=4, num_workers=workers),
+        rows.map(stops, schema=X).filter("x >= 0").to_torch(batch_size=4, num_workers=workers),
+        rows.to_torch(batch_size=4, num_workers=workers, collate_fn=stops),
+        Dataset.from_batches(batches_of_rows, schema=X).to_torch(batch_size=4, num_workers=workers, collate_fn=stops),
+        Dataset.from_torch(stops, schema=X).to_torch(batch_size=4, num_workers=workers),
+    ]
+    for loader in loaders:
+        with pytest.raises(TransformError, match="StopIteration"):
+            list(loader)
