@@ -37,9 +37,16 @@ class EpochCursor:
     """The epoch that a loader delivers, and how far it has come.
 
     An iteration that was abandoned begins again where it began. The delivery of the last batch ends the epoch.
+
+    Args:
+        epochs: the epochs of the plan.
+        batching: how they are cut.
+        meter: counts what is read.
+        repeats: whether the same epoch comes again and again, whatever a framework chooses.
     """
 
-    def __init__(self, epochs: Epochs, batching: Batching, meter: Meter) -> None:
+    def __init__(self, epochs: Epochs, batching: Batching, meter: Meter, repeats: bool = False) -> None:
+        self._repeats = repeats
         self.epochs = epochs
         self.batching = batching
         self.meter = meter
@@ -63,7 +70,7 @@ class EpochCursor:
     def complete(self, iteration: Iteration) -> None:
         """Ends the epoch of an iteration, if it is the one that counts."""
         if self.iteration is iteration:
-            self.move(iteration.epoch + 1)
+            self.move(iteration.epoch + (not self._repeats))
 
     def move(self, epoch: int, begin: int = 0, head: str | None = None, window: Window | None = None) -> None:
         """Sets the epoch and the position of it from which the next iteration starts."""
@@ -84,6 +91,8 @@ class EpochCursor:
 
     def set_framework_epoch(self, epoch: int) -> None:
         """Chooses the epoch as a framework counts it, which may begin at 0 after a state was loaded."""
+        if self._repeats:
+            return
         if self._loaded:
             self._epochs_ahead = self.epoch - epoch
             self._loaded = False

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-from torch.utils.data import DistributedSampler, SequentialSampler
+from torch.utils.data import DistributedSampler, Sampler, SequentialSampler
 
 from lakefeed.errors import TransformError
 from lakefeed.loaders.batch_positions import Places
@@ -25,7 +25,7 @@ UNSIZED = (
 )
 
 
-class EpochSampler(SequentialSampler):
+class EpochSampler(Sampler[int]):
     """The order of rows, as frameworks look at it: it is decided, and they only say which epoch comes.
 
     Args:
@@ -39,13 +39,23 @@ class EpochSampler(SequentialSampler):
     def __init__(
         self, dataset: BatchWork, cursor: EpochCursor, finish: Finish, prefetch_batches: int, workers: int
     ) -> None:
-        super().__init__(dataset)
+        dataset.sampler = self
+        self.work = dataset
         self.cursor = cursor
         self.finish = finish
         self.prefetch_batches = prefetch_batches
         self.workers = workers
         self.due: Iteration | None = None
         """The iteration of the loader that draws next."""
+
+    def __len__(self) -> int:
+        return len(self.work)
+
+    def repeated(self) -> EpochSampler:
+        """Returns a sampler of the epoch that is due, again and again."""
+        cursor = EpochCursor(self.cursor.epochs, self.cursor.batching, self.cursor.meter, repeats=True)
+        cursor.epoch = self.cursor.epoch
+        return type(self)(self.work, cursor, self.finish, self.prefetch_batches, self.workers)
 
     @property
     def counted(self) -> bool:
@@ -60,6 +70,9 @@ class EpochSampler(SequentialSampler):
 class ShardedEpochSampler(EpochSampler, DistributedSampler[int]):
     """The order of rows that is sharded among ranks, so that frameworks do not shard it again."""
 
+    def __len__(self) -> int:
+        return EpochSampler.__len__(self)
+
 
 class Steps:
     """Yields one list with one item for each batch: the finished batch, or a task for a worker process.
@@ -71,8 +84,10 @@ class Steps:
     batch_size = 1
     drop_last = False
 
-    def __init__(self, sampler: EpochSampler, batch_size: int = 1, drop_last: bool = False) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: Any, batch_size: int = 1, drop_last: bool = False) -> None:
+        # Lightning puts a sampler without a shuffle in place of ours where every epoch must have the same batches.
+        unshuffled = isinstance(sampler, SequentialSampler) and isinstance(sampler.data_source, BatchWork)
+        self.sampler: EpochSampler = sampler.data_source.sampler.repeated() if unshuffled else sampler
 
     def __len__(self) -> int:
         steps = self.sampler.cursor.steps()

@@ -116,6 +116,8 @@ class BatchWork(Dataset[Any]):
     def __init__(self, finish: Finish, rows: Callable[[], int | None] | None = None) -> None:
         self._finish = finish
         self._rows = rows
+        self.sampler: Any = None
+        """The sampler of the loader; worker processes do not get it."""
         late = finish.late
         self._first = ahead_of(late)
         self._rest = late if self._first is None else late[late.index(self._first) + 1 :]
@@ -133,7 +135,7 @@ class BatchWork(Dataset[Any]):
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_rows": None}
+        return {**vars(self), "_rows": None, "sampler": None}
 
     def __getitems__(self, items: Sequence[Any]) -> Any:
         """Returns the batch of the only item: torch's way to read many at once, which takes any value for a batch."""
