@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lakefeed import Dataset
 from lakefeed.errors import SchemaError
-from lakefeed.plan.equality import same
+from lakefeed.plan.equality import equal_values
 
 LEAVES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
@@ -77,7 +77,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
 def is_equal(left: pa.Table, right: pa.Table) -> bool:
     pairs = zip(left.columns, right.columns, strict=True)
     return left.schema == right.schema and all(
-        len(a) == len(b) and same(a.combine_chunks(), b.combine_chunks()).all() for a, b in pairs
+        len(a) == len(b) and equal_values(a.combine_chunks(), b.combine_chunks()).all() for a, b in pairs
     )
 
 

@@ -16,14 +16,14 @@ from lakefeed.errors import InvalidArgumentError  # noqa: E402
 from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
 from lakefeed.ops import Scan  # noqa: E402
 from lakefeed.plan import Fragment, Pushdown  # noqa: E402
-from lakefeed.plan.source import Plain  # noqa: E402
+from lakefeed.plan.source import PlainSource  # noqa: E402
 
 ROWS, A_FRAGMENT = 40, 10
 X = pa.schema({"x": pa.int64()})
 
 
 @dataclass(frozen=True, eq=False)
-class Counting(Plain):
+class Counting(PlainSource):
     """Counts the fragments that it names and the rows that it gives."""
 
     addressable: bool

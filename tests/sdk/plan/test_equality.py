@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed.plan.equality import encoded, same
+from lakefeed.plan.equality import comparison_bytes, equal_values
 
 NAN = float("nan")
 DEEP = pa.struct({"a": pa.list_(pa.struct({"b": pa.float64()}))})
@@ -42,24 +42,24 @@ VALUES: list[tuple[pa.DataType, list[Any]]] = [
 def test_equal_values_have_equal_bytes_and_others_have_not(kind: pa.DataType, values: list[Any]) -> None:
     column = pa.array(values, kind)
     sliced = pa.concat_arrays([pa.nulls(1, kind), column, column]).slice(1)
-    found = encoded(sliced)
+    found = comparison_bytes(sliced)
     assert (found.type, found.null_count) == (pa.large_binary(), 0)
     once, again = found.to_pylist()[: len(values)], found.to_pylist()[len(values) :]
     assert once == again
     assert len(set(once)) == len(values)
-    assert same(column, column).all()
-    assert len(encoded(column.slice(0, 0))) == 0
+    assert equal_values(column, column).all()
+    assert len(comparison_bytes(column.slice(0, 0))) == 0
     others = pa.array([*values[1:], values[0]], kind)
-    assert same(column, others).any() == (len(values) == 1)
+    assert equal_values(column, others).any() == (len(values) == 1)
 
 
 def test_both_zeros_are_one_number() -> None:
     for kind, low, high in ((pa.float64(), 0.0, -0.0), (pa.list_(pa.float32()), [0.0], [-0.0])):
-        assert same(pa.array([low], kind), pa.array([high], kind)).tolist() == [True]
+        assert equal_values(pa.array([low], kind), pa.array([high], kind)).tolist() == [True]
 
 
 @given(st.lists(st.lists(st.fixed_dictionaries({"x": st.none() | st.sampled_from([NAN, 0.0, 1.5])}), max_size=3)))
 def test_rows_are_equal_as_their_text_is(rows: list[Any]) -> None:
     column = pa.array(rows, pa.list_(pa.struct({"x": pa.float64()})))
-    texts, found = [repr(row) for row in rows], encoded(column).to_pylist()
+    texts, found = [repr(row) for row in rows], comparison_bytes(column).to_pylist()
     assert all((texts[i] == texts[j]) == (found[i] == found[j]) for i in range(len(rows)) for j in range(i))

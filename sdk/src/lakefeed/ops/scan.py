@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lakefeed.plan import Input, Node, Pushdown, Source, projected
+from lakefeed.plan import Input, Node, Pushdown, Source, project_schema
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +25,7 @@ class Scan(Node):
         return self.source
 
     def output_schema(self) -> pa.Schema:
-        return projected(self.source.schema, self.pushdown)
+        return project_schema(self.source.schema, self.pushdown)
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
         for fragment in self.source.fragments(self.pushdown):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakefeed.ops import Scan
 from lakefeed.plan import Node
-from lakefeed.plan.walk import numbered
+from lakefeed.plan.walk import number_nodes
 
 Wanted: TypeAlias = frozenset[str] | None
 Fields: TypeAlias = Mapping[str, frozenset[tuple[str, ...]]]
@@ -23,7 +23,7 @@ Fields: TypeAlias = Mapping[str, frozenset[tuple[str, ...]]]
 
 def prune_columns(plan: Node) -> Node:
     """Returns the plan reading only the columns and fields that its result needs."""
-    walk = numbered(plan)
+    walk = number_nodes(plan)
     wanted: list[Wanted] = [None] * len(walk)
     fields: list[Fields] = [{}] * len(walk)
     rewritten = []

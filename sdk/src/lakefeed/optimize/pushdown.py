@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, Protocol, TypeVar
 
 from lakefeed.plan import Node
-from lakefeed.plan.walk import numbered
+from lakefeed.plan.walk import number_nodes
 
 Load = TypeVar("Load")
 
@@ -27,7 +27,7 @@ class Rule(Protocol, Generic[Load]):
 
 def push_down(plan: Node, rule: Rule[Load]) -> Node:
     """Returns the plan with every node of the kind as low as possible, in one walk down and one up."""
-    walk = numbered(plan)
+    walk = number_nodes(plan)
     if all(rule.absorb(rule.empty, node) is None for node, _ in walk):
         return plan
     arriving = [rule.empty] * len(walk)

@@ -5,30 +5,40 @@ from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.lineage import Lineage, Origin, lineage
 from lakefeed.plan.node import Ahead, Input, Node, Step
-from lakefeed.plan.source import RESIDENT, Fragment, InParts, Plain, Pushdown, Ranged, Source, cut, projected
+from lakefeed.plan.source import (
+    RESIDENT,
+    Fragment,
+    PartsSource,
+    PlainSource,
+    Pushdown,
+    RangedSource,
+    Source,
+    cut_fragments,
+    project_schema,
+)
 from lakefeed.plan.walk import flatten, rebuild
 
 __all__ = [
     "RESIDENT",
     "Ahead",
     "Fragment",
-    "InParts",
     "Input",
     "Lineage",
     "Node",
     "Origin",
-    "Plain",
+    "PartsSource",
+    "PlainSource",
     "Pushdown",
-    "Ranged",
+    "RangedSource",
     "Source",
     "Step",
-    "cut",
+    "cut_fragments",
     "exact_fingerprint",
     "explain",
     "fingerprint",
     "flatten",
     "lineage",
     "name_of",
-    "projected",
+    "project_schema",
     "rebuild",
 ]

@@ -1,7 +1,7 @@
-"""Python values and Arrow columns as Arrow columns of a type: nothing is cut off, or it is an error.
+"""Lossless conversion of Python values and Arrow columns to Arrow columns of a type.
 
-Arrow itself turns a datetime into a date, drops a time zone, rounds a time to the column's unit and leaves out keys of
-a dict that a struct lacks, all without a word.
+Arrow itself silently turns a datetime into a date, drops a time zone, rounds a time to the unit of the column, and
+ignores keys of a dict that a struct lacks. Here each of these is an error.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ PYTHON_TYPES: tuple[tuple[Any, Any, Any], ...] = (
     (_TYPES.is_time, dt.time, ()),
     (_TYPES.is_duration, (dt.timedelta, np.timedelta64), ()),
 )
-"""The Python types of which Arrow types hold the values, and those of their relatives of which they do not."""
+"""For each kind of Arrow type: the Python types that it holds, and related ones that it does not."""
 
 
 def inferred_array(values: Sequence[Any]) -> pa.Array[Any]:
-    """The values as an array of the type that they suggest.
+    """Returns the values as an array of the type that they suggest.
 
     Raises:
         ArrowInvalid, ArrowTypeError, ArrowNotImplementedError, TypeError, OverflowError, ValueError: the values have
-            no one type that gives each of them back.
+            no common type that keeps each of them.
 
     Example:
         >>> import datetime
@@ -50,12 +50,12 @@ def inferred_array(values: Sequence[Any]) -> pa.Array[Any]:
         pyarrow.lib.ArrowInvalid: datetime.datetime(2020, 1, 1, 12, 0) among dates would lose its time of day
     """
     array: pa.Array[Any] = pa.array(values)
-    check_kept(values, array.type, declared=False)
+    check_lossless(values, array.type, declared=False)
     return array
 
 
 def exact_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
-    """The values as an array of the type. Unlike Arrow's own, 0.5 does not become the integer 0.
+    """Returns the values as an array of the type. Unlike with Arrow, 0.5 does not become the integer 0.
 
     Raises:
         ArrowInvalid, ArrowTypeError, ArrowNotImplementedError, TypeError, OverflowError, ValueError: a value does not
@@ -64,12 +64,12 @@ def exact_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     array: pa.Array[Any] = pa.array(values, kind)
     if _holds(kind, pa.types.is_integer, pa.types.is_temporal):
         _check_fractions(values, kind)
-    check_kept(values, kind, declared=True)
+    check_lossless(values, kind, declared=True)
     return array
 
 
 def exact_cast(column: AnyColumn, kind: pa.DataType) -> AnyColumn:
-    """The column as another type. Unlike Arrow's own, no time of day, time zone or field of a struct gets lost.
+    """Returns the column as another type. Unlike with Arrow, no time of day, time zone or struct field gets lost.
 
     Raises:
         ArrowInvalid, ArrowTypeError, ArrowNotImplementedError: a value does not fit.
@@ -86,16 +86,16 @@ def exact_cast(column: AnyColumn, kind: pa.DataType) -> AnyColumn:
 
 
 def _loss(given: pa.DataType, kind: pa.DataType) -> str | None:
-    """The reason why values may get lost between the types, where Arrow does not look; None if there is none."""
+    """Returns the reason why a cast that Arrow allows may lose values; None if there is none."""
     types = pa.types
     if types.is_dictionary(given) or types.is_dictionary(kind):
         plain = [one.value_type if types.is_dictionary(one) else one for one in (given, kind)]
         return _loss(plain[0], plain[1])
     if types.is_timestamp(given):
         if types.is_date(kind) or types.is_time(kind):
-            return f"{given} as {kind} would lose a part of the moment"
+            return f"{given} as {kind} would lose a part of the timestamp"
         if types.is_timestamp(kind) and (given.tz is None) != (kind.tz is None):
-            return f"{given} as {kind}: which moments are meant cannot be told; give both a time zone, or none"
+            return f"{given} as {kind}: the timestamps are ambiguous; give both types a time zone, or none"
     if types.is_boolean(kind) and not (types.is_boolean(given) or types.is_null(given)):
         return f"{given} as {kind} would lose numbers"
     if types.is_struct(given) and types.is_struct(kind):
@@ -113,16 +113,16 @@ def _loss(given: pa.DataType, kind: pa.DataType) -> str | None:
 # ------------------------------------------------------------------------------------------ Python values
 
 
-def check_kept(values: Any, kind: pa.DataType, *, declared: bool) -> None:
-    """Passes where an Arrow array of the type gives the values back.
+def check_lossless(values: Any, kind: pa.DataType, *, declared: bool) -> None:
+    """Checks that an Arrow array of the type keeps the values.
 
     Args:
-        values: what the array was made from.
-        kind: its type.
-        declared: the type was asked for, so values may be written in another way that means the same.
+        values: the values of which the array was made.
+        kind: the type of the array.
+        declared: whether a caller asked for the type. Then equivalent values of other Python types are allowed.
 
     Raises:
-        ArrowInvalid: a value that was cut off.
+        ArrowInvalid: the array would lose a part of a value.
     """
     gaps = False
     if hasattr(values, "dtype"):  # an array or a column of pandas
@@ -142,7 +142,7 @@ def check_kept(values: Any, kind: pa.DataType, *, declared: bool) -> None:
 
 
 def _is_like(found: type, kind: pa.DataType) -> bool:
-    """Whether values of the Python type are of that Arrow type, unless they are too large or too fine for it."""
+    """Returns whether the Arrow type holds values of the Python type that are in its range."""
     if issubclass(found, pa.Scalar):
         return True
     yes, no = next(((yes, no) for test, yes, no in PYTHON_TYPES if test(kind)), (object, ()))
@@ -150,12 +150,12 @@ def _is_like(found: type, kind: pa.DataType) -> bool:
 
 
 def _is_gap(cell: Any) -> bool:
-    """Whether pandas has no value there: NaN, NaT, NA."""
+    """Returns whether the cell is NaN, NaT or NA of pandas."""
     return type(cell).__name__ == "NAType" or bool(cell != cell)
 
 
 def _leaves(kind: pa.DataType, values: Iterable[Any], declared: bool) -> Iterator[tuple[pa.DataType, Sequence[Any]]]:
-    """The values of each type that has no others inside."""
+    """Yields the values of each type that is not nested."""
     if isinstance(kind, pa.BaseExtensionType):
         return
     if isinstance(kind, pa.DictionaryType):
@@ -190,7 +190,7 @@ def _pairs(value: Any) -> Iterable[Any]:
 
 
 def _reason(found: type, among: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
-    """The reason why values of one Python type cannot be of that Arrow type."""
+    """Returns the reason why values of one Python type do not fit the Arrow type; None if they fit."""
     types = pa.types
     if found in (str, bytes, int, float, bool):
         return None
@@ -212,7 +212,7 @@ def _reason(found: type, among: Sequence[Any], kind: pa.DataType, declared: bool
 
 
 def _first(cells: Iterable[Any], wrong: Any, why: str) -> str | None:
-    return next((f"{cell!r} {why}" for cell in cells if cell == cell and wrong(cell)), None)  # NaT is no moment
+    return next((f"{cell!r} {why}" for cell in cells if cell == cell and wrong(cell)), None)  # NaT differs from itself
 
 
 def _is_day(moment: dt.datetime) -> bool:
@@ -220,13 +220,13 @@ def _is_day(moment: dt.datetime) -> bool:
 
 
 def _too_fine(microseconds: int, value: Any, kind: Any) -> bool:
-    """Whether the unit of the type is coarser than the value; pandas has nanoseconds besides."""
+    """Returns whether the unit of the type is coarser than the value, with the nanoseconds of pandas."""
     extra = getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0)
     return bool(microseconds % TICKS[kind.unit] or (extra and kind.unit != "ns"))
 
 
 def _check_numpy(values: np.ndarray[Any, Any], kind: pa.DataType) -> None:
-    """As `check_kept`, for values that have one type."""
+    """Does as `check_lossless` for a NumPy array."""
     moments = values.dtype.kind == "M" and pa.types.is_date(kind)
     days = values.astype("datetime64[D]") if moments else None
     if days is not None and not np.array_equal(days[~np.isnat(days)], values[~np.isnat(days)]):
@@ -243,13 +243,13 @@ def _check_fractions(values: Sequence[Any], kind: pa.DataType) -> None:
         if _holds(inferred.type, pa.types.is_floating):
             inferred.cast(kind)
     except (pa.ArrowException, TypeError, OverflowError) as error:
-        # Anything else only says that the values need the type to make sense.
+        # Other errors only mean that the values need the declared type.
         if "truncated" in str(error):
             raise
 
 
 def _holds(kind: pa.DataType, *tests: Any) -> bool:
-    """Whether the type, or one inside it, passes one of the tests."""
+    """Returns whether the type, or a type inside it, passes one of the tests."""
     inside = [kind]
     while inside:
         one = inside.pop()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def duplicate_names(names: Iterable[str]) -> list[str]:
-    """The names that occur more than once, sorted.
+    """Returns the names that occur more than once, sorted.
 
     Example:
         >>> duplicate_names(["b", "a", "b"])

@@ -1,7 +1,7 @@
-"""Which values are equal, of whatever type: null equals null, NaN equals NaN, and -0.0 equals 0.0, at every depth.
+"""Equality of values of any type: null equals null, NaN equals NaN, and -0.0 equals 0.0, at every depth.
 
-So a row equals itself, which neither Arrow (no kernel for nested values), nor Python, nor DuckDB (NaN in a list differs
-from itself) say of all rows.
+So every row equals itself. That is not true in Arrow, which has no kernel for nested values, in Python, or in DuckDB,
+where NaN in a list differs from itself.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ AS_BYTES = (
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
-"""The types whose values may differ in length; those of the others are numbers of a fixed width."""
+"""The types whose values vary in length. Values of other types are numbers of a fixed width."""
 
 
-def same(before: Any, after: Any) -> NDArray[np.bool_]:
-    """Which values of two columns of one type are equal.
+def equal_values(before: Any, after: Any) -> NDArray[np.bool_]:
+    """Returns a mask of the equal values of two columns of one type.
 
     Example:
-        >>> same(pa.array([[float("nan")], [1.0], None]), pa.array([[float("nan")], [-1.0], None])).tolist()
+        >>> equal_values(pa.array([[float("nan")], [1.0], None]), pa.array([[float("nan")], [-1.0], None])).tolist()
         [True, False, True]
     """
     if any(test(before.type) for test in WITHOUT_KERNEL):
-        return _numpy(pc.equal(encoded(before), encoded(after)))
+        return _numpy(pc.equal(comparison_bytes(before), comparison_bytes(after)))
     equal: Any = pc.fill_null(pc.equal(before, after), False)
     if pa.types.is_floating(before.type):
         both_nan: Any = pc.and_(pc.is_nan(before), pc.is_nan(after))
@@ -55,19 +55,19 @@ def same(before: Any, after: Any) -> NDArray[np.bool_]:
     return _numpy(pc.or_(equal, pc.and_(before.is_null(), after.is_null())))
 
 
-def encoded(column: Any) -> pa.Array[Any]:
-    """The values as bytes (large_binary, never null) that are equal where the values are."""
+def comparison_bytes(column: Any) -> pa.Array[Any]:
+    """Returns the values as bytes (large_binary, never null) that are equal where the values are equal."""
     kind = column.type
     if isinstance(column, pa.ExtensionArray):
-        return encoded(column.storage)
+        return comparison_bytes(column.storage)
     if isinstance(column, pa.DictionaryArray):
-        return encoded(column.dictionary_decode())
+        return comparison_bytes(column.dictionary_decode())
     if isinstance(column, pa.StructArray):
-        return _joined(_head(column), *map(encoded, column.flatten()))
+        return _joined(_head(column), *map(comparison_bytes, column.flatten()))
     if isinstance(column, pa.MapArray):
         return _map(column)
     if isinstance(kind, LISTS):
-        return _list(column, pc.list_value_length(column), encoded(column.flatten()))
+        return _list(column, pc.list_value_length(column), comparison_bytes(column.flatten()))
     if pa.types.is_null(kind):
         return _fixed(np.zeros((len(column), 1), np.uint8))
     if not any(test(kind) for test in AS_BYTES):
@@ -78,7 +78,7 @@ def encoded(column: Any) -> pa.Array[Any]:
 
 
 def _bits(column: Any) -> Bytes:
-    """The bytes of values of a fixed width, one row each; zero where there is none."""
+    """Returns the bytes of values of a fixed width, one row each; zero for null."""
     kind = column.type
     if pa.types.is_boolean(kind):
         values = column.fill_null(False).cast(pa.uint8()).to_numpy()
@@ -93,7 +93,7 @@ def _bits(column: Any) -> Bytes:
 
 
 def _list(column: pa.Array[Any], lengths: Any, items: pa.Array[Any]) -> pa.Array[Any]:
-    """Lists of these lengths (null for null) whose items, without what lies under nulls, are encoded already."""
+    """Encodes lists of these lengths (null for null). ``items``: the encoded items, without those of null lists."""
     sizes = pc.fill_null(lengths.cast(pa.int64()), 0)
     edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes.to_numpy(zero_copy_only=False))])
     _, offsets, data = items.buffers()
@@ -109,12 +109,12 @@ def _map(column: Any) -> pa.Array[Any]:
     lengths = pa.array(np.diff(edges), mask=~column.is_valid().to_numpy(zero_copy_only=False))
     present = column.drop_null()
     begin, end = (present.offsets[place].as_py() for place in (0, -1)) if len(present) else (0, 0)
-    entries = _joined(*(encoded(part.slice(begin, end - begin)) for part in (present.keys, present.items)))
+    entries = _joined(*(comparison_bytes(part.slice(begin, end - begin)) for part in (present.keys, present.items)))
     return _list(column, lengths, entries)
 
 
 def _head(column: pa.Array[Any], lengths: Any = None) -> pa.Array[Any]:
-    """Whether there is a value, and how long it is, so that what follows is told apart."""
+    """Encodes whether there is a value, and its length, so that concatenated encodings are unambiguous."""
     parts = [_valid(column)]
     if lengths is not None:
         sizes = np.ascontiguousarray(np.asarray(lengths, np.int64))

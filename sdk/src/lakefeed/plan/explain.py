@@ -1,4 +1,4 @@
-"""The plan as text: one line a node, children indented under their parent."""
+"""Plans as text: one line for each node, children indented under their parent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INDENT = "  "
 
 
 def explain(plan: Node, note: Callable[[Node], str] = lambda node: "") -> str:
-    """One line a node, the root first; ``note`` gives text for the end of a node's line."""
+    """Returns one line for each node, the root first. ``note`` returns text for the end of a node's line."""
     lines = []
     stack = [(plan, 0)]
     while stack:
@@ -23,7 +23,7 @@ def explain(plan: Node, note: Callable[[Node], str] = lambda node: "") -> str:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The name of a function that ``explain()`` and messages show, in one line."""
+    """Returns the name of a function for ``explain()`` and messages, in one line."""
     if isinstance(function, partial):
         return f"partial({name_of(function.func)})"
     return getattr(function, "__qualname__", None) or type(function).__qualname__

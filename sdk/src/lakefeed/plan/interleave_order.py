@@ -1,7 +1,7 @@
-"""Which row of which input comes when, where inputs are interleaved: a pure function of how many rows each has.
+"""The order of interleaved rows: a pure function of the row counts of the inputs and the seed.
 
-Draws are made in chunks of a fixed size, each a pure function of the seed and its place; how often each input was drawn
-before a chunk is counted once. So any range of places is found by drawing its own chunks again.
+Draws come in chunks of a fixed size, each a pure function of the seed and its number. The draws of each input before
+each chunk are counted once. So the rows of any range of positions are found by drawing its own chunks again.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _TWO_TO_64 = float(2**64)
 
 @dataclass(frozen=True)
 class Draws:
-    """The input that each draw falls on: in turn, or by ``probabilities`` and ``seed``. They never end."""
+    """An endless sequence of draws of inputs: in turn, or by ``probabilities`` and ``seed``."""
 
     inputs: int
     probabilities: tuple[float, ...] | None
     seed: int
 
     def chunk(self, number: int) -> Indices:
-        """The inputs of draws ``[number * CHUNK, (number + 1) * CHUNK)``."""
+        """Returns the inputs of the draws ``[number * CHUNK, (number + 1) * CHUNK)``."""
         place = number * CHUNK
         if self.probabilities is None:
             return np.arange(place, place + CHUNK) % self.inputs
         edges = np.cumsum(self.probabilities)[:-1]
         drawn = np.searchsorted(edges, words(CHUNK, self.seed, _INTERLEAVE, place) / _TWO_TO_64, side="right")
-        # The probabilities may add up to a little less than 1: what is missing must not fall on one of 0.
+        # The sum of the probabilities may be a little less than 1; the rest must not fall on an input of probability 0.
         return np.asarray(np.minimum(drawn, np.flatnonzero(self.probabilities)[-1]), np.int64)
 
     @property
     def drawn(self) -> tuple[bool, ...]:
-        """Which inputs are drawn at all."""
+        """Returns for each input whether its probability is above 0."""
         chances = self.probabilities or (1.0,) * self.inputs
         return tuple(chance > 0 for chance in chances)
 
@@ -61,13 +61,13 @@ class Interleaved:
     stopping: Stopping
 
     def __len__(self) -> int:
-        """Rows in all."""
+        """Returns the number of interleaved rows."""
         chunks = len(self._counted) - 1
         rest = np.bincount(self.draws.chunk(chunks)[: self._draws - chunks * CHUNK], minlength=len(self.lengths))
         return int(self._given(self._counted[-1:] + rest)[0])
 
     def located(self, start: int, stop: int) -> tuple[Indices, Indices]:
-        """For each of the places ``[start, stop)``, which lie within all rows: the input, and the row in it."""
+        """Returns for each of the positions ``[start, stop)`` the input, and the row of the input."""
         first = max(int(np.searchsorted(self._rows, start, side="right")) - 1, 0)
         last = max(int(np.searchsorted(self._rows, stop, side="left")), first + 1)
         drawn = np.concatenate([self.draws.chunk(number) for number in range(first, last)])
@@ -87,11 +87,11 @@ class Interleaved:
 
     @cached_property
     def _rows(self) -> Indices:
-        """The rows that come before each chunk of draws."""
+        """Returns the number of rows before each chunk of draws."""
         return self._given(self._counted)
 
     def _given(self, counts: Indices) -> Indices:
-        """How many rows come of so many draws of each input."""
+        """Returns the number of rows that so many draws of each input give."""
         lengths = np.asarray(self.lengths, np.int64)
         if self.stopping == "all_exhausted":
             return np.asarray(counts[:, lengths > 0].sum(axis=1), np.int64)
@@ -99,12 +99,12 @@ class Interleaved:
 
     @property
     def _counted(self) -> Indices:
-        """How often each input was drawn before each chunk."""
+        """Returns the number of draws of each input before each chunk."""
         return self._run[0]
 
     @property
     def _draws(self) -> int:
-        """Draws in all."""
+        """Returns the number of draws."""
         return self._run[1]
 
     @cached_property
@@ -118,11 +118,11 @@ class Interleaved:
             counts.append(counts[-1] + np.bincount(drawn, minlength=len(self.lengths)))
 
     def _end(self, counts: Indices, drawn: Indices) -> int | None:
-        """How many of the chunk's draws are made before all is over; None if it goes on."""
+        """Returns the number of draws of the chunk until the end; None if the chunk does not reach the end."""
         first = self.stopping == "first_exhausted"
         found = []
         for index, (length, ever) in enumerate(zip(self.lengths, self.draws.drawn, strict=True)):
-            # Over with the draw for which there is no row, or else with the last row (an empty one when it is drawn).
+            # An input ends with the draw that finds no row, or with its last row (an empty input when it is drawn).
             due = length - int(counts[index]) if first else max(length, 1) - int(counts[index]) - 1
             if ever and due >= 0:
                 mine = np.flatnonzero(drawn == index)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lakefeed.plan.walk import numbered
+from lakefeed.plan.walk import number_nodes
 
 if TYPE_CHECKING:
     from lakefeed.plan.node import Node
@@ -68,7 +68,7 @@ def lineage(plan: Node) -> Lineage:
     of rows and columns, new names, expressions, joins. The output of a function or a query is not known, so all of it
     is untrusted where a column that it reads is.
     """
-    walk = numbered(plan)
+    walk = number_nodes(plan)
     done = [Lineage()] * len(walk)
     for index, (node, children) in reversed(list(enumerate(walk))):
         source = node.leaf_source
@@ -78,13 +78,13 @@ def lineage(plan: Node) -> Lineage:
 
 
 def _narrow(whole: Lineage, names: Sequence[str]) -> Lineage:
-    """The lineage of some of the columns."""
+    """Returns the lineage of some of the columns."""
     columns = {name: whole.columns[name] for name in names if name in whole.columns}
     return Lineage(whole.origins, columns, whole.untrusted.intersection(names))
 
 
 def _derive(node: Node, below: Sequence[Lineage]) -> Lineage:
-    """The lineage of a node's rows, from those of its children."""
+    """Returns the lineage of a node's rows, made of those of its children."""
     origins = tuple(dict.fromkeys(origin for each in below for origin in each.origins))
     columns: dict[str, Columns] = {}
     untrusted = set()
@@ -101,8 +101,3 @@ def _derive(node: Node, below: Sequence[Lineage]) -> Lineage:
         if len(known) == len(inputs):
             columns[name] = frozenset().union(*known)
     return Lineage(origins, columns, frozenset(untrusted))
-
-
-def _column(pair: Sequence[str]) -> tuple[str, str]:
-    dataset, column = pair
-    return dataset, column

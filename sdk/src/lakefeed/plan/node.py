@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class Input(Protocol):
-    """What a node may ask of the rows below it while it runs."""
+    """The rows below a node while it runs."""
 
     def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
-        """The rows at these places, in that order; with ``gaps``, place -1 gives a row of nulls."""
+        """Returns the rows at these positions, in that order. With ``gaps``, position -1 gives a row of nulls."""
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows in order, streamed; only these columns."""
+        """Streams the rows in order, with only these columns."""
 
     def kept(self) -> Input:
-        """The same rows for reading more than once: on local disk if it takes more than reading to make them."""
+        """Returns the same rows for reading more than once: on local disk where making them takes more than reading."""
 
     def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
-        """The rows shuffled: globally, or in windows of so many rows, which end early at so many bytes."""
+        """Returns the rows shuffled: globally, or in windows of so many rows that end early at so many bytes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,23 +39,23 @@ class Node:
 
     The schema is computed at construction, so a mistake surfaces where it was made. Traits are conservative: a wrong
     default costs speed, never rows. Nodes compare by identity; compare plans by
-    :func:`lakefeed.plan.fingerprint.fingerprint`. Nodes are picklable as far as what they hold is.
+    :func:`lakefeed.plan.fingerprint.fingerprint`. A node is picklable if its fields are.
     """
 
     keeps_row_count: ClassVar[bool] = False
-    """Exactly one row out for each row in, in the same place."""
+    """Each input row gives exactly one output row at the same position."""
     keeps_order: ClassVar[bool] = False
-    """The rows that come out stand in the order in which they came in."""
+    """The output rows have the order of the input rows."""
 
     @property
     def uses_disk(self) -> bool:
-        """Whether running it puts the rows below it on local disk where they are more than memory holds."""
+        """True if running the node puts the rows below it on local disk where they exceed the memory budget."""
         return False
 
     deterministic: ClassVar[bool] = True
-    """The same rows in give the same rows out."""
+    """Equal input rows give equal output rows."""
     keeps_columns: ClassVar[bool] = False
-    """What a column holds comes from the columns of the same name below, and from nothing else."""
+    """The values of a column come only from the columns of the same name below."""
 
     def __post_init__(self) -> None:
         _ = self.schema
@@ -65,7 +65,7 @@ class Node:
         return self.output_schema()
 
     def output_schema(self) -> pa.Schema:
-        """The schema of the rows that come out; raises a typed error if the inputs cannot give them."""
+        """Returns the schema of the output rows. Raises a typed error if the inputs do not fit."""
         raise NotImplementedError(type(self).__name__)
 
     @cached_property
@@ -77,11 +77,11 @@ class Node:
 
     @property
     def leaf_source(self) -> Source | None:
-        """The source that the node reads, if it is a scan."""
+        """The source that the node reads if it is a scan, else None."""
         return None
 
     def with_children(self, children: Sequence[Node]) -> Self:
-        """This node over other children, in field order."""
+        """Returns this node over other children, in field order."""
         replacing = iter(children)
         changes: dict[str, Any] = {}
         for name, value in self._fields().items():
@@ -92,19 +92,19 @@ class Node:
         return dataclasses.replace(self, **changes)
 
     def over(self, children: Sequence[Node]) -> Self:
-        """As `with_children`; this very node where they are the ones that it has."""
+        """Does as `with_children`, but returns this node if these are its children."""
         same = all(new is old for new, old in zip(children, self.children, strict=True))
         return self if same else self.with_children(children)
 
     def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str] | None]:
-        """For a unary node: itself doing only what ``wanted`` output columns need, and the input columns it then reads.
+        """Returns, for a unary node, the node that computes only ``wanted`` columns, and the columns that it reads.
 
-        ``None`` means every input column. The node returned still stands over the old child.
+        ``None`` means every input column. The returned node has the old child.
         """
         return self, None
 
     def narrow_each(self, wanted: frozenset[str]) -> tuple[Node, tuple[frozenset[str] | None, ...]]:
-        """As `narrow`, for any number of children."""
+        """Does as `narrow`, for any number of children."""
         children = self.children
         if len(children) != 1:
             return self, (None,) * len(children)
@@ -112,40 +112,40 @@ class Node:
         return narrowed, (below,)
 
     def fields_read(self) -> Iterable[tuple[str | int, ...]] | None:
-        """For a unary node whose columns come out as they went in: the paths of those that it looks at itself.
+        """Returns, for a unary node that passes its columns on unchanged, the paths that it reads itself.
 
-        None: the node does more with its columns, so all of each may be needed.
+        None: the node does more with its columns, so every path of each may be needed.
         """
         return None
 
     def made_of(self, column: str) -> Sequence[tuple[int, str]] | None:
-        """What the values of one of its columns are made of: (which child, which of its columns). None: not known."""
+        """Returns the origins of a column as (index of the child, column of that child). None: unknown."""
         if not self.keeps_columns:
             return None
         return [(index, column) for index, child in enumerate(self.children) if column in child.schema.names]
 
     def passes_filter(self, columns: frozenset[str]) -> bool:
-        """Whether a filter that reads ``columns`` keeps the same rows, in the same order, below this node.
+        """Returns whether a filter on ``columns`` keeps the same rows, in the same order, below this node.
 
-        With several children: below every one of them.
+        With several children, below each of them.
         """
         return False
 
     @property
     def passes_limit(self) -> bool:
-        """Whether a row range keeps the same rows below this node."""
+        """True if a row range keeps the same rows below this node."""
         return self.keeps_row_count and self.keeps_order
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        """The rows, streamed, every batch of exactly ``schema``."""
+        """Streams the rows. Every batch has exactly ``schema``."""
         raise NotImplementedError(type(self).__name__)
 
     def describe(self) -> str:
-        """One line for ``explain()``."""
+        """Returns one line for ``explain()``."""
         return type(self).__name__
 
     def identity(self) -> dict[str, Any]:
-        """What makes this node's result what it is: its fields but the children; goes into the fingerprint."""
+        """Returns the arguments that determine the result, without the children. They are part of the fingerprint."""
         return {name: value for name, value in self._fields().items() if not nodes_of(value)}
 
     def _fields(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Node:
 
 
 class Ahead(Protocol):
-    """What a step does ahead of its use, within bounds on what is held. For one thread.
+    """The work of a step ahead of its use, with a bound on its memory. For one thread.
 
     ``run/step_chain.py`` drives it. A loader has batches of its own size and uses `lakefeed.run.step_chain.run_whole`::
 
@@ -171,68 +171,68 @@ class Ahead(Protocol):
     """
 
     def portions(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch in portions small enough to be held together; one with no rows has none."""
+        """Yields the batch in parts that are small enough to be held together; a batch without rows has none."""
 
     def room(self, rows: int) -> bool:
-        """Whether to begin with so many more rows before those begun are asked for. True where none are begun."""
+        """Returns whether so many more rows may be started before started ones are taken. True where none are."""
 
     def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
-        """Begins the work on a batch, without waiting. What is returned waits for it and gives what `apply` would.
+        """Starts the work on a batch without waiting. Returns a function that waits for it and returns the batch.
 
-        It is called once, in the order of the starts. The result counts as held until the next one is asked for.
+        Call these functions once each, in the order of the starts. A result counts as held until the next call.
         """
 
     def close(self) -> None:
-        """Ends what was begun and not asked for."""
+        """Cancels the work whose results were not taken."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Step(Node):
     """A unary node that works batch by batch, so that a run of them is one flat loop over each fragment.
 
-    ``apply`` may look at the place of the batch's first row among the node's input rows (``offset``); a step that does
-    is ``positional`` and says by arithmetic how many rows of a range it keeps.
+    ``apply`` may use ``offset``, the position of the batch's first row among the input rows. Such a step is
+    ``positional`` and computes how many rows of a range it keeps.
     """
 
     child: Node
 
     keeps_order: ClassVar[bool] = True
     positional: ClassVar[bool] = False
-    """The result depends on where a row stands in the input."""
+    """The result depends on the position of a row in the input."""
     batchwise: ClassVar[bool] = False
-    """The result may depend on where the batches were cut."""
+    """The result may depend on the boundaries of the batches."""
     runs_user_code: ClassVar[bool] = False
-    """Calls a function that may not expect several threads, so it is called from the consumer's thread only."""
+    """Calls a function of the user, which may not be thread-safe, from the thread of the consumer only."""
 
     vectorized: ClassVar[bool] = False
-    """Nothing but Arrow kernels on a row's own columns: best done in the thread that decodes."""
+    """Runs only Arrow kernels on the columns of a row, so it is best done in the thread that decodes."""
 
     works_ahead: ClassVar[bool] = False
-    """`ahead` does better than `apply`: what the step does is waited for rather than computed."""
+    """`ahead` is faster than `apply`, because the step mostly waits."""
 
     def ahead(self, tally: CacheStatistics | None = None) -> Ahead:
-        """The step's work for one run through its input rows, begun before it is needed (if it ``works_ahead``)."""
+        """Returns the work ahead for one run over the input rows, for a step that ``works_ahead``."""
         raise NotImplementedError(type(self).__name__)
 
     @property
     def row_local(self) -> bool:
-        """What comes of a row depends on nothing but that row."""
+        """True if the output of a row depends only on that row."""
         return not (self.positional or self.batchwise)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         raise NotImplementedError(type(self).__name__)
 
     def kept(self, offset: int, rows: int) -> int:
-        """How many of the input rows ``[offset, offset + rows)`` come out (positional steps)."""
+        """Returns how many of the input rows ``[offset, offset + rows)`` a positional step keeps."""
         return rows
 
     def exhausted(self, offset: int) -> bool:
-        """Whether no input row from ``offset`` on can come out."""
+        """Returns whether the step drops every input row from ``offset`` on."""
         return False
 
 
 def nodes_of(value: object) -> tuple[Node, ...]:
-    """The nodes that a field holds: itself, or those of a tuple."""
+    """Returns the nodes that the value of a field holds: the value itself, or the items of a tuple."""
     if isinstance(value, Node):
         return (value,)
     if isinstance(value, tuple) and value and all(isinstance(item, Node) for item in value):

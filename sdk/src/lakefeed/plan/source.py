@@ -1,4 +1,4 @@
-"""Where rows come from: the protocols that a source fulfils."""
+"""The protocol of sources, and their fragments and pushdowns."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ RESIDENT = 0
 
 @dataclass(frozen=True)
 class Pushdown:
-    """What a source is told of the plan above it.
+    """The parts of a plan that a source evaluates itself.
 
-    ``columns``: deliver only these, in the source's own order (None: all). ``fields``: of a struct
-    column that stands at the head of some of these paths, deliver only the fields that the paths lead to (of sources
-    that are `nested`). ``rows``: deliver only the places
-    ``[start, stop)`` of the source's row order (stop None: to the end). ``predicate``: may be used to leave out
-    fragments in which no row can match, and rows that do not; it is a hint, the exact filter stands right above the
-    scan. ``rows`` counts before ``predicate`` prunes. ``exact``: no filter stands above; deliver the rows for which
-    the predicate is true and no others (of sources that are `selective`), ``columns`` may lack what it reads.
+    ``columns``: deliver only these, in the order of the source (None: all). ``fields``: of a struct column that begins
+    some of these paths, deliver only the fields at the paths (`nested` sources only). ``rows``: deliver only the
+    positions ``[start, stop)`` of the row order (stop None: to the end). ``predicate``: a hint for skipping fragments
+    and rows without a match; the exact filter is right above the scan. ``rows`` counts before ``predicate`` prunes.
+    ``exact``: there is no filter above, so deliver exactly the rows for which the predicate is true (`selective`
+    sources only); ``columns`` may lack columns of the predicate.
     """
 
     columns: tuple[str, ...] | None = None
@@ -37,7 +36,7 @@ class Pushdown:
     exact: bool = False
 
     def describe(self) -> str:
-        """The parts that are set, for ``explain()``."""
+        """Returns the parts that are set, for ``explain()``."""
         parts = []
         if self.columns is not None:
             parts.append(f"columns=[{', '.join(self.columns)}]")
@@ -53,11 +52,11 @@ class Pushdown:
 
 @dataclass(frozen=True)
 class Fragment:
-    """The one unit of reading, sharding, distribution and resuming: a run of rows that is read at once. Picklable.
+    """The unit of reading, sharding, distribution and resuming: rows that are read at once. Picklable.
 
-    ``rows``: exact, or None where only reading tells. ``size``: bytes that its rows take decoded, about; `RESIDENT`
-    where they are in memory (or mapped) anyway. ``start``/``stop`` cut it: places within the fragment.
-    ``private``: resident rows lie in memory of the reader alone, so that it may write there.
+    ``rows``: the exact number, or None where only reading shows it. ``size``: about the decoded bytes of its rows;
+    `RESIDENT` if they are in memory, or mapped. ``start`` and ``stop`` are positions that cut the fragment.
+    ``private``: resident rows are in memory of this reader alone, so that it may write there.
     """
 
     key: Any
@@ -69,22 +68,22 @@ class Fragment:
 
     @property
     def length(self) -> int | None:
-        """Rows that reading gives, after the cut."""
+        """The number of rows after the cut."""
         if self.rows is None:
             return None
         return (self.rows if self.stop is None else self.stop) - self.start
 
 
 class Source(Protocol):
-    """A table to read: deterministic, picklable; `read` may be called from several threads at once.
+    """A table to read. Deterministic and picklable; `read` may be called from several threads at once.
 
-    A source says by itself all that others must know of it; nobody asks for its class. A source that stands in place
-    of others (a mirror, a memory-mapped result) passes on what still holds of them.
+    Callers ask a source through this protocol, never for its class. A source that replaces others (a mirror, a
+    memory-mapped result) passes on their properties that still hold.
     """
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of every batch that is read without a projection."""
+        """The schema of the batches without a projection."""
 
     @property
     def identity(self) -> str:
@@ -92,26 +91,26 @@ class Source(Protocol):
 
     @property
     def location(self) -> str:
-        """Text that names where the rows come from; it stays the same when the rows there change."""
+        """Text that names the origin of the rows. It does not change with the rows."""
 
     @property
     def lineage(self) -> Lineage:
         """The stored datasets that the rows and columns come from."""
 
     def bound(self, states: Identities) -> Self:
-        """The source in the states in which a run sees its files first; itself if it has none that may change."""
+        """Returns the source fixed to the states in which a run first sees its files; itself without such files."""
 
     @property
     def immutable(self) -> bool:
-        """Whether `identity` names the rows for ever, so that a result derived from them never goes stale."""
+        """True if `identity` names the rows for ever, so that results derived from them never become stale."""
 
     @property
     def exact_identity(self) -> bool:
-        """Whether `identity` changes with the rows. That of a function or stream does not: it may give others."""
+        """True if `identity` changes with the rows. That of a function or stream does not."""
 
     @property
     def mirror_key(self) -> str | None:
-        """A relative path for a local mirror of the rows; None if a mirror is of no use."""
+        """A relative path for a local mirror of the rows; None if a mirror is useless."""
 
     @property
     def memory(self) -> pa.Table | None:
@@ -119,31 +118,31 @@ class Source(Protocol):
 
     @property
     def ranged(self) -> bool:
-        """Whether `Pushdown.rows` is obeyed (fragments know their row counts)."""
+        """True if the source evaluates `Pushdown.rows`; then its fragments have row counts."""
 
     @property
     def nested(self) -> bool:
-        """Whether `Pushdown.fields` is obeyed."""
+        """True if the source evaluates `Pushdown.fields`."""
 
     @property
     def selective(self) -> bool:
-        """Whether `Pushdown.exact` is obeyed."""
+        """True if the source evaluates `Pushdown.exact`."""
 
     def count(self) -> int | None:
-        """The exact number of rows, if known without reading data."""
+        """Returns the exact number of rows if it is known without reading data, else None."""
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
-        """The fragments in row order, found lazily: a caller that stops early opens nothing more."""
+        """Yields the fragments in row order, lazily: a caller that stops early opens no more files."""
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        """The rows of one fragment, in order."""
+        """Yields the rows of one fragment, in order."""
 
     def describe(self, pushdown: Pushdown) -> str:
-        """One line for ``explain()``: where the rows come from and how much of it will be read."""
+        """Returns one line for ``explain()``: the origin of the rows and how much of it will be read."""
 
 
-def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> Iterator[Fragment]:
-    """The fragments (of known length) that overlap the range, trimmed to it; stops as soon as it is served."""
+def cut_fragments(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> Iterator[Fragment]:
+    """Yields the fragments that overlap the range, cut to it. Their row counts must be known."""
     if rows is None:
         yield from fragments
         return
@@ -160,14 +159,14 @@ def cut(fragments: Iterable[Fragment], rows: tuple[int, int | None] | None) -> I
             yield fragment if (low, high) == (0, length) else replace(fragment, start=low, stop=high)
 
 
-def projected(schema: pa.Schema, pushdown: Pushdown) -> pa.Schema:
-    """The schema that a source of ``schema`` delivers under the pushdown."""
+def project_schema(schema: pa.Schema, pushdown: Pushdown) -> pa.Schema:
+    """Returns the schema that a source of ``schema`` delivers under the pushdown."""
     columns = frozenset(schema.names if pushdown.columns is None else pushdown.columns)
     return pa.schema([_with_fields(field, pushdown.fields) for field in schema if field.name in columns])
 
 
 def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa.Field[Any]:
-    """The field with only what the paths that begin with its name lead to; as it is where one of them ends at it."""
+    """Returns the field with only the subfields at the paths, or unchanged if a path ends at the field itself."""
     deeper = tuple(path[1:] for path in paths if path[0] == field.name)
     if not deeper or () in deeper or not isinstance(field.type, pa.StructType):
         return field
@@ -175,10 +174,10 @@ def _with_fields(field: pa.Field[Any], paths: tuple[tuple[str, ...], ...]) -> pa
     return field.with_type(pa.struct([_with_fields(inner, deeper) for inner in field.type if inner.name in names]))
 
 
-class Plain:
-    """What sources have in common that read whole columns and leave filters to the plan.
+class PlainSource:
+    """A base class of sources that read whole columns and leave filters to the plan.
 
-    Of everything else it holds the answer that is always safe.
+    It has the safe answer to everything else.
     """
 
     @property
@@ -217,8 +216,8 @@ class Plain:
         return False
 
 
-class Ranged(Plain):
-    """What sources have in common whose fragments are read by themselves, a range of rows at a time."""
+class RangedSource(PlainSource):
+    """A base class of sources whose fragments have row counts and can be read on their own."""
 
     @property
     def ranged(self) -> bool:
@@ -229,8 +228,8 @@ class Ranged(Plain):
         return True
 
 
-class InParts(Ranged):
-    """A source of which the fragments are known: rows and bytes of each."""
+class PartsSource(RangedSource):
+    """A base class of sources that know the rows and bytes of each fragment."""
 
     parts: tuple[tuple[int, int], ...]
 

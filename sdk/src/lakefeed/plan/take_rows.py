@@ -1,4 +1,4 @@
-"""Rows of a batch by their places or by a mask, of whatever types."""
+"""Rows of a batch by their positions or by a mask, with columns of any type."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ WITH_KERNEL = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_b
 
 
 def take_rows(batch: pa.RecordBatch, places: Any) -> pa.RecordBatch:
-    """The rows at ``places``, in that order."""
+    """Returns the rows at ``places``, in that order."""
     columns = [take_values(column, places) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema) if columns else batch.slice(0, len(places))
 
 
 def take_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
-    """The values at ``places``; a place that is null gives null."""
+    """Returns the values at ``places``; a null position gives null."""
     kernel = WITH_KERNEL.get(column.type)
     if kernel is None:
         return column.take(places)
@@ -26,7 +26,7 @@ def take_values(column: pa.Array[Any], places: Any) -> pa.Array[Any]:
 
 
 def filter_by_mask(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch:
-    """The rows for which the mask is true; null is not."""
+    """Returns the rows for which the mask is true. Null counts as false."""
     if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
         return batch
     try:

@@ -1,4 +1,4 @@
-"""Walks over plans without recursion: a plan of thousands of nodes is fine."""
+"""Walks over plans without recursion, so that a plan may have thousands of nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def nodes(plan: Node) -> Iterator[Node]:
-    """Every node, parents before their children, first child first."""
+    """Yields every node, parents before their children, first child first."""
     stack = [plan]
     while stack:
         node = stack.pop()
@@ -23,14 +23,14 @@ def nodes(plan: Node) -> Iterator[Node]:
 
 
 def sources(plan: Node) -> Iterator[Source]:
-    """The sources that the plan reads, in the order of `nodes`; one that is read twice comes twice."""
+    """Yields the sources that the plan reads, in the order of `nodes`; a source that is read twice comes twice."""
     return (node.leaf_source for node in nodes(plan) if node.leaf_source is not None)
 
 
-def numbered(plan: Node) -> list[tuple[Node, list[int]]]:
-    """Every node with the places of its children in the list, parents before children.
+def number_nodes(plan: Node) -> list[tuple[Node, list[int]]]:
+    """Returns every node with the indices of its children in the list, parents before children.
 
-    A node that stands in the plan twice is listed twice, since what lies above it differs.
+    A node that occurs twice in the plan is listed twice, because the nodes above it differ.
     """
     walk: list[tuple[Node, list[int]]] = [(plan, [])]
     for node, places in walk:
@@ -41,8 +41,8 @@ def numbered(plan: Node) -> list[tuple[Node, list[int]]]:
 
 
 def transform(plan: Node, rule: Callable[[Node], Node]) -> Node:
-    """The plan with ``rule`` applied to every node once, children before parents; unchanged parts are shared."""
-    walk = numbered(plan)
+    """Returns the plan with ``rule`` applied to every node once, children before parents. Shares unchanged parts."""
+    walk = number_nodes(plan)
     done = [node for node, _ in walk]
     for index, (node, children) in reversed(list(enumerate(walk))):
         done[index] = rule(node.over(tuple(done[child] for child in children)))
@@ -51,7 +51,7 @@ def transform(plan: Node, rule: Callable[[Node], Node]) -> Node:
 
 @dataclass(frozen=True)
 class FlatNode:
-    """A node without its children: its class, its other fields, and the places of its children in the flat plan."""
+    """A node without its children: its class, its other fields, and the indices of its children in the flat plan."""
 
     kind: type[Node]
     fields: dict[str, Any]
@@ -59,11 +59,11 @@ class FlatNode:
 
 
 def flatten(plan: Node) -> list[FlatNode]:
-    """The plan as a flat list, children before parents: what is pickled, since pickling a tree recurses."""
+    """Returns the plan as a flat list for pickling, children before parents. To pickle a tree would recurse."""
     order = list(reversed(list(nodes(plan))))
     place: dict[int, int] = {}
     for index, node in enumerate(order):
-        place.setdefault(id(node), index)  # a node that stands in it twice: before the first of its parents
+        place.setdefault(id(node), index)  # a node that occurs twice: before the first of its parents
     flat = []
     for node in order:
         values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
@@ -80,7 +80,7 @@ def flatten(plan: Node) -> list[FlatNode]:
 
 
 def rebuild(flat: list[FlatNode]) -> Node:
-    """The plan that was flattened."""
+    """Returns the plan of a flat list."""
     built: list[Node] = []
     for item in flat:
         children = {

@@ -27,7 +27,7 @@ from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.expr import Column, Expr, In, Literal
 from lakefeed.plan import Node
-from lakefeed.plan.equality import same
+from lakefeed.plan.equality import equal_values
 from lakefeed.plan.take_rows import take_rows, take_values
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
@@ -246,7 +246,7 @@ class Upsert:
         new = cast_to_storage(self._given_at(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
-            differs |= ~same(before, after)
+            differs |= ~equal_values(before, after)
         return differs
 
     # ------------------------------------------------------------------ rows that come in

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFactory
 from lakefeed.errors import InvalidArgumentError, TransformError
-from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, name_of
+from lakefeed.plan import Fragment, Lineage, PlainSource, Pushdown, name_of
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
 
@@ -19,7 +19,7 @@ LIST_ITERATOR: type = type(iter([]))
 
 
 @dataclass(frozen=True, eq=False)
-class BatchesSource(Plain):
+class BatchesSource(PlainSource):
     """The batches of ``factory()``, called for every pass. ``remote``: it reads files of other machines."""
 
     factory: BatchFactory

@@ -16,7 +16,7 @@ from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.expr import Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
-from lakefeed.plan import Fragment, Pushdown, projected
+from lakefeed.plan import Fragment, Pushdown, project_schema
 from lakefeed.plan.take_rows import filter_by_mask, take_rows
 from lakefeed.sources.column_projection import TableProjection
 from lakefeed.sources.file_layout import FileLayout, columns_to_read
@@ -71,7 +71,7 @@ class DataFileReader:
         self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
     ) -> Iterator[pa.RecordBatch]:
         """Yields the rows for which the predicate is true, evaluated after they are read."""
-        predicate, names = pushdown.predicate, projected(self._schema, pushdown).names
+        predicate, names = pushdown.predicate, project_schema(self._schema, pushdown).names
         assert predicate is not None
         wider = replace(pushdown, columns=columns_to_read(self._schema, pushdown), exact=False)
         for batch in self.read(file, fragment, wider, positions):

@@ -12,7 +12,7 @@ from lakefeed.catalog.file_columns import ColumnCast, is_text
 from lakefeed.expr import Bounds, Expr, conjuncts, evaluate, paths, residual, roots
 from lakefeed.formats.parquet_footer import Footer
 from lakefeed.formats.row_filter import RowFilter, Selectivity
-from lakefeed.plan import Pushdown, projected
+from lakefeed.plan import Pushdown, project_schema
 from lakefeed.sources.column_projection import FileProjection
 
 
@@ -27,11 +27,11 @@ class FileLayout:
     ) -> None:
         self._columns, self._footer, self._fields = columns, columns.footer, pushdown.fields
         self._selectivity = selectivity
-        wanted = projected(schema, pushdown)
+        wanted = project_schema(schema, pushdown)
         self.fit = self._fitting(wanted)
         self.leaves = [leaf for field in wanted for leaf in self._leaves(field)]
         self._wanted = frozenset(wanted.names)
-        self._readable = projected(schema, replace(pushdown, columns=columns_to_read(schema, pushdown)))
+        self._readable = project_schema(schema, replace(pushdown, columns=columns_to_read(schema, pushdown)))
         self._predicate = pushdown.predicate
         self.selective = self._predicate is not None and all(
             _has_path(self._readable, p) for p in paths(self._predicate)

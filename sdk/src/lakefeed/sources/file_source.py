@@ -23,7 +23,7 @@ from lakefeed.errors import (
 )
 from lakefeed.formats import FORMATS, Csv, FilePart, Format, file_stamp, format_by_name, format_of
 from lakefeed.media import TYPE_KEY
-from lakefeed.plan import Fragment, Lineage, Plain, Pushdown, cut, projected
+from lakefeed.plan import Fragment, Lineage, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.duplicate_names import duplicate_names
 from lakefeed.storage.archives.url_chains import parse_chain
@@ -37,7 +37,7 @@ CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
 
 
 @dataclass(frozen=True)
-class FilesSource(Plain):
+class FilesSource(PlainSource):
     """Files of one format and one schema, in the given order.
 
     ``declared``: the columns and types to read, instead of those of the files; other columns are dropped.
@@ -136,12 +136,12 @@ class FilesSource(Plain):
             for url in self.urls
             for part in self._format.parts(url, hint, states)
         )
-        return cut(fragments, pushdown.rows)
+        return cut_fragments(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         url, part = fragment.key
         assert isinstance(part, FilePart)
-        inferred, schema = self.declared is None, projected(self.schema, pushdown)
+        inferred, schema = self.declared is None, project_schema(self.schema, pushdown)
         columns = None if inferred and pushdown.columns is None else schema.names
         batches = self._format.read(
             url, part, self.schema, columns, fragment.start, fragment.stop, strict=inferred, states=self._run_states

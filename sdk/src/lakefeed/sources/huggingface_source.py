@@ -29,7 +29,7 @@ from lakefeed.errors import (
     quoted_list,
 )
 from lakefeed.media import TYPE_KEY, column_type
-from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
+from lakefeed.plan import Fragment, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
 
@@ -56,7 +56,7 @@ _FEATURE_NAMES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "M
 
 
 @dataclass(frozen=True, eq=False)
-class HuggingFaceSource(Plain):
+class HuggingFaceSource(PlainSource):
     """The rows of a ``datasets.Dataset`` or, streamed, of a ``datasets.IterableDataset``."""
 
     dataset: Dataset | IterableDataset
@@ -103,10 +103,10 @@ class HuggingFaceSource(Plain):
         row_bytes = max(self.dataset.data.nbytes // max(self.dataset.data.num_rows, 1), 1)
         step = min(max(FRAGMENT_BYTES // row_bytes, 1), FRAGMENT_ROWS)
         lengths = ((start, min(step, total - start)) for start in range(0, total, step))
-        yield from cut((Fragment(start, rows, rows * row_bytes) for start, rows in lengths), pushdown.rows)
+        yield from cut_fragments((Fragment(start, rows, rows * row_bytes) for start, rows in lengths), pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        schema = projected(self.schema, pushdown)
+        schema = project_schema(self.schema, pushdown)
         selection: Any = self.dataset.select_columns(schema.names).with_format("arrow")
         with _translate_errors():
             if fragment.rows is None:

@@ -28,7 +28,7 @@ from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Expr, to_iceberg
-from lakefeed.plan import Fragment, Lineage, Origin, Plain, Pushdown, cut
+from lakefeed.plan import Fragment, Lineage, Origin, PlainSource, Pushdown, cut_fragments
 from lakefeed.sources.data_file_reader import DataFileReader, take_sorted
 
 CACHED_PLANS = 16
@@ -50,7 +50,7 @@ class Since:
 
 
 @dataclass(frozen=True, eq=False)
-class IcebergSource(Plain):
+class IcebergSource(PlainSource):
     """The rows of one snapshot in total row order: (version that wrote them, file within it, position in the file).
 
     ``schema_id``: the schema of the table in which rows are read (None: that of the snapshot). Row groups are
@@ -346,8 +346,8 @@ class IcebergSource(Plain):
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
         if self._has_removed_rows and index in self.row_positions:
-            return cut(self._reader.partial_fragments(index, file, self.row_positions[index]), whole)
-        return cut(self._reader.fragments(index, file, predicate), whole)
+            return cut_fragments(self._reader.partial_fragments(index, file, self.row_positions[index]), whole)
+        return cut_fragments(self._reader.fragments(index, file, predicate), whole)
 
     def _remaining_positions(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
         """Yields the positions of the remaining rows for each file of the delta."""

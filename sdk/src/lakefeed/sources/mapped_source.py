@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakefeed.errors import MissingFileError
-from lakefeed.plan import RESIDENT, Fragment, InParts, Lineage, Pushdown, cut
+from lakefeed.plan import RESIDENT, Fragment, Lineage, PartsSource, Pushdown, cut_fragments
 
 ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 """The offsets at which a mapping may begin; every part of the file begins at a multiple."""
@@ -24,7 +24,7 @@ def align(size: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class MappedSource(InParts):
+class MappedSource(PartsSource):
     """The rows of a file of Arrow streams, one for each fragment.
 
     Each read maps its part of the file privately. Changes to those rows are visible only to their reader.
@@ -45,7 +45,7 @@ class MappedSource(InParts):
 
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         fragments = (Fragment(index, rows, RESIDENT, private=True) for index, (rows, _) in enumerate(self.parts))
-        return cut(fragments, pushdown.rows)
+        return cut_fragments(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         rows = self._map(fragment.key)

@@ -16,15 +16,15 @@ from lakefeed._validate import check_optional_schema, check_schema
 from lakefeed.catalog.categories import with_categories
 from lakefeed.errors import SchemaError, TypeMismatchError, quoted_list
 from lakefeed.media.python_objects import arrow_values
-from lakefeed.plan import RESIDENT, Fragment, Pushdown, Ranged, cut
-from lakefeed.plan.arrays import check_kept, exact_array, exact_cast, inferred_array
+from lakefeed.plan import RESIDENT, Fragment, Pushdown, RangedSource, cut_fragments
+from lakefeed.plan.arrays import check_lossless, exact_array, exact_cast, inferred_array
 
 FRAGMENT_ROWS = 8_192
 """The rows in a batch of a spilled table, so that a fragment of it is a view of the file."""
 
 
 @dataclass(frozen=True, eq=False)
-class MemorySource(Ranged):
+class MemorySource(RangedSource):
     """The rows of an Arrow table, without copies."""
 
     table: pa.Table
@@ -59,7 +59,9 @@ class MemorySource(Ranged):
         # By position alone: a shuffle depends on the fragments, so they must not depend on the chunks.
         total = self.table.num_rows
         starts = range(0, total, FRAGMENT_ROWS)
-        return cut((Fragment(start, min(FRAGMENT_ROWS, total - start), RESIDENT) for start in starts), pushdown.rows)
+        return cut_fragments(
+            (Fragment(start, min(FRAGMENT_ROWS, total - start), RESIDENT) for start in starts), pushdown.rows
+        )
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         table = self.table if pushdown.columns is None else self.table.select(list(pushdown.columns))
@@ -213,7 +215,7 @@ def _convert_file_cells(frame: Any) -> tuple[Any, dict[int, pa.Field[Any]]]:
             if field is not None:
                 files[index] = field
             column: pa.Array[Any] = pa.array(plain.iloc[:, index], from_pandas=True)
-            check_kept(plain.iloc[:, index], column.type, declared=False)
+            check_lossless(plain.iloc[:, index], column.type, declared=False)
     return plain, files
 
 

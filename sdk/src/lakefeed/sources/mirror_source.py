@@ -11,11 +11,11 @@ import pyarrow as pa
 from lakefeed.catalog.compatibility import cast
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.formats.parquet_format import ParquetFile
-from lakefeed.plan import Fragment, InParts, Lineage, Pushdown, cut
+from lakefeed.plan import Fragment, Lineage, PartsSource, Pushdown, cut_fragments
 
 
 @dataclass(frozen=True, eq=False)
-class MirrorSource(InParts):
+class MirrorSource(PartsSource):
     """The rows of one Parquet file whose row groups are the fragments of its origin.
 
     The fragments and their sizes equal those of the origin. So a shuffle has the same order, and checkpoints are valid
@@ -46,7 +46,7 @@ class MirrorSource(InParts):
     def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
         hint = pushdown.predicate if pushdown.rows is None else None
         fragments = (Fragment(part.key, *self.parts[part.key]) for part in self._file.footer().groups(hint))
-        return cut(fragments, pushdown.rows)
+        return cut_fragments(fragments, pushdown.rows)
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         names = self.schema.names if pushdown.columns is None else pushdown.columns

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from lakefeed.errors import InvalidArgumentError, TransformError, quoted_list
-from lakefeed.plan import Fragment, Plain, Pushdown, cut, projected
+from lakefeed.plan import Fragment, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_array
 from lakefeed.plan.fingerprint import digest
 
@@ -24,7 +24,7 @@ MAX_DEPTH = 6
 
 
 @dataclass(frozen=True, eq=False)
-class TorchSource(Plain):
+class TorchSource(PlainSource):
     """The samples of a dataset. A map-style dataset is read by index; an iterable one is iterated anew in every pass.
 
     A sample is a tuple (its parts are the columns, in the order of the schema), a mapping (by name) or one value.
@@ -54,10 +54,12 @@ class TorchSource(Plain):
             yield Fragment("all", None)
             return
         starts = range(0, total, FRAGMENT_ROWS)
-        yield from cut((Fragment(start, min(FRAGMENT_ROWS, total - start)) for start in starts), pushdown.rows)
+        yield from cut_fragments(
+            (Fragment(start, min(FRAGMENT_ROWS, total - start)) for start in starts), pushdown.rows
+        )
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
-        schema = projected(self.declared, pushdown)
+        schema = project_schema(self.declared, pushdown)
         if fragment.rows is None:
             yield from self._stream(schema)
             return

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from lakefeed.errors import ExpressionError, TypeMismatchError
-from lakefeed.plan.equality import encoded
+from lakefeed.plan.equality import comparison_bytes
 
 
 def duckdb_schema(schema: pa.Schema) -> pa.Schema:
@@ -42,7 +42,7 @@ def to_comparable(column: pa.Array[Any]) -> pa.Array[Any]:
     """Returns the column encoded for equality; DuckDB compares nested values otherwise (NaN in a list)."""
     if isinstance(column, pa.ExtensionArray):
         return to_comparable(column.storage)
-    return encoded(column) if _needs_encoding(column.type) else column
+    return comparison_bytes(column) if _needs_encoding(column.type) else column
 
 
 def comparable_type(kind: pa.DataType) -> pa.DataType:
