@@ -24,7 +24,8 @@ class DatasetVersion:
 
     ``added_records`` and ``deleted_records`` count rows that are new or gone; rows that an edit only moved to other
     files are neither. For versions that other programs wrote, and for overwrites, they count the rows of the files.
-    ``net_records`` is by how many rows the total moved, whatever the version did.
+    ``net_records`` is by how many rows the total moved, whatever the version did. ``total_bytes`` are those of its data
+    files.
     """
 
     version: int
@@ -42,6 +43,7 @@ class DatasetVersion:
     work: str | None = None
     depth: int = 0
     net_records: int = 0
+    total_bytes: int = 0
     # Which table of the name it is a version of: numbers are those of the table.
     table_uuid: str = field(default="", repr=False, compare=False)
 
@@ -235,6 +237,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
         work=facts.get(WORK),
         depth=int(facts.get(DEPTH, 0)),
         net_records=added - deleted,
+        total_bytes=int(facts.get("total-files-size", 0)),
         table_uuid=str(table.metadata.table_uuid) if table is not None else "",
     )
 

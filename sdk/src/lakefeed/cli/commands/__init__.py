@@ -1,0 +1,1 @@
+"""The commands: ``ls_command.py`` holds the command ``lakefeed ls``, as a function ``ls_command``."""

@@ -1,0 +1,63 @@
+"""``lakefeed add``: save or append files."""
+
+from __future__ import annotations
+
+import click
+
+import lakefeed
+from lakefeed.cli.cell_text import counted
+from lakefeed.cli.file_arguments import list_files, rows_of_files
+from lakefeed.cli.invocation import Invocation
+from lakefeed.cli.references import NAME
+from lakefeed.cli.rows import split_names
+from lakefeed.cli.shared_options import dry_run_option, lake_command
+
+
+@lake_command("add")
+@click.argument("name", type=NAME)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@click.option("--create", is_flag=True, help="Fail if the dataset exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the rows. Older versions stay.")
+@click.option("--upsert", metavar="KEYS", help="Replace the rows with equal keys, and append the others.")
+@click.option("--label-from", type=click.Choice(["parent"]), help="Add a column 'label': the folder of each file.")
+@click.option("--format", type=click.Choice(["csv", "jsonl", "parquet", "arrow"]), help="The format of the rows.")
+@click.option("-d", "--description", metavar="TEXT", help="The description of a new dataset.")
+@click.option("-m", "--message", metavar="TEXT", help="The reason, which is stored with the version.")
+@dry_run_option
+def add_command(
+    invocation: Invocation,
+    name: str,
+    files: tuple[str, ...],
+    create: bool,
+    overwrite: bool,
+    upsert: str | None,
+    label_from: str | None,
+    format: str | None,
+    description: str | None,
+    message: str | None,
+    dry_run: bool,
+) -> None:
+    """Save files as a dataset, or append them to it.
+
+    CSV, JSON lines, Parquet and Arrow files are rows. Other files (images, videos, …) become the column 'file', a row
+    each. Of a FOLDER all files are added.
+    """
+    if create + overwrite + (upsert is not None) > 1:
+        raise click.UsageError("choose one of --create, --overwrite and --upsert")
+    rows = rows_of_files(list_files(files), format, label_from)
+    exists = lakefeed.Dataset.exists(name)
+    if create and exists:
+        raise lakefeed.errors.DatasetExistsError(f"dataset {name!r} exists already; leave out --create to append to it")
+    if dry_run:
+        action = "create" if not exists else "overwrite" if overwrite else "upsert into" if upsert else "append to"
+        invocation.message(
+            f"would {action} {name}: {counted(rows.count(), 'row')}, columns {', '.join(rows.schema.names)}"
+        )
+        return
+    provenance = lakefeed.Provenance(message=message)
+    if upsert is not None and exists:
+        written = rows.upsert_into(name, split_names(upsert), provenance=provenance)
+    else:
+        mode = "error" if create else "new_version" if overwrite else "append"
+        written = rows.save(name, description, if_exists=mode, provenance=provenance)  # type: ignore[arg-type]
+    invocation.message(f"{name} is now version {written.version}, {counted(written.count(), 'row')}")

@@ -1,0 +1,53 @@
+"""``lakefeed rm``: delete a dataset, or rows of it."""
+
+from __future__ import annotations
+
+import click
+
+import lakefeed
+from lakefeed.cli.cell_text import counted
+from lakefeed.cli.invocation import Invocation
+from lakefeed.cli.references import NAME
+from lakefeed.cli.shared_options import change_options, lake_command
+
+
+@lake_command("rm")
+@click.argument("name", type=NAME)
+@click.option("--rows", metavar="FILTER", help="Delete only the rows for which this is true, as a new version.")
+@click.option("--force", is_flag=True, help="Also delete a dataset whose metadata is damaged.")
+@change_options
+def rm_command(invocation: Invocation, name: str, rows: str | None, force: bool, dry_run: bool, yes: bool) -> None:
+    """Delete a dataset with all its versions, or rows of it as a new version."""
+    if rows is not None:
+        _delete_rows(invocation, name, rows, dry_run, yes)
+        return
+    facts = _describe(name, force)
+    if dry_run:
+        invocation.message(f"would delete {facts}")
+        return
+    invocation.confirm(facts, f"Delete {name} with all its versions?", yes)
+    lakefeed.Dataset(name).delete(force=force)
+    invocation.message(f"deleted {facts}")
+
+
+def _describe(name: str, force: bool) -> str:
+    try:
+        versions = lakefeed.Dataset(name).list_versions()
+    except lakefeed.errors.DamagedDatasetError:
+        if not force:
+            raise
+        return f"{name}: damaged"
+    rows = versions[0].total_records if versions else 0
+    return f"{name}: {counted(len(versions), 'version')}, {counted(rows, 'row')}"
+
+
+def _delete_rows(invocation: Invocation, name: str, rows: str, dry_run: bool, yes: bool) -> None:
+    dataset = lakefeed.get_dataset(name)
+    number = dataset.filter(rows).count()
+    facts = f"{name}: {number:,} of {counted(dataset.count(), 'row')}"
+    if dry_run or not number:
+        invocation.message(f"would delete {facts}" if dry_run else f"{facts} match: nothing to delete")
+        return
+    invocation.confirm(facts, "Delete these rows, as a new version?", yes)
+    written = dataset.delete_rows(rows)
+    invocation.message(f"{name} is now version {written.version}, {counted(written.count(), 'row')}")

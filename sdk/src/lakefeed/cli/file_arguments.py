@@ -1,0 +1,79 @@
+"""The files that a command line names, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lakefeed
+
+if TYPE_CHECKING:
+    from lakefeed import Dataset
+
+ROW_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".ipc")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+FILE_COLUMN = "file"
+LABEL_COLUMN = "label"
+
+
+def list_files(locations: Sequence[str]) -> list[str]:
+    """Returns the files: those of a folder in order of their paths, without hidden ones. URLs and globs stay.
+
+    Raises:
+        MissingFileError: a path does not exist, or a folder holds no file.
+    """
+    files: list[str] = []
+    for location in locations:
+        path = Path(location)
+        if "://" in location or "::" in location or (not path.exists() and any(mark in location for mark in "*?[")):
+            files.append(location)
+        elif path.is_dir():
+            files += _files_below(path)
+        elif path.exists():
+            files.append(location)
+        else:
+            raise lakefeed.errors.MissingFileError(f"{location!r} does not exist")
+    return files
+
+
+def _files_below(folder: Path) -> list[str]:
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not files:
+        raise lakefeed.errors.MissingFileError(f"the folder {str(folder)!r} holds no files")
+    return [str(path) for path in files]
+
+
+def rows_of_files(files: Sequence[str], format: str | None = None, label_from: str | None = None) -> Dataset:
+    """Returns the rows in files of rows, or a row for each other file.
+
+    Raises:
+        InvalidArgumentError: there are files of both kinds, or files of rows have no label.
+    """
+    holding_rows = [file for file in files if format is not None or _holds_rows(file)]
+    if holding_rows and len(holding_rows) < len(files):
+        other = next(file for file in files if not _holds_rows(file))
+        raise lakefeed.errors.InvalidArgumentError(
+            f"{holding_rows[0]!r} holds rows, and {other!r} is a file of another kind; add them one kind at a time"
+        )
+    if not holding_rows:
+        columns = {FILE_COLUMN: list(files)}
+        if label_from == "parent":
+            columns[LABEL_COLUMN] = [Path(file).absolute().parent.name for file in files]
+        return lakefeed.Dataset.from_dict(columns)
+    if label_from is not None:
+        raise lakefeed.errors.InvalidArgumentError(
+            f"--label-from is for images and other files, and {holding_rows[0]!r} holds rows"
+        )
+    return lakefeed.Dataset.from_file(holding_rows if len(holding_rows) > 1 else holding_rows[0], format=format)
+
+
+def _holds_rows(file: str) -> bool:
+    name = file.lower()
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.endswith(ROW_SUFFIXES) or "::" in file

@@ -1,0 +1,143 @@
+"""References to versions of datasets: ``photos``, ``photos@7``, ``photos@stable``, ``photos@2026-11-01``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+import lakefeed
+
+if TYPE_CHECKING:
+    from lakefeed import Dataset
+
+NUMBER = re.compile(r"v?(\d+)")
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dataset and one of its versions.
+
+    Attributes:
+        name: the name of the dataset.
+        version: the number or the tag of a version; None for the newest.
+        as_of: the time at which the version was the newest.
+    """
+
+    name: str
+    version: int | str | None = None
+    as_of: dt.datetime | None = None
+
+    @classmethod
+    def of_version(cls, name: str, version: str) -> Reference:
+        """Returns the reference to a version that is named by itself, such as ``7`` or ``stable``."""
+        return parse_reference(f"{name}@{version}")
+
+    @property
+    def is_pinned(self) -> bool:
+        """True where a version is named."""
+        return self.version is not None or self.as_of is not None
+
+    def open(self) -> Dataset:
+        """Returns the dataset.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: it does not exist.
+        """
+        return lakefeed.get_dataset(self.name, version=self.version, as_of=self.as_of)
+
+    def version_before(self) -> int | None:
+        """Returns the number of the version before this one; None if this is the first.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: it does not exist.
+        """
+        dataset = self.open()
+        number = dataset.version
+        return next((each.version for each in dataset.list_versions() if each.version < number), None)
+
+
+def parse_reference(text: str) -> Reference:
+    """Returns the reference that a text names. A day means its end, and times without a zone are local.
+
+    Raises:
+        ValueError: nothing follows the ``@``.
+
+    Example:
+        >>> parse_reference("photos@v7")
+        Reference(name='photos', version=7, as_of=None)
+    """
+    name, at, pin = text.partition("@")
+    if not at:
+        return Reference(name)
+    if not pin:
+        raise ValueError(f"{text!r} names no version: write {name}@7, {name}@TAG or {name}@2026-11-01")
+    if number := NUMBER.fullmatch(pin):
+        return Reference(name, int(number[1]))
+    time = _parse_time(pin)
+    return Reference(name, pin) if time is None else Reference(name, as_of=time)
+
+
+def _parse_time(text: str) -> dt.datetime | None:
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if DAY.fullmatch(text):
+        time += dt.timedelta(days=1, milliseconds=-1)
+    return time if time.tzinfo is not None else time.astimezone()
+
+
+class DatasetName(click.ParamType[str]):
+    """The name of a dataset, completed from the catalog."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Returns the names that begin with the text."""
+        return [CompletionItem(name) for name in _names() if name.startswith(incomplete)]
+
+
+class ReferenceType(click.ParamType[Reference]):
+    """A reference to a version, completed from the catalog."""
+
+    name = "ref"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Reference:
+        """Returns the reference."""
+        if isinstance(value, Reference):
+            return value
+        try:
+            return parse_reference(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Returns names of datasets, or after an ``@`` the tags and versions of one."""
+        name, at, _ = incomplete.partition("@")
+        offers = [f"{name}@{pin}" for pin in _pins(name)] if at else _names()
+        return [CompletionItem(offer) for offer in offers if offer.startswith(incomplete)]
+
+
+def _names() -> list[str]:
+    try:
+        return [dataset.name for dataset in lakefeed.list_datasets()]
+    except (lakefeed.errors.LakefeedError, OSError):
+        return []  # a message would break the line that is being typed
+
+
+def _pins(name: str) -> list[str]:
+    try:
+        metadata = lakefeed.Dataset(name).metadata
+    except (lakefeed.errors.LakefeedError, OSError):
+        return []
+    return [*metadata["tags"], *(str(entry.version) for entry in metadata["snapshots"])]
+
+
+REFERENCE = ReferenceType()
+NAME = DatasetName()

@@ -1,0 +1,83 @@
+"""The options that every command has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from lakefeed.cli.invocation import Invocation
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+
+def _set(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        invocation = ctx.ensure_object(Invocation)
+        name = str(param.name)
+        setattr(invocation, name, name != "header")
+        if name == "quiet":
+            _set_variable(ctx, "TQDM_DISABLE", "1")
+
+
+def _set_home(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        _set_variable(ctx, "LAKEFEED_HOME", value)
+
+
+def _set_variable(ctx: click.Context, name: str, value: str) -> None:
+    """Sets an environment variable until the command has run."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+    ctx.find_root().call_on_close(restore)
+
+
+def shared_options(function: AnyFunction) -> AnyFunction:
+    """Adds the options that every command has."""
+    shared: dict[str, Any] = {"expose_value": False, "callback": _set, "is_flag": True}
+    for option in (
+        click.option("--debug", help="Show the traceback of an error.", **shared),
+        click.option(
+            "--home",
+            metavar="FOLDER",
+            help="The lake's folder, instead of $LAKEFEED_HOME.",
+            expose_value=False,
+            callback=_set_home,
+            is_eager=True,
+        ),
+        click.option("--no-header", "header", help="Leave the names of columns out of a pipe.", **shared),
+        click.option("-q", "--quiet", help="Write no messages and show no progress.", **shared),
+        click.option("--json", help="Write one JSON document.", **shared),
+    ):
+        function = option(function)
+    return function
+
+
+def lake_command(*args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Returns a decorator that makes a command of a function. It has the shared options."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        command: click.Command = click.command(*args, **kwargs)(shared_options(click.pass_obj(function)))
+        return command
+
+    return decorate
+
+
+def dry_run_option(function: AnyFunction) -> AnyFunction:
+    """Adds ``--dry-run``."""
+    return click.option("-n", "--dry-run", is_flag=True, help="Only say what would be changed.")(function)
+
+
+def change_options(function: AnyFunction) -> AnyFunction:
+    """Adds ``--dry-run`` and ``--yes``."""
+    asked = click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+    return dry_run_option(asked)

@@ -1,0 +1,267 @@
+"""The command line: results, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+import lakefeed
+from lakefeed import Dataset
+from lakefeed.cli import invocation
+from lakefeed.cli.main import cli, command_names
+
+
+def run(*arguments: str, input: str | None = None, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, list(arguments), input=input)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def lines(*arguments: str, code: int = 0) -> list[list[str]]:
+    return [line.split("\t") for line in run(*arguments, code=code).stdout.splitlines()]
+
+
+def document(*arguments: str) -> object:
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+@pytest.fixture
+def pets() -> Dataset:
+    Dataset.from_dict({"id": [1, 2], "label": ["cat", "dog"]}).save("pets", description="Animals")
+    return Dataset.from_dict({"id": [3], "label": ["a\tb\\\n\x1b[31m"]}).append_to("pets")
+
+
+def test_an_empty_lake_is_no_error(home: Path) -> None:
+    result = run("ls")
+    assert result.stdout.splitlines() == ["dataset\tversion\trows\tbytes\tfiles\tchanged\tby\ttags"]
+    assert result.stderr == f"no datasets in {home}\n"
+    assert run("ls", "-q").stderr == ""
+    assert document("ls") == []
+    assert "The datasets are (none)" in run("head", "pets", code=4).stderr
+    assert run("gone", code=2).stdout == ""
+
+
+def test_datasets_and_versions_are_listed(pets: Dataset) -> None:
+    Dataset("pets").tag("stable", 1)
+    heading, row = lines("ls")
+    facts = dict(zip(heading, row, strict=True))
+    assert (facts["dataset"], facts["version"], facts["rows"], facts["tags"]) == ("pets", "2", "3", "stable")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", facts["changed"])
+    assert lines("ls", "x*", "--no-header") == []
+    assert [line[:1] for line in lines("ls", "pe*", "--no-header")] == [["pets"]]
+    assert [line[0] for line in lines("log", "pets", "--no-header")] == ["2", "1"]
+    assert [line[0] for line in lines("log", "pets@1", "--no-header")] == ["1"]
+    assert [line[0] for line in lines("log", "pets", "--no-header", "-n", "1")] == ["2"]
+    shown = document("show", "pets@stable")
+    assert isinstance(shown, dict)
+    assert (shown["version"], shown["rows"], shown["description"], shown["tags"]) == (1, 2, "Animals", ["stable"])
+    assert shown["columns"][0] == {"name": "id", "type": "int64", "nullable": True}
+
+
+def test_rows_are_complete_in_pipes_and_json(pets: Dataset) -> None:
+    assert lines("head", "pets", "-w", "id == 3") == [["id", "label"], ["3", r"a\tb\\\n\x1b[31m"]]
+    assert document("head", "pets", "-w", "id == 3") == [{"id": 3, "label": "a\tb\\\n\x1b[31m"}]
+    assert lines("head", "pets@1", "-c", "label", "-n", "1") == [["label"], ["cat"]]
+    assert run("count", "pets", "-w", "id > 1").stdout == "2\n"
+    assert document("count", "pets") == {"rows": 3}
+    assert lines("added", "pets", "-c", "id") == [["id"], ["3"]]
+    assert lines("added", "pets@2", "--since", "v1", "-c", "id") == [["id"], ["3"]]
+    assert document("sql", "SELECT max(id) AS last FROM pets") == [{"last": 3}]
+    assert document("sql", "SELECT old.id FROM old JOIN pets USING (id) WHERE id = 2", "-t", "old=pets@1") == [
+        {"id": 2}
+    ]
+
+
+VALUES = {
+    "bytes": pa.array([b"\x00\xff", None], pa.binary()),
+    "floats": pa.array([float("nan"), 1e300]),
+    "lists": pa.array([list(range(1000)), []], pa.list_(pa.int64())),
+    "structs": pa.array([{"a": {"b": "x"}}, None], pa.struct({"a": pa.struct({"b": pa.string()})})),
+    "time": pa.array([1_700_000_000_000_000, None], pa.timestamp("us", "UTC")),
+    "text": pa.array(["ü" * 500, ""]),
+    "flag": pa.array([True, None]),
+}
+
+
+def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    Dataset.from_arrow(pa.table(VALUES)).save("values")
+    first, second = document("head", "values")  # type: ignore[misc]  # a list
+    assert (first["bytes"], first["floats"], len(first["lists"]), first["structs"]) == (
+        "AP8=",
+        None,
+        1000,
+        {"a": {"b": "x"}},
+    )
+    assert second == dict.fromkeys(VALUES) | {"floats": 1e300, "lists": [], "text": ""}
+    _, row, nulls = lines("head", "values")
+    assert row[3:5] == ['{"a": {"b": "x"}}', "2023-11-14T22:13:20+00:00"]
+    assert nulls == ["", "1e+300", "[]", "", "", "", ""]
+    monkeypatch.setattr(invocation, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = run("head", "values").stdout
+    assert "<2 bytes 00ff>" in shown
+    assert "0, 1, 2, 3, 4, 5, 6, 7, … 992 more" in shown
+    assert "{a: {b: x}}" in shown
+    assert "ü" * 81 not in shown
+    assert "\x1b" not in shown
+
+
+def test_exit_codes(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Did you mean 'pets'?" in run("log", "pet", code=4).stderr
+    assert "'2', '1'" in run("head", "pets@9", code=4).stderr
+    assert "no tag 'old'" in run("head", "pets@old", code=4).stderr
+    assert "Did you mean 'pets'?" in run("sql", "SELECT * FROM petz", code=4).stderr
+    assert "names no version" in run("head", "pets@", code=2).stderr
+    assert "of one dataset" in run("diff", "pets@1", "other", code=2).stderr
+    assert "Did you mean one of: 'log', 'ls'?" in run("logs", code=2).stderr
+    assert "cannot be a dataset name" in run("head", "Pets !", code=1).stderr
+    assert run("head", "pets", "-w", "id ==", code=1).stderr.startswith("lakefeed: ")
+    assert run("diff", "pets", "--exit-code", code=10).stdout.splitlines()[1] == "+1 -0 rows"
+    assert run("diff", "pets@2", "pets@2", "--exit-code").stdout.splitlines()[1] == "+0 -0 rows"
+    for error, message in ((KeyError("x"), "lakefeed: unexpected KeyError: 'x' (--debug shows where)\n"),):
+        monkeypatch.setattr(lakefeed, "list_datasets", _raise(error))
+        assert run("ls", code=1).stderr == message
+        assert "Traceback" in run("ls", "--debug", code=1).stderr
+    monkeypatch.setattr(lakefeed, "list_datasets", _raise(KeyboardInterrupt()))
+    assert run("ls", code=130).stderr.endswith("lakefeed: interrupted\n")
+
+
+def test_time_references(pets: Dataset) -> None:
+    changed = str(document("show", "pets@1")["changed"])  # type: ignore[call-overload, index]
+    assert document("count", f"pets@{changed}") == {"rows": 2}
+    assert document("count", "pets@2100-01-01") == {"rows": 3}
+    assert "no version as of 2000-01-0" in run("count", "pets@2000-01-01", code=4).stderr
+
+
+def test_deleting_asks(pets: Dataset) -> None:
+    refused = run("rm", "pets", code=3).stderr
+    assert refused == "lakefeed: refused: nobody to ask. pets: 2 versions, 3 rows\nnext: lakefeed rm pets --yes\n"
+    assert run("rm", "pets", "--dry-run").stderr == "would delete pets: 2 versions, 3 rows\n"
+    assert run("rm", "pets", "--rows", "id > 1", "-y").stderr == "pets is now version 3, 1 row\n"
+    assert "nothing to delete" in run("rm", "pets", "--rows", "id > 1", "-y").stderr
+    assert run("restore", "pets", code=2).stdout == ""
+    assert run("restore", "pets@1", "-m", "Oops").stderr == "pets is now version 4: 2 rows of version 1\n"
+    assert Dataset("pets").list_versions()[0].message == "Oops"
+    run("rm", "pets", "--yes", "--quiet")
+    assert not Dataset.exists("pets")
+    assert "no dataset 'pets'" in run("rm", "pets", "--yes", code=4).stderr
+
+
+def test_a_person_is_asked(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invocation, "can_ask", lambda: True)
+    assert "nothing was changed" in run("rm", "pets", input="n\n", code=3).stderr
+    assert Dataset.exists("pets")
+    run("rm", "pets", input="y\n")
+    assert not Dataset.exists("pets")
+
+
+def test_files_of_rows_are_added(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,x\n1,a\n2,b\n")
+    (tmp_path / "b.jsonl").write_text('{"id": 2, "x": "B"}\n{"id": 3, "x": "c"}\n')
+    first, second = str(tmp_path / "a.csv"), str(tmp_path / "b.jsonl")
+    assert run("add", "rows", first, "-n").stderr == "would create rows: 2 rows, columns id, x\n"
+    assert not Dataset.exists("rows")
+    run("add", "rows", first, "--create", "-m", "First", "-d", "Letters")
+    assert (Dataset("rows").list_versions()[0].message, Dataset("rows").description) == ("First", "Letters")
+    assert "exists already" in run("add", "rows", first, "--create", code=1).stderr
+    run("add", "rows", second, "--upsert", "id")
+    assert Dataset("rows").to_arrow()["x"].to_pylist() == ["a", "B", "c"]
+    run("add", "rows", second)
+    assert Dataset("rows").count() == 5
+    run("add", "rows", first, "--overwrite")
+    assert Dataset("rows").count() == 2
+    assert "does not exist" in run("add", "rows", str(tmp_path / "gone.csv"), code=1).stderr
+    run("add", "rows", first, "--create", "--overwrite", code=2)
+
+
+def test_folders_of_files_are_added_with_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "odd ü [1] folder"
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        image.new("RGB", (64, 48)).save(folder / label / "1.png")
+    (folder / ".hidden").write_text("x")
+    run("add", "photos", str(folder), "--label-from", "parent")
+    assert Dataset("photos").column_types == {"file": "image"}
+    assert document("sql", "SELECT label, file.width AS width FROM photos") == [
+        {"label": "cat", "width": 64},
+        {"label": "dog", "width": 64},
+    ]
+    assert lines("ls", "--no-header")[0][4] == "image"
+    assert lines("schema", "photos", "--no-header")[0] == ["file", "image", "true"]
+    monkeypatch.setattr(invocation, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "Image('1.png', 64x48" in run("head", "photos").stdout
+
+
+def test_damaged_datasets_do_not_hide_the_others(pets: Dataset, home: Path) -> None:
+    Dataset.from_dict({"x": [1]}).save("broken")
+    for file in home.glob("warehouse/default/broken-*/metadata/*.metadata.json"):
+        file.write_text("{")
+    listed = run("ls", "--no-header")
+    assert [line.split("\t")[:2] for line in listed.stdout.splitlines()] == [["broken", ""], ["pets", "2"]]
+    assert "broken' is damaged" in listed.stderr
+    assert "is damaged" in run("head", "broken", code=1).stderr
+    assert "is damaged" in run("rm", "broken", "--yes", code=1).stderr
+    run("rm", "broken", "--yes", "--force")
+    assert not Dataset.exists("broken")
+
+
+def test_another_home(tmp_path: Path, pets: Dataset) -> None:
+    assert document("ls", "--home", str(tmp_path / "other")) == []
+    assert len(document("ls")) == 1  # type: ignore[arg-type]
+
+
+def completions(line: str) -> list[str]:
+    variables = {"_LAKEFEED_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    result = CliRunner().invoke(cli, [], env=variables, prog_name="lakefeed")
+    return [each.partition(",")[2] for each in result.stdout.split()]
+
+
+def test_names_versions_and_tags_are_completed(pets: Dataset) -> None:
+    Dataset("pets").tag("stable", 1)
+    assert completions("lakefeed lo") == ["log"]
+    assert completions("lakefeed log p") == ["pets"]
+    assert completions("lakefeed log pets@") == ["pets@stable", "pets@2", "pets@1"]
+    assert completions("lakefeed log none@") == []
+    assert completions("lakefeed rm p") == ["pets"]
+    assert "--json" in completions("lakefeed log --j")
+
+
+def _raise(error: BaseException):  # type: ignore[no-untyped-def]
+    def raising() -> None:
+        raise error
+
+    return raising
+
+
+COMMAND = [sys.executable, "-m", "lakefeed.cli"]
+
+
+def test_help_and_pipes_of_a_real_process(pets: Dataset) -> None:
+    script = (
+        "import json, sys; from lakefeed.cli.main import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: json.dump(sorted(sys.modules), sys.stderr)"
+    )
+    helped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [name for name in command_names() if f"  {name} " not in helped.stdout] == []
+    heavy = {"pyarrow", "pyiceberg", "sqlalchemy", "rich", "pydantic", "duckdb"}
+    assert heavy & set(json.loads(helped.stderr)) == set()
+    Dataset.from_dict({"x": list(range(200_000))}).save("many")
+    with subprocess.Popen(
+        [*COMMAND, "head", "many", "-n", "200000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "x\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
