@@ -47,6 +47,17 @@ def make_video(
     return str(path)
 
 
+def remuxed(source: str, path: Path, first: int = 0, options: dict[str, str] | None = None) -> str:
+    """Copies the packets of a file from number ``first`` on, without decoding."""
+    with av.open(source) as original, av.open(str(path), "w", options=options or {}) as copy:
+        stream = original.streams[0]
+        target: Any = copy.add_stream_from_template(stream)
+        for packet in [packet for packet in original.demux(stream) if packet.size][first:]:
+            packet.stream = target
+            copy.mux(packet)
+    return str(path)
+
+
 def picture(index: int, size: tuple[int, int] = (64, 48)) -> Array:
     """A picture that shows a number as bars, black for 0 and white for 1."""
     width, height = size

@@ -73,6 +73,45 @@ def test_a_part_is_exactly_that_part(sound: Audio, start: float, stop: float) ->
     assert np.array_equal(sound.samples(start, stop), whole[round(start * rate) : round(stop * rate)])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("ms.wav", "adpcm_ms"),
+        ("ima.wav", "adpcm_ima_wav"),
+        ("yamaha.wav", "adpcm_yamaha"),
+        ("mp2.wav", "mp2"),
+        ("ms.w64", "adpcm_ms"),
+        ("ima.aiff", "adpcm_ima_qt"),
+        ("ac3.mp4", "ac3"),
+    ],
+)
+def test_a_part_is_exact_where_samples_depend_on_earlier_ones(tmp_path: Path, name: str, codec: str) -> None:
+    rate = 48_000 if codec == "ac3" else 16_000
+    sound = Audio(make_audio(tmp_path / name, 4.0, rate, codec=codec))
+    whole = sound.samples()
+    for start, stop in ((1.5, 1.7), (2.0, 2.1), (3.3, 3.4)):
+        assert np.array_equal(sound.samples(start, stop), whole[round(start * rate) : round(stop * rate)])
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.caf", "a.w64", "a.au", "a.mka"])
+def test_a_truncated_file_raises_where_the_range_is_not_whole(tmp_path: Path, name: str) -> None:
+    codec = "pcm_s16be" if name[2:] in {"aiff", "caf", "au"} else "pcm_s16le"
+    content = Path(make_audio(tmp_path / name, codec=codec)).read_bytes()
+    assert len(Audio(data=content).samples()) == 24_000
+    truncated = Audio(data=content[: len(content) * 6 // 10])
+    with pytest.raises(FormatError, match="the file is truncated"):
+        truncated.samples()
+    if name != "a.mka":
+        assert len(truncated.samples(0.25, 0.5)) == 4_000
+
+
+def test_sizes_that_are_not_known(tmp_path: Path) -> None:
+    content = Path(make_audio(tmp_path / "a.wav")).read_bytes()
+    at = content.index(b"data") + 4
+    piped = content[:4] + b"\xff" * 4 + content[8:at] + b"\xff" * 4 + content[at + 4 :]
+    assert len(Audio(data=piped).samples()) == 24_000
+
+
 def test_mono_has_one_channel(mono: Audio) -> None:
     assert mono.samples().shape == (24_000, 1)
 

@@ -14,7 +14,7 @@ from lakefeed.errors import FormatError, InvalidArgumentError, MissingFileError
 from lakefeed.media import video
 from lakefeed.media.probing.av_probe import probe_audio, probe_video
 from tests.sdk.media.pictures import encoded
-from tests.sdk.media.recorded import make_audio, make_video, number, picture
+from tests.sdk.media.recorded import make_audio, make_video, number, picture, remuxed
 
 FRAMES = 60
 KINDS: dict[str, dict[str, Any]] = {
@@ -71,8 +71,8 @@ def test_a_late_frame_is_sought_for(short: Video, tmp_path: Path, monkeypatch: p
     shown = []
     begun_at = video._decode_from
 
-    def recording(container: Any, start: int) -> Any:
-        shown.append(begun_at(container, start))
+    def recording(container: Any, key_frame: Any) -> Any:
+        shown.append(begun_at(container, key_frame))
         return shown[-1]
 
     monkeypatch.setattr(video, "_decode_from", recording)
@@ -90,6 +90,54 @@ def test_a_frame(short: Video) -> None:
 def test_nothing_beyond_the_end(short: Video) -> None:
     assert numbers(short.frames(100)) == numbers(short.frames(5, 5)) == numbers(short.frames(5, 3)) == []
     assert numbers(short.frames(10, 100)) == [10, 11]
+
+
+CUT_KINDS: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"options": {"g": "12", "bf": "0"}},
+    "open.mp4": {"options": {"x264-params": "open-gop=1:keyint=10:bframes=3:b-adapt=0"}},
+    "h265.mkv": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=10:bframes=3:open-gop=1"}},
+    "mpeg4.mp4": {"codec": "mpeg4", "options": {"g": "12"}},
+    "vp9.mkv": {"codec": "libvpx-vp9", "options": {"g": "12"}},
+    "mpeg2.mkv": {"codec": "mpeg2video", "options": {"bf": "2", "g": "12"}},
+}
+
+
+@pytest.mark.parametrize("name", CUT_KINDS)
+def test_frames_of_a_file_that_begins_inside_a_group_of_pictures(tmp_path: Path, name: str) -> None:
+    """Frames begin with the first that can be decoded, and have the same numbers from any start."""
+    source = make_video(tmp_path / f"whole-{name}.mp4", 40, **CUT_KINDS[name])
+    for packets in (1, 5):
+        clip = Video(remuxed(source, tmp_path / f"{packets}-{name}", packets))
+        shown = numbers(clip.frames())
+        assert shown == list(range(shown[0], 40))
+        assert 0 < shown[0] <= 12
+        for start in (0, 9, 20):
+            assert numbers(clip.frames(start, start + 2)) == shown[start : start + 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {"movflags": "faststart"}),
+        ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mkv", {}),
+        ("a.avi", {}),
+    ],
+)
+def test_a_truncated_file_yields_its_frames_and_raises(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+    source = make_video(tmp_path / f"whole-{name}", FRAMES, codec="mpeg4", options={"g": "12"})
+    content = Path(remuxed(source, tmp_path / name, options=options)).read_bytes()
+    assert numbers(Video(data=content + b"\0" * 7).frames()) == list(range(FRAMES))
+    clip = Video(data=content[: int(len(content) * 0.7)])
+    shown = []
+    with pytest.raises(FormatError, match="the file is truncated"):
+        for frame in clip.frames():
+            shown.append(number(frame))  # noqa: PERF401 - those before the error are compared
+    assert shown == list(range(len(shown)))
+    assert 9 < len(shown) < FRAMES
+    assert numbers(clip.frames(2, 6)) == [2, 3, 4, 5]
+    with pytest.raises(FormatError, match="the file is truncated"):
+        next(clip.frames(FRAMES - 1))
 
 
 @pytest.mark.parametrize("wrong", [{"start": -1}, {"stop": -1}, {"step": 0}])

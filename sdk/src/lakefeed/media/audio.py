@@ -52,10 +52,14 @@ MAX_PLAYER_BYTES = 256 * KIB
 """The largest file that a notebook page embeds in a player."""
 
 PREROLL_SECONDS = 1.0
-"""Decoding starts this much earlier, because the state of a codec depends on earlier samples."""
+"""Decoding starts this much earlier, because packets do not begin at every sample."""
 
 # Containers with timestamps that are exact to the sample. Others (MP3, Matroska) are decoded from the beginning.
 _SAMPLE_ACCURATE_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "caf", "au", "mov,mp4,m4a,3gp,3g2,mj2"})
+
+# Codecs whose samples do not depend on earlier packets, besides PCM. ADPCM depends on all of them, and AAC and AC-3
+# fill bands with noise that does.
+_INDEPENDENT_PACKETS = frozenset({"flac", "alac"})
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -96,7 +100,7 @@ class Audio(PlayableHandle):
 
         Raises:
             InvalidArgumentError: a time is negative, or the rate is below 1.
-            FormatError: the file is broken or has no audio.
+            FormatError: the file is broken, has no audio, or is truncated before ``stop``.
             MissingDependencyError: PyAV is not installed.
             FileError: the file cannot be read.
         """
@@ -107,7 +111,10 @@ class Audio(PlayableHandle):
                 f"samples(start={start}, stop={stop}, sample_rate={sample_rate})"
             )
         with self._decoding() as container:
-            return _read_samples(container, start, last, sample_rate)
+            samples, is_whole = _read_samples(container, start, last, sample_rate)
+            if not is_whole:
+                self._require_complete(first_stream(container, "audio"), container)
+            return samples
 
     def _details(self) -> list[str]:
         rate = f"{self.sample_rate} Hz" if self.sample_rate is not None else None
@@ -155,7 +162,8 @@ def _sniff_frame_header(head: bytes) -> str | None:
     return "audio/mpeg" if is_mpeg else None
 
 
-def _read_samples(container: Any, start: float, stop: float, sample_rate: int | None) -> Samples:
+def _read_samples(container: Any, start: float, stop: float, sample_rate: int | None) -> tuple[Samples, bool]:
+    """Returns the samples, and whether the file has all of the range."""
     stream = first_stream(container, "audio")
     rate = stream.codec_context.sample_rate
     if not rate:
@@ -163,9 +171,10 @@ def _read_samples(container: Any, start: float, stop: float, sample_rate: int | 
     first, last = round(start * rate), None if stop == inf else round(stop * rate)
     blocks = list(_trim(_decode_from(container, stream, first), first, last))
     samples = np.concatenate(blocks) if blocks else np.zeros((0, stream.codec_context.channels), np.float32)
+    is_whole = last is not None and len(samples) >= last - first
     if sample_rate in (None, rate) or not len(samples):
-        return samples
-    return _resample(samples, rate, int(sample_rate or rate))
+        return samples, is_whole
+    return _resample(samples, rate, int(sample_rate or rate)), is_whole
 
 
 def _trim(blocks: Iterator[tuple[int, Samples]], first: int, last: int | None) -> Iterator[Samples]:
@@ -182,7 +191,13 @@ def _decode_from(container: Any, stream: Any, first: int) -> Iterator[tuple[int,
     rate = stream.codec_context.sample_rate
     start = start_timestamp(stream)
     target = first - round(PREROLL_SECONDS * rate)
-    seeks = target > 0 and has_exact_timestamps(container, _SAMPLE_ACCURATE_CONTAINERS) and stream.time_base * rate == 1
+    codec = stream.codec_context.codec.name
+    seeks = (
+        target > 0
+        and (codec.startswith("pcm_") or codec in _INDEPENDENT_PACKETS)
+        and has_exact_timestamps(container, _SAMPLE_ACCURATE_CONTAINERS)
+        and stream.time_base * rate == 1
+    )
     if seeks:
         container.seek(start + target, stream=stream)
     position = None if seeks else 0

@@ -9,9 +9,13 @@ from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from lakefeed.errors import FormatError
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import open_container
+from lakefeed.media.probing.declared_size import declared_size
+
+_INDEXED_CONTAINER = "mov,mp4,m4a,3gp,3g2,mj2"
 
 DURATION = pa.field("duration_seconds", pa.float64())
 
@@ -55,6 +59,16 @@ class PlayableHandle(TimedHandle):
         """Opens the container."""
         with self.open() as stream, open_container(stream) as container:
             yield container
+
+    def _require_complete(self, decoded: Any, container: Any) -> None:
+        """Raises FormatError if the file ends before the last packet of the decoded stream, or before its own end."""
+        if decoded.frames and container.format.name == _INDEXED_CONTAINER:
+            size = max((entry.pos + entry.size for entry in decoded.index_entries), default=0)
+        else:
+            with self.open() as stream:
+                size = declared_size(stream) or 0
+        if size > container.size:
+            raise FormatError(f"the file is truncated: it has {container.size} bytes instead of {size} or more")
 
 
 def start_timestamp(stream: Any) -> int:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, dropwhile, islice
-from typing import Any, BinaryIO, ClassVar, TypeAlias
+from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import first_stream, probe_video
 from lakefeed.media.probing.image_probe import pillow
 from lakefeed.media.thumbnails import thumbnail_html
-from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps, start_timestamp
+from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -75,6 +75,18 @@ _FRAME_ACCURATE_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,web
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "dnxhd", "ffv1"})
 
 
+# Their decoders show nothing before the first frame that is whole. Those of others show grey frames, or fail.
+_WAITS_FOR_KEY_FRAME = frozenset({"h264", "hevc"})
+
+
+class KeyFrame(NamedTuple):
+    """A frame at which decoding can start. ``dts`` and ``pts`` are in units of the time base of its stream."""
+
+    number: int
+    dts: int
+    pts: int
+
+
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Video(PlayableHandle):
     """A video. Statistics that could not be read are None.
@@ -104,7 +116,8 @@ class Video(PlayableHandle):
 
         Frames are numbered in display order, and the numbers are exact for every codec. If the index of the file
         allows it, decoding starts at the key frame before ``start``, else at the first frame. A range beyond the end
-        is cut at the end.
+        is cut at the end. Frame 0 is the first that can be decoded: a file that begins inside a group of pictures has
+        frames before its first key frame that cannot be.
 
         Args:
             start: the first frame, from 0.
@@ -116,7 +129,8 @@ class Video(PlayableHandle):
 
         Raises:
             InvalidArgumentError: ``start`` or ``stop`` is negative, or ``step`` is below 1.
-            FormatError: (while iterating) the file is broken or has no video.
+            FormatError: (while iterating) the file is broken or has no video. A truncated file yields the frames
+                that it has first.
             MissingDependencyError: (while iterating) PyAV is not installed.
             FileError: (while iterating) the file cannot be read.
         """
@@ -130,10 +144,24 @@ class Video(PlayableHandle):
     def _frames(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
         if stop is not None and stop <= start:
             return
-        with self._decoding() as container:
-            first, decoded = _decode_from(container, start)
-            for frame in islice(decoded, start - first, None if stop is None else stop - first, step):
-                yield frame.to_ndarray(format="rgb24")
+        for key_frame in (self._find_key_frame(start), None):
+            with self._decoding() as container:
+                first, decoded = _decode_from(container, key_frame)
+                if decoded is None:
+                    continue
+                count = 0
+                for count, frame in enumerate(islice(decoded, stop and stop - first), first + 1):
+                    if count > start and (count - 1 - start) % step == 0:
+                        yield frame.to_ndarray(format="rgb24")
+                if stop is None or count < stop:
+                    self._require_complete(first_stream(container, "video"), container)
+                return
+
+    def _find_key_frame(self, start: int) -> KeyFrame | None:
+        if start < MIN_SEEK_FRAMES:
+            return None
+        with self._decoding() as container:  # of its own, because not every file can be read from its start again
+            return _find_key_frame(container, start)
 
     def _details(self) -> list[str]:
         size = f"{self.width}x{self.height}" if self.width is not None else None
@@ -174,46 +202,67 @@ def sniff(head: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
-def _decode_from(container: Any, start: int) -> tuple[int, Iterator[Any]]:
-    """Returns the number of the first decoded frame, which is at most ``start``, and the frames in order."""
+def _decode_from(container: Any, key_frame: KeyFrame | None) -> tuple[int, Iterator[Any] | None]:
+    """Returns the number of the first decoded frame, and the frames in order; None if the key frame is not reached."""
     stream = first_stream(container, "video")
+    _require_size(stream)
+    stream.thread_type = "AUTO"
+    if key_frame is None:
+        return 0, _decode(container, stream)
+    container.seek(key_frame.dts, stream=stream)
+    # Frames that are stored after the key frame but shown before it cannot be decoded from here.
+    decoded = dropwhile(lambda frame: frame.pts is None or frame.pts < key_frame.pts, _decode(container, stream))
+    first = next(decoded, None)
+    is_reached = first is not None and first.pts == key_frame.pts
+    return key_frame.number, chain([first], decoded) if is_reached else None
+
+
+def _decode(container: Any, stream: Any) -> Iterator[Any]:
+    """Yields frames. Leaves out packets before the first key frame, and a last packet that is cut off."""
+    codec = stream.codec_context.codec.name
+    is_started = codec in _WAITS_FOR_KEY_FRAME
+    has_packets = False
+    for packet in container.demux(stream):
+        is_started |= packet.is_keyframe
+        is_cut_off = packet.is_corrupt and (packet.pos or 0) + packet.size >= container.size
+        if not packet.size or (is_started and not is_cut_off):
+            yield from packet.decode() if is_started else ()
+        has_packets |= bool(packet.size)
+    if has_packets and not is_started:
+        raise FormatError("the video has no key frame, so none of its frames can be decoded")
+
+
+def _require_size(stream: Any) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
         raise FormatError(f"frames of {width}x{height} pixels are too large to decode")
-    stream.thread_type = "AUTO"
-    can_seek = (
-        has_exact_timestamps(container, _FRAME_ACCURATE_CONTAINERS)
-        and stream.codec_context.codec.name in _PACKET_IS_FRAME
-    )
-    key_frame = _find_key_frame(container, stream, start) if can_seek and start >= MIN_SEEK_FRAMES else None
-    if key_frame is not None:
-        number, dts, pts = key_frame
-        container.seek(dts, stream=stream)
-        # Frames that are stored after the key frame but shown before it cannot be decoded from here.
-        decoded = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, container.decode(stream))
-        first = next(decoded, None)
-        if first is not None and first.pts == pts:
-            return number, chain([first], decoded)
-    if can_seek:
-        container.seek(start_timestamp(stream), stream=stream)
-    return 0, container.decode(stream)
 
 
-def _find_key_frame(container: Any, stream: Any, start: int) -> tuple[int, int, int] | None:
-    """Returns number, dts and pts of the last key frame shown at or before frame ``start``; None if unknown.
+def _find_key_frame(container: Any, start: int) -> KeyFrame | None:
+    """Returns the last key frame shown at or before frame ``start``; None if unknown.
 
     Reads the packets of the whole file and decodes none.
     """
-    packets = [packet for packet in container.demux(stream) if packet.size]
-    shown = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
-    if len(set(shown)) < len(packets) or any(packet.dts is None for packet in packets):
+    stream = first_stream(container, "video")
+    if not (
+        has_exact_timestamps(container, _FRAME_ACCURATE_CONTAINERS)
+        and stream.codec_context.codec.name in _PACKET_IS_FRAME
+    ):
         return None
-    target = shown[min(start, len(shown) - 1)]
-    keys = [packet for packet in packets if packet.is_keyframe and packet.pts <= target]
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    shown = [packet for packet in packets if not packet.is_discard]
+    if not shown or any(packet.pts is None or packet.dts is None for packet in packets):
+        return None
+    times = sorted({packet.pts for packet in shown})
+    # Frames before the first key frame cannot be decoded and have no number.
+    if len(times) < len(shown) or not packets[0].is_keyframe or times[0] < packets[0].pts:
+        return None
+    target = times[min(start, len(times) - 1)]
+    keys = [packet for packet in shown if packet.is_keyframe and packet.pts <= target]
     if not keys:
         return None
     key = max(keys, key=lambda packet: packet.pts)
-    return bisect_right(shown, key.pts) - 1, key.dts, key.pts
+    return KeyFrame(bisect_right(times, key.pts) - 1, key.dts, key.pts)
 
 
 VIDEO = MediaType(
