@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import PIL.Image
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, Image
 from lakefeed.errors import (
     FileError,
     InvalidArgumentError,
     MissingFileError,
+    SchemaError,
     TypeMismatchError,
     UnsupportedError,
 )
-from lakefeed.media import MEDIA, store_column
+from lakefeed.media import MEDIA, handles, infer_column_types, store_column
+from lakefeed.media.cells import file_references
 from lakefeed.storage import BlobStore
 from lakefeed.storage.blobs.objects import digest_of
 from lakefeed.storage.blobs.packs import raw_digests, read_index
@@ -338,3 +341,53 @@ def test_a_record_of_what_the_store_does_not_hold_is_refused() -> None:
     with pytest.raises(MissingFileError, match="column 'f', row 0: the blob store has no content with sha256 aaaa"):
         Dataset.from_pylist(rows, schema=pa.schema({"f": DIGEST})).save("bad", column_types={"f": "image"})
     assert not Dataset.exists("bad")
+
+
+def test_contents_and_paths_in_one_column(store: BlobStore, tmp_path: Path) -> None:
+    """Hugging Face writes files into Parquet as structs of ``bytes`` and ``path``."""
+    cells = [
+        {"bytes": encoded(), "path": "cat.png"},
+        None,
+        {"bytes": None, "path": write(tmp_path / "dog.png", encoded("GIF"))},
+        {"bytes": None, "path": None},
+        {"bytes": encoded(), "path": None},
+        {"bytes": None, "path": "http://127.0.0.1:1/far.png"},
+    ]
+    for binary in (pa.binary(), pa.large_binary()):
+        column = pa.array(cells, pa.struct([("bytes", binary), ("path", pa.string())]))
+        assert infer_column_types(pa.table({"img": column})) == {"img": "image"}
+        rows = stored(column, store)
+        assert [row and row["filename"] for row in rows] == ["cat.png", None, "dog.png", None, None, None]
+        digests = [sha256_bytes(encoded()), None, sha256_bytes(encoded("GIF")), None, sha256_bytes(encoded()), None]
+        assert [row and row["sha256"] for row in rows] == digests
+        assert (rows[3], rows[5]["url"], rows[0]["width"]) == (None, "http://127.0.0.1:1/far.png", WIDTH)
+        assert stored(column.slice(2), store) == rows[2:]
+        shown = handles(column, "image", store)
+        assert [None if handle is None else handle.name for handle in shown[:5]] == [
+            "cat.png",
+            None,
+            "dog.png",
+            None,
+            "",
+        ]
+        references = file_references(column)
+        assert [reference and reference.suffix for reference in references[:3]] == [".png", None, ".png"]
+    with pytest.raises(TypeMismatchError, match="cannot hold files"):
+        stored(pa.array([{"bytes": "text", "path": ""}]), store)
+
+
+def test_cells_of_python_that_are_contents_or_paths(home: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    picture = PIL.Image.new("L", (WIDTH, HEIGHT))
+    for cells in ([encoded(), path, None], [picture, Path(path), None], [Image(data=encoded()), Image(path), None]):
+        dataset = Dataset.from_dict({"img": cells})
+        assert dataset.column_types == {"img": "image"}
+        assert dataset.load_files("bytes").to_arrow()["img"].null_count == 1
+        rows = list(dataset.save("mixed", if_exists="new_version").rows())
+        assert [row["img"] and (row["img"].width, row["img"].filename) for row in rows] == [
+            (WIDTH, None),
+            (WIDTH, "a.png"),
+            None,
+        ]
+    with pytest.raises(SchemaError, match="do not fit one type"):
+        Dataset.from_dict({"word": [b"abc", "abc"]})

@@ -120,6 +120,33 @@ def test_a_stream_without_features_is_looked_at_and_streamed() -> None:
     assert [row["n"] for row in dataset] == list(range(1000)) == [row["n"] for row in dataset]
 
 
+def test_a_mapped_stream_of_images(pictures: Any) -> None:
+    """Its function is given decoded images, and may return others."""
+    stream = pictures.select_columns(["image", "label"]).select([0, 1]).to_iterable_dataset()
+    mapped = {
+        "same": stream.map(lambda row: {"label": row["label"] + 1}),
+        "new": stream.map(lambda row: {"image": row["image"].resize((4, 3)), "label": row["label"] + 1}),
+        "batches": stream.map(lambda rows: {"label": [label + 1 for label in rows["label"]]}, batched=True),
+        "filtered": stream.map(lambda row: {"label": row["label"] + 1}).filter(lambda row: row["label"] > 0),
+    }
+    for name, rows in mapped.items():
+        dataset = Dataset.from_huggingface(rows)
+        assert (name, dataset.column_types) == (name, {"image": "image"})
+        for _ in range(2):
+            read = [(row["label"], row["image"].numpy()[0, 0].tolist()) for row in dataset]
+            assert (name, read) == (name, [(1, [255, 0, 0]), (2, [0, 0, 255])])
+
+
+def test_parquet_of_datasets(pictures: Any, tmp_path: Path, home: Path) -> None:
+    pictures.select_columns(["image", "label"]).to_parquet(str(tmp_path / "a.parquet"))
+    rows = Dataset.from_file(str(tmp_path / "a.parquet"))
+    for types in ("auto", {"image": "image"}):
+        saved = rows.save("pictures", column_types=types, if_exists="new_version")
+        assert saved.column_types == {"image": "image"}
+        assert [row["image"] and row["image"].width for row in saved] == [4, 4, None]
+    assert [row["image"] and row["image"].filename for row in saved] == [None, "blue.png", None]
+
+
 def test_a_stream_that_changes_its_types_says_where() -> None:
     def odd() -> Iterator[dict[str, Any]]:
         for n in range(1000):

@@ -20,7 +20,7 @@ from lakefeed.media.file_column_types import (
 )
 from lakefeed.media.handles import Handle
 from lakefeed.media.image import Image
-from lakefeed.media.infer_columns import infer_column_types
+from lakefeed.media.infer_columns import infer_column_types, may_hold_files
 from lakefeed.media.mcap import MCAP
 from lakefeed.media.media_records import handles
 from lakefeed.media.media_registry import MEDIA, media_type
@@ -51,6 +51,7 @@ __all__ = [
     "handles",
     "infer_column_types",
     "loaded_type",
+    "may_hold_files",
     "media_type",
     "new_column",
     "normalize_types",

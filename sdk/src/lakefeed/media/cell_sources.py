@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
 from lakefeed.errors import CredentialsError, FileError, InvalidArgumentError, MissingFileError, StorageError
-from lakefeed.media.file_column_types import decode_column, is_bytes
+from lakefeed.media.file_column_types import decode_column, is_bytes, is_embedded
 from lakefeed.media.media_records import conform_records, records_array
 from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import MediaType
@@ -22,13 +22,17 @@ Record: TypeAlias = Mapping[str, Any]
 
 
 class ContentSource(NamedTuple):
-    """A content to store: the first row that names it, and its path, its URL (``text``) or its bytes."""
+    """A content to store: the first row that names it, and its path, its URL (``text``) or its bytes.
+
+    ``filename`` is the name of bytes, if they have one.
+    """
 
     column: str
     row: int
     text: str | None = None
     path: str | None = None
     data: pa.Buffer | None = None
+    filename: str | None = None
 
     @property
     def location(self) -> str:
@@ -95,12 +99,13 @@ class FileColumn:
         self.kind: MediaType = MEDIA[media]
         self._cells: pa.Array[Any] = decode_column(column)
         self._copy = copy
-        if isinstance(self._cells, pa.StructArray):
+        self._contents, names = _split_contents(self._cells)
+        if self._contents is None and isinstance(self._cells, pa.StructArray):
             self._cells = _redact_urls(conform_records(self._cells, self.kind))
             _require_digests(_digest_column(self._cells), name, first_row)
         self._origin = name, first_row
         self._texts: list[str | None] = self._reference_texts()
-        contents = _content_sources(self._cells, name, first_row) if is_bytes(self._cells.type) else ()
+        contents = _content_sources(self._contents, names, name, first_row) if self._contents is not None else ()
         self._references = _reference_sources(self._texts, name, first_row)
         self.sources = [*contents, *(source for source in self._references if self._is_copied(source))]
         for source in self._references:
@@ -115,7 +120,7 @@ class FileColumn:
     @property
     def digests(self) -> list[bytes]:
         """The raw SHA-256 digests that the records of the column name."""
-        if not isinstance(self._cells, pa.StructArray):
+        if self._contents is not None or not isinstance(self._cells, pa.StructArray):
             return []
         return [bytes.fromhex(str(digest)) for digest in _digest_column(self._cells).drop_null().unique().to_pylist()]
 
@@ -135,19 +140,21 @@ class FileColumn:
 
     def records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
         """Returns the records of the column from the content and the statistics of each of ``sources``."""
-        if not (self._references or is_bytes(self._cells.type)) and isinstance(self._cells, pa.StructArray):
+        if not self._references and self._contents is None and isinstance(self._cells, pa.StructArray):
             return self._cells
         records = self._stored_records(stored, stats)
-        if is_bytes(self._cells.type):
-            return _take_records(records, _consecutive_indices(self._cells.is_valid().to_pylist()))
         references = [source for source in self._references if not self._is_copied(source)]
         if references:
             records = pa.concat_arrays(
                 [records, records_array([{"url": _reference_url(s)} for s in references], self.kind)]
             )
         indices = {source.text: index for index, source in enumerate((*self.sources, *references))}
-        column = _take_records(records, [None if text is None else indices[text] for text in self._texts])
-        if isinstance(self._cells, pa.StructArray):
+        rows = [None if text is None else indices[text] for text in self._texts]
+        if self._contents is not None:  # the first sources, in order
+            contents = _consecutive_indices(self._contents.is_valid().to_pylist())
+            rows = [row if content is None else content for content, row in zip(contents, rows, strict=True)]
+        column = _take_records(records, rows)
+        if self._contents is None and isinstance(self._cells, pa.StructArray):
             cells, stored_records = cast("pa.Array[Any]", self._cells), cast("pa.Array[Any]", column)
             pairs = zip(cells.to_pylist(), stored_records.to_pylist(), strict=True)
             return records_array([_merge_record(*pair) for pair in pairs], self.kind)
@@ -157,14 +164,19 @@ class FileColumn:
         return self._copy is True or (self._copy == "auto" and source.path is not None)
 
     def _reference_texts(self) -> list[str | None]:
+        if self._contents is not None:
+            if not is_embedded(self._cells.type):
+                return [None] * len(self._cells)
+            paths = _flat_fields(self._cells)["path"].cast(pa.string())
+            return cast("list[str | None]", pc.if_else(self._contents.is_null(), paths, None).to_pylist())
         if isinstance(self._cells, pa.StructArray):  # the URLs of records without a digest
             url, sha256, *_ = self._cells.flatten()
             return cast("list[str | None]", pc.if_else(sha256.is_null(), url, None).to_pylist())
-        return [] if is_bytes(self._cells.type) else self._cells.to_pylist()
+        return self._cells.to_pylist()
 
     def _stored_records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
         """Returns the records of stored contents. Builds them column by column for speed."""
-        names = [None if source.text is None else _file_name(source.text) for source in self.sources]
+        names = [source.filename if source.text is None else _file_name(source.text) for source in self.sources]
         sniff, kind = self.kind.sniff, self.kind
         columns: dict[str, list[Any]] = {
             "url": [redact(source.text) if source.text and source.path is None else None for source in self.sources],
@@ -225,10 +237,26 @@ def _redact_urls(records: pa.StructArray) -> pa.StructArray:
     return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=records.is_null())
 
 
-def _content_sources(cells: pa.Array[Any], name: str, first_row: int) -> Iterator[ContentSource]:
-    for row, cell in enumerate(cells, first_row):
+def _split_contents(cells: pa.Array[Any]) -> tuple[pa.Array[Any] | None, Sequence[str | None]]:
+    """Returns the contents of cells that hold some, and their paths; None for other cells."""
+    if is_embedded(cells.type):
+        fields = _flat_fields(cells)
+        return decode_column(fields["bytes"]), fields["path"].to_pylist()
+    return (cells if is_bytes(cells.type) else None), ()
+
+
+def _flat_fields(cells: pa.Array[Any]) -> dict[str, pa.Array[Any]]:
+    return dict(zip(cells.type.names, cast(pa.StructArray, cells).flatten(), strict=True))
+
+
+def _content_sources(
+    contents: pa.Array[Any], paths: Sequence[str | None], name: str, first_row: int
+) -> Iterator[ContentSource]:
+    for index, cell in enumerate(contents):
         if cell.is_valid:
-            yield ContentSource(name, row, data=cell.as_buffer())
+            path = paths[index] if paths else None
+            filename = _file_name(path) if path else None
+            yield ContentSource(name, first_row + index, data=cell.as_buffer(), filename=filename)
 
 
 def _reference_sources(texts: Sequence[str | None], name: str, first_row: int) -> list[ContentSource]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from lakefeed.errors import FileError
-from lakefeed.media.file_column_types import decode_column, is_bytes, is_text
+from lakefeed.media.file_column_types import decode_column, is_bytes, is_embedded, is_text
 from lakefeed.media.media_type import Mode
 from lakefeed.storage.cache.url_copies import UrlCopy
 from lakefeed.storage.disk.hashing import is_digest
@@ -83,9 +83,11 @@ def file_references(column: pa.Array[Any]) -> list[FileReference | None]:
     """Returns the location of the content of each cell, None for null.
 
     Args:
-        column: media records; or, before a save, paths and URLs (text) or contents (binary).
+        column: media records; or, before a save, paths and URLs (text), contents (binary), or both (struct).
     """
     cells = decode_column(column)
+    if is_embedded(cells.type):
+        return _embedded_references(cells.to_pylist())
     if isinstance(cells, pa.StructArray):
         return _record_references(cells)
     if is_bytes(cells.type):
@@ -103,6 +105,17 @@ def require_readable(file: FileReference) -> None:
 
 def _url_references(urls: Sequence[str | None]) -> list[FileReference | None]:
     return [None if url is None else FileReference(url, None, file_suffix(url), None) for url in urls]
+
+
+def _embedded_references(cells: Sequence[Mapping[str, Any] | None]) -> list[FileReference | None]:
+    references: list[FileReference | None] = []
+    for cell in cells:
+        content, path = (cell["bytes"], cell["path"]) if cell is not None else (None, None)
+        if content is not None:
+            references.append(FileReference(None, None, file_suffix(path or ""), len(content), content))
+        else:
+            references.append(None if path is None else FileReference(path, None, file_suffix(path), None))
+    return references
 
 
 def _record_references(column: pa.StructArray) -> list[FileReference | None]:

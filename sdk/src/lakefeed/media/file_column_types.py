@@ -21,6 +21,9 @@ MODE_TYPES: dict[Mode, pa.DataType] = {
     "path": pa.string(),
 }  # the contents of a batch may exceed 2 GiB
 
+EMBEDDED_TYPE = pa.struct([pa.field("bytes", pa.large_binary()), pa.field("path", pa.string())])
+"""The type of contents and paths in one column, see `is_embedded`."""
+
 
 def column_type(field: pa.Field[Any]) -> str | None:
     """Returns the media type of a column; None if it holds no files, or has a type of a newer lakefeed.
@@ -123,6 +126,18 @@ def is_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def is_embedded(kind: pa.DataType) -> bool:
+    """Returns whether the type is a struct of ``bytes`` and ``path``, as Hugging Face writes files into Parquet.
+
+    Without ``bytes``, ``path`` names the file. With them, it is the name of the file.
+    """
+    if not types.is_struct(kind):
+        return False
+    fields = {entry.name: entry.type for entry in kind}
+    contents, path = fields.get("bytes", pa.null()), fields.get("path", pa.null())
+    return fields.keys() == {"bytes", "path"} and is_bytes(contents) and (is_text(path) or types.is_null(path))
+
+
 def decode_column(column: _Column) -> _Column:
     """Decodes dictionaries and views, which many functions of Arrow do not support."""
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
@@ -137,10 +152,10 @@ def require_file_column(field: pa.Field[Any]) -> None:
     """Raises TypeMismatchError if the column cannot hold files: it must be text, binary or media records."""
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     record = types.is_struct(kind) and {"url", "sha256"} & {entry.name for entry in kind}
-    if not (record or is_text(kind) or is_bytes(kind) or types.is_null(kind)):
+    if not (record or is_embedded(kind) or is_text(kind) or is_bytes(kind) or types.is_null(kind)):
         raise TypeMismatchError(
             f"column {field.name!r} is {field.type} and cannot hold files; it must have paths or URLs (string), "
-            "contents (binary) or media records (struct with url, sha256)"
+            "contents (binary), both (struct of bytes and path) or media records (struct with url, sha256)"
         )
 
 

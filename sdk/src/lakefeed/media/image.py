@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.errors import FormatError, LakefeedError, UnsupportedError
+from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType
-from lakefeed.media.probing.image_probe import DECODER_ERRORS, error_reason, open_image, pillow, probe_image
+from lakefeed.media.probing.image_probe import open_image, probe_image
 from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ _MAGIC = (
     (b"MM\0*", "image/tiff"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
 )
-_BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic"}
+_BRANDS = {
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+}
 _BITMAP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # ordinary text may begin with "BM" too
 
 _NATIVE_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
@@ -87,15 +92,16 @@ class Image(Handle):
 
         Raises:
             FormatError: Pillow cannot read the bytes, or the image exceeds Pillow's limit of pixels.
-            MissingDependencyError: Pillow is not installed.
+            MissingDependencyError: Pillow is not installed, or its plugin for HEIC (``pillow-heif``).
             FileError: the file cannot be read.
         """
         content = io.BytesIO(self.bytes())
         try:
-            image: PIL.Image.Image = open_image(content)
-            image.load()
-        except (*DECODER_ERRORS, pillow().DecompressionBombError) as error:
-            raise FormatError(f"{self!r} cannot be decoded: {error_reason(error)}") from error
+            image: PIL.Image.Image = open_image(content, load=True)
+        except FormatError as error:
+            raise FormatError(f"{self!r} cannot be decoded: {error}") from error
+        except MissingDependencyError as error:
+            raise MissingDependencyError(f"{self!r}: {error}", name=error.name) from error
         return image
 
     def numpy(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -115,7 +121,7 @@ class Image(Handle):
             FileError: the file cannot be read.
         """
         image = self.pil()
-        if image.mode.startswith("I;16"):
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # PGM has at most 16 bits
             return (np.array(image) >> 8).astype(np.uint8)
         mode = "RGBA" if image.mode == "P" and "transparency" in image.info else _MODE_CONVERSIONS.get(image.mode)
         if image.mode in _NATIVE_MODES:
@@ -146,7 +152,7 @@ def sniff(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12])
+        return _BRANDS[b"avif"] if b"avif" in head[16:] else _BRANDS.get(head[8:12])
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
         return "image/bmp"
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)

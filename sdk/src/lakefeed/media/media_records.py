@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed.media.file_column_types import decode_column, is_bytes
+from lakefeed.media.file_column_types import decode_column, is_bytes, is_embedded
 from lakefeed.media.handles import Handle, Siblings
 from lakefeed.media.media_registry import media_type
 from lakefeed.media.media_type import MediaType
+from lakefeed.storage.urls import file_name
 
 if TYPE_CHECKING:
     from lakefeed.storage.blobs.blob_store import BlobStore
@@ -25,7 +26,7 @@ def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[
     """Returns a lazy handle for each cell, None for null.
 
     Args:
-        column: media records; or, before a save, paths and URLs (text) or contents (binary).
+        column: media records; or, before a save, paths and URLs (text), contents (binary), or both (struct).
         media: the name of the media type.
         store: the store that holds the blobs.
 
@@ -38,10 +39,20 @@ def handles(column: pa.Array[Any], media: str, store: BlobStore | None) -> list[
     """
     kind = media_type(media)
     cells = decode_column(column)
+    if is_embedded(cells.type):
+        return [_embedded_handle(cell, kind, store) for cell in cells.to_pylist()]
     if isinstance(cells, pa.StructArray):
         return _record_handles(conform_records(cells, kind), kind, store)
     name = "data" if is_bytes(cells.type) else "url"
     return [None if cell is None else kind.handle(**{name: cell, "store": store}) for cell in cells.to_pylist()]
+
+
+def _embedded_handle(cell: Mapping[str, Any] | None, kind: MediaType, store: BlobStore | None) -> Handle | None:
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        return None
+    if cell["bytes"] is None:
+        return kind.handle(url=cell["path"], store=store)
+    return kind.handle(data=cell["bytes"], filename=file_name(cell["path"]) if cell["path"] else None, store=store)
 
 
 def conform_records(column: pa.StructArray, kind: MediaType) -> pa.StructArray:

@@ -17,7 +17,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError, quoted_list
-from lakefeed.media import column_type, infer_column_types, normalize_types
+from lakefeed.media import column_type, infer_column_types, may_hold_files, normalize_types
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
@@ -166,7 +166,7 @@ def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | st
         raise InvalidArgumentError(
             f'column_types is {column_types!r}; it is "auto", a mapping of columns to types, or None'
         )
-    return infer_column_types(_sample(runner, plan)) if any(map(_may_hold_files, plan.schema)) else {}
+    return infer_column_types(_sample(runner, plan)) if any(map(may_hold_files, plan.schema)) else {}
 
 
 def _sample(runner: LocalRunner, plan: Node) -> pa.Table:
@@ -174,10 +174,3 @@ def _sample(runner: LocalRunner, plan: Node) -> pa.Table:
     unshuffled = transform(plan, lambda node: node.child if isinstance(node, Shuffle) else node)
     batches: Iterator[pa.RecordBatch] = runner.batches(Slice(unshuffled, 0, SAMPLE_ROWS))
     return pa.Table.from_batches(list(batches), plan.schema)
-
-
-def _may_hold_files(field: pa.Field[Any]) -> bool:
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    textual = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return column_type(field) is None and any(test(kind) for test in (*textual, *binary))

@@ -29,6 +29,7 @@ from lakefeed.errors import (
     quoted_list,
 )
 from lakefeed.media import TYPE_KEY, column_type
+from lakefeed.media.python_objects import encode_picture
 from lakefeed.plan import Fragment, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
@@ -51,6 +52,7 @@ STREAM_SHARDS = 16
 
 # By class name, because older versions of `datasets` lack some.
 _MEDIA_TYPES = {"Image": "image", "Audio": "audio", "Video": "video", "Mesh": "3d", "Pdf": "file", "Nifti": "file"}
+_DECODED_KINDS = {"Image": "Image", "AudioDecoder": "Audio", "VideoDecoder": "Video"}
 _LONG_MEDIA = frozenset({"Audio", "Video"})  # too large to hold in memory if a path suffices
 _FEATURE_NAMES = {"image": "Image", "audio": "Audio", "video": "Video", "3d": "Mesh"}
 
@@ -154,12 +156,45 @@ def create_huggingface_source(
             f"from_huggingface takes a name, a datasets.Dataset or an IterableDataset, got {type(dataset).__name__}"
         )
     if selected.features is None:
-        # Reads the first rows, which is the only way to find the columns of a mapped stream.
         with _translate_errors():
-            selected = selected._resolve_features()
+            selected = _resolve_features(selected)
     if not selected.features:
         raise InvalidArgumentError("the dataset has no columns")
     return HuggingFaceSource(selected)
+
+
+def _resolve_features(stream: Any) -> Any:
+    """Returns a mapped stream with its columns. Only its first rows show them.
+
+    Its function was given decoded images, sounds and videos, and returns such. They are encoded again, images without
+    loss.
+    """
+    import datasets
+
+    head = stream.with_format(None)._head()
+    media = {name: kind for name, cells in head.items() if (kind := _decoded_kind(cells)) is not None}
+    if not media:
+        return stream._resolve_features()
+    plain = pa.Table.from_pydict({name: cells for name, cells in head.items() if name not in media})
+    features = dict(datasets.Features.from_arrow_schema(plain.schema))
+    ordered = {name: getattr(datasets, media[name])() if name in media else features[name] for name in head}
+    arguments = {"names": [name for name, kind in media.items() if kind == "Image"]}
+    return stream.with_format(None).map(_encode_images, fn_kwargs=arguments, features=datasets.Features(ordered))
+
+
+def _decoded_kind(cells: Sequence[Any]) -> str | None:
+    """Returns the name of the feature whose decoded values these are."""
+    classes = [kind for cell in cells if cell is not None for kind in type(cell).__mro__]
+    return next((name for kind in classes if (name := _DECODED_KINDS.get(kind.__name__)) and not _is_plain(kind)), None)
+
+
+def _is_plain(kind: type) -> bool:
+    return kind.__module__.split(".")[0] not in {"PIL", "datasets", "torchcodec"}
+
+
+def _encode_images(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    images = {name: row[name] for name in names if hasattr(row.get(name), "save")}
+    return {**row, **{name: {"bytes": encode_picture(image), "path": None} for name, image in images.items()}}
 
 
 def export_rows(rows: Any, schema: pa.Schema, streaming: bool) -> Dataset | IterableDataset:

@@ -45,7 +45,7 @@ def _boxes_end(stream: BinaryIO, head: bytes) -> int | None:
 
 
 def _riff_end(stream: BinaryIO, head: bytes) -> int | None:
-    """Returns the end of the samples of a WAV file, or of the last RIFF chunk of others. Large AVI files have several."""
+    """Returns the end of the samples of a WAV file, or of the last RIFF chunk. Large AVI files have several."""
     if head[8:12] == b"WAVE":
         return _chunk_end(stream, b"data", "little")
     position = 0
