@@ -122,7 +122,7 @@ def _register_heif() -> None:
         MissingDependencyError: the plugin is not installed.
     """
     try:
-        import pillow_heif
+        import pillow_heif  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise MissingDependencyError(
             "HEIC and HEIF images need a plugin of Pillow: pip install pillow-heif", name=HEIF_PLUGIN
