@@ -12,9 +12,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    home: Path = Field(default_factory=lambda: _home())
+    home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(default_factory=lambda: _home())
     cache_dir: Path | None = None
     cache_bytes: int | None = Field(default=None, ge=0)
     catalog: CatalogSettings = CatalogSettings()
@@ -198,12 +198,14 @@ class Settings(BaseSettings):
     @property
     def warehouse(self) -> str:
         """The location of the tables' files."""
-        return self.catalog.warehouse or f"file://{self.home.absolute() / 'warehouse'}"
+        given = os.path.expanduser(self.catalog.warehouse or "")  # noqa: PTH111 - a Path would break a URL
+        return given or f"file://{self.home.absolute() / 'warehouse'}"
 
     @property
     def blob_url(self) -> str:
         """The location of the blob store."""
-        return self.blobs.url or f"file://{self.home.absolute() / 'blobs'}"
+        given = os.path.expanduser(self.blobs.url or "")  # noqa: PTH111 - a Path would break a URL
+        return given or f"file://{self.home.absolute() / 'blobs'}"
 
     @property
     def cache(self) -> Path:

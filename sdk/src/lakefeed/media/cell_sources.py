@@ -15,7 +15,7 @@ from lakefeed.media.file_column_types import decode_column, is_bytes, is_embedde
 from lakefeed.media.media_records import conform_records, records_array
 from lakefeed.media.media_registry import MEDIA
 from lakefeed.media.media_type import MediaType
-from lakefeed.storage.urls import display_url, file_name, holds_credentials, local_path, redact
+from lakefeed.storage.urls import display_url, expand_home, file_name, holds_credentials, local_path, redact
 
 CopyFiles: TypeAlias = Literal["auto"] | bool
 Record: TypeAlias = Mapping[str, Any]
@@ -269,7 +269,7 @@ def _reference_sources(texts: Sequence[str | None], name: str, first_row: int) -
 
 def _path_of(text: str) -> str | None:
     if "://" not in text:
-        return text
+        return expand_home(text)
     path = local_path(text)
     return str(path) if path is not None else None
 

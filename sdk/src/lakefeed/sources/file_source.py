@@ -30,7 +30,7 @@ from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.remote.retrying_file import DIRECT_PROTOCOLS, WEB_PROTOCOLS, query_filesystem
-from lakefeed.storage.urls import decode_file_url, display_url, redact, split_protocol
+from lakefeed.storage.urls import decode_file_url, display_url, expand_home, redact, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
@@ -227,16 +227,17 @@ def create_file_source(
 
 
 def _expand_location(location: str, form: str | None) -> list[str]:
-    chain = parse_chain(location)
-    inside = location.removesuffix(chain.base)
-    protocol, _ = split_protocol(chain.base)
-    if not chain.base:
+    written = parse_chain(location).base
+    inside = location.removesuffix(written)
+    protocol, _ = split_protocol(written)
+    if not written:
         raise InvalidArgumentError(f"{display_url(location)} ends in '::'; add the path of the archive")
     if protocol in WEB_PROTOCOLS:
         _ = form or format_of(location)
         return [location]  # reading it shows whether it exists; a check would double the requests
-    decoded = decode_file_url(chain.base)
-    for base in [chain.base] if decoded is None else [decoded, chain.base]:
+    path = expand_home(written)
+    decoded = decode_file_url(path)
+    for base in [path] if decoded is None else [decoded, path]:
         if query_filesystem(base, lambda fs, path: fs.exists(path)):
             _ = form or format_of(inside + base)
             return [inside + base]
@@ -245,10 +246,10 @@ def _expand_location(location: str, form: str | None) -> list[str]:
             matches = query_filesystem(base, partial(_glob_files, with_protocol=with_protocol))
             if matches:
                 return [f"{inside}{name}" for name in matches]
-    if glob.has_magic(decoded or chain.base):
+    if glob.has_magic(decoded or path):
         raise MissingFileError(f"no file matches {display_url(location)}")
     _ = form or format_of(location)
-    raise MissingFileError(f"there is no file {display_url(chain.base)}")
+    raise MissingFileError(f"there is no file {display_url(path)}")
 
 
 def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:

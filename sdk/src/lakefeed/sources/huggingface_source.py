@@ -33,6 +33,7 @@ from lakefeed.media.python_objects import encode_picture
 from lakefeed.plan import Fragment, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.fingerprint import digest
+from lakefeed.storage.urls import expand_home
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
@@ -145,7 +146,9 @@ def create_huggingface_source(
         raise InvalidArgumentError(f"streaming must be True or False, got {streaming!r:.80}")
     if isinstance(dataset, str | os.PathLike):
         with _translate_errors(), _translate_choice_errors():
-            dataset = datasets.load_dataset(os.fspath(dataset), split=split, streaming=streaming, **options)
+            dataset = datasets.load_dataset(
+                expand_home(os.fspath(dataset)), split=split, streaming=streaming, **options
+            )
     elif options:
         raise InvalidArgumentError(f"{quoted_list(options)} can only be used when a dataset is loaded by name")
     elif split is not None and not isinstance(dataset, Mapping):

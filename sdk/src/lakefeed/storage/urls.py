@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +70,12 @@ def local_path(text: str) -> Path | None:
     if found not in LOCAL_SCHEMES:
         return None
     # Not urlsplit: people write file://{path} with a raw '#' or '?' in it.
-    return Path(unquote(text[len(found) + 3 :]).removeprefix("localhost")) if found else Path(text)
+    return Path(expand_home(unquote(text[len(found) + 3 :]).removeprefix("localhost") if found else text))
+
+
+def expand_home(path: str) -> str:
+    """Returns a local path with ``~`` and ``~user`` at its start as the home folder. Other text stays as it is."""
+    return os.path.expanduser(path) if path.startswith("~") else path  # noqa: PTH111 - a Path would normalize the text
 
 
 def decode_file_url(url: str) -> str | None:
