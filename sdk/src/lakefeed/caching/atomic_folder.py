@@ -7,7 +7,6 @@ One process writes at a time; what one that was killed left behind is removed by
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import uuid
@@ -22,7 +21,8 @@ import pyarrow.parquet as pq
 
 from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.storage.disk.atomic_write import new_file, publish, sync_directories, sync_file
-from lakefeed.storage.disk.disk_errors import close_lock, discard, storage_errors
+from lakefeed.storage.disk.disk_errors import discard
+from lakefeed.storage.disk.locks import file_lock
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -76,14 +76,8 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """This process alone writes here; others wait."""
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with file_lock(self.path / LOCK):
             yield
-        finally:
-            close_lock(descriptor)
 
     def write(
         self, schema: pa.Schema, columns: Iterable[str], groups: Callable[[], Iterable[Group]], facts: dict[str, Any]

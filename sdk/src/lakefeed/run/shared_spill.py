@@ -7,24 +7,22 @@ next removes what nobody uses. ``<key>.lock`` is there while somebody writes, op
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from lakefeed.run.spill import mapped_rows, write_rows
 from lakefeed.storage.disk.atomic_write import new_file
-from lakefeed.storage.disk.disk_errors import close_lock, discard, storage_errors
+from lakefeed.storage.disk.disk_errors import discard, storage_errors
+from lakefeed.storage.disk.locks import file_lock, lock_descriptor, unlock, unlock_and_close
 
 ROWS, NEW, LOCK = ".arrow", ".new", ".lock"
 PATIENCE_SECONDS = 1.0
-TRY_SECONDS = 0.001
 
 
 def job() -> str:
@@ -64,7 +62,7 @@ def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, place: Path) -> 
         descriptor = os.dup(file.fileno())
     try:
         with storage_errors(place):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            lock_descriptor(descriptor, shared=True)
             temporary.replace(place)
     except BaseException:
         os.close(descriptor)
@@ -79,11 +77,11 @@ def _in_use(place: Path) -> int | None:
         descriptor = os.open(place, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    if _alone(descriptor):
+    if lock_descriptor(descriptor, timeout=0):
         place.unlink()
         os.close(descriptor)
         return None
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    lock_descriptor(descriptor, shared=True)
     return descriptor
 
 
@@ -97,19 +95,11 @@ def _let_go(place: Path, descriptor: int, owner: int) -> None:
         # Not without end: the collector of garbage may call this inside of what holds the lock.
         with suppress(BlockingIOError), _locked(place, PATIENCE_SECONDS):
             # Of forked processes too, which have the same lock.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            if _alone(descriptor):
+            unlock(descriptor)
+            if lock_descriptor(descriptor, timeout=0):
                 discard(place)
     finally:
-        close_lock(descriptor)
-
-
-def _alone(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        unlock_and_close(descriptor)
 
 
 def _sweep(directory: Path) -> None:
@@ -123,36 +113,6 @@ def _sweep(directory: Path) -> None:
                 os.close(used)
 
 
-@contextmanager
-def _locked(place: Path, patience: float | None = None) -> Iterator[None]:
-    """This process alone writes, opens or removes these rows.
-
-    Raises:
-        BlockingIOError: another one does, and did not end within ``patience`` seconds (None: it is waited for).
-    """
-    lock = place.with_suffix(LOCK)
-    descriptor = _lock(lock, None if patience is None else time.monotonic() + patience)
-    try:
-        yield
-    finally:
-        discard(lock)  # who waits for it notices, and makes another
-        close_lock(descriptor)
-
-
-def _lock(lock: Path, until: float | None) -> int:
-    while True:
-        with storage_errors(lock):
-            descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if until is None else fcntl.LOCK_NB))
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BlockingIOError:
-            if until is None or time.monotonic() >= until:
-                os.close(descriptor)
-                raise
-            time.sleep(TRY_SECONDS)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+def _locked(place: Path, timeout: float | None = None) -> AbstractContextManager[int]:
+    """This process alone writes, opens or removes these rows. Raises: as `file_lock`."""
+    return file_lock(place.with_suffix(LOCK), timeout=timeout, mode=0o600, temporary=True)

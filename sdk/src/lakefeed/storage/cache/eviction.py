@@ -9,11 +9,10 @@ counted nor evicted.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 from lakefeed._units import MIB
 from lakefeed.storage.cache.url_records import open_url_records
-from lakefeed.storage.disk.atomic_write import with_directory
+from lakefeed.storage.disk.locks import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Eviction:
         if time_ns() <= status.st_atime_ns + TOUCH_NS:
             return True
         try:
-            with self._locked("evict.lock", fcntl.LOCK_SH):
+            with file_lock(self.directory / "evict.lock", shared=True):
                 os.utime(path, ns=(time_ns(), status.st_mtime_ns))
         except FileNotFoundError:
             return False
@@ -110,8 +109,11 @@ class Eviction:
         """
         if not free and monotonic() < _no_retry_until.get(self.directory, 0.0):
             return 0
-        with self._locked("trim.lock", fcntl.LOCK_EX if free else fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
-            return self._trimmed(free) if mine else 0
+        try:
+            with file_lock(self.directory / "trim.lock", timeout=None if free else 0):
+                return self._trimmed(free)
+        except BlockingIOError:
+            return 0
 
     def _trimmed(self, free: int) -> int:
         entries = sorted(self._entries())
@@ -138,7 +140,7 @@ class Eviction:
 
     def _evicted(self, entry: _CacheFile) -> bool:
         """Whether it went: not if somebody has begun to use the file."""
-        with self._locked("evict.lock", fcntl.LOCK_EX):
+        with file_lock(self.directory / "evict.lock"):
             try:
                 status = os.stat(entry.path)  # noqa: PTH116  # a path object for each of a million files is dear
                 if status.st_nlink > 1 or _used_at(status) > entry.used:
@@ -171,18 +173,13 @@ class Eviction:
 
     def _counted(self, size: int, *, afresh: bool = False) -> int | None:
         """Adds to the number of bytes that all processes count together; None if nobody has counted yet."""
-        path = self.directory / "usage"
-        descriptor = with_directory(self.directory, lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with file_lock(self.directory / "usage") as descriptor:
             before = os.read(descriptor, 32)
             if not afresh and not before.strip().isdigit():
                 return None
             total = size if afresh else int(before) + size
             os.pwrite(descriptor, b"%020d" % total, 0)
             return total
-        finally:
-            os.close(descriptor)
 
     def _sweep_once(self) -> None:
         """Removes what killed processes left written aside; once in the life of this one."""
@@ -194,20 +191,6 @@ class Eviction:
                 with suppress(FileNotFoundError):
                     if found.stat().st_ctime < time() - TEMPORARY_SECONDS:
                         os.unlink(found.path)  # noqa: PTH108
-
-    @contextmanager
-    def _locked(self, name: str, how: int) -> Iterator[bool]:
-        path = self.directory / name
-        descriptor = with_directory(self.directory, lambda: os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
-        try:
-            try:
-                fcntl.flock(descriptor, how)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-        finally:
-            os.close(descriptor)
 
 
 def _used_at(status: os.stat_result) -> float:

@@ -180,12 +180,6 @@ def cleanup_errors(path: str | os.PathLike[str], level: int = logging.WARNING) -
         logger.log(level, "%s, which nothing refers to, may be left behind: %s", os.fspath(path), error)
 
 
-def close_lock(descriptor: int) -> None:
-    """Closes a file that was only locked: nothing of it can be lost. Raises nothing."""
-    with suppress(OSError):
-        os.close(descriptor)
-
-
 def discard(path: str | os.PathLike[str]) -> None:
     """Removes a file that a failed write has made; raises nothing."""
     with cleanup_errors(path):

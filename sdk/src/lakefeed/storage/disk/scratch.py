@@ -1,68 +1,45 @@
-"""Folders of one process: gone when it is done with them, or when another process finds that it died."""
+"""Temporary folders of one process, which later processes remove if it was killed."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lakefeed.storage.disk.disk_errors import close_lock, discard, storage_errors
+from lakefeed.storage.disk.disk_errors import storage_errors
+from lakefeed.storage.disk.locks import file_lock
 
 LOCK_SUFFIX = ".lock"
+PRIVATE = 0o600
 
 
 @contextmanager
-def scratch_folder(place: Path, prefix: str) -> Iterator[Path]:
-    """A new, empty folder under ``place`` that nobody else may read; removed on exit, unless it was moved away.
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yields a new folder under ``parent`` that only this user can read. Removes it on exit if it is still there.
 
-    A process that was killed leaves its folder behind, but no longer holds the lock beside it: the next call with this
-    prefix removes it.
+    A killed process leaves its folder behind without the lock of the file beside it. The next call with the same
+    prefix removes such folders.
+
+    Raises:
+        StorageError: the folder cannot be created.
     """
-    with storage_errors(place):
-        place.mkdir(parents=True, exist_ok=True)
-        _sweep(place, prefix)
-        lock, descriptor = _own_lock(place, prefix)
-    folder = lock.with_name(lock.name.removesuffix(LOCK_SUFFIX))
-    try:
-        with storage_errors(folder):
-            folder.mkdir(0o700)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        discard(lock)
-        close_lock(descriptor)
-
-
-def _own_lock(place: Path, prefix: str) -> tuple[Path, int]:
-    """A new file that this process holds locked, and its descriptor."""
-    while True:
-        lock = place / f"{prefix}{uuid.uuid4().hex}{LOCK_SUFFIX}"
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent, prefix)
+    folder = parent / f"{prefix}{uuid.uuid4().hex}"
+    with file_lock(parent / f"{folder.name}{LOCK_SUFFIX}", mode=PRIVATE, temporary=True):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return lock, descriptor
-        except BlockingIOError:
-            pass
-        except BaseException:
-            discard(lock)
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # swept away before it was locked
+            with storage_errors(folder):
+                folder.mkdir(0o700)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(place: Path, prefix: str) -> None:
-    """Removes the folders of processes that died."""
-    for lock in place.glob(f"{prefix}*{LOCK_SUFFIX}"):
-        with suppress(OSError):  # its owner is alive, or just removed it
-            descriptor = os.open(lock, os.O_WRONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK_SUFFIX)), ignore_errors=True)
-                lock.unlink(missing_ok=True)
-            finally:
-                os.close(descriptor)
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    for path in parent.glob(f"{prefix}*{LOCK_SUFFIX}"):
+        # BlockingIOError: the owner is alive.
+        with suppress(OSError), file_lock(path, timeout=0, mode=PRIVATE, temporary=True):
+            shutil.rmtree(path.with_name(path.name.removesuffix(LOCK_SUFFIX)), ignore_errors=True)
