@@ -58,7 +58,7 @@ def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
     """Saves the contents of the dataset that was deleted, as ``Dataset.save`` does."""
     lake = another_machine(tmp_path)
     rows = pa.table({"file": [write(tmp_path / "again" / "s.bin", SMALL), write(tmp_path / "again" / "l.bin", LARGE)]})
-    with lake.blobs.saving(at) as saving:
+    with lake.blobs.open_writer(at) as saving:
         plan = StoreFiles(
             Scan(MemorySource(rows)), FileColumnWriter({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
         )
@@ -130,7 +130,7 @@ def _wait(reached: threading.Event, task: object) -> None:
 @pytest.mark.usefixtures("doomed")
 def test_gc_does_nothing_where_a_save_takes_too_long(home: Path, tmp_path: Path) -> None:
     before = files_of(home)
-    with Lake.current().blobs.saving():
+    with Lake.current().blobs.open_writer():
         assert collected().postponed == "1 saves were still running after 0:00:00"
     assert files_of(home) == before
     assert collected().packs == 1
@@ -177,7 +177,7 @@ def at(now):
 if what == "collect":
     collect(Lake.current(), False, dt.timedelta(0), dt.timedelta(0), at)
 else:
-    with Lake.current().blobs.saving(at) as saving:
+    with Lake.current().blobs.open_writer(at) as saving:
         saving.add({bytes(32): b"not its digest, and never read"})
         saving.put(b"k" * (2 << 20))
         saving.flush()

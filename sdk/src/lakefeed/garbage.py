@@ -170,7 +170,7 @@ class _Candidates:
             locations=tuple(urls[:MAX_LOCATIONS]),
             files_read=marker.files_read,
             sparse_packs=len(self.sparse),
-            moved_bytes=sum(held.live_bytes for held in self.sparse),
+            moved_bytes=sum(held.reachable_bytes for held in self.sparse),
             damaged=tuple(sorted(self.reachable.damaged)),
             postponed=_postponed(self.reachable),
         )
@@ -183,8 +183,8 @@ def _collect_and_remove(
     candidates = _find_candidates(lake, marker, grace, since)
     sparse, moved_bytes = candidates.sparse, 0
     if sparse:
-        with lake.blobs.saving() as saving:
-            moved_bytes = move_reachable(saving, store.objects, sparse, candidates.reachable.digests)
+        with lake.blobs.open_writer() as writer:
+            moved_bytes = move_reachable(writer, store.objects, sparse, candidates.reachable.digests)
         at("moved")
         candidates = _find_candidates(lake, marker, grace, since)
     at("marked")
@@ -212,7 +212,7 @@ def _collect_and_remove(
     went = {held.info.key for held in removed.objects} & {held.info.key for held in sparse}
     report = replace(removed.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
     logger.info("collected %d bytes of garbage: %s", report.bytes, report)
-    return report if sign.alive else replace(report, postponed="the collector lost contact with the store")
+    return report if sign.is_valid else replace(report, postponed="the collector lost contact with the store")
 
 
 def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Candidates:
@@ -227,10 +227,10 @@ def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: flo
     return _Candidates(
         lake,
         reachable,
-        inventory.unneeded(young),
+        inventory.find_unneeded(young),
         _orphans(lake, reachable, files, since - least.total_seconds()),
         list(list_leftovers(store, lambda info: info.modified <= since - least.total_seconds())),
-        inventory.sparse(young),
+        inventory.find_sparse(young),
     )
 
 
@@ -263,7 +263,7 @@ def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sig
     """Removes files of tables and returns those removed."""
     warehouse, removed = warehouse_of(lake), []
     for info in _orphans(lake, now, files, math.inf):
-        if not sign.alive:
+        if not sign.is_valid:
             break
         warehouse.remove(path_in_warehouse(info.key))
         _remove_empty_folders(local_path(info.key))
@@ -284,7 +284,7 @@ def _remove_unfinished(lake: Lake, files: list[ObjectInfo], sign: Heartbeat) -> 
     """Removes files that killed processes left half written, and returns those removed."""
     removed = []
     for info in files:
-        if sign.alive:
+        if sign.is_valid:
             lake.blobs.backend.objects.delete(info.key)
             removed.append(info)
     return removed

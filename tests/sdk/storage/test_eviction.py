@@ -42,7 +42,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bytes_make_room_at_once(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10 * SIZE)
-    digests = [cache.keep(content(n), ".bin") for n in range(40)]
+    digests = [cache.add(content(n), ".bin") for n in range(40)]
     assert 5 <= len(held(cache)) <= 10
     assert cache.read(digests[-1], ".bin") == content(39)
     assert cache.read(digests[0], ".bin") is None
@@ -50,13 +50,13 @@ def test_bytes_make_room_at_once(tmp_path: Path) -> None:
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10 * SIZE)
-    digests = [cache.keep(content(n)) for n in range(10)]
+    digests = [cache.add(content(n)) for n in range(10)]
     for digest in digests:  # reading again notes the time once in a while only
         status = cache.path(digest).stat()
         os.utime(cache.path(digest), (status.st_atime - 3_600, status.st_mtime))
     assert cache.read(digests[0]) == content(0)
     assert cache.read(digests[1]) == content(1)
-    cache.keep(content(10))
+    cache.add(content(10))
     there = [cache.read(digest) is not None for digest in digests]
     assert there[:3] == [True, True, False]
     assert all(there[4:])
@@ -64,7 +64,7 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
 
 def test_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = BlobCache(tmp_path, limit=5 * SIZE)
-    digests = [cache.keep(content(n)) for n in range(5)]
+    digests = [cache.add(content(n)) for n in range(5)]
     path = cache.find(digests[0])
     copies = [cache.fill(sha256_bytes(content(n)), "", io.BytesIO(content(n)), "test") for n in range(10, 30)]
     assert path is not None
@@ -75,36 +75,36 @@ def test_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCapt
     for copy in copies:
         os.utime(copy, (long_ago, copy.stat().st_mtime))
     room_of._no_retry_until.clear()
-    cache.keep(content(99))
+    cache.add(content(99))
     assert len(held(cache)) <= 5
     assert path.exists()
 
 
 def test_an_open_file_survives_its_eviction(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=2 * SIZE)
-    digest = cache.keep(content(1))
-    with cache.opened(digest) as found:
+    digest = cache.add(content(1))
+    with cache.open_copy(digest) as found:
         assert found is not None
         for n in range(10, 20):
-            cache.keep(content(n))
+            cache.add(content(n))
         assert cache.read(digest) is None
         assert os.pread(found[0], SIZE, 0) == content(1)
 
 
 def test_a_file_that_is_larger_than_the_cache_passes(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path, limit=10)
-    assert cache.keep(content(1)) == sha256_bytes(content(1))
+    assert cache.add(content(1)) == sha256_bytes(content(1))
     assert held(cache) == []
     assert cache.fill(sha256_bytes(content(2)), "", io.BytesIO(content(2)), "test").read_bytes() == content(2)
 
 
 def test_pinned_files_are_neither_counted_nor_evicted(tmp_path: Path) -> None:
     cache = BlobCache(tmp_path / "cache", limit=3 * SIZE)
-    pinned = [cache.keep(content(n)) for n in range(2)]
+    pinned = [cache.add(content(n)) for n in range(2)]
     for digest in pinned:
         os.link(cache.path(digest), tmp_path / digest)
     for n in range(10, 40):
-        cache.keep(content(n))
+        cache.add(content(n))
     assert [cache.read(digest) for digest in pinned] == [content(0), content(1)]
     assert 2 <= len(held(cache)) - 2 <= 3
 
@@ -114,7 +114,7 @@ def _fill(directory: str, start: int) -> None:
     for n in range(start, start + 50):
         path = cache.fill(sha256_bytes(content(n) + b"x"), "", io.BytesIO(content(n) + b"x"), "test")
         assert path.read_bytes() == content(n) + b"x"
-        digest = cache.keep(content(n))
+        digest = cache.add(content(n))
         assert cache.read(digest) in (content(n), None)
 
 
@@ -139,12 +139,12 @@ def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
     room = room_of.Eviction(tmp_path, 100)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room_of, "time", lambda: time.time() + room_of.TEMPORARY_SECONDS / 2)
-        room.added(1)
+        room.add(1)
     assert len(list((tmp_path / "tmp").rglob("*"))) == 3
     room_of._swept.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room_of, "time", lambda: time.time() + room_of.TEMPORARY_SECONDS + 1)
-        room.added(1)
+        room.add(1)
     assert [path.name for path in (tmp_path / "tmp").rglob("*")] == ["a"]
 
 
@@ -180,12 +180,12 @@ def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
 
 def test_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = BlobCache(tmp_path, limit=100 * SIZE)
-    old = [cache.keep(content(n)) for n in range(10)]
+    old = [cache.add(content(n)) for n in range(10)]
     with full(monkeypatch, 1):
-        cache.keep(content(20))
+        cache.add(content(20))
     assert cache.read(sha256_bytes(content(20))) == content(20)
     assert cache.read(old[0]) is None
-    cache.keep(content(0))
+    cache.add(content(0))
     with full(monkeypatch, 1):
         assert cache.fill(sha256_bytes(content(21)), "", io.BytesIO(content(21)), "t").read_bytes() == content(21)
 
@@ -195,7 +195,7 @@ def test_a_disk_that_stays_full(
 ) -> None:
     cache = BlobCache(tmp_path, limit=100 * SIZE)
     with full(monkeypatch, 9):
-        assert [cache.keep(content(n)) for n in range(3)] == [sha256_bytes(content(n)) for n in range(3)]
+        assert [cache.add(content(n)) for n in range(3)] == [sha256_bytes(content(n)) for n in range(3)]
         with pytest.raises(OSError, match="No space left"):
             cache.fill(sha256_bytes(content(21)), "", io.BytesIO(content(21)), "t")
     assert caplog.text.count("without being kept in the cache") == 1
@@ -205,8 +205,8 @@ def test_a_disk_that_stays_full(
 def test_the_bound_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Settings.load().cache_limit == 100 << 30
     monkeypatch.setenv("LAKEFEED_CACHE_BYTES", "5000")
-    assert Settings.load().cache_limit == BlobCache(tmp_path).room.limit == 5000
+    assert Settings.load().cache_limit == BlobCache(tmp_path).eviction.limit == 5000
     assert Settings.load(cache_bytes=7).cache_limit == 7
     monkeypatch.setenv("LAKEFEED_CACHE_BYTES", "many")
     with pytest.raises(ConfigError, match="LAKEFEED_CACHE_BYTES must be a number of bytes"):
-        BlobCache(tmp_path).room  # noqa: B018
+        BlobCache(tmp_path).eviction  # noqa: B018

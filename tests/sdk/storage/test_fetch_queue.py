@@ -163,7 +163,7 @@ def test_what_rests_lets_others_run_and_goes_on_before_them() -> None:
     def work(item: int, progress: Progress) -> int:
         begun.append(item)
         if item < 10:
-            progress.rest()
+            progress.finish_requests()
             fetched.release()
             go.wait(20)
         return item
@@ -182,7 +182,7 @@ def test_what_rests_lets_others_run_and_goes_on_before_them() -> None:
 def test_a_job_that_is_waited_for_goes_on_while_others_wait_for_room() -> None:
     def work(item: int, progress: Progress) -> int:
         progress.claim(60)
-        progress.rest()
+        progress.finish_requests()
         return item
 
     lane = FetchQueue(work, workers=2, budget=100, timeout=5.0)

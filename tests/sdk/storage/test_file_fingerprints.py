@@ -68,8 +68,8 @@ def test_a_file_that_was_just_written_is_not_trusted(tmp_path: Path) -> None:
 def test_facts_are_kept_by_kind(tmp_path: Path) -> None:
     seen = FileFingerprints(tmp_path / "cache")
     seen.add_facts("it's", {b"1" * 32: {"width": 3}})
-    assert seen.facts("it's", [b"1" * 32, b"2" * 32]) == {b"1" * 32: {"width": 3}}
-    assert seen.facts("other", [b"1" * 32]) == {}
+    assert seen.find_facts("it's", [b"1" * 32, b"2" * 32]) == {b"1" * 32: {"width": 3}}
+    assert seen.find_facts("other", [b"1" * 32]) == {}
 
 
 def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:

@@ -339,8 +339,8 @@ def test_what_differs_between_two_states() -> None:
     assert weak.difference(state(ETag='W/"b"', Content_Length="5")) == 'ETag W/"a" became W/"b"'
     assert state(Last_Modified="one").difference(state(Last_Modified="two")) == "modification time one became two"
     assert Identity().difference(strong) is None
-    assert strong.tells_less(Identity(5))
-    assert not Identity(5).tells_less(strong)
+    assert strong.lacks_validator(Identity(5))
+    assert not Identity(5).lacks_validator(strong)
     known = Identities()
     assert known.confirm("u", Identity(5)) == Identity(5)
     assert known.confirm("u", strong) == strong

@@ -49,7 +49,7 @@ def store_at(place: tuple[str, dict[str, Any]], cache: Path, **packing: int) -> 
 
 
 def fill(store: BlobStore, contents: list[bytes]) -> list[str]:
-    with store.saving() as saving:
+    with store.open_writer() as saving:
         digests = [saving.put(content).sha256 for content in contents]
         saving.flush()
     return digests
@@ -82,7 +82,7 @@ def test_a_second_save_adds_only_what_is_new(place: tuple[str, dict[str, Any]], 
     fill(store_at(place, tmp_path / "one"), [*known, new[1]])
     store = store_at(place, tmp_path / "another")
     before = packs(store)
-    with store.saving() as saving:
+    with store.open_writer() as saving:
         for content in [*known, *new]:
             saving.put(content)
         saving.flush()
@@ -94,8 +94,8 @@ def test_a_second_save_adds_only_what_is_new(place: tuple[str, dict[str, Any]], 
 def test_a_content_that_was_added_meanwhile_is_not_added_again(tmp_path: Path) -> None:
     store = store_at((str(tmp_path / "blobs"), {}), tmp_path / "cache")
     digest = hashlib.sha256(b"one").digest()
-    with store.saving() as saving:
-        assert saving.known([digest]) == set()
+    with store.open_writer() as saving:
+        assert saving.find_known([digest]) == set()
         saving.add({digest: b"one"})
         saving.add({digest: b"one"})
         assert saving.bytes_added == 3
@@ -183,7 +183,7 @@ def test_a_save_that_fails_leaves_no_unfinished_pack(tmp_path: Path) -> None:
     store = store_at((str(tmp_path / "blobs"), {}), tmp_path / "cache")
 
     def fail() -> None:
-        with store.saving() as saving:
+        with store.open_writer() as saving:
             saving.put(b"abc")
             raise ValueError("mine")
 
@@ -196,7 +196,7 @@ def test_a_save_that_fails_leaves_no_unfinished_pack(tmp_path: Path) -> None:
 def test_a_save_whose_lease_is_over_is_not_committed(
     place: tuple[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store_at(place, tmp_path / "cache").saving() as saving:
+    with store_at(place, tmp_path / "cache").open_writer() as saving:
         saving.require_alive()
         later = boot_time() + TRUST_SECONDS + 1
         monkeypatch.setattr("lakefeed.storage.blobs.leases.boot_time", lambda: later)
@@ -231,7 +231,7 @@ KILLED = """
 import os, random, signal, sys
 from pathlib import Path
 from lakefeed.storage import BlobStore, Packing
-with BlobStore(sys.argv[1], Path(sys.argv[2]), packing=Packing(1 << 20, 1 << 20)).saving() as saving:
+with BlobStore(sys.argv[1], Path(sys.argv[2]), packing=Packing(1 << 20, 1 << 20)).open_writer() as saving:
     for number in range(3000):
         saving.put(random.Random(number).randbytes(1000))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -246,7 +246,7 @@ def test_a_save_that_was_killed_and_is_run_again_adds_only_what_is_missing(tmp_p
     store = store_at(place, tmp_path / "cache", below=1 << 20, bytes=1 << 20)
     before = packs(store)
     assert before
-    with store.saving() as saving:
+    with store.open_writer() as saving:
         for number in range(3000):
             saving.put(random.Random(number).randbytes(1000))
         saving.flush()

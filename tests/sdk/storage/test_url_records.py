@@ -19,8 +19,8 @@ URL = "https://me:word@host/a.bin?X-Amz-Signature=a1b2c3"
 
 
 def kept(cache: BlobCache, url: str, content: bytes) -> str:
-    digest = cache.keep(content, ".bin")
-    UrlCopies(cache).learn(url, digest, len(content), {"If-None-Match": '"1"'})
+    digest = cache.add(content, ".bin")
+    UrlCopies(cache).record(url, digest, len(content), {"If-None-Match": '"1"'})
     return digest
 
 
@@ -44,7 +44,7 @@ def test_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for n in range(10):
         kept(cache, f"https://host/{n}", bytes([n]) * 1_000)
     copies_of._remembered.clear()
-    known = [UrlCopies(cache).known(f"https://host/{n}") for n in range(10)]
+    known = [UrlCopies(cache).find(f"https://host/{n}") for n in range(10)]
     assert known[0] is None
     assert known[9] is not None
     assert [cache.read(found.sha256, ".bin") is not None for found in known if found] == [True] * (
@@ -68,12 +68,12 @@ def test_a_url_that_two_mirrors_keep_stays_while_one_of_them_is_there(tmp_path: 
     digest = kept(cache, URL, b"content")
     for name in ("one", "two"):
         Pins(cache, tmp_path / name).pin_url(URL, ".bin")
-    assert UrlCopies(cache).known(URL).pinned  # type: ignore[union-attr]  # it is known
+    assert UrlCopies(cache).find(URL).pinned  # type: ignore[union-attr]  # it is known
     shutil.rmtree(tmp_path / "one")
     copies_of._remembered.clear()
-    assert UrlCopies(cache).known(URL).pinned  # type: ignore[union-attr]
+    assert UrlCopies(cache).find(URL).pinned  # type: ignore[union-attr]
     shutil.rmtree(tmp_path / "two")
     copies_of._remembered.clear()
-    known = UrlCopies(cache).known(URL)
+    known = UrlCopies(cache).find(URL)
     assert known is not None
     assert (known.pinned, known.sha256) == (False, digest)

@@ -184,7 +184,7 @@ class _DistributedWrite:
             with write_context(self.lake) as before_commit:
                 yield before_commit
             return
-        saving = self.lake.blobs.saving()
+        saving = self.lake.blobs.open_writer()
         commit = PreCommitCheck(saving.require_alive)
         with reclaim_when_full(self.lake, lambda: self.objects, commit), saving:
             yield commit

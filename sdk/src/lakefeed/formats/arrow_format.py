@@ -35,7 +35,7 @@ class Arrow(Streamed):
     has_row_counts: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).plain and _batch_index(url, _identities(states)) is not None
+        return parse_chain(url).is_plain and _batch_index(url, _identities(states)) is not None
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
         identities = _identities(states)

@@ -42,7 +42,7 @@ class Parquet(Streamed):
     has_row_counts: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).plain
+        return parse_chain(url).is_plain
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
         return _parquet_file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)

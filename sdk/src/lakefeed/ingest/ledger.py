@@ -53,9 +53,9 @@ def read_ledger(pointer: str | None) -> tuple[ListedFile, ...]:
 def store_ledger(files: Sequence[ListedFile]) -> Iterator[str]:
     """Stores a ledger of these files, and yields the fence's value that points at it. The block commits that value."""
     lake = Lake.current()
-    saving = lake.blobs.saving()
+    saving = lake.blobs.open_writer()
     with reclaim_when_full(lake, lambda: saving.new_objects), saving:
-        blob = saving.put_alone(io.BytesIO(_to_parquet(files)))
+        blob = saving.put_single(io.BytesIO(_to_parquet(files)))
         saving.flush()
         yield f"{BLOB}{blob.sha256}"
 

@@ -156,12 +156,12 @@ class ContentWriter:
             (index, _absolute_path(source.path)) for index, source in enumerate(sources) if source.path is not None
         ]
         matches = self.fingerprints.find([(path, status[index][1]) for index, path in local])
-        known = self.blobs.known([match[0] for match in matches if match is not None])
+        known = self.blobs.find_known([match[0] for match in matches if match is not None])
         for (index, path), match in zip(local, matches, strict=True):
             if match is None:
                 continue
             (sha256, head), size = match, status[index][0]
-            if sha256 in known or (size >= self.blobs.packing.below and self.blobs.known_alone(sha256.hex())):
+            if sha256 in known or (size >= self.blobs.packing.below and self.blobs.is_known_single(sha256.hex())):
                 stored[index] = StoredContent(sha256, size, head, path)
                 self.progress(size)
         return stored
@@ -171,7 +171,7 @@ class ContentWriter:
         contents = [self._read_source(source) for source in sources]
         self.fingerprints.add([content.row for content in contents if content.row is not None])
         new = {content.stored.sha256: cast(bytes, content.data) for content in contents if content.data is not None}
-        for digest in self.blobs.known(list(new)):
+        for digest in self.blobs.find_known(list(new)):
             del new[digest]
         return ReadChunk([content.stored for content in contents], new)
 
@@ -239,7 +239,7 @@ class ContentWriter:
 
     def _store_alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
         try:
-            blob = self.blobs.put_alone(stream)
+            blob = self.blobs.put_single(stream)
         except OSError as error:
             raise _StoreError(error) from error
         return StoredContent(bytes.fromhex(blob.sha256), blob.size, head, probe)

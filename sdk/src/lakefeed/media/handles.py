@@ -44,7 +44,7 @@ class Siblings:
         """Looks up the locations on the first call."""
         digests, self._digests = self._digests, ()
         if digests:
-            store.expect(digests)
+            store.prefetch(digests)
 
     def __reduce__(self) -> tuple[type[Siblings], tuple[()]]:
         return Siblings, ()

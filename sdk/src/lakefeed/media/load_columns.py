@@ -100,9 +100,9 @@ class FileLoader:
         if file.data is not None:
             return True
         if file.sha256 is not None:
-            return self.store.is_local or os.path.exists(self._cache.place(file.sha256, file.suffix))  # noqa: PTH110
+            return self.store.is_local or os.path.exists(self._cache.path_text(file.sha256, file.suffix))  # noqa: PTH110
         url = file.url or ""
-        return local_path(url) is not None or self.fetch.known_all([url]) != [None]
+        return local_path(url) is not None or self.fetch.find_copies([url]) != [None]
 
     @property
     def _cache(self) -> BlobCache:
@@ -171,9 +171,9 @@ class ColumnLoader:
         media_type(media)
         urls = plain_urls(column)
         if urls is not None:
-            return FileCells(urls, None, self._fetch.known_all(urls), parse_mode(mode))
+            return FileCells(urls, None, self._fetch.find_copies(urls), parse_mode(mode))
         references = file_references(column)
-        known = self._fetch.known_all([None if file is None or file.sha256 else file.url for file in references])
+        known = self._fetch.find_copies([None if file is None or file.sha256 else file.url for file in references])
         return FileCells(None, references, known, parse_mode(mode))
 
     def sizes(self, cells: FileCells) -> list[int]:
@@ -192,9 +192,9 @@ class ColumnLoader:
         """Starts to fetch the files of a column."""
         ready = self._load_now(cells)
         if ready is not None:
-            return PendingColumn([], [self._queue.settled(ready.nbytes)], cells.mode, ready)
+            return PendingColumn([], [self._queue.add_held(ready.nbytes)], cells.mode, ready)
         items = [(file, cells.mode) for file in cells.files if file is not None]
-        self._store.expect([file.sha256 for file, _ in items if file.sha256])
+        self._store.prefetch([file.sha256 for file, _ in items if file.sha256])
         sizes = zip(cells.files, self.sizes(cells), strict=True)
         costs = [size for file, size in sizes if file is not None]
         step = min(max(len(items) // self._workers, 1), JOB_FILES)
@@ -220,7 +220,7 @@ class ColumnLoader:
     def close(self) -> None:
         """Stops all fetching and logs the number of files that could not be loaded."""
         self._queue.close()
-        self._cache.room.settle()
+        self._cache.eviction.count_added()
         if self._failures:
             logger.warning(
                 "%d of %d files could not be loaded and are null; the first: %s",
@@ -253,7 +253,7 @@ class ColumnLoader:
         if not (self._store.is_local and len(digests) == len(sizes) == len(files)):
             return None
         assert isinstance(objects, LocalObjects)
-        locations = self._store.backend.places(digests)
+        locations = self._store.backend.find_ranges(digests)
         if locations is None or [location.length for location in locations] != sizes:
             return None
         builder = BinaryColumnBuilder.of(sizes, [file is not None for file in cells.files])
@@ -270,11 +270,11 @@ class ColumnLoader:
         if urls is None:
             return self._copies_of_records(cells, oldest)
         valid = [url is not None for url in urls] if None in urls else [True] * len(urls)
-        if len(known) < sum(valid) or min((entry.good_from for entry in known), default=inf) <= oldest:
+        if len(known) < sum(valid) or min((entry.valid_from for entry in known), default=inf) <= oldest:
             return None
         return _CachedCopies(
             valid,
-            [entry.place for entry in known],
+            [entry.path for entry in known],
             [entry.size for entry in known],
             [entry.sha256 for entry in known],
         )
@@ -286,11 +286,11 @@ class ColumnLoader:
             if file is None:
                 continue
             digest, size = file.sha256, file.size
-            if digest is None and known is not None and known.good_from > oldest:
+            if digest is None and known is not None and known.valid_from > oldest:
                 digest, size = known.sha256, known.size
             if digest is None or size is None or not is_digest(digest):
                 return None
-            path = self._cache.place(digest, file.suffix)
+            path = self._cache.path_text(digest, file.suffix)
             # A record may claim any size. Memory for a large one is allocated only if the copy has that size.
             if size < 0 or (size > SMALL_BYTES and size != _size_on_disk(path)):
                 return None

@@ -54,7 +54,7 @@ class StatisticsReader:
         if not kind.stat_fields:
             return pending
         distinct = {content.sha256: content for content in stored}
-        pending.stats |= self.fingerprints.facts(kind.name, list(distinct))
+        pending.stats |= self.fingerprints.find_facts(kind.name, list(distinct))
         unknown = [content for digest, content in distinct.items() if digest not in pending.stats]
         for start in range(0, len(unknown), BATCH_FILES):
             batch = unknown[start : start + BATCH_FILES]

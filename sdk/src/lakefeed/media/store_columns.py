@@ -98,8 +98,8 @@ class FileColumnWriter:
         }
         for column in columns.values():
             digests = column.digests
-            self.blobs.keep(digests)
-            column.require(self.blobs.missing(digests))
+            self.blobs.protect(digests)
+            column.require(self.blobs.find_missing(digests))
             self.foreign.check(column.references)
         sources = [source for column in columns.values() for source in column.sources]
         return _RowGroup(batch, columns, contents.begin(sources))
@@ -180,7 +180,7 @@ def store_column(
     if not file_column.sources:
         return file_column.records([], [])
     batch = pa.record_batch([column], names=[column_name])
-    with store.saving() as blobs:
+    with store.open_writer() as blobs:
         writer = FileColumnWriter({column_name: media}, blobs, FileFingerprints(store.cache_dir), copy, stats)
         batches = list(writer.batches([batch], batch.schema, first_row))
         blobs.flush()

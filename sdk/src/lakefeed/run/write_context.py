@@ -39,7 +39,7 @@ def write_context(lake: Lake) -> Iterator[BeforeCommit]:
 
     Yields what to call right before the commit.
     """
-    with reclaim_when_full(lake), lake.blobs.working() as before_commit:
+    with reclaim_when_full(lake), lake.blobs.hold_lease() as before_commit:
         yield before_commit
 
 
@@ -56,7 +56,7 @@ def with_files(
         with write_context(lake) as before_commit:
             yield WriteContext(plan, before_commit)
         return
-    saving = lake.blobs.saving()
+    saving = lake.blobs.open_writer()
     commit = PreCommitCheck(saving.require_alive)
     storing = _storing(lake, plan, types, copy, stats, what, saving)
     with reclaim_when_full(lake, lambda: saving.new_objects, commit), saving, storing as typed:
@@ -73,7 +73,7 @@ def with_files_of_part(
         with write_context(lake):
             yield PartContext(plan, tuple)
         return
-    saving = lake.blobs.saving()
+    saving = lake.blobs.open_writer()
     storing = _storing(lake, plan, types, copy, stats, what, saving)
     with report_when_full(lambda: saving.new_objects), saving, storing as typed:
         yield PartContext(typed, lambda: saving.new_objects)

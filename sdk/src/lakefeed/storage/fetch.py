@@ -47,10 +47,10 @@ class Progress:
     def claim(self, size: int) -> None:
         """The file has so many bytes, which are about to be read into memory. May wait until there is room."""
 
-    def alive(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """It is under way, and will be heard of again within so many seconds."""
 
-    def rest(self) -> None:
+    def finish_requests(self) -> None:
         """It has all that it asked other machines for."""
 
 
@@ -90,7 +90,7 @@ class Fetch:
         """As `read`; a large file comes as memory of its own, which is in memory once and given back at once."""
         taker = _BytesConsumer(self.cache, suffix, progress)
         if not _is_elsewhere(text):
-            return self._near(text, taker, _read_stream)
+            return self._read_local(text, taker, _read_stream)
         _check_scheme(text)
         return self._through_copies(text, taker)
 
@@ -102,7 +102,7 @@ class Fetch:
         path = local_path(text)
         if path is not None:
             taker = None if self.cache is None else _FileConsumer(self.cache, suffix, progress)
-            return self._near(text, taker, lambda _: path.absolute())
+            return self._read_local(text, taker, lambda _: path.absolute())
         if self.cache is None:
             raise FileError(f"there is no cache to keep a local copy of {display_url(text)} in; read its bytes")
         if scheme(text) == "memory":
@@ -111,13 +111,13 @@ class Fetch:
         _check_scheme(text)
         return self._through_copies(text, _FileConsumer(self.cache, suffix, progress))
 
-    def spooled(self, url: str) -> BinaryIO:
+    def open_spooled(self, url: str) -> BinaryIO:
         """What is at a remote URL, open for reading, in memory or a nameless file. Raises: as `read`."""
 
         def ask() -> BinaryIO:
             with ExitStack() as stack:
                 whole = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lakefeed-"))
-                with self._answer(url)(url, None) as answer:
+                with self._responses(url)(url, None) as answer:
                     assert answer is not None, "nothing was known"
                     for piece in answer.watched(NO_PROGRESS, self.settings.timeout).pieces:
                         with storage_errors(tempfile.gettempdir(), len(piece)):
@@ -126,33 +126,33 @@ class Fetch:
                 stack.pop_all()
             return cast(BinaryIO, whole)
 
-        return self._tried(url, ask, NO_PROGRESS)
+        return self._retry(url, ask, NO_PROGRESS)
 
-    def known_all(self, texts: Sequence[str | None]) -> list[UrlCopy | None]:
+    def find_copies(self, texts: Sequence[str | None]) -> list[UrlCopy | None]:
         """What is known of URLs, none of which need be so any more; None for None."""
         if self._copies is None:
             return [None] * len(texts)
-        found = self._copies.remembered_all(texts)
+        found = self._copies.recall_all(texts)
         unread = [
             text for text, known in zip(texts, found, strict=True) if known is None and text and _is_elsewhere(text)
         ]
         if not unread:
             return found
-        read = self._copies.reread(unread)
+        read = self._copies.read_records(unread)
         return [known or read.get(text or "") for text, known in zip(texts, found, strict=True)]
 
     @cached_property
     def _copies(self) -> UrlCopies | None:
         return None if self.cache is None else UrlCopies(self.cache)
 
-    def _near(self, text: str, taker: _Consumer[T] | None, made: Callable[[BinaryIO], T]) -> T:
+    def _read_local(self, text: str, taker: _Consumer[T] | None, made: Callable[[BinaryIO], T]) -> T:
         """What is made of a file of this machine; where that is gone, of its copy, if a mirror keeps one."""
         try:
             with open_reference(text) as stream:  # for a path too: the same errors as for bytes
                 return made(stream)
         except MissingFileError:
-            known = None if self._copies is None else self._copies.known(text)
-            found = taker.copied(known) if taker is not None and known is not None and known.pinned else None
+            known = None if self._copies is None else self._copies.find(text)
+            found = taker.from_copy(known) if taker is not None and known is not None and known.pinned else None
             if found is None:
                 raise
             return found
@@ -160,54 +160,54 @@ class Fetch:
     def _through_copies(self, url: str, taker: _Consumer[T]) -> T:
         copies = self._copies
         if copies is None:
-            return self._asked(url, taker, None)
+            return self._request(url, taker, None)
         # Only what is remembered: what is written down is read below, once.
-        found = self._fresh(copies.remembered(url), taker)
+        found = self._use_fresh(copies.recall(url), taker)
         if found is not None:
             return found
-        with copies.alone(url):
-            known = copies.reread([url]).get(url)
-            found = self._fresh(known, taker)  # another process may have been faster
-            return found if found is not None else self._asked(url, taker, known)
+        with copies.lock(url):
+            known = copies.read_records([url]).get(url)
+            found = self._use_fresh(known, taker)  # another process may have been faster
+            return found if found is not None else self._request(url, taker, known)
 
-    def _fresh(self, known: UrlCopy | None, taker: _Consumer[T]) -> T | None:
-        return taker.copied(known) if known is not None and known.is_fresh(self.settings.fresh) else None
+    def _use_fresh(self, known: UrlCopy | None, taker: _Consumer[T]) -> T | None:
+        return taker.from_copy(known) if known is not None and known.is_fresh(self.settings.fresh) else None
 
-    def _asked(self, url: str, taker: _Consumer[T], known: UrlCopy | None) -> T:
+    def _request(self, url: str, taker: _Consumer[T], known: UrlCopy | None) -> T:
         """What the server has now; the copy, if that is still the same."""
 
         def ask() -> T:
-            held = None if known is None or not known.validators else taker.copied(known)
-            with self._answer(url)(url, None if held is None else known) as answer:
+            held = None if known is None or not known.validators else taker.from_copy(known)
+            with self._responses(url)(url, None if held is None else known) as answer:
                 if answer is None:
                     assert known is not None, "only what is known can be unchanged"
                     self._confirm(url, known)
                     return cast(T, held)
-                taken = taker.taken(answer.watched(taker.progress, self.settings.timeout))
+                taken = taker.receive(answer.watched(taker.progress, self.settings.timeout))
             # The server is done with: what is left to do need not keep others from asking it.
-            taker.progress.rest()
-            result, sha256, size = taker.kept(taken)
+            taker.progress.finish_requests()
+            result, sha256, size = taker.store(taken)
             if self._copies is not None:
-                self._copies.learn(url, sha256, size, answer.validators)
+                self._copies.record(url, sha256, size, answer.validators)
             return result
 
-        return self._tried(url, ask, taker.progress)
+        return self._retry(url, ask, taker.progress)
 
     def _confirm(self, url: str, known: UrlCopy) -> None:
         if self._copies is not None:
             self._copies.confirm(url, known)
 
-    def _tried(self, url: str, ask: Callable[[], T], progress: Progress) -> T:
+    def _retry(self, url: str, ask: Callable[[], T], progress: Progress) -> T:
         settings = self.settings
-        progress.alive(settings.timeout)
-        return with_retries(url, ask, lambda: progress.alive(settings.max_wait + settings.timeout), settings)
+        progress.extend(settings.timeout)
+        return with_retries(url, ask, lambda: progress.extend(settings.max_wait + settings.timeout), settings)
 
-    def _answer(self, url: str) -> Callable[[str, UrlCopy | None], AbstractContextManager[_Response | None]]:
+    def _responses(self, url: str) -> Callable[[str, UrlCopy | None], AbstractContextManager[_Response | None]]:
         """What gives a URL as it is now, or None if it is still what is known."""
-        return self._answer_of_web if scheme(url) in WEB_PROTOCOLS else self._answer_of_objects
+        return self._http_response if scheme(url) in WEB_PROTOCOLS else self._object_response
 
     @contextmanager
-    def _answer_of_web(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
+    def _http_response(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
         get = load_http(url).get
         asked = {} if known is None else known.validators
         with get(url, self.settings.timeout, self.settings.deny_hosts, asked) as answer:
@@ -218,7 +218,7 @@ class Fetch:
             yield _Response(answer.size, given, answer.pieces)
 
     @contextmanager
-    def _answer_of_objects(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
+    def _object_response(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
         fs, path = filesystem(url)
         info = fs.info(path)
         if info.get("type") == "directory":
@@ -261,7 +261,7 @@ class _Response:
         def pieces() -> Iterator[bytes]:
             read = 0
             for piece in self.pieces:
-                progress.alive(seconds)
+                progress.extend(seconds)
                 read += len(piece)
                 yield piece
             if self.size is not None and read != self.size:
@@ -275,13 +275,13 @@ class _Consumer(Protocol[Got]):
 
     progress: Progress
 
-    def copied(self, known: UrlCopy) -> Got | None:
+    def from_copy(self, known: UrlCopy) -> Got | None:
         """What it is made of the copy that there is; None if that is gone, or damaged."""
 
-    def taken(self, answer: _Response) -> Any:
+    def receive(self, answer: _Response) -> Any:
         """What it is made of an answer, to be given to ``kept``."""
 
-    def kept(self, taken: Any) -> tuple[Got, str, int]:
+    def store(self, taken: Any) -> tuple[Got, str, int]:
         """What it is made of an answer, with the digest and the size of the bytes, which are kept."""
 
 
@@ -293,24 +293,24 @@ class _BytesConsumer:
     suffix: str
     progress: Progress
 
-    def copied(self, known: UrlCopy) -> bytes | mmap | None:
+    def from_copy(self, known: UrlCopy) -> bytes | mmap | None:
         if self.cache is None:
             return None
         self.progress.claim(known.size)
         return self.cache.read(known.sha256, self.suffix)
 
-    def taken(self, answer: _Response) -> bytes | mmap:
+    def receive(self, answer: _Response) -> bytes | mmap:
         if answer.size is not None:
             self.progress.claim(answer.size)
-        return self._collected(answer) if (answer.size or 0) < LARGE_BYTES else _read_into_map(answer, answer.size or 0)
+        return self._collect(answer) if (answer.size or 0) < LARGE_BYTES else _read_into_map(answer, answer.size or 0)
 
-    def kept(self, taken: bytes | mmap) -> tuple[bytes | mmap, str, int]:
+    def store(self, taken: bytes | mmap) -> tuple[bytes | mmap, str, int]:
         sha256 = sha256_bytes(taken)
         if self.cache is not None:
-            self.cache.keep(taken, self.suffix, sha256)
+            self.cache.add(taken, self.suffix, sha256)
         return taken, sha256, len(taken)
 
-    def _collected(self, answer: _Response) -> bytes:
+    def _collect(self, answer: _Response) -> bytes:
         pieces, held = [], 0
         for piece in answer.pieces:
             pieces.append(piece)
@@ -328,19 +328,19 @@ class _FileConsumer:
     suffix: str
     progress: Progress
 
-    def copied(self, known: UrlCopy) -> Path | None:
+    def from_copy(self, known: UrlCopy) -> Path | None:
         return self.cache.find(known.sha256, self.suffix)
 
-    def taken(self, answer: _Response) -> tuple[Path, str, int]:
+    def receive(self, answer: _Response) -> tuple[Path, str, int]:
         digest, size = hashlib.sha256(), 0
-        with _evict_when_full(self.cache, answer.size), self.cache.new() as copy:
+        with _evict_when_full(self.cache, answer.size), self.cache.create_copy() as copy:
             for piece in answer.pieces:
                 digest.update(piece)
                 copy.write(piece)
                 size += len(piece)
             return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
 
-    def kept(self, taken: tuple[Path, str, int]) -> tuple[Path, str, int]:
+    def store(self, taken: tuple[Path, str, int]) -> tuple[Path, str, int]:
         return taken
 
 
@@ -380,7 +380,7 @@ def open_reference(text: str) -> BinaryIO:
         if scheme(text) == "memory":
             return cast(BinaryIO, filesystem("memory://")[0].open(text, "rb"))
         _check_scheme(text)
-        return Fetch().spooled(text)
+        return Fetch().open_spooled(text)
     except LakefeedError:
         raise
     except FileNotFoundError:
@@ -419,7 +419,7 @@ def _evict_when_full(cache: BlobCache, size: int | None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL_ERRNO or (isinstance(error, FileError) and not isinstance(error, StorageFullError)):
             raise
-        went = cache.room.trim((size or 0) + SPARE_BYTES)
+        went = cache.eviction.evict((size or 0) + SPARE_BYTES)
         if went:
             raise ConnectionError("the disk was full; room was made") from error
         raise StorageFullError(

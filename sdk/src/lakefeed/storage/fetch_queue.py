@@ -37,8 +37,8 @@ class Job(Generic[Item]):
         self.sizes = sizes
         self.cost = sum(sizes)
         self.outcomes: list[Any] = []
-        self.begun = self.done = self.given_up = self.resting = False
-        self.due = inf
+        self.started = self.finished = self.abandoned = self.requests_finished = False
+        self.deadline = inf
 
 
 class FetchQueue(Generic[Item, Result]):
@@ -72,13 +72,13 @@ class FetchQueue(Generic[Item, Result]):
         job = Job(items, sizes)
         with self._changed:
             self._waiting.append(job)
-            self._begin()
+            self._start_waiting()
         return job
 
-    def settled(self, cost: int) -> Job[Item]:
+    def add_held(self, cost: int) -> Job[Item]:
         """A job without items that holds so many bytes until it is released."""
         job: Job[Item] = Job([], [cost])
-        job.begun = job.done = True
+        job.started = job.finished = True
         with self._changed:
             self._held += cost
         return job
@@ -89,35 +89,35 @@ class FetchQueue(Generic[Item, Result]):
         whole = job
         while True:
             with self._changed:
-                if not job.begun:
+                if not job.started:
                     self._waiting.remove(job)
                     self._start(job)
-                if not job.done:
+                if not job.finished:
                     self._wanted = job
                     self._changed.notify_all()  # it may have waited for room
                     self._freed.notify_all()
-                while not job.done and (left := job.due + SLACK_SECONDS - monotonic()) > 0:
+                while not job.finished and (left := job.deadline + SLACK_SECONDS - monotonic()) > 0:
                     self._changed.wait(min(left, POLL_SECONDS))  # its time may have begun meanwhile
                 self._wanted = None
                 found += job.outcomes
-                if job.done:
-                    self._hand_over(job, whole)
+                if job.finished:
+                    self._transfer_cost(job, whole)
                     return found
                 found.append(FetchFailure(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
-                job = self._without_hung(job, whole)
+                job = self._replace_hung(job, whole)
 
-    def _without_hung(self, job: Job[Item], whole: Job[Item]) -> Job[Item]:
+    def _replace_hung(self, job: Job[Item], whole: Job[Item]) -> Job[Item]:
         """Gives up on a job; a new one for what is behind the item that hangs."""
         behind = len(job.outcomes) + 1
         rest = Job(job.items[behind:], job.sizes[behind:])
         job.cost -= rest.cost
         self._held -= rest.cost
         self._waiting.appendleft(rest)
-        self._give_up(job)
-        self._hand_over(job, whole)
+        self._abandon(job)
+        self._transfer_cost(job, whole)
         return rest
 
-    def _hand_over(self, job: Job[Item], whole: Job[Item]) -> None:
+    def _transfer_cost(self, job: Job[Item], whole: Job[Item]) -> None:
         """``whole`` is what will be released."""
         if job is not whole:
             whole.cost += job.cost
@@ -128,7 +128,7 @@ class FetchQueue(Generic[Item, Result]):
         with self._changed:
             self._held -= job.cost
             job.cost = 0
-            self._begin()
+            self._start_waiting()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -147,98 +147,98 @@ class FetchQueue(Generic[Item, Result]):
         """A running job takes so many bytes more (or less): waits for room, unless it is the one that is waited for."""
         with self._changed:
             while more > 0 and self._is_full(job, more):
-                job.due = inf
+                job.deadline = inf
                 self._stuck += 1
                 self._freed.notify_all()
                 self._changed.wait()
                 self._stuck -= 1
-            if not job.given_up:
+            if not job.abandoned:
                 job.cost += more
                 self._held += more
-            job.due = monotonic() + self._timeout
+            job.deadline = monotonic() + self._timeout
             if more < 0:
-                self._begin()
+                self._start_waiting()
                 self._changed.notify_all()
 
     def _is_full(self, job: Job[Item], more: int) -> bool:
         alone = self._held <= job.cost
-        through = alone or self._wanted is job or job.given_up or self._closed
+        through = alone or self._wanted is job or job.abandoned or self._closed
         return not through and self._held + more > self._budget
 
-    def _begin(self) -> None:
+    def _start_waiting(self) -> None:
         while self._waiting and self._running < self._workers and not self._closed:
             if self._held and self._held + self._waiting[0].cost > self._budget:
                 return
             self._start(self._waiting.popleft())
 
     def _start(self, job: Job[Item]) -> None:
-        job.begun = True
+        job.started = True
         self._running += 1
         self._held += job.cost
         shared_threads().submit(lambda: self._run(job))
 
     def _run(self, job: Job[Item]) -> None:
         for item, size in zip(job.items, job.sizes, strict=True):
-            if job.resting:
+            if job.requests_finished:
                 self._resume(job)
-            if self._closed or job.given_up:
+            if self._closed or job.abandoned:
                 break
-            job.due = monotonic() + self._timeout
+            job.deadline = monotonic() + self._timeout
             outcome: Any
             try:
                 outcome = self._work(item, _ItemProgress(self, job, size))
             except BaseException as error:  # noqa: BLE001  # for whoever waits for it
                 outcome = FetchFailure(error)
             with self._changed:
-                if not job.given_up:
+                if not job.abandoned:
                     job.outcomes.append(outcome)
             del outcome
         with self._changed:
-            if job.given_up:
-                shared_threads().found()
+            if job.abandoned:
+                shared_threads().remove_spare()
                 return
-            job.done = True
-            self._finished(job)
+            job.finished = True
+            self._finish(job)
 
-    def rest(self, job: Job[Item]) -> None:
+    def finish_requests(self, job: Job[Item]) -> None:
         """A running job needs nothing of other machines until its next item."""
         with self._changed:
-            if not (job.resting or job.given_up):
-                job.resting = True
+            if not (job.requests_finished or job.abandoned):
+                job.requests_finished = True
                 self._running -= 1
-                self._give_way()
+                self._start_next()
 
     def _resume(self, job: Job[Item]) -> None:
         with self._changed:
-            job.due = inf
+            job.deadline = inf
             self._resuming += 1
-            while not (self._has_room(job) or job.given_up or self._closed):
+            while not (self._may_resume(job) or job.abandoned or self._closed):
                 self._freed.wait()
             self._resuming -= 1
-            if not job.given_up:
-                job.resting = False
+            if not job.abandoned:
+                job.requests_finished = False
                 self._running += 1
 
-    def _has_room(self, job: Job[Item]) -> bool:
+    def _may_resume(self, job: Job[Item]) -> bool:
         """Whether a job may run again; what waits for room is in nobody's way if that is where the room comes from."""
         return self._running - (self._stuck if self._wanted is job else 0) < self._workers
 
-    def _give_way(self) -> None:
+    def _start_next(self) -> None:
         """Somebody else may run: who has begun before who has not."""
         if self._resuming:
             self._freed.notify()
         else:
-            self._begin()
+            self._start_waiting()
 
-    def _give_up(self, job: Job[Item]) -> None:
-        job.given_up = True
-        shared_threads().lost()
-        self._finished(job)
+    def _abandon(self, job: Job[Item]) -> None:
+        job.abandoned = True
+        shared_threads().add_spare()
+        self._finish(job)
 
-    def _finished(self, job: Job[Item]) -> None:
-        if not job.resting:
+    def _finish(self, job: Job[Item]) -> None:
+        if not job.requests_finished:
             self._running -= 1
-            self._give_way()
+            self._start_next()
         self._changed.notify_all()
 
 
@@ -246,19 +246,19 @@ class FetchQueue(Generic[Item, Result]):
 class _ItemProgress(Progress, Generic[Item]):
     """One item under way."""
 
-    lane: FetchQueue[Item, Any]
+    queue: FetchQueue[Item, Any]
     job: Job[Item]
     size: int
 
     def claim(self, size: int) -> None:
         if size != self.size:
             more, self.size = size - self.size, size
-            self.lane.claim(self.job, more)
+            self.queue.claim(self.job, more)
 
-    def alive(self, seconds: float) -> None:
-        if self.lane.is_closed:
+    def extend(self, seconds: float) -> None:
+        if self.queue.is_closed:
             raise FileError("nobody waits for it any more")
-        self.job.due = monotonic() + seconds
+        self.job.deadline = monotonic() + seconds
 
-    def rest(self) -> None:
-        self.lane.rest(self.job)
+    def finish_requests(self) -> None:
+        self.queue.finish_requests(self.job)

@@ -101,7 +101,7 @@ def _open_members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
             found += 1
             with closing(opener()) as member:
                 yield name, member
-            if not link.many:
+            if not link.is_pattern:
                 return
     if not found:
         raise MissingFileError(_no_member_message(link, url, seen))
@@ -110,7 +110,7 @@ def _open_members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
 def _no_member_message(link: Link, url: str, seen: list[str]) -> str:
     near = get_close_matches(link.path, seen, n=3)
     hint = f" Did you mean {quoted_list(near)}?" if near else ""
-    what = "no member matches" if link.many else "there is no member"
+    what = "no member matches" if link.is_pattern else "there is no member"
     return f"{what} {link.path!r} in the archive {display_url(url)}; it has {quoted_list(seen)}.{hint}"
 
 

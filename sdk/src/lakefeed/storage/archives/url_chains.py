@@ -28,13 +28,13 @@ class Link:
     path: str
 
     @property
-    def many(self) -> bool:
+    def is_pattern(self) -> bool:
         """Whether it is a pattern."""
         return self.kind in ARCHIVES and bool(_MAGIC.search(self.path))
 
     def matches(self, member: str) -> bool:
         """Whether a member of an archive is asked for; a name is a name first."""
-        if member == self.path or not self.many:
+        if member == self.path or not self.is_pattern:
             return member == self.path
         from fsspec.utils import glob_translate
 
@@ -68,14 +68,14 @@ class Chain:
         return None if unpacked else COMPRESSIONS.get(_suffix(self.name.lower()))
 
     @property
-    def plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether the bytes at ``base`` are the file itself, so that any part of it can be read."""
         return not self.links and self.compression is None
 
     @property
-    def many(self) -> bool:
+    def is_pattern(self) -> bool:
         """Whether it may lead to several files."""
-        return any(link.many for link in self.links)
+        return any(link.is_pattern for link in self.links)
 
 
 def parse_chain(url: str) -> Chain:

@@ -72,27 +72,27 @@ class BlobStore:
                 self.backend.sync([blob.sha256])
         return blob
 
-    def saving(self, at: StepHook = ignore_step) -> BlobWriter:
+    def open_writer(self, at: StepHook = ignore_step) -> BlobWriter:
         """A context in which many files are put at once: small ones in packs, safe from the collector of garbage.
 
         Example:
             >>> from pathlib import Path
-            >>> with BlobStore("blobs", Path("cache")).saving() as saving:
-            ...     blob = saving.put(b"abc")
-            ...     saving.flush()
+            >>> with BlobStore("blobs", Path("cache")).open_writer() as writer:
+            ...     blob = writer.put(b"abc")
+            ...     writer.flush()
             >>> BlobStore("blobs", Path("cache")).read(blob.sha256)
             b'abc'
         """
         return BlobWriter(self.backend, self.url, self.lake, self.cache_dir, self.packing, at)
 
     @contextmanager
-    def working(self) -> Iterator[Callable[[], None]]:
+    def hold_lease(self) -> Iterator[Callable[[], None]]:
         """A context in which files are written beside the store, such as those of tables, that nothing names yet.
 
         A lease is written only if it takes longer than a minute: no collector takes files that are younger. Yields what
         to call right before the commit; it raises FileError where a collector may have taken this process for dead.
         """
-        sign = begin_lease(self.backend.objects, at_once=False)
+        sign = begin_lease(self.backend.objects, immediately=False)
         try:
             yield partial(require_active, sign)
         finally:
@@ -114,17 +114,17 @@ class BlobStore:
             UnreachableError: it does not answer, or is empty: not mounted, or another bucket.
         """
         with wrap_os_errors(f"the blob store {self.url!r} cannot be looked at"):
-            if self.backend.alone.is_empty():
+            if self.backend.single_blobs.is_empty():
                 raise UnreachableError(f"the blob store {self.url!r} is empty or not there: is it mounted?")
 
     def locate(self, sha256: str) -> str:
         """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
         return self.backend.locate(check_digest(sha256))
 
-    def expect(self, digests: Iterable[str]) -> None:
+    def prefetch(self, digests: Iterable[str]) -> None:
         """These are about to be read, which is faster when it is said."""
         with suppress(InvalidArgumentError):  # who reads what is no digest is told then
-            self.backend.expect([check_digest(sha256) for sha256 in digests])
+            self.backend.prefetch([check_digest(sha256) for sha256 in digests])
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
         """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.
@@ -142,7 +142,7 @@ class BlobStore:
             if self._cache.find(sha256, suffix) is None:
                 raise
             return self._read_cached(sha256, suffix)  # the store is gone, what was kept is not
-        self._require_whole(sha256, data)
+        self._verify(sha256, data)
         return data
 
     def local_path(self, sha256: str, suffix: str = "") -> Path:
@@ -171,11 +171,11 @@ class BlobStore:
             return found
         with self._open(sha256) as stream:
             data = stream.read()
-        self._require_whole(sha256, data)
-        self._cache.keep(data, suffix, sha256)  # as far as there is room
+        self._verify(sha256, data)
+        self._cache.add(data, suffix, sha256)  # as far as there is room
         return data
 
-    def _require_whole(self, sha256: str, data: bytes) -> None:
+    def _verify(self, sha256: str, data: bytes) -> None:
         """Raises IntegrityError where the bytes are not the blob's; to say where it lies takes another look."""
         found = sha256_bytes(data)
         if found != sha256:
@@ -215,8 +215,8 @@ class BlobStore:
         if "::" in self.url:
             raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
         root = local_path(self.url)
-        alone: SingleBlobs = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
-        return PackedBlobs(alone, self.cache_dir)
+        single_blobs: SingleBlobs = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
+        return PackedBlobs(single_blobs, self.cache_dir)
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}

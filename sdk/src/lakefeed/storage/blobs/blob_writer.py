@@ -50,25 +50,25 @@ class BlobWriter:
     What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
     what was not flushed is dropped; ``new_objects`` stay as garbage, since others may rely on it by now.
 
-    ``add`` and ``flush`` are for one thread; ``known`` and ``put_alone`` may be called from several.
+    ``add`` and ``flush`` are for one thread; ``known`` and ``put_single`` may be called from several.
     """
 
     def __init__(
         self, store: PackedBlobs, url: str, lake: str, cache_dir: Path, packing: Packing, at: StepHook = ignore_step
     ) -> None:
         self._store = store
-        self._what = f"cannot write to the blob store {url!r}"
+        self._action = f"cannot write to the blob store {url!r}"
         self._lake = lake
         self._packing = packing
         self._cache_dir = cache_dir
         self._at = at
         self._stack = ExitStack()
         self._lease: Heartbeat | None = None
-        self._doomed: frozenset[str] = frozenset()
+        self._pending_deletes: frozenset[str] = frozenset()
         self._trusted: set[str] = set()
         self._pack: _OpenPack | None = None
         self._complete: list[tuple[_OpenPack, Future[None]]] = []
-        self._alone: set[str] = set()
+        self._unsynced_blobs: set[str] = set()
         self._new_objects: set[str] = set()
         self._scratch: Path | None = None
         self._lock = Lock()
@@ -76,14 +76,14 @@ class BlobWriter:
         self.bytes_added = 0
 
     def __enter__(self) -> Self:
-        with self._stack, wrap_os_errors(self._what):
+        with self._stack, wrap_os_errors(self._action):
             self._lease = begin_lease(self._store.objects)
             self._stack.callback(self._lease.end)
             self._at("leased")
             # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
-            self._doomed = read_pending_deletes(self._store.objects, self._lease.modified)
+            self._pending_deletes = read_pending_deletes(self._store.objects, self._lease.modified)
             # Of the index, which others write to as well, only packs count that were there after all that.
-            self._trusted = set(self._store.index.refresh() - self._doomed)
+            self._trusted = set(self._store.index.refresh() - self._pending_deletes)
             mark_lake(self._store.objects, self._lake)
             self._at("looked")
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
@@ -120,44 +120,44 @@ class BlobWriter:
                 self._scratch = self._stack.enter_context(scratch_folder(self._cache_dir, f"{SCRATCH_PREFIX}-"))
             return self._scratch
 
-    def known(self, digests: Sequence[bytes]) -> set[bytes]:
+    def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
         found = set(self._store.index.find_all(digests, self._trusted))
-        found |= self._packed(digests)
-        if self._store.alone.near:
-            found |= {digest for digest in digests if digest not in found and self._stood_alone(digest.hex())}
+        found |= self._find_packed(digests)
+        if self._store.single_blobs.cheap_lookups:
+            found |= {digest for digest in digests if digest not in found and self._was_single(digest.hex())}
         return found
 
-    def known_alone(self, sha256: str) -> bool:
+    def is_known_single(self, sha256: str) -> bool:
         """Whether a content that is large need not be added."""
-        return self._stands_alone(sha256) or bytes.fromhex(sha256) in self.known([bytes.fromhex(sha256)])
+        return self._is_single(sha256) or bytes.fromhex(sha256) in self.find_known([bytes.fromhex(sha256)])
 
-    def keep(self, digests: Collection[bytes]) -> None:
+    def protect(self, digests: Collection[bytes]) -> None:
         """Makes sure of contents that are named without being added: those about to be deleted are stored again."""
-        if not self._doomed:
+        if not self._pending_deletes:
             return
         found = self._store.index.find_all(list(digests))
         sure = self._store.index.find_all(list(digests), self._trusted)
         for digest in digests:
-            in_danger = digest in found or self._store.alone.key(digest.hex()) in self._doomed
-            if digest not in sure and in_danger and not self._stands_alone(digest.hex()):
+            in_danger = digest in found or self._store.single_blobs.key(digest.hex()) in self._pending_deletes
+            if digest not in sure and in_danger and not self._is_single(digest.hex()):
                 with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
-                    self._put_beside(stream)
+                    self._put_in_own_pack(stream)
 
-    def missing(self, digests: Collection[bytes]) -> set[bytes]:
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """Those of the raw SHA-256 that the store does not hold."""
         wanted = list(digests)
         left = set(wanted) - set(self._store.index.find_all(wanted))
-        left = {digest for digest in left if not self._stood_alone(digest.hex())}
+        left = {digest for digest in left if not self._was_single(digest.hex())}
         # Another process may have stored it since the looks were taken.
         return {digest for digest in left if self._store.size(digest.hex()) is None}
 
     def add(self, contents: Mapping[bytes, bytes]) -> None:
         """Adds some small contents that were not known when they were asked for, by raw SHA-256."""
-        packed = self._packed(contents)
+        packed = self._find_packed(contents)
         new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
         if new:
-            with wrap_os_errors(self._what):
+            with wrap_os_errors(self._action):
                 self._add(new)
 
     def _add(self, contents: Mapping[bytes, bytes]) -> None:
@@ -172,20 +172,24 @@ class BlobWriter:
     def put(self, data: bytes) -> Blob:
         """Adds a content, unless it is known."""
         digest = bytes.fromhex(sha256_bytes(data))
-        if digest not in self.known([digest]):
+        if digest not in self.find_known([digest]):
             if len(data) < self._packing.below:
                 self.add({digest: data})
             else:
-                self.put_alone(io.BytesIO(data))
+                self.put_single(io.BytesIO(data))
         return Blob(digest.hex(), len(data))
 
-    def put_alone(self, source: BinaryIO) -> Blob:
+    def put_single(self, source: BinaryIO) -> Blob:
         """Stores what is left in ``source`` (seekable) as a blob of its own; safe between threads."""
         start = source.tell()
-        if self._doomed:
-            return self._put_beside(source)
-        blob = Blob(*self._store.alone.put(source, lambda sha256: self._new_objects.add(self._store.alone.key(sha256))))
-        self._alone.add(blob.sha256)
+        if self._pending_deletes:
+            return self._put_in_own_pack(source)
+        blob = Blob(
+            *self._store.single_blobs.put(
+                source, lambda sha256: self._new_objects.add(self._store.single_blobs.key(sha256))
+            )
+        )
+        self._unsynced_blobs.add(blob.sha256)
         self.bytes_added += source.tell() - start
         return blob
 
@@ -195,12 +199,12 @@ class BlobWriter:
         Raises:
             FileError: the store cannot be written to, or may have taken this process for dead.
         """
-        with wrap_os_errors(self._what):
+        with wrap_os_errors(self._action):
             if self._pack is not None:
                 self._complete_pack()
-            self._settle(0)
-            self._store.alone.sync(self._alone)
-        self._alone.clear()
+            self._wait_for_uploads(0)
+            self._store.single_blobs.sync(self._unsynced_blobs)
+        self._unsynced_blobs.clear()
         self.require_alive()
         self._at("flushed")
 
@@ -209,29 +213,32 @@ class BlobWriter:
         if self._lease is not None:
             require_active(self._lease)
 
-    def _packed(self, digests: Iterable[bytes]) -> set[bytes]:
+    def _find_packed(self, digests: Iterable[bytes]) -> set[bytes]:
         """Those that this save has put into packs that not everybody sees yet."""
         pack = self._pack
         packs = [each for each, _ in self._complete] + ([pack] if pack is not None else [])
         return {digest for each in packs for digest in filter(each.writer.contents.__contains__, digests)}
 
-    def _stood_alone(self, sha256: str) -> bool:
-        """As ``_stands_alone``, by a look at the whole folder that is taken once."""
+    def _was_single(self, sha256: str) -> bool:
+        """As ``_is_single``, by a look at the whole folder that is taken once."""
         shard = sha256[:2]
         if shard not in self._shards:
             listed = self._store.objects.list(f"{BLOBS}/{shard}")
-            self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._doomed}
+            self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._pending_deletes}
         return sha256 in self._shards[shard]
 
-    def _stands_alone(self, sha256: str) -> bool:
-        return self._store.alone.key(sha256) not in self._doomed and self._store.alone.size(sha256) is not None
+    def _is_single(self, sha256: str) -> bool:
+        return (
+            self._store.single_blobs.key(sha256) not in self._pending_deletes
+            and self._store.single_blobs.size(sha256) is not None
+        )
 
-    def _put_beside(self, source: BinaryIO) -> Blob:
-        """As ``put_alone``, where the blob's own name may be deleted at any moment: in a pack of its own."""
+    def _put_in_own_pack(self, source: BinaryIO) -> Blob:
+        """As ``put_single``, where the blob's own name may be deleted at any moment: in a pack of its own."""
         pack = self._new_pack()
         try:
             digest, size = pack.writer.add_pieces(iter(lambda: source.read(CHUNK_BYTES), b""))
-            if not self.known_alone(digest.hex()):
+            if not self.is_known_single(digest.hex()):
                 pack.writer.finish()
                 self._upload(pack)
         finally:
@@ -248,7 +255,7 @@ class BlobWriter:
     def _complete_pack(self) -> None:
         pack, self._pack = self._pack, None
         assert pack is not None
-        self._settle(MAX_UPLOADS - 1)
+        self._wait_for_uploads(MAX_UPLOADS - 1)
         pack.writer.finish()
         self._complete.append((pack, self._uploads.submit(self._upload, pack)))
 
@@ -258,7 +265,7 @@ class BlobWriter:
         pack.upload(key)
         self._trusted.add(key)
 
-    def _settle(self, most: int) -> None:
+    def _wait_for_uploads(self, most: int) -> None:
         """Waits until at most so many packs are on their way."""
         while len(self._complete) > most:
             pack, task = self._complete[0]

@@ -55,16 +55,16 @@ class Heartbeat:
     content: dict[str, object] = field(default_factory=dict)
     _written: float = field(default=0.0, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
-    _is_there: bool = field(default=False, init=False)
+    _is_written: bool = field(default=False, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def begin(self, at_once: bool = True) -> Self:
-        """Writes it, or with ``at_once=False`` once a minute has passed, and from then on every minute."""
+    def start(self, immediately: bool = True) -> Self:
+        """Writes it, or with ``immediately=False`` once a minute has passed, and from then on every minute."""
         self._written = boot_time()
-        if at_once:
+        if immediately:
             self.renew()
-        self._thread = threading.Thread(target=self._beat, name="lakefeed-lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew_regularly, name="lakefeed-lease", daemon=True)
         self._thread.start()
         return self
 
@@ -74,12 +74,12 @@ class Heartbeat:
             if self._ended.is_set():
                 return
             began = boot_time()
-            self._is_there = True
+            self._is_written = True
             self.objects.write(self.key, json.dumps(self.content).encode())
             self._written = began
 
     @property
-    def alive(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether nobody can take its owner for dead yet, nor will for some minutes."""
         return boot_time() - self._written < TRUST_SECONDS
 
@@ -94,14 +94,14 @@ class Heartbeat:
         if self._thread is not None:
             self._thread.join(RENEWAL_SECONDS)  # a thread that is left over disturbs the end of the process
         with self._lock:
-            if not self._is_there:
+            if not self._is_written:
                 return
             try:
                 self.objects.delete(self.key)
             except OSError as error:
                 logger.warning("could not remove %s; it ends by itself: %s", self.objects.url(self.key), error)
 
-    def _beat(self) -> None:
+    def _renew_regularly(self) -> None:
         while not self._ended.wait(RENEWAL_SECONDS):
             try:
                 self.renew()
@@ -109,14 +109,14 @@ class Heartbeat:
                 logger.warning("could not renew %s: %s", self.objects.url(self.key), error)
 
 
-def begin_lease(objects: Objects, at_once: bool = True) -> Heartbeat:
+def begin_lease(objects: Objects, immediately: bool = True) -> Heartbeat:
     """Says that this process is about to rely on what the store holds; see `Sign.begin`.
 
     Raises:
         FileError: the store cannot be written to.
     """
     content = {"host": platform.node(), "pid": os.getpid(), "reserve": "." * RESERVE_BYTES}
-    return _heartbeat(objects, LEASES, content).begin(at_once)
+    return _heartbeat(objects, LEASES, content).start(immediately)
 
 
 def mark_lake(objects: Objects, lake: str) -> None:
@@ -151,7 +151,7 @@ _marked: set[str] = set()
 
 def begin_pending_deletes(objects: Objects) -> Heartbeat:
     """An empty doom list: says that a collector is at work."""
-    return _heartbeat(objects, PENDING_DELETES, {"host": platform.node(), "pid": os.getpid(), "objects": []}).begin()
+    return _heartbeat(objects, PENDING_DELETES, {"host": platform.node(), "pid": os.getpid(), "objects": []}).start()
 
 
 def read_pending_deletes(objects: Objects, since: float) -> frozenset[str]:
@@ -193,7 +193,7 @@ def _heartbeat(objects: Objects, folder: str, content: dict[str, object]) -> Hea
 
 def require_active(sign: Heartbeat) -> None:
     """Raises FileError where a collector may take this process for dead, so that what it relies on may be gone."""
-    if not sign.alive:
+    if not sign.is_valid:
         raise FileError(
             f"this process could not renew its lease of the blob store ({sign.objects.url(sign.key)}) for "
             f"{TRUST_SECONDS:.0f} seconds; files that the rows refer to may be gone, so nothing was committed. "

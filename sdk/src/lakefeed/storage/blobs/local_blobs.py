@@ -19,7 +19,7 @@ class LocalBlobs:
     """``<root>/sha256/ab/cdef…``, complete files only; what is being written lies in ``<root>/tmp``."""
 
     root: Path
-    near: ClassVar[bool] = True
+    cheap_lookups: ClassVar[bool] = True
 
     @property
     def objects(self) -> LocalObjects:

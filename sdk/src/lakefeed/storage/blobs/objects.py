@@ -41,7 +41,7 @@ class Objects(Protocol):
     def list(self, folder: str) -> Iterator[ObjectInfo]: ...
     def delete(self, key: str) -> None: ...
     def url(self, key: str) -> str: ...
-    def answering(self) -> AbstractContextManager[None]: ...
+    def store_errors(self) -> AbstractContextManager[None]: ...
 
 
 def blob_key(sha256: str) -> str:
@@ -132,7 +132,7 @@ class LocalObjects:
     def url(self, key: str) -> str:
         return self.path(key).as_uri()
 
-    def answering(self) -> AbstractContextManager[None]:
+    def store_errors(self) -> AbstractContextManager[None]:
         """What the system raises is raised as it is."""
         return nullcontext()
 
@@ -150,30 +150,30 @@ class RemoteObjects:
     store: Any
 
     def write(self, key: str, data: bytes) -> None:
-        with self.store.answering():
+        with self.store.store_errors():
             self.store.filesystem().pipe_file(self.url(key), data)
 
     def upload(self, key: str, path: Path) -> None:
         """Uploads the file, which stays."""
-        with self.store.answering():
+        with self.store.store_errors():
             self.store.filesystem().put_file(str(path), self.url(key))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
         if end is not None and start >= end:
             return b""
-        with self.store.answering():
+        with self.store.store_errors():
             return bytes(self.store.filesystem().cat_file(self.url(key), start=start, end=end))
 
     def info(self, key: str) -> ObjectInfo:
-        with self.store.answering():
+        with self.store.store_errors():
             filesystem = self.store.filesystem()
             filesystem.invalidate_cache()
             return object_info(key, filesystem.info(self.url(key)))
 
     def list(self, folder: str) -> Iterator[ObjectInfo]:
         """Everything in a folder and the folders below it."""
-        with self.store.answering():
+        with self.store.store_errors():
             filesystem = self.store.filesystem()
             filesystem.invalidate_cache()  # fsspec would repeat what it saw before others wrote
             place = self.url(folder)
@@ -185,16 +185,16 @@ class RemoteObjects:
 
     def delete(self, key: str) -> None:
         """Does nothing if it is not there."""
-        with self.store.answering(), suppress(FileNotFoundError):
+        with self.store.store_errors(), suppress(FileNotFoundError):
             self.store.filesystem().rm_file(self.url(key))
 
     def url(self, key: str) -> str:
         return f"{self.store.url.rstrip('/')}/{key}"
 
-    def answering(self) -> AbstractContextManager[None]:
+    def store_errors(self) -> AbstractContextManager[None]:
         """Errors of the store's library as ours."""
-        answering: AbstractContextManager[None] = self.store.answering()
-        return answering
+        store_errors: AbstractContextManager[None] = self.store.store_errors()
+        return store_errors
 
 
 def _read_exactly(stream: io.FileIO, size: int) -> bytes:

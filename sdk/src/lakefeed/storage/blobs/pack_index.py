@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS contents (
 ) WITHOUT ROWID;
 """
 LAYOUT = 1
-MAX_EXPECTED = 65_536
+MAX_PREFETCHED = 65_536
 
 
 class PackIndex:
@@ -37,25 +37,25 @@ class PackIndex:
         self._objects = objects
         self._database = Database(cache_dir / "packs" / name, LAYOUT, SCRIPT)
         self._refreshing = threading.Lock()
-        self._seen = 0
-        self._expected: dict[bytes, ObjectRange | None] = {}
+        self._refresh_count = 0
+        self._prefetched: dict[bytes, ObjectRange | None] = {}
 
     @property
-    def seen(self) -> int:
+    def refresh_count(self) -> int:
         """How often the packs were listed; a number to give to ``refresh``."""
-        return self._seen
+        return self._refresh_count
 
-    def expect(self, digests: Sequence[bytes]) -> None:
+    def prefetch(self, digests: Sequence[bytes]) -> None:
         """Looks up at once what ``find`` is about to be asked, once for each."""
-        if len(self._expected) > MAX_EXPECTED:
-            self._expected.clear()  # of who asked for less
+        if len(self._prefetched) > MAX_PREFETCHED:
+            self._prefetched.clear()  # of who asked for less
         found = self.find_all(digests)
-        self._expected.update((digest, found.get(digest)) for digest in digests)
+        self._prefetched.update((digest, found.get(digest)) for digest in digests)
 
     def find(self, digest: bytes) -> ObjectRange | None:
         """Where the content of that raw SHA-256 lies, as far as is known here."""
         with suppress(KeyError):
-            return self._expected.pop(digest)
+            return self._prefetched.pop(digest)
         return next(iter(self.find_all([digest]).values()), None)
 
     def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, ObjectRange]:
@@ -69,13 +69,13 @@ class PackIndex:
             if only is None or key in only
         }
 
-    def refresh(self, seen: int | None = None) -> frozenset[str]:
+    def refresh(self, seen_count: int | None = None) -> frozenset[str]:
         """Reads the ends of packs that are new, forgets those that are gone; the keys of those that are there.
 
         With ``seen``: does nothing where another thread has done so since that number was taken.
         """
         with self._refreshing:
-            if seen is not None and seen != self._seen:
+            if seen_count is not None and seen_count != self._refresh_count:
                 return frozenset()
             listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack_key(info.key)}
             known = set(self.packs())
@@ -83,8 +83,8 @@ class PackIndex:
                 self._read(listed[key])
             if gone := known - listed.keys():
                 self._forget(gone)
-            self._expected.clear()  # what was not known before may be now
-            self._seen += 1
+            self._prefetched.clear()  # what was not known before may be now
+            self._refresh_count += 1
             return frozenset(listed)
 
     def packs(self) -> dict[str, int]:

@@ -26,7 +26,7 @@ class SingleBlobs(Protocol):
     """
 
     @property
-    def near(self) -> bool: ...
+    def cheap_lookups(self) -> bool: ...
     @property
     def objects(self) -> Objects: ...
     def key(self, sha256: str) -> str: ...
@@ -40,23 +40,23 @@ class SingleBlobs(Protocol):
 class PackedBlobs:
     """The blobs that stand alone (``alone``) and those in packs. Safe between threads and processes."""
 
-    def __init__(self, alone: SingleBlobs, cache_dir: Path) -> None:
-        self.alone = alone
-        self.objects = alone.objects
-        self.index = PackIndex(alone.objects, cache_dir)
+    def __init__(self, single_blobs: SingleBlobs, cache_dir: Path) -> None:
+        self.single_blobs = single_blobs
+        self.objects = single_blobs.objects
+        self.index = PackIndex(single_blobs.objects, cache_dir)
 
-    def expect(self, digests: Iterable[str]) -> None:
+    def prefetch(self, digests: Iterable[str]) -> None:
         """These are about to be opened: where they lie is looked up at once."""
-        self.index.expect([bytes.fromhex(sha256) for sha256 in digests])
+        self.index.prefetch([bytes.fromhex(sha256) for sha256 in digests])
 
     def locate(self, sha256: str) -> str:
         """The URL of a blob; of one in a pack with the range of its bytes."""
         place = self.index.find(bytes.fromhex(sha256))
         if place is None:
-            return self.objects.url(self.alone.key(sha256))
+            return self.objects.url(self.single_blobs.key(sha256))
         return f"{self.objects.url(place.key)}#bytes={place.start}-{place.start + place.length - 1}"
 
-    def places(self, digests: Sequence[str]) -> list[ObjectRange] | None:
+    def find_ranges(self, digests: Sequence[str]) -> list[ObjectRange] | None:
         """Where blobs of a local store lie, as far as is known here; None where one is not known."""
         raw = [bytes.fromhex(sha256) for sha256 in digests]
         packed = self.index.find_all(raw)
@@ -64,18 +64,18 @@ class PackedBlobs:
         for sha256, digest in zip(digests, raw, strict=True):
             place = packed.get(digest)
             if place is None:
-                size = self.alone.size(sha256)
+                size = self.single_blobs.size(sha256)
                 if size is None:
                     return None
-                place = ObjectRange(self.alone.key(sha256), 0, size)
+                place = ObjectRange(self.single_blobs.key(sha256), 0, size)
             found.append(place)
         return found
 
     def size(self, sha256: str) -> int | None:
         """The size in bytes; None for an unknown blob."""
-        digest, seen = bytes.fromhex(sha256), self.index.seen
+        digest, seen = bytes.fromhex(sha256), self.index.refresh_count
         place = self.index.find(digest)
-        if place is None and (size := self.alone.size(sha256)) is not None:
+        if place is None and (size := self.single_blobs.size(sha256)) is not None:
             return size
         if place is None:
             self.index.refresh(seen)
@@ -89,21 +89,21 @@ class PackedBlobs:
         Raises:
             FileNotFoundError: there is none, also after another look at what packs there are.
         """
-        with self.objects.answering(), self._opened(sha256) as stream:
+        with self.objects.store_errors(), self._open(sha256) as stream:
             yield stream
 
     def put(self, source: BinaryIO) -> tuple[str, int]:
         """Stores what is left in ``source`` as a blob that stands alone."""
-        return self.alone.put(source)
+        return self.single_blobs.put(source)
 
     def sync(self, digests: Iterable[str]) -> None:
-        self.alone.sync(digests)
+        self.single_blobs.sync(digests)
 
-    def _opened(self, sha256: str) -> BinaryIO:
+    def _open(self, sha256: str) -> BinaryIO:
         for _ in range(MAX_LOOKUPS):
-            seen, place = self.index.seen, self.index.find(bytes.fromhex(sha256))
+            seen, place = self.index.refresh_count, self.index.find(bytes.fromhex(sha256))
             try:
-                return self.alone.open(sha256) if place is None else self._section(place)
+                return self.single_blobs.open(sha256) if place is None else self._section(place)
             except (FileNotFoundError, NotADirectoryError):
                 self.index.refresh(seen)  # a pack that is new here, or one that was collected
                 if place is None and self.index.find(bytes.fromhex(sha256)) is None:

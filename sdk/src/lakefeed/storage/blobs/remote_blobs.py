@@ -32,7 +32,7 @@ class RemoteBlobs:
     url: str
     options: Mapping[str, Any] = field(repr=False)
 
-    near: ClassVar[bool] = False
+    cheap_lookups: ClassVar[bool] = False
 
     @property
     def objects(self) -> RemoteObjects:
@@ -47,13 +47,13 @@ class RemoteBlobs:
 
     def size(self, sha256: str) -> int | None:
         try:
-            with self.answering():
+            with self.store_errors():
                 return int(self.filesystem().info(self._url(sha256))["size"])
         except FileNotFoundError:
             return None
 
     def open(self, sha256: str) -> BinaryIO:
-        with self.answering():
+        with self.store_errors():
             return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
     def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
@@ -63,7 +63,7 @@ class RemoteBlobs:
         if self.size(digest) != size:
             source.seek(start)
             writing(digest)
-            with self.answering():
+            with self.store_errors():
                 self._upload(source, digest, size)
         return digest, size
 
@@ -87,7 +87,7 @@ class RemoteBlobs:
             raise
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def store_errors(self) -> Iterator[None]:
         """What the library of the store raises for a host that is down has no base class of ours or of Python's."""
         try:
             yield
@@ -103,7 +103,7 @@ class RemoteBlobs:
 
     def is_empty(self) -> bool:
         """Whether nothing is in the store, not even a folder; so it is where the bucket is not there."""
-        with self.answering():
+        with self.store_errors():
             filesystem = self.filesystem()
             filesystem.invalidate_cache()
             try:

@@ -22,35 +22,35 @@ GAP_BYTES = 256 * KIB
 READ_BYTES = 8 * MIB
 
 
-def move_reachable(saving: BlobWriter, objects: Objects, sparse: Collection[StoredObject], live: Digests) -> int:
-    """Adds what is live in these packs to new packs of ``saving``, each content once; the bytes of it.
+def move_reachable(writer: BlobWriter, objects: Objects, sparse: Collection[StoredObject], reachable: Digests) -> int:
+    """Adds what is reachable in these packs to new packs of ``writer``, each content once; the bytes of it.
 
     A content that is damaged is left where it is, and so its pack stays.
     """
     seen: set[bytes] = set()
     total = 0
-    for held in sparse:
-        for contents in _read_contents(objects, held, live):
+    for pack in sparse:
+        for contents in _read_contents(objects, pack, reachable):
             fresh = {digest: data for digest, data in contents.items() if digest not in seen}
             seen |= fresh.keys()
             total += sum(map(len, fresh.values()))
             if fresh:
-                saving.add(fresh)
-    saving.flush()
+                writer.add(fresh)
+    writer.flush()
     return total
 
 
-def _read_contents(objects: Objects, held: StoredObject, live: Digests) -> Iterator[dict[bytes, bytes]]:
-    index = read_index(objects, held.info)
-    needed = np.sort(index[find_positions(live, index["sha256"])[1]], order="offset")
+def _read_contents(objects: Objects, pack: StoredObject, reachable: Digests) -> Iterator[dict[bytes, bytes]]:
+    index = read_index(objects, pack.info)
+    needed = np.sort(index[find_positions(reachable, index["sha256"])[1]], order="offset")
     for some in _split_reads(needed):
         start = int(some["offset"][0])
-        data = objects.read(held.info.key, start, int(some["offset"][-1] + some["length"][-1]))
+        data = objects.read(pack.info.key, start, int(some["offset"][-1] + some["length"][-1]))
         parts = zip(raw_digests(some), some["offset"].tolist(), some["length"].tolist(), strict=True)
         found = {digest: data[at - start : at - start + length] for digest, at, length in parts}
         good = {digest: part for digest, part in found.items() if hashlib.sha256(part).digest() == digest}
         if len(good) < len(found):
-            logger.warning("%d contents of %s are damaged", len(found) - len(good), objects.url(held.info.key))
+            logger.warning("%d contents of %s are damaged", len(found) - len(good), objects.url(pack.info.key))
         yield good
 
 

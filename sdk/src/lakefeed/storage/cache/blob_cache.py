@@ -47,7 +47,7 @@ class BlobCache:
     limit: int | None = None
 
     def path(self, sha256: str, suffix: str = "") -> Path:
-        return Path(self.place(sha256, suffix))
+        return Path(self.path_text(sha256, suffix))
 
     def find(self, sha256: str, suffix: str = "") -> Path | None:
         """The path of a good copy, or None; a bad one is dropped. It stays valid for ``GRACE_SECONDS`` at least."""
@@ -56,28 +56,28 @@ class BlobCache:
     def find_at(self, path: Path, sha256: str) -> Path | None:
         """As `find`, where it is known already at which path."""
         try:
-            status = self._good(path, sha256)
+            status = self._verify(path, sha256)
         except FileNotFoundError:
             return None
         except IntegrityError as error:
             logger.warning("dropped a cached copy: %s", error)
             path.unlink(missing_ok=True)
             return None
-        return path if self.room.promise(path, status) else None
+        return path if self.eviction.mark_handed_out(path, status) else None
 
     @contextmanager
-    def opened(self, sha256: str, suffix: str = "") -> Iterator[tuple[int, int] | None]:
+    def open_copy(self, sha256: str, suffix: str = "") -> Iterator[tuple[int, int] | None]:
         """The descriptor of a good copy, at its beginning, and its size; or None. A bad one is dropped."""
         try:
             # Not pathlib, whose objects would cost as much as reading a small file.
-            descriptor = os.open(self.place(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path_text(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             yield None
             return
         try:
             status = os.fstat(descriptor)
             if _is_sealed(status):
-                self.room.used(descriptor, status)
+                self.eviction.mark_read(descriptor, status)
                 yield descriptor, status.st_size
             else:
                 yield (descriptor, status.st_size) if self.find(sha256, suffix) is not None else None
@@ -86,7 +86,7 @@ class BlobCache:
 
     def read(self, sha256: str, suffix: str = "") -> bytes | None:
         """The bytes of a good copy, or None; a bad one is dropped."""
-        with self.opened(sha256, suffix) as found:
+        with self.open_copy(sha256, suffix) as found:
             if found is None:
                 return None
             with open(found[0], "rb", closefd=False) as stream:  # a descriptor
@@ -110,7 +110,7 @@ class BlobCache:
                 if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
                     return False
                 if status.st_atime_ns < untouched:
-                    self.room.used(descriptor, status)
+                    self.eviction.mark_read(descriptor, status)
                 if size and read_cached(descriptor, target) != size:
                     return False
             finally:
@@ -129,42 +129,42 @@ class BlobCache:
         def copied() -> Path:
             if start is not None:
                 source.seek(start)
-            with self.new() as copy:
+            with self.create_copy() as copy:
                 found, _ = sha256_stream(source, into=copy.write)
                 require_digest(sha256, found, origin)
                 return copy.publish(sha256, suffix)
 
-        return self._making_room(copied, again=start is not None)
+        return self._retry_with_space(copied, again=start is not None)
 
-    def keep(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
+    def add(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
         """The digest of ``data``, of which a copy is made if there is room: for those who have the bytes anyway."""
         digest = sha256 or sha256_bytes(data)
 
         def copied() -> None:
             times = time_ns() - GRACE_SECONDS * 10**9, SEAL_EPOCH_NS + len(data)
-            write_atomically(self.place(digest, suffix), data, self._aside, times)
-            self.room.added(len(data))
+            write_atomically(self.path_text(digest, suffix), data, self._staging, times)
+            self.eviction.add(len(data))
 
         try:
-            self._making_room(copied, again=True, size=len(data))
+            self._retry_with_space(copied, again=True, size=len(data))
         except OSError as error:
             _warn_once(f"files are read without being kept in the cache {str(self.directory)!r}: {error.strerror}")
         return digest
 
     @contextmanager
-    def new(self) -> Iterator[NewCopy]:
+    def create_copy(self) -> Iterator[NewCopy]:
         """A copy in the making; gone on exit unless it was published."""
         with staged_file(self.directory / "tmp") as (temporary, stream):
             yield NewCopy(self, temporary, stream)
 
-    def drop(self, sha256: str, suffix: str = "") -> None:
+    def remove(self, sha256: str, suffix: str = "") -> None:
         self.path(sha256, suffix).unlink(missing_ok=True)
 
     @cached_property
-    def room(self) -> Eviction:
+    def eviction(self) -> Eviction:
         return Eviction(self.directory, Settings.load().cache_limit if self.limit is None else self.limit)
 
-    def _good(self, path: Path, sha256: str) -> os.stat_result:
+    def _verify(self, path: Path, sha256: str) -> os.stat_result:
         """The status of a copy, which is sealed again if its bytes are right."""
         status = path.stat()
         if _is_sealed(status):
@@ -175,16 +175,16 @@ class BlobCache:
             _seal(path, size, status.st_atime_ns)
         return path.stat()
 
-    def _making_room(self, copied: Callable[[], T], *, again: bool, size: int = 0) -> T:
+    def _retry_with_space(self, copied: Callable[[], T], *, again: bool, size: int = 0) -> T:
         """What ``copied`` gives; where the disk is full something is evicted, and it is tried ``again``."""
         try:
             return copied()
         except OSError as error:
-            if error.errno not in FULL_ERRNO or not self.room.trim(size + SPARE_BYTES) or not again:
+            if error.errno not in FULL_ERRNO or not self.eviction.evict(size + SPARE_BYTES) or not again:
                 raise
             return copied()
 
-    def place(self, sha256: str, suffix: str = "") -> str:
+    def path_text(self, sha256: str, suffix: str = "") -> str:
         """As `path`, as text.
 
         Raises:
@@ -198,7 +198,7 @@ class BlobCache:
         return str(self.directory / "sha256")
 
     @cached_property
-    def _aside(self) -> str:
+    def _staging(self) -> str:
         return str(self.directory / "tmp")
 
 
@@ -220,7 +220,7 @@ class NewCopy:
         _seal(self.temporary, size, time_ns() - (0 if promised else GRACE_SECONDS * 10**9))
         target = self.cache.path(sha256, suffix)
         publish(self.temporary, target)
-        self.cache.room.added(size)
+        self.cache.eviction.add(size)
         return target
 
 

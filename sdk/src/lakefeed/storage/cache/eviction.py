@@ -61,14 +61,14 @@ class Eviction:
     directory: Path
     limit: int
 
-    def used(self, descriptor: int, status: os.stat_result) -> None:
+    def mark_read(self, descriptor: int, status: os.stat_result) -> None:
         """The bytes of an open file were read."""
         now = time_ns() - GRACE_SECONDS * 10**9
         if now > status.st_atime_ns + READ_TOUCH_NS:
             with suppress(OSError):  # somebody else's file in a shared cache, or a disk that takes nothing more
                 os.utime(descriptor, ns=(now, status.st_mtime_ns))
 
-    def promise(self, path: Path, status: os.stat_result) -> bool:
+    def mark_handed_out(self, path: Path, status: os.stat_result) -> bool:
         """The path was handed out; False if it was evicted at this moment."""
         if time_ns() <= status.st_atime_ns + TOUCH_NS:
             return True
@@ -81,14 +81,14 @@ class Eviction:
             return path.exists()
         return True
 
-    def added(self, size: int) -> None:
-        """So many bytes are new. They are counted at once, or, where they are few, with others: see `settle`."""
+    def add(self, size: int) -> None:
+        """So many bytes are new. They are counted at once, or, where they are few, with others: see `count_added`."""
         with _uncounted_lock:
             _uncounted[self.directory] = size = _uncounted.get(self.directory, 0) + size
         if size * COUNTED_SHARE >= self.limit:
-            self.settle()
+            self.count_added()
 
-    def settle(self) -> None:
+    def count_added(self) -> None:
         """Counts what is new; to be called at the end of some work."""
         with _uncounted_lock:
             size = _uncounted.pop(self.directory, 0)
@@ -96,13 +96,13 @@ class Eviction:
             return
         try:
             self._sweep_once()
-            total = self._counted(size)
+            total = self._update_usage(size)
             if total is None or total > self.limit:
-                self.trim()
+                self.evict()
         except OSError as error:  # what was kept is good; only the bound is not looked at
             logger.warning("the size of the cache %s is not counted: %s", self.directory, error)
 
-    def trim(self, free: int = 0) -> int:
+    def evict(self, free: int = 0) -> int:
         """Evicts, oldest first, until the cache is a little below its limit and ``free`` bytes went; how many went.
 
         Does nothing while another process does it, or where it has just been in vain.
@@ -111,11 +111,11 @@ class Eviction:
             return 0
         try:
             with file_lock(self.directory / "trim.lock", timeout=None if free else 0):
-                return self._trimmed(free)
+                return self._evict_oldest(free)
         except BlockingIOError:
             return 0
 
-    def _trimmed(self, free: int) -> int:
+    def _evict_oldest(self, free: int) -> int:
         entries = sorted(self._entries())
         notes = max(open_url_records(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
         before = total = sum(entry.size for entry in entries) + notes
@@ -125,7 +125,7 @@ class Eviction:
         for entry in entries:
             if total <= least or entry.used > young:
                 break
-            if self._evicted(entry):
+            if self._remove_unless_used(entry):
                 total -= entry.size
                 gone.append(entry)
         self._forget(gone)
@@ -135,10 +135,10 @@ class Eviction:
                 "the cache %s holds %d bytes, more than its bound of %d: paths in it were handed out within the "
                 "last %d seconds", self.directory, total, self.limit, GRACE_SECONDS,
             )  # fmt: skip
-        self._counted(total, afresh=True)
+        self._update_usage(total, afresh=True)
         return before - total
 
-    def _evicted(self, entry: _CacheFile) -> bool:
+    def _remove_unless_used(self, entry: _CacheFile) -> bool:
         """Whether it went: not if somebody has begun to use the file."""
         with file_lock(self.directory / "evict.lock"):
             try:
@@ -171,7 +171,7 @@ class Eviction:
                         if status.st_nlink == 1:
                             yield _CacheFile(_used_at(status), status.st_size, found.path)
 
-    def _counted(self, size: int, *, afresh: bool = False) -> int | None:
+    def _update_usage(self, size: int, *, afresh: bool = False) -> int | None:
         """Adds to the number of bytes that all processes count together; None if nobody has counted yet."""
         with file_lock(self.directory / "usage") as descriptor:
             before = os.read(descriptor, 32)

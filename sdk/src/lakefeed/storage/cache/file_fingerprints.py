@@ -61,7 +61,7 @@ class FileFingerprints:
         if rows:
             self._insert("INSERT OR REPLACE INTO files", rows)
 
-    def facts(self, kind: str, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    def find_facts(self, kind: str, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """What is known of contents."""
         query = "SELECT sha256, facts FROM facts WHERE kind = '{}' AND sha256 IN".format(kind.replace("'", "''"))
         return {digest: json.loads(facts) for digest, facts in self._database.look_up(query, digests)}

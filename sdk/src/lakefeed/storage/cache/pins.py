@@ -38,22 +38,22 @@ class Pins:
         """Keeps the copy of what lies at a URL, which is not asked for any more. Raises FileNotFoundError."""
         copies = UrlCopies(self.cache)
         path = local_path(url)
-        known = copies.known(url) if path is None else self._copied(copies, url, path, suffix)
+        known = copies.find(url) if path is None else self._copy_file(copies, url, path, suffix)
         if known is None:
             raise FileNotFoundError(f"no copy of it in {self.cache.directory}")
         self.pin(known.sha256, suffix)
         place = copies.write_pin(url, known)
         self._link(place, Path("urls", place.parent.name, place.name))
-        copies.reread([url])
+        copies.read_records([url])
 
-    def _copied(self, copies: UrlCopies, url: str, path: Path, suffix: str) -> UrlCopy:
+    def _copy_file(self, copies: UrlCopies, url: str, path: Path, suffix: str) -> UrlCopy:
         """What a path refers to, of which a copy is made: it may be gone one day as well."""
         with path.open("rb") as source:
             sha256, size = sha256_stream(source)
             if self.cache.find(sha256, suffix) is None:
                 source.seek(0)
                 self.cache.fill(sha256, suffix, source, str(path))
-        copies.learn(url, sha256, size, LOCAL_FILE_VALIDATORS)
+        copies.record(url, sha256, size, LOCAL_FILE_VALIDATORS)
         return UrlCopy(sha256, size, LOCAL_FILE_VALIDATORS, 0.0)
 
     def _link(self, place: Path, name: Path) -> None:

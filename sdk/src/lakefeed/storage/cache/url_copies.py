@@ -32,7 +32,7 @@ LOCAL_FILE_VALIDATORS = {"path": ""}
 class UrlCopy:
     """What is known of a URL. ``checked``: seconds since the epoch; ``validators``: what to ask with again.
 
-    ``place``: where the copy is, if its extension is that of the URL. ``good_from``: the copy stands for the URL where
+    ``place``: where the copy is, if its extension is that of the URL. ``valid_from``: the copy stands for the URL where
     that was asked for since then. Both are for who looks at thousands.
     """
 
@@ -41,8 +41,8 @@ class UrlCopy:
     validators: Mapping[str, str]
     checked: float
     pinned: bool = False
-    place: str = ""
-    good_from: float = -inf
+    path: str = ""
+    valid_from: float = -inf
 
     def is_fresh(self, seconds: float) -> bool:
         """Whether the server need not be asked."""
@@ -59,26 +59,26 @@ class UrlCopies:
 
     cache: BlobCache
 
-    def remembered(self, url: str) -> UrlCopy | None:
+    def recall(self, url: str) -> UrlCopy | None:
         """What this process knows of a URL."""
         return self._memory.get(url)
 
-    def remembered_all(self, urls: Sequence[str | None]) -> list[UrlCopy | None]:
+    def recall_all(self, urls: Sequence[str | None]) -> list[UrlCopy | None]:
         """As `remembered`, for many: what is done for every cell costs about as much as reading a small file."""
         get = self._memory.get
         return [None if url is None else get(url) for url in urls]
 
-    def known(self, url: str) -> UrlCopy | None:
+    def find(self, url: str) -> UrlCopy | None:
         """What was last known of a URL."""
-        return self.remembered(url) or self.reread([url]).get(url)
+        return self.recall(url) or self.read_records([url]).get(url)
 
-    def reread(self, urls: Sequence[str]) -> dict[str, UrlCopy]:
+    def read_records(self, urls: Sequence[str]) -> dict[str, UrlCopy]:
         """As `known`, for many, with what other processes wrote."""
         found = {}
         # Mostly nothing is pinned, and then there is no such folder.
         if os.path.isdir(f"{self._directory}/urls"):  # noqa: PTH112
             for url in urls:
-                pinned = self._pinned(url)
+                pinned = self._read_pin(url)
                 if pinned is not None:
                     found[url] = pinned
         left = [url for url in urls if url not in found]
@@ -86,7 +86,7 @@ class UrlCopies:
             found[url] = UrlCopy(*note)
         return {url: self._remember(url, known) for url, known in found.items()}
 
-    def learn(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
+    def record(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
         """Writes down what a URL gave just now."""
         with suppress(OSError):
             self._notes.add(url, sha256, size, validators)
@@ -100,10 +100,10 @@ class UrlCopies:
 
     def write_pin(self, url: str, known: UrlCopy) -> Path:
         """The file to be linked to that keeps what is known of a URL; written if it is not there yet."""
-        place = self._place(url)
+        place = self._pin_path(url)
         text = json.dumps({"sha256": known.sha256, "size": known.size, "validators": dict(known.validators)}).encode()
         how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        if self._pinned(url) is None:
+        if self._read_pin(url) is None:
             # Not written aside: what is read while it is written, or after a crash, is no JSON and so not known.
             descriptor = with_directory(place.parent, lambda: os.open(place, how, 0o666))
             try:
@@ -112,9 +112,9 @@ class UrlCopies:
                 os.close(descriptor)
         return place
 
-    def _pinned(self, url: str) -> UrlCopy | None:
+    def _read_pin(self, url: str) -> UrlCopy | None:
         try:
-            descriptor = os.open(self._place(url), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._pin_path(url), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -128,12 +128,12 @@ class UrlCopies:
         finally:
             os.close(descriptor)
 
-    def _place(self, url: str) -> Path:
+    def _pin_path(self, url: str) -> Path:
         name = url_key(url).hex()
         return self.cache.directory / "urls" / name[:2] / name[2:]
 
     @contextmanager
-    def alone(self, url: str) -> Iterator[None]:
+    def lock(self, url: str) -> Iterator[None]:
         """One thread of one process at a time."""
         with named_lock(self.cache.directory, url_key(url)):
             yield
@@ -142,9 +142,9 @@ class UrlCopies:
         memory = self._memory
         if len(memory) >= MAX_REMEMBERED:
             memory.clear()
-        good_from = -inf if known.validators == LOCAL_FILE_VALIDATORS else inf if known.pinned else known.checked
-        place = self.cache.place(known.sha256, file_suffix(url))
-        memory[url] = known = replace(known, place=place, good_from=good_from)
+        valid_from = -inf if known.validators == LOCAL_FILE_VALIDATORS else inf if known.pinned else known.checked
+        place = self.cache.path_text(known.sha256, file_suffix(url))
+        memory[url] = known = replace(known, path=place, valid_from=valid_from)
         return known
 
     @cached_property

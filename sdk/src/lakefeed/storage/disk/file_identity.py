@@ -31,7 +31,7 @@ class Identity:
     inode: tuple[int, int] | None = None
 
     @property
-    def strong(self) -> bool:
+    def is_strong(self) -> bool:
         """Whether the tag promises the same bytes, so that it may stand in a condition."""
         return self.tag is not None and self.tag.startswith('"')
 
@@ -45,7 +45,7 @@ class Identity:
         if self.tag is not None and now.tag is not None:
             if _opaque(self.tag) != _opaque(now.tag):
                 return f"ETag {self.tag} became {now.tag}"
-            if self.strong and now.strong:
+            if self.is_strong and now.is_strong:
                 return _difference("size", self.size, now.size)
         return (
             _difference("size", self.size, now.size)
@@ -53,7 +53,7 @@ class Identity:
             or _difference("inode", self.inode, now.inode)
         )
 
-    def tells_less(self, now: Identity) -> bool:
+    def lacks_validator(self, now: Identity) -> bool:
         """Whether ``now`` lacks the one validator that this state has."""
         return (self.tag is not None and now.tag is None) or (
             self.tag is None and self.modified is not None and now.tag is None and now.modified is None
@@ -62,7 +62,7 @@ class Identity:
     def __reduce__(self) -> tuple[object, ...]:
         return Identity, (self.size, self.tag, self.modified)
 
-    def joined(self, now: Identity) -> Identity:
+    def merge(self, now: Identity) -> Identity:
         """All that is known of a state after it was seen again."""
         return Identity(
             now.size if self.size is None else self.size,
@@ -96,7 +96,7 @@ class Identities:
             known = self._known.get(url)
             if known is not None:
                 check_same(url, known, now)
-                now = known.joined(now)
+                now = known.merge(now)
             self._known[url] = now
             return now
 

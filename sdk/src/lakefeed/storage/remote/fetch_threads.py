@@ -33,12 +33,12 @@ class FetchThreads:
             self._alive += 1
         Thread(target=self._run, name="lakefeed-files", daemon=True).start()
 
-    def lost(self) -> None:
+    def add_spare(self) -> None:
         """One of the threads hangs: another may take its place."""
         with self._lock:
             self._most += 1
 
-    def found(self) -> None:
+    def remove_spare(self) -> None:
         """It hangs no more."""
         with self._lock:
             self._most -= 1

@@ -131,9 +131,9 @@ class Request:
 class OpenResponse:
     """An answer whose body is read bit by bit, by any one thread at a time; to be closed."""
 
-    def __init__(self, url: str, response: BaseHTTPResponse, guard: RequestDeadline) -> None:
+    def __init__(self, url: str, response: BaseHTTPResponse, deadline: RequestDeadline) -> None:
         self._response = response
-        self._guard = guard
+        self._deadline = deadline
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self.encoded = _is_encoded(url, response.headers)
@@ -147,11 +147,11 @@ class OpenResponse:
     def read(self, size: int) -> bytes:
         """Some of the body, at most ``size`` bytes; none at its end."""
         try:
-            self._guard.more()
+            self._deadline.restart()
             piece: bytes = self._response.read(size, decode_content=self.encoded)
-            self._guard.rest()
+            self._deadline.pause()
         except (HTTPError, OSError) as error:
-            raise _request_error(None, self._guard, error) from None
+            raise _request_error(None, self._deadline, error) from None
         return piece
 
     def pieces(self) -> Iterator[bytes]:
@@ -167,32 +167,32 @@ class OpenResponse:
     def close(self) -> None:
         """Gives the connection back, or closes it where that is cheaper than reading to the end."""
         _release(self._response)
-        self._guard.end()
+        self._deadline.stop()
 
 
 def open_url(url: str, request: Request) -> OpenResponse:
     """The answer at the end of the redirects, whose body has not been read. Raises: as `get`."""
-    guard = RequestDeadline(request.timeout, request.denied)
-    guard.begin()
+    deadline = RequestDeadline(request.timeout, request.denied)
+    deadline.start()
     try:
-        with _request_errors(url, guard):
-            response = _follow_redirects(url, guard, request)
-            opened = OpenResponse(url, response, guard)
+        with _request_errors(url, deadline):
+            response = _follow_redirects(url, deadline, request)
+            opened = OpenResponse(url, response, deadline)
             if response.status not in request.accepted:
                 _release(response)
                 raise StatusError(response.status, response.headers)
             return opened
     except BaseException:
-        guard.end()
+        deadline.stop()
         raise
 
 
-def _follow_redirects(url: str, guard: RequestDeadline, request: Request) -> BaseHTTPResponse:
+def _follow_redirects(url: str, deadline: RequestDeadline, request: Request) -> BaseHTTPResponse:
     """The answer at the end of the redirects."""
     here = first = _parse(url)
     schemes = [first.scheme]
     for _ in range(MAX_REDIRECTS + 1):
-        response = _send(here, guard, request.headers_for(here, first), first)
+        response = _send(here, deadline, request.headers_for(here, first), first)
         target = response.headers.get("Location")
         if response.status not in REDIRECTS or target is None:
             return response
@@ -209,25 +209,25 @@ def _follow_redirects(url: str, guard: RequestDeadline, request: Request) -> Bas
     raise FileError(f"{display_url(first.url)} redirects more than {MAX_REDIRECTS} times")
 
 
-def _send(url: Url, guard: RequestDeadline, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
+def _send(url: Url, deadline: RequestDeadline, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
     if url.host is None:
         raise LocationValueError("no host")
-    _check_host(url.host, guard.denied)
+    _check_host(url.host, deadline.denied)
     auth = url.auth or (first.auth if url.netloc == first.netloc else None)
     signed = {} if auth is None else make_headers(basic_auth=unquote(auth))
-    guard.more()
-    with guard.asking():
+    deadline.restart()
+    with deadline.sending():
         response = _pool(url.scheme, url.host, url.port).urlopen(
             "GET",
             url.request_uri,
             headers={**HEADERS, **headers, **signed},
             retries=NO_RETRIES,
             redirect=False,
-            timeout=Timeout(connect=guard.seconds, read=guard.seconds),
+            timeout=Timeout(connect=deadline.seconds, read=deadline.seconds),
             preload_content=False,
             decode_content=False,
         )
-    guard.rest()
+    deadline.pause()
     return response
 
 
@@ -285,7 +285,7 @@ def _release(response: BaseHTTPResponse) -> None:
 
 
 @contextmanager
-def _request_errors(url: str | None, guard: RequestDeadline) -> Iterator[None]:
+def _request_errors(url: str | None, deadline: RequestDeadline) -> Iterator[None]:
     """Errors of urllib3 as Python's, or as ours where asking again cannot help.
 
     Without what they came from: its text may hold the URL as it is.
@@ -295,14 +295,14 @@ def _request_errors(url: str | None, guard: RequestDeadline) -> Iterator[None]:
     except (LakefeedError, StatusError):
         raise
     except (HTTPError, OSError) as error:
-        raise _request_error(url, guard, error) from None
+        raise _request_error(url, deadline, error) from None
 
 
-def _request_error(url: str | None, guard: RequestDeadline, error: Exception) -> Exception:
-    if guard.refusal is not None:
-        return guard.refusal
-    if guard.expired or _is_timeout(error):
-        return TimeoutError(f"the server does not go on for {guard.seconds:g} seconds")
+def _request_error(url: str | None, deadline: RequestDeadline, error: Exception) -> Exception:
+    if deadline.refusal is not None:
+        return deadline.refusal
+    if deadline.expired or _is_timeout(error):
+        return TimeoutError(f"the server does not go on for {deadline.seconds:g} seconds")
     if isinstance(error, SSLError):
         return FileError(f"no safe connection: {redact(str(error))}")
     if isinstance(error, NameResolutionError) and _is_unknown_host(error):
@@ -329,11 +329,11 @@ def _is_unknown_host(error: BaseException) -> bool:
 
 
 def _new_socket(connection: HTTPConnection) -> socket.socket:
-    guard = deadlines_by_thread[get_ident()]
+    deadline = deadlines_by_thread[get_ident()]
     try:
-        addresses = resolve(connection._dns_host, connection.port or connection.default_port, guard.denied)
+        addresses = resolve(connection._dns_host, connection.port or connection.default_port, deadline.denied)
     except RefusedTargetError as error:
-        guard.refusal = error
+        deadline.refusal = error
         raise
     except socket.gaierror as error:
         raise NameResolutionError(connection.host, connection, error) from error
@@ -359,13 +359,13 @@ def _connect(connection: HTTPConnection, address: str) -> socket.socket:
 
 def _check_reused(connection: HTTPConnection) -> None:
     """Refuses a connection that was made when its address was still allowed."""
-    guard = deadlines_by_thread[get_ident()]
-    if connection.sock is None or not guard.denied:
+    deadline = deadlines_by_thread[get_ident()]
+    if connection.sock is None or not deadline.denied:
         return
     try:
-        _check_host(str(connection.sock.getpeername()[0]), guard.denied)
+        _check_host(str(connection.sock.getpeername()[0]), deadline.denied)
     except RefusedTargetError as error:
-        guard.refusal = error
+        deadline.refusal = error
         raise
     except OSError:
         return  # it is closed; the new one is looked at

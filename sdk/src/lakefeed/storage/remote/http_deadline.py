@@ -28,15 +28,15 @@ class RequestDeadline:
         self._due = monotonic() + seconds
         self._lock = Lock()
 
-    def more(self) -> None:
+    def restart(self) -> None:
         """Another ``seconds`` from now."""
         self._due = monotonic() + self.seconds
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """It is not the server that is waited for."""
         self._due = inf
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Ends the connection if the time is up."""
         with self._lock:
             if self.sock is not None and now > self._due:
@@ -45,7 +45,7 @@ class RequestDeadline:
                     # Not that of ssl, which forgets the connection while another thread reads from it.
                     socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """From now on the time is watched."""
         _active[id(self)] = self
         if not _needed.is_set():
@@ -53,14 +53,14 @@ class RequestDeadline:
         if _watcher is None:
             _start_watcher()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """The request is over, and its connection somebody else's from now on."""
         _active.pop(id(self), None)
         with self._lock:
             self.sock = None
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def sending(self) -> Iterator[None]:
         """While a request is sent: what the connection that is made for it asks."""
         before = deadlines_by_thread.get(get_ident())
         deadlines_by_thread[get_ident()] = self
@@ -88,7 +88,7 @@ def _start_watcher() -> None:
     global _watcher
     with _starting:
         if _watcher is None:
-            _watcher = Thread(target=_watch, name="lakefeed-web-guard", daemon=True)
+            _watcher = Thread(target=_watch, name="lakefeed-web-deadline", daemon=True)
             _watcher.start()
 
 
@@ -97,8 +97,8 @@ def _watch() -> None:
         _needed.wait()
         sleep(TICK_SECONDS)
         now = monotonic()
-        for guard in list(_active.values()):
-            guard.look(now)
+        for deadline in list(_active.values()):
+            deadline.check(now)
         if not _active:
             _needed.clear()
             if _active:

@@ -110,7 +110,7 @@ class WebFile:
         """Fetches the bytes from ``start`` to before ``stop``, or fewer, into memory."""
         last = stop if self.size is None else min(stop, self.size)
         headers = {"Range": f"bytes={start}-{last - 1}"}
-        if self.identity.strong:
+        if self.identity.is_strong:
             headers["If-Range"] = str(self.identity.tag)
         answer = self._asked(headers)
         try:
@@ -165,9 +165,9 @@ class WebFile:
         if answer.encoded:
             now = Identity(None, now.tag, now.modified)
         check_same(self._url, self.identity, now)
-        if self.identity.tells_less(now):
+        if self.identity.lacks_validator(now):
             raise ConnectionError("the server does not say, as it did before, which state of the file it gives")
-        self.identity = self.identity.joined(now)
+        self.identity = self.identity.merge(now)
 
 
 def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:
