@@ -368,5 +368,5 @@ def test_chains_are_not_followed_by_anybody_else(secret: Path) -> None:
 
 def test_answers_that_are_errors_stay_errors(web: Site) -> None:
     web.always["/in/"] = answers(403)
-    with pytest.raises(FileError, match="the server answers 403"):
+    with pytest.raises(FileError, match="the server answered 403"):
         taken(WebSource("numbers", "numbers", f"{web.url}/in"))

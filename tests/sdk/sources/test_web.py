@@ -153,7 +153,7 @@ def test_what_is_missing_or_forbidden_is_said_at_once(web: Site) -> None:
     assert asked <= 2
     url = web.put("r.csv", CSV)
     web.faults = [answers(403)] * 9
-    with pytest.raises(FileError, match="the server answers 403") as error:
+    with pytest.raises(FileError, match="the server answered 403") as error:
         Dataset.from_file(url)
     assert not isinstance(error.value, MissingFileError)
 

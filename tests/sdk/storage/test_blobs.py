@@ -168,7 +168,7 @@ def test_a_corrupt_cached_copy_is_dropped_and_fetched_again(
     digest = store.put_bytes(b"abc").sha256
     spoil(store.local_path(digest, ".txt"), change)
     assert store.local_path(digest, ".txt").read_bytes() == b"abc"
-    assert "dropped a cached copy" in caplog.text
+    assert "removed a damaged copy" in caplog.text
     spoil(store.local_path(digest, ".txt"), change)
     assert store.read(digest, ".txt") == b"abc"
 

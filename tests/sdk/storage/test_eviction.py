@@ -198,7 +198,7 @@ def test_a_disk_that_stays_full(
         assert [cache.add(content(n)) for n in range(3)] == [sha256_bytes(content(n)) for n in range(3)]
         with pytest.raises(OSError, match="No space left"):
             cache.fill(sha256_bytes(content(21)), "", io.BytesIO(content(21)), "t")
-    assert caplog.text.count("without being kept in the cache") == 1
+    assert caplog.text.count("cannot keep copies in the cache") == 1
     assert logging.WARNING in {record.levelno for record in caplog.records}
 
 

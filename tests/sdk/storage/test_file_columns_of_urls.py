@@ -102,7 +102,7 @@ def test_on_error_null_counts_and_tells(site: Site, caplog: pytest.LogCaptureFix
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].startswith("21 of 200 files could not be loaded and are null; the first: there is no file")
-    assert "the server answers 503" in warnings[0]
+    assert "the server answered 503" in warnings[0]
     with pytest.raises(MissingFileError, match=r"/0\.bin"):
         list(dataset.load_files("bytes"))
 

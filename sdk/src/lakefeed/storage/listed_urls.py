@@ -1,8 +1,7 @@
-"""URLs that a list names: a list from another machine may not choose what this machine reads.
+"""URLs that a list names, and the rules of which of them may be read.
 
-A list is a manifest or a web page. One that lies on this machine may name anything. One that lies elsewhere may name
-what lies on the same host (for the web) or in the same bucket (for stores), and what the caller allows by prefix.
-It never leads to a file of this machine.
+A list is a manifest or a web page. A list on this machine may name anything. A list elsewhere may name URLs on its own
+host (web) or in its own bucket (stores), and URLs that the caller allows by prefix. It can never name local files.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def is_remote(url: str) -> bool:
-    """Whether a URL, or the base of a chain, lies outside of this machine.
+    """Returns whether a URL, or the base of a chain, lies outside of this machine.
 
     Example:
         >>> is_remote("https://host/a.csv"), is_remote("data/a.csv"), is_remote("zip://a.csv::s3://bucket/a.zip")
@@ -39,7 +38,7 @@ def is_remote(url: str) -> bool:
 
 
 def check_allow_prefixes(prefixes: Sequence[str]) -> None:
-    """Raises InvalidArgumentError for a prefix that is not the URL of another machine."""
+    """Raises InvalidArgumentError for a prefix that is not a URL of another machine."""
     for prefix in prefixes:
         if scheme(prefix) in LOCAL_SCHEMES or not urlsplit(prefix).netloc or "::" in prefix:
             raise InvalidArgumentError(
@@ -49,17 +48,19 @@ def check_allow_prefixes(prefixes: Sequence[str]) -> None:
 
 
 def resolve_listed(base: str, entry: str, allow: Sequence[str] = ()) -> str:
-    """The URL that an entry of the list at ``base`` means; as it is where the list lies on this machine.
+    """Returns the URL that an entry of the list at ``base`` means.
 
-    A relative name is taken from the folder of the list. A chain into an archive is judged by the archive.
+    Entries of a list on this machine are returned unchanged.
+
+    A relative name is resolved against the folder of the list. A chain into an archive is judged by the archive.
 
     Args:
         base: the URL of the list.
-        entry: what the list says.
-        allow: beginnings of further URLs that the list may name.
+        entry: the text of the entry.
+        allow: prefixes of further URLs that the list may name.
 
     Raises:
-        RefusedTargetError: a remote list names what it may not.
+        RefusedTargetError: a remote list names a URL that is not allowed.
 
     Example:
         >>> resolve_listed("https://host/lists/today.txt", "a.csv")
@@ -67,24 +68,25 @@ def resolve_listed(base: str, entry: str, allow: Sequence[str] = ()) -> str:
         >>> resolve_listed("https://host/lists/today.txt", "file:///etc/passwd")
         Traceback (most recent call last):
         lakefeed.errors.RefusedTargetError: the list 'https://host/lists/today.txt' names 'file:///etc/passwd', which \
-is not on its own host. A list on another machine may name URLs of its own host or bucket, and those that begin with \
-one of allow=(…)
+    is not on its own host. A list on another machine may name URLs of its own host or bucket, and those that begin with
+    \
+    one of allow=(…)
     """
     base = parse_chain(base).base
     if scheme(base) in LOCAL_SCHEMES:
         return entry
     prefix, target = _split_chain(base, entry)
-    found = _join(base, target)
-    if found is None or not (_is_same_site(base, found) or any(_begins_with(prefix, found) for prefix in allow)):
+    url = _join(base, target)
+    if url is None or not (_is_same_site(base, url) or any(_begins_with(prefix, url) for prefix in allow)):
         raise _refusal(base, entry)
-    whole = prefix + found
-    if _split_chain(base, whole) != (prefix, found):
-        raise _refusal(base, entry)  # it would be read as a chain
+    whole = prefix + url
+    if _split_chain(base, whole) != (prefix, url):
+        raise _refusal(base, entry)  # would be read as a chain
     return whole
 
 
 def _split_chain(base: str, entry: str) -> tuple[str, str]:
-    """What leads into the file, and the file's own URL."""
+    """Returns the links of a chain and the URL of the file itself."""
     try:
         chain = parse_chain(entry)
     except InvalidArgumentError:
@@ -93,34 +95,34 @@ def _split_chain(base: str, entry: str) -> tuple[str, str]:
 
 
 def _join(base: str, target: str) -> str | None:
-    """The absolute URL of an entry; None where it is no URL, or climbs."""
+    """Returns the absolute URL of an entry; None if it is not a URL, or contains ".."."""
     if not target or _FORBIDDEN.search(target) or target != target.strip():
         return None
     if _ANY_SCHEME.match(target) and not target.partition(":")[2].startswith("//"):
-        return None  # "http:a.csv" means different things to different programs
+        return None  # programs differ in the meaning of "http:a.csv"
     if scheme(base) in WEB_SCHEMES:
-        # Not that of a store: urljoin knows of no relative names there.
-        found = _urljoin(base, target)
+        # Not for stores, whose relative names urljoin does not resolve.
+        url = _urljoin(base, target)
     elif _ANY_SCHEME.match(target):
-        found = target
+        url = target
     else:
         root, folder = _bucket_and_folder(base)
-        found = root + target.lstrip("/") if target.startswith("/") else folder + target
-    return None if found is None or _climbs(found) else found
+        url = root + target.lstrip("/") if target.startswith("/") else folder + target
+    return None if url is None or _climbs(url) else url
 
 
 def _urljoin(base: str, target: str) -> str | None:
     try:
         if target.partition("://")[2].startswith("/"):
             return None
-        found = urljoin(base, target)
-        return found if scheme(found) in WEB_SCHEMES and urlsplit(found).hostname else None
+        url = urljoin(base, target)
+        return url if scheme(url) in WEB_SCHEMES and urlsplit(url).hostname else None
     except ValueError:
         return None
 
 
 def _bucket_and_folder(base: str) -> tuple[str, str]:
-    """A store's bucket and the folder of an object in it, both with a slash at their ends."""
+    """Returns the bucket of a store and the folder of an object in it, both with a trailing slash."""
     start, _, path = base.partition("://")
     bucket = path.partition("/")[0]
     folder = path.rpartition("/")[0] if "/" in path else bucket
@@ -128,7 +130,7 @@ def _bucket_and_folder(base: str) -> tuple[str, str]:
 
 
 def _is_same_site(base: str, url: str) -> bool:
-    """Whether a URL is on the host of another one, or in its bucket."""
+    """Returns whether two URLs have the same host or bucket."""
     here, there = _split(base), _split(url)
     if here is None or there is None:
         return False
@@ -144,7 +146,7 @@ def _is_same_site(base: str, url: str) -> bool:
 
 
 def _begins_with(prefix: str, url: str) -> bool:
-    """Whether a URL lies at or below another one."""
+    """Returns whether a URL lies at or below another one."""
     here, there = _split(prefix), _split(url)
     if here is None or there is None or (here.scheme, here.hostname, _port(here)) != (
         there.scheme, there.hostname, _port(there)
@@ -168,7 +170,7 @@ def _port(parts: SplitResult) -> int | None:
 
 
 def _climbs(url: str) -> bool:
-    """Whether a part of the path, however it is written, is "..": what is before it would not hold."""
+    """Returns whether a part of the path is "..", also if it is escaped."""
     path = url.partition("://")[2]
     for _ in range(3):  # servers unquote once or twice
         if any(part == ".." for part in re.split(r"[/\\]", re.split("[?#]", path)[0])):

@@ -1,4 +1,4 @@
-"""What the text in a file column refers to: a local path, or a URL of something remote."""
+"""Local paths and URLs that the text in a file column names, and their display without credentials."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _SECRET_NAME = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|session", re
 _NUMBER = re.compile(r"\d{1,9}")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _API_KEY = re.compile(r"[\w+=~-]{16,}")
-"""A key of an API, and no path of an object."""
+"""An API key, as opposed to the path of an object."""
 SECRETS = frozenset(
     {"accesskey", "apikey", "auth", "authorization", "credential", "credentials", "hmac", "jwt", "pass", "passwd",
      "password", "pwd", "sas", "secret", "session", "sig", "signature", "token"}
 )  # fmt: skip
-"""Words in the name of a parameter that say that its value lets somebody in."""
+"""Words in the name of a query parameter that mark its value as a credential."""
 
 
 def split_protocol(url: str) -> tuple[str | None, str]:
-    """Returns the protocol and the rest, as fsspec splits them; the protocol of a local path is None.
+    """Returns the protocol and the rest, as fsspec splits them. The protocol of a local path is None.
 
     Example:
         >>> split_protocol("s3://bucket/cat.jpg"), split_protocol("/data/cat.jpg")
@@ -47,18 +47,18 @@ def split_protocol(url: str) -> tuple[str | None, str]:
 
 
 def scheme(text: str) -> str:
-    """The lower-case scheme of a URL; empty for a plain path.
+    """Returns the lower-case scheme of a URL; an empty string for a plain path.
 
     Example:
         >>> scheme("S3://bucket/cat.jpg"), scheme("cat.jpg"), scheme("C:/cat.jpg")
         ('s3', '', '')
     """
-    found = _SCHEME.match(text)
-    return found.group(1).lower() if found else ""
+    match = _SCHEME.match(text)
+    return match.group(1).lower() if match else ""
 
 
 def local_path(text: str) -> Path | None:
-    """The path that ``text`` names on this machine; None if it is a remote URL.
+    """Returns the path that ``text`` names on this machine; None for a remote URL.
 
     Example:
         >>> local_path("file:///data/my%20cat.jpg").as_posix()
@@ -66,11 +66,11 @@ def local_path(text: str) -> Path | None:
         >>> local_path("https://host/cat.jpg") is None
         True
     """
-    found = scheme(text)
-    if found not in LOCAL_SCHEMES:
+    kind = scheme(text)
+    if kind not in LOCAL_SCHEMES:
         return None
     # Not urlsplit: people write file://{path} with a raw '#' or '?' in it.
-    return Path(expand_home(unquote(text[len(found) + 3 :]).removeprefix("localhost") if found else text))
+    return Path(expand_home(unquote(text[len(kind) + 3 :]).removeprefix("localhost") if kind else text))
 
 
 def expand_home(path: str) -> str:
@@ -87,16 +87,16 @@ def decode_file_url(url: str) -> str | None:
         >>> decode_file_url("file:///data/cat.csv") is None
         True
     """
-    found = _FILE_URL.match(url)
-    if found is None:
+    match = _FILE_URL.match(url)
+    if match is None:
         return None
-    path = url[found.end() :]
+    path = url[match.end() :]
     decoded = unquote(path)
-    return None if decoded == path and found[0].lower() in ("file://", "local://") else decoded
+    return None if decoded == path and match[0].lower() in ("file://", "local://") else decoded
 
 
 def file_name(text: str) -> str:
-    """The last part of a path or URL, without the query of a URL.
+    """Returns the last part of a path or URL, without the query of a URL.
 
     Example:
         >>> file_name("https://host/a%20b/cat.JPG?token=1#top")
@@ -107,13 +107,15 @@ def file_name(text: str) -> str:
         return path.name if path is not None else ""
     # Not urlsplit: it raises on text that only looks like a URL.
     _, _, below_host = _QUERY.split(text, maxsplit=1)[0].partition("://")[2].partition("/")
-    # Not pathlib, which takes longer than reading a small file; this is done for every cell.
+    # Not pathlib, which takes longer than reading a small file: this is called for every cell.
     name = (unquote(below_host) if "%" in below_host else below_host).rstrip("/").rpartition("/")[2]
     return name if name != "." else ""
 
 
 def suffix(name: str) -> str:
-    """The extension of a file name in lower case, with what a compression wraps; empty if there is none fit for a path.
+    """Returns the extension of a file name in lower case, with the extension before that of a compression.
+
+    Returns an empty string if there is none that can be part of a path.
 
     Example:
         >>> suffix("cat.JPG"), suffix("brain.nii.gz"), suffix("README")
@@ -121,19 +123,19 @@ def suffix(name: str) -> str:
     """
     _, *endings = name.rpartition("/")[2].lstrip(".").split(".")
     *_, before, last = ["", "", *(f".{ending}" for ending in endings)]
-    found = before + last if last.lower() in _COMPRESSED else last
-    return found.lower() if _SUFFIX.fullmatch(found) else ""
+    extension = before + last if last.lower() in _COMPRESSED else last
+    return extension.lower() if _SUFFIX.fullmatch(extension) else ""
 
 
 def file_suffix(text: str) -> str:
-    """The `suffix` of the file that a path or URL refers to; this is done for every cell.
+    """Returns the `suffix` of the file that a path or URL names. Fast, because it is called for every cell.
 
     Example:
         >>> file_suffix("https://host/a/cat.JPG?token=1"), file_suffix("https://host.com"), file_suffix("a/b.txt")
         ('.jpg', '', '.txt')
     """
     last = text.rpartition("/")[2]
-    # Most URLs are plain, and the dot of a host is behind the ninth character: then one look is enough.
+    # Fast path: most URLs need no decoding, and have a "/" behind the host.
     if last and "://" in text and text.find("/", LONGEST_SCHEME) > 0 and not _ESCAPED.search(text):
         return _suffix_of(last[last.find(".") :]) if "." in last else ""
     return suffix(file_name(text))
@@ -145,10 +147,11 @@ def _suffix_of(ending: str) -> str:
 
 
 def redact(text: str) -> str:
-    """``text`` with the credentials of every URL in it hidden: user and password, and what a query may sign with.
+    """Returns ``text`` with the credentials of every URL in it hidden: user, password and signatures in a query.
 
-    Of a query only short numbers are shown, as long as their name does not speak of secrets: signatures have too many
-    names to list them all. For messages, logs and metadata.
+    Only short numbers of a query are shown, unless their names suggest secrets, because the names of signatures vary
+    too
+    much to list them. For messages, logs and metadata.
 
     Example:
         >>> redact("cannot read https://me:word@host/a.jpg?id=17&X-Amz-Signature=a1b2")
@@ -158,7 +161,7 @@ def redact(text: str) -> str:
 
 
 def display_url(text: str, most: int = 200) -> str:
-    """``text`` quoted, without credentials, and cut if it is long: a column may hold anything.
+    """Returns ``text`` quoted, without credentials, and cut to ``most`` characters: a column may hold any text.
 
     Example:
         >>> display_url("s3://key:secret@bucket/a.jpg")
@@ -169,7 +172,7 @@ def display_url(text: str, most: int = 200) -> str:
 
 
 def safe_cause(url: str, error: BaseException) -> BaseException | None:
-    """The error as the cause of another; None where ``url`` holds credentials, which its text may repeat.
+    """Returns the error as the cause of another; None if ``url`` has credentials, which the error's text may repeat.
 
     Example:
         >>> safe_cause("https://me:word@host/a.jpg", OSError("cannot read https://me:word@host/a.jpg")) is None
@@ -179,9 +182,10 @@ def safe_cause(url: str, error: BaseException) -> BaseException | None:
 
 
 def holds_credentials(url: str) -> bool:
-    """Whether a URL would tell its readers what only its owner should know: a user, or what it is signed with.
+    """Returns whether a URL contains credentials: a user, or a signature in the query.
 
-    Stricter than `redacted`, which hides whatever may be a secret: this is for what must not be kept at all.
+    Narrower than `redact`, which hides all that may be a secret: URLs with credentials are refused where they are
+    stored.
 
     Example:
         >>> holds_credentials("https://me:word@host/a.jpg"), holds_credentials("https://host/a.jpg?X-Amz-Signature=a1")
@@ -191,7 +195,7 @@ def holds_credentials(url: str) -> bool:
     """
     if scheme(url) in LOCAL_SCHEMES:
         return False
-    users = (found.group().removesuffix("@") for found in _USERINFO.finditer(url))
+    users = (match.group().removesuffix("@") for match in _USERINFO.finditer(url))
     return any(user not in ("", REDACTED) for user in users) or any(
         _is_secret(unquote(name), unquote(value)) for name, value in _PARAMETER.findall(url)
     )
@@ -204,7 +208,7 @@ def _is_secret(name: str, value: str) -> bool:
     return bool(words & SECRETS) or ("key" in words and _API_KEY.fullmatch(value) is not None)
 
 
-def _redact_parameter(found: re.Match[str]) -> str:
-    name, value = found.groups()
+def _redact_parameter(match: re.Match[str]) -> str:
+    name, value = match.groups()
     plain = _NUMBER.fullmatch(value) and not _SECRET_NAME.search(name)
     return f"{name}={value if plain else REDACTED}"

@@ -1,4 +1,4 @@
-"""The content-addressed blob store: contents, packs, leases, and the protocol of its garbage collector."""
+"""The content-addressed blob store: contents, packs, leases, and the protocol of the garbage collector."""
 
 from typing import TYPE_CHECKING
 

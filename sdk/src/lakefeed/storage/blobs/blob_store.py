@@ -1,4 +1,4 @@
-"""The content-addressed store: a file is kept once, under the SHA-256 of its bytes."""
+"""The content-addressed blob store: equal contents are stored once, under their SHA-256."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
 
 @dataclass(frozen=True)
 class BlobStore:
-    """Blobs at ``url`` (a local path, or any URL of fsspec), with verified local copies under ``cache_dir``.
+    """Blobs at ``url`` (a local path or a URL of fsspec), with verified local copies under ``cache_dir``.
 
-    Cheap to make: nothing is read, written or connected to before the first call. Picklable, safe between threads,
-    processes and forks. ``options`` go to fsspec as they are. ``lake`` says whose store
-    it is, so that nobody else takes what is in it for garbage.
+    Nothing is read, written or connected to before the first call. Picklable; safe between threads, processes and
+    forks.
+
+    Attributes:
+        url: the URL of the store.
+        cache_dir: the folder of the local copies.
+        options: options for fsspec, passed on unchanged.
+        packing: the sizes of packs and of their contents.
+        lake: identifies the lake of the store, so that other lakes do not delete its blobs as garbage.
 
     Example:
         >>> from pathlib import Path
@@ -49,23 +55,28 @@ class BlobStore:
     lake: str = field(default="", repr=False)
 
     def put_file(self, path: str | os.PathLike[str], *, sync: bool = True) -> Blob:
-        """The name of the file's bytes, which are stored now if they were not; read in pieces.
+        """Stores the contents of a file, unless they are stored already. Reads the file in chunks.
 
-        Durable on return, or with ``sync=False`` once ``sync`` has been called: for many files at once that is faster.
+        Args:
+            path: the path of the file.
+            sync: make the blob durable. For many files, it is faster to call ``sync`` once at the end.
+
+        Returns:
+            The blob.
 
         Raises:
             MissingFileError: there is no such file.
-            FileError: it cannot be read or stored.
+            FileError: the file cannot be read or stored.
         """
         with _open_file(Path(path)) as stream:
             return self.put(stream, sync=sync)
 
     def put_bytes(self, data: bytes, *, sync: bool = True) -> Blob:
-        """As ``put_file``, for bytes in memory."""
+        """Stores bytes as ``put_file`` does."""
         return self.put(io.BytesIO(data), sync=sync)
 
     def put(self, source: BinaryIO, *, sync: bool = True) -> Blob:
-        """As ``put_file``, for what is left in an open, seekable stream."""
+        """Stores the rest of an open, seekable stream as ``put_file`` does."""
         with wrap_os_errors(f"cannot write to the blob store {self.url!r}"):
             blob = Blob(*self.backend.put(source))
             if sync:
@@ -73,7 +84,7 @@ class BlobStore:
         return blob
 
     def open_writer(self, at: StepHook = ignore_step) -> BlobWriter:
-        """A context in which many files are put at once: small ones in packs, safe from the collector of garbage.
+        """Returns a context manager that stores many contents, small ones in packs, and excludes the garbage collector.
 
         Example:
             >>> from pathlib import Path
@@ -87,10 +98,14 @@ class BlobStore:
 
     @contextmanager
     def hold_lease(self) -> Iterator[Callable[[], None]]:
-        """A context in which files are written beside the store, such as those of tables, that nothing names yet.
+        """Holds a lease while files, such as those of tables, are written beside the store.
 
-        A lease is written only if it takes longer than a minute: no collector takes files that are younger. Yields what
-        to call right before the commit; it raises FileError where a collector may have taken this process for dead.
+        The lease is written only if the block takes longer than a minute, because collectors skip files that are
+        younger.
+
+        Yields:
+            A function to call right before the commit. It raises FileError if a collector may consider this process
+                dead.
         """
         sign = begin_lease(self.backend.objects, immediately=False)
         try:
@@ -99,39 +114,43 @@ class BlobStore:
             sign.end()
 
     def sync(self, digests: Iterable[str]) -> None:
-        """Make blobs put with ``sync=False`` durable."""
+        """Makes blobs durable that were stored with ``sync=False``."""
         with wrap_os_errors(f"cannot write to the blob store {self.url!r}"):
             self.backend.sync(digests)
 
     def has(self, sha256: str) -> bool:
-        """Whether the store holds the blob (its bytes are verified when they are read)."""
+        """Returns whether the store has a blob. The bytes are verified when they are read."""
         return self.backend.size(check_digest(sha256)) is not None
 
     def require_reachable(self) -> None:
-        """Passes where the store is there, so that a blob which is not found is really missing.
+        """Checks that the store is available, so that a blob that cannot be found is really missing.
 
         Raises:
-            UnreachableError: it does not answer, or is empty: not mounted, or another bucket.
+            UnreachableError: the store does not answer, or is empty: it is not mounted, or the bucket is another one.
         """
-        with wrap_os_errors(f"the blob store {self.url!r} cannot be looked at"):
+        with wrap_os_errors(f"cannot access the blob store {self.url!r}"):
             if self.backend.single_blobs.is_empty():
-                raise UnreachableError(f"the blob store {self.url!r} is empty or not there: is it mounted?")
+                raise UnreachableError(f"the blob store {self.url!r} is empty or missing: is it mounted?")
 
     def locate(self, sha256: str) -> str:
-        """The URL of the blob, as far as is known here; of one in a pack with the range of its bytes."""
+        """Returns the URL of a blob as far as it is known here, with a byte range if the blob lies in a pack."""
         return self.backend.locate(check_digest(sha256))
 
     def prefetch(self, digests: Iterable[str]) -> None:
-        """These are about to be read, which is faster when it is said."""
-        with suppress(InvalidArgumentError):  # who reads what is no digest is told then
+        """Looks up blobs together that will be read soon."""
+        with suppress(InvalidArgumentError):  # the read of an invalid digest raises
             self.backend.prefetch([check_digest(sha256) for sha256 in digests])
 
     def read(self, sha256: str, suffix: str = "") -> bytes:
-        """The verified bytes of a blob; from the cache if it holds a copy with this suffix, and kept there if remote.
+        """Returns the verified bytes of a blob. Uses and keeps a copy in the cache if the store is remote.
+
+        Args:
+            sha256: the digest of the blob.
+            suffix: the extension of the copy.
 
         Raises:
             MissingFileError: the store has no such blob.
-            IntegrityError: the store's own copy is damaged.
+            IntegrityError: the blob in the store is damaged.
         """
         if not self.is_local:
             return self._read_cached(check_digest(sha256), suffix)
@@ -141,45 +160,46 @@ class BlobStore:
         except MissingFileError:
             if self._cache.find(sha256, suffix) is None:
                 raise
-            return self._read_cached(sha256, suffix)  # the store is gone, what was kept is not
+            return self._read_cached(sha256, suffix)  # the store has lost the blob, the cache has not
         self._verify(sha256, data)
         return data
 
     def local_path(self, sha256: str, suffix: str = "") -> Path:
-        """A read-only local file with the bytes of a blob and the extension ``suffix`` (such as ``".png"``).
+        """Returns the path of a read-only local copy of a blob with the extension ``suffix`` (such as ``".png"``).
 
-        It is a copy also where the store is local: no program that is handed the path can damage the store by
-        writing to it. A copy that was tampered with is dropped and made again.
+        Local stores are copied from too, so that programs that write to the path cannot damage the store. A copy that
+        was
+        changed is removed and created again.
 
         Raises:
             MissingFileError: the store has no such blob.
-            IntegrityError: the store's own copy is damaged.
+            IntegrityError: the blob in the store is damaged.
         """
         with self._caching():
             return self._cache.find(check_digest(sha256), suffix) or self._fill(sha256, suffix)
 
     def cached_bytes(self, data: bytes, suffix: str = "") -> Path:
-        """As ``local_path``, for bytes that are no blob of the store."""
+        """Returns the path of a copy, as ``local_path`` does, of bytes that are not a blob of the store."""
         digest = sha256_bytes(data)
         with self._caching():
-            found = self._cache.find(digest, suffix)
-            return found or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
+            copy = self._cache.find(digest, suffix)
+            return copy or self._cache.fill(digest, suffix, io.BytesIO(data), f"{len(data)} bytes")
 
     def _read_cached(self, sha256: str, suffix: str) -> bytes:
-        found = self._cache.read(sha256, suffix)
-        if found is not None and sha256_bytes(found) == sha256:
-            return found
+        copy = self._cache.read(sha256, suffix)
+        if copy is not None and sha256_bytes(copy) == sha256:
+            return copy
         with self._open(sha256) as stream:
             data = stream.read()
         self._verify(sha256, data)
-        self._cache.add(data, suffix, sha256)  # as far as there is room
+        self._cache.add(data, suffix, sha256)  # if there is space
         return data
 
     def _verify(self, sha256: str, data: bytes) -> None:
-        """Raises IntegrityError where the bytes are not the blob's; to say where it lies takes another look."""
-        found = sha256_bytes(data)
-        if found != sha256:
-            require_digest(sha256, found, self.locate(sha256))
+        """Raises IntegrityError if the bytes are not those of the blob. Locates the blob only for the message."""
+        digest = sha256_bytes(data)
+        if digest != sha256:
+            require_digest(sha256, digest, self.locate(sha256))
 
     def _fill(self, sha256: str, suffix: str) -> Path:
         with self._open(sha256) as stream, self._caching():
@@ -211,9 +231,9 @@ class BlobStore:
 
     @cached_property
     def backend(self) -> PackedBlobs:
-        """What the store consists of."""
+        """The stand-alone blobs and the packs of the store."""
         if "::" in self.url:
-            raise InvalidArgumentError(f"{self.url!r} chains file systems; give one URL")
+            raise InvalidArgumentError(f"{self.url!r} is a chain of file systems; give a single URL")
         root = local_path(self.url)
         single_blobs: SingleBlobs = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
         return PackedBlobs(single_blobs, self.cache_dir)

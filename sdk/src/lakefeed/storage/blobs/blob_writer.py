@@ -1,4 +1,4 @@
-"""Many contents on their way into a store: small ones in packs, each once, in bounded memory."""
+"""Writes many contents into a store: small ones in packs, each content once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
 from lakefeed.storage.disk.scratch import scratch_folder
 
-FLUSH_BYTES = 16 * MIB  # written to disk while more comes in, so that the end has little to wait for
-MAX_UPLOADS = 2  # packs on their way at a time: each holds its bytes on local disk
+FLUSH_BYTES = 16 * MIB  # synced while more is added, so that the last sync is short
+MAX_UPLOADS = 2  # packs that are uploaded at a time, each from a file on local disk
 SCRATCH_PREFIX = "uploads"
 
 
 class Blob(NamedTuple):
-    """The name (SHA-256, lower-case hex) and the size in bytes of stored content."""
+    """The SHA-256 (lower-case hex) and the size in bytes of stored content."""
 
     sha256: str
     size: int
@@ -38,19 +38,22 @@ class Blob(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """Contents of less than ``below`` bytes go into packs of about ``bytes`` bytes."""
+    """Contents of less than ``below`` bytes are written into packs of about ``bytes`` bytes."""
 
     below: int = MIB
     bytes: int = 128 * MIB
 
 
 class BlobWriter:
-    """What one save puts into a store. A context manager: it holds a lease, so that no collector deletes what it meets.
+    """The writer of one save.
 
-    What is added is durable once ``flush`` has returned; commit after that, inside the context. Left by an exception,
-    what was not flushed is dropped; ``new_objects`` stay as garbage, since others may rely on it by now.
+    A context manager: its lease keeps the collector from deleting contents that the save refers to.
 
-    ``add`` and ``flush`` are for one thread; ``known`` and ``put_single`` may be called from several.
+    Added contents are durable after ``flush``. Commit after that and inside the context. An exception drops contents
+    that
+    were not flushed. ``new_objects`` stay as garbage, because other saves may refer to them.
+
+    Call ``add`` and ``flush`` from one thread. ``find_known`` and ``put_single`` are safe between threads.
     """
 
     def __init__(
@@ -80,9 +83,9 @@ class BlobWriter:
             self._lease = begin_lease(self._store.objects)
             self._stack.callback(self._lease.end)
             self._at("leased")
-            # After the lease, never before it: a collector that has not seen the lease is one whose list is seen here.
+            # After the lease: the list of a collector that has not seen the lease is seen here.
             self._pending_deletes = read_pending_deletes(self._store.objects, self._lease.modified)
-            # Of the index, which others write to as well, only packs count that were there after all that.
+            # Others write to the index too, so only packs that existed at this point are trusted.
             self._trusted = set(self._store.index.refresh() - self._pending_deletes)
             mark_lake(self._store.objects, self._lake)
             self._at("looked")
@@ -104,24 +107,24 @@ class BlobWriter:
 
     @property
     def packing(self) -> Packing:
-        """What goes into packs."""
+        """The sizes of packs and of their contents."""
         return self._packing
 
     @property
     def new_objects(self) -> frozenset[str]:
-        """The keys of the objects that this save has added to the store, or was about to add when it failed."""
+        """The keys of the objects that this save has added, or was about to add when it failed."""
         return frozenset(self._new_objects)
 
     @property
     def scratch(self) -> Path:
-        """A folder for what is only needed during this save; it goes with it. Made when it is first asked for."""
+        """A folder for temporary files of this save, created on first use."""
         with self._lock:
             if self._scratch is None:
                 self._scratch = self._stack.enter_context(scratch_folder(self._cache_dir, f"{SCRATCH_PREFIX}-"))
             return self._scratch
 
     def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
-        """Those of the raw SHA-256 whose contents need not be added: they are there, and stay."""
+        """Returns those raw SHA-256 whose contents are stored and stay, so that they need not be added."""
         found = set(self._store.index.find_all(digests, self._trusted))
         found |= self._find_packed(digests)
         if self._store.single_blobs.cheap_lookups:
@@ -129,11 +132,11 @@ class BlobWriter:
         return found
 
     def is_known_single(self, sha256: str) -> bool:
-        """Whether a content that is large need not be added."""
+        """Returns whether a large content need not be added."""
         return self._is_single(sha256) or bytes.fromhex(sha256) in self.find_known([bytes.fromhex(sha256)])
 
     def protect(self, digests: Collection[bytes]) -> None:
-        """Makes sure of contents that are named without being added: those about to be deleted are stored again."""
+        """Stores contents again that are referred to without being added, and that are pending deletes."""
         if not self._pending_deletes:
             return
         found = self._store.index.find_all(list(digests))
@@ -145,15 +148,15 @@ class BlobWriter:
                     self._put_in_own_pack(stream)
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
-        """Those of the raw SHA-256 that the store does not hold."""
+        """Returns those raw SHA-256 that the store does not have."""
         wanted = list(digests)
         left = set(wanted) - set(self._store.index.find_all(wanted))
         left = {digest for digest in left if not self._was_single(digest.hex())}
-        # Another process may have stored it since the looks were taken.
+        # Another process may have stored it since.
         return {digest for digest in left if self._store.size(digest.hex()) is None}
 
     def add(self, contents: Mapping[bytes, bytes]) -> None:
-        """Adds some small contents that were not known when they were asked for, by raw SHA-256."""
+        """Adds small contents, by raw SHA-256, that ``find_known`` did not return."""
         packed = self._find_packed(contents)
         new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
         if new:
@@ -170,7 +173,7 @@ class BlobWriter:
             self._complete_pack()
 
     def put(self, data: bytes) -> Blob:
-        """Adds a content, unless it is known."""
+        """Adds a content unless it is known. Returns its blob."""
         digest = bytes.fromhex(sha256_bytes(data))
         if digest not in self.find_known([digest]):
             if len(data) < self._packing.below:
@@ -180,7 +183,7 @@ class BlobWriter:
         return Blob(digest.hex(), len(data))
 
     def put_single(self, source: BinaryIO) -> Blob:
-        """Stores what is left in ``source`` (seekable) as a blob of its own; safe between threads."""
+        """Stores the rest of ``source`` (seekable) as a stand-alone blob. Safe between threads."""
         start = source.tell()
         if self._pending_deletes:
             return self._put_in_own_pack(source)
@@ -194,10 +197,10 @@ class BlobWriter:
         return blob
 
     def flush(self) -> None:
-        """Returns once everything that was added is durable and can be read by everybody.
+        """Returns when all added contents are durable and visible to all readers.
 
         Raises:
-            FileError: the store cannot be written to, or may have taken this process for dead.
+            FileError: the store cannot be written to, or a collector may consider this process dead.
         """
         with wrap_os_errors(self._action):
             if self._pack is not None:
@@ -209,18 +212,18 @@ class BlobWriter:
         self._at("flushed")
 
     def require_alive(self) -> None:
-        """Raises FileError where the lease may be over; to be called right before a commit."""
+        """Raises FileError if the lease may have expired. Call it right before a commit."""
         if self._lease is not None:
             require_active(self._lease)
 
     def _find_packed(self, digests: Iterable[bytes]) -> set[bytes]:
-        """Those that this save has put into packs that not everybody sees yet."""
+        """Returns the contents in packs of this save that are not uploaded yet."""
         pack = self._pack
         packs = [each for each, _ in self._complete] + ([pack] if pack is not None else [])
         return {digest for each in packs for digest in filter(each.writer.contents.__contains__, digests)}
 
     def _was_single(self, sha256: str) -> bool:
-        """As ``_is_single``, by a look at the whole folder that is taken once."""
+        """Returns the same as ``_is_single`` from a listing of the folder that is made once."""
         shard = sha256[:2]
         if shard not in self._shards:
             listed = self._store.objects.list(f"{BLOBS}/{shard}")
@@ -234,7 +237,7 @@ class BlobWriter:
         )
 
     def _put_in_own_pack(self, source: BinaryIO) -> Blob:
-        """As ``put_single``, where the blob's own name may be deleted at any moment: in a pack of its own."""
+        """Stores a content in a pack of its own, because its key may be deleted at any time."""
         pack = self._new_pack()
         try:
             digest, size = pack.writer.add_pieces(iter(lambda: source.read(CHUNK_BYTES), b""))
@@ -266,7 +269,7 @@ class BlobWriter:
         self._trusted.add(key)
 
     def _wait_for_uploads(self, most: int) -> None:
-        """Waits until at most so many packs are on their way."""
+        """Waits until at most so many packs are being uploaded."""
         while len(self._complete) > most:
             pack, task = self._complete[0]
             task.result()
@@ -278,7 +281,7 @@ _sync = getattr(os, "fdatasync", os.fsync)  # not everywhere
 
 
 class _OpenPack:
-    """A pack on its way: a local file, then an object."""
+    """A pack in a local file that becomes an object."""
 
     def __init__(self, store: PackedBlobs, folder: Path, local: bool) -> None:
         self._store = store
@@ -291,11 +294,11 @@ class _OpenPack:
 
     @property
     def unsynced(self) -> int:
-        """Bytes that no write to the disk was asked for yet."""
+        """The bytes that no sync was started for."""
         return self.writer.size - self._synced if self._local else 0
 
     def sync(self, threads: ThreadPoolExecutor) -> None:
-        """Has what is there so far written to the disk, unless that goes on already."""
+        """Starts to sync the file to the disk, unless a sync is running."""
         if self._syncing is not None and not self._syncing.done():
             return
         self.writer.stream.flush()
@@ -303,13 +306,13 @@ class _OpenPack:
         self._syncing = threads.submit(_sync, self.writer.stream.fileno())
 
     def upload(self, key: str) -> None:
-        """Makes it the object ``key`` of the store."""
+        """Makes the file the object ``key`` of the store."""
         self._store.objects.upload(key, self._path)
         contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
         self._store.index.add(self._store.objects.info(key), contents)
 
     def drop(self) -> None:
-        """Closes the local file and removes it, if it is still there."""
+        """Closes the local file and removes it if it still exists."""
         if self._syncing is not None and not self._syncing.cancel():
             self._syncing.exception()
         self._stack.close()

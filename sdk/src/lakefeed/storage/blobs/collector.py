@@ -1,4 +1,4 @@
-"""Which objects of a store nobody needs, and the protocol by which they are deleted; docs/decisions/0011-garbage.md."""
+"""The garbage of a store, and the protocol by which it is deleted; see docs/decisions/0011-garbage.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ SPARSE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object that holds contents: which of the reachable ones (places in their array), the bytes of these, and of all."""
+    """An object with contents.
+
+    Attributes:
+        info: the info of the object.
+        reachable: the positions of its reachable contents in the array of all reachable digests.
+        reachable_bytes: the bytes of its reachable contents.
+        total_bytes: the bytes of all its contents.
+    """
 
     info: ObjectInfo
     reachable: Positions
@@ -40,14 +47,14 @@ class StoredObject:
 
 @dataclass
 class Inventory:
-    """What a store holds, seen against the digests that are reachable (sorted, distinct)."""
+    """The objects of a store, compared with the reachable digests (sorted, distinct)."""
 
     reachable: Digests
     stored: list[StoredObject] = field(default_factory=list)
 
     @classmethod
     def of(cls, store: PackedBlobs, reachable: Digests) -> Inventory:
-        """Everything that is in the store now."""
+        """Returns the objects that the store has now."""
         inventory = cls(reachable)
         for info in store.objects.list(FOLDER):
             if is_pack_key(info.key):
@@ -57,22 +64,22 @@ class Inventory:
         return inventory
 
     def find_unneeded(self, young: Callable[[ObjectInfo], bool]) -> list[StoredObject]:
-        """Objects that can all go: every reachable content that one of them holds is also in an object that stays."""
+        """Returns objects that can all be deleted: their reachable contents are also in objects that stay."""
         covered = np.zeros(len(self.reachable), bool)
-        # What holds most is kept first, so that of several objects with the same contents the fuller ones stay.
+        # The fullest objects first, so that they stay if several have the same contents.
         ranked = sorted(
             self.stored, key=lambda stored: (not young(stored.info), -len(stored.reachable), stored.info.key)
         )
-        found = []
+        unneeded = []
         for stored in ranked:
             if young(stored.info) or not covered[stored.reachable].all():
                 covered[stored.reachable] = True
             else:
-                found.append(stored)
-        return found
+                unneeded.append(stored)
+        return unneeded
 
     def find_sparse(self, young: Callable[[ObjectInfo], bool]) -> list[StoredObject]:
-        """Packs that cannot go for the sake of less than half of what they hold."""
+        """Returns needed packs of which less than half is reachable."""
         unneeded = {stored.info.key for stored in self.find_unneeded(young)}
         stay = [stored for stored in self.stored if stored.info.key not in unneeded and not young(stored.info)]
         return [
@@ -83,15 +90,15 @@ class Inventory:
 
     def _add_pack(self, store: PackedBlobs, info: ObjectInfo) -> None:
         index = read_index(store.objects, info)
-        reachable, found = find_positions(self.reachable, index["sha256"])
+        reachable, mask = find_positions(self.reachable, index["sha256"])
         sizes = index["length"]
-        self.stored.append(StoredObject(info, reachable, int(sizes[found].sum()), int(sizes.sum())))
+        self.stored.append(StoredObject(info, reachable, int(sizes[mask].sum()), int(sizes.sum())))
 
     def _add_blob(self, info: ObjectInfo) -> None:
         try:
             digest = bytes.fromhex(digest_of(info.key))
         except ValueError:
-            return  # no blob of ours
+            return  # not a blob
         reachable, _ = find_positions(self.reachable, np.array([digest], "S32"))
         self.stored.append(StoredObject(info, reachable, info.size if len(reachable) else 0, info.size))
 
@@ -99,7 +106,7 @@ class Inventory:
 def still_unneeded(
     store: PackedBlobs, pending: Collection[StoredObject], before: Digests, now: Digests
 ) -> list[StoredObject]:
-    """Those of the pending objects that can still go, given what has become reachable since they were chosen."""
+    """Returns those pending objects that can still be deleted, given the digests that have become reachable since."""
     fresh = np.setdiff1d(now, before, assume_unique=True)
     if not len(fresh):
         return list(pending)
@@ -107,7 +114,10 @@ def still_unneeded(
 
 
 def is_only_collector(store: PackedBlobs, heartbeat: Heartbeat) -> bool:
-    """Whether no other collector is at work. Each says that it is there before it looks, so two never both think so."""
+    """Returns whether no other collector works.
+
+    Each writes its heartbeat before it looks, so two never both get True.
+    """
     since = heartbeat.modified
     others = [sign for sign in list_active(store.objects, PENDING_DELETES, since) if sign.key != heartbeat.key]
     if not others:
@@ -115,15 +125,16 @@ def is_only_collector(store: PackedBlobs, heartbeat: Heartbeat) -> bool:
     return not others
 
 
-def wait_for_writers(store: PackedBlobs, heartbeat: Heartbeat, patience: float, look: Callable[[], object]) -> int:
-    """How many savers that may not have seen the doom list are still at work after so many seconds.
+def wait_for_writers(store: PackedBlobs, heartbeat: Heartbeat, patience: float, on_poll: Callable[[], object]) -> int:
+    """Waits for writers that may not have seen the list of pending deletes. Later writers see it.
 
-    Those that come later have seen it.
+    Returns:
+        The number of such writers that still work after ``patience`` seconds.
     """
     waiting = {lease.key for lease in list_active(store.objects, LEASES, heartbeat.modified)}
     ends = time.monotonic() + patience
     while waiting:
-        look()
+        on_poll()
         waiting &= {lease.key for lease in list_active(store.objects, LEASES, heartbeat.modified)}
         if not waiting or time.monotonic() >= ends:
             break
@@ -134,25 +145,25 @@ def wait_for_writers(store: PackedBlobs, heartbeat: Heartbeat, patience: float, 
 def delete_objects(
     store: PackedBlobs, heartbeat: Heartbeat, pending: Collection[StoredObject], deleting: Callable[[str], object]
 ) -> list[StoredObject]:
-    """Deletes objects for as long as nobody can take this collector for dead; those that are gone now."""
-    gone = []
+    """Deletes objects while the heartbeat is valid. Returns the deleted objects."""
+    deleted = []
     for stored in pending:
         deleting(stored.info.key)
         if not heartbeat.is_valid:
             break
         store.objects.delete(stored.info.key)
-        gone.append(stored)
-    return gone
+        deleted.append(stored)
+    return deleted
 
 
 def find_positions(reachable: Digests, digests: Digests) -> tuple[Positions, NDArray[np.bool_]]:
-    """Where in ``reachable`` the digests are that are there, and which these are."""
+    """Returns the positions in ``reachable`` of those digests that it has, and a mask of these digests."""
     if not len(reachable):
         return np.empty(0, np.int64), np.zeros(len(digests), bool)
-    where = np.searchsorted(reachable, digests)
-    where[where == len(reachable)] = 0
-    found = reachable[where] == digests
-    return where[found], found
+    positions = np.searchsorted(reachable, digests)
+    positions[positions == len(reachable)] = 0
+    mask = reachable[positions] == digests
+    return positions[mask], mask
 
 
 def _holds_any(store: PackedBlobs, info: ObjectInfo, digests: Digests) -> bool:
@@ -162,16 +173,16 @@ def _holds_any(store: PackedBlobs, info: ObjectInfo, digests: Digests) -> bool:
 
 
 def announce_deletes(heartbeat: Heartbeat, pending: Collection[StoredObject]) -> None:
-    """Writes down what is about to be deleted."""
+    """Writes the list of pending deletes."""
     heartbeat.content["objects"] = sorted(stored.info.key for stored in pending)
     heartbeat.renew()
 
 
 def begin_collection(store: PackedBlobs) -> Heartbeat:
-    """Says that a collector is at work."""
+    """Announces a collector. Returns its heartbeat."""
     return begin_pending_deletes(store.objects)
 
 
 def list_leftovers(store: PackedBlobs, older: Callable[[ObjectInfo], bool]) -> Iterator[ObjectInfo]:
-    """Files that killed processes were writing."""
+    """Yields the temporary files that killed processes have left."""
     return (info for info in store.objects.list("tmp") if older(info))

@@ -1,7 +1,7 @@
-"""Who is at work in a store: leases of those who save, and the list of what a collector is about to delete.
+"""Leases of the writers of a store, and the lists of objects that collectors are about to delete.
 
-A store has no locks. What makes deleting safe is that each side says what it does *before* it looks at what the other
-side does; docs/decisions/0011-garbage.md goes through the interleavings.
+A store has no locks. Deletes are safe because each side announces its work before it looks at the other side;
+docs/decisions/0011-garbage.md describes the interleavings.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ PENDING_DELETES: Final = "doomed"
 LAKES: Final = "lakes"
 
 EXPIRY_SECONDS: Final = 600.0
-"""A sign of life that is older, by the store's clock, is that of a process that died."""
+"""A heartbeat that is older, by the clock of the store, belongs to a process that died."""
 RENEWAL_SECONDS: Final = 60.0
 TRUST_SECONDS: Final = EXPIRY_SECONDS / 2
-"""How long its owner trusts a sign of life: much shorter, so that a request that hangs does no harm."""
+"""The time for which the owner trusts its heartbeat. Much shorter, so that a request that hangs does no harm."""
 
 RESERVE_BYTES: Final = 16 * KIB
-"""A lease is so long that once it has gone, a disk that its save has filled has room for a doom list."""
+"""The size of a lease. Its removal frees space for a list of pending deletes on a disk that a save has filled."""
 
 
 def boot_time() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, where there is one."""
+    """Returns the seconds of a clock that, where possible, continues while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass
 class Heartbeat:
-    """An object that says that this process is at work, written again every minute until ``end``.
+    """An object that shows that this process works. It is written again every minute until ``end``.
 
-    Safe between threads. A killed process leaves it behind; after ``LIFE_SECONDS`` nobody minds it any more.
+    Safe between threads. A killed process leaves it behind. It is ignored after ``EXPIRY_SECONDS``.
     """
 
     objects: Objects
@@ -60,7 +60,7 @@ class Heartbeat:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start(self, immediately: bool = True) -> Self:
-        """Writes it, or with ``immediately=False`` once a minute has passed, and from then on every minute."""
+        """Writes the object now, or after a minute if ``immediately`` is False, and then every minute."""
         self._written = boot_time()
         if immediately:
             self.renew()
@@ -69,7 +69,7 @@ class Heartbeat:
         return self
 
     def renew(self) -> None:
-        """Writes it now."""
+        """Writes the object now."""
         with self._lock:
             if self._ended.is_set():
                 return
@@ -80,26 +80,26 @@ class Heartbeat:
 
     @property
     def is_valid(self) -> bool:
-        """Whether nobody can take its owner for dead yet, nor will for some minutes."""
+        """Whether no other process can consider the owner dead, now or in the next minutes."""
         return boot_time() - self._written < TRUST_SECONDS
 
     @property
     def modified(self) -> float:
-        """When it was written last, by the store's clock."""
+        """The time of the last write, by the clock of the store."""
         return self.objects.info(self.key).modified
 
     def end(self) -> None:
-        """Takes it back."""
+        """Removes the object."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(RENEWAL_SECONDS)  # a thread that is left over disturbs the end of the process
+            self._thread.join(RENEWAL_SECONDS)  # a running thread would disturb the end of the process
         with self._lock:
             if not self._is_written:
                 return
             try:
                 self.objects.delete(self.key)
             except OSError as error:
-                logger.warning("could not remove %s; it ends by itself: %s", self.objects.url(self.key), error)
+                logger.warning("could not remove %s, which expires by itself: %s", self.objects.url(self.key), error)
 
     def _renew_regularly(self) -> None:
         while not self._ended.wait(RENEWAL_SECONDS):
@@ -110,7 +110,7 @@ class Heartbeat:
 
 
 def begin_lease(objects: Objects, immediately: bool = True) -> Heartbeat:
-    """Says that this process is about to rely on what the store holds; see `Sign.begin`.
+    """Announces that this process relies on the contents of the store; see `Heartbeat.start`.
 
     Raises:
         FileError: the store cannot be written to.
@@ -120,7 +120,7 @@ def begin_lease(objects: Objects, immediately: bool = True) -> Heartbeat:
 
 
 def mark_lake(objects: Objects, lake: str) -> None:
-    """Leaves the mark of a lake that saves into this store; ``lake`` tells it from others."""
+    """Writes a mark of a lake that saves into this store. ``lake`` identifies the lake."""
     if not lake:
         return
     key = _mark_key(lake)
@@ -134,9 +134,9 @@ def mark_lake(objects: Objects, lake: str) -> None:
 
 
 def other_lakes(objects: Objects, is_own: Callable[[str, str | None], bool]) -> list[str]:
-    """The lakes that have saved into this store beside the own one, and where their marks are.
+    """Returns the other lakes that have saved into this store, and the URLs of their marks.
 
-    ``is_own``: whether the lake of that text is the own one, marked on that machine (None: not known).
+    ``is_own`` tells whether a name, marked on a host (None: not known), is that of the own lake.
     """
     marks = [(info.key, json.loads(objects.read(info.key))) for info in objects.list(LAKES)]
     return [f"{mark['lake']} ({objects.url(key)})" for key, mark in marks if not is_own(mark["lake"], mark.get("host"))]
@@ -150,12 +150,14 @@ _marked: set[str] = set()
 
 
 def begin_pending_deletes(objects: Objects) -> Heartbeat:
-    """An empty doom list: says that a collector is at work."""
+    """Writes an empty list of pending deletes, which announces a collector."""
     return _heartbeat(objects, PENDING_DELETES, {"host": platform.node(), "pid": os.getpid(), "objects": []}).start()
 
 
 def read_pending_deletes(objects: Objects, since: float) -> frozenset[str]:
-    """The keys that collectors are about to delete; lists that had ended at ``since`` (the store's clock) do not count.
+    """Returns the keys that collectors are about to delete.
+
+    Skips lists that had expired at ``since`` (clock of the store).
 
     Raises:
         IntegrityError: a list cannot be read.
@@ -166,12 +168,12 @@ def read_pending_deletes(objects: Objects, since: float) -> frozenset[str]:
 
 
 def list_active(objects: Objects, folder: str, since: float) -> Iterator[ObjectInfo]:
-    """The signs of life in a folder that had not ended at ``since``, by the store's clock."""
+    """Returns the heartbeats in a folder that had not expired at ``since``, by the clock of the store."""
     return (sign for sign in objects.list(folder) if since - sign.modified < EXPIRY_SECONDS)
 
 
 def remove_expired(objects: Objects, folder: str, since: float) -> None:
-    """Removes the signs of processes that died."""
+    """Removes the heartbeats of processes that died."""
     for sign in list(objects.list(folder)):
         if since - sign.modified >= EXPIRY_SECONDS:
             objects.delete(sign.key)
@@ -182,9 +184,9 @@ def _pending_keys(objects: Objects, sign: ObjectInfo) -> Iterable[str]:
         content = json.loads(objects.read(sign.key))
         return list(content["objects"])
     except FileNotFoundError:
-        return ()  # its collector is done
+        return ()  # its collector has finished
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{objects.url(sign.key)} is no doom list: {error}") from error
+        raise IntegrityError(f"{objects.url(sign.key)} is not a list of pending deletes: {error}") from error
 
 
 def _heartbeat(objects: Objects, folder: str, content: dict[str, object]) -> Heartbeat:
@@ -192,7 +194,7 @@ def _heartbeat(objects: Objects, folder: str, content: dict[str, object]) -> Hea
 
 
 def require_active(sign: Heartbeat) -> None:
-    """Raises FileError where a collector may take this process for dead, so that what it relies on may be gone."""
+    """Raises FileError if a collector may consider this process dead, and may have deleted what it relies on."""
     if not sign.is_valid:
         raise FileError(
             f"this process could not renew its lease of the blob store ({sign.objects.url(sign.key)}) for "

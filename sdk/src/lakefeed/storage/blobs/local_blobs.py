@@ -1,4 +1,4 @@
-"""Blobs in a local directory: the backend of ``file://`` stores."""
+"""Stand-alone blobs in a local directory, for ``file://`` stores."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stre
 
 @dataclass(frozen=True)
 class LocalBlobs:
-    """``<root>/sha256/ab/cdef…``, complete files only; what is being written lies in ``<root>/tmp``."""
+    """Complete files ``<root>/sha256/ab/cdef…``. Temporary files lie in ``<root>/tmp``."""
 
     root: Path
     cheap_lookups: ClassVar[bool] = True
 
     @property
     def objects(self) -> LocalObjects:
-        """What else is in the store."""
+        """The other objects of the store."""
         return LocalObjects(self.root)
 
     def key(self, sha256: str) -> str:
@@ -42,9 +42,9 @@ class LocalBlobs:
         return self.path(sha256).open("rb")
 
     def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
-        """Store what is left in ``source`` (seekable). The name survives a power cut only after ``sync``.
+        """Stores the rest of ``source`` (seekable). The name survives a power cut only after ``sync``.
 
-        A blob of less than one piece is hashed first, so a known one is not written at all.
+        A blob of less than one chunk is hashed first, so that a known one is not written.
         """
         start, head = source.tell(), source.read(CHUNK_BYTES)
         if len(head) == CHUNK_BYTES:
@@ -54,14 +54,14 @@ class LocalBlobs:
         return (digest, len(head)) if self._holds(digest, len(head)) else self._write(io.BytesIO(head), writing)
 
     def is_empty(self) -> bool:
-        """Whether nothing is in the store, not even a folder; so it is where its disk is not mounted."""
+        """Returns whether the store has no entries, as a store has whose disk is not mounted."""
         try:
             return all(entry.name == "tmp" for entry in self.root.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return True
 
     def sync(self, digests: Iterable[str]) -> None:
-        """Blobs that were there already count too: their writer may not have got to its own sync yet."""
+        """Makes blobs durable, also known ones, whose writer may not have synced them yet."""
         shards = {self.path(digest).parent for digest in digests}
         if shards:
             sync_directories([*sorted(shards), self.root / "sha256", self.root, self.root.parent])

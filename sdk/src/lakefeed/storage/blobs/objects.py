@@ -1,4 +1,7 @@
-"""The objects of a store beside its stand-alone blobs: packs, leases, doom lists. Whole or not at all, by name."""
+"""Objects of a store: stand-alone blobs, packs, leases and lists of pending deletes.
+
+An object is complete or absent.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ MAX_OPEN_FILES = 64
 
 
 class ObjectInfo(NamedTuple):
-    """An object of the store: its name below the store's URL, its size in bytes, and when it was written.
+    """The key of an object below the URL of the store, its size in bytes, and the time when it was written.
 
-    ``modified`` (seconds since 1970) is read off the store's own clock: compare it with that of another object only.
+    ``modified`` (seconds since 1970) is by the clock of the store: compare it only with that of other objects.
     """
 
     key: str
@@ -32,7 +35,10 @@ class ObjectInfo(NamedTuple):
 
 
 class Objects(Protocol):
-    """Named objects. Safe between threads and processes. A reader sees an object whole, and once it was written."""
+    """Named objects.
+
+    Safe between threads and processes. A reader sees an object complete, and as soon as it was written.
+    """
 
     def write(self, key: str, data: bytes) -> None: ...
     def upload(self, key: str, path: Path) -> None: ...
@@ -45,17 +51,17 @@ class Objects(Protocol):
 
 
 def blob_key(sha256: str) -> str:
-    """The name of the blob that stands alone under that digest."""
+    """Returns the key of the stand-alone blob with that digest."""
     return f"{BLOBS}/{sha256[:2]}/{sha256[2:]}"
 
 
 def digest_of(key: str) -> str:
-    """The digest that `blob_key` made the name of."""
+    """Returns the digest in a key of `blob_key`."""
     return key.removeprefix(f"{BLOBS}/").replace("/", "")
 
 
 class ObjectRange(NamedTuple):
-    """Where a content lies: the key of the object, and the bytes in it."""
+    """The bytes of a content: the key of the object, and the position in it."""
 
     key: str
     start: int
@@ -69,14 +75,14 @@ class LocalObjects:
     root: Path
 
     def write(self, key: str, data: bytes) -> None:
-        """Not sure to survive a power cut: whoever waits for a lease or a doom list has not survived it either."""
+        """Writes an object that may not survive a power cut. The processes that leases and lists concern do not either."""
         with staged_file(self.root / "tmp") as (temporary, stream):
             stream.write(data)
             stream.flush()
             publish(temporary, self.path(key))
 
     def upload(self, key: str, path: Path) -> None:
-        """Takes the file over; it and its name survive a power cut."""
+        """Moves a file into the store. The file and its name survive a power cut."""
         with storage_errors(path), path.open("rb") as stream:
             sync_file(stream)
         target = self.path(key)
@@ -84,17 +90,21 @@ class LocalObjects:
         sync_directories([target.parent, self.root, self.root.parent])
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
-        with io.FileIO(f"{self.root}/{key}") as stream:  # pathlib would take as long as reading a small file
+        """Returns the bytes from ``start`` to before ``end``; fewer if the object ends earlier."""
+        with io.FileIO(f"{self.root}/{key}") as stream:  # pathlib takes as long as reading a small file
             if start:
                 stream.seek(start)
             return stream.readall() if end is None else _read_exactly(stream, end - start)
 
-    def read_all(self, places: Sequence[ObjectRange], targets: Sequence[memoryview]) -> bool:
-        """Whether stretches of objects, as long as their targets, were all read without waiting for the disk."""
+    def read_all(self, ranges: Sequence[ObjectRange], targets: Sequence[memoryview]) -> bool:
+        """Reads ranges of objects that are in memory, without waiting for the disk.
+
+        Returns:
+            Whether all ranges had the sizes of their targets and were in memory.
+        """
         with ExitStack() as stack:
             opened: dict[str, int] = {}
-            for (key, start, length), target in zip(places, targets, strict=True):
+            for (key, start, length), target in zip(ranges, targets, strict=True):
                 descriptor = opened.get(key)
                 if descriptor is None:
                     if len(opened) == MAX_OPEN_FILES:
@@ -114,7 +124,7 @@ class LocalObjects:
         return ObjectInfo(key, status.st_size, status.st_mtime)
 
     def list(self, folder: str) -> Iterator[ObjectInfo]:
-        """Everything in a folder and the folders below it; what is deleted meanwhile may be left out."""
+        """Yields all objects in a folder and its subfolders. Objects that are deleted meanwhile may be missing."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(folder)) as entries:
             for entry in entries:
                 key = f"{folder}/{entry.name}"
@@ -126,14 +136,14 @@ class LocalObjects:
                     yield ObjectInfo(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> None:
-        """Does nothing if it is not there."""
+        """Deletes an object if it exists."""
         self.path(key).unlink(missing_ok=True)
 
     def url(self, key: str) -> str:
         return self.path(key).as_uri()
 
     def store_errors(self) -> AbstractContextManager[None]:
-        """What the system raises is raised as it is."""
+        """Raises the errors of the system unchanged."""
         return nullcontext()
 
     def path(self, key: str) -> Path:
@@ -142,9 +152,9 @@ class LocalObjects:
 
 @dataclass(frozen=True)
 class RemoteObjects:
-    """Objects of a store that fsspec speaks; it must show what was written to whoever reads or lists afterwards.
+    """Objects of a store of fsspec whose later reads and listings show a written object, as in S3, GCS and Azure.
 
-    S3, GCS and Azure do. ``store`` opens the file system and turns what it raises into our errors.
+    ``store`` opens the file system and translates its errors.
     """
 
     store: Any
@@ -154,12 +164,12 @@ class RemoteObjects:
             self.store.filesystem().pipe_file(self.url(key), data)
 
     def upload(self, key: str, path: Path) -> None:
-        """Uploads the file, which stays."""
+        """Uploads a file, which stays."""
         with self.store.store_errors():
             self.store.filesystem().put_file(str(path), self.url(key))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes from ``start`` to before ``end``; fewer if the object ends sooner."""
+        """Returns the bytes from ``start`` to before ``end``; fewer if the object ends earlier."""
         if end is not None and start >= end:
             return b""
         with self.store.store_errors():
@@ -172,19 +182,19 @@ class RemoteObjects:
             return object_info(key, filesystem.info(self.url(key)))
 
     def list(self, folder: str) -> Iterator[ObjectInfo]:
-        """Everything in a folder and the folders below it."""
+        """Yields all objects in a folder and its subfolders."""
         with self.store.store_errors():
             filesystem = self.store.filesystem()
-            filesystem.invalidate_cache()  # fsspec would repeat what it saw before others wrote
-            place = self.url(folder)
-            root = filesystem._strip_protocol(place).strip("/")
-            found = filesystem.find(place, detail=True)
+            filesystem.invalidate_cache()  # fsspec would return a cached listing
+            url = self.url(folder)
+            root = filesystem._strip_protocol(url).strip("/")
+            found = filesystem.find(url, detail=True)
         for name, facts in found.items():
-            if facts.get("type") != "directory":  # stores that keep folders list an empty one
+            if facts.get("type") != "directory":  # some stores list empty folders
                 yield object_info(f"{folder}/{name.strip('/')[len(root) + 1 :]}", facts)
 
     def delete(self, key: str) -> None:
-        """Does nothing if it is not there."""
+        """Deletes an object if it exists."""
         with self.store.store_errors(), suppress(FileNotFoundError):
             self.store.filesystem().rm_file(self.url(key))
 
@@ -192,25 +202,25 @@ class RemoteObjects:
         return f"{self.store.url.rstrip('/')}/{key}"
 
     def store_errors(self) -> AbstractContextManager[None]:
-        """Errors of the store's library as ours."""
+        """Raises errors of the store's library as errors of lakefeed."""
         store_errors: AbstractContextManager[None] = self.store.store_errors()
         return store_errors
 
 
 def _read_exactly(stream: io.FileIO, size: int) -> bytes:
     data = stream.read(size) or b""
-    while len(data) < size and (more := stream.read(size - len(data))):  # one read gives 2 GiB at most
+    while len(data) < size and (more := stream.read(size - len(data))):  # one read returns at most 2 GiB
         data += more
     return data
 
 
 def object_info(key: str, facts: dict[str, Any]) -> ObjectInfo:
-    """What fsspec says of an object."""
+    """Returns the info of an object from that of fsspec."""
     return ObjectInfo(key, int(facts["size"]), _modified(key, facts))
 
 
 def _modified(key: str, facts: dict[str, Any]) -> float:
-    """Each file system of fsspec has its own word for it."""
+    """Returns the time of a change, for which each file system of fsspec has another key."""
     for name in ("LastModified", "last_modified", "updated", "mtime", "modified", "created"):
         value = facts.get(name)
         if isinstance(value, str):
@@ -219,4 +229,6 @@ def _modified(key: str, facts: dict[str, Any]) -> float:
             return value.timestamp()
         if isinstance(value, int | float):
             return float(value)
-    raise UnsupportedError(f"the store does not say when {key!r} was written; garbage cannot be told from new files")
+    raise UnsupportedError(
+        f"the store does not give the time at which {key!r} was written, so garbage and new files look the same"
+    )

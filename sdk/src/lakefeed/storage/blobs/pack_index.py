@@ -1,4 +1,4 @@
-"""Which pack holds a content, and where: kept in the cache folder, made from the packs themselves."""
+"""An index of the contents of all packs of a store, in the cache folder. It is built from the packs themselves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_PREFETCHED = 65_536
 
 
 class PackIndex:
-    """The packs of one store, as this machine last saw them. Safe between threads and processes."""
+    """The packs of one store as this machine saw them last. Safe between threads and processes."""
 
     def __init__(self, objects: Objects, cache_dir: Path) -> None:
         name = hashlib.sha256(objects.url(FOLDER).encode()).hexdigest()[:16]
@@ -42,24 +42,27 @@ class PackIndex:
 
     @property
     def refresh_count(self) -> int:
-        """How often the packs were listed; a number to give to ``refresh``."""
+        """The number of refreshes, which is an argument of ``refresh``."""
         return self._refresh_count
 
     def prefetch(self, digests: Sequence[bytes]) -> None:
-        """Looks up at once what ``find`` is about to be asked, once for each."""
+        """Looks up contents together that ``find`` will be called for, once each."""
         if len(self._prefetched) > MAX_PREFETCHED:
-            self._prefetched.clear()  # of who asked for less
+            self._prefetched.clear()  # left by readers that stopped early
         found = self.find_all(digests)
         self._prefetched.update((digest, found.get(digest)) for digest in digests)
 
     def find(self, digest: bytes) -> ObjectRange | None:
-        """Where the content of that raw SHA-256 lies, as far as is known here."""
+        """Returns the range of the content with a raw SHA-256; None if it is not known here."""
         with suppress(KeyError):
             return self._prefetched.pop(digest)
         return next(iter(self.find_all([digest]).values()), None)
 
     def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, ObjectRange]:
-        """As ``find``, for many at once; in some packs ``only``."""
+        """Returns the ranges of those contents that are known here.
+
+        Considers only the packs ``only`` if that is given.
+        """
         rows = self._database.look_up(
             "SELECT sha256, key, start, length FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN", digests
         )
@@ -70,9 +73,10 @@ class PackIndex:
         }
 
     def refresh(self, seen_count: int | None = None) -> frozenset[str]:
-        """Reads the ends of packs that are new, forgets those that are gone; the keys of those that are there.
+        """Reads the indexes of new packs and removes deleted packs. Returns the keys of the packs that exist.
 
-        With ``seen``: does nothing where another thread has done so since that number was taken.
+        Args:
+            seen_count: do nothing if another thread has refreshed since ``refresh_count`` had this value.
         """
         with self._refreshing:
             if seen_count is not None and seen_count != self._refresh_count:
@@ -83,31 +87,31 @@ class PackIndex:
                 self._read(listed[key])
             if gone := known - listed.keys():
                 self._forget(gone)
-            self._prefetched.clear()  # what was not known before may be now
+            self._prefetched.clear()  # unknown contents may be known now
             self._refresh_count += 1
             return frozenset(listed)
 
     def packs(self) -> dict[str, int]:
-        """The packs that are known, and their sizes."""
+        """Returns the sizes of the known packs by key."""
         return self._database.read(lambda connection: dict(connection.execute("SELECT key, size FROM packs")))
 
     def contents(self, key: str) -> PackEntries:
-        """What a pack holds.
+        """Returns the index of a pack.
 
         Raises:
-            FileNotFoundError: the pack is gone.
+            FileNotFoundError: the pack was deleted.
         """
         return read_index(self._objects, self._objects.info(key))
 
     def add(self, pack: ObjectInfo, contents: Iterable[tuple[bytes, int, int]]) -> None:
-        """Notes a pack: raw digest, offset and length of each content."""
-        places = list(contents)  # the work may be done twice
+        """Adds a pack with the raw digest, offset and length of each content."""
+        entries = list(contents)  # the work may be repeated
 
         def work(connection: sqlite3.Connection) -> None:
             sql = "INSERT OR IGNORE INTO packs (key, size) VALUES (?, ?)"
             inserted = connection.execute(sql, (pack.key, pack.size))
             if inserted.rowcount:
-                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in places]
+                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in entries]
                 insert_rows(connection, "INSERT OR REPLACE INTO contents", rows)
 
         self._database.write(work)
@@ -116,7 +120,7 @@ class PackIndex:
         try:
             index = read_index(self._objects, pack)
         except FileNotFoundError:
-            return  # collected since it was listed
+            return  # deleted since it was listed
         self.add(pack, _entry_rows(index))
 
     def _forget(self, keys: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""A store as its readers see it: a content stands alone, or lies in a pack."""
+"""The blobs of a store for readers: a content is a stand-alone blob or lies in a pack."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ MAX_LOOKUPS = 5
 
 
 class SingleBlobs(Protocol):
-    """Where the blobs of a store stand alone. Safe between threads and processes; picklable; ``put`` is idempotent.
+    """The stand-alone blobs of a store. Safe between threads and processes; picklable; ``put`` is idempotent.
 
-    A blob is visible whole or not at all, and is only sure to survive a power cut once ``sync`` has named it.
-    ``near`` says that asking for many blobs one by one costs little. ``put`` calls ``writing`` with the digest right
-    before a blob that was not there gets its name.
+    A blob is visible completely or not at all, and survives a power cut only after ``sync`` for its digest.
+    ``cheap_lookups`` tells whether it is cheap to look up many blobs one by one. ``put`` calls ``writing`` with the
+    digest
+    before a new blob gets its name.
     """
 
     @property
@@ -38,7 +39,7 @@ class SingleBlobs(Protocol):
 
 
 class PackedBlobs:
-    """The blobs that stand alone (``alone``) and those in packs. Safe between threads and processes."""
+    """The stand-alone blobs (``single_blobs``) and the packs of a store. Safe between threads and processes."""
 
     def __init__(self, single_blobs: SingleBlobs, cache_dir: Path) -> None:
         self.single_blobs = single_blobs
@@ -46,54 +47,54 @@ class PackedBlobs:
         self.index = PackIndex(single_blobs.objects, cache_dir)
 
     def prefetch(self, digests: Iterable[str]) -> None:
-        """These are about to be opened: where they lie is looked up at once."""
+        """Looks up blobs together that will be opened soon."""
         self.index.prefetch([bytes.fromhex(sha256) for sha256 in digests])
 
     def locate(self, sha256: str) -> str:
-        """The URL of a blob; of one in a pack with the range of its bytes."""
-        place = self.index.find(bytes.fromhex(sha256))
-        if place is None:
+        """Returns the URL of a blob, with a byte range if it lies in a pack."""
+        location = self.index.find(bytes.fromhex(sha256))
+        if location is None:
             return self.objects.url(self.single_blobs.key(sha256))
-        return f"{self.objects.url(place.key)}#bytes={place.start}-{place.start + place.length - 1}"
+        return f"{self.objects.url(location.key)}#bytes={location.start}-{location.start + location.length - 1}"
 
     def find_ranges(self, digests: Sequence[str]) -> list[ObjectRange] | None:
-        """Where blobs of a local store lie, as far as is known here; None where one is not known."""
+        """Returns the ranges of blobs of a local store, as far as they are known here; None if one is not known."""
         raw = [bytes.fromhex(sha256) for sha256 in digests]
         packed = self.index.find_all(raw)
-        found: list[ObjectRange] = []
+        ranges: list[ObjectRange] = []
         for sha256, digest in zip(digests, raw, strict=True):
-            place = packed.get(digest)
-            if place is None:
+            location = packed.get(digest)
+            if location is None:
                 size = self.single_blobs.size(sha256)
                 if size is None:
                     return None
-                place = ObjectRange(self.single_blobs.key(sha256), 0, size)
-            found.append(place)
-        return found
+                location = ObjectRange(self.single_blobs.key(sha256), 0, size)
+            ranges.append(location)
+        return ranges
 
     def size(self, sha256: str) -> int | None:
-        """The size in bytes; None for an unknown blob."""
+        """Returns the size in bytes; None for an unknown blob."""
         digest, seen = bytes.fromhex(sha256), self.index.refresh_count
-        place = self.index.find(digest)
-        if place is None and (size := self.single_blobs.size(sha256)) is not None:
+        location = self.index.find(digest)
+        if location is None and (size := self.single_blobs.size(sha256)) is not None:
             return size
-        if place is None:
+        if location is None:
             self.index.refresh(seen)
-            place = self.index.find(digest)
-        return place.length if place is not None else None
+            location = self.index.find(digest)
+        return location.length if location is not None else None
 
     @contextmanager
     def open(self, sha256: str) -> Iterator[BinaryIO]:
-        """The bytes of a blob, unverified.
+        """Yields a stream of the bytes of a blob, which are not verified.
 
         Raises:
-            FileNotFoundError: there is none, also after another look at what packs there are.
+            FileNotFoundError: there is no such blob, even after a refresh of the index.
         """
         with self.objects.store_errors(), self._open(sha256) as stream:
             yield stream
 
     def put(self, source: BinaryIO) -> tuple[str, int]:
-        """Stores what is left in ``source`` as a blob that stands alone."""
+        """Stores the rest of ``source`` as a stand-alone blob."""
         return self.single_blobs.put(source)
 
     def sync(self, digests: Iterable[str]) -> None:
@@ -101,29 +102,29 @@ class PackedBlobs:
 
     def _open(self, sha256: str) -> BinaryIO:
         for _ in range(MAX_LOOKUPS):
-            seen, place = self.index.refresh_count, self.index.find(bytes.fromhex(sha256))
+            seen, location = self.index.refresh_count, self.index.find(bytes.fromhex(sha256))
             try:
-                return self.single_blobs.open(sha256) if place is None else self._section(place)
+                return self.single_blobs.open(sha256) if location is None else self._section(location)
             except (FileNotFoundError, NotADirectoryError):
-                self.index.refresh(seen)  # a pack that is new here, or one that was collected
-                if place is None and self.index.find(bytes.fromhex(sha256)) is None:
+                self.index.refresh(seen)  # the pack is new here, or was deleted
+                if location is None and self.index.find(bytes.fromhex(sha256)) is None:
                     raise
         raise FileNotFoundError(sha256)
 
-    def _section(self, place: ObjectRange) -> BinaryIO:
-        if place.length <= PIECE_BYTES:
-            return io.BytesIO(self.objects.read(place.key, place.start, place.start + place.length))
-        self.objects.info(place.key)
-        return io.BufferedReader(_PackSection(self.objects, place), PIECE_BYTES)
+    def _section(self, location: ObjectRange) -> BinaryIO:
+        if location.length <= PIECE_BYTES:
+            return io.BytesIO(self.objects.read(location.key, location.start, location.start + location.length))
+        self.objects.info(location.key)
+        return io.BufferedReader(_PackSection(self.objects, location), PIECE_BYTES)
 
 
 class _PackSection(io.RawIOBase):
-    """A large content of a pack, read in pieces."""
+    """A large content of a pack, read in chunks."""
 
-    def __init__(self, objects: Objects, place: ObjectRange) -> None:
+    def __init__(self, objects: Objects, location: ObjectRange) -> None:
         self._objects = objects
-        self._at, self._end = place.start, place.start + place.length
-        self._key = place.key
+        self._at, self._end = location.start, location.start + location.length
+        self._key = location.key
 
     def readable(self) -> bool:
         return True

@@ -1,12 +1,12 @@
-"""Packs: many small contents in one immutable object, which says itself where each of them lies.
+"""Packs: many small contents in one immutable object, which has an index of their positions.
 
     8 bytes            magic
     the contents       back to back
-    the index          an entry of 48 bytes a content: sha256 (32), offset (8), length (8), sorted by sha256
+    the index          an entry of 48 bytes per content: sha256 (32), offset (8), length (8), sorted by sha256
     the footer         64 bytes: magic (8), version (4), 0 (4), entries (8), offset of the index (8), its sha256 (32)
 
-All numbers are little-endian and unsigned. Packs alone are the truth: an index of them all can be made again from the
-end of each.
+All numbers are little-endian and unsigned. Packs are the only source of truth: an index of all packs can be built again
+from their ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PackEntries = NDArray[np.void]
 
 @dataclass
 class PackWriter:
-    """A pack being written to a local file; whoever made the file closes it."""
+    """A pack that is written to a local file. The caller closes the file."""
 
     stream: BinaryIO
     size: int = 0
@@ -58,20 +58,20 @@ class PackWriter:
 
     @property
     def contents(self) -> Mapping[bytes, tuple[int, int]]:
-        """Where what was added lies: (offset, length) by raw digest."""
+        """The positions of the added contents: (offset, length) by raw digest."""
         return self._entries
 
     def add(self, contents: Mapping[bytes, bytes]) -> None:
-        """Adds contents under their raw SHA-256."""
-        place = self.size
+        """Adds contents by raw SHA-256."""
+        offset = self.size
         for digest, data in contents.items():
-            self._entries[digest] = (place, len(data))
-            place += len(data)
+            self._entries[digest] = (offset, len(data))
+            offset += len(data)
         write_pieces(self.stream, list(contents.values()))
-        self.size = place
+        self.size = offset
 
     def add_pieces(self, pieces: Iterator[bytes]) -> tuple[bytes, int]:
-        """Adds one content in pieces; its raw SHA-256 and size."""
+        """Adds one content in chunks. Returns its raw SHA-256 and size."""
         digest, offset = hashlib.sha256(), self.size
         for piece in pieces:
             digest.update(piece)
@@ -80,10 +80,10 @@ class PackWriter:
         return digest.digest(), self.size - offset
 
     def finish(self) -> None:
-        """Writes index and footer."""
+        """Writes the index and the footer."""
         index = np.zeros(len(self._entries), ENTRY)
-        for place, digest in enumerate(sorted(self._entries)):
-            index[place] = (digest, *self._entries[digest])
+        for row, digest in enumerate(sorted(self._entries)):
+            index[row] = (digest, *self._entries[digest])
         raw, offset = index.tobytes(), self.size
         self._write(raw)
         self._write(_FOOTER.pack(MAGIC, VERSION, 0, len(index), offset, hashlib.sha256(raw).digest()))
@@ -95,7 +95,7 @@ class PackWriter:
 
 
 def new_pack_key() -> str:
-    """The key of a pack that nobody else writes: a pack that is being deleted can never come back under its name."""
+    """Returns a unique key, so that a pack under deletion is never written again under its key."""
     return f"{FOLDER}/{uuid.uuid4().hex}{SUFFIX}"
 
 
@@ -104,12 +104,12 @@ def is_pack_key(key: str) -> bool:
 
 
 def read_index(objects: Objects, pack: ObjectInfo) -> PackEntries:
-    """What a pack holds, from its end.
+    """Returns the index of a pack.
 
     Raises:
-        FileNotFoundError: the pack is gone.
-        IntegrityError: its end is damaged.
-        UnsupportedError: a newer version wrote it.
+        FileNotFoundError: the pack was deleted.
+        IntegrityError: the end of the pack is damaged.
+        UnsupportedError: a newer version of lakefeed wrote the pack.
     """
     start = max(0, pack.size - TAIL_BYTES)
     tail = objects.read(pack.key, start, pack.size)
@@ -119,7 +119,7 @@ def read_index(objects: Objects, pack: ObjectInfo) -> PackEntries:
     if magic != MAGIC:
         raise _damage_error(objects, pack)
     if version != VERSION:
-        raise UnsupportedError(f"{objects.url(pack.key)} is a pack of version {version}; this lakefeed reads {VERSION}")
+        raise UnsupportedError(f"{objects.url(pack.key)} has version {version} of packs; this lakefeed reads {VERSION}")
     end = pack.size - _FOOTER.size
     if offset + count * ENTRY.itemsize != end:
         raise _damage_error(objects, pack)
@@ -130,7 +130,7 @@ def read_index(objects: Objects, pack: ObjectInfo) -> PackEntries:
 
 
 def raw_digests(index: PackEntries) -> list[bytes]:
-    """The digests of an index; numpy drops the zeros at the end of text."""
+    """Returns the digests of an index. numpy drops trailing zero bytes of text."""
     return [digest.ljust(32, b"\0") for digest in index["sha256"].tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Blobs in an object store that fsspec speaks: the backend of every store that is not ``file://``."""
+"""Stand-alone blobs in an object store of fsspec, for all stores that are not ``file://``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lakefeed.storage.urls import scheme
 
 @dataclass(frozen=True)
 class RemoteBlobs:
-    """``<url>/sha256/ab/cdef…``. The store must show an object only when it is whole, as S3, GCS and Azure do."""
+    """Objects ``<url>/sha256/ab/cdef…``. The store must show only complete objects, as S3, GCS and Azure do."""
 
     url: str
     options: Mapping[str, Any] = field(repr=False)
@@ -36,7 +36,7 @@ class RemoteBlobs:
 
     @property
     def objects(self) -> RemoteObjects:
-        """What else is in the store."""
+        """The other objects of the store."""
         return RemoteObjects(self)
 
     def key(self, sha256: str) -> str:
@@ -57,7 +57,7 @@ class RemoteBlobs:
             return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
     def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
-        """Store what is left in ``source`` (seekable): read once for its name, and again only if it is new."""
+        """Stores the rest of ``source`` (seekable). Reads it once for the digest, and again only if it is new."""
         start = source.tell()
         digest, size = sha256_stream(source)
         if self.size(digest) != size:
@@ -68,7 +68,7 @@ class RemoteBlobs:
         return digest, size
 
     def sync(self, digests: Iterable[str]) -> None:
-        """Nothing is left to do: an object store acknowledges what is durable."""
+        """Does nothing, because an object store acknowledges only durable objects."""
 
     def _upload(self, source: BinaryIO, expected: str, size: int) -> None:
         if size < CHUNK_BYTES:
@@ -88,7 +88,7 @@ class RemoteBlobs:
 
     @contextmanager
     def store_errors(self) -> Iterator[None]:
-        """What the library of the store raises for a host that is down has no base class of ours or of Python's."""
+        """Raises errors of the store's library, which have no common base class, as errors of lakefeed."""
         try:
             yield
         except LakefeedError:
@@ -99,10 +99,10 @@ class RemoteBlobs:
                 raise AccessDeniedError(f"the blob store {self.url!r}: {advice}") from error
             if isinstance(error, OSError) and not is_outage(error):
                 raise
-            raise UnreachableError(f"the blob store {self.url!r} does not answer as it should: {error}") from error
+            raise UnreachableError(f"the blob store {self.url!r} cannot be reached: {error}") from error
 
     def is_empty(self) -> bool:
-        """Whether nothing is in the store, not even a folder; so it is where the bucket is not there."""
+        """Returns whether the store has no entries, as a store has whose bucket is missing."""
         with self.store_errors():
             filesystem = self.filesystem()
             filesystem.invalidate_cache()
@@ -112,7 +112,7 @@ class RemoteBlobs:
                 return True
 
     def filesystem(self) -> Any:
-        # Asked for each time: fsspec keeps instances per process, so a forked worker gets its own.
+        # Not kept: fsspec has instances per process, so that a forked worker gets its own.
         import fsspec
 
         protocol = scheme(self.url)
@@ -120,11 +120,13 @@ class RemoteBlobs:
             return fsspec.filesystem(protocol, **self.options)
         except ImportError as error:
             extra = " (pip install 'lakefeed[s3]')" if protocol in {"s3", "s3a"} else ""
-            raise MissingDependencyError(f"blobs at {self.url!r} need another library{extra}: {error}") from error
+            raise MissingDependencyError(
+                f"blobs at {self.url!r} need a library that is not installed{extra}: {error}"
+            ) from error
         except ValueError as error:
-            raise ConfigError(f"blobs cannot live at {self.url!r}: {error}") from error
+            raise ConfigError(f"cannot store blobs at {self.url!r}: {error}") from error
 
 
 def _check_same_digest(expected: str, found: str) -> None:
     if found != expected:
-        raise FileError(f"a file changed while it was uploaded (sha256 {expected} became {found}); save again")
+        raise FileError(f"a file changed while it was uploaded (its SHA-256 {expected} became {found}). Save again")

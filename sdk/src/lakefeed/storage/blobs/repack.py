@@ -1,4 +1,4 @@
-"""Packs of which most is garbage: what is left in them moves to new ones, so that they can go."""
+"""Moves the reachable contents of packs that consist mostly of garbage to new packs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lakefeed.storage.blobs.packs import PackEntries, raw_digests, read_index
 logger = logging.getLogger(__name__)
 
 GAP_BYTES = 256 * KIB
-"""Garbage up to this length is read along: another request would take longer."""
+"""Garbage up to this length is read too, because another request would take longer."""
 READ_BYTES = 8 * MIB
 
 
 def move_reachable(writer: BlobWriter, objects: Objects, sparse: Collection[StoredObject], reachable: Digests) -> int:
-    """Adds what is reachable in these packs to new packs of ``writer``, each content once; the bytes of it.
+    """Adds each reachable content of the packs to new packs of ``writer`` once. Returns the bytes of these contents.
 
-    A content that is damaged is left where it is, and so its pack stays.
+    A pack with a damaged content stays, because the content is not moved.
     """
-    seen: set[bytes] = set()
+    added: set[bytes] = set()
     total = 0
     for pack in sparse:
         for contents in _read_contents(objects, pack, reachable):
-            fresh = {digest: data for digest, data in contents.items() if digest not in seen}
-            seen |= fresh.keys()
+            fresh = {digest: data for digest, data in contents.items() if digest not in added}
+            added |= fresh.keys()
             total += sum(map(len, fresh.values()))
             if fresh:
                 writer.add(fresh)
@@ -43,19 +43,19 @@ def move_reachable(writer: BlobWriter, objects: Objects, sparse: Collection[Stor
 def _read_contents(objects: Objects, pack: StoredObject, reachable: Digests) -> Iterator[dict[bytes, bytes]]:
     index = read_index(objects, pack.info)
     needed = np.sort(index[find_positions(reachable, index["sha256"])[1]], order="offset")
-    for some in _split_reads(needed):
-        start = int(some["offset"][0])
-        data = objects.read(pack.info.key, start, int(some["offset"][-1] + some["length"][-1]))
-        parts = zip(raw_digests(some), some["offset"].tolist(), some["length"].tolist(), strict=True)
-        found = {digest: data[at - start : at - start + length] for digest, at, length in parts}
-        good = {digest: part for digest, part in found.items() if hashlib.sha256(part).digest() == digest}
-        if len(good) < len(found):
-            logger.warning("%d contents of %s are damaged", len(found) - len(good), objects.url(pack.info.key))
+    for chunk in _split_reads(needed):
+        start = int(chunk["offset"][0])
+        data = objects.read(pack.info.key, start, int(chunk["offset"][-1] + chunk["length"][-1]))
+        entries = zip(raw_digests(chunk), chunk["offset"].tolist(), chunk["length"].tolist(), strict=True)
+        contents = {digest: data[at - start : at - start + length] for digest, at, length in entries}
+        good = {digest: part for digest, part in contents.items() if hashlib.sha256(part).digest() == digest}
+        if len(good) < len(contents):
+            logger.warning("%d contents of %s are damaged", len(contents) - len(good), objects.url(pack.info.key))
         yield good
 
 
 def _split_reads(index: PackEntries) -> Iterator[PackEntries]:
-    """What is read at a time, of entries in the order of their places."""
+    """Yields the entries, sorted by offset, in groups that are read at once."""
     starts, ends = index["offset"].astype(np.int64), (index["offset"] + index["length"]).astype(np.int64)
     cuts, begun = [0], 0
     for row in range(1, len(index)):

@@ -1,4 +1,4 @@
-"""The points of a protocol between processes at which another one may come in between: tests stop there."""
+"""Hooks at the points of a protocol at which another process may interfere. Tests stop there."""
 
 from __future__ import annotations
 

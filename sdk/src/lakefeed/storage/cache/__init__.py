@@ -1,4 +1,4 @@
-"""Local copies of what lies elsewhere, shared by the processes of a machine: verified, evicted, made anew."""
+"""Verified local copies of remote files, which the processes of a machine share. Old copies are evicted."""
 
 from typing import TYPE_CHECKING
 

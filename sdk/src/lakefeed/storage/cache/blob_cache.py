@@ -1,4 +1,4 @@
-"""Verified local copies of blobs, shared by all processes of a machine; may be deleted at any time."""
+"""Verified local copies of blobs, which all processes of a machine share. They may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lakefeed.storage.disk.local_file import read_cached
 
 logger = logging.getLogger(__name__)
 
-SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: no file is written then by chance
+SEAL_EPOCH_NS = 978_307_200 * 10**9  # 2001-01-01: not the time of a new file
 SPARE_BYTES = 64 * MIB
-"""What is evicted beyond the size of a file for which a full disk has no room."""
+"""The bytes to evict beyond the size of a file for which the disk has no space."""
 
 
 T = TypeVar("T")
@@ -35,12 +35,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BlobCache:
-    """``<directory>/sha256/ab/cdef….png``: read-only files that keep the extension of what they are a copy of.
+    """Read-only files ``<directory>/sha256/ab/cdef….png``, which have the extensions of their originals.
 
-    A copy is hashed when it is made and then *sealed*: its time of modification says its size, so a later use costs
-    one ``stat``. A copy that was cut short or written to since has lost its seal and is hashed again.
+    A copy is hashed when it is created and then sealed: its modification time encodes its size, so a later use takes
+    one
+    ``stat``. A copy that was truncated or changed has lost its seal and is hashed again.
 
-    Bounded by ``limit`` bytes (default: ``cache_bytes`` of the settings), see `lakefeed.storage.cache.eviction`.
+    Limited to ``limit`` bytes (default: ``cache_bytes`` of the settings), see `lakefeed.storage.cache.eviction`.
     """
 
     directory: Path
@@ -50,26 +51,29 @@ class BlobCache:
         return Path(self.path_text(sha256, suffix))
 
     def find(self, sha256: str, suffix: str = "") -> Path | None:
-        """The path of a good copy, or None; a bad one is dropped. It stays valid for ``GRACE_SECONDS`` at least."""
+        """Returns the path of a valid copy, or None.
+
+        Removes a damaged copy. The path stays valid for ``GRACE_SECONDS`` at least.
+        """
         return self.find_at(self.path(sha256, suffix), sha256)
 
     def find_at(self, path: Path, sha256: str) -> Path | None:
-        """As `find`, where it is known already at which path."""
+        """Returns the path of a valid copy as `find` does, if the path is already known."""
         try:
             status = self._verify(path, sha256)
         except FileNotFoundError:
             return None
         except IntegrityError as error:
-            logger.warning("dropped a cached copy: %s", error)
+            logger.warning("removed a damaged copy from the cache: %s", error)
             path.unlink(missing_ok=True)
             return None
         return path if self.eviction.mark_handed_out(path, status) else None
 
     @contextmanager
     def open_copy(self, sha256: str, suffix: str = "") -> Iterator[tuple[int, int] | None]:
-        """The descriptor of a good copy, at its beginning, and its size; or None. A bad one is dropped."""
+        """Yields the descriptor of a valid copy, at its beginning, and its size; or None. Removes a damaged copy."""
         try:
-            # Not pathlib, whose objects would cost as much as reading a small file.
+            # Not pathlib, which takes as long as reading a small file.
             descriptor = os.open(self.path_text(sha256, suffix), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             yield None
@@ -85,24 +89,28 @@ class BlobCache:
             os.close(descriptor)
 
     def read(self, sha256: str, suffix: str = "") -> bytes | None:
-        """The bytes of a good copy, or None; a bad one is dropped."""
-        with self.open_copy(sha256, suffix) as found:
-            if found is None:
+        """Returns the bytes of a valid copy, or None. Removes a damaged copy."""
+        with self.open_copy(sha256, suffix) as copy:
+            if copy is None:
                 return None
-            with open(found[0], "rb", closefd=False) as stream:  # a descriptor
+            with open(copy[0], "rb", closefd=False) as stream:  # a descriptor
                 return stream.read()
 
-    def read_all(self, places: Sequence[str], targets: Sequence[memoryview]) -> bool:
-        """Whether sealed copies of just these sizes were all read without waiting for the disk: if they were in memory.
+    def read_all(self, paths: Sequence[str], targets: Sequence[memoryview]) -> bool:
+        """Reads sealed copies whose bytes are in memory, without waiting for the disk.
 
-        ``places`` are of `place`: text, since to make a path costs as much as to read a small file. For the same reason
-        this is one loop.
+        ``paths`` are those of `path_text`. They are text, and this is one loop, because a path object takes as long as
+        reading
+        a small file.
+
+        Returns:
+            Whether all copies had the sizes of their targets and were in memory.
         """
         untouched = time_ns() - GRACE_SECONDS * 10**9 - READ_TOUCH_NS
         opened, looked, closed, how = os.open, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
-        for place, target in zip(places, targets, strict=True):
+        for path, target in zip(paths, targets, strict=True):
             try:
-                descriptor = opened(place, how)
+                descriptor = opened(path, how)
             except FileNotFoundError:
                 return False
             try:
@@ -118,10 +126,10 @@ class BlobCache:
         return True
 
     def fill(self, sha256: str, suffix: str, source: BinaryIO, origin: str) -> Path:
-        """The path of a new copy of ``source``, which came from ``origin``.
+        """Returns the path of a new copy of ``source``. ``origin`` names the source in errors.
 
         Raises:
-            IntegrityError: the bytes are not those of ``sha256``; nothing is kept.
+            IntegrityError: the bytes do not have the digest ``sha256``; no copy is kept.
             OSError: the disk is full, and nothing can be evicted.
         """
         start = source.tell() if source.seekable() else None
@@ -137,7 +145,10 @@ class BlobCache:
         return self._retry_with_space(copied, again=start is not None)
 
     def add(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
-        """The digest of ``data``, of which a copy is made if there is room: for those who have the bytes anyway."""
+        """Returns the digest of ``data``.
+
+        Keeps a copy if there is space, for callers that have the bytes in any case.
+        """
         digest = sha256 or sha256_bytes(data)
 
         def copied() -> None:
@@ -148,12 +159,12 @@ class BlobCache:
         try:
             self._retry_with_space(copied, again=True, size=len(data))
         except OSError as error:
-            _warn_once(f"files are read without being kept in the cache {str(self.directory)!r}: {error.strerror}")
+            _warn_once(f"cannot keep copies in the cache {str(self.directory)!r}: {error.strerror}")
         return digest
 
     @contextmanager
     def create_copy(self) -> Iterator[NewCopy]:
-        """A copy in the making; gone on exit unless it was published."""
+        """Yields a new copy, which is removed on exit unless it was published."""
         with staged_file(self.directory / "tmp") as (temporary, stream):
             yield NewCopy(self, temporary, stream)
 
@@ -165,18 +176,24 @@ class BlobCache:
         return Eviction(self.directory, Settings.load().cache_limit if self.limit is None else self.limit)
 
     def _verify(self, path: Path, sha256: str) -> os.stat_result:
-        """The status of a copy, which is sealed again if its bytes are right."""
+        """Returns the status of a copy.
+
+        Hashes it if it has lost its seal, and seals it again if its bytes are right.
+        """
         status = path.stat()
         if _is_sealed(status):
             return status
         found, size = sha256_file(path)
         require_digest(sha256, found, str(path))
-        with suppress(PermissionError):  # somebody else's file in a shared cache: good, only not ours to seal
+        with suppress(PermissionError):  # the valid file of another user in a shared cache
             _seal(path, size, status.st_atime_ns)
         return path.stat()
 
     def _retry_with_space(self, copied: Callable[[], T], *, again: bool, size: int = 0) -> T:
-        """What ``copied`` gives; where the disk is full something is evicted, and it is tried ``again``."""
+        """Returns the result of ``copied``.
+
+        If the disk is full, evicts files, and repeats the copy if ``again`` is set.
+        """
         try:
             return copied()
         except OSError as error:
@@ -185,10 +202,10 @@ class BlobCache:
             return copied()
 
     def path_text(self, sha256: str, suffix: str = "") -> str:
-        """As `path`, as text.
+        """Returns the path of a copy as text.
 
         Raises:
-            InvalidArgumentError: it is no digest; a table may hold anything, such as ``../..``.
+            InvalidArgumentError: ``sha256`` is not a digest. A table may contain any text, such as ``../..``.
         """
         check_digest(sha256)
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}{suffix}"
@@ -204,7 +221,7 @@ class BlobCache:
 
 @dataclass(frozen=True)
 class NewCopy:
-    """A copy in the making."""
+    """A copy that is being written."""
 
     cache: BlobCache
     temporary: Path
@@ -214,7 +231,7 @@ class NewCopy:
         self.stream.write(piece)
 
     def publish(self, sha256: str, suffix: str, *, promised: bool = True) -> Path:
-        """Makes it the copy of the bytes with this digest. ``promised``: its path is handed out."""
+        """Makes the file the copy of the bytes with this digest. ``promised``: the path is handed out."""
         self.stream.flush()
         size = self.stream.tell()
         _seal(self.temporary, size, time_ns() - (0 if promised else GRACE_SECONDS * 10**9))
@@ -250,9 +267,9 @@ class CacheStatistics:
 
 
 def require_digest(expected: str, found: str, origin: str) -> None:
-    """Raises IntegrityError unless the two digests are one."""
+    """Raises IntegrityError unless the two digests are equal."""
     if found != expected:
-        raise IntegrityError(f"{origin} holds other bytes than were saved: sha256 is {found}, recorded was {expected}")
+        raise IntegrityError(f"{origin} holds other bytes than were saved: its SHA-256 is {found}, expected {expected}")
 
 
 def _is_sealed(status: os.stat_result) -> bool:

@@ -1,10 +1,11 @@
-"""How much a cache may hold: what was used longest ago makes room for what is new.
+"""Eviction of the files of a cache that were used least recently.
 
-Time of access is kept by us (``utime``), since many file systems do not keep it: a path that was handed out is used
-*now*, bytes that were read count as used ``GRACE_SECONDS`` ago (to within ``READ_TOUCH_NS``). What was used within
-``GRACE_SECONDS`` is not evicted: a path stays valid for at least so long, while bytes make room at once. A file that is
-open survives its eviction. A file with a second hard link is pinned (see `lakefeed.storage.cache.pins`): it is neither
-counted nor evicted.
+The time of access is set with ``utime``, because many file systems do not update it. A path that is handed out counts
+as used now; bytes that are read count as used ``GRACE_SECONDS`` ago (to within ``READ_TOUCH_NS``). A file that was used
+within ``GRACE_SECONDS`` is not evicted, so a path stays valid for at least that long, and bytes can be evicted
+immediately. An open file survives its eviction. A file with a second hard link is pinned
+(`lakefeed.storage.cache.pins`):
+it is neither counted nor evicted.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 300
 TOUCH_NS = 1_000_000
 READ_TOUCH_NS = GRACE_SECONDS * 10**9
-"""Reading again notes the time no more often than so: in a small file it costs as much as a fifth of the reading."""
+"""The time of access is updated at most this often: an update takes a fifth of the time of reading a small file."""
 TARGET_SHARE = 0.9
-"""After an eviction the cache is as full as this, so that not every new file evicts."""
+"""The share of the limit to which an eviction reduces the cache, so that not every new file causes an eviction."""
 RETRY_SECONDS = 10.0
-"""Where nothing may be evicted yet, it is not looked for again at once."""
+"""The wait after an eviction that could not free enough."""
 TEMPORARY_SECONDS = 3_600.0
-"""What lies written aside for so long was left by a process that was killed."""
+"""Temporary files that are older were left by killed processes."""
 CONTENT_FOLDER = "sha256"
 COUNTED_FOLDERS = (CONTENT_FOLDER, "urls")
 DIGEST_LENGTH = 64
-NOTES_UNCOUNTED_BYTES = MIB
+UNCOUNTED_RECORD_BYTES = MIB
 COUNTED_SHARE = 1_000
-"""Counting with other processes costs a fifth of keeping a small file, so it is done for this part of the limit."""
+"""New bytes are added to the shared count in steps of this fraction of the limit: each step takes a file lock."""
 
 _no_retry_until: dict[Path, float] = {}
 _uncounted: dict[Path, int] = {}
@@ -56,20 +57,20 @@ class _CacheFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Eviction:
-    """The room of one cache, shared by all processes that use it. Safe between threads, processes and forks."""
+    """The size limit of one cache, shared by all processes that use it. Safe between threads, processes and forks."""
 
     directory: Path
     limit: int
 
     def mark_read(self, descriptor: int, status: os.stat_result) -> None:
-        """The bytes of an open file were read."""
+        """Updates the time of access of an open file whose bytes were read."""
         now = time_ns() - GRACE_SECONDS * 10**9
         if now > status.st_atime_ns + READ_TOUCH_NS:
-            with suppress(OSError):  # somebody else's file in a shared cache, or a disk that takes nothing more
+            with suppress(OSError):  # the file of another user in a shared cache, or a full or read-only disk
                 os.utime(descriptor, ns=(now, status.st_mtime_ns))
 
     def mark_handed_out(self, path: Path, status: os.stat_result) -> bool:
-        """The path was handed out; False if it was evicted at this moment."""
+        """Updates the time of access of a path that was handed out. Returns False if the file was evicted meanwhile."""
         if time_ns() <= status.st_atime_ns + TOUCH_NS:
             return True
         try:
@@ -77,19 +78,22 @@ class Eviction:
                 os.utime(path, ns=(time_ns(), status.st_mtime_ns))
         except FileNotFoundError:
             return False
-        except OSError:  # somebody else's file in a shared cache, or a disk that takes nothing more
+        except OSError:  # the file of another user in a shared cache, or a full or read-only disk
             return path.exists()
         return True
 
     def add(self, size: int) -> None:
-        """So many bytes are new. They are counted at once, or, where they are few, with others: see `count_added`."""
+        """Counts new bytes. Small amounts are collected until `count_added`."""
         with _uncounted_lock:
             _uncounted[self.directory] = size = _uncounted.get(self.directory, 0) + size
         if size * COUNTED_SHARE >= self.limit:
             self.count_added()
 
     def count_added(self) -> None:
-        """Counts what is new; to be called at the end of some work."""
+        """Adds the collected bytes to the shared count, and evicts files if the limit is exceeded.
+
+        Call it at the end of work.
+        """
         with _uncounted_lock:
             size = _uncounted.pop(self.directory, 0)
         if not size:
@@ -99,13 +103,18 @@ class Eviction:
             total = self._update_usage(size)
             if total is None or total > self.limit:
                 self.evict()
-        except OSError as error:  # what was kept is good; only the bound is not looked at
-            logger.warning("the size of the cache %s is not counted: %s", self.directory, error)
+        except OSError as error:  # the copies are valid; only the limit is not checked
+            logger.warning("cannot count the size of the cache %s: %s", self.directory, error)
 
     def evict(self, free: int = 0) -> int:
-        """Evicts, oldest first, until the cache is a little below its limit and ``free`` bytes went; how many went.
+        """Evicts the least recently used files until the cache is below its limit and ``free`` bytes were removed.
 
-        Does nothing while another process does it, or where it has just been in vain.
+        Does nothing while another process evicts, or shortly after an eviction that could not free enough, unless
+        ``free`` is
+        given.
+
+        Returns:
+            The number of bytes that were removed.
         """
         if not free and monotonic() < _no_retry_until.get(self.directory, 0.0):
             return 0
@@ -117,32 +126,32 @@ class Eviction:
 
     def _evict_oldest(self, free: int) -> int:
         entries = sorted(self._entries())
-        notes = max(open_url_records(self.directory).size - NOTES_UNCOUNTED_BYTES, 0)
-        before = total = sum(entry.size for entry in entries) + notes
-        gone = []
-        least = min(self.limit * TARGET_SHARE if total > self.limit else total, total - free)
+        records = max(open_url_records(self.directory).size - UNCOUNTED_RECORD_BYTES, 0)
+        before = total = sum(entry.size for entry in entries) + records
+        removed = []
+        target = min(self.limit * TARGET_SHARE if total > self.limit else total, total - free)
         young = time() - GRACE_SECONDS
         for entry in entries:
-            if total <= least or entry.used > young:
+            if total <= target or entry.used > young:
                 break
             if self._remove_unless_used(entry):
                 total -= entry.size
-                gone.append(entry)
-        self._forget(gone)
+                removed.append(entry)
+        self._forget(removed)
         if total > self.limit:
             _no_retry_until[self.directory] = monotonic() + RETRY_SECONDS
             logger.warning(
-                "the cache %s holds %d bytes, more than its bound of %d: paths in it were handed out within the "
+                "the cache %s has %d bytes, more than its limit of %d, because its paths were handed out within the "
                 "last %d seconds", self.directory, total, self.limit, GRACE_SECONDS,
             )  # fmt: skip
         self._update_usage(total, afresh=True)
         return before - total
 
     def _remove_unless_used(self, entry: _CacheFile) -> bool:
-        """Whether it went: not if somebody has begun to use the file."""
+        """Returns whether the file is gone. A file that was used meanwhile stays."""
         with file_lock(self.directory / "evict.lock"):
             try:
-                status = os.stat(entry.path)  # noqa: PTH116  # a path object for each of a million files is dear
+                status = os.stat(entry.path)  # noqa: PTH116  # path objects of a million files take too long
                 if status.st_nlink > 1 or _used_at(status) > entry.used:
                     return False
                 os.unlink(entry.path)  # noqa: PTH108
@@ -150,29 +159,29 @@ class Eviction:
                 pass
         return True
 
-    def _forget(self, gone: Sequence[_CacheFile]) -> None:
-        """What URLs gave is of no use without the bytes."""
+    def _forget(self, removed: Sequence[_CacheFile]) -> None:
+        """Removes the records of URLs whose content was evicted."""
         digests = {
             "".join(Path(entry.path).parts[-2:])[:DIGEST_LENGTH]
-            for entry in gone
+            for entry in removed
             if f"/{CONTENT_FOLDER}/" in entry.path
         }
-        notes = open_url_records(self.directory)
+        records = open_url_records(self.directory)
         with suppress(OSError):
-            if notes.size:
-                notes.forget(digests)
+            if records.size:
+                records.forget(digests)
 
     def _entries(self) -> Iterator[_CacheFile]:
         for name in COUNTED_FOLDERS:
             for shard in _scan(self.directory / name):
-                for found in _scan(shard.path):
+                for file in _scan(shard.path):
                     with suppress(FileNotFoundError):
-                        status = found.stat()
+                        status = file.stat()
                         if status.st_nlink == 1:
-                            yield _CacheFile(_used_at(status), status.st_size, found.path)
+                            yield _CacheFile(_used_at(status), status.st_size, file.path)
 
     def _update_usage(self, size: int, *, afresh: bool = False) -> int | None:
-        """Adds to the number of bytes that all processes count together; None if nobody has counted yet."""
+        """Adds to the count that all processes share. Returns the sum; None if there is no count yet."""
         with file_lock(self.directory / "usage") as descriptor:
             before = os.read(descriptor, 32)
             if not afresh and not before.strip().isdigit():
@@ -182,15 +191,15 @@ class Eviction:
             return total
 
     def _sweep_once(self) -> None:
-        """Removes what killed processes left written aside; once in the life of this one."""
+        """Removes temporary files that killed processes have left, once per process."""
         if (os.getpid(), self.directory) in _swept:
             return
         _swept.add((os.getpid(), self.directory))
         for shard in _scan(self.directory / "tmp"):
-            for found in _scan(shard.path):
+            for file in _scan(shard.path):
                 with suppress(FileNotFoundError):
-                    if found.stat().st_ctime < time() - TEMPORARY_SECONDS:
-                        os.unlink(found.path)  # noqa: PTH108
+                    if file.stat().st_ctime < time() - TEMPORARY_SECONDS:
+                        os.unlink(file.path)  # noqa: PTH108
 
 
 def _used_at(status: os.stat_result) -> float:
@@ -199,14 +208,14 @@ def _used_at(status: os.stat_result) -> float:
 
 def _scan(directory: Path | str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(directory) as found:
-            return list(found)
+        with os.scandir(directory) as entries:
+            return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def _after_fork() -> None:
-    """What a parent has not counted yet it will count itself."""
+    """Leaves the bytes that the parent has collected to the parent."""
     global _uncounted_lock
     _uncounted_lock = Lock()
     _uncounted.clear()

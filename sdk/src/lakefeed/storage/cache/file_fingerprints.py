@@ -1,4 +1,4 @@
-"""Local files whose contents are known already: a file that did not change is not read again."""
+"""Digests of local files, so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ CREATE TABLE IF NOT EXISTS facts (
 """
 LAYOUT = 1
 RACY_NS = 2_000_000_000
-"""A file that was written to so shortly before it was read may be written to again within one tick of its clock."""
+"""A file that was written this shortly before it was read may be written again without a change of its time."""
 
 _STATUS = struct.Struct("<qqqQQ")
 
 
 FileContent: TypeAlias = tuple[bytes, bytes]
-"""What a file held: its raw SHA-256, and its first bytes."""
+"""The raw SHA-256 of a file, and its first bytes."""
 
 FingerprintRow: TypeAlias = tuple[bytes, bytes, bytes, bytes]
-"""A file as it is noted: path, `identity`, raw SHA-256, first bytes.
+"""A record of a file: path, `status_fingerprint`, raw SHA-256, first bytes.
 
-Plain tuples of plain values: many thousands of others would keep the collector of garbage busy.
+Plain tuples, because many thousands of other objects would slow down the garbage collector.
 """
 
 
 class FileFingerprints:
-    """Contents by path, size, times, inode and device of the file; facts (JSON) by content and kind.
+    """Contents of files by path, size, times, inode and device, and facts (JSON) by content and kind.
 
-    Kept under the cache folder, shared by all processes of a machine; may be deleted at any time.
+    Stored in the cache folder and shared by all processes of a machine. The file may be deleted at any time.
     """
 
     def __init__(self, cache_dir: Path) -> None:
         self._database = Database(cache_dir / "seen", LAYOUT, SCRIPT)
 
     def find(self, files: Sequence[tuple[str, bytes]]) -> list[FileContent | None]:
-        """What each of the files (path, `identity`) holds, if it has not changed since it was seen."""
+        """Returns the contents of files (path, `status_fingerprint`); None for a file that is new or has changed."""
         keys = [os.fsencode(path) for path, _ in files]
         rows = self._database.look_up("SELECT path, status, sha256, head FROM files WHERE path IN", keys)
         known = {key: (status, sha256, head) for key, status, sha256, head in rows}
-        found: list[FileContent | None] = []
+        contents: list[FileContent | None] = []
         for key, (_, now) in zip(keys, files, strict=True):
             then, sha256, head = known.get(key, (b"", b"", b""))
-            found.append((sha256, head) if then == now else None)
-        return found
+            contents.append((sha256, head) if then == now else None)
+        return contents
 
     def add(self, rows: Sequence[FingerprintRow]) -> None:
-        """Notes files, each as `row` has made it."""
+        """Records files, each as `fingerprint_row` returns it."""
         if rows:
             self._insert("INSERT OR REPLACE INTO files", rows)
 
     def find_facts(self, kind: str, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-        """What is known of contents."""
+        """Returns the facts of a kind for those contents that have some."""
         query = "SELECT sha256, facts FROM facts WHERE kind = '{}' AND sha256 IN".format(kind.replace("'", "''"))
         return {digest: json.loads(facts) for digest, facts in self._database.look_up(query, digests)}
 
     def add_facts(self, kind: str, facts: Mapping[bytes, Mapping[str, Any]]) -> None:
-        """Notes what a content of that raw SHA-256 is."""
-        rows = [(digest, kind, json.dumps(found)) for digest, found in facts.items()]
+        """Records facts of contents by raw SHA-256."""
+        rows = [(digest, kind, json.dumps(value)) for digest, value in facts.items()]
         if rows:
             self._insert("INSERT OR REPLACE INTO facts", rows)
 
@@ -77,14 +77,22 @@ class FileFingerprints:
 
 
 def status_fingerprint(status: os.stat_result) -> bytes:
-    """What tells a file from another one, or from itself after a change."""
+    """Returns bytes that identify a file in its current state."""
     return _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 def fingerprint_row(
     path: str, status: os.stat_result, read_ns: int, sha256: bytes, head: bytes
 ) -> FingerprintRow | None:
-    """What is noted of a file with the status and the time (ns) before it was read; None if it was just written to."""
+    """Returns the record of a file; None if it was written so recently that its time does not show a later change.
+
+    Args:
+        path: the path of the file.
+        status: its status before it was read.
+        read_ns: the time (ns) before it was read.
+        sha256: the raw SHA-256.
+        head: the first bytes.
+    """
     if read_ns - status.st_mtime_ns <= RACY_NS:
         return None
     return os.fsencode(path), status_fingerprint(status), sha256, head

@@ -1,7 +1,7 @@
-"""Copies that must stay: a second hard link keeps them out of what makes room (`lakefeed.storage.cache.eviction`).
+"""Copies that eviction skips (`lakefeed.storage.cache.eviction`), because a second hard link pins them.
 
-The links lie in a folder of whoever needs the copies, in the file system of the cache. Removing that folder is all that
-it takes to let go of them.
+The links lie in a folder that belongs to the owner of the pins, in the file system of the cache. To release the copies,
+remove that folder.
 """
 
 from __future__ import annotations
@@ -30,24 +30,27 @@ class Pins:
     folder: Path
 
     def pin(self, sha256: str, suffix: str = "") -> None:
-        """Keeps the copy of a blob. Raises FileNotFoundError if there is none."""
-        place = self.cache.path(sha256, suffix)
-        self._link(place, Path("sha256", sha256[:2], place.name))
+        """Pins the copy of a blob. Raises FileNotFoundError if there is none."""
+        path = self.cache.path(sha256, suffix)
+        self._link(path, Path("sha256", sha256[:2], path.name))
 
     def pin_url(self, url: str, suffix: str = "") -> None:
-        """Keeps the copy of what lies at a URL, which is not asked for any more. Raises FileNotFoundError."""
+        """Pins the copy of the file at a URL, which is not requested any more.
+
+        Raises FileNotFoundError if there is none.
+        """
         copies = UrlCopies(self.cache)
         path = local_path(url)
-        known = copies.find(url) if path is None else self._copy_file(copies, url, path, suffix)
-        if known is None:
-            raise FileNotFoundError(f"no copy of it in {self.cache.directory}")
-        self.pin(known.sha256, suffix)
-        place = copies.write_pin(url, known)
-        self._link(place, Path("urls", place.parent.name, place.name))
+        copy = copies.find(url) if path is None else self._copy_file(copies, url, path, suffix)
+        if copy is None:
+            raise FileNotFoundError(f"there is no copy of it in {self.cache.directory}")
+        self.pin(copy.sha256, suffix)
+        pin = copies.write_pin(url, copy)
+        self._link(pin, Path("urls", pin.parent.name, pin.name))
         copies.read_records([url])
 
     def _copy_file(self, copies: UrlCopies, url: str, path: Path, suffix: str) -> UrlCopy:
-        """What a path refers to, of which a copy is made: it may be gone one day as well."""
+        """Copies a local file, because that may be removed one day too."""
         with path.open("rb") as source:
             sha256, size = sha256_stream(source)
             if self.cache.find(sha256, suffix) is None:
@@ -56,24 +59,24 @@ class Pins:
         copies.record(url, sha256, size, LOCAL_FILE_VALIDATORS)
         return UrlCopy(sha256, size, LOCAL_FILE_VALIDATORS, 0.0)
 
-    def _link(self, place: Path, name: Path) -> None:
+    def _link(self, path: Path, name: Path) -> None:
         target = self.folder / name
         try:
-            with_directory(target.parent, lambda: os.link(place, target))
+            with_directory(target.parent, lambda: os.link(path, target))
         except FileExistsError:
-            if not target.samefile(place):  # the copy was made anew since
-                self._replace(place, target)
+            if not target.samefile(path):  # the copy has been created again
+                self._replace(path, target)
         except FileNotFoundError:
             raise
         except OSError as error:
             _warn_once(str(self.folder), error.strerror)
 
-    def _replace(self, place: Path, target: Path) -> None:
+    def _replace(self, path: Path, target: Path) -> None:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-        os.link(place, temporary)
+        os.link(path, temporary)
         temporary.replace(target)
 
 
 @cache
 def _warn_once(folder: str, reason: str) -> None:
-    logger.warning("the files of %s may be evicted from the cache: it cannot link to them: %s", folder, reason)
+    logger.warning("files of %s may be evicted from the cache, because they cannot be linked to: %s", folder, reason)

@@ -1,8 +1,8 @@
-"""Local copies of what lies at URLs, by URL and validator: fetched once, asked for again only when they may be old.
+"""Local copies of files at URLs, which are fetched again only if the server says that they have changed.
 
-`lakefeed.storage.cache.url_records` records which bytes a URL gave and the validator of its server; the bytes are a
-file of `lakefeed.storage.cache.blob_cache`. A pinned copy (see `lakefeed.storage.cache.pins`) also has a second hard
-link, ``<cache>/urls/ab/cdef…``. It is tried first, and then the server is not asked.
+`lakefeed.storage.cache.url_records` records the content and the validator that a URL returned. The bytes are a file of
+`lakefeed.storage.cache.blob_cache`. A pinned copy (`lakefeed.storage.cache.pins`) also has a file with a second hard
+link, ``<cache>/urls/ab/cdef…``, which is used first and without a request to the server.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ from lakefeed.storage.urls import file_suffix
 
 MAX_REMEMBERED = 100_000
 LOCAL_FILE_VALIDATORS = {"path": ""}
-"""In place of validators: the copy is of a file of this machine, which goes before it while it is there."""
+"""Stands for the validators of a copy of a local file. The file itself is used as long as it exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class UrlCopy:
-    """What is known of a URL. ``checked``: seconds since the epoch; ``validators``: what to ask with again.
+    """The copy of the file at a URL.
 
-    ``place``: where the copy is, if its extension is that of the URL. ``valid_from``: the copy stands for the URL where
-    that was asked for since then. Both are for who looks at thousands.
+    Attributes:
+        sha256: the digest of the content.
+        size: the number of bytes.
+        validators: the validators of the server, which are sent with the next request.
+        checked: the time of the last confirmation, in seconds since 1970.
+        pinned: the copy is pinned, so the server is not asked.
+        path: the path of the copy if it has the extension of the URL; for readers of thousands of files.
+        valid_from: the copy can be used by readers that accept confirmations since this time.
     """
 
     sha256: str
@@ -45,12 +51,12 @@ class UrlCopy:
     valid_from: float = -inf
 
     def is_fresh(self, seconds: float) -> bool:
-        """Whether the server need not be asked."""
+        """Returns whether the server need not be asked."""
         return self.pinned or 0 <= time() - self.checked < seconds
 
 
 _remembered: dict[str, dict[str, UrlCopy]] = {}
-"""By cache and URL: what this process has read."""
+"""The copies that this process has looked up, by cache and URL."""
 
 
 @dataclass(frozen=True)
@@ -60,57 +66,57 @@ class UrlCopies:
     cache: BlobCache
 
     def recall(self, url: str) -> UrlCopy | None:
-        """What this process knows of a URL."""
+        """Returns the copy of a URL if this process has looked it up before."""
         return self._memory.get(url)
 
     def recall_all(self, urls: Sequence[str | None]) -> list[UrlCopy | None]:
-        """As `remembered`, for many: what is done for every cell costs about as much as reading a small file."""
+        """Returns the copies of many URLs as `recall` does. Fast, because it is called for every cell."""
         get = self._memory.get
         return [None if url is None else get(url) for url in urls]
 
     def find(self, url: str) -> UrlCopy | None:
-        """What was last known of a URL."""
+        """Returns the copy of a URL; None if there is none."""
         return self.recall(url) or self.read_records([url]).get(url)
 
     def read_records(self, urls: Sequence[str]) -> dict[str, UrlCopy]:
-        """As `known`, for many, with what other processes wrote."""
+        """Returns the copies of URLs, including those that other processes have recorded."""
         found = {}
-        # Mostly nothing is pinned, and then there is no such folder.
+        # Without pins there is no such folder.
         if os.path.isdir(f"{self._directory}/urls"):  # noqa: PTH112
             for url in urls:
                 pinned = self._read_pin(url)
                 if pinned is not None:
                     found[url] = pinned
         left = [url for url in urls if url not in found]
-        for url, note in self._notes.find(left).items():
-            found[url] = UrlCopy(*note)
+        for url, record in self._records.find(left).items():
+            found[url] = UrlCopy(*record)
         return {url: self._remember(url, known) for url, known in found.items()}
 
     def record(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
-        """Writes down what a URL gave just now."""
+        """Records the content that a URL returned just now."""
         with suppress(OSError):
-            self._notes.add(url, sha256, size, validators)
+            self._records.add(url, sha256, size, validators)
         self._remember(url, UrlCopy(sha256, size, validators, time()))
 
     def confirm(self, url: str, known: UrlCopy) -> None:
-        """The server said that nothing has changed."""
+        """Records that the server confirmed a copy."""
         with suppress(OSError):
-            self._notes.confirm(url)
+            self._records.confirm(url)
         self._remember(url, UrlCopy(known.sha256, known.size, known.validators, time(), known.pinned))
 
     def write_pin(self, url: str, known: UrlCopy) -> Path:
-        """The file to be linked to that keeps what is known of a URL; written if it is not there yet."""
-        place = self._pin_path(url)
+        """Returns the path of the file that pins the record of a URL. Writes the file if it is missing."""
+        path = self._pin_path(url)
         text = json.dumps({"sha256": known.sha256, "size": known.size, "validators": dict(known.validators)}).encode()
-        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         if self._read_pin(url) is None:
-            # Not written aside: what is read while it is written, or after a crash, is no JSON and so not known.
-            descriptor = with_directory(place.parent, lambda: os.open(place, how, 0o666))
+            # Not atomic: a reader ignores a truncated file, which is not valid JSON.
+            descriptor = with_directory(path.parent, lambda: os.open(path, flags, 0o666))
             try:
                 os.write(descriptor, text)
             finally:
                 os.close(descriptor)
-        return place
+        return path
 
     def _read_pin(self, url: str) -> UrlCopy | None:
         try:
@@ -119,11 +125,11 @@ class UrlCopies:
             return None
         try:
             status = os.fstat(descriptor)
-            if status.st_nlink < 2:  # its mirror is gone
+            if status.st_nlink < 2:  # its mirror was removed
                 return None
             written = json.loads(os.read(descriptor, status.st_size + 1))
             return UrlCopy(written["sha256"], written["size"], written["validators"], status.st_mtime, True)
-        except (ValueError, KeyError):  # cut short by a power cut
+        except (ValueError, KeyError):  # truncated by a power cut
             return None
         finally:
             os.close(descriptor)
@@ -134,7 +140,7 @@ class UrlCopies:
 
     @contextmanager
     def lock(self, url: str) -> Iterator[None]:
-        """One thread of one process at a time."""
+        """Excludes other threads and processes that fetch the same URL."""
         with named_lock(self.cache.directory, url_key(url)):
             yield
 
@@ -143,8 +149,8 @@ class UrlCopies:
         if len(memory) >= MAX_REMEMBERED:
             memory.clear()
         valid_from = -inf if known.validators == LOCAL_FILE_VALIDATORS else inf if known.pinned else known.checked
-        place = self.cache.path_text(known.sha256, file_suffix(url))
-        memory[url] = known = replace(known, path=place, valid_from=valid_from)
+        path = self.cache.path_text(known.sha256, file_suffix(url))
+        memory[url] = known = replace(known, path=path, valid_from=valid_from)
         return known
 
     @cached_property
@@ -156,5 +162,5 @@ class UrlCopies:
         return _remembered.setdefault(self._directory, {})
 
     @cached_property
-    def _notes(self) -> UrlRecords:
+    def _records(self) -> UrlRecords:
         return open_url_records(self.cache.directory)

@@ -1,6 +1,6 @@
-"""What URLs gave: which bytes, and what their servers call them. Kept in the cache folder.
+"""Records of the contents and validators that URLs returned, in the cache folder.
 
-The key is a hash: a URL may hold credentials, so it is written nowhere.
+Keys are hashes: URLs are never stored, because they may contain credentials.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_OPEN = 8
 
 
 class UrlRecord(NamedTuple):
-    """What a URL gave. ``checked``: when that was last known to be so, in seconds since 1970."""
+    """The content that a URL returned. ``checked``: the time of the last confirmation, in seconds since 1970."""
 
     sha256: str
     size: int
@@ -37,58 +37,58 @@ class UrlRecord(NamedTuple):
 
 
 class UrlRecords:
-    """The notes of one cache. Safe between threads, processes and forks; may be deleted at any time."""
+    """The records of one cache. Safe between threads, processes and forks. The file may be deleted at any time."""
 
     def __init__(self, directory: Path) -> None:
         self._database = Database(directory / "notes", LAYOUT, SCRIPT)
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """The bytes on disk."""
         try:
-            return os.stat(self._database.path).st_size  # noqa: PTH116  # asked for with every eviction
+            return os.stat(self._database.path).st_size  # noqa: PTH116  # called for every eviction
         except FileNotFoundError:
             return 0
 
     def find(self, urls: Sequence[str]) -> dict[str, UrlRecord]:
-        """What is known of URLs."""
+        """Returns the records of those URLs that have one."""
         keys = {url_key(url): url for url in urls}
         query = "SELECT url, sha256, size, validators, checked FROM urls WHERE url IN"
-        found = self._database.look_up(query, list(keys))
+        rows = self._database.look_up(query, list(keys))
         return {
             keys[key]: UrlRecord(digest.hex(), size, json.loads(validators), checked)
-            for key, digest, size, validators, checked in found
+            for key, digest, size, validators, checked in rows
         }
 
     def add(self, url: str, digest: str, size: int, validators: Mapping[str, str]) -> None:
-        """Notes what a URL gave just now."""
+        """Records the content that a URL returned just now."""
         row = (url_key(url), bytes.fromhex(digest), size, json.dumps(dict(validators)), time())
         self._change("INSERT OR REPLACE INTO urls VALUES (?, ?, ?, ?, ?)", [row])
 
     def confirm(self, url: str) -> None:
-        """It is still so."""
+        """Records that the content of a URL is still the same."""
         self._change("UPDATE urls SET checked = ? WHERE url = ?", [(time(), url_key(url))])
 
     def forget(self, digests: Iterable[str]) -> None:
-        """Nothing is kept any more of what URLs gave."""
+        """Removes the records of contents."""
         self._change("DELETE FROM urls WHERE sha256 = ?", [(bytes.fromhex(digest),) for digest in digests])
 
     def _change(self, query: str, rows: Collection[tuple[object, ...]]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(query, rows)
 
-        if len(rows) == 1:  # is a transaction by itself
+        if len(rows) == 1:  # one statement is a transaction
             self._database.read(lambda connection: connection.execute(query, *rows))
         elif rows:
             self._database.write(work)
 
 
 def url_key(url: str) -> bytes:
-    """The name of a URL."""
+    """Returns the key of a URL."""
     return sha256(url.encode("utf-8", "surrogatepass")).digest()
 
 
 @lru_cache(MAX_OPEN)
 def open_url_records(directory: Path) -> UrlRecords:
-    """The notes of a cache, which are kept open."""
+    """Returns the records of a cache, which stay open."""
     return UrlRecords(directory)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, then renamed."""
+"""Files that appear complete or not at all. They are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ _numbers = count()
 
 @contextmanager
 def staged_file(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new read-only file under ``directory``, open for writing; removed on exit unless it was moved away.
+    """Yields the path of a new read-only file under ``directory`` and a stream to it.
 
-    Only a killed process leaves one behind, never under the name of anything that is read.
+    Removes the file on exit unless it was moved.
+
+    A killed process leaves the file behind under its temporary name, which nothing reads.
     """
     name = uuid.uuid4().hex
-    # Spread out: under many fsyncs, one busy directory doubles the time of creating a file in it (measured, ext4).
+    # Several folders: under many fsyncs, one busy directory doubles the time of creating a file in it (ext4).
     path = directory.joinpath(name[0], name)
-    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with storage_errors(path):
-        descriptor = with_directory(path.parent, lambda: os.open(path, how, READ_ONLY))
+        descriptor = with_directory(path.parent, lambda: os.open(path, flags, READ_ONLY))
     stream = cast(BinaryIO, io.BufferedWriter(DiskFile(descriptor, "wb", str(path))))
     try:
         yield path, stream
@@ -49,7 +51,7 @@ def staged_file(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file at ``path``, open for writing and reading; removed where the block fails, or closing the file."""
+    """Yields a stream to a new file at ``path``, open for writing and reading. Removes the file if the block fails."""
     with storage_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     stream = cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", str(path))))
@@ -62,17 +64,19 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomically(target: str, data: bytes | mmap, aside: str, times: tuple[int, int]) -> None:
-    """Makes ``target`` a read-only file of ``data`` that was used and modified at ``times`` (ns), over what is there.
+def write_atomically(target: str, data: bytes | mmap, staging: str, times: tuple[int, int]) -> None:
+    """Creates or replaces ``target`` with a read-only file of ``data``.
 
-    As `aside` and `publish`, in as few calls as that takes: this is done for many small files.
+    ``times`` are those of access and change (ns).
+
+    Does the same as `staged_file` and `publish` with fewer system calls, for many small files.
     """
     number = next(_numbers)
-    place = f"{aside}/{number % STAGING_FOLDERS:x}"
-    temporary = f"{place}/{_process}{number:x}"
-    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    folder = f"{staging}/{number % STAGING_FOLDERS:x}"
+    temporary = f"{folder}/{_process}{number:x}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with storage_errors(target, len(data)):
-        descriptor = with_directory(place, lambda: os.open(temporary, how, READ_ONLY))
+        descriptor = with_directory(folder, lambda: os.open(temporary, flags, READ_ONLY))
         try:
             try:
                 _write_all(descriptor, data)
@@ -86,20 +90,20 @@ def write_atomically(target: str, data: bytes | mmap, aside: str, times: tuple[i
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Move a file written aside to its name, over what may be there."""
+    """Moves a staged file to ``target`` and replaces a file that is there."""
     with storage_errors(target):
         with_directory(target.parent, lambda: temporary.replace(target))
 
 
 def sync_file(stream: BinaryIO) -> None:
-    """Return once the bytes written to ``stream`` survive a power cut."""
+    """Flushes ``stream`` to the disk, so that its bytes survive a power cut."""
     stream.flush()
     with storage_errors(_path_of(stream)):
         os.fsync(stream.fileno())
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
-    """Return once the names in ``directories`` survive a power cut."""
+    """Flushes ``directories`` to the disk, so that the names in them survive a power cut."""
     for directory in directories:
         with storage_errors(directory):
             descriptor = os.open(directory, os.O_RDONLY)
@@ -110,32 +114,31 @@ def sync_directories(directories: Iterable[Path]) -> None:
 
 
 def write_pieces(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
-    """Writes the pieces one behind the other to a file, without joining them in memory first."""
+    """Writes byte strings one after the other to a file without joining them in memory."""
     stream.flush()
     descriptor = stream.fileno()
     for start in range(0, len(pieces), MAX_WRITEV_PIECES):
-        some = pieces[start : start + MAX_WRITEV_PIECES]
-        size = sum(map(len, some))
+        chunk = pieces[start : start + MAX_WRITEV_PIECES]
+        size = sum(map(len, chunk))
         with storage_errors(_path_of(stream), size):
-            written = os.writev(descriptor, some)
-            if written < size:  # it was interrupted, or more than goes at once
-                _write_all(descriptor, memoryview(b"".join(some))[written:])
+            written = os.writev(descriptor, chunk)
+            if written < size:  # interrupted, or more than one call takes
+                _write_all(descriptor, memoryview(b"".join(chunk))[written:])
 
 
 def _path_of(stream: BinaryIO) -> str:
-    """The path of an open file."""
     raw = getattr(stream, "raw", stream)
-    return str(raw.place if isinstance(raw, DiskFile) else stream.name)
+    return str(raw.path if isinstance(raw, DiskFile) else stream.name)
 
 
 def _write_all(descriptor: int, data: bytes | mmap | memoryview) -> None:
     left = memoryview(data)
-    while len(left) and (written := os.write(descriptor, left)) < len(left):  # one write takes 2 GiB at most
+    while len(left) and (written := os.write(descriptor, left)) < len(left):  # one call takes at most 2 GiB
         left = left[written:]
 
 
 def with_directory(directory: str | Path, action: Callable[[], _T]) -> _T:
-    """What ``action`` returns; the directory is made only when it turns out to be missing, which is rare."""
+    """Returns the result of ``action``. If ``directory`` is missing, creates it and repeats the action."""
     try:
         return action()
     except FileNotFoundError:
@@ -144,7 +147,7 @@ def with_directory(directory: str | Path, action: Callable[[], _T]) -> _T:
 
 
 def _after_fork() -> None:
-    """A child writes under names of its own."""
+    """Gives a child names of its own."""
     global _process
     _process = uuid.uuid4().hex
 

@@ -1,4 +1,4 @@
-"""Writes that a disk refuses, as typed errors: which path, how much space is left there, how much was to be written."""
+"""Errors of the operating system as typed errors, and temporary files whose failed writes raise them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ READ_ONLY_ERRNO: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 SMALL_BYTES: Final = 1 << 16
 
 ADVICE: Final = {
-    errno.ENOSPC: "free space there, or choose another place",
+    errno.ENOSPC: "free space there, or choose another folder",
     errno.EDQUOT: "free space there, or have the quota raised",
     errno.EFBIG: "raise the limit on the size of files",
     errno.EACCES: "give this user the right to write there",
     errno.EPERM: "give this user the right to write there",
-    errno.EROFS: "mount it for writing, or choose another place",
+    errno.EROFS: "mount it for writing, or choose another folder",
 }
 
 
 @contextmanager
 def storage_errors(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
-    """Raises StorageError for any OSError that is none of ours; ``size``: the bytes to be written, where known.
+    """Raises StorageError for any OSError of the block that is not a FileError already.
 
-    Only the calls that write belong into the block: rows that come from elsewhere may raise an OSError of their own.
+    Put only calls that write into the block, because rows from elsewhere may raise an OSError of their own.
+
+    Args:
+        path: the path that is written to.
+        size: the number of bytes that are written, if it is known.
+
+    Raises:
+        StorageError: a write failed. The message names the path, the reason and the free space.
 
     Example:
         >>> with storage_errors("no/such/folder"):
@@ -78,34 +85,37 @@ def wrap_os_errors(action: str) -> Iterator[None]:
 def storage_error(
     error: OSError, path: str | os.PathLike[str], size: int | None = None, reason: str | None = None
 ) -> StorageError:
-    """The error of a write to ``path`` that failed; to be made before anything is removed, as it asks for the space."""
-    place = os.fspath(path).removeprefix("file://")
+    """Returns the error of a failed write to ``path``.
+
+    Call it before anything is removed, because it reads the free space.
+    """
+    location = os.fspath(path).removeprefix("file://")
     number = error.errno
     if reason is None:
         reason = os.strerror(number) if number in ADVICE else error.strerror or str(error)
-    free, inodes = (None, None) if number is None else _free(place)
+    free, inodes = (None, None) if number is None else _free(location)
     kind = StorageFullError if number in FULL_ERRNO else StorageError
-    parts = [f"cannot write {place!r}: {reason}"]
+    parts = [f"cannot write {location!r}: {reason}"]
     if free is not None and number in FULL_ERRNO:
         parts.append(f"its file system has {free:,} bytes free{' but no free inode' if free and inodes == 0 else ''}")
         if size is not None:
             parts.append(f"{size:,} bytes were to be written")
     if number in ADVICE:
         parts.append(ADVICE[number])
-    return kind("; ".join(parts), number, place, free)
+    return kind("; ".join(parts), number, location, free)
 
 
 def is_full(path: str | os.PathLike[str]) -> bool:
-    """Whether the file system of a path has no room for another small file."""
+    """Returns whether the file system of a path has no space for another small file."""
     free, inodes = _free(os.fspath(path))
     return (free is not None and free < SMALL_BYTES) or inodes == 0
 
 
-def _free(place: str) -> tuple[int | None, int | None]:
-    """The free bytes and inodes of the file system of a path that need not exist."""
-    if "://" in place:
+def _free(location: str) -> tuple[int | None, int | None]:
+    """Returns the free bytes and inodes of the file system of a path, which need not exist."""
+    if "://" in location:
         return None, None
-    path = Path(place).absolute()
+    path = Path(location).absolute()
     for folder in (path, *path.parents):
         try:
             status = os.statvfs(folder)
@@ -116,31 +126,33 @@ def _free(place: str) -> tuple[int | None, int | None]:
 
 
 class DiskFile(io.FileIO):
-    """A file of this machine whose failed writes raise StorageError; ``place`` is its name in the message."""
+    """A local file whose failed writes raise StorageError. ``path`` is its name in the message."""
 
-    def __init__(self, descriptor: int, mode: str, place: str) -> None:
-        self.place = place
+    def __init__(self, descriptor: int, mode: str, path: str) -> None:
+        self.path = path
         super().__init__(descriptor, mode)
 
     def write(self, data: Buffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            raise storage_error(error, self.place, memoryview(data).nbytes) from None
+            raise storage_error(error, self.path, memoryview(data).nbytes) from None
 
     def close(self) -> None:
         if self.closed:
             return
-        with storage_errors(self.place):
+        with storage_errors(self.path):
             super().close()
 
 
 @contextmanager
 def scratch_file(directory: str | os.PathLike[str] | None = None) -> Iterator[BinaryIO]:
-    """A nameless file in ``directory`` (None: the system's folder for temporary files); gone on exit, whatever happens.
+    """Yields a nameless file in ``directory`` (None: the system's folder for temporary files).
+
+    The file goes on exit.
 
     Raises:
-        StorageError: it cannot be made, or later written.
+        StorageError: the file cannot be created or, later, written.
     """
     stream = open_scratch(directory)
     try:
@@ -150,37 +162,37 @@ def scratch_file(directory: str | os.PathLike[str] | None = None) -> Iterator[Bi
 
 
 def open_scratch(directory: str | os.PathLike[str] | None = None) -> BinaryIO:
-    """As `scratch_file`, for callers that close the file themselves."""
+    """Returns a file as `scratch_file` does, which the caller closes."""
     with storage_errors(directory if directory is not None else "the folder for temporary files"):
         if directory is not None:
             os.makedirs(directory, exist_ok=True)  # noqa: PTH103
-        place = os.fspath(directory) if directory is not None else tempfile.gettempdir()
-        file = tempfile.TemporaryFile(dir=place, buffering=0, prefix="lakefeed-")  # noqa: SIM115 - closed below
+        folder = os.fspath(directory) if directory is not None else tempfile.gettempdir()
+        file = tempfile.TemporaryFile(dir=folder, buffering=0, prefix="lakefeed-")  # noqa: SIM115 - closed below
         try:
             descriptor = os.dup(file.fileno())
         finally:
-            close_unflushed(cast(BinaryIO, file))  # it is empty: an error of its closing means nothing
-    return cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", place)))
+            close_unflushed(cast(BinaryIO, file))  # the file is empty: errors of closing it can be ignored
+    return cast(BinaryIO, io.BufferedRandom(DiskFile(descriptor, "r+b", folder)))
 
 
 def close_unflushed(stream: BinaryIO) -> None:
-    """Closes a file of which nothing is needed any more; what is not written yet is dropped. Raises nothing."""
+    """Closes a file without writing its buffer. Raises nothing."""
     with suppress(OSError):
         getattr(stream, "raw", stream).close()
 
 
 @contextmanager
 def cleanup_errors(path: str | os.PathLike[str], level: int = logging.WARNING) -> Iterator[None]:
-    """Logs errors instead of raising them, for a block that closes or removes what a failed write has left."""
+    """Logs errors of the block, which closes or removes the rest of a failed write, instead of raising them."""
     try:
         yield
     except FileNotFoundError:
         return
-    except Exception as error:  # noqa: BLE001 - any library's: it must not hide the error that ended the write
-        logger.log(level, "%s, which nothing refers to, may be left behind: %s", os.fspath(path), error)
+    except Exception as error:  # noqa: BLE001 - must not hide the error that ended the write
+        logger.log(level, "%s, which nothing refers to, could not be cleaned up: %s", os.fspath(path), error)
 
 
 def discard(path: str | os.PathLike[str]) -> None:
-    """Removes a file that a failed write has made; raises nothing."""
+    """Removes the file of a failed write. Raises nothing."""
     with cleanup_errors(path):
         os.unlink(path)  # noqa: PTH108

@@ -1,4 +1,4 @@
-"""The state of a file: what tells that the bytes read now belong to the same file as those read before."""
+"""States of a file, which show whether bytes that are read now belong to the same file as bytes read before."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ TAG_KEYS = ("ETag", "etag", "generation", "md5Hash", "version_id")
 
 @dataclass(frozen=True)
 class Identity:
-    """One state of a file. ``size`` in bytes; ``tag`` is an ETag or a generation; ``modified`` a time, as it was told.
+    """One state of a file.
 
-    ``inode`` tells a local file from another one that took its path; it means nothing to another process, so it does
-    not travel with a pickled plan.
+    ``inode`` tells a local file from another one that replaced it. It is not pickled: it means nothing to other
+    machines.
+
+    Attributes:
+        size: the size in bytes.
+        tag: an ETag or a generation.
+        modified: the modification time as the file system or the server gives it.
+        inode: the device and the inode of a local file.
     """
 
     size: int | None = None
@@ -32,16 +38,16 @@ class Identity:
 
     @property
     def is_strong(self) -> bool:
-        """Whether the tag promises the same bytes, so that it may stand in a condition."""
+        """Whether the tag guarantees the same bytes, so that it can be used in a condition."""
         return self.tag is not None and self.tag.startswith('"')
 
     @property
     def stamp(self) -> tuple[int | None, float | str | None]:
-        """The size, and what else tells this state from others."""
+        """The size and the tag or time that tell this state from others."""
         return self.size, self.modified if self.inode is not None or self.tag is None else self.tag
 
     def difference(self, now: Identity) -> str | None:
-        """How ``now`` differs from this state, for messages; None where nothing that both tell differs."""
+        """Returns the difference to ``now`` as text for messages; None if nothing that both states have differs."""
         if self.tag is not None and now.tag is not None:
             if _opaque(self.tag) != _opaque(now.tag):
                 return f"ETag {self.tag} became {now.tag}"
@@ -54,7 +60,7 @@ class Identity:
         )
 
     def lacks_validator(self, now: Identity) -> bool:
-        """Whether ``now`` lacks the one validator that this state has."""
+        """Returns whether ``now`` lacks the only validator that this state has."""
         return (self.tag is not None and now.tag is None) or (
             self.tag is None and self.modified is not None and now.tag is None and now.modified is None
         )
@@ -63,7 +69,7 @@ class Identity:
         return Identity, (self.size, self.tag, self.modified)
 
     def merge(self, now: Identity) -> Identity:
-        """All that is known of a state after it was seen again."""
+        """Returns this state with the attributes of ``now``, the same state seen again, that this one lacks."""
         return Identity(
             now.size if self.size is None else self.size,
             self.tag or now.tag,
@@ -73,9 +79,9 @@ class Identity:
 
 
 class Identities:
-    """The state in which each file of a plan was first seen. Safe between threads; pickled with the plan.
+    """The states of the files of a plan when they were first seen. Safe between threads; pickled with the plan.
 
-    All later reads of the plan must see the same state, wherever they happen.
+    All later reads of the plan must see the same states, in any process.
     """
 
     def __init__(self, known: Mapping[str, Identity] | None = None) -> None:
@@ -83,14 +89,14 @@ class Identities:
         self._lock = Lock()
 
     def find(self, url: str) -> Identity | None:
-        """The state that was recorded, if any."""
+        """Returns the recorded state of a file; None if there is none."""
         return self._known.get(url)
 
     def confirm(self, url: str, now: Identity) -> Identity:
-        """Records the state of a file that was not seen before; what is known of it now.
+        """Records the state of a file or compares it with the recorded one. Returns what is known of the state.
 
         Raises:
-            ChangedFileError: it was seen in another state.
+            ChangedFileError: another state was recorded.
         """
         with self._lock:
             known = self._known.get(url)
@@ -110,17 +116,17 @@ class Identities:
 
 
 def check_same(url: str, before: Identity, now: Identity) -> None:
-    """Raises ChangedFileError where a file is in another state than before."""
+    """Raises ChangedFileError if the state of a file differs from the one before."""
     difference = before.difference(now)
     if difference is not None:
         raise ChangedFileError(
-            f"{display_url(url)} changed while it was read: {difference}. Rows of both states do not fit together; "
+            f"{display_url(url)} changed while it was read: {difference}. Rows of different states cannot be combined; "
             "call from_file again once the file is complete"
         )
 
 
 def identity_of_response(status: int, headers: Mapping[str, str]) -> Identity:
-    """The state that the answer of a web server tells of. The size counts the bytes as they are served."""
+    """Returns the state that a response of a web server describes. The size is that of the bytes as they are served."""
     ranged = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip()) if status == 206 else None
     length = ranged[3] if ranged is not None else headers.get("Content-Length", "") if status != 206 else ""
     return Identity(
@@ -131,14 +137,14 @@ def identity_of_response(status: int, headers: Mapping[str, str]) -> Identity:
 
 
 def identity_of_info(info: Mapping[str, Any]) -> Identity:
-    """The state that the file system of fsspec tells of."""
+    """Returns the state that an info of fsspec describes."""
     tag = next((str(info[key]) for key in TAG_KEYS if info.get(key)), None)
     modified = next((info[key] for key in TIME_KEYS if info.get(key)), None)
     return Identity(info.get("size"), tag, modified if isinstance(modified, float | None) else str(modified))
 
 
 def identity_of_status(status: os.stat_result) -> Identity:
-    """The state of a local file."""
+    """Returns the state of a local file."""
     return Identity(status.st_size, None, status.st_mtime, (status.st_dev, status.st_ino))
 
 
@@ -147,5 +153,5 @@ def _difference(name: str, before: object, now: object) -> str | None:
 
 
 def _opaque(tag: str) -> str:
-    """Weak and strong tags of one text are compared as equal; only strong ones may stand in a condition."""
+    """Returns a tag for comparison: weak and strong tags with the same text are equal."""
     return tag.removeprefix("W/")

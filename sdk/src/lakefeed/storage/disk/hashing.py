@@ -1,4 +1,4 @@
-"""SHA-256 of files and streams, read in pieces so that memory does not grow with the file."""
+"""SHA-256 of files and streams, which are read in chunks to bound memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256_bytes(data: bytes | mmap) -> str:
-    """The SHA-256 of ``data`` in lower-case hex.
+    """Returns the SHA-256 of ``data`` in lower-case hex.
 
     Example:
         >>> sha256_bytes(b"")[:8]
@@ -29,7 +29,7 @@ def sha256_bytes(data: bytes | mmap) -> str:
 
 
 def sha256_file(path: str | os.PathLike[str]) -> tuple[str, int]:
-    """The SHA-256 (lower-case hex) and the size in bytes of a file.
+    """Returns the SHA-256 (lower-case hex) and the size in bytes of a file.
 
     Raises:
         OSError: the file cannot be read.
@@ -46,9 +46,9 @@ def sha256_file(path: str | os.PathLike[str]) -> tuple[str, int]:
 
 
 def sha256_stream(stream: BinaryIO, into: Callable[[bytes], object] | None = None) -> tuple[str, int]:
-    """The SHA-256 and the size of what is left in ``stream``; each piece also goes to ``into``.
+    """Returns the SHA-256 and the size of the rest of ``stream``, and passes each chunk to ``into``.
 
-    What is hashed is what was passed on, so a copy is named by its own bytes even if the source changes meanwhile.
+    The digest is that of the bytes passed on, so it fits a copy even if the source changes meanwhile.
 
     Example:
         >>> import io
@@ -66,21 +66,21 @@ def sha256_stream(stream: BinaryIO, into: Callable[[bytes], object] | None = Non
 
 
 def is_digest(text: str) -> bool:
-    """Whether ``text`` is a SHA-256 as it is written here."""
+    """Returns whether ``text`` is a SHA-256 of 64 lower-case hex digits."""
     return _HEX.fullmatch(text) is not None
 
 
 def check_digest(sha256: str) -> str:
-    """``sha256`` itself, once it is known to be 64 lower-case hex digits: it becomes part of paths.
+    """Returns ``sha256``, which becomes part of paths, if it consists of 64 lower-case hex digits.
 
     Raises:
-        InvalidArgumentError: it is anything else.
+        InvalidArgumentError: it does not.
 
     Example:
         >>> check_digest("../../etc/passwd")
         Traceback (most recent call last):
-        lakefeed.errors.InvalidArgumentError: '../../etc/passwd' is no sha256: give 64 lower-case hex digits
+        lakefeed.errors.InvalidArgumentError: '../../etc/passwd' is not a SHA-256: give 64 lower-case hex digits
     """
     if not is_digest(sha256):
-        raise InvalidArgumentError(f"{sha256!r} is no sha256: give 64 lower-case hex digits")
+        raise InvalidArgumentError(f"{sha256!r} is not a SHA-256: give 64 lower-case hex digits")
     return sha256

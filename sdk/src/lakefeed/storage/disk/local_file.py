@@ -1,4 +1,4 @@
-"""A local file that must stay the same while it is read."""
+"""Local files that must not change while they are read, and reads of bytes that are in memory already."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class LocalFile(io.FileIO):
-    """A local file, open for reading. A read after another program wrote to the file raises.
+    """A local file, open for reading. A read raises ChangedFileError if another program has written to the file.
 
-    A file that takes its path while this one is open does not disturb it.
+    A new file that replaces this one under its path is ignored.
     """
 
     def __init__(self, url: str, path: str, states: Identities | None = None) -> None:
@@ -49,7 +49,7 @@ class LocalFile(io.FileIO):
         return size
 
     def confirm(self) -> None:
-        """Raises ChangedFileError where the file was written to since it was opened."""
+        """Raises ChangedFileError if the file was written to since it was opened."""
         if self._regular and not self.closed:
             check_same(self._url, self._identity, identity_of_status(os.fstat(self.fileno())))
 

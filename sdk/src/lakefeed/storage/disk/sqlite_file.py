@@ -1,4 +1,4 @@
-"""SQLite files under the cache folder: shared by the processes of a machine, made anew when they are gone or broken."""
+"""SQLite files in the cache folder. Processes of a machine share them; lost or damaged ones are created again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS_PER_INSERT = 256
 LOCKED_TRIES = 100
 LOCKED_WAIT = 0.02
 PRIMARY_CODE = 0xFF
-"""The part of an extended error code that says the kind."""
+"""The part of an extended error code that names the kind."""
 DISK_ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
@@ -38,10 +38,14 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """One such file. Safe between threads, processes and forks; made on first use.
+    """One SQLite file. Safe between threads, processes and forks; created on first use.
 
-    ``script`` makes its tables; ``version`` is part of the file's name, so that another layout is another file. What is
-    kept in it can be had elsewhere: a file that is broken is removed and begun again.
+    Its contents can be derived from other data: a damaged file is removed and created again.
+
+    Args:
+        path: the path of the file, without the version and the extension.
+        version: the version of the layout. It is part of the file's name.
+        script: the SQL that creates the tables.
     """
 
     def __init__(self, path: Path, version: int, script: str) -> None:
@@ -50,38 +54,38 @@ class Database:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
-        self._elsewhere = False
+        self._in_memory = False
 
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` makes of the connection; done again on a new file where this one is broken.
+        """Returns the result of ``work`` on the connection. Repeats the work on a new file if this one is damaged.
 
-        Where the disk does not take what ``work`` writes, this process goes on in memory.
+        Continues in memory if the disk refuses the writes of ``work``.
 
         Raises:
             FileError: another process held the file for a minute.
             StorageError: the file cannot be read.
         """
-        with self._held():
+        with self._lock_in_process():
             try:
-                return self._tried(work)
+                return self._run(work)
             except sqlite3.Error as error:
                 full = disk_error(error, self.path)
-                if full is not None and self._moved_to_memory(full):
-                    return self._tried(work)
+                if full is not None and self._move_to_memory(full):
+                    return self._run(work)
                 raise full or FileError(f"cannot use {str(self.path)!r} in the cache: {error}") from error
 
-    def _tried(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
-            return work(self._connected())
+            return work(self._connect())
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            logger.warning("%s is broken and begun again: %s", self.path, error)
+            logger.warning("%s is damaged and created again: %s", self.path, error)
             self.remove()
-            return work(self._connected())
+            return work(self._connect())
 
     def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """As ``read``, in a transaction that no other writer gets between."""
+        """Returns the result of ``work`` as `read` does, in a transaction that excludes other writers."""
 
         def transaction(connection: sqlite3.Connection) -> _T:
             connection.execute("BEGIN IMMEDIATE")
@@ -97,63 +101,63 @@ class Database:
         return self.read(transaction)
 
     def look_up(self, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        """The rows of ``query``, which ends in ``IN``, for all the keys."""
+        """Yields the rows of ``query``, which ends in ``IN``, for all the keys."""
         for start in range(0, len(keys), KEYS_PER_QUERY):
-            some = keys[start : start + KEYS_PER_QUERY]
-            sql = f"{query} ({','.join('?' * len(some))})"
-            yield from self.read(lambda connection, sql=sql, some=some: connection.execute(sql, some).fetchall())  # type: ignore[misc]
+            chunk = keys[start : start + KEYS_PER_QUERY]
+            sql = f"{query} ({','.join('?' * len(chunk))})"
+            yield from self.read(lambda connection, sql=sql, chunk=chunk: connection.execute(sql, chunk).fetchall())  # type: ignore[misc]
 
     def remove(self) -> None:
         """Removes the file."""
-        with self._held():
+        with self._lock_in_process():
             self._close()
             for ending in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
-        if self._pid != os.getpid():  # a fork: neither lock nor connection is ours, and closing it would harm its owner
+    def _lock_in_process(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # forked: lock and connection belong to the parent; closing them would harm it
             _parent_connections.append(self._connection)
             self._lock, self._connection, self._pid = threading.RLock(), None, os.getpid()
         with self._lock:
             yield
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None and not (self._elsewhere or self.path.exists()):
-            self._close()  # somebody removed it: what we would write would be lost
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is not None and not (self._in_memory or self.path.exists()):
+            self._close()  # the file was removed: writes to it would be lost
         if self._connection is None:
-            self._connection = self._opened()
+            self._connection = self._open()
         return self._connection
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self._prepared(str(self.path))
+            return self._prepare(str(self.path))
         except (OSError, sqlite3.OperationalError) as error:
-            logger.warning("nothing can be kept in %s, only in memory: %s", self.path, error)
-            self._elsewhere = True
-            return self._prepared(":memory:")
+            logger.warning("cannot write %s, using memory instead: %s", self.path, error)
+            self._in_memory = True
+            return self._prepare(":memory:")
 
-    def _moved_to_memory(self, reason: StorageError) -> bool:
-        """Whether the contents could be copied to memory, where they stay until this process ends."""
-        if self._elsewhere:
+    def _move_to_memory(self, reason: StorageError) -> bool:
+        """Returns whether the contents could be copied to memory, where they stay until this process ends."""
+        if self._in_memory:
             return False
         memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         try:
-            self._connected().backup(memory)
+            self._connect().backup(memory)
         except sqlite3.Error:
             memory.close()
             return False
-        logger.warning("nothing more can be kept in %s, only in memory: %s", self.path, reason)
+        logger.warning("cannot write %s any more, using memory instead: %s", self.path, reason)
         self._close()
-        self._connection, self._elsewhere = memory, True
+        self._connection, self._in_memory = memory, True
         return True
 
-    def _prepared(self, place: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(place, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    def _prepare(self, path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             _enable_wal(connection)
-            connection.execute("PRAGMA synchronous=OFF")  # a broken one is made again
+            connection.execute("PRAGMA synchronous=OFF")  # a damaged file is created again
             connection.executescript(self._script)
         except BaseException:
             connection.close()
@@ -166,35 +170,38 @@ class Database:
             self._connection = None
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        # Bound here: at the end of the interpreter the names of a module are gone.
+        # Bound as a default, because the names of the module are gone when the interpreter ends.
         if getattr(self, "_pid", None) == getpid():
             self._close()
 
 
 def disk_error(error: BaseException | None, path: str | Path) -> StorageError | None:
-    """The error of SQLite as ours where the disk is at fault: full, read-only, or broken; else None."""
+    """Returns the error of SQLite as StorageError if the disk is full, read-only or broken; else None."""
     code = getattr(error, "sqlite_errorcode", None)
     number = None if code is None else DISK_ERRNO.get(code & PRIMARY_CODE)
     if number is None:
         return None
     if number in (errno.EIO, errno.EACCES) and is_full(path):
-        number = errno.ENOSPC  # it could not make its journal
+        number = errno.ENOSPC  # SQLite could not create its journal
     return storage_error(OSError(number, str(error)), path, reason=str(error))
 
 
 def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Inserts rows (``into``: ``"INSERT INTO files"``), many a statement: other threads go on while SQLite runs one."""
+    """Inserts rows, many in one statement. ``into`` is SQL such as ``"INSERT INTO files"``.
+
+    Other threads continue while SQLite runs a statement.
+    """
     for start in range(0, len(rows), ROWS_PER_INSERT):
-        some = rows[start : start + ROWS_PER_INSERT]
-        row = f"({','.join('?' * len(some[0]))})"
-        connection.execute(f"{into} VALUES {','.join([row] * len(some))}", list(chain.from_iterable(some)))
+        chunk = rows[start : start + ROWS_PER_INSERT]
+        row = f"({','.join('?' * len(chunk[0]))})"
+        connection.execute(f"{into} VALUES {','.join([row] * len(chunk))}", list(chain.from_iterable(chunk)))
 
 
 _parent_connections: list[sqlite3.Connection | None] = []
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    """Readers then do not wait for writers. Two that switch a new file at once have to be made to wait."""
+    """Lets readers continue while others write. Retries, because two processes may switch a new file at once."""
     for _ in range(LOCKED_TRIES):
         try:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""What a store says about credentials, as advice on settings."""
+"""Advice on settings for errors of stores that concern credentials."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ENDPOINT_CLASSES = frozenset({"InvalidEndpointConfigurationError", "InvalidRegio
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from: fsspec hides the answer of a server behind "not found"."""
+    """Yields the error and its causes. fsspec hides the response of a server behind "not found"."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of the answer that an error reports; None if it reports none."""
+    """Returns the HTTP status of the response that an error reports; None if it reports none."""
     response = getattr(error, "response", None)
     status = getattr(error, "status", None) or getattr(response, "status_code", None)
     if isinstance(response, dict):  # botocore
@@ -39,25 +39,28 @@ def status_of(error: BaseException) -> int | None:
 
 
 def access_advice(url: str, links: Sequence[BaseException], setting: str) -> str | None:
-    """What to do about an error, of which ``links`` are the causes, where a store refused credentials or found none.
+    """Returns advice on an error where a store refused the credentials or found none; None for other errors.
 
-    ``setting``: the one that holds them.
+    Args:
+        url: the URL of the file or store.
+        links: the error and its causes.
+        setting: the name of the setting that holds the credentials.
     """
     protocol = scheme(url)
     kinds = {kind.__name__ for cause in links for kind in type(cause).__mro__}
     if kinds & MISSING_CLASSES or kinds & ENDPOINT_CLASSES:
-        lacking = redact(str(links[-1]))
-        return f"{lacking}. Set {_settings_advice(protocol, setting)}"
-    code = next((found for cause in links if (found := _denial_code(cause)) is not None), None)
+        problem = redact(str(links[-1]))
+        return f"{problem}. Set {_settings_advice(protocol, setting)}"
+    code = next((code for cause in links if (code := _denial_code(cause)) is not None), None)
     if code is not None and protocol not in ("http", "https"):
-        said = redact(str(links[0]))
+        reason = redact(str(links[0]))
         advice = _settings_advice(protocol, setting)
-        return f"the store refuses the credentials or the access ({code}: {said}). Check {advice}"
+        return f"the store refuses the credentials or the access ({code}: {reason}). Check {advice}"
     return None
 
 
 def _denial_code(error: BaseException) -> str | None:
-    """What a store calls its refusal; None where the error is something else."""
+    """Returns the code with which a store denied access; None for other errors."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
         code = str(response.get("Error", {}).get("Code", ""))
@@ -70,10 +73,10 @@ def _denial_code(error: BaseException) -> str | None:
 
 
 def _settings_advice(protocol: str, setting: str) -> str:
-    where = f"{setting}[{protocol!r}]" if setting == "files.options" else setting
+    name = f"{setting}[{protocol!r}]" if setting == "files.options" else setting
     if protocol in S3_SCHEMES:
         return (
-            f"key, secret, token and endpoint_url in the setting {where}, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            f"key, secret, token and endpoint_url in the setting {name}, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_SESSION_TOKEN and AWS_ENDPOINT_URL in the environment"
         )
-    return f"the setting {where}"
+    return f"the setting {name}"

@@ -1,4 +1,4 @@
-"""Where no request may go: addresses that give credentials to whoever asks from this machine, and denied hosts."""
+"""Targets to which no request may go: addresses that serve credentials of the machine, and denied hosts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ IPV4_EMBEDDING = (ip_network("64:ff9b::/96"), ip_network("::/96"))
 
 
 def check_host(host: str, denied: Sequence[str]) -> None:
-    """Raises RefusedTargetError where the name of the host says enough.
+    """Raises RefusedTargetError if the name of a host is denied.
 
     Example:
         >>> check_host("files.example.com", ["*.example.com"])
         Traceback (most recent call last):
         lakefeed.errors.RefusedTargetError: requests to 'files.example.com' are refused: files.deny_hosts \
-has '*.example.com'
+    has '*.example.com'
     """
     name = host.strip("[]").rstrip(".").lower()
     rule = next((rule for rule in denied if fnmatchcase(name, rule.rstrip(".").lower())), None)
@@ -46,22 +46,24 @@ has '*.example.com'
     try:
         check_address(name)
     except ValueError:
-        return  # a name; the address that it leads to is looked at
+        return  # a name, whose addresses are checked when it is resolved
 
 
 def check_address(address: str) -> None:
-    """Raises RefusedTargetError for an address of link-local networks and cloud metadata; ValueError for a name.
+    """Raises RefusedTargetError for an address of link-local networks or cloud metadata.
+
+    Raises ValueError for a name.
 
     Example:
         >>> check_address("::ffff:169.254.169.254")
         Traceback (most recent call last):
         lakefeed.errors.RefusedTargetError: requests to '::ffff:169.254.169.254' are refused: link-local \
-addresses serve credentials of the machine, not files
+    addresses serve credentials of the machine, not files
     """
-    found = ip_address(address.partition("%")[0])
+    parsed = ip_address(address.partition("%")[0])
     if any(
         form in network
-        for form in _equivalent_addresses(found)
+        for form in _equivalent_addresses(parsed)
         for network in DENIED_NETWORKS
         if form.version == network.version
     ):
@@ -69,15 +71,17 @@ addresses serve credentials of the machine, not files
 
 
 def resolve(host: str, port: int, denied: Sequence[str]) -> list[str]:
-    """The addresses of a host, each allowed; to be connected to as they are, so that no second answer slips in.
+    """Returns the addresses of a host after checking each of them.
+
+    Connect to the addresses, not to the name: a second lookup of the name could give another address.
 
     Raises:
-        RefusedTargetError: one of them is refused.
+        RefusedTargetError: one of the addresses is denied.
         OSError: the name cannot be resolved.
     """
     check_host(host, denied)
-    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     for address in addresses:
         check_address(address)
         check_host(address, denied)
@@ -85,7 +89,7 @@ def resolve(host: str, port: int, denied: Sequence[str]) -> list[str]:
 
 
 def _equivalent_addresses(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """The address, and those that it stands for."""
+    """Returns the address and the IPv4 addresses that it embeds."""
     forms = [address]
     if isinstance(address, IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour]

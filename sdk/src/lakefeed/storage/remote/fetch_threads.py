@@ -1,4 +1,4 @@
-"""The threads of this process that fetch: few, shared, and of no consequence when the process ends."""
+"""A small pool of daemon threads that all fetches of a process share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ IDLE_SECONDS = 5.0
 
 
 class FetchThreads:
-    """Runs work in at most ``most`` daemon threads, which end when there has been nothing to do for a while.
+    """Runs work in at most ``most`` daemon threads, which end after some idle time.
 
-    Not concurrent.futures: its threads are waited for when the process ends, and a read that hangs would hang that.
+    Not concurrent.futures: the interpreter waits for its threads at exit, so a read that hangs would block the exit.
     """
 
     def __init__(self, most: int = MAX_THREADS) -> None:
@@ -25,7 +25,7 @@ class FetchThreads:
         self._idle = 0
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Runs ``work``, which raises nothing, as soon as a thread is free."""
+        """Runs ``work``, which must not raise, as soon as a thread is free."""
         with self._lock:
             self._work.put(work)
             if self._idle >= self._work.qsize() or self._alive >= self._most:
@@ -34,12 +34,12 @@ class FetchThreads:
         Thread(target=self._run, name="lakefeed-files", daemon=True).start()
 
     def add_spare(self) -> None:
-        """One of the threads hangs: another may take its place."""
+        """Allows one more thread, because one of them hangs."""
         with self._lock:
             self._most += 1
 
     def remove_spare(self) -> None:
-        """It hangs no more."""
+        """Allows one thread fewer, because one that hung has continued."""
         with self._lock:
             self._most -= 1
 
@@ -65,12 +65,12 @@ _shared = FetchThreads()
 
 
 def shared_threads() -> FetchThreads:
-    """The threads of this process."""
+    """Returns the threads of this process."""
     return _shared
 
 
 def _after_fork() -> None:
-    """A child has none of its parent's threads."""
+    """Gives a child threads of its own."""
     global _shared
     _shared = FetchThreads()
 

@@ -1,4 +1,4 @@
-"""HTTP: connections that are kept, requests that end, and none where none may go. urllib3 enters here only."""
+"""HTTP requests with reused connections, deadlines and an egress policy. The only module that imports urllib3."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 GZIP_ENCODINGS = (["gzip"], ["x-gzip"])
 GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
 DRAINED_BYTES = 64 * KIB
-"""A body that nobody wants is read if it is as short as this, so that the connection can be kept."""
+"""The largest unwanted body that is read to keep the connection."""
 CONNECTIONS = 64
 NO_RETRIES = Retry.from_int(False, redirect=False)
 HOSTS_REMEMBERED = 1_000
@@ -53,13 +53,13 @@ MAX_PORT = 65_535
 PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
 )
-"""A URL that means what it says: nothing in it has another spelling."""
+"""A URL without any part that could be spelled in another way."""
 
-HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # what is hashed are the bytes of the file
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "lakefeed"}  # the bytes of the file are hashed
 
 
 class _RedactingFilter(logging.Filter):
-    """urllib3 logs each request with its query: of ours, without what that is signed with."""
+    """Removes credentials from the queries that urllib3 logs for requests of lakefeed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if get_ident() in deadlines_by_thread and isinstance(record.args, tuple):
@@ -73,17 +73,17 @@ for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retr
 
 
 class StatusError(Exception):
-    """The server answers with something else than the file."""
+    """The server answered with another status than that of the file."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__(f"the server answers {status}")
+        super().__init__(f"the server answered {status}")
         self.status = status
         self.headers = headers
 
 
 @dataclass(frozen=True)
 class WebResponse:
-    """An answer whose body has not been read. ``size`` in bytes, where the server tells."""
+    """A response whose body has not been read. ``size`` is in bytes, None if the server does not give it."""
 
     headers: Mapping[str, str]
     unchanged: bool
@@ -95,13 +95,16 @@ class WebResponse:
 def get(
     url: str, timeout: float, denied: Sequence[str] = (), headers: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[WebResponse]:
-    """What is at a URL. Within ``timeout`` seconds each, the server answers and sends 256 KiB (or what is left).
+    """Yields the response to a GET.
+
+    The server must answer, and send each further 256 KiB, within ``timeout`` seconds.
 
     Raises:
-        StatusError: it answers something else than the file (or "unchanged", if ``headers`` ask for that).
-        TimeoutError, ConnectionError: it does not answer in time, or not to the end; asking again may help.
-        RefusedTargetError: the URL, or one that it redirects to, leads where no request may go.
-        FileError: the URL cannot be asked for, or redirects for ever.
+        StatusError: the server answered with another status than that of the file, or of "not modified" if ``headers``
+            ask for that.
+        TimeoutError, ConnectionError: the server did not answer in time or not completely; a retry may help.
+        RefusedTargetError: the URL, or one that it redirects to, is denied.
+        FileError: the URL cannot be requested, or redirects too often.
     """
     accepted = OK_STATUS | {NOT_MODIFIED} if headers else OK_STATUS
     with closing(open_url(url, Request(timeout, tuple(denied), headers, accepted=accepted))) as opened:
@@ -110,10 +113,15 @@ def get(
 
 @dataclass(frozen=True)
 class Request:
-    """How a URL is asked for.
+    """The parameters of a request.
 
-    ``headers`` go wherever the URL redirects to, less what lets somebody in; ``private`` ones to its own host only.
-    ``upgrade``: a redirect from http to https is followed; any other change of the scheme is refused in any case.
+    Attributes:
+        timeout: the seconds within which the server must continue.
+        denied: patterns of denied hosts.
+        headers: headers for all hosts. Credentials among them are not sent to other hosts that the URL redirects to.
+        private: headers for the host of the URL only.
+        accepted: the accepted statuses.
+        upgrade: follow a redirect from http to https. Any other change of the scheme is refused.
     """
 
     timeout: float
@@ -124,12 +132,12 @@ class Request:
     upgrade: bool = False
 
     def headers_for(self, host: Url, first: Url) -> Mapping[str, str]:
-        """The headers that a host may see, asked because of the first one."""
+        """Returns the headers for ``host``, which a redirect from ``first`` leads to."""
         return {**self.headers, **self.private} if host.netloc == first.netloc else _public_headers(self.headers)
 
 
 class OpenResponse:
-    """An answer whose body is read bit by bit, by any one thread at a time; to be closed."""
+    """A response whose body is read in chunks, by one thread at a time. Close it."""
 
     def __init__(self, url: str, response: BaseHTTPResponse, deadline: RequestDeadline) -> None:
         self._response = response
@@ -140,12 +148,12 @@ class OpenResponse:
 
     @property
     def size(self) -> int | None:
-        """Bytes of the body, where the server tells."""
+        """The bytes of the body; None if the server does not give them."""
         given = self.headers.get("Content-Length", "")
         return int(given) if given.isdecimal() and not self.encoded else None
 
     def read(self, size: int) -> bytes:
-        """Some of the body, at most ``size`` bytes; none at its end."""
+        """Returns at most ``size`` bytes of the body; none at its end."""
         try:
             self._deadline.restart()
             piece: bytes = self._response.read(size, decode_content=self.encoded)
@@ -155,7 +163,7 @@ class OpenResponse:
         return piece
 
     def pieces(self) -> Iterator[bytes]:
-        """The body."""
+        """Yields the body in chunks."""
         left: int | None = None
         while left != 0:
             piece = self.read(PIECE_BYTES)
@@ -165,13 +173,13 @@ class OpenResponse:
             yield piece
 
     def close(self) -> None:
-        """Gives the connection back, or closes it where that is cheaper than reading to the end."""
+        """Returns the connection to its pool, or closes it if that is cheaper than reading the rest."""
         _release(self._response)
         self._deadline.stop()
 
 
 def open_url(url: str, request: Request) -> OpenResponse:
-    """The answer at the end of the redirects, whose body has not been read. Raises: as `get`."""
+    """Returns the response at the end of the redirects, whose body has not been read. Raises: as `get`."""
     deadline = RequestDeadline(request.timeout, request.denied)
     deadline.start()
     try:
@@ -188,7 +196,6 @@ def open_url(url: str, request: Request) -> OpenResponse:
 
 
 def _follow_redirects(url: str, deadline: RequestDeadline, request: Request) -> BaseHTTPResponse:
-    """The answer at the end of the redirects."""
     here = first = _parse(url)
     schemes = [first.scheme]
     for _ in range(MAX_REDIRECTS + 1):
@@ -203,7 +210,7 @@ def _follow_redirects(url: str, deadline: RequestDeadline, request: Request) -> 
             schemes.append(here.scheme)
         if schemes not in ([first.scheme], ["http", "https"] if request.upgrade else [first.scheme]):
             raise RefusedTargetError(
-                f"{display_url(first.url)} redirects to {display_url(url)}, which has another scheme; use "
+                f"{display_url(first.url)} redirects to {display_url(url)}, which has another scheme. Use "
                 "that URL instead"
             )
     raise FileError(f"{display_url(first.url)} redirects more than {MAX_REDIRECTS} times")
@@ -232,12 +239,12 @@ def _send(url: Url, deadline: RequestDeadline, headers: Mapping[str, str], first
 
 
 def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
-    """Whether the body is not the file itself but has to be decoded first, although that was not asked for.
+    """Returns whether the body must be decoded to get the file, although no encoding was requested.
 
-    Servers that call a ``.gz`` file an encoded one send the file as it is.
+    Servers that declare a ``.gz`` file as encoded send the file unchanged.
 
     Raises:
-        FileError: it is encoded in a way that is not known.
+        FileError: the encoding is unknown.
     """
     encodings = [name.strip().lower() for name in headers.get("Content-Encoding", "").split(",")]
     encodings = [name for name in encodings if name not in ("", "identity", "aws-chunked")]
@@ -245,14 +252,15 @@ def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
         return False
     unknown = [name for name in encodings if name not in DECODABLE]
     if unknown:
-        raise FileError(
-            f"{display_url(url)}: the server answers in the encoding {unknown[0]!r}, which was not requested"
-        )
+        raise FileError(f"{display_url(url)}: the server used the encoding {unknown[0]!r}, which was not requested")
     return True
 
 
 def _parse(url: str) -> Url:
-    """The parts of a URL. Most are plain: urllib3 would look at each part of them, which takes a tenth of a request."""
+    """Returns the parts of a URL.
+
+    Most URLs are plain: parsing them with urllib3 takes a tenth of the time of a request.
+    """
     plain = PLAIN_URL.fullmatch(url)
     if plain is None:
         return parse_url(url)
@@ -267,15 +275,15 @@ def _check_host(host: str, denied: tuple[str, ...]) -> None:
 
 
 def _public_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers that another host may see."""
+    """Returns the headers that other hosts may see."""
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
 
 
 def _release(response: BaseHTTPResponse) -> None:
-    """Gives the connection back, or closes it where that is cheaper than reading to the end."""
+    """Returns the connection to its pool, or closes it if that is cheaper than reading the rest."""
     left = getattr(response, "length_remaining", None)
     if left == 0 and response.connection is None:
-        return  # read to its end, which gave the connection back
+        return  # read to its end, which released the connection
     if left is not None and left <= DRAINED_BYTES:
         with suppress(HTTPError, OSError):
             response.drain_conn()
@@ -286,9 +294,9 @@ def _release(response: BaseHTTPResponse) -> None:
 
 @contextmanager
 def _request_errors(url: str | None, deadline: RequestDeadline) -> Iterator[None]:
-    """Errors of urllib3 as Python's, or as ours where asking again cannot help.
+    """Raises errors of urllib3 as those of Python, or as FileError if a retry cannot help.
 
-    Without what they came from: its text may hold the URL as it is.
+    The errors have no cause, because the text of the cause may contain the URL with credentials.
     """
     try:
         yield
@@ -302,15 +310,15 @@ def _request_error(url: str | None, deadline: RequestDeadline, error: Exception)
     if deadline.refusal is not None:
         return deadline.refusal
     if deadline.expired or _is_timeout(error):
-        return TimeoutError(f"the server does not go on for {deadline.seconds:g} seconds")
+        return TimeoutError(f"the server did not continue within {deadline.seconds:g} seconds")
     if isinstance(error, SSLError):
-        return FileError(f"no safe connection: {redact(str(error))}")
+        return FileError(f"the secure connection failed: {redact(str(error))}")
     if isinstance(error, NameResolutionError) and _is_unknown_host(error):
         return FileError(
             f"{display_url(url)}: there is no host of that name" if url else "there is no host of that name"
         )
     if isinstance(error, LocationParseError | LocationValueError):
-        return FileError(f"{display_url(url or '')} is no URL that can be asked for")
+        return FileError(f"{display_url(url or '')} is not a URL that can be requested")
     cause = error.args[-1] if isinstance(error, ProtocolError) else error
     return ConnectionError(redact(str(cause)))
 
@@ -341,7 +349,7 @@ def _new_socket(connection: HTTPConnection) -> socket.socket:
 
 
 def _connect_first(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
-    """A connection to the first of the addresses that takes one."""
+    """Returns a connection to the first address that accepts one."""
     for address in addresses[:-1]:
         with suppress(OSError):
             return _connect(connection, address)
@@ -358,7 +366,7 @@ def _connect(connection: HTTPConnection, address: str) -> socket.socket:
 
 
 def _check_reused(connection: HTTPConnection) -> None:
-    """Refuses a connection that was made when its address was still allowed."""
+    """Refuses a connection that was opened before its address was denied."""
     deadline = deadlines_by_thread[get_ident()]
     if connection.sock is None or not deadline.denied:
         return
@@ -368,7 +376,7 @@ def _check_reused(connection: HTTPConnection) -> None:
         deadline.refusal = error
         raise
     except OSError:
-        return  # it is closed; the new one is looked at
+        return  # closed; the new connection is checked
 
 
 class _PlainConnection(HTTPConnection):
@@ -407,16 +415,16 @@ class _TlsPool(HTTPSConnectionPool):
 
 @lru_cache(CONNECTIONS)
 def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool:
-    """The connections to a host; those of hosts that were not asked for long are closed once nothing uses them."""
+    """Returns the connections to a host. Those of hosts that were not used recently are closed."""
     pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _TlsPool}
     pool = pools.get(scheme)
     if pool is None:
-        raise LocationValueError("no scheme that can be asked for")
+        raise LocationValueError("the scheme is not http or https")
     return pool(host, port, maxsize=CONNECTIONS, retries=False)
 
 
 def _after_fork() -> None:
-    """A child must not talk on its parent's connections."""
+    """Gives a child connections of its own."""
     _pool.cache_clear()
 
 

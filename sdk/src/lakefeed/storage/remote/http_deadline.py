@@ -1,4 +1,4 @@
-"""How long a request may take: a server that sends a byte now and then, for ever, is given up."""
+"""Deadlines of requests, which also end those whose server sends a byte now and then for ever."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICK_SECONDS = 0.1
 
 
 class RequestDeadline:
-    """Ends a request that takes too long: a server may send a byte now and then, for ever."""
+    """Ends a request whose server does not continue within ``seconds``, and keeps the denied hosts of the request."""
 
     def __init__(self, seconds: float, denied: Sequence[str]) -> None:
         self.seconds = seconds
@@ -29,15 +29,15 @@ class RequestDeadline:
         self._lock = Lock()
 
     def restart(self) -> None:
-        """Another ``seconds`` from now."""
+        """Sets the deadline to ``seconds`` from now."""
         self._due = monotonic() + self.seconds
 
     def pause(self) -> None:
-        """It is not the server that is waited for."""
+        """Removes the deadline while nothing is expected from the server."""
         self._due = inf
 
     def check(self, now: float) -> None:
-        """Ends the connection if the time is up."""
+        """Ends the connection if the deadline is over."""
         with self._lock:
             if self.sock is not None and now > self._due:
                 self.expired = True
@@ -46,7 +46,7 @@ class RequestDeadline:
                     socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
     def start(self) -> None:
-        """From now on the time is watched."""
+        """Starts to watch the deadline."""
         _active[id(self)] = self
         if not _needed.is_set():
             _needed.set()
@@ -54,14 +54,14 @@ class RequestDeadline:
             _start_watcher()
 
     def stop(self) -> None:
-        """The request is over, and its connection somebody else's from now on."""
+        """Stops to watch the deadline. The connection may serve other requests from now on."""
         _active.pop(id(self), None)
         with self._lock:
             self.sock = None
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """While a request is sent: what the connection that is made for it asks."""
+        """Makes this the deadline of new connections of this thread while the block sends a request."""
         before = deadlines_by_thread.get(get_ident())
         deadlines_by_thread[get_ident()] = self
         try:
@@ -74,9 +74,9 @@ class RequestDeadline:
 
 
 deadlines_by_thread: dict[int, RequestDeadline] = {}
-"""By thread: the request that it sends."""
+"""The deadlines of the requests that are being sent, by thread."""
 _active: dict[int, RequestDeadline] = {}
-"""The requests that are under way."""
+"""The deadlines that are watched."""
 _needed = Event()
 
 
@@ -106,7 +106,7 @@ def _watch() -> None:
 
 
 def _after_fork() -> None:
-    """A child has none of its parent's threads."""
+    """Gives a child a thread of its own."""
     global _needed, _watcher, _starting
     _needed, _watcher, _starting = Event(), None, Lock()
     deadlines_by_thread.clear()

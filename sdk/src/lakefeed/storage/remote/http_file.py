@@ -1,4 +1,4 @@
-"""A file on a web server, read in ranges where the server gives them; every answer must be of the same file."""
+"""A file on a web server, read in ranges if the server supports them. All responses must have the same state."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ CLIENT_OPTIONS = "client_kwargs"
 
 
 class NoRangesError(Exception):
-    """The server only gives the file from front to back."""
+    """The server sends the file only as a whole."""
 
 
 class ByteRange(NamedTuple):
-    """Where the bytes of an answer lie: from ``start`` to before ``stop``."""
+    """The bytes of a response: from ``start`` to before ``stop``."""
 
     start: int
     stop: int
 
 
 class WebFile:
-    """The file at a URL of the web. ``identity`` is its state as far as it is known; ``size`` in bytes.
+    """The file at a URL of the web. ``identity`` is its state as far as it is known. Not safe between threads.
 
-    Each answer is compared with the state that is known, and a strong ETag also goes with each request. A server that
-    names neither an ETag nor a time can only be asked for the length. For one thread at a time.
+    Compares each response with the known state, and sends a strong ETag with each request. For a server that gives
+    neither
+    an ETag nor a time, only the size can be compared.
     """
 
     def __init__(
         self, url: str, ahead: int, settings: FileSettings, identity: Identity | None, *, ranged: bool
     ) -> None:
-        """Asks for the beginning, unless the size is known.
+        """Requests the beginning of the file unless the size is known.
 
         Args:
-            url: where it is.
-            ahead: bytes to fetch beyond what is asked for.
-            settings: how it is asked for.
-            identity: the state in which it has to be.
-            ranged: whether to ask for ranges; else the file is read from front to back.
+            url: the URL.
+            ahead: the number of bytes to fetch beyond those asked for.
+            settings: the settings of requests.
+            identity: the state that the file must have.
+            ranged: request ranges; else the file is read as a whole.
 
         Raises:
-            ChangedFileError: it is in another state.
+            ChangedFileError: the file is in another state.
         """
         self._url = url
         self._ahead = ahead
         self._settings = settings
         self._private = private_headers(settings, scheme(url))
-        self._place = 0
+        self._position = 0
         self._buffer, self._start = b"", 0
         self._whole: Any = None
         self.identity = identity or Identity()
@@ -66,45 +67,45 @@ class WebFile:
 
     @property
     def size(self) -> int | None:
-        """The bytes of the file; None where the server does not tell."""
+        """The size in bytes; None if the server does not give it."""
         return self.identity.size
 
-    def seek(self, place: int) -> None:
-        """Goes to a place; nothing is fetched yet."""
-        if place != self._place and not self.ranged:
+    def seek(self, position: int) -> None:
+        """Moves to a position without fetching."""
+        if position != self._position and not self.ranged:
             raise NoRangesError
-        self._place = place
+        self._position = position
 
     def read(self, size: int) -> bytes:
-        """Some bytes, at most ``size``; none at the end.
+        """Returns at most ``size`` bytes; none at the end.
 
         Raises:
-            NoRangesError: the server does not give any part but the beginning.
+            NoRangesError: the server sends the file only from its beginning.
             ChangedFileError: the file is in another state than before.
         """
-        if self.ranged and not self._holds(self._place):
-            if self.size is not None and self._place >= self.size:
+        if self.ranged and not self._is_buffered(self._position):
+            if self.size is not None and self._position >= self.size:
                 return b""
-            self._fetch(self._place, self._place + max(size, self._ahead))
+            self._fetch(self._position, self._position + max(size, self._ahead))
         if self._whole is not None:
             piece: bytes = self._whole.read(size)
         else:
-            begin = self._place - self._start
+            begin = self._position - self._start
             piece = self._buffer[begin : begin + size]
-        self._place += len(piece)
+        self._position += len(piece)
         return piece
 
     def confirm(self) -> None:
-        """Does nothing: each answer has been compared."""
+        """Does nothing, because each response has been compared."""
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Returns the connection to its pool."""
         whole, self._whole = self._whole, None
         if whole is not None:
             whole.close()
 
-    def _holds(self, place: int) -> bool:
-        return self._whole is not None or self._start <= place < self._start + len(self._buffer)
+    def _is_buffered(self, position: int) -> bool:
+        return self._whole is not None or self._start <= position < self._start + len(self._buffer)
 
     def _fetch(self, start: int, stop: int) -> None:
         """Fetches the bytes from ``start`` to before ``stop``, or fewer, into memory."""
@@ -112,7 +113,7 @@ class WebFile:
         headers = {"Range": f"bytes={start}-{last - 1}"}
         if self.identity.is_strong:
             headers["If-Range"] = str(self.identity.tag)
-        answer = self._asked(headers)
+        answer = self._request(headers)
         try:
             part = _content_range(answer)
             if answer.status != PARTIAL or part is None or answer.encoded:
@@ -122,19 +123,19 @@ class WebFile:
                 self._go_on_with(answer)
                 return
             if part.start != start:
-                raise ConnectionError(f"the server gives the bytes from {part.start} instead of those from {start}")
+                raise ConnectionError(f"the server sent bytes from {part.start}, expected them from {start}")
             self._confirm(answer)
-            # A server may give more than it was asked for.
+            # A server may send more than was requested.
             self._buffer, self._start = _read_exactly(answer, min(part.stop, stop) - start), start
         finally:
             if answer is not self._whole:
                 answer.close()
 
     def _open_whole(self) -> None:
-        self._go_on_with(self._asked({}))
+        self._go_on_with(self._request({}))
 
     def _go_on_with(self, answer: Any) -> None:
-        """Reads on in the body of an answer that begins at the beginning."""
+        """Continues in the body of a response that starts at the beginning of the file."""
         try:
             self._confirm(answer)
         except BaseException:
@@ -142,7 +143,7 @@ class WebFile:
             raise
         self._whole, self.ranged = answer, False
 
-    def _asked(self, headers: Mapping[str, str]) -> Any:
+    def _request(self, headers: Mapping[str, str]) -> Any:
         web = load_http(self._url)
         accepted = web.OK_STATUS | {PARTIAL, UNSATISFIABLE} if headers else web.OK_STATUS
         settings = self._settings
@@ -152,7 +153,7 @@ class WebFile:
         )
 
     def _confirm_refusal(self, answer: Any) -> None:
-        """Raises ChangedFileError where the server refuses a range because the file is another one."""
+        """Raises ChangedFileError if the server refuses a range because the file has changed."""
         if answer.status == UNSATISFIABLE:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
             now = Identity(int(total) if total.isdecimal() else None, answer.headers.get("ETag"))
@@ -166,23 +167,23 @@ class WebFile:
             now = Identity(None, now.tag, now.modified)
         check_same(self._url, self.identity, now)
         if self.identity.lacks_validator(now):
-            raise ConnectionError("the server does not say, as it did before, which state of the file it gives")
+            raise ConnectionError("the server no longer sends the ETag or time that identifies the state of the file")
         self.identity = self.identity.merge(now)
 
 
 def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:
-    """The headers of the settings ``files.options`` for the web, which go to the host of a URL only.
+    """Returns the headers of the setting ``files.options`` for the web, which only the host of the URL may see.
 
     Raises:
-        ConfigError: there are other options, which are not used.
+        ConfigError: the setting has other options.
     """
     options = dict(settings.options.get(protocol, {}))
     client = dict(options.pop(CLIENT_OPTIONS, {}))
     headers = {**client.pop(HEADER_OPTIONS, {}), **options.pop(HEADER_OPTIONS, {})}
     if options or client:
         raise ConfigError(
-            f"files.options[{protocol!r}] has {quoted_list([*options, *client])}, which files of the web do not use; "
-            f"{HEADER_OPTIONS!r} is read, and files.timeout and files.deny_hosts are settings of their own"
+            f"files.options[{protocol!r}] has {quoted_list([*options, *client])}, which are not supported "
+            f"for the web. Use {HEADER_OPTIONS!r} there, and the settings files.timeout and files.deny_hosts"
         )
     return {str(name): str(value) for name, value in headers.items()}
 
@@ -200,20 +201,20 @@ def _read_exactly(answer: Any, size: int) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     if left:
-        raise ConnectionError(f"{size - left} bytes came instead of {size}")
+        raise ConnectionError(f"the server sent {size - left} bytes, expected {size}")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def load_http(url: str) -> Any:
-    """The module that asks the web; imported on first use.
+    """Returns the module `lakefeed.storage.remote.http`, which needs urllib3.
 
     Raises:
-        MissingDependencyError: its library is not installed.
+        MissingDependencyError: urllib3 is not installed.
     """
     try:
         from lakefeed.storage.remote import http
     except ImportError as error:
         raise MissingDependencyError(
-            f"{display_url(url)} needs another library (pip install 'lakefeed[http]'): {error}"
+            f"{display_url(url)} needs a library that is not installed (pip install 'lakefeed[http]'): {error}"
         ) from error
     return http

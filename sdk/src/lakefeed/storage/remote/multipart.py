@@ -1,4 +1,4 @@
-"""Multipart uploads that nobody will complete: S3 keeps, and bills, their parts until they are aborted."""
+"""Multipart uploads that failed. S3 keeps their parts, and bills for them, until they are aborted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakefeed.storage.disk.disk_errors import cleanup_errors
 
 
 def discard_upload(file: Any) -> None:
-    """Throws away what was written to an open fsspec file, with the parts that it has uploaded; raises nothing."""
+    """Discards the data of an open fsspec file and the parts that it has uploaded. Raises nothing."""
     from fsspec.spec import AbstractBufferedFile
 
     path = str(getattr(file, "path", file))
@@ -22,7 +22,7 @@ def discard_upload(file: Any) -> None:
 
 
 def abort_multipart(filesystem: Any, bucket: str, key: str) -> None:
-    """Aborts all unfinished uploads of an object; only for a key that nobody else writes."""
+    """Aborts all unfinished uploads of an object. The key must be one that nobody else writes."""
     marks: dict[str, str] = {}
     while True:
         answer = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **marks)

@@ -1,4 +1,4 @@
-"""What an error says of the data: that they are not as they should be, or only that nobody could look now."""
+"""Distinguishes errors of the data from errors of a store, server or catalog that cannot be reached."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lakefeed.storage.remote.credentials import causes, status_of
 OUTAGE_ERRORS = (
     AccessDeniedError, CatalogUnavailableError, ConfigError, MissingDependencyError, UnreachableError,
 )  # fmt: skip
-# Of a file or folder that is not there, or is something else than was asked for.
+# The file or folder is missing, or is of another kind.
 PATH_ERRNO = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
 REFUSED_STATUS = frozenset({401, 403, 407, 408, 425, 429})
 # By name: their libraries are optional.
@@ -27,12 +27,12 @@ OUTAGE_CLASSES = frozenset(
      "HTTPClientError", "NoCredentialsError", "PartialCredentialsError", "ReadTimeoutError", "ResponseStreamingError",
      "TokenRetrievalError", "UnauthorizedSSOTokenError"}
 )  # fmt: skip
-# pyarrow tells of stores in words only.
+# pyarrow describes errors of stores only in text.
 OUTAGE_TEXT = re.compile(r"AWS Error (?!NO_SUCH_KEY|RESOURCE_NOT_FOUND)|curlCode|HTTP status 5\d\d")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error came of a store, server, catalog or library that is away, rather than of what is in it.
+    """Returns whether a store, server, catalog or library that is unavailable caused an error.
 
     Example:
         >>> is_outage(ConnectionRefusedError()), is_outage(FileNotFoundError())

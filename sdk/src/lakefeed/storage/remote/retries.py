@@ -1,4 +1,4 @@
-"""Reads of remote files that are tried again: how often, and how long the waits are."""
+"""Retries of reads of remote files: their number and the waits between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakefeed.storage.remote.credentials import causes
 def make_retrying(
     settings: FileSettings, passes: Callable[[BaseException], bool], before_wait: Callable[[RetryCallState], None]
 ) -> Retrying:
-    """Returns what calls a function again after errors that ``passes`` accepts; the last error is raised."""
+    """Returns a Retrying that repeats a function after errors that ``passes`` accepts, and raises the last error."""
     return Retrying(
         stop=stop_after_attempt(settings.retries + 1),
         wait=_Wait(settings),
@@ -27,7 +27,7 @@ def make_retrying(
 
 
 class _Wait(wait_exponential):
-    """Longer each time, not the same for all who wait, and no shorter than the server asks for."""
+    """Waits that grow, vary at random, and are not shorter than the server asks for."""
 
     def __init__(self, settings: FileSettings) -> None:
         super().__init__(multiplier=settings.min_wait, max=settings.max_wait)
@@ -35,17 +35,17 @@ class _Wait(wait_exponential):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        wanted = max((_retry_after(link) for link in causes(error)), default=0.0)
-        return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(wanted, self._most))
+        requested = max((_retry_after(link) for link in causes(error)), default=0.0)
+        return max(super().__call__(retry_state) * uniform(0.5, 1.0), min(requested, self._most))
 
 
 def _retry_after(error: BaseException) -> float:
-    """Returns the seconds for which the server asked to wait, given as a number or as a date."""
-    asked_for = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
-    if asked_for.isdecimal():
-        return float(asked_for)
+    """Returns the seconds to wait that the server gave, as a number or as a date."""
+    value = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
+    if value.isdecimal():
+        return float(value)
     try:
-        until = parsedate_to_datetime(asked_for)
+        until = parsedate_to_datetime(value)
     except ValueError:
         return 0.0
     return max((until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

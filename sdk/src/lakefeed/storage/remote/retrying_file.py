@@ -1,4 +1,4 @@
-"""Files at URLs, read steadily: what fails for a moment is tried again."""
+"""Files at URLs whose reads are retried after transient errors."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ TRANSIENT_CLASSES = frozenset(
 
 
 def is_local(url: str) -> bool:
-    """Whether it is on this machine's disks."""
+    """Returns whether a URL names a file on a disk of this machine."""
     return split_protocol(url)[0] in LOCAL_PROTOCOLS
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """The file system of a URL, configured, and the path in it.
+    """Returns the configured file system of a URL, and the path in it.
 
-    A chain (``one::two``) is not followed: fsspec would open whatever its last part names.
+    A chain (``one::two``) is not followed, because fsspec would open any file that its last part names.
 
     Raises:
-        MissingDependencyError: its library is not installed.
-        FileError: there is no such file system, or its host is refused.
+        MissingDependencyError: the library of the file system is not installed.
+        FileError: the file system is unknown, or its host is denied.
     """
     import fsspec
 
@@ -85,28 +85,31 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
-        raise MissingDependencyError(f"{display_url(url)} needs another library{advice}: {error}") from error
+        raise MissingDependencyError(
+            f"{display_url(url)} needs a library that is not installed{advice}: {error}"
+        ) from error
     except (TypeError, ValueError) as error:
         raise FileError(f"{display_url(url)} cannot be opened: {redact(str(error))}") from safe_cause(url, error)
 
 
 def _options(protocol: str, url: str) -> dict[str, Any]:
-    """What fsspec is told: the settings, and to ask a store each time instead of repeating what it once listed."""
+    """Returns the options for fsspec: the settings, and for stores no cache of listings."""
     files = Settings.load().files
-    given = files.options.get(protocol, {})
+    options = files.options.get(protocol, {})
     if protocol in OBJECT_STORES:
-        return {"use_listings_cache": False, **given}
+        return {"use_listings_cache": False, **options}
     host = urlsplit(url).hostname
     if host:
         check_host(host, files.deny_hosts)
-    return dict(given)
+    return dict(options)
 
 
 def query_filesystem(url: str, question: Callable[[Any, str], T]) -> T:
-    """The file system's answer to a question about a URL.
+    """Returns the result of ``question`` on the file system and the path of a URL.
 
     Raises:
-        MissingFileError, FileError: there is nothing, or no answer, after trying again.
+        MissingFileError: there is no such file.
+        FileError: the file system did not answer, even after retries.
     """
     if split_protocol(url)[0] not in DIRECT_PROTOCOLS:
         return with_retries(url, lambda: question(*filesystem(url)))
@@ -115,19 +118,19 @@ def query_filesystem(url: str, question: Callable[[Any, str], T]) -> T:
 
 
 def open_retrying(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Any:
-    """The bytes at a URL, open for reading; reading goes on where it was after an error that passes.
+    """Returns a file at a URL, open for reading. After a transient error, reading continues at the same position.
 
-    All that is read belongs to one state of the file.
+    All bytes that are read belong to one state of the file.
 
     Args:
-        url: where it is.
-        ahead: bytes to fetch beyond what is asked for, of a file that is far away.
-        states: the states in which files have to be; that of this one is recorded.
+        url: the URL.
+        ahead: the number of bytes of a remote file to fetch beyond those asked for.
+        states: the states that files must have. The state of this file is recorded there.
 
     Raises:
-        MissingFileError: it is not there, or a folder.
-        ChangedFileError: it is in another state than was recorded.
-        FileError: it may not be read.
+        MissingFileError: there is no such file, or it is a folder.
+        ChangedFileError: the file is in another state than the recorded one.
+        FileError: the file cannot be read.
     """
     if split_protocol(url)[0] not in DIRECT_PROTOCOLS:
         return RetryingFile(url, ahead, states)
@@ -143,35 +146,38 @@ def open_retrying(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities 
 
 @contextmanager
 def consistent_file(url: str, ahead: int = STREAM_AHEAD_BYTES, states: Identities | None = None) -> Iterator[Any]:
-    """As `open_steady`; at the end of the block it is certain that all that was read belongs to one state."""
+    """Yields a file as `open_retrying` returns it.
+
+    At the end, checks that all bytes that were read belong to one state.
+    """
     with closing(open_retrying(url, ahead, states)) as file:
         try:
             yield file
         except BROKEN_BY_CHANGE:
-            check_unchanged(file)  # a mixture of two files makes no sense to whoever reads it
+            check_unchanged(file)  # a mixture of two states is why the content made no sense
             raise
         check_unchanged(file)
 
 
 def check_unchanged(file: Any) -> None:
-    """Raises ChangedFileError where what was read of an open file may belong to several states of it."""
+    """Raises ChangedFileError if the bytes that were read of an open file may belong to several states."""
     check = getattr(file, "confirm", None)
     if check is not None:
         check()
 
 
 def identity_at(url: str, states: Identities | None = None) -> Identity:
-    """The state of the file at a URL as it is now; of a far one that is recorded, as it was recorded.
+    """Returns the current state of the file at a URL. For a remote file with a recorded state, returns that.
 
     Raises:
-        ChangedFileError: it is in another state than was recorded.
+        ChangedFileError: the file is in another state than the recorded one.
     """
     known = states.find(url) if states is not None else None
     if is_local(url):
         with access_errors(url):
-            now = identity_of_status(os.stat(filesystem(url)[1]))  # noqa: PTH116  # asked for with every read
+            now = identity_of_status(os.stat(filesystem(url)[1]))  # noqa: PTH116  # called for every read
     elif known is not None:
-        return known  # each read of it compares
+        return known  # each read compares it
     elif split_protocol(url)[0] in WEB_PROTOCOLS:
         with closing(RetryingFile(url, 0)) as file:
             now = file.identity
@@ -182,7 +188,7 @@ def identity_at(url: str, states: Identities | None = None) -> Identity:
 
 @contextmanager
 def access_errors(url: str) -> Iterator[None]:
-    """Errors of getting at a file as ours."""
+    """Raises errors of access to a file as FileError."""
     try:
         yield
     except LakefeedError:
@@ -192,13 +198,17 @@ def access_errors(url: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise _folder_error(url) from safe_cause(url, error)
     except PermissionError as error:
-        raise AccessDeniedError(f"{display_url(url)} may not be read: {redact(str(error))}") from safe_cause(url, error)
+        raise AccessDeniedError(f"access to {display_url(url)} is denied: {redact(str(error))}") from safe_cause(
+            url, error
+        )
 
 
 class RetryingFile(io.RawIOBase):
-    """A remote file. A read gives all that was asked for, and survives what passes. Not for several threads.
+    """A remote file.
 
-    What a server only gives from front to back is copied to local disk once somebody wants it in another order.
+    A read returns all bytes that were asked for, also after transient errors. Not safe between threads.
+
+    A file that the server sends only as a whole is copied to local disk as soon as it is read in another order.
     """
 
     def __init__(self, url: str, ahead: int, states: Identities | None = None) -> None:
@@ -207,13 +217,13 @@ class RetryingFile(io.RawIOBase):
         self._ahead = ahead
         self._states = Identities() if states is None else states
         self._settings = Settings.load().files
-        self._place = 0
+        self._position = 0
         self._size: int | None = None
         self._ranges = True
         self._file: Any = None
         self._copy: Any = None
         self._failure: FileError | None = None
-        with_retries(url, self._opened, self._drop, self._settings)
+        with_retries(url, self._open, self._drop, self._settings)
 
     @property
     def identity(self) -> Identity:
@@ -227,18 +237,18 @@ class RetryingFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END and self._size is None:
-            self._copied()
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size or 0}[whence]
-        place = max(start + offset, 0)
-        if place != self._place:
+            self._make_copy()
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size or 0}[whence]
+        position = max(start + offset, 0)
+        if position != self._position:
             if not self._ranges:
-                self._copied()
-            self._place = place
-        return place
+                self._make_copy()
+            self._position = position
+        return position
 
     def read(self, size: int | None = -1) -> bytes:
         left = size if size is not None and size >= 0 else None
@@ -246,7 +256,7 @@ class RetryingFile(io.RawIOBase):
         while left is None or left > 0:
             ask = READ_BYTES if left is None else left
             try:
-                piece = with_retries(self._url, lambda ask=ask: self._some(ask), self._drop, self._settings)  # type: ignore[misc]
+                piece = with_retries(self._url, lambda ask=ask: self._read_once(ask), self._drop, self._settings)  # type: ignore[misc]
             except FileError as error:
                 self._failure = error
                 raise
@@ -263,14 +273,14 @@ class RetryingFile(io.RawIOBase):
         return len(piece)
 
     def confirm(self) -> None:
-        """Raises ChangedFileError where what was read may belong to several states of the file.
+        """Raises ChangedFileError if the bytes that were read may belong to several states of the file.
 
-        Also raises what a read has raised: zipfile takes any OSError as the end of the file.
+        Also raises the error of an earlier read, because zipfile takes an OSError for the end of the file.
         """
         if self._failure is not None:
             raise self._failure
         if self._file is not None:
-            with_retries(self._url, lambda: self._opened().confirm(), settings=self._settings)
+            with_retries(self._url, lambda: self._open().confirm(), settings=self._settings)
 
     def close(self) -> None:
         if not self.closed:
@@ -279,74 +289,74 @@ class RetryingFile(io.RawIOBase):
                 self._copy.close()
         super().close()
 
-    def _some(self, size: int) -> bytes:
+    def _read_once(self, size: int) -> bytes:
         if self._copy is not None:
-            self._copy.seek(self._place)
+            self._copy.seek(self._position)
             piece: bytes = self._copy.read(size)
         else:
-            piece = self._some_of_file(size)
-        self._place += len(piece)
+            piece = self._read_from_file(size)
+        self._position += len(piece)
         return piece
 
-    def _some_of_file(self, size: int) -> bytes:
+    def _read_from_file(self, size: int) -> bytes:
         try:
-            file = self._opened()
-            file.seek(self._place)
+            file = self._open()
+            file.seek(self._position)
             piece: bytes = file.read(size)
         except NoRangesError:
             self._drop()
             self._ranges = False
-            file = self._opened()
+            file = self._open()
             piece = file.read(size)
         self._learn(file)
         return piece
 
-    def _opened(self) -> Any:
-        """The file as it is open, or opened again at the place where reading was."""
+    def _open(self) -> Any:
+        """Returns the open file. Opens it again at the current position if an error has closed it."""
         if self._file is None:
             try:
-                file = self._reached()
+                file = self._reach()
             except NoRangesError:
                 self._ranges = False
-                file = self._reached()
+                file = self._reach()
             self._file = file
             self._learn(file)
             if not self._ranges:
-                self._skip(self._place)
+                self._skip(self._position)
         return self._file
 
     def _learn(self, file: Any) -> None:
-        """Takes over what was found out about the file."""
+        """Records the state, the size and the support of ranges of an open file."""
         self._states.confirm(self._url, file.identity)
         self._size = self._size if file.size is None else file.size
         self._ranges = self._ranges and file.ranged and file.size is not None
 
-    def _reached(self) -> Any:
-        """The file, open at its beginning."""
+    def _reach(self) -> Any:
+        """Returns the file, open at its beginning."""
         known = self._states.find(self._url)
         if split_protocol(self._url)[0] in WEB_PROTOCOLS:
             return WebFile(self._url, self._ahead, self._settings, known, ranged=self._ranges)
         return StoreFile(self._url, *filesystem(self._url), self._ahead, known)
 
-    def _skip(self, place: int) -> None:
-        while place > 0:
-            skipped = self._file.read(min(place, READ_BYTES))
+    def _skip(self, position: int) -> None:
+        while position > 0:
+            skipped = self._file.read(min(position, READ_BYTES))
             if not skipped:
                 raise ChangedFileError(
-                    f"{display_url(self._url)} changed while it was read: it became shorter; read it again"
+                    f"{display_url(self._url)} changed while it was read: it became shorter. Read it again"
                 )
-            place -= len(skipped)
+            position -= len(skipped)
 
-    def _copied(self) -> None:
-        """Goes on with a local copy, in which any place can be read."""
+    def _make_copy(self) -> None:
+        """Continues with a local copy, which can be read at any position."""
         if self._copy is not None:
             return
-        place, self._place = self._place, 0
+        position, self._position = self._position, 0
         self._drop()
-        whole = open_scratch()  # closed with this file
+        copy = open_scratch()  # closed with this file
         while piece := self.read(READ_BYTES):
-            whole.write(piece)
-        self._copy, self._size, self._place = whole, whole.tell(), place
+            copy.write(piece)
+        self._copy, self._size, self._position = copy, copy.tell(), position
 
     def _drop(self) -> None:
         file, self._file = self._file, None
@@ -355,7 +365,7 @@ class RetryingFile(io.RawIOBase):
 
 
 def stamp_of(info: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells that a file is still the same one: its size and its modification time or entity tag."""
+    """Returns the size and the modification time or entity tag, which identify the state of a file."""
     times = ("mtime", "ETag", "LastModified", "Last-Modified", "last_modified")
     return info.get("size"), next((info[key] for key in times if info.get(key)), None)
 
@@ -363,49 +373,51 @@ def stamp_of(info: dict[str, Any]) -> tuple[Any, ...]:
 def with_retries(
     url: str, work: Callable[[], T], between: Callable[[], None] | None = None, settings: FileSettings | None = None
 ) -> T:
-    """What ``work`` gives, tried again after what passes, with ``between`` called before the wait.
+    """Returns the result of ``work``, which is retried after transient errors. Calls ``between`` before each wait.
 
     Raises:
         MissingFileError: there is no such file.
-        FileError: anything else that the file system raises; for what passes, after the last try.
+        FileError: the file system raised another error, or transient errors until the last try.
     """
     try:
         return work()
     except LakefeedError:
         raise
-    except Exception as error:  # noqa: BLE001  # looked at below
+    except Exception as error:  # noqa: BLE001  # handled below
         failed = [error]
-    # Not above: this error would be the context of those to come.
+    # Outside of the handler: this error would be the context of later ones.
     return _retry(url, work, between, settings or Settings.load().files, failed)
 
 
 def _retry(
-    url: str, work: Callable[[], T], between: Callable[[], None] | None, chosen: FileSettings, failed: list[Exception]
+    url: str, work: Callable[[], T], between: Callable[[], None] | None, settings: FileSettings, failed: list[Exception]
 ) -> T:
-    """As `tried`, after the first try, which failed. Apart, since most do not, and to prepare this takes its time."""
+    """Continues `with_retries` after the first try failed. Separate, because the preparation takes time."""
 
     def next_try() -> T:
         if failed:
             raise failed.pop()
         return work()
 
-    def again(state: RetryCallState) -> None:
+    def before_wait(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.info("reading %s again after try %d: %s", redact(url), state.attempt_number, redact(str(error)))
+        logger.info(
+            "retrying the read of %s after attempt %d: %s", redact(url), state.attempt_number, redact(str(error))
+        )
         if between is not None:
             between()
 
-    attempts = retries.make_retrying(chosen, is_transient, again)
+    attempts = retries.make_retrying(settings, is_transient, before_wait)
     try:
         return attempts(next_try)
     except LakefeedError:
         raise
-    except Exception as error:  # noqa: BLE001  # raised as ours
-        raise _to_file_error(url, error, chosen.retries + 1 if is_transient(error) else 1) from safe_cause(url, error)
+    except Exception as error:  # noqa: BLE001  # raised as FileError
+        raise _to_file_error(url, error, settings.retries + 1 if is_transient(error) else 1) from safe_cause(url, error)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Returns whether a retry of the same request may succeed."""
     for link in causes(error):
         status = status_of(link)
         if status is not None:
@@ -430,7 +442,7 @@ def _to_file_error(url: str, error: Exception, tries: int) -> FileError:
     if advice is not None:
         return AccessDeniedError(f"{display_url(url)} cannot be read: {advice}")
     after = f" after {tries} tries" if tries > 1 else ""
-    reason = f"the server answers {min(statuses)}" if statuses else f"{type(root).__name__}: {redact(str(root))}"
+    reason = f"the server answered {min(statuses)}" if statuses else f"{type(root).__name__}: {redact(str(root))}"
     return FileError(f"{display_url(url)} cannot be read{after}: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""A file in an object store, or another far file system of fsspec, that must stay the same while it is read."""
+"""A file in an object store, or another remote file system of fsspec, that must not change while it is read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lakefeed.storage.urls import display_url
 
 
 class StoreFile:
-    """The file at a path of a file system. ``identity`` is its state.
+    """The file at a path of a file system. ``identity`` is its state. Not safe between threads.
 
-    An S3 is told the ETag with each request (``If-Match``). Other stores are asked again for the state by `confirm`,
-    since their libraries do not pass on such a condition. For one thread at a time.
+    Requests to S3 carry the ETag (``If-Match``). The libraries of other stores have no such condition, so `confirm`
+    asks
+    these stores for the state again.
     """
 
     ranged = True
@@ -22,14 +23,14 @@ class StoreFile:
         """Opens the file.
 
         Args:
-            url: where it is, for messages.
-            fs: its file system.
-            path: its path there.
-            ahead: bytes to fetch beyond what is asked for.
-            identity: the state in which it has to be.
+            url: the URL, for messages.
+            fs: the file system.
+            path: the path in the file system.
+            ahead: the number of bytes to fetch beyond those asked for.
+            identity: the state that the file must have.
 
         Raises:
-            ChangedFileError: it is in another state.
+            ChangedFileError: the file is in another state.
         """
         self._url, self._fs, self._path = url, fs, path
         self._file = fs.open(path, "rb", block_size=ahead, cache_type="readahead")
@@ -41,19 +42,19 @@ class StoreFile:
 
     @property
     def size(self) -> int | None:
-        """The bytes of the file, where they are known."""
+        """The size in bytes; None if it is not known."""
         size: int | None = getattr(self._file, "size", None)
         return size
 
-    def seek(self, place: int) -> None:
-        """Goes to a place."""
-        self._file.seek(place)
+    def seek(self, position: int) -> None:
+        """Moves to a position."""
+        self._file.seek(position)
 
     def read(self, size: int) -> bytes:
-        """Some bytes, at most ``size``; none at the end.
+        """Returns at most ``size`` bytes; none at the end.
 
         Raises:
-            ChangedFileError: the store has another file there now.
+            ChangedFileError: the store has another file at this path now.
         """
         try:
             piece: bytes = self._file.read(size)
@@ -61,16 +62,16 @@ class StoreFile:
             if not is_expired(error):
                 raise
             raise ChangedFileError(
-                f"{display_url(self._url)} changed while it was read: the store does not have ETag "
-                f"{self.identity.tag} there any more. Call from_file again once the file is complete"
+                f"{display_url(self._url)} changed while it was read: the store no longer has ETag "
+                f"{self.identity.tag}. Call from_file again once the file is complete"
             ) from None
         self._unconfirmed = self._unconfirmed or (bool(piece) and not self._conditional)
         return piece
 
     def confirm(self) -> None:
-        """Raises ChangedFileError where the file is in another state than what was read of it."""
+        """Raises ChangedFileError if the state of the file differs from the state that was read."""
         if self._unconfirmed:
-            self._fs.invalidate_cache()  # else fsspec may repeat what it saw before
+            self._fs.invalidate_cache()  # else fsspec may return cached information
             check_same(self._url, self.identity, identity_of_info(self._fs.info(self._path)))
             self._unconfirmed = False
 
@@ -80,5 +81,5 @@ class StoreFile:
 
 
 def is_expired(error: BaseException) -> bool:
-    """Whether a store refused to read on because its condition (``If-Match``) does not hold."""
+    """Returns whether a store refused a read because its condition (``If-Match``) no longer holds."""
     return type(error).__name__ == "FileExpired" or "pre-conditions" in str(error)
