@@ -75,7 +75,7 @@ class LocalObjects:
     root: Path
 
     def write(self, key: str, data: bytes) -> None:
-        """Writes an object that may not survive a power cut. The processes that leases and lists concern do not either."""
+        """Writes an object that may not survive a power cut. Nor do the processes that it concerns."""
         with staged_file(self.root / "tmp") as (temporary, stream):
             stream.write(data)
             stream.flush()
