@@ -1,4 +1,4 @@
-"""Where the bytes of files live: content-addressed, verified, safe between processes."""
+"""Storage of the bytes of files: content-addressed, verified, safe between processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of files that a column refers to by URL or path instead of holding them in the blob store."""
+"""Reads files that a column refers to by path or URL, as opposed to those in the blob store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lakefeed.storage.urls import LOCAL_SCHEMES, display_url, local_path, scheme
 
 __all__ = ["FETCHED_SCHEMES", "NO_PROGRESS", "Fetch", "Progress", "open_reference"]
 
-# Closed on purpose: fsspec also opens archives, chained and code-like URLs, which a table must not choose.
+# A closed list: fsspec also opens archives, chains and code, which a table must not choose.
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs")
 FETCHED_SCHEMES = ("file", *WEB_PROTOCOLS, *OBJECT_SCHEMES, "memory")
 
@@ -42,16 +42,16 @@ Got = TypeVar("Got", covariant=True)
 
 
 class Progress:
-    """What a fetch tells whoever waits for it; by default nobody does."""
+    """Receives the progress of a fetch. Ignores it by default."""
 
     def claim(self, size: int) -> None:
-        """The file has so many bytes, which are about to be read into memory. May wait until there is room."""
+        """Called before ``size`` bytes are read into memory. May wait until there is memory."""
 
     def extend(self, seconds: float) -> None:
-        """It is under way, and will be heard of again within so many seconds."""
+        """Called when a fetch continues. The next call follows within so many seconds."""
 
     def finish_requests(self) -> None:
-        """It has all that it asked other machines for."""
+        """Called when a fetch needs no more responses."""
 
 
 NO_PROGRESS = Progress()
@@ -59,10 +59,10 @@ NO_PROGRESS = Progress()
 
 @dataclass(frozen=True)
 class Fetch:
-    """How references are fetched: ``settings.timeout`` seconds a request, copies in ``cache`` (None: no copies).
+    """Fetches files with ``settings``, and keeps copies in ``cache`` (None: no copies).
 
-    A request fails if its server does not answer, or does not send 256 KiB (or what is left), within ``timeout``
-    seconds. What passes is tried again. Safe between threads, processes and forks.
+    A request fails if the server does not answer, or does not send 256 KiB (or the rest), within ``settings.timeout``
+    seconds. Transient errors are retried. Safe between threads, processes and forks.
 
     Example:
         >>> from pathlib import Path
@@ -75,19 +75,22 @@ class Fetch:
     settings: FileSettings = field(default_factory=lambda: Settings.load().files)
 
     def read(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> bytes:
-        """The bytes that a path or URL refers to; those of a URL also become a copy with the extension ``suffix``.
+        """Returns the bytes of the file at a path or URL. The copy of a URL gets the extension ``suffix``.
 
         Raises:
-            MissingFileError: it is not there.
-            RefusedTargetError: it lies where no request may go.
-            UnsupportedError: URLs of that scheme are not fetched.
-            FileError: it cannot be read, also not after trying again.
+            MissingFileError: there is no such file.
+            RefusedTargetError: the URL is denied.
+            UnsupportedError: URLs with this scheme are not fetched.
+            FileError: the file cannot be read, even after retries.
         """
         content = self.read_once(text, suffix, progress)
         return content if isinstance(content, bytes) else content[:]
 
     def read_once(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> bytes | mmap:
-        """As `read`; a large file comes as memory of its own, which is in memory once and given back at once."""
+        """Returns the bytes as `read` does.
+
+        A large file is returned as a map that is in memory once and freed immediately.
+        """
         taker = _BytesConsumer(self.cache, suffix, progress)
         if not _is_elsewhere(text):
             return self._read_local(text, taker, _read_stream)
@@ -95,16 +98,17 @@ class Fetch:
         return self._through_copies(text, taker)
 
     def path(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> Path:
-        """A local file with those bytes: the very file of a path, a read-only copy of a URL.
+        """Returns the path of a local file with the bytes: the file itself for a path, a read-only copy for a URL.
 
-        Raises: as `read`; also FileError where there is no room for a copy.
+        Raises:
+            FileError: there is no space for a copy. Also raises the errors of `read`.
         """
         path = local_path(text)
         if path is not None:
             taker = None if self.cache is None else _FileConsumer(self.cache, suffix, progress)
             return self._read_local(text, taker, lambda _: path.absolute())
         if self.cache is None:
-            raise FileError(f"there is no cache to keep a local copy of {display_url(text)} in; read its bytes")
+            raise FileError(f"there is no cache for a local copy of {display_url(text)}. Read its bytes instead")
         if scheme(text) == "memory":
             data = self.read(text)
             return self.cache.fill(sha256_bytes(data), suffix, io.BytesIO(data), display_url(text))
@@ -112,13 +116,13 @@ class Fetch:
         return self._through_copies(text, _FileConsumer(self.cache, suffix, progress))
 
     def open_spooled(self, url: str) -> BinaryIO:
-        """What is at a remote URL, open for reading, in memory or a nameless file. Raises: as `read`."""
+        """Returns the file at a remote URL, open for reading, in memory or in a nameless file. Raises: as `read`."""
 
         def ask() -> BinaryIO:
             with ExitStack() as stack:
                 whole = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lakefeed-"))
                 with self._responses(url)(url, None) as answer:
-                    assert answer is not None, "nothing was known"
+                    assert answer is not None, "no copy was offered"
                     for piece in answer.watched(NO_PROGRESS, self.settings.timeout).pieces:
                         with storage_errors(tempfile.gettempdir(), len(piece)):
                             whole.write(piece)
@@ -129,7 +133,7 @@ class Fetch:
         return self._retry(url, ask, NO_PROGRESS)
 
     def find_copies(self, texts: Sequence[str | None]) -> list[UrlCopy | None]:
-        """What is known of URLs, none of which need be so any more; None for None."""
+        """Returns the known copies of URLs, which may be out of date; None for None and for URLs without a copy."""
         if self._copies is None:
             return [None] * len(texts)
         found = self._copies.recall_all(texts)
@@ -146,9 +150,9 @@ class Fetch:
         return None if self.cache is None else UrlCopies(self.cache)
 
     def _read_local(self, text: str, taker: _Consumer[T] | None, made: Callable[[BinaryIO], T]) -> T:
-        """What is made of a file of this machine; where that is gone, of its copy, if a mirror keeps one."""
+        """Returns the result of ``made`` on a local file. If that is missing, uses a pinned copy."""
         try:
-            with open_reference(text) as stream:  # for a path too: the same errors as for bytes
+            with open_reference(text) as stream:  # also for a path, to raise the same errors as for bytes
                 return made(stream)
         except MissingFileError:
             known = None if self._copies is None else self._copies.find(text)
@@ -161,7 +165,7 @@ class Fetch:
         copies = self._copies
         if copies is None:
             return self._request(url, taker, None)
-        # Only what is remembered: what is written down is read below, once.
+        # Without records: they are read below, under the lock.
         found = self._use_fresh(copies.recall(url), taker)
         if found is not None:
             return found
@@ -174,17 +178,17 @@ class Fetch:
         return taker.from_copy(known) if known is not None and known.is_fresh(self.settings.fresh) else None
 
     def _request(self, url: str, taker: _Consumer[T], known: UrlCopy | None) -> T:
-        """What the server has now; the copy, if that is still the same."""
+        """Returns the content that the server has now, or the copy if that has not changed."""
 
         def ask() -> T:
             held = None if known is None or not known.validators else taker.from_copy(known)
             with self._responses(url)(url, None if held is None else known) as answer:
                 if answer is None:
-                    assert known is not None, "only what is known can be unchanged"
+                    assert known is not None, "only a copy can be unchanged"
                     self._confirm(url, known)
                     return cast(T, held)
                 taken = taker.receive(answer.watched(taker.progress, self.settings.timeout))
-            # The server is done with: what is left to do need not keep others from asking it.
+            # The rest needs no server, so other requests may start.
             taker.progress.finish_requests()
             result, sha256, size = taker.store(taken)
             if self._copies is not None:
@@ -203,19 +207,19 @@ class Fetch:
         return with_retries(url, ask, lambda: progress.extend(settings.max_wait + settings.timeout), settings)
 
     def _responses(self, url: str) -> Callable[[str, UrlCopy | None], AbstractContextManager[_Response | None]]:
-        """What gives a URL as it is now, or None if it is still what is known."""
+        """Returns the function that requests a URL. The function yields None if the copy has not changed."""
         return self._http_response if scheme(url) in WEB_PROTOCOLS else self._object_response
 
     @contextmanager
     def _http_response(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
         get = load_http(url).get
-        asked = {} if known is None else known.validators
-        with get(url, self.settings.timeout, self.settings.deny_hosts, asked) as answer:
+        headers = {} if known is None else known.validators
+        with get(url, self.settings.timeout, self.settings.deny_hosts, headers) as answer:
             if answer.unchanged:
                 yield None
                 return
-            given = {VALIDATORS[name]: answer.headers[name] for name in VALIDATORS if answer.headers.get(name)}
-            yield _Response(answer.size, given, answer.pieces)
+            validators = {VALIDATORS[name]: answer.headers[name] for name in VALIDATORS if answer.headers.get(name)}
+            yield _Response(answer.size, validators, answer.pieces)
 
     @contextmanager
     def _object_response(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
@@ -237,7 +241,10 @@ class Fetch:
 
 
 def _read_chunks(stream: Any) -> Iterator[bytes]:
-    """The bytes of an open object; ConnectionError, which is tried again, where another one takes its place."""
+    """Yields the bytes of an open object.
+
+    Raises ConnectionError, which is retried, if the object is replaced meanwhile.
+    """
     try:
         while piece := stream.read(IN_MEMORY_BYTES):
             yield piece
@@ -249,14 +256,14 @@ def _read_chunks(stream: Any) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class _Response:
-    """The bytes that are coming, their number where it is known, and how to ask later whether they are still these."""
+    """The bytes of a response, their number if it is known, and the validators for later requests."""
 
     size: int | None
     validators: Mapping[str, str]
     pieces: Iterable[bytes]
 
     def watched(self, progress: Progress, seconds: float) -> _Response:
-        """Raises ConnectionError where the bytes end early."""
+        """Returns a response that reports progress, and raises ConnectionError if the bytes end early."""
 
         def pieces() -> Iterator[bytes]:
             read = 0
@@ -265,29 +272,29 @@ class _Response:
                 read += len(piece)
                 yield piece
             if self.size is not None and read != self.size:
-                raise ConnectionError(f"{read} bytes came instead of {self.size}")
+                raise ConnectionError(f"the server sent {read} bytes, expected {self.size}")
 
         return _Response(self.size, self.validators, pieces())
 
 
 class _Consumer(Protocol[Got]):
-    """What becomes of the bytes of a URL."""
+    """Turns the bytes of a URL into a result."""
 
     progress: Progress
 
     def from_copy(self, known: UrlCopy) -> Got | None:
-        """What it is made of the copy that there is; None if that is gone, or damaged."""
+        """Returns the result from the copy; None if the copy is gone or damaged."""
 
     def receive(self, answer: _Response) -> Any:
-        """What it is made of an answer, to be given to ``kept``."""
+        """Reads a response. The result is an argument of ``store``."""
 
     def store(self, taken: Any) -> tuple[Got, str, int]:
-        """What it is made of an answer, with the digest and the size of the bytes, which are kept."""
+        """Keeps a copy. Returns the result, and the digest and the size of the bytes."""
 
 
 @dataclass
 class _BytesConsumer:
-    """Bytes in memory; the copy is for later, and does without where there is no room for it."""
+    """Returns bytes in memory. A copy is kept if there is space."""
 
     cache: BlobCache | None
     suffix: str
@@ -322,7 +329,7 @@ class _BytesConsumer:
 
 @dataclass
 class _FileConsumer:
-    """A local file."""
+    """Returns the path of a local copy."""
 
     cache: BlobCache
     suffix: str
@@ -345,11 +352,11 @@ class _FileConsumer:
 
 
 def _read_into_map(answer: _Response, size: int) -> mmap:
-    """Pieces that are to be joined are in memory twice, and malloc keeps what it once had."""
+    """Returns the bytes in a map, because joined chunks would be in memory twice and malloc would keep the memory."""
     memory, held = mmap(-1, size), 0
     for piece in answer.pieces:
         if held + len(piece) > size:
-            raise ConnectionError(f"more than the {size} bytes came that were announced")
+            raise ConnectionError(f"the server sent more than the announced {size} bytes")
         memory[held : held + len(piece)] = piece
         held += len(piece)
     return memory
@@ -360,18 +367,18 @@ def _read_stream(stream: BinaryIO) -> bytes:
 
 
 def open_reference(text: str) -> BinaryIO:
-    """The open file, seekable, that a path or URL refers to.
+    """Returns the file at a path or URL, open for reading and seekable.
 
     Raises:
-        MissingFileError: it is not there.
-        UnsupportedError: URLs of that scheme are not fetched.
-        FileError: it cannot be opened.
+        MissingFileError: there is no such file.
+        UnsupportedError: URLs with this scheme are not fetched.
+        FileError: the file cannot be opened.
 
     Example:
         >>> open_reference("ftp://host/cat.jpg")
         Traceback (most recent call last):
         lakefeed.errors.UnsupportedError: cannot fetch 'ftp://host/cat.jpg': 'file', 'http', 'https', 's3', 's3a', \
-'gs', 'gcs', 'memory' and local paths are read. Download the file and save its path instead
+    'gs', 'gcs', 'memory' and local paths are read. Download the file and save its path instead
     """
     path = local_path(text)
     try:
@@ -391,16 +398,16 @@ def open_reference(text: str) -> BinaryIO:
 
 
 def _open_local(path: Path) -> BinaryIO:
-    # Looked at first: to open a pipe waits for ever, to read a device never ends.
+    # Checked first: opening a pipe may block, and reading a device may never end.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise FileError(f"{display_url(str(path))} is no regular file")
+        raise FileError(f"{display_url(str(path))} is not a regular file")
     return path.open("rb")
 
 
 def _is_elsewhere(text: str) -> bool:
-    """Whether it is a URL of another machine."""
-    found = scheme(text)
-    return found not in LOCAL_SCHEMES and found != "memory"
+    """Returns whether a text is a URL of another machine."""
+    kind = scheme(text)
+    return kind not in LOCAL_SCHEMES and kind != "memory"
 
 
 def _check_scheme(text: str) -> None:
@@ -413,17 +420,17 @@ def _check_scheme(text: str) -> None:
 
 @contextmanager
 def _evict_when_full(cache: BlobCache, size: int | None) -> Iterator[None]:
-    """A full disk makes room, and is reported; who asks again may succeed."""
+    """Evicts copies if the disk is full, and raises an error that leads to a retry if that has freed space."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL_ERRNO or (isinstance(error, FileError) and not isinstance(error, StorageFullError)):
             raise
-        went = cache.eviction.evict((size or 0) + SPARE_BYTES)
-        if went:
-            raise ConnectionError("the disk was full; room was made") from error
+        evicted = cache.eviction.evict((size or 0) + SPARE_BYTES)
+        if evicted:
+            raise ConnectionError("the disk was full; copies were evicted") from error
         raise StorageFullError(
-            f"there is no room in the cache {str(cache.directory)!r}: {error.strerror}. Free some of the disk, set "
+            f"there is no space in the cache {str(cache.directory)!r}: {error.strerror}. Free disk space, set "
             "LAKEFEED_CACHE_DIR to another one, or load the files as bytes",
             error.errno,
             str(cache.directory),

@@ -1,4 +1,4 @@
-"""Work done ahead by the shared threads: begun in order, bounded in what runs and in what is held."""
+"""A queue of fetches that shared threads run ahead. It limits the running jobs and the bytes that they hold."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Result = TypeVar("Result")
 
 POLL_SECONDS = 1.0
 SLACK_SECONDS = 1.0
-"""A request that ends by its own clock says better why."""
+"""Added to each deadline, because the error of a request that times out by itself says more."""
 
 
 @dataclass(frozen=True)
 class FetchFailure:
-    """In place of a result: the error."""
+    """The error of an item, in place of its result."""
 
     error: BaseException
 
 
 class Job(Generic[Item]):
-    """A few items that one thread works through, one after the other. ``outcomes``: results, or `Failed`."""
+    """Items that one thread works through one after the other. ``outcomes``: results, or `FetchFailure`."""
 
     def __init__(self, items: Sequence[Item], sizes: Sequence[int]) -> None:
         self.items = items
@@ -42,13 +42,16 @@ class Job(Generic[Item]):
 
 
 class FetchQueue(Generic[Item, Result]):
-    """Jobs of one reader: at most ``workers`` run at a time; the begun take at most ``budget`` bytes until released.
+    """The jobs of one reader.
 
-    A job that rests does not count as running: it does what is left to do with what it has fetched.
+    At most ``workers`` run at a time. Started jobs hold at most ``budget`` bytes until released.
 
-    What is held counts from the beginning of a job to its release, by its expected size until the real one is known.
-    A job that is waited for is let through in any case, and so is one that is larger than the budget when nothing else
-    is held. Jobs are to be waited for in the order in which they were added, by one thread.
+    A job that has finished its requests does not count as running while it processes what it fetched.
+
+    The bytes of a job are counted from its start to its release, by their expected size until the real size is known. A
+    job that the reader waits for starts regardless of the budget, and so does one that exceeds the budget if nothing
+    else
+    is held. One thread must wait for the jobs in the order in which they were added.
     """
 
     def __init__(self, work: Callable[[Item, Progress], Result], workers: int, budget: int, timeout: float) -> None:
@@ -68,7 +71,7 @@ class FetchQueue(Generic[Item, Result]):
         self._closed = False
 
     def add(self, items: Sequence[Item], sizes: Sequence[int]) -> Job[Item]:
-        """Work on ``items`` (not none), whose results are expected to take ``sizes`` bytes."""
+        """Adds a job for ``items`` (at least one), whose results are expected to have ``sizes`` bytes."""
         job = Job(items, sizes)
         with self._changed:
             self._waiting.append(job)
@@ -76,7 +79,7 @@ class FetchQueue(Generic[Item, Result]):
         return job
 
     def add_held(self, cost: int) -> Job[Item]:
-        """A job without items that holds so many bytes until it is released."""
+        """Returns a finished job without items that holds ``cost`` bytes until it is released."""
         job: Job[Item] = Job([], [cost])
         job.started = job.finished = True
         with self._changed:
@@ -84,8 +87,11 @@ class FetchQueue(Generic[Item, Result]):
         return job
 
     def outcomes(self, job: Job[Item]) -> list[Any]:
-        """What became of the items: waits for it. An item that hangs becomes a FileError, and those behind it go on."""
-        found: list[Any] = []
+        """Waits for a job and returns the results of its items, or `FetchFailure`.
+
+        An item that exceeds its deadline fails with a FileError, and the items behind it continue in another thread.
+        """
+        outcomes: list[Any] = []
         whole = job
         while True:
             with self._changed:
@@ -94,20 +100,20 @@ class FetchQueue(Generic[Item, Result]):
                     self._start(job)
                 if not job.finished:
                     self._wanted = job
-                    self._changed.notify_all()  # it may have waited for room
+                    self._changed.notify_all()  # the job may wait for budget
                     self._freed.notify_all()
                 while not job.finished and (left := job.deadline + SLACK_SECONDS - monotonic()) > 0:
-                    self._changed.wait(min(left, POLL_SECONDS))  # its time may have begun meanwhile
+                    self._changed.wait(min(left, POLL_SECONDS))  # its deadline may have been set meanwhile
                 self._wanted = None
-                found += job.outcomes
+                outcomes += job.outcomes
                 if job.finished:
                     self._transfer_cost(job, whole)
-                    return found
-                found.append(FetchFailure(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
+                    return outcomes
+                outcomes.append(FetchFailure(FileError(f"a file was not fetched within {self._timeout:g} seconds")))
                 job = self._replace_hung(job, whole)
 
     def _replace_hung(self, job: Job[Item], whole: Job[Item]) -> Job[Item]:
-        """Gives up on a job; a new one for what is behind the item that hangs."""
+        """Abandons a job. Returns a new job for the items behind the one that hangs."""
         behind = len(job.outcomes) + 1
         rest = Job(job.items[behind:], job.sizes[behind:])
         job.cost -= rest.cost
@@ -118,13 +124,13 @@ class FetchQueue(Generic[Item, Result]):
         return rest
 
     def _transfer_cost(self, job: Job[Item], whole: Job[Item]) -> None:
-        """``whole`` is what will be released."""
+        """Moves the bytes of a job to ``whole``, the job that the reader will release."""
         if job is not whole:
             whole.cost += job.cost
             job.cost = 0
 
     def release(self, job: Job[Item]) -> None:
-        """What came of the job is no longer held."""
+        """Releases the bytes of a job."""
         with self._changed:
             self._held -= job.cost
             job.cost = 0
@@ -132,7 +138,7 @@ class FetchQueue(Generic[Item, Result]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more is begun; what runs ends unheard."""
+        """Starts no more jobs. The results of running jobs are dropped."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -144,7 +150,7 @@ class FetchQueue(Generic[Item, Result]):
         return self._closed
 
     def claim(self, job: Job[Item], more: int) -> None:
-        """A running job takes so many bytes more (or less): waits for room, unless it is the one that is waited for."""
+        """Adds bytes to a running job, or subtracts them. Waits for budget unless the reader waits for this job."""
         with self._changed:
             while more > 0 and self._is_full(job, more):
                 job.deadline = inf
@@ -187,7 +193,7 @@ class FetchQueue(Generic[Item, Result]):
             outcome: Any
             try:
                 outcome = self._work(item, _ItemProgress(self, job, size))
-            except BaseException as error:  # noqa: BLE001  # for whoever waits for it
+            except BaseException as error:  # noqa: BLE001  # raised by the reader
                 outcome = FetchFailure(error)
             with self._changed:
                 if not job.abandoned:
@@ -201,7 +207,7 @@ class FetchQueue(Generic[Item, Result]):
             self._finish(job)
 
     def finish_requests(self, job: Job[Item]) -> None:
-        """A running job needs nothing of other machines until its next item."""
+        """Marks that a running job needs no more requests until its next item."""
         with self._changed:
             if not (job.requests_finished or job.abandoned):
                 job.requests_finished = True
@@ -220,11 +226,14 @@ class FetchQueue(Generic[Item, Result]):
                 self._running += 1
 
     def _may_resume(self, job: Job[Item]) -> bool:
-        """Whether a job may run again; what waits for room is in nobody's way if that is where the room comes from."""
+        """Returns whether a job may run again.
+
+        Jobs that wait for budget do not count while the reader waits for this one.
+        """
         return self._running - (self._stuck if self._wanted is job else 0) < self._workers
 
     def _start_next(self) -> None:
-        """Somebody else may run: who has begun before who has not."""
+        """Resumes a started job, or starts a new one."""
         if self._resuming:
             self._freed.notify()
         else:
@@ -244,7 +253,7 @@ class FetchQueue(Generic[Item, Result]):
 
 @dataclass
 class _ItemProgress(Progress, Generic[Item]):
-    """One item under way."""
+    """The progress of one item."""
 
     queue: FetchQueue[Item, Any]
     job: Job[Item]
@@ -257,7 +266,7 @@ class _ItemProgress(Progress, Generic[Item]):
 
     def extend(self, seconds: float) -> None:
         if self.queue.is_closed:
-            raise FileError("nobody waits for it any more")
+            raise FileError("the reader has been closed")
         self.job.deadline = monotonic() + seconds
 
     def finish_requests(self) -> None:

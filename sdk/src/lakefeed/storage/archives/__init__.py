@@ -1,4 +1,4 @@
-"""Files inside archives and behind compressions, streamed."""
+"""Streams of files inside archives and of compressed files."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Compressions: how a file is decompressed, and how its first bytes show that it is compressed."""
+"""Compressions: their decompressors, and their detection from the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
     "zstd": lambda file: pa.CompressedInputStream(file, "zstd"),
     "lz4": lambda file: pa.CompressedInputStream(file, "lz4"),
 }
-"""Functions that open a compressed file, by the name of the compression. All streams of a file are read."""
+"""Functions that open a compressed file, by the name of the compression. They read all streams of a file."""
 
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",

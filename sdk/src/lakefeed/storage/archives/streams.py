@@ -1,4 +1,4 @@
-"""Files open for reading, through compressions and archives; an archive is gone through once for all its members."""
+"""Files as streams, through compressions and archives. An archive is read once for all its members."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ ARCHIVE_ERRORS = (
 
 @dataclass(frozen=True)
 class Stream:
-    """A file that is open: ``url`` leads to it alone; ``file`` is read once, from front to back."""
+    """An open file: ``url`` leads to this file alone; ``file`` can be read once, from front to back."""
 
     url: str
     file: Any
 
 
 def open_streams(url: str, states: Identities | None = None) -> Generator[Stream]:
-    """The files that a URL leads to, one after the other; those of an archive in the order in which it has them.
+    """Yields the files that a URL leads to, those of an archive in their order in the archive.
 
-    Each is open until the next one is asked for. ``states``: the states in which files have to be.
+    Each file is open until the next one is requested.
+
+    Args:
+        url: the URL, which may be a chain.
+        states: the states that files must have.
 
     Raises:
         ChangedFileError: the file at the base of the URL is in another state, or changed while it was read.
-        MissingFileError: there is none.
-        FormatError: an archive is broken, or the name of a member leads out of it.
-        FileError: the bytes cannot be had.
+        MissingFileError: there is no such file.
+        FormatError: an archive is damaged, or the name of a member leads out of the archive.
+        FileError: the bytes cannot be read.
     """
     chain = parse_chain(url)
     with consistent_file(chain.base, states=states) as file, _check_changes(file):
@@ -61,9 +65,9 @@ def open_streams(url: str, states: Identities | None = None) -> Generator[Stream
 
 @contextmanager
 def open_stream(url: str, states: Identities | None = None) -> Iterator[Any]:
-    """The (first) file that a URL leads to."""
-    with closing(open_streams(url, states)) as found:
-        yield next(found).file
+    """Yields the first file that a URL leads to."""
+    with closing(open_streams(url, states)) as streams:
+        yield next(streams).file
 
 
 def _follow(links: tuple[Link, ...], file: Any, url: str) -> Iterator[Stream]:
@@ -86,37 +90,37 @@ def _follow(links: tuple[Link, ...], file: Any, url: str) -> Iterator[Stream]:
 
 
 def _open_members(link: Link, file: Any, url: str) -> Iterator[tuple[str, Any]]:
-    """The members that a link asks for, each open until the next one."""
-    seen, found = [], 0
+    """Yields the members that a link leads to. Each is open until the next one is requested."""
+    names, matches = [], 0
     with _archive_errors(link.kind, url):
         for member_name, opener in _zip_members(file) if link.kind == "zip" else tar_members(file, url):
             name = member_name.removeprefix("./")
-            seen.append(name)
+            names.append(name)
             if not link.matches(name):
                 continue
             if escapes_archive(name):
                 raise FormatError(
                     f"the archive {display_url(url)} has a member {name!r}, which leads out of it; it is not read"
                 )
-            found += 1
+            matches += 1
             with closing(opener()) as member:
                 yield name, member
             if not link.is_pattern:
                 return
-    if not found:
-        raise MissingFileError(_no_member_message(link, url, seen))
+    if not matches:
+        raise MissingFileError(_no_member_message(link, url, names))
 
 
-def _no_member_message(link: Link, url: str, seen: list[str]) -> str:
-    near = get_close_matches(link.path, seen, n=3)
+def _no_member_message(link: Link, url: str, names: list[str]) -> str:
+    near = get_close_matches(link.path, names, n=3)
     hint = f" Did you mean {quoted_list(near)}?" if near else ""
-    what = "no member matches" if link.is_pattern else "there is no member"
-    return f"{what} {link.path!r} in the archive {display_url(url)}; it has {quoted_list(seen)}.{hint}"
+    problem = "no member matches" if link.is_pattern else "there is no member"
+    return f"{problem} {link.path!r} in the archive {display_url(url)}; it has {quoted_list(names)}.{hint}"
 
 
 @contextmanager
 def _check_changes(file: Any) -> Iterator[None]:
-    """Says that a file changed, or could not be read, where that is why its content makes no sense."""
+    """Raises the error of a changed or unreadable file in place of the FormatError that it caused."""
     try:
         yield
     except FormatError:
@@ -126,18 +130,18 @@ def _check_changes(file: Any) -> Iterator[None]:
 
 @contextmanager
 def _archive_errors(kind: str, url: str) -> Iterator[None]:
-    """Errors of a broken archive as ours."""
+    """Raises errors of a damaged archive as FormatError."""
     try:
         yield
     except LakefeedError:
         raise
     except ARCHIVE_ERRORS as error:
         raise FormatError(f"{display_url(url)} cannot be read as a {kind} archive: {error}") from error
-    except OSError as error:  # so Arrow's decompressors speak
+    except OSError as error:  # raised by Arrow's decompressors
         if type(error) is not OSError or error.errno is not None:
             raise
         raise FormatError(f"{display_url(url)} cannot be read as a {kind} archive: {error}") from error
-    except RuntimeError as error:  # so zipfile says that a password is needed
+    except RuntimeError as error:  # raised by zipfile if a password is needed
         raise FormatError(f"{display_url(url)} cannot be read: {error}") from error
 
 
@@ -150,10 +154,10 @@ def _zip_members(file: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 @contextmanager
 def _seekable(file: Any) -> Iterator[Any]:
-    """The file, or a nameless local copy of one that can only be read from front to back."""
+    """Yields the file, or a nameless local copy if the file is not seekable."""
     try:
         seekable = file.seekable()
-    except AttributeError:  # so a member of a tar that is streamed
+    except AttributeError:  # a member of a streamed tar
         seekable = False
     if seekable:
         yield file
@@ -164,7 +168,7 @@ def _seekable(file: Any) -> Iterator[Any]:
 
 @contextmanager
 def spool(file: Any) -> Iterator[Any]:
-    """A nameless local copy of what is left of a file."""
+    """Yields a nameless local copy of the rest of a file."""
     with scratch_file() as copy:
         shutil.copyfileobj(file, copy, COPY_BYTES)
         copy.seek(0)

@@ -1,4 +1,4 @@
-"""Members of tar archives, streamed; an archive that is cut or damaged is an error, never a shorter one."""
+"""Members of tar archives, streamed. A truncated or damaged archive raises an error."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lakefeed.storage.archives.compressions import DECOMPRESSORS, detect_compres
 from lakefeed.storage.urls import display_url
 
 MAGIC_BYTES = 10
-"""The bytes that tell how an archive is compressed."""
+"""The number of first bytes that show how an archive is compressed."""
 
 DRAIN_BYTES = MIB
 
-# The types of the headers that cannot be read; typeshed leaves them out.
+# Errors of headers that cannot be read. typeshed lacks them.
 _TRUNCATED: Any = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # see above
 _DAMAGED: Any = tarfile.InvalidHeaderError  # type: ignore[attr-defined]  # see above
 
 
 def tar_members(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yields the name of each file in a tar archive, and a function that opens it until the next one is asked for.
+    """Yields the name of each file in a tar archive, and a function that opens it until the next name is yielded.
 
-    The archive may be compressed, whatever its name says. The function raises MissingFileError for a link.
+    The archive may be compressed in any of the known ways. The function raises MissingFileError for a link.
 
     Raises:
-        tarfile.TarError: the archive is cut or damaged, or is no archive.
+        tarfile.TarError: the archive is truncated or damaged, or is not an archive.
     """
     with _decompress(file) as plain:
         with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Header) as archive:
@@ -39,8 +39,8 @@ def tar_members(file: Any, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
                     yield info.name, partial(archive.extractfile, info)
                 elif info.islnk() or info.issym():
                     yield info.name, partial(_refuse_link, info, url)
-                archive.members = []  # type: ignore[attr-defined]  # else it keeps a record of each
-        # A compressed file ends in a checksum, which is compared only when the end is read.
+                archive.members = []  # type: ignore[attr-defined]  # else the archive keeps a record of each
+        # The checksum of a compressed file is compared only at its end.
         while plain.read(DRAIN_BYTES):
             pass
 
@@ -56,7 +56,7 @@ class _Header(tarfile.TarInfo):
             if archive.offset == 0:
                 raise
             raise tarfile.ReadError(
-                f"it ends at byte {archive.offset} without the mark that ends an archive, so it was cut"
+                f"it ends at byte {archive.offset} without the end marker of an archive, so it is truncated"
             ) from error
         except _DAMAGED as error:
             if archive.offset == 0:
@@ -66,7 +66,10 @@ class _Header(tarfile.TarInfo):
 
 @contextmanager
 def _decompress(file: Any) -> Iterator[Any]:
-    """The plain archive. `tarfile` would read the first stream of a compressed file only, and compare no checksum."""
+    """Yields the plain archive.
+
+    `tarfile` would read only the first stream of a compressed file and ignore its checksum.
+    """
     first = file.read(MAGIC_BYTES)
     whole = io.BufferedReader(_PrependedFile(first, file))
     compression = detect_compression(first)
@@ -78,7 +81,7 @@ def _decompress(file: Any) -> Iterator[Any]:
 
 
 class _PrependedFile(io.RawIOBase):
-    """A file whose first bytes have been read already."""
+    """A file after bytes that were read from it already."""
 
     def __init__(self, first: bytes, file: Any) -> None:
         self._first = first

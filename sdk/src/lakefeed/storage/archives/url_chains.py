@@ -1,4 +1,4 @@
-"""Chained URLs: a file inside an archive, or behind a compression, that lies at another URL."""
+"""Chained URLs of files inside archives and of compressed files."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class Link:
-    """One step into a file: ``kind`` of `LINKS`, and what there is to be had: a member, or a pattern of members."""
+    """One step into a file: ``kind`` is one of `LINK_KINDS`, ``path`` a member or a pattern of members."""
 
     kind: str
     path: str
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it is a pattern."""
+        """True if the path is a pattern."""
         return self.kind in ARCHIVES and bool(_MAGIC.search(self.path))
 
     def matches(self, member: str) -> bool:
-        """Whether a member of an archive is asked for; a name is a name first."""
+        """Returns whether the link leads to a member of an archive.
+
+        A member with exactly this name matches a pattern too.
+        """
         if member == self.path or not self.is_pattern:
             return member == self.path
         from fsspec.utils import glob_translate
@@ -46,14 +49,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """A URL taken apart: ``base`` lies somewhere, and ``links`` lead into it, the first of them from the base."""
+    """The parts of a chained URL: ``base`` is a file, and ``links`` lead into it, the first of them from the base."""
 
     base: str
     links: tuple[Link, ...] = ()
 
     @property
     def name(self) -> str:
-        """What the file that is read at the end is called."""
+        """The name of the file at the end of the chain."""
         stem = next((link.path for link in reversed(self.links) if link.path), None)
         if stem is None:
             stem = strip_query(self.base)
@@ -63,26 +66,26 @@ class Chain:
 
     @property
     def compression(self) -> str | None:
-        """How the file that is read at the end is compressed, by its name; a link that unpacks it has done so."""
+        """The compression of the file at the end of the chain, by its name; None if a link decompresses the file."""
         unpacked = bool(self.links) and self.links[-1].kind not in ARCHIVES
         return None if unpacked else COMPRESSIONS.get(_suffix(self.name.lower()))
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes at ``base`` are the file itself, so that any part of it can be read."""
+        """True if the bytes at ``base`` are the file itself, so that ranges of it can be read."""
         return not self.links and self.compression is None
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it may lead to several files."""
+        """True if the chain may lead to several files."""
         return any(link.is_pattern for link in self.links)
 
 
 def parse_chain(url: str) -> Chain:
-    """The URL taken apart.
+    """Returns the parts of a URL.
 
     Raises:
-        InvalidArgumentError: a link that leads nowhere, or out of its archive.
+        InvalidArgumentError: a link is unknown, names no member, or leads out of its archive.
 
     Example:
         >>> parse_chain("zip://a/b.json::https://host/x.zip")
@@ -90,11 +93,11 @@ def parse_chain(url: str) -> Chain:
     """
     links: list[Link] = []
     rest = url
-    while not _WEB_URL.match(rest):  # what follows a host is the server's business, and hosts have colons too
+    while not _WEB_URL.match(rest):  # the path of a web URL belongs to the server, and hosts contain colons
         part, separator, after = rest.partition("::")
         link = _LINK_PATTERN.fullmatch(part)
         if not separator or (link is None and "://" not in rest):
-            break  # "::" may stand in a file's name
+            break  # the name of a file may contain "::"
         if link is None:
             raise InvalidArgumentError(_unknown_link(part, url))
         links.append(_parse_link(link[1].lower(), link[2], url))
@@ -118,17 +121,17 @@ def _parse_link(kind: str, path: str, url: str) -> Link:
 
 def _unknown_link(part: str, url: str) -> str:
     kinds = quoted_list(sorted(LINK_KINDS))
-    return f"{display_url(url)}: {part!r} cannot stand before '::'; choose from {kinds}"
+    return f"{display_url(url)}: {part!r} is not a link before '::'; choose from {kinds}"
 
 
 def escapes_archive(member: str) -> bool:
-    """Whether a member's name is absolute or climbs."""
+    """Returns whether the name of a member is absolute or contains ".."."""
     absolute = member.startswith(("/", "\\")) or _DRIVE.match(member) is not None
     return absolute or ".." in re.split(r"[/\\]", member)
 
 
 def strip_query(url: str) -> str:
-    """A URL of the web without its query."""
+    """Returns a URL of the web without its query; other URLs unchanged."""
     return re.split(r"[?#]", url, maxsplit=1)[0] if url.startswith(("http://", "https://")) else url
 
 

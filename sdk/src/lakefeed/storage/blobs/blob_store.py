@@ -222,7 +222,7 @@ class BlobStore:
 
     @property
     def is_local(self) -> bool:
-        """Whether the blobs are on this machine."""
+        """True if the blobs are on this machine."""
         return scheme(self.url) in LOCAL_SCHEMES
 
     @cached_property

@@ -80,7 +80,7 @@ class Heartbeat:
 
     @property
     def is_valid(self) -> bool:
-        """Whether no other process can consider the owner dead, now or in the next minutes."""
+        """True if no other process can consider the owner dead, now or in the next minutes."""
         return boot_time() - self._written < TRUST_SECONDS
 
     @property

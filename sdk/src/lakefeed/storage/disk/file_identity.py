@@ -38,7 +38,7 @@ class Identity:
 
     @property
     def is_strong(self) -> bool:
-        """Whether the tag guarantees the same bytes, so that it can be used in a condition."""
+        """True if the tag guarantees the same bytes, so that it can be used in a condition."""
         return self.tag is not None and self.tag.startswith('"')
 
     @property
