@@ -233,7 +233,7 @@ class BlobStore:
     def backend(self) -> PackedBlobs:
         """The stand-alone blobs and the packs of the store."""
         if "::" in self.url:
-            raise InvalidArgumentError(f"{self.url!r} is a chain of file systems; give a single URL")
+            raise InvalidArgumentError(f"{self.url!r} chains file systems; give a single URL")
         root = local_path(self.url)
         single_blobs: SingleBlobs = RemoteBlobs(self.url, self.options) if root is None else LocalBlobs(root.absolute())
         return PackedBlobs(single_blobs, self.cache_dir)
