@@ -36,7 +36,7 @@ from lakefeed.storage.blobs.leases import LEASES, Heartbeat, other_lakes, remove
 from lakefeed.storage.blobs.objects import ObjectInfo
 from lakefeed.storage.blobs.packs import is_pack_key
 from lakefeed.storage.blobs.repack import move_reachable
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from lakefeed.storage.blobs.collector import (
 )
 from lakefeed.storage.blobs.leases import Heartbeat, other_lakes
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 
 logger = logging.getLogger(__name__)
 

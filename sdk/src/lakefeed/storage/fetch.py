@@ -91,11 +91,11 @@ class Fetch:
 
         A large file is returned as a map that is in memory once and freed immediately.
         """
-        taker = _BytesConsumer(self.cache, suffix, progress)
+        consumer = _BytesConsumer(self.cache, suffix, progress)
         if not _is_elsewhere(text):
-            return self._read_local(text, taker, _read_stream)
+            return self._read_local(text, consumer, _read_stream)
         _check_scheme(text)
-        return self._through_copies(text, taker)
+        return self._through_copies(text, consumer)
 
     def path(self, text: str, suffix: str = "", progress: Progress = NO_PROGRESS) -> Path:
         """Returns the path of a local file with the bytes: the file itself for a path, a read-only copy for a URL.
@@ -105,8 +105,8 @@ class Fetch:
         """
         path = local_path(text)
         if path is not None:
-            taker = None if self.cache is None else _FileConsumer(self.cache, suffix, progress)
-            return self._read_local(text, taker, lambda _: path.absolute())
+            consumer = None if self.cache is None else _FileConsumer(self.cache, suffix, progress)
+            return self._read_local(text, consumer, lambda _: path.absolute())
         if self.cache is None:
             raise FileError(f"there is no cache for a local copy of {display_url(text)}. Read its bytes instead")
         if scheme(text) == "memory":
@@ -136,66 +136,66 @@ class Fetch:
         """Returns the known copies of URLs, which may be out of date; None for None and for URLs without a copy."""
         if self._copies is None:
             return [None] * len(texts)
-        found = self._copies.recall_all(texts)
+        copies = self._copies.recall_all(texts)
         unread = [
-            text for text, known in zip(texts, found, strict=True) if known is None and text and _is_elsewhere(text)
+            text for text, known in zip(texts, copies, strict=True) if known is None and text and _is_elsewhere(text)
         ]
         if not unread:
-            return found
+            return copies
         read = self._copies.read_records(unread)
-        return [known or read.get(text or "") for text, known in zip(texts, found, strict=True)]
+        return [known or read.get(text or "") for text, known in zip(texts, copies, strict=True)]
 
     @cached_property
     def _copies(self) -> UrlCopies | None:
         return None if self.cache is None else UrlCopies(self.cache)
 
-    def _read_local(self, text: str, taker: _Consumer[T] | None, made: Callable[[BinaryIO], T]) -> T:
-        """Returns the result of ``made`` on a local file. If that is missing, uses a pinned copy."""
+    def _read_local(self, text: str, consumer: _Consumer[T] | None, work: Callable[[BinaryIO], T]) -> T:
+        """Returns the result of ``work`` on a local file. If that is missing, uses a pinned copy."""
         try:
             with open_reference(text) as stream:  # also for a path, to raise the same errors as for bytes
-                return made(stream)
+                return work(stream)
         except MissingFileError:
             known = None if self._copies is None else self._copies.find(text)
-            found = taker.from_copy(known) if taker is not None and known is not None and known.pinned else None
-            if found is None:
+            result = consumer.from_copy(known) if consumer is not None and known is not None and known.pinned else None
+            if result is None:
                 raise
-            return found
+            return result
 
-    def _through_copies(self, url: str, taker: _Consumer[T]) -> T:
+    def _through_copies(self, url: str, consumer: _Consumer[T]) -> T:
         copies = self._copies
         if copies is None:
-            return self._request(url, taker, None)
+            return self._request(url, consumer, None)
         # Without records: they are read below, under the lock.
-        found = self._use_fresh(copies.recall(url), taker)
-        if found is not None:
-            return found
+        result = self._use_fresh(copies.recall(url), consumer)
+        if result is not None:
+            return result
         with copies.lock(url):
             known = copies.read_records([url]).get(url)
-            found = self._use_fresh(known, taker)  # another process may have been faster
-            return found if found is not None else self._request(url, taker, known)
+            result = self._use_fresh(known, consumer)  # another process may have been faster
+            return result if result is not None else self._request(url, consumer, known)
 
-    def _use_fresh(self, known: UrlCopy | None, taker: _Consumer[T]) -> T | None:
-        return taker.from_copy(known) if known is not None and known.is_fresh(self.settings.fresh) else None
+    def _use_fresh(self, known: UrlCopy | None, consumer: _Consumer[T]) -> T | None:
+        return consumer.from_copy(known) if known is not None and known.is_fresh(self.settings.fresh) else None
 
-    def _request(self, url: str, taker: _Consumer[T], known: UrlCopy | None) -> T:
+    def _request(self, url: str, consumer: _Consumer[T], known: UrlCopy | None) -> T:
         """Returns the content that the server has now, or the copy if that has not changed."""
 
         def ask() -> T:
-            held = None if known is None or not known.validators else taker.from_copy(known)
-            with self._responses(url)(url, None if held is None else known) as answer:
-                if answer is None:
+            copy = None if known is None or not known.validators else consumer.from_copy(known)
+            with self._responses(url)(url, None if copy is None else known) as response:
+                if response is None:
                     assert known is not None, "only a copy can be unchanged"
                     self._confirm(url, known)
-                    return cast(T, held)
-                taken = taker.receive(answer.watched(taker.progress, self.settings.timeout))
+                    return cast(T, copy)
+                received = consumer.receive(response.watched(consumer.progress, self.settings.timeout))
             # The rest needs no server, so other requests may start.
-            taker.progress.finish_requests()
-            result, sha256, size = taker.store(taken)
+            consumer.progress.finish_requests()
+            result, sha256, size = consumer.store(received)
             if self._copies is not None:
-                self._copies.record(url, sha256, size, answer.validators)
+                self._copies.record(url, sha256, size, response.validators)
             return result
 
-        return self._retry(url, ask, taker.progress)
+        return self._retry(url, ask, consumer.progress)
 
     def _confirm(self, url: str, known: UrlCopy) -> None:
         if self._copies is not None:
@@ -285,10 +285,10 @@ class _Consumer(Protocol[Got]):
     def from_copy(self, known: UrlCopy) -> Got | None:
         """Returns the result from the copy; None if the copy is gone or damaged."""
 
-    def receive(self, answer: _Response) -> Any:
+    def receive(self, response: _Response) -> Any:
         """Reads a response. The result is an argument of ``store``."""
 
-    def store(self, taken: Any) -> tuple[Got, str, int]:
+    def store(self, received: Any) -> tuple[Got, str, int]:
         """Keeps a copy. Returns the result, and the digest and the size of the bytes."""
 
 
@@ -306,23 +306,24 @@ class _BytesConsumer:
         self.progress.claim(known.size)
         return self.cache.read(known.sha256, self.suffix)
 
-    def receive(self, answer: _Response) -> bytes | mmap:
-        if answer.size is not None:
-            self.progress.claim(answer.size)
-        return self._collect(answer) if (answer.size or 0) < LARGE_BYTES else _read_into_map(answer, answer.size or 0)
+    def receive(self, response: _Response) -> bytes | mmap:
+        if response.size is not None:
+            self.progress.claim(response.size)
+        size = response.size or 0
+        return self._collect(response) if size < LARGE_BYTES else _read_into_map(response, size)
 
-    def store(self, taken: bytes | mmap) -> tuple[bytes | mmap, str, int]:
-        sha256 = sha256_bytes(taken)
+    def store(self, received: bytes | mmap) -> tuple[bytes | mmap, str, int]:
+        sha256 = sha256_bytes(received)
         if self.cache is not None:
-            self.cache.add(taken, self.suffix, sha256)
-        return taken, sha256, len(taken)
+            self.cache.add(received, self.suffix, sha256)
+        return received, sha256, len(received)
 
-    def _collect(self, answer: _Response) -> bytes:
+    def _collect(self, response: _Response) -> bytes:
         pieces, held = [], 0
-        for piece in answer.pieces:
+        for piece in response.pieces:
             pieces.append(piece)
             held += len(piece)
-            if answer.size is None:
+            if response.size is None:
                 self.progress.claim(held)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -338,23 +339,23 @@ class _FileConsumer:
     def from_copy(self, known: UrlCopy) -> Path | None:
         return self.cache.find(known.sha256, self.suffix)
 
-    def receive(self, answer: _Response) -> tuple[Path, str, int]:
+    def receive(self, response: _Response) -> tuple[Path, str, int]:
         digest, size = hashlib.sha256(), 0
-        with _evict_when_full(self.cache, answer.size), self.cache.create_copy() as copy:
-            for piece in answer.pieces:
+        with _evict_when_full(self.cache, response.size), self.cache.create_copy() as copy:
+            for piece in response.pieces:
                 digest.update(piece)
                 copy.write(piece)
                 size += len(piece)
             return copy.publish(digest.hexdigest(), self.suffix), digest.hexdigest(), size
 
-    def store(self, taken: tuple[Path, str, int]) -> tuple[Path, str, int]:
-        return taken
+    def store(self, received: tuple[Path, str, int]) -> tuple[Path, str, int]:
+        return received
 
 
-def _read_into_map(answer: _Response, size: int) -> mmap:
+def _read_into_map(response: _Response, size: int) -> mmap:
     """Returns the bytes in a map, because joined chunks would be in memory twice and malloc would keep the memory."""
     memory, held = mmap(-1, size), 0
-    for piece in answer.pieces:
+    for piece in response.pieces:
         if held + len(piece) > size:
             raise ConnectionError(f"the server sent more than the announced {size} bytes")
         memory[held : held + len(piece)] = piece

@@ -17,7 +17,7 @@ from lakefeed.storage.blobs.leases import begin_lease, require_active
 from lakefeed.storage.blobs.local_blobs import LocalBlobs
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs, SingleBlobs
 from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.cache.blob_cache import BlobCache, require_digest
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.hashing import check_digest, sha256_bytes

@@ -18,7 +18,7 @@ from lakefeed.storage.blobs.leases import Heartbeat, begin_lease, mark_lake, rea
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
 from lakefeed.storage.blobs.packs import MAX_ENTRIES, PackWriter, new_pack_key
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.disk.atomic_write import staged_file
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
@@ -125,11 +125,11 @@ class BlobWriter:
 
     def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Returns those raw SHA-256 whose contents are stored and stay, so that they need not be added."""
-        found = set(self._store.index.find_all(digests, self._trusted))
-        found |= self._find_packed(digests)
+        known = set(self._store.index.find_all(digests, self._trusted))
+        known |= self._find_packed(digests)
         if self._store.single_blobs.cheap_lookups:
-            found |= {digest for digest in digests if digest not in found and self._was_single(digest.hex())}
-        return found
+            known |= {digest for digest in digests if digest not in known and self._was_single(digest.hex())}
+        return known
 
     def is_known_single(self, sha256: str) -> bool:
         """Returns whether a large content need not be added."""
@@ -139,10 +139,10 @@ class BlobWriter:
         """Stores contents again that are referred to without being added, and that are pending deletes."""
         if not self._pending_deletes:
             return
-        found = self._store.index.find_all(list(digests))
+        packed = self._store.index.find_all(list(digests))
         sure = self._store.index.find_all(list(digests), self._trusted)
         for digest in digests:
-            in_danger = digest in found or self._store.single_blobs.key(digest.hex()) in self._pending_deletes
+            in_danger = digest in packed or self._store.single_blobs.key(digest.hex()) in self._pending_deletes
             if digest not in sure and in_danger and not self._is_single(digest.hex()):
                 with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
                     self._put_in_own_pack(stream)
@@ -308,7 +308,7 @@ class _OpenPack:
     def upload(self, key: str) -> None:
         """Makes the file the object ``key`` of the store."""
         self._store.objects.upload(key, self._path)
-        contents = ((digest, *place) for digest, place in sorted(self.writer.contents.items()))
+        contents = ((digest, *position) for digest, position in sorted(self.writer.contents.items()))
         self._store.index.add(self._store.objects.info(key), contents)
 
     def drop(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from lakefeed.storage.blobs.objects import LocalObjects, blob_key
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.disk.atomic_write import publish, staged_file, sync_directories, sync_file
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
 

@@ -188,8 +188,8 @@ class RemoteObjects:
             filesystem.invalidate_cache()  # fsspec would return a cached listing
             url = self.url(folder)
             root = filesystem._strip_protocol(url).strip("/")
-            found = filesystem.find(url, detail=True)
-        for name, facts in found.items():
+            infos = filesystem.find(url, detail=True)
+        for name, facts in infos.items():
             if facts.get("type") != "directory":  # some stores list empty folders
                 yield object_info(f"{folder}/{name.strip('/')[len(root) + 1 :]}", facts)
 

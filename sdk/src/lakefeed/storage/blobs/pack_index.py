@@ -49,8 +49,8 @@ class PackIndex:
         """Looks up contents together that ``find`` will be called for, once each."""
         if len(self._prefetched) > MAX_PREFETCHED:
             self._prefetched.clear()  # left by readers that stopped early
-        found = self.find_all(digests)
-        self._prefetched.update((digest, found.get(digest)) for digest in digests)
+        ranges = self.find_all(digests)
+        self._prefetched.update((digest, ranges.get(digest)) for digest in digests)
 
     def find(self, digest: bytes) -> ObjectRange | None:
         """Returns the range of the content with a raw SHA-256; None if it is not known here."""
@@ -85,8 +85,8 @@ class PackIndex:
             known = set(self.packs())
             for key in listed.keys() - known:
                 self._read(listed[key])
-            if gone := known - listed.keys():
-                self._forget(gone)
+            if deleted := known - listed.keys():
+                self._forget(deleted)
             self._prefetched.clear()  # unknown contents may be known now
             self._refresh_count += 1
             return frozenset(listed)

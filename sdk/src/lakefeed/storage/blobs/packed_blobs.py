@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from lakefeed._units import MIB
 from lakefeed.storage.blobs.objects import ObjectRange, Objects
 from lakefeed.storage.blobs.pack_index import PackIndex
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 
 PIECE_BYTES = 4 * MIB
 MAX_LOOKUPS = 5

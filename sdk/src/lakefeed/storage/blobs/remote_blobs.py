@@ -17,7 +17,7 @@ from lakefeed.errors import (
     UnreachableError,
 )
 from lakefeed.storage.blobs.objects import RemoteObjects, blob_key
-from lakefeed.storage.blobs.steps import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.remote.credentials import access_advice, causes
 from lakefeed.storage.remote.multipart import discard_upload
@@ -127,6 +127,6 @@ class RemoteBlobs:
             raise ConfigError(f"cannot store blobs at {self.url!r}: {error}") from error
 
 
-def _check_same_digest(expected: str, found: str) -> None:
-    if found != expected:
-        raise FileError(f"a file changed while it was uploaded (its SHA-256 {expected} became {found}). Save again")
+def _check_same_digest(expected: str, actual: str) -> None:
+    if actual != expected:
+        raise FileError(f"a file changed while it was uploaded (its SHA-256 {expected} became {actual}). Save again")

@@ -107,14 +107,14 @@ class BlobCache:
             Whether all copies had the sizes of their targets and were in memory.
         """
         untouched = time_ns() - GRACE_SECONDS * 10**9 - READ_TOUCH_NS
-        opened, looked, closed, how = os.open, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
+        open_, stat_, close, flags = os.open, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
         for path, target in zip(paths, targets, strict=True):
             try:
-                descriptor = opened(path, how)
+                descriptor = open_(path, flags)
             except FileNotFoundError:
                 return False
             try:
-                status, size = looked(descriptor), len(target)
+                status, size = stat_(descriptor), len(target)
                 if status.st_mtime_ns != SEAL_EPOCH_NS + size or status.st_size != size:
                     return False
                 if status.st_atime_ns < untouched:
@@ -122,7 +122,7 @@ class BlobCache:
                 if size and read_cached(descriptor, target) != size:
                     return False
             finally:
-                closed(descriptor)
+                close(descriptor)
         return True
 
     def fill(self, sha256: str, suffix: str, source: BinaryIO, origin: str) -> Path:
@@ -134,15 +134,15 @@ class BlobCache:
         """
         start = source.tell() if source.seekable() else None
 
-        def copied() -> Path:
+        def make_copy() -> Path:
             if start is not None:
                 source.seek(start)
             with self.create_copy() as copy:
-                found, _ = sha256_stream(source, into=copy.write)
-                require_digest(sha256, found, origin)
+                digest, _ = sha256_stream(source, into=copy.write)
+                require_digest(sha256, digest, origin)
                 return copy.publish(sha256, suffix)
 
-        return self._retry_with_space(copied, again=start is not None)
+        return self._retry_with_space(make_copy, again=start is not None)
 
     def add(self, data: bytes | mmap, suffix: str = "", sha256: str | None = None) -> str:
         """Returns the digest of ``data``.
@@ -151,13 +151,13 @@ class BlobCache:
         """
         digest = sha256 or sha256_bytes(data)
 
-        def copied() -> None:
+        def make_copy() -> None:
             times = time_ns() - GRACE_SECONDS * 10**9, SEAL_EPOCH_NS + len(data)
             write_atomically(self.path_text(digest, suffix), data, self._staging, times)
             self.eviction.add(len(data))
 
         try:
-            self._retry_with_space(copied, again=True, size=len(data))
+            self._retry_with_space(make_copy, again=True, size=len(data))
         except OSError as error:
             _warn_once(f"cannot keep copies in the cache {str(self.directory)!r}: {error.strerror}")
         return digest
@@ -183,23 +183,23 @@ class BlobCache:
         status = path.stat()
         if _is_sealed(status):
             return status
-        found, size = sha256_file(path)
-        require_digest(sha256, found, str(path))
+        digest, size = sha256_file(path)
+        require_digest(sha256, digest, str(path))
         with suppress(PermissionError):  # the valid file of another user in a shared cache
             _seal(path, size, status.st_atime_ns)
         return path.stat()
 
-    def _retry_with_space(self, copied: Callable[[], T], *, again: bool, size: int = 0) -> T:
-        """Returns the result of ``copied``.
+    def _retry_with_space(self, make_copy: Callable[[], T], *, again: bool, size: int = 0) -> T:
+        """Returns the result of ``make_copy``.
 
         If the disk is full, evicts files, and repeats the copy if ``again`` is set.
         """
         try:
-            return copied()
+            return make_copy()
         except OSError as error:
             if error.errno not in FULL_ERRNO or not self.eviction.evict(size + SPARE_BYTES) or not again:
                 raise
-            return copied()
+            return make_copy()
 
     def path_text(self, sha256: str, suffix: str = "") -> str:
         """Returns the path of a copy as text.
@@ -266,10 +266,12 @@ class CacheStatistics:
         return CacheStatistics, ()  # another process counts its own
 
 
-def require_digest(expected: str, found: str, origin: str) -> None:
+def require_digest(expected: str, actual: str, origin: str) -> None:
     """Raises IntegrityError unless the two digests are equal."""
-    if found != expected:
-        raise IntegrityError(f"{origin} holds other bytes than were saved: its SHA-256 is {found}, expected {expected}")
+    if actual != expected:
+        raise IntegrityError(
+            f"{origin} holds other bytes than were saved: its SHA-256 is {actual}, expected {expected}"
+        )
 
 
 def _is_sealed(status: os.stat_result) -> bool:

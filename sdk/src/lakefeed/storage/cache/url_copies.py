@@ -80,17 +80,17 @@ class UrlCopies:
 
     def read_records(self, urls: Sequence[str]) -> dict[str, UrlCopy]:
         """Returns the copies of URLs, including those that other processes have recorded."""
-        found = {}
+        copies = {}
         # Without pins there is no such folder.
         if os.path.isdir(f"{self._directory}/urls"):  # noqa: PTH112
             for url in urls:
                 pinned = self._read_pin(url)
                 if pinned is not None:
-                    found[url] = pinned
-        left = [url for url in urls if url not in found]
+                    copies[url] = pinned
+        left = [url for url in urls if url not in copies]
         for url, record in self._records.find(left).items():
-            found[url] = UrlCopy(*record)
-        return {url: self._remember(url, known) for url, known in found.items()}
+            copies[url] = UrlCopy(*record)
+        return {url: self._remember(url, known) for url, known in copies.items()}
 
     def record(self, url: str, sha256: str, size: int, validators: Mapping[str, str]) -> None:
         """Records the content that a URL returned just now."""

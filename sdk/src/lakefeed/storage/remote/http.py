@@ -149,8 +149,8 @@ class OpenResponse:
     @property
     def size(self) -> int | None:
         """The bytes of the body; None if the server does not give them."""
-        given = self.headers.get("Content-Length", "")
-        return int(given) if given.isdecimal() and not self.encoded else None
+        value = self.headers.get("Content-Length", "")
+        return int(value) if value.isdecimal() and not self.encoded else None
 
     def read(self, size: int) -> bytes:
         """Returns at most ``size`` bytes of the body; none at its end."""
@@ -264,8 +264,8 @@ def _parse(url: str) -> Url:
     plain = PLAIN_URL.fullmatch(url)
     if plain is None:
         return parse_url(url)
-    scheme, host, given, path, query = plain.groups()
-    port = int(given) if given else None
+    scheme, host, value, path, query = plain.groups()
+    port = int(value) if value else None
     return Url(scheme, None, host, port, path, query) if port is None or port <= MAX_PORT else parse_url(url)
 
 

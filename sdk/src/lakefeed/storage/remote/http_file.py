@@ -189,10 +189,10 @@ def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:
 
 
 def _content_range(answer: Any) -> ByteRange | None:
-    found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
-    if found is None or found[3] == "*":
+    match = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+    if match is None or match[3] == "*":
         return None
-    return ByteRange(int(found[1]), int(found[2]) + 1)
+    return ByteRange(int(match[1]), int(match[2]) + 1)
 
 
 def _read_exactly(answer: Any, size: int) -> bytes:
