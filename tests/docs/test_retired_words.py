@@ -51,6 +51,7 @@ FOLDERS = [
     "sdk/src/lakefeed/optimize",
     "sdk/src/lakefeed/profiles",
     "sdk/src/lakefeed/routines",
+    "sdk/src/lakefeed/storage",
     "sdk/src/lakefeed/sources",
     "sdk/src/lakefeed/sql",
     *(path.relative_to(ROOT).as_posix() for path in sorted(SDK.glob("*.py"))),

@@ -1,4 +1,4 @@
-"""M45: the cache of files is bounded; what was used longest ago makes room."""
+"""The cache of files is bounded; the least recently used files are evicted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import pytest
 
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError
-from lakefeed.storage.cache import blob_cache as cache_of
-from lakefeed.storage.cache import eviction as room_of
+from lakefeed.storage.cache import blob_cache, eviction
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.disk.hashing import sha256_bytes
 from tests.sdk.processes import context
@@ -35,9 +34,9 @@ def held(cache: BlobCache) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_of, "_no_retry_until", {})
-    monkeypatch.setattr(room_of, "_swept", set())
-    cache_of._warn_once.cache_clear()
+    monkeypatch.setattr(eviction, "_no_retry_until", {})
+    monkeypatch.setattr(eviction, "_swept", set())
+    blob_cache._warn_once.cache_clear()
 
 
 def test_bytes_make_room_at_once(tmp_path: Path) -> None:
@@ -74,7 +73,7 @@ def test_a_path_that_was_handed_out_stays(tmp_path: Path, caplog: pytest.LogCapt
     long_ago = time.time() - 1_000
     for copy in copies:
         os.utime(copy, (long_ago, copy.stat().st_mtime))
-    room_of._no_retry_until.clear()
+    eviction._no_retry_until.clear()
     cache.add(content(99))
     assert len(held(cache)) <= 5
     assert path.exists()
@@ -136,15 +135,15 @@ def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age, time.time() - age))
-    room = room_of.Eviction(tmp_path, 100)
+    limited = eviction.Eviction(tmp_path, 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room_of, "time", lambda: time.time() + room_of.TEMPORARY_SECONDS / 2)
-        room.add(1)
+        patch.setattr(eviction, "time", lambda: time.time() + eviction.TEMPORARY_SECONDS / 2)
+        limited.add(1)
     assert len(list((tmp_path / "tmp").rglob("*"))) == 3
-    room_of._swept.clear()
+    eviction._swept.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room_of, "time", lambda: time.time() + room_of.TEMPORARY_SECONDS + 1)
-        room.add(1)
+        patch.setattr(eviction, "time", lambda: time.time() + eviction.TEMPORARY_SECONDS + 1)
+        limited.add(1)
     assert [path.name for path in (tmp_path / "tmp").rglob("*")] == ["a"]
 
 
@@ -153,8 +152,8 @@ def test_what_a_killed_process_left_is_removed_later(tmp_path: Path) -> None:
 
 @contextmanager
 def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
-    """The disk has no room for the next ``times`` files."""
-    real, real_whole, left = cache_of.staged_file, cache_of.write_atomically, [times]
+    """The disk has no space for the next ``times`` files."""
+    real, real_whole, left = blob_cache.staged_file, blob_cache.write_atomically, [times]
 
     def fill() -> None:
         if left[0] > 0:
@@ -171,11 +170,11 @@ def full(patch: pytest.MonkeyPatch, times: int) -> Iterator[list[int]]:
         fill()
         real_whole(*arguments)
 
-    patch.setattr(cache_of, "staged_file", aside)
-    patch.setattr(cache_of, "write_atomically", write_whole)
+    patch.setattr(blob_cache, "staged_file", aside)
+    patch.setattr(blob_cache, "write_atomically", write_whole)
     yield left
-    patch.setattr(cache_of, "staged_file", real)
-    patch.setattr(cache_of, "write_atomically", real_whole)
+    patch.setattr(blob_cache, "staged_file", real)
+    patch.setattr(blob_cache, "write_atomically", real_whole)
 
 
 def test_a_full_disk_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

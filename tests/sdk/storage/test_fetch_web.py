@@ -21,7 +21,7 @@ from urllib3.util import parse_url
 
 from lakefeed.config import FileSettings
 from lakefeed.errors import FileError, MissingFileError, RefusedTargetError
-from lakefeed.storage.cache import url_copies as copies_of
+from lakefeed.storage.cache import url_copies
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.fetch import Fetch, open_reference
 from lakefeed.storage.remote import egress_policy, http
@@ -44,7 +44,7 @@ def fetch(tmp_path: Path | None = None, **settings: Any) -> Fetch:
 
 def forget() -> None:
     """As a new process: nothing is known but what is on disk."""
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
 
 
 # ---------------------------------------------------------------------------------------------------- the bytes

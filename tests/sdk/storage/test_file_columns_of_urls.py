@@ -14,7 +14,7 @@ import pytest
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, MissingFileError
-from lakefeed.storage.cache import url_copies as copies_of
+from lakefeed.storage.cache import url_copies
 from tests.sdk.processes import Program, run
 from tests.sdk.web import Site, answers, serving
 
@@ -194,7 +194,7 @@ def test_files_of_a_mirror_are_not_evicted(
     other = Dataset.from_dict({"f": others}).save("others", column_types={"f": "file"})
     assert len(list(other.rows(load_files="bytes"))) == 40
     site.files.clear()
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
     assert [row["f"] for row in kept.rows(load_files="bytes")] == [content(n) for n in range(20)]
     assert [row["f"] for row in islice(other.load_files("bytes", on_error="null").rows(), 20)] != []
 
@@ -203,7 +203,7 @@ def test_what_is_kept_at_a_path_keeps_its_files(site: Site, tmp_path: Path) -> N
     saved(site, 10)
     Dataset("web").filter("n >= 5").cache(tmp_path / "kept")
     site.files.clear()
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
     found = Dataset("web").filter("n >= 5").cache(tmp_path / "kept").rows(load_files="bytes")
     assert [row["f"] for row in found] == [content(n) for n in range(5, 10)]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakefeed.storage.cache import eviction as room_of
-from lakefeed.storage.cache import url_copies as copies_of
+from lakefeed.storage.cache import eviction, url_copies
 from lakefeed.storage.cache.blob_cache import BlobCache
 from lakefeed.storage.cache.pins import Pins
 from lakefeed.storage.cache.url_copies import UrlCopies
@@ -39,11 +38,11 @@ def test_notes_are_found_again_and_tell_no_url(tmp_path: Path) -> None:
 
 
 def test_a_note_goes_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_of, "_no_retry_until", {})
+    monkeypatch.setattr(eviction, "_no_retry_until", {})
     cache = BlobCache(tmp_path, limit=3_000)
     for n in range(10):
         kept(cache, f"https://host/{n}", bytes([n]) * 1_000)
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
     known = [UrlCopies(cache).find(f"https://host/{n}") for n in range(10)]
     assert known[0] is None
     assert known[9] is not None
@@ -70,10 +69,10 @@ def test_a_url_that_two_mirrors_keep_stays_while_one_of_them_is_there(tmp_path: 
         Pins(cache, tmp_path / name).pin_url(URL, ".bin")
     assert UrlCopies(cache).find(URL).pinned  # type: ignore[union-attr]  # it is known
     shutil.rmtree(tmp_path / "one")
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
     assert UrlCopies(cache).find(URL).pinned  # type: ignore[union-attr]
     shutil.rmtree(tmp_path / "two")
-    copies_of._remembered.clear()
+    url_copies._remembered.clear()
     known = UrlCopies(cache).find(URL)
     assert known is not None
     assert (known.pinned, known.sha256) == (False, digest)
