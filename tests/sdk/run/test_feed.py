@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -13,8 +14,9 @@ from lakefeed.errors import TransformError
 from lakefeed.ops import FilterRows, Scan
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.order import POOL_BYTES, order
-from lakefeed.run import epoch_reader as module
-from lakefeed.run.epoch_reader import EpochReader, Range, grouped
+from lakefeed.run import gather as module
+from lakefeed.run.epoch_reader import EpochReader, Range
+from lakefeed.run.gather import measured_groups
 from lakefeed.run.partitions import partitions_of
 
 # Not of one width, so that a piece has the size that the source says.
@@ -132,9 +134,18 @@ def test_wide_gathers_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(values(made)) == list(range(100))
 
 
-def test_ranges_are_grouped_up_to_the_rows() -> None:
-    assert list(grouped([(0, 2), (4, 6), (8, 15)], 4)) == [[(0, 2), (4, 6)], [(8, 12)], [(12, 15)]]
-    assert list(grouped([], 4)) == []
+def test_ranges_are_grouped_up_to_the_bytes() -> None:
+    ranges = [(0, 2), (4, 6), (8, 15)]
+    fixed, text = pa.schema({"x": pa.int64()}), pa.schema({"x": pa.string()})
+    groups = [[(0, 2), (4, 6)], [(8, 12)], [(12, 15)]]
+    assert list(measured_groups(ranges, fixed, lambda _: np.empty(0, np.int64), 32)) == groups
+    assert list(measured_groups(ranges, text, lambda positions: np.full(len(positions), 8), 32)) == groups
+    # Rows of 0, 1, 2, … bytes: the measured bytes decide, and a row that is larger than the limit stands alone.
+    assert list(measured_groups(ranges, text, lambda positions: positions, 12)) == [
+        [(0, 2), (4, 6)],
+        *([(row, row + 1)] for row in range(8, 15)),
+    ]
+    assert list(measured_groups([], text, lambda positions: positions, 4)) == []
 
 
 def test_what_a_user_function_gives_must_not_change() -> None:

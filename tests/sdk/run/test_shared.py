@@ -42,7 +42,7 @@ import sys, time
 from pathlib import Path
 import pyarrow as pa
 from lakefeed.run.shared_spill import shared_spill
-table = shared_spill(lambda: [pa.record_batch({"x": [1, 2]})], pa.schema({"x": pa.int64()}), Path(sys.argv[1]), "k")
+table = shared_spill(lambda: [pa.record_batch({"x": [1, 2]})], pa.schema({"x": pa.int64()}), Path(sys.argv[1]), "k").table
 print(table.num_rows, flush=True)
 time.sleep(60)
 """
@@ -57,9 +57,9 @@ def never() -> Iterator[pa.RecordBatch]:
 
 
 def test_rows_are_made_once_for_all_who_use_them(tmp_path: Path) -> None:
-    first = shared_spill(lambda: made_of(1, 2), SCHEMA, tmp_path, "k")
-    second = shared_spill(never, SCHEMA, tmp_path, "k")
-    other = shared_spill(lambda: made_of(3), SCHEMA, tmp_path, "l")
+    first = shared_spill(lambda: made_of(1, 2), SCHEMA, tmp_path, "k").table
+    second = shared_spill(never, SCHEMA, tmp_path, "k").table
+    other = shared_spill(lambda: made_of(3), SCHEMA, tmp_path, "l").table
     assert [first, second, other["x"].to_pylist()] == [second, first, [3]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.arrow", "l.arrow"]
     del first
@@ -74,13 +74,13 @@ def test_a_failure_leaves_nothing_and_the_next_makes_them(tmp_path: Path) -> Non
     with pytest.raises(AssertionError):
         shared_spill(never, SCHEMA, tmp_path, "k")
     assert list(tmp_path.iterdir()) == []
-    assert shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k").num_rows == 1
+    assert shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k").table.num_rows == 1
 
 
 def test_what_a_killed_process_left_is_not_used_and_goes(tmp_path: Path) -> None:
     killed = Program(HELD, tmp_path)
     assert killed.stdout.readline() == "2\n"
-    used = shared_spill(never, SCHEMA, tmp_path, "k")
+    used = shared_spill(never, SCHEMA, tmp_path, "k").table
     killed.kill()
     killed.finish()
     assert used["x"].to_pylist() == [1, 2]  # still whole
@@ -88,13 +88,13 @@ def test_what_a_killed_process_left_is_not_used_and_goes(tmp_path: Path) -> None
     (tmp_path / "half.new").write_bytes(b"x")
     del used
     gc.collect()
-    found = shared_spill(lambda: made_of(5), SCHEMA, tmp_path, "m")
+    found = shared_spill(lambda: made_of(5), SCHEMA, tmp_path, "m").table
     assert [path.name for path in tmp_path.iterdir()] == ["m.arrow"]
     del found
 
 
 def test_who_lets_go_of_rows_whose_folder_is_gone_is_silent(tmp_path: Path) -> None:
-    used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path / "spill", "k")
+    used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path / "spill", "k").table
     shutil.rmtree(tmp_path / "spill")
     assert used["x"].to_pylist() == [1]
     del used
@@ -103,7 +103,7 @@ def test_who_lets_go_of_rows_whose_folder_is_gone_is_silent(tmp_path: Path) -> N
 
 
 def test_a_forked_process_leaves_the_rows_to_its_parent(tmp_path: Path) -> None:
-    used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k")
+    used = shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k").table
     child = os.fork()
     if not child:
         del used

@@ -35,7 +35,7 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: a row of this index does not exist.
         """
-        rows = list(python_rows.rows([self._row_index.at(row_index.check_positions(index, len(self)))], self._lake))
+        rows = list(python_rows.rows(self._row_index.at(row_index.check_positions(index, len(self))), self._lake))
         return rows[0] if row_index.is_position(index) else rows
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:

@@ -13,19 +13,22 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._rng import Indices
 from lakefeed._units import MIB
 from lakefeed.config import ReadSettings
 from lakefeed.formats.open_files import keep_files_open
 from lakefeed.plan.order import InOrder, Order, Pool, Span
-from lakefeed.run.gather import Gatherable, gathered
+from lakefeed.run.gather import Gatherable, gather, measure, measured_groups
+from lakefeed.run.gather import Range as Range
 from lakefeed.run.partitions import Partitions
 from lakefeed.run.prefetch import end
-from lakefeed.run.rebatch import joined
+from lakefeed.run.rebatch import join_groups
 
-GATHER_BYTES = 16 * MIB
-"""Shuffled rows that are copied together at once."""
+JOIN_BYTES = 128 * MIB
+"""Batches are joined into larger ones up to this size, and left apart beyond."""
+RELEASE_BYTES = 64 * MIB
+"""After so many bytes of mapped rows were read in order, their memory is given back."""
 
-Range: TypeAlias = tuple[int, int]
 Wanted: TypeAlias = Callable[[int, int], Iterable[Range]]
 
 
@@ -84,39 +87,30 @@ class EpochReader:
                 ranges = list(wanted(max(span.start, start), span.stop))
                 if not ranges:
                     continue
-                pools.turn(span.pool)
-                if span.rows is None:
-                    yield Part(
-                        pools.held(span.pool.pieces[0]).rows,
-                        tuple(((low, high), low - span.start) for low, high in ranges),
-                    )
-                else:
-                    yield from self._mixed(pools, span, ranges)
+                pools.enter(span.pool)
+                yield from (
+                    self._in_order(pools, span, ranges) if span.rows is None else self._mixed(pools, span, ranges)
+                )
+
+    def _in_order(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[Part]:
+        start = span.start
+        for batch in pools.batches(span.pool.pieces[0]):
+            stop = start + batch.num_rows
+            mine = [(max(low, start), min(high, stop)) for low, high in ranges if low < stop and high > start]
+            if mine:
+                yield Part(batch, tuple(((low, high), low - start) for low, high in mine))
+            start = stop
 
     def _mixed(self, pools: _Pools, span: Span, ranges: list[Range]) -> Iterator[Part]:
+        def measure_rows(positions: Indices) -> Indices:
+            return measure(pools.source, *pools.locate(span, positions))
+
         # One gather for many ranges: a gather for each would touch every piece again.
-        for together in grouped(ranges, pools.gather_rows):
-            places = np.concatenate([np.arange(low, high) for low, high in together])
-            picks, arrange = span.picks(places)
-            rows = gathered([(pools.held(pick.piece), pick.rows) for pick in picks], arrange)
+        for together in measured_groups(ranges, self.pieces.schema, measure_rows):
+            positions = np.concatenate([np.arange(low, high) for low, high in together])
+            rows = gather(pools.source, *pools.locate(span, positions))
             starts = accumulate((high - low for low, high in together), initial=0)
             yield Part(rows, tuple(zip(together, starts, strict=False)))
-
-
-def grouped(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
-    """The ranges in groups of about ``rows`` rows; a range that is longer is cut."""
-    group: list[Range] = []
-    held = 0
-    for start, stop in ranges:
-        for low in range(start, stop, rows):
-            high = min(low + rows, stop)
-            if group and held + high - low > rows:
-                yield group
-                group, held = [], 0
-            group.append((low, high))
-            held += high - low
-    if group:
-        yield group
 
 
 class _Pools:
@@ -138,28 +132,56 @@ class _Pools:
         self._ahead: deque[Pool] = deque()
         self._under_way: dict[int, Future[list[pa.RecordBatch]]] = {}
         self._ready: dict[int, Gatherable] = {}
+        self._starts: Indices | None = None
+        self._unreleased = 0
         self._pool: Pool | None = None
-        self.gather_rows = 1
 
-    def turn(self, pool: Pool) -> None:
-        """Makes ``pool`` the one in use: lets go of the one before, reads what is missing, and then ahead."""
+    def enter(self, pool: Pool) -> None:
+        """Makes ``pool`` the one in use: forgets the one before, reads what is missing, and then ahead."""
         if self._pool is not None and pool.start == self._pool.start:
             return
         self._pool = pool
         self._ready.clear()
+        self._starts = None
         if not self._ahead:
             self._ahead.append(next(self._upcoming))
         assert self._ahead.popleft().start == pool.start, "pools come in order"
         self._submit(pool.pieces)
         self._read_ahead()
-        some = self.held(pool.pieces[0]).rows
-        self.gather_rows = max(GATHER_BYTES * some.num_rows // max(some.nbytes, 1), 1)
 
-    def held(self, index: int) -> Gatherable:
-        """The rows of one piece of the pool in use."""
-        if index not in self._ready:
-            self._ready[index] = Gatherable(self._finished(index))
-        return self._ready[index]
+    def batches(self, piece: int) -> list[pa.RecordBatch]:
+        """Returns the rows of a piece that is read in order."""
+        batches = self._finished(piece)
+        self._unreleased += sum(batch.nbytes for batch in batches)
+        if self._unreleased > RELEASE_BYTES:
+            self._pieces.release()
+            self._unreleased = 0
+        return batches
+
+    def locate(self, span: Span, positions: Indices) -> tuple[Indices, Indices]:
+        """Returns the source of each position of a shuffled span of the pool in use, and its row there."""
+        assert span.pieces is not None, "a span in order is a slice of its piece"
+        assert span.rows is not None
+        pieces, rows = span.pieces[positions - span.start], span.rows[positions - span.start]
+        if self._pieces.resident:
+            return pieces, rows
+        if self._starts is None:
+            self._starts = self._join(span.pool.pieces)
+        return np.zeros(len(rows), np.int64), self._starts[pieces] + rows
+
+    def source(self, number: int) -> Gatherable:
+        """Returns a source that `locate` has named: all pieces of the pool joined, or a resident piece."""
+        if number not in self._ready:
+            self._ready[number] = Gatherable.of(self._finished(number))
+        return self._ready[number]
+
+    def _join(self, pieces: tuple[int, ...]) -> Indices:
+        """Joins the pieces of the pool, so that a gather meets few batches. Returns the first row of each piece."""
+        starts = np.zeros(max(pieces) + 1, np.int64)
+        lengths = [self._pieces.items[piece].rows for piece in pieces]
+        starts[list(pieces)] = np.cumsum([0, *lengths[:-1]])
+        self._ready[0] = Gatherable.of((batch for piece in pieces for batch in self._finished(piece)), JOIN_BYTES)
+        return starts
 
     def _submit(self, pieces: Iterable[int]) -> None:
         for piece in pieces:
@@ -184,14 +206,14 @@ class _Pools:
     def _read(self, index: int) -> list[pa.RecordBatch]:
         if not self._threaded:
             return list(self._pieces.raw(index))
-        batches = list(self._pieces.batches(index))
-        return [joined(batches)] if batches else []
+        batches = self._pieces.batches(index)
+        return list(batches) if self._pieces.resident else list(join_groups(batches, JOIN_BYTES))
 
-    def _finished(self, index: int) -> pa.RecordBatch:
-        batches = self._under_way.pop(index).result()
+    def _finished(self, index: int) -> list[pa.RecordBatch]:
+        batches: Iterable[pa.RecordBatch] = self._under_way.pop(index).result()
         if not self._threaded:
-            batches = list(self._pieces.stepped(index, batches))
-        return self._pieces.items[index].whole(batches)
+            batches = self._pieces.stepped(index, batches)
+        return self._pieces.items[index].checked(batches)
 
     def __enter__(self) -> _Pools:
         return self

@@ -1,12 +1,13 @@
-"""Rows of several batches put together in a given order.
+"""Rows of several batches, gathered in a given order.
 
-Values of a fixed width (numbers, moments, vectors of them) without nulls are moved by numpy, which is several times
-faster than Arrow's own gather of vectors; whatever else there is goes through Arrow.
+Values of a fixed width (numbers, times, vectors of them) without nulls are moved by numpy, which is several times
+faster than Arrow's gather of vectors. All other values are moved by `lakefeed.plan.take_rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,92 +15,236 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.plan.take_rows import take_values
+from lakefeed._units import MIB
+from lakefeed.plan.row_bytes import fixed_width, ranges_by_bytes, row_width, selected_bytes
+from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.rebatch import join_groups
 
 Values: TypeAlias = npt.NDArray[Any]
+Range: TypeAlias = tuple[int, int]
+Sources: TypeAlias = Callable[[int], "Gatherable"]
+
+GATHER_BYTES = 16 * MIB
+"""Rows that are copied together at once."""
+SMALL_BATCH_BYTES = MIB
+"""Smaller batches are joined before rows are gathered from them."""
+MEASURED_ROWS = 1 << 16
+"""Rows that are measured at once."""
 
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-"""What a value of so many bytes is moved as; wider ones are rows of bytes."""
+"""The types as which values of so many bytes are moved; wider values are moved as rows of bytes."""
 
 
-class Gatherable:
-    """A batch whose rows are gathered from many times."""
+class _Batch:
+    """A batch whose rows are gathered several times."""
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self.rows = rows
         self._values: dict[int, Values | None] = {}
 
     def values(self, column: int) -> Values | None:
-        """One value a row, of a width that numpy moves at once; None if they are not like that."""
+        """Returns one value a row, of a width that numpy moves at once; None if the column has other values."""
         if column not in self._values:
             self._values[column] = _values(self.rows.column(column))
         return self._values[column]
 
 
-def gathered(sources: Sequence[tuple[Gatherable, Indices]], arrange: Indices) -> pa.RecordBatch:
-    """The rows at these places of each source (one after the other), then arranged: the n-th is ``arrange[n]``."""
-    schema = sources[0][0].rows.schema
-    columns = [_column(sources, index, kind, arrange) for index, kind in enumerate(schema.types)]
-    if not columns:
+_Picks: TypeAlias = list[tuple[_Batch, Indices]]
+
+
+class Gatherable:
+    """Consecutive rows, in one batch or several, that are gathered several times. Batches are held as they are."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+        self.batches = [_Batch(batch) for batch in batches if batch.num_rows] or [_Batch(batches[0])]
+        self.ends = np.cumsum([batch.rows.num_rows for batch in self.batches], dtype=np.int64)
+
+    @classmethod
+    def of(cls, batches: Iterable[pa.RecordBatch], limit: int = SMALL_BATCH_BYTES) -> Gatherable:
+        """Returns the rows of the batches; those of at most ``limit`` bytes together are copied into one."""
+        return cls(list(join_groups(batches, limit)))
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.ends[-1])
+
+    def pick(self, rows: Indices) -> Iterator[tuple[_Batch, Indices, Indices | None]]:
+        """Yields each batch that has some of these rows, its rows, and which of ``rows`` they are (None: all)."""
+        if len(self.batches) == 1:
+            yield self.batches[0], rows, None
+            return
+        numbers = np.searchsorted(self.ends, rows, side="right")
+        for number, chosen in grouped_by(numbers):
+            batch = self.batches[number]
+            yield batch, rows[chosen] - (self.ends[number] - batch.rows.num_rows), chosen
+
+
+def gather(sources: Sources, source_of: Indices, row_of: Indices) -> pa.RecordBatch:
+    """Returns rows as one batch; the n-th is row ``row_of[n]`` of source ``source_of[n]``. There is at least one."""
+    picks, positions = _pick(sources, source_of, row_of)
+    if len(picks) == 1:
+        batch, rows = picks[0]
+        columns = [_take(batch, index, rows) for index in range(batch.rows.num_columns)]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.rows.schema) if columns else take_rows(batch.rows, rows)
+    schema = picks[0][0].rows.schema
+    order = _inverse(positions)
+    if not len(schema):
         # A batch without columns still has rows.
-        return pa.RecordBatch.from_arrays([pa.nulls(len(arrange))], ["rows"]).select([])
+        return pa.RecordBatch.from_arrays([pa.nulls(len(order))], ["rows"]).select([])
+    columns = [_column(picks, index, kind, order) for index, kind in enumerate(schema.types)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _column(
-    sources: Sequence[tuple[Gatherable, Indices]], index: int, kind: pa.DataType, arrange: Indices
-) -> pa.Array[Any]:
-    found = [source.values(index) for source, _ in sources]
-    plain = [values for values in found if values is not None]
-    if len(plain) < len(found):
-        parts = [take_values(source.rows.column(index), places) for source, places in sources]
-        return take_values(parts[0] if len(parts) == 1 else pa.concat_arrays(parts), arrange)
-    mixed = np.empty((len(arrange), *plain[0].shape[1:]), plain[0].dtype)
-    start = 0
-    for values, (_, places) in zip(plain, sources, strict=True):
-        # "clip" writes straight to ``out``; no place lies outside.
-        np.take(values, places, axis=0, out=mixed[start : start + len(places)], mode="clip")
-        start += len(places)
+def gather_parts(
+    sources: Sources, source_of: Indices, row_of: Indices, limit: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yields rows as `gather`, in batches of at most ``limit`` bytes (None: `GATHER_BYTES`), or of one row."""
+    for start, stop in measured_ranges(sources, source_of, row_of, limit):
+        yield gather(sources, source_of[start:stop], row_of[start:stop])
+
+
+def measured_ranges(
+    sources: Sources, source_of: Indices, row_of: Indices, limit: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Yields ranges of the rows of at most ``limit`` bytes, or of one row."""
+    for low in range(0, len(row_of), MEASURED_ROWS):
+        high = low + MEASURED_ROWS
+        sizes = measure(sources, source_of[low:high], row_of[low:high])
+        for start, stop in ranges_by_bytes(sizes, limit or GATHER_BYTES):
+            yield low + start, low + stop
+
+
+def measure(sources: Sources, source_of: Indices, row_of: Indices) -> Indices:
+    """Returns the bytes of each row, shape ``(len(row_of),)``."""
+    if not len(row_of):
+        return np.empty(0, np.int64)
+    width = row_width(sources(int(source_of[0])).batches[0].rows.schema)
+    if width is not None:
+        return np.full(len(row_of), max(width, 1), np.int64)
+    picks, positions = _pick(sources, source_of, row_of)
+    sizes = np.empty(len(row_of), np.int64)
+    sizes[positions] = np.concatenate([selected_bytes(batch.rows, rows) for batch, rows in picks])
+    return sizes
+
+
+def measured_groups(
+    ranges: Iterable[Range], schema: pa.Schema, measure_rows: Callable[[Indices], Indices], limit: int | None = None
+) -> Iterator[list[Range]]:
+    """Yields ranges of positions in groups of at most ``limit`` bytes, or of one row; a range that is larger is cut.
+
+    Args:
+        ranges: ascending and apart.
+        schema: of the rows.
+        measure_rows: returns the bytes of the rows at these positions.
+        limit: bytes; None: `GATHER_BYTES`.
+    """
+    width, limit = row_width(schema), limit or GATHER_BYTES
+    if width is not None:
+        yield from _groups_of_rows(ranges, max(limit // max(width, 1), 1))
+        return
+    for some in _groups_of_rows(ranges, MEASURED_ROWS):
+        ends = np.cumsum(measure_rows(np.concatenate([np.arange(low, high) for low, high in some])))
+        group: list[Range] = []
+        row = before = 0
+        for low, high in some:
+            while low < high:
+                fits = int(np.searchsorted(ends, before + limit, side="right")) - row
+                if group and fits < high - low:
+                    yield group
+                    group, before = [], int(ends[row - 1])
+                    continue
+                count = min(max(fits, 1), high - low)
+                group.append((low, low + count))
+                low, row = low + count, row + count
+        if group:
+            yield group
+
+
+def _groups_of_rows(ranges: Iterable[Range], rows: int) -> Iterator[list[Range]]:
+    """Yields the ranges in groups of at most ``rows`` rows; a range that is longer is cut."""
+    group: list[Range] = []
+    held = 0
+    for start, stop in ranges:
+        for low in range(start, stop, rows):
+            high = min(low + rows, stop)
+            if group and held + high - low > rows:
+                yield group
+                group, held = [], 0
+            group.append((low, high))
+            held += high - low
+    if group:
+        yield group
+
+
+def grouped_by(numbers: Indices) -> Iterator[tuple[int, Indices]]:
+    """Yields each number in ascending order, with the positions that have it, ascending."""
+    if not len(numbers):
+        return
+    few = int(numbers.max()) <= np.iinfo(np.int16).max
+    order = np.argsort(numbers.astype(np.int16) if few else numbers, kind="stable")  # 16 bits: a radix sort
+    ordered = numbers[order]
+    edges = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(ordered)]
+    for low, high in pairwise(edges):
+        yield int(ordered[low]), order[low:high]
+
+
+def _pick(sources: Sources, source_of: Indices, row_of: Indices) -> tuple[_Picks, Indices]:
+    """Returns the rows of each batch, and the positions of all these rows in the result, in the same order."""
+    picks: _Picks = []
+    positions: list[Indices] = []
+    first = int(source_of[0])
+    groups = [(first, None)] if bool((source_of == first).all()) else grouped_by(source_of)
+    for number, mine in groups:
+        rows = row_of if mine is None else row_of[mine]
+        for batch, chosen, which in sources(number).pick(rows):
+            picks.append((batch, chosen))
+            whole = np.arange(len(rows)) if mine is None else mine
+            positions.append(whole if which is None else whole[which])
+    return picks, positions[0] if len(positions) == 1 else np.concatenate(positions)
+
+
+def _take(batch: _Batch, index: int, rows: Indices) -> pa.Array[Any]:
+    column = batch.rows.column(index)
+    values = batch.values(index)
+    if values is None:
+        return take_values(column, rows)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
+    buffer = pa.allocate_buffer(len(rows) * values.itemsize * int(np.prod(values.shape[1:])))
+    taken = np.frombuffer(memoryview(buffer), values.dtype).reshape(len(rows), *values.shape[1:])
+    np.take(values, rows, axis=0, out=taken, mode="clip")
+    return _array(column.type, len(rows), buffer)
+
+
+def _column(picks: _Picks, index: int, kind: pa.DataType, order: Indices) -> pa.Array[Any]:
+    known = [batch.values(index) for batch, _ in picks]
+    plain = [values for values in known if values is not None]
+    if len(plain) < len(known):
+        parts = [take_values(batch.rows.column(index), rows) for batch, rows in picks]
+        return take_values(pa.concat_arrays(parts), order)
+    mixed = np.empty((len(order), *plain[0].shape[1:]), plain[0].dtype)
+    start = 0
+    for values, (_, rows) in zip(plain, picks, strict=True):
+        # "clip" writes straight to ``out``; no row lies outside.
+        np.take(values, rows, axis=0, out=mixed[start : start + len(rows)], mode="clip")
+        start += len(rows)
     buffer = pa.allocate_buffer(mixed.nbytes)
     arranged = np.frombuffer(memoryview(buffer), mixed.dtype).reshape(mixed.shape)
-    np.take(mixed, arrange, axis=0, out=arranged, mode="clip")
-    return _array(kind, len(arrange), buffer)
+    np.take(mixed, order, axis=0, out=arranged, mode="clip")
+    return _array(kind, len(order), buffer)
 
 
 def _values(column: Any) -> Values | None:
     kind, rows = column.type, len(column)
-    width = _width(kind)
-    if width is None:
+    width = fixed_width(kind)
+    if not width:
         return None
     while not column.null_count and pa.types.is_fixed_size_list(column.type):
         column = column.flatten()
     if column.null_count:
         return None
-    data, first = column.buffers()[1], column.offset * (_width(column.type) or 0)
+    data, first = column.buffers()[1], column.offset * (fixed_width(column.type) or 0)
     held = np.frombuffer(data, np.uint8, rows * width, first) if rows else np.empty(0, np.uint8)
     return held.view(WORDS[width]) if width in WORDS else held.reshape(rows, width)
-
-
-def fixed_width(kind: pa.DataType) -> int | None:
-    """Bytes that every value of the type takes; None if they differ, or are no whole number."""
-    if pa.types.is_fixed_size_list(kind):
-        inner = fixed_width(kind.value_type)
-        return None if inner is None else inner * kind.list_size
-    if not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind)):
-        return None
-    return None if kind.bit_width % 8 else kind.bit_width // 8
-
-
-def row_width(schema: pa.Schema) -> int | None:
-    """Bytes that every row takes; None if they differ."""
-    widths = [fixed_width(kind) for kind in schema.types]
-    known = [width for width in widths if width is not None]
-    return sum(known) if len(known) == len(widths) else None
-
-
-def _width(kind: pa.DataType) -> int | None:
-    return fixed_width(kind) or None
 
 
 def _array(kind: pa.DataType, rows: int, buffer: pa.Buffer) -> pa.Array[Any]:
@@ -107,3 +252,9 @@ def _array(kind: pa.DataType, rows: int, buffer: pa.Buffer) -> pa.Array[Any]:
         values = _array(kind.value_type, rows * kind.list_size, buffer)
         return pa.Array.from_buffers(kind, rows, [None], children=[values])
     return pa.Array.from_buffers(kind, rows, [None, buffer])
+
+
+def _inverse(order: Indices) -> Indices:
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.arange(len(order))
+    return inverse

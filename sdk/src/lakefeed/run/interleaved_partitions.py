@@ -17,8 +17,8 @@ from lakefeed._units import MIB
 from lakefeed.ops import Interleave
 from lakefeed.ops.common_schema import conform_batch
 from lakefeed.plan.interleave_order import Interleaved
+from lakefeed.run.gather import Gatherable, gather, gather_parts
 from lakefeed.run.partition import Partition
-from lakefeed.run.rebatch import joined
 
 Made = TypeVar("Made")
 
@@ -45,8 +45,8 @@ class _Pick:
     def taken(self, raw: Callable[[], list[Any]], schema: pa.Schema) -> pa.RecordBatch:
         """The rows, of what was read."""
         held = None if self.kept is None else self.kept.rows
-        rows = self._found(held, lambda: self.piece.whole(list(self.piece.stepped(raw()))))
-        return conform_batch(rows.take(self.rows), schema)
+        rows = self._found(held, lambda: Gatherable.of(self.piece.checked(self.piece.stepped(raw()))))
+        return conform_batch(gather(lambda _: rows, np.zeros(len(self.rows), np.int64), self.rows), schema)
 
     def _found(self, held: _Held | None, make: Callable[[], Made]) -> Made:
         found: Made = make() if held is None else held.found(id(self.piece), make)
@@ -168,7 +168,11 @@ class InterleavedPartition:
         for pick, read in raw:
             parts.append(self._taken(pick, read) if pick.piece.runs_user_code else read)
             places.append(pick.places)
-        yield joined(parts).take(np.argsort(np.concatenate(places)))
+        sources = [Gatherable([part]) for part in parts]
+        source_of = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
+        row_of = np.concatenate([np.arange(part.num_rows) for part in parts])
+        order = np.argsort(np.concatenate(places))
+        yield from gather_parts(sources.__getitem__, source_of[order], row_of[order], STRETCH_BYTES)
 
     def _taken(self, pick: _Pick, read: list[Any] | None) -> pa.RecordBatch:
         return pick.taken((lambda: list(pick.piece.reading.raw())) if read is None else lambda: read, self.mixed.schema)

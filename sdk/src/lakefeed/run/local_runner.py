@@ -28,7 +28,7 @@ from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.random_access import RandomAccessReader
 from lakefeed.run.rebatch import rebatch
 from lakefeed.run.shared_spill import shared_spill
-from lakefeed.run.spill import spill
+from lakefeed.run.spill import SpilledRows, spill
 from lakefeed.run.step_chain import peel, run_chain
 from lakefeed.run.stream_reader import StreamReader
 from lakefeed.sources.memory_source import MemorySource
@@ -121,20 +121,20 @@ class LocalRunner:
         """The rows of an optimized plan at these places, in that order."""
         return self._picker(self.pieces(plan), gaps=gaps).rows(places)
 
-    def spilled(self, plan: Node) -> pa.Table:
-        """The rows of an optimized plan as a table on local disk."""
+    def spilled(self, plan: Node) -> SpilledRows:
+        """Returns the rows of an optimized plan, written to local disk."""
         return self._on_disk(plan, lambda: self.stream(plan))
 
     def _picker(self, pieces: Partitions, *, gaps: bool = False) -> RandomAccessReader:
         return RandomAccessReader(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
 
     def _spilled(self, plan: Node, make: Rows, *order: int) -> Partitions:
-        table = self._on_disk(plan, make, *order)
-        found = partitions_of(Scan(MemorySource(table)), self.settings.read)
+        rows = self._on_disk(plan, make, *order)
+        found = partitions_of(Scan(MemorySource(rows.table)), self.settings.read)
         assert found is not None
-        return replace(found, mapped=table.nbytes, plan=plan)
+        return replace(found, mapped=rows.table.nbytes, on_disk=(rows,), plan=plan)
 
-    def _on_disk(self, plan: Node, make: Rows, *order: int) -> pa.Table:
+    def _on_disk(self, plan: Node, make: Rows, *order: int) -> SpilledRows:
         """What ``make`` gives, which are the rows of ``plan`` in an ``order``."""
         if self.job is None:
             return spill(make(), plan.schema, self._disk)
@@ -181,7 +181,7 @@ class _Running:
         steps, base = peel(self.plan)
         if isinstance(base, Scan) and base.source.ranged and not any(map(_laborious, steps)):
             return self
-        return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan))))
+        return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan).table)))
 
     def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window, window_bytes).batches())

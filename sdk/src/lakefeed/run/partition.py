@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 from lakefeed.errors import TransformError
 from lakefeed.ops import Scan
 from lakefeed.plan import RESIDENT, Fragment, Step
-from lakefeed.run.rebatch import joined
 from lakefeed.run.step_chain import run_chain
 
 
@@ -92,16 +91,17 @@ class Partition:
         """The rows, in order, made of what `Reading.raw` gave."""
         return run_chain(self.steps, self.reading.made(raw), self.offsets)
 
-    def whole(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-        """The rows as one batch, of a piece that has any.
+    def checked(self, batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Returns the batches of the partition, those without rows left out.
 
         Raises:
-            TransformError: they are not as many as were counted.
+            TransformError: they have another number of rows than was counted.
         """
-        rows = sum(batch.num_rows for batch in batches)
+        filled = [batch for batch in batches if batch.num_rows]
+        rows = sum(batch.num_rows for batch in filled)
         if rows != self.rows:
             raise TransformError(
                 f"a part of the data gave {self.rows} rows when they were counted and {rows} now: a source changed "
                 "while it was read, or a filter or map_batches function does not give the same rows every time"
             )
-        return joined(list(batches))
+        return filled

@@ -25,11 +25,12 @@ from lakefeed.config import ReadSettings
 from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.column_pruning import prune_columns
 from lakefeed.plan import Node, Step
+from lakefeed.plan.row_bytes import row_width
 from lakefeed.run.filter_counts import FilterCounts
-from lakefeed.run.gather import row_width
 from lakefeed.run.interleaved_partitions import InterleavedPartitions, forget
 from lakefeed.run.partition import Partition, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
+from lakefeed.run.spill import SpilledRows
 from lakefeed.run.step_chain import parted, peel
 from lakefeed.sources.memory_source import MemorySource
 
@@ -41,7 +42,9 @@ class Partitions:
     schema: pa.Schema
     items: tuple[Partition, ...]
     mapped: int = 0
-    """Bytes of the files that they are mapped from; where that does not fit into memory, a random order is slow."""
+    """Bytes of the files that rows are mapped from; if they exceed memory, a random order is slow."""
+    on_disk: tuple[SpilledRows, ...] = ()
+    """These files."""
     plan: Node | None = None
     """What was run for them, where they had to be put on disk."""
 
@@ -80,6 +83,11 @@ class Partitions:
         """The rows of one piece, in order."""
         return self.stepped(index, self.raw(index))
 
+    def release(self) -> None:
+        """Gives the memory of mapped pages that were read back to the system."""
+        for spilled in self.on_disk:
+            spilled.release()
+
     def forget(self) -> None:
         """Lets go of what is kept for pieces to come; who reads on has it read again."""
         forget(self.items)
@@ -88,7 +96,7 @@ class Partitions:
 def partitions_of(
     plan: Node,
     settings: ReadSettings,
-    spilled: Callable[[Node], pa.Table] | None = None,
+    spilled: Callable[[Node], SpilledRows] | None = None,
     counts: FilterCounts | None = None,
     resident: bool = False,
 ) -> Partitions | None:
@@ -100,16 +108,15 @@ def partitions_of(
     count = partial(_remembered, settings=settings, counts=counts)
     walk = parted(plan, (Concatenate, Repeat, Interleave))
     done: list[list[_Run]] = [[] for _ in walk]
-    mapped = 0
+    on_disk: list[SpilledRows] = []
     for index, (node, children) in reversed(list(enumerate(walk))):
         steps, base = peel(node)
         found = _below(base, [done[child] for child in children], count)
         if found is None or (index and any(step.works_ahead for step in steps)):
             if spilled is None or not index:
                 return None
-            table = spilled(node)
-            mapped += table.nbytes
-            steps, found = (), _scanned(Scan(MemorySource(table)))
+            on_disk.append(spilled(node))
+            steps, found = (), _scanned(Scan(MemorySource(on_disk[-1].table)))
             assert found is not None, "a table knows its rows"
         for step in steps:
             _add(found, step, count)
@@ -117,7 +124,8 @@ def partitions_of(
     if resident and any(reading.size for run in done[0] for reading in run.readings):
         return None
     _count(done[0], count)
-    return Partitions(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped)
+    mapped = sum(spilled.table.nbytes for spilled in on_disk)
+    return Partitions(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped, tuple(on_disk))
 
 
 @dataclass

@@ -1,14 +1,15 @@
-"""Rows by their places, in any order, in bounded memory.
+"""Rows by their positions, in any order, in bounded memory.
 
-Places that ascend are read through once. Others are gathered where the rows, or what is wanted of them, fit into the
-budget. What does not is *rearranged* on disk: rows are read in runs that fit, each run is written in the order wanted
-and cut at the same places as all others, and what lies between two cuts is put together from all runs. So everything
-is read and written once, in large parts.
+Positions that ascend are read through once. Others are gathered where the rows, or those that are wanted, fit into the
+budget. Otherwise rows are *rearranged* on disk: they are read in runs that fit, each run is written in the order wanted
+and cut at the same positions as all others, and the rows between two cuts are put together from all runs. So all rows
+are read and written once, in large parts. All parts are cut by bytes that are measured.
 """
 
 from __future__ import annotations
 
 import mmap
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,121 +24,157 @@ import pyarrow as pa
 from lakefeed._rng import Indices
 from lakefeed._units import MIB
 from lakefeed.errors import RowIndexError
+from lakefeed.plan.take_rows import detach_views
+from lakefeed.run.gather import GATHER_BYTES, Gatherable, gather, gather_parts, measured_ranges
 from lakefeed.run.partitions import Partitions
-from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import stream_writer
 from lakefeed.storage.disk.disk_errors import scratch_file
 
-GATHER_BYTES = 16 * MIB
 PARTS_HELD = 5
+MAX_PART_BYTES = 512 * MIB
+NULL_ROWS = 8_192
+"""Rows of nulls in one batch."""
 INDEX_BYTES = 24
-"""For each place that is wanted: itself, where it comes from, and where it goes."""
-Places: TypeAlias = npt.NDArray[np.integer[Any]]
+"""For each position that is wanted: itself, where it comes from, and where it goes."""
+POSITIONS_AT_ONCE = 1 << 16
+"""Positions of resident rows that are gathered together at most."""
+Positions: TypeAlias = npt.NDArray[np.integer[Any]]
 
 NO_ROW = -1
-"""A place that stands for a row of nulls."""
+"""A position that stands for a row of nulls."""
 
 
 @dataclass(frozen=True, eq=False)
 class RandomAccessReader:
-    """Takes rows from ``pieces``, holding about ``budget`` bytes of them; what is larger goes through ``directory``."""
+    """Takes rows from ``pieces``, holding about ``budget`` bytes of them; larger results go through ``directory``."""
 
     pieces: Partitions
     budget: int
     directory: Path
     gaps: bool = False
 
-    def rows(self, places: Indices) -> Iterator[pa.RecordBatch]:
-        """The rows at ``places``, in that order, as often as named; with ``gaps``, `NO_ROW` gives a row of nulls.
+    def rows(self, positions: Indices) -> Iterator[pa.RecordBatch]:
+        """Yields the rows at ``positions``, in that order, as often as named.
+
+        Args:
+            positions: of the rows; with ``gaps``, `NO_ROW` gives a row of nulls.
 
         Raises:
-            RowIndexError: a place before the first or after the last row.
+            RowIndexError: a position before the first or after the last row.
         """
         ends = np.cumsum(self.pieces.lengths, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
-        outside = places[(places < (NO_ROW if self.gaps else 0)) | (places >= total)]
+        outside = positions[(positions < (NO_ROW if self.gaps else 0)) | (positions >= total)]
         if len(outside):
-            raise RowIndexError(f"there is no row {int(outside[0])}: there are {total} rows, and places count from 0")
-        if not len(places):
+            raise RowIndexError(
+                f"there is no row {int(outside[0])}: there are {total} rows, and positions count from 0"
+            )
+        if not len(positions):
             return
-        if self._ascend(places):
-            yield from self._ascending(places, ends)
-        elif self._cheap() or len(places) * self._row_bytes <= self.budget:
-            yield from self._gathered(places, ends)
+        if self._ascend(positions):
+            yield from self._ascending(positions, ends)
+        elif self._cheap():
+            yield from self._gathered_from_memory(positions, ends)
+        elif len(positions) * self._row_bytes <= self.budget:
+            yield from self._gathered(positions, ends)
         else:
-            yield from self._rearranged(places, ends)
+            yield from self._rearranged(positions, ends)
 
-    def _ascending(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        piece_of = np.where(places == NO_ROW, NO_ROW, np.searchsorted(ends, places, side="right"))
+    def _ascending(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        piece_of = self._piece_of(positions, ends)
         edges = np.flatnonzero(np.diff(piece_of)) + 1
-        held, batch = NO_ROW, self._nulls(0)
-        for mine, which in zip(np.split(places, edges), piece_of[np.concatenate([[0], edges])].tolist(), strict=True):
-            if which == NO_ROW:
-                yield self._nulls(len(mine))
+        held, rows = NO_ROW, self._nulls(1)
+        first = piece_of[np.concatenate([[0], edges])].tolist()
+        for mine, piece in zip(np.split(positions, edges), first, strict=True):
+            if piece == NO_ROW:
+                for start in range(0, len(mine), NULL_ROWS):
+                    yield self._null_batch(min(NULL_ROWS, len(mine) - start))
                 continue
-            if which != held:
-                held, batch = which, self._piece(which)
-            yield batch.take(mine - (ends[which] - self.pieces.lengths[which]))
+            if piece != held:
+                held, rows = piece, self._piece(piece)
+            row_of = mine - (ends[piece] - self.pieces.lengths[piece])
+            yield from gather_parts(lambda _, rows=rows: rows, np.zeros(len(mine), np.int64), row_of, self._limit)  # type: ignore[misc]  # a default binds the loop's value
 
-    def _ascend(self, places: Indices) -> bool:
-        taken = places[places != NO_ROW] if self.gaps else places
-        return bool(np.all(taken[1:] >= taken[:-1]))
+    def _ascend(self, positions: Indices) -> bool:
+        rows = positions[positions != NO_ROW] if self.gaps else positions
+        return bool(np.all(rows[1:] >= rows[:-1]))
 
-    def _gathered(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        """Everything wanted at once, or a part after the other where reading again costs nothing."""
-        step = max(GATHER_BYTES // self._row_bytes, 1) if self.pieces.resident else len(places)
-        for start in range(0, len(places), step):
-            some = places[start : start + step]
-            piece_of = np.searchsorted(ends, some, side="right")
-            by_piece = np.argsort(np.where(some == NO_ROW, NO_ROW, piece_of), kind="stable")
-            yield joined(list(self._ascending(some[by_piece], ends))).take(_inverse(by_piece))
+    def _gathered_from_memory(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        """Gathers some after the others: it costs nothing to read a piece again."""
+        for start in range(0, len(positions), POSITIONS_AT_ONCE):
+            some = positions[start : start + POSITIONS_AT_ONCE]
+            piece_of = self._piece_of(some, ends)
+            opened = {piece: self._piece(piece) for piece in np.unique(piece_of).tolist()}
+            first = ends - np.asarray(self.pieces.lengths)
+            row_of = np.where(piece_of == NO_ROW, 0, some - first[piece_of])
+            yield from gather_parts(opened.__getitem__, piece_of, row_of, self._limit)
 
-    def _rearranged(self, places: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        order = np.argsort(places, kind="stable")
-        edges = np.searchsorted(places, [0, *ends], sorter=order).tolist()
-        wanted: Places = order.astype(_narrow(len(places)))
+    def _gathered(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        """Reads all rows that are wanted, then gathers them."""
+        piece_of = self._piece_of(positions, ends)
+        by_piece = np.argsort(piece_of, kind="stable")
+        rows = Gatherable.of(self._ascending(positions[by_piece], ends))
+        yield from gather_parts(lambda _: rows, np.zeros(len(by_piece), np.int64), _inverse(by_piece), self._limit)
+
+    def _rearranged(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
+        order = np.argsort(positions, kind="stable")
+        edges = np.searchsorted(positions, [0, *ends], sorter=order).tolist()
+        wanted: Positions = order.astype(_narrow(len(positions)))
         del order
-        # What is at hand at once: a part, rows taken of it, the rows before those, and numbers for each place.
-        part = max(self.budget - INDEX_BYTES * len(places), self.budget // 2) // PARTS_HELD
-        rows = max(part // self._row_bytes, 1)
+        # At hand at once: a part, rows taken of it, the rows before those, and numbers for each position.
+        part = max(self.budget - INDEX_BYTES * len(positions), self.budget // 2) // PARTS_HELD
+        part = min(max(part, 1), MAX_PART_BYTES)
         with scratch_file(self.directory) as file:
-            runs = _Runs(file, len(places), rows)
+            runs = _Runs(file, len(positions), max(part // self._row_bytes, 1), part)
             if edges[0]:
                 runs.add(wanted[: edges[0]], self._nulls(1), np.zeros(edges[0], np.int64))
             for stretch in self._read(edges, ends, part):
-                for low in range(stretch.begin, stretch.end, rows):
-                    some = wanted[low : min(low + rows, stretch.end)]
-                    runs.add(some, stretch.rows, places[some] - stretch.start)
+                row_of = positions[wanted[stretch.begin : stretch.end]] - stretch.start
+                source = np.zeros(len(row_of), np.int64)
+                for low, high in measured_ranges(lambda _, rows=stretch.rows: rows, source, row_of, part):  # type: ignore[misc]  # a default binds the loop's value
+                    runs.add(wanted[stretch.begin + low : stretch.begin + high], stretch.rows, row_of[low:high])
                 del stretch
+                self.pieces.release()
                 _release()
             yield from runs.arranged()
 
     def _read(self, edges: list[int], ends: Indices, part: int) -> Iterator[_Stretch]:
-        """Stretches of consecutive rows of about ``part`` bytes; ``edges``: how many are wanted before each piece."""
+        """Yields consecutive rows of about ``part`` bytes; ``edges``: how many are wanted before each piece."""
         held: list[pa.RecordBatch] = []
-        size = start = place = begin = 0
+        size = start = 0
         begin = edges[0]
         for piece, end in enumerate(ends.tolist()):
             low, high = edges[piece], edges[piece + 1]
             if low == high and not held:
                 start = end
             elif self.pieces.lengths[piece]:
-                held.append(self._piece(piece))
-                size += held[-1].nbytes
-            place = end
+                batches = self._batches(piece)
+                held += batches
+                size += sum(batch.nbytes for batch in batches)
             if held and size >= part:
-                whole, held = joined(held), []
-                yield _Stretch(start, begin, high, whole)
-                del whole
-                size, start, begin = 0, place, high
+                rows, held = Gatherable.of(held), []
+                yield _Stretch(start, begin, high, rows)
+                del rows
+                size, start, begin = 0, end, high
         if held:
-            yield _Stretch(start, begin, edges[-1], joined(held))
+            yield _Stretch(start, begin, edges[-1], Gatherable.of(held))
 
-    def _piece(self, index: int) -> pa.RecordBatch:
-        batch = joined(list(self.pieces.batches(index)))
-        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema) if self.gaps else batch
+    def _piece_of(self, positions: Indices, ends: Indices) -> Indices:
+        return np.where(positions == NO_ROW, NO_ROW, np.searchsorted(ends, positions, side="right"))
 
-    def _nulls(self, rows: int) -> pa.RecordBatch:
+    def _piece(self, index: int) -> Gatherable:
+        return self._nulls(1) if index == NO_ROW else Gatherable.of(self._batches(index))
+
+    def _batches(self, index: int) -> list[pa.RecordBatch]:
+        batches = list(self.pieces.batches(index))
+        if not self.gaps:
+            return batches
+        return [pa.RecordBatch.from_arrays(batch.columns, schema=self._schema) for batch in batches]
+
+    def _nulls(self, rows: int) -> Gatherable:
+        return Gatherable([self._null_batch(rows)])
+
+    def _null_batch(self, rows: int) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in self._schema], schema=self._schema)
 
     @cached_property
@@ -146,68 +183,91 @@ class RandomAccessReader:
         return pa.schema([field.with_nullable(True) for field in schema]) if self.gaps else schema
 
     def _cheap(self) -> bool:
-        """Whether any order of reading is cheap: the rows are in memory, or mapped and fit into it."""
+        """Returns whether any order of reading is cheap: the rows are in memory, or mapped and fit into it."""
         return self.pieces.resident and self.pieces.mapped <= self.budget
+
+    @property
+    def _limit(self) -> int:
+        """The bytes of a batch."""
+        return min(GATHER_BYTES, max(self.budget, 1))
 
     @cached_property
     def _row_bytes(self) -> int:
-        """What a row takes, about: of the fragments' sizes, or of the first rows."""
+        """The bytes of a row on average, of the fragments' sizes or of the first rows."""
         size, rows = sum(self.pieces.sizes) + self.pieces.mapped, sum(self.pieces.lengths)
         if not size:
-            some = next(index for index, length in enumerate(self.pieces.lengths) if length)
-            batch = self._piece(some)
-            size, rows = batch.nbytes, batch.num_rows
+            first = next(index for index, length in enumerate(self.pieces.lengths) if length)
+            batches = self._batches(first)
+            size, rows = sum(batch.nbytes for batch in batches), sum(batch.num_rows for batch in batches)
         return max(size // max(rows, 1), 1)
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Consecutive rows from place ``start`` on; of what is wanted, in the order of rows, it has ``[begin, end)``."""
+    """Consecutive rows from position ``start`` on.
+
+    Of the positions wanted, in the order of rows, it has ``[begin, end)``.
+    """
 
     start: int
     begin: int
     end: int
-    rows: pa.RecordBatch
+    rows: Gatherable
 
 
 @dataclass
 class _Runs:
-    """Rows on disk, a run after the other, each in the order wanted and cut every ``step`` places of the result."""
+    """Rows on disk, a run after the other, each in the order wanted and cut every ``step`` positions of the result."""
 
     file: BinaryIO
     total: int
     step: int
-    _cuts: list[list[tuple[int, int, Places]]] = field(default_factory=list)
+    part: int
+    _cuts: list[list[tuple[int, int, Positions]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._cuts = [[] for _ in range(-(-self.total // self.step))]
 
-    def add(self, places: Places, rows: pa.RecordBatch, which: Places) -> None:
-        """Writes one run: of ``rows`` those that ``which`` names belong at ``places`` of the result."""
-        order = np.argsort(places, kind="stable")
-        places, taken = places[order], rows.take(which[order].astype(np.int64))
-        numbers = places // self.step
+    def add(self, positions: Positions, rows: Gatherable, row_of: Positions) -> None:
+        """Writes one run: row ``row_of[n]`` of ``rows`` belongs at ``positions[n]`` of the result."""
+        order = np.argsort(positions, kind="stable")
+        positions, chosen = positions[order], row_of[order].astype(np.int64)
+        numbers = positions // self.step
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        for low, high in pairwise(edges):
-            begin = self.file.tell()
-            with stream_writer(self.file, rows.schema) as writer:
-                writer.write_batch(taken.slice(low, high - low))
-            self._cuts[int(numbers[low])].append((begin, self.file.tell() - begin, places[low:high]))
+        source = np.zeros(len(chosen), np.int64)
+        for start, stop in measured_ranges(lambda _: rows, source, chosen, min(self.part, GATHER_BYTES)):
+            taken = gather(lambda _: rows, source[start:stop], chosen[start:stop])
+            within = [start, *(edge for edge in edges[bisect(edges, start) :] if edge < stop), stop]
+            for low, high in pairwise(within):
+                self._cuts[int(numbers[low])].append(
+                    (*self._write(taken.slice(low - start, high - low)), positions[low:high])
+                )
+
+    def _write(self, rows: pa.RecordBatch) -> tuple[int, int]:
+        begin = self.file.tell()
+        with stream_writer(self.file, rows.schema) as writer:
+            writer.write_batch(detach_views(rows))
+        return begin, self.file.tell() - begin
 
     def arranged(self) -> Iterator[pa.RecordBatch]:
-        """All rows, in the order wanted."""
+        """Yields all rows, in the order wanted."""
         self.file.flush()
-        mapped = pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapping = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
+        buffer = pa.py_buffer(mapping)
+        limit = min(self.part, GATHER_BYTES)
         for cuts in self._cuts:
-            places = np.concatenate([places for *_, places in cuts])
-            yield self._together(mapped, cuts).take(np.argsort(places))
+            order = np.argsort(np.concatenate([positions for *_, positions in cuts]))
+            rows = self._together(buffer, cuts)
+            yield from gather_parts(lambda _, rows=rows: rows, np.zeros(len(order), np.int64), order, limit)  # type: ignore[misc]  # a default binds the loop's value
+            del rows
+            mapping.madvise(mmap.MADV_DONTNEED)
             _release()
 
-    def _together(self, mapped: pa.Buffer, cuts: Sequence[tuple[int, int, Places]]) -> pa.RecordBatch:
+    def _together(self, mapped: pa.Buffer, cuts: Sequence[tuple[int, int, Positions]]) -> Gatherable:
         batches: list[pa.RecordBatch] = []
         for begin, length, _ in cuts:
             batches += pa.ipc.open_stream(mapped.slice(begin, length))
-        return joined(batches)
+        return Gatherable.of(batches, self.part)
 
 
 def _release() -> None:

@@ -1,4 +1,4 @@
-"""Batches cut to an exact number of rows."""
+"""Batches of other sizes with the same rows."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ import pyarrow as pa
 
 
 def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Generator[pa.RecordBatch]:
-    """Batches of exactly ``size`` rows but the last; copies only rows that lie across an edge."""
+    """Yields batches of exactly ``size`` rows but the last. Copies only rows that lie across an edge."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        place = 0
-        while rows + batch.num_rows - place >= size:
-            held.append(batch.slice(place, size - rows))
-            place += size - rows
+        row = 0
+        while rows + batch.num_rows - row >= size:
+            held.append(batch.slice(row, size - rows))
+            row += size - rows
             yield joined(held)
             held, rows = [], 0
-        if place < batch.num_rows:
-            held.append(batch.slice(place))
-            rows += batch.num_rows - place
+        if row < batch.num_rows:
+            held.append(batch.slice(row))
+            rows += batch.num_rows - row
     if held:
         yield joined(held)
 
 
 def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows of all batches as one; a single batch as it is."""
+    """Returns the rows of all batches as one; a single batch as it is."""
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # the stubs are older
+
+
+def join_groups(batches: Iterable[pa.RecordBatch], limit: int) -> Generator[pa.RecordBatch]:
+    """Yields the batches, neighbours of at most ``limit`` bytes together as one."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        cost = batch.nbytes
+        if held and size + cost > limit:
+            yield joined(held)
+            held, size = [], 0
+        held.append(batch)
+        size += cost
+    if held:
+        yield joined(held)

@@ -1,9 +1,8 @@
-"""Rows by their places, again and again: for a sampler that asks for a few of them at a time."""
+"""Rows by their positions, again and again: for a sampler that asks for a few of them at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,50 +10,48 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError, RowIndexError
-from lakefeed.run.gather import Gatherable, gathered
+from lakefeed.run.gather import Gatherable, gather, gather_parts
 from lakefeed.run.partitions import Partitions
-from lakefeed.run.rebatch import joined
 
 
 class RowIndex:
-    """The rows of ``pieces``, which are cheap to read in any order; what has been touched stays open."""
+    """The rows of ``pieces``, which are cheap to read in any order. Pieces that were read stay open."""
 
     def __init__(self, pieces: Partitions) -> None:
         self._pieces = pieces
         self._starts = np.cumsum([0, *pieces.lengths])
+        self._rows = int(self._starts[-1])
         self._open: dict[int, Gatherable] = {}
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._rows
 
-    def at(self, places: Sequence[int] | Indices) -> pa.RecordBatch:
-        """The rows at ``places``, in that order, as often as named; negative ones count from the end.
+    def at(self, positions: Sequence[int] | Indices) -> list[pa.RecordBatch]:
+        """Returns the rows at ``positions``, in that order, in batches of bounded size.
+
+        Negative positions count from the end.
 
         Raises:
-            RowIndexError: there is no such row.
+            RowIndexError: a row does not exist.
         """
-        wanted = np.asarray(places, dtype=np.int64)
-        outside = wanted[(wanted < -len(self)) | (wanted >= len(self))]
-        if len(outside):
-            raise RowIndexError(f"there is no row {int(outside[0])}: the dataset has {len(self)}")
-        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        wanted = np.asarray(positions, dtype=np.int64)
         if not len(wanted):
-            return pa.RecordBatch.from_pylist([], schema=self._pieces.schema)
+            return []
+        if wanted.min() < 0:
+            wanted = np.where(wanted < 0, wanted + self._rows, wanted)
+        outside = (wanted < 0) | (wanted >= self._rows)
+        if outside.any():
+            row = int(np.asarray(positions)[outside][0])
+            raise RowIndexError(f"there is no row {row}: the dataset has {self._rows}")
         pieces = np.searchsorted(self._starts, wanted, side="right") - 1
-        by_piece = np.argsort(pieces, kind="stable")
-        ordered = pieces[by_piece]
-        edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
-        sources = []
-        for low, high in pairwise(edges):
-            piece = int(ordered[low])
-            sources.append((self._opened(piece), wanted[by_piece[low:high]] - self._starts[piece]))
-        arrange = np.empty(len(by_piece), np.int64)
-        arrange[by_piece] = np.arange(len(by_piece))
-        return gathered(sources, arrange)
+        rows = wanted - self._starts[pieces]
+        if len(wanted) == 1:
+            return [gather(self._source, pieces, rows)]
+        return list(gather_parts(self._source, pieces, rows))
 
-    def _opened(self, piece: int) -> Gatherable:
+    def _source(self, piece: int) -> Gatherable:
         if piece not in self._open:
-            self._open[piece] = Gatherable(joined(list(self._pieces.batches(piece))))
+            self._open[piece] = Gatherable.of(self._pieces.batches(piece))
         return self._open[piece]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lakefeed.run.spill import mapped_rows, write_rows
+from lakefeed.run.spill import SpilledRows, write_rows
 from lakefeed.storage.disk.atomic_write import new_file
 from lakefeed.storage.disk.disk_errors import discard, storage_errors
 from lakefeed.storage.disk.locks import file_lock, lock_descriptor, unlock, unlock_and_close
@@ -33,7 +33,7 @@ def job() -> str:
 
 def shared_spill(
     make: Callable[[], Iterable[pa.RecordBatch]], schema: pa.Schema, directory: Path, key: str
-) -> pa.Table:
+) -> SpilledRows:
     """As `lakefeed.run.spill.spill`, for all that call it with this ``key`` while one of them uses the rows.
 
     Args:
@@ -52,7 +52,7 @@ def shared_spill(
             descriptor = _made(make(), schema, place)
         rows = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     weakref.finalize(rows, _let_go, place, descriptor, os.getpid())
-    return mapped_rows(rows)
+    return SpilledRows.of(rows)
 
 
 def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, place: Path) -> int:

@@ -28,11 +28,10 @@ from lakefeed.errors import StateMismatchError
 from lakefeed.ops import Scan, Slice
 from lakefeed.optimize import optimize
 from lakefeed.plan import Fragment, Node, walk
-from lakefeed.plan.order import Pool, Span
-from lakefeed.run.epoch_reader import GATHER_BYTES, Part, Range, Wanted, all_ranges, grouped
-from lakefeed.run.gather import Gatherable, gathered
+from lakefeed.plan.row_bytes import row_bytes
+from lakefeed.run.epoch_reader import JOIN_BYTES, Part, Wanted, all_ranges
+from lakefeed.run.gather import Gatherable, Range, gather, measure, measured_groups
 from lakefeed.run.prefetch import background
-from lakefeed.run.row_bytes import row_bytes
 from lakefeed.run.step_chain import peel, run_chain
 
 if TYPE_CHECKING:
@@ -206,16 +205,17 @@ class StreamReader:
     ) -> Iterator[Part]:
         assert self.seed is not None
         order = permutation(stop - window.start, self.seed, _WINDOWS, window.number)
-        lengths = np.fromiter((batch.num_rows for batch in rows), np.int64, len(rows))
-        ends = np.cumsum(lengths)
-        batch_of = np.searchsorted(ends, order, side="right").astype(np.int64, copy=False)
-        row_of = order - (ends - lengths)[batch_of]
-        span = Span(window.start, stop, Pool(window.start, stop, ()), batch_of, row_of)
-        sources = [Gatherable(batch) for batch in rows]
-        size = sum(batch.nbytes for batch in rows)
-        for together in grouped(ranges, max(GATHER_BYTES * (stop - window.start) // max(size, 1), 1)):
-            picks, arrange = span.picks(np.concatenate([np.arange(low, high) for low, high in together]))
-            part = gathered([(sources[pick.piece], pick.rows) for pick in picks], arrange)
+        held = Gatherable.of(rows, JOIN_BYTES)
+
+        def row_of(positions: Indices) -> Indices:
+            return order[positions - window.start]
+
+        def measure_rows(positions: Indices) -> Indices:
+            return measure(lambda _: held, np.zeros(len(positions), np.int64), row_of(positions))
+
+        for together in measured_groups(ranges, self.plan.schema, measure_rows):
+            chosen = row_of(np.concatenate([np.arange(low, high) for low, high in together]))
+            part = gather(lambda _: held, np.zeros(len(chosen), np.int64), chosen)
             starts = accumulate((high - low for low, high in together), initial=0)
             yield Part(part, tuple(zip(together, starts, strict=False)))
 

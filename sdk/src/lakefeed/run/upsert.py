@@ -108,7 +108,7 @@ class Upsert:
             SchemaError: a key that is null.
         """
         with closing(LocalRunner(self.settings).batches(self.plan)) as batches:
-            table = spill(batches, self.plan.schema, self.settings.cache / "spill")
+            table = spill(batches, self.plan.schema, self.settings.cache / "spill").table
         for key in self.keys:
             nulls = table[key].is_null()
             if table[key].null_count:
