@@ -106,3 +106,26 @@ def test_values_of_other_types_are_no_state(data: Dataset, state: dict[str, Any]
 @pytest.mark.parametrize("change", [{"position": -1}, {"position": 11}, {"epoch": -1}])
 def test_places_outside_the_epoch_are_refused(data: Dataset, state: dict[str, Any], change: dict[str, Any]) -> None:
     assert "there is no position" in refused(state | change, identity(data.shuffle(3), 3))
+
+
+def test_a_window_bounded_by_bytes_is_part_of_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakefeed.ops.shuffle.WINDOW_BYTES", 1_000)
+    rows = {"x": list(range(100)), "text": [f"{number:0100d}" for number in range(100)]}
+    saved = Dataset.from_dict(rows).save("large", column_types=None)
+    loader = saved.shuffle(3, global_=False).to_torch(batch_size=10)
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    assert 2 <= state["window_rows"] < 100
+    rest = [batch["x"].tolist() for batch in batches]
+    resumed = saved.shuffle(3, global_=False).to_torch(batch_size=10)
+    resumed.load_state_dict(state)
+    assert [batch["x"].tolist() for batch in resumed] == rest
+    for other in (
+        {name: value for name, value in state.items() if name != "window_rows"},
+        state | {"window_rows": 99},
+        {name: value for name, value in state.items() if name != "window_rows"} | {"format": 2},
+    ):
+        with pytest.raises(StateMismatchError, match="bounded by bytes"):
+            saved.shuffle(3, global_=False).to_torch(batch_size=10).load_state_dict(other)
+    assert "window_rows" not in saved.shuffle(3, global_=False, window=50).to_torch(batch_size=10).state_dict()

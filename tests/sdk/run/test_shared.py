@@ -42,8 +42,8 @@ import sys, time
 from pathlib import Path
 import pyarrow as pa
 from lakefeed.run.shared_spill import shared_spill
-table = shared_spill(lambda: [pa.record_batch({"x": [1, 2]})], pa.schema({"x": pa.int64()}), Path(sys.argv[1]), "k").table
-print(table.num_rows, flush=True)
+rows = shared_spill(lambda: [pa.record_batch({"x": [1, 2]})], pa.schema({"x": pa.int64()}), Path(sys.argv[1]), "k")
+print(rows.table.num_rows, flush=True)
 time.sleep(60)
 """
 

@@ -26,14 +26,17 @@ from lakefeed.errors import InvalidArgumentError
 from lakefeed.ops import Scan
 from lakefeed.optimize import bind_files
 from lakefeed.plan import Lineage, Node, exact_fingerprint, fingerprint, lineage
+from lakefeed.plan.row_bytes import cut_by_bytes
+from lakefeed.plan.take_rows import detach_views
 from lakefeed.run import LocalRunner
 from lakefeed.run.progress import tracked
-from lakefeed.run.rebatch import joined
+from lakefeed.run.rebatch import join_groups
 from lakefeed.run.spill import stream_writer
 from lakefeed.sources.mapped_source import MappedSource, align
 from lakefeed.storage.disk.atomic_write import new_file, sync_file
 
 PART_BYTES = 16 * MIB
+MAX_PART_BYTES = 4 * PART_BYTES
 ROWS_MULTIPLE = 1_024
 """Parts of the same number of rows, but the last, are what a batch size of a power of two divides."""
 
@@ -101,21 +104,24 @@ def _remove(place: Path, owner: int) -> None:
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:
     """Parts of about `PART_BYTES`, all of the same number of rows but the last."""
     held: list[pa.RecordBatch] = []
-    rows = size = 0
-    step = 0
+    rows = size = step = 0
     with closing(LocalRunner(lake.settings).batches(plan)) as batches:
         for batch in tracked(batches, "map rows"):
             held.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if not step and size >= PART_BYTES:
                 step = max(rows * PART_BYTES // size // ROWS_MULTIPLE, 1) * ROWS_MULTIPLE
-            while step and rows >= step:
-                whole = joined(held)
-                yield _group(whole.slice(0, step))
-                held, rows = [whole.slice(step)], rows - step
+            while step and (rows >= step or size >= MAX_PART_BYTES):
+                table = pa.Table.from_batches(held)
+                yield from _parts(table.slice(0, step))
+                held = table.slice(step).to_batches()
+                rows, size = max(rows - step, 0), sum(batch.nbytes for batch in held)
     if rows:
-        yield _group(joined(held))
+        yield from _parts(pa.Table.from_batches(held))
 
 
-def _group(batch: pa.RecordBatch) -> Group:
-    return Group(pa.Table.from_batches([batch]))
+def _parts(rows: pa.Table) -> Iterator[Group]:
+    """Yields the rows as one part, or as several if they are large: a part is mapped, and read, as one batch."""
+    cuts = (cut for batch in rows.to_batches() for cut in cut_by_bytes(batch, MAX_PART_BYTES))
+    for batch in join_groups(map(detach_views, cuts), MAX_PART_BYTES):
+        yield Group(pa.Table.from_batches([batch]))

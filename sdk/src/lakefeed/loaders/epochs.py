@@ -90,6 +90,14 @@ class Epochs:
         start = min(start, rows)
         return start, rows if stop is None else min(max(stop, start), rows)
 
+    def bounded_window(self, epoch: int) -> int | None:
+        """Returns the rows of a window of the shuffle, if they are fewer than asked for: rows are large."""
+        shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
+        if shuffle is None or pieces is None or shuffle.window is None:
+            return None
+        window = pieces.bounded_window(shuffle.window, shuffle.window_bytes)
+        return None if window == shuffle.window else window
+
     @property
     def shift(self) -> int:
         """The position of the reader at which every epoch of a stream begins."""
@@ -101,7 +109,7 @@ class Epochs:
         seed = shuffle.seed + shuffle.epoch + epoch if shuffle else None
         window = shuffle.window if shuffle else None
         if pieces is not None:
-            return self.runner.ordered(pieces, seed, window)
+            return self.runner.ordered(pieces, seed, self.bounded_window(epoch) or window)
         stop, window_bytes = self._parts.places[1], shuffle.window_bytes if shuffle else None
         return StreamReader(
             self._below(epoch), self.runner, seed, window or 1, window_bytes, stop, progress or StreamProgress()

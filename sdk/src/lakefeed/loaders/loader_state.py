@@ -59,7 +59,8 @@ class LoaderState:
     """The next position of the epoch to be delivered, over all ranks.
 
     ``rows``: those of the epoch; None of a stream whose end is unknown. ``head`` and ``window`` are facts about a
-    stream, see `lakefeed.run.stream_reader.StreamProgress`.
+    stream, see `lakefeed.run.stream_reader.StreamProgress`. ``window_rows``: those of a shuffle's window, if large rows
+    make them fewer than asked for.
     """
 
     identity: PlanIdentity
@@ -68,6 +69,7 @@ class LoaderState:
     position: int
     head: str | None = None
     window: Window = FIRST_WINDOW
+    window_rows: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, under 1 KB."""
@@ -82,17 +84,25 @@ class LoaderState:
             "rows": self.rows,
             "epoch": self.epoch,
             "position": self.position,
+            **({} if self.window_rows is None else {"window_rows": self.window_rows}),
             **stream,
         }
 
     @classmethod
-    def from_json(cls, state: Any, identity: PlanIdentity, rows: Callable[[int], int | None]) -> LoaderState:
+    def from_json(
+        cls,
+        state: Any,
+        identity: PlanIdentity,
+        rows: Callable[[int], int | None],
+        window_rows: Callable[[int], int | None] = lambda _: None,
+    ) -> LoaderState:
         """Returns the state, if it belongs to this plan over this data.
 
         Args:
             state: as `to_json` returned it.
             identity: of the plan here.
             rows: returns the rows that an epoch has here, None for a stream.
+            window_rows: returns the rows of a window of an epoch here, None if they are as many as asked for.
 
         Raises:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
@@ -112,6 +122,8 @@ class LoaderState:
         epoch, position = state["epoch"], state["position"]
         if not changes and epoch >= 0 and state["rows"] != rows(epoch):
             changes.append(_rows_differ(epoch, state["rows"], rows(epoch)))
+        if not changes and epoch >= 0 and state.get("window_rows") != window_rows(epoch):
+            changes.append("the shuffle's windows have another number of rows (they are bounded by bytes)")
         if changes:
             raise StateMismatchError(
                 f"this checkpoint belongs to another epoch order: {'; '.join(changes)}. Build the loader from the same "
@@ -120,7 +132,7 @@ class LoaderState:
         if epoch < 0 or position < 0 or (state["rows"] is not None and position > state["rows"]):
             raise StateMismatchError(f"there is no position {position} in epoch {epoch} of {state['rows']} rows")
         head, window = state.get("head"), Window(*state.get("window", (0, 0)))
-        return cls(identity, state["rows"], epoch, position, head, window)
+        return cls(identity, state["rows"], epoch, position, head, window, state.get("window_rows"))
 
 
 def _rows_differ(epoch: int, before: int | None, now: int | None) -> str:

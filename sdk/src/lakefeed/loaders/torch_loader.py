@@ -154,7 +154,10 @@ class TorchLoader(DataLoader[Any]):
         stream = cursor.stream
         window = stream.window_at(cursor.position + cursor.epochs.shift)
         head = stream.head or stream.expected_head
-        return LoaderState(self._identity, cursor.rows(), cursor.epoch, cursor.position, head, window).to_json()
+        window_rows = cursor.epochs.bounded_window(cursor.epoch)
+        return LoaderState(
+            self._identity, cursor.rows(), cursor.epoch, cursor.position, head, window, window_rows
+        ).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state`` was taken: the rows not delivered yet, with any ranks, workers and batch size.
@@ -164,7 +167,9 @@ class TorchLoader(DataLoader[Any]):
             InvalidArgumentError: fewer rows are left than there are ranks.
         """
         cursor = self._cursor
-        loaded = LoaderState.from_json(state, self._identity, cursor.epochs.rows)
+        loaded = LoaderState.from_json(
+            state, self._identity, cursor.epochs.rows, cursor.epochs.bounded_window
+        )
         if loaded.position and cursor.positions(loaded.epoch, loaded.position).steps == 0:
             cursor.move(loaded.epoch + 1)  # states of older versions stand at the end of their epoch
         else:

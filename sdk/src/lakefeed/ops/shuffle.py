@@ -17,14 +17,14 @@ from lakefeed.plan.walk import transform
 
 WINDOW_ROWS = 10_000
 WINDOW_BYTES = 64 * MIB
-"""A window of streamed rows that nobody chose holds no more than this."""
+"""A window that nobody chose holds no more than this."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shuffle(Node):
     """The order of :mod:`lakefeed.plan.order` with the seed ``seed + epoch``; ``window`` None: global.
 
-    ``window_bytes``: a window of streamed rows ends early once they take so many bytes; None: it has ``window`` rows.
+    ``window_bytes``: a window has fewer rows if ``window`` rows take more bytes; None: it has ``window`` rows.
     """
 
     child: Node

@@ -36,6 +36,9 @@ SPAN_ROWS = 1 << 20
 BLOCKS_IN_WINDOW = 256
 """So many that the rows of a window, and of a batch of it, come from everywhere in the pool."""
 
+MIN_WINDOW_ROWS = 2
+"""A window of fewer rows is no shuffle."""
+
 _PIECES, _BLOCKS, _ROWS = 1, 2, 3
 
 
@@ -97,9 +100,13 @@ class Order(Protocol):
 
 
 def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window: int | None) -> Order:
-    """The order of an epoch over pieces of these lengths (rows) and decoded sizes (bytes).
+    """Returns the order of an epoch over pieces.
 
-    ``seed`` None or a window of 1: as they stand. ``window`` None: a fair shuffle over everything.
+    Args:
+        lengths: rows of each piece.
+        sizes: bytes of each piece, decoded.
+        seed: of the shuffle; None: the pieces in their own order.
+        window: rows that are mixed; 1: the pieces in their own order, None: all rows.
     """
     rows, held = np.asarray(lengths, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
     if seed is None or window == 1:
@@ -109,6 +116,16 @@ def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window
     if held.any():
         return Shuffled(rows, held, seed, window)
     return Shuffled(np.array([total]), np.zeros(1, np.int64), seed, window, chunks=rows)
+
+
+def bounded_window(window: int, window_bytes: int, rows: int, size: int) -> int:
+    """Returns the rows of a window that takes about ``window_bytes`` at most, if all ``rows`` take ``size`` bytes.
+
+    Example:
+        >>> bounded_window(1_000, 100, 50, 500)
+        10
+    """
+    return max(min(window, window_bytes * rows // size), MIN_WINDOW_ROWS) if size else window
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from lakefeed.run.rebatch import join_groups
 JOIN_BYTES = 128 * MIB
 """Batches are joined into larger ones up to this size, and left apart beyond."""
 RELEASE_BYTES = 64 * MIB
-"""After so many bytes of mapped rows were read in order, their memory is given back."""
+"""After so many bytes of mapped rows were read, their memory is given back."""
 
 Wanted: TypeAlias = Callable[[int, int], Iterable[Range]]
 
@@ -109,6 +109,7 @@ class EpochReader:
         for together in measured_groups(ranges, self.pieces.schema, measure_rows):
             positions = np.concatenate([np.arange(low, high) for low, high in together])
             rows = gather(pools.source, *pools.locate(span, positions))
+            pools.release([rows])
             starts = accumulate((high - low for low, high in together), initial=0)
             yield Part(rows, tuple(zip(together, starts, strict=False)))
 
@@ -152,11 +153,16 @@ class _Pools:
     def batches(self, piece: int) -> list[pa.RecordBatch]:
         """Returns the rows of a piece that is read in order."""
         batches = self._finished(piece)
-        self._unreleased += sum(batch.nbytes for batch in batches)
-        if self._unreleased > RELEASE_BYTES:
-            self._pieces.release()
-            self._unreleased = 0
+        self.release(batches)
         return batches
+
+    def release(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Counts rows that were read, and gives the memory of mapped rows back from time to time."""
+        if self._pieces.on_disk:
+            self._unreleased += sum(batch.nbytes for batch in batches)
+            if self._unreleased > RELEASE_BYTES:
+                self._pieces.release()
+                self._unreleased = 0
 
     def locate(self, span: Span, positions: Indices) -> tuple[Indices, Indices]:
         """Returns the source of each position of a shuffled span of the pool in use, and its row there."""

@@ -147,6 +147,10 @@ class InterleavedPartition:
     stop: int
 
     @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
     def size(self) -> int:
         return (self.stop - self.start) * self.mixed.row_bytes
 

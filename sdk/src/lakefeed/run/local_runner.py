@@ -25,7 +25,7 @@ from lakefeed.run.external_shuffle import external_shuffle
 from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.partitions import Partitions, partitions_of
 from lakefeed.run.prefetch import read_ahead
-from lakefeed.run.random_access import RandomAccessReader
+from lakefeed.run.random_access import LARGE_ROW_BYTES, RandomAccessReader
 from lakefeed.run.rebatch import rebatch
 from lakefeed.run.shared_spill import shared_spill
 from lakefeed.run.spill import SpilledRows, spill
@@ -99,27 +99,42 @@ class LocalRunner:
         found = self.addressable(plan)
         if found is None:
             return StreamReader(plan, self, seed, window or 1, window_bytes)
-        return self.ordered(found, seed, window)
+        return self.ordered(found, seed, found.bounded_window(window, window_bytes))
 
     def ordered(self, pieces: Partitions, seed: int | None, window: int | None) -> EpochReader:
         """The pieces in a shuffled (or, without a seed, their own) order.
 
         A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
-        from there row by row.
+        from there row by row, unless the rows are large.
         """
         chosen = order(pieces.lengths, pieces.sizes, seed, window)
         budget = self.settings.sql.memory_bytes
         large = pieces.mapped + ORDER_BYTES * len(chosen) > budget
-        if window is None and pieces.mapped and large and isinstance(chosen, Shuffled):
+        large_rows = pieces.mapped >= LARGE_ROW_BYTES * max(len(chosen), 1)
+        if window is None and pieces.mapped and large and not large_rows and isinstance(chosen, Shuffled):
             mixed = partial(external_shuffle, pieces, chosen, budget, self._disk)
             assert pieces.plan is not None, "mapped, so they were put on disk"
             pieces = self._spilled(pieces.plan, mixed, chosen.seed)
             chosen = order(pieces.lengths, pieces.sizes, None, None)
+        elif not large:
+            pieces = replace(pieces, on_disk=())  # their memory need not be given back
         return EpochReader(pieces, chosen, self.settings.read)
 
-    def picked(self, plan: Node, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
-        """The rows of an optimized plan at these places, in that order."""
-        return self._picker(self.pieces(plan), gaps=gaps).rows(places)
+    def picked(
+        self, plan: Node, positions: Indices, *, gaps: bool = False, on_disk: SpilledRows | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of an optimized plan at these positions, in that order.
+
+        Args:
+            plan: the optimized plan.
+            positions: of the rows.
+            gaps: whether `lakefeed.run.random_access.NO_ROW` gives a row of nulls.
+            on_disk: the spilled rows that the plan scans.
+        """
+        pieces = self.pieces(plan)
+        if on_disk is not None:
+            pieces = replace(pieces, mapped=on_disk.table.nbytes, on_disk=(on_disk,))
+        return self._picker(pieces, gaps=gaps).rows(positions)
 
     def spilled(self, plan: Node) -> SpilledRows:
         """Returns the rows of an optimized plan, written to local disk."""
@@ -169,19 +184,22 @@ class _Running:
 
     runner: LocalRunner
     plan: Node
+    on_disk: SpilledRows | None = None
+    """The rows of the plan, if they were spilled."""
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         plan = self.plan if columns is None else optimize(Project(self.plan, tuple(columns)))
         return self.runner.stream(plan)
 
     def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
-        return self.runner.picked(self.plan, places, gaps=gaps)
+        return self.runner.picked(self.plan, places, gaps=gaps, on_disk=self.on_disk)
 
     def kept(self) -> _Running:
         steps, base = peel(self.plan)
         if isinstance(base, Scan) and base.source.ranged and not any(map(_laborious, steps)):
             return self
-        return _Running(self.runner, Scan(MemorySource(self.runner.spilled(self.plan).table)))
+        rows = self.runner.spilled(self.plan)
+        return _Running(self.runner, Scan(MemorySource(rows.table)), rows)
 
     def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
         return (batch for _, batch in self.runner.feed(self.plan, seed, window, window_bytes).batches())

@@ -18,6 +18,10 @@ class Reading(Protocol):
     """Where the rows of a piece come from. `raw` may be called from several threads at once, `made` may not."""
 
     @property
+    def rows(self) -> int:
+        """Rows that are read."""
+
+    @property
     def size(self) -> int:
         """Bytes that the rows take decoded, about; 0 where they are in memory (or mapped) anyway."""
 
@@ -44,6 +48,10 @@ class Stored:
     fragment: Fragment
     width: int | None = None
     """Bytes that each row takes, where all take the same."""
+
+    @property
+    def rows(self) -> int:
+        return self.fragment.length or 0
 
     @property
     def size(self) -> int:

@@ -25,6 +25,7 @@ from lakefeed.config import ReadSettings
 from lakefeed.ops import Concatenate, Conform, Interleave, Project, Repeat, Scan
 from lakefeed.optimize.column_pruning import prune_columns
 from lakefeed.plan import Node, Step
+from lakefeed.plan.order import bounded_window
 from lakefeed.plan.row_bytes import row_width
 from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.interleaved_partitions import InterleavedPartitions, forget
@@ -70,6 +71,17 @@ class Partitions:
     def runs_user_code(self) -> bool:
         """Whether some piece calls functions that may not expect several threads."""
         return any(piece.runs_user_code for piece in self.items)
+
+    def bounded_window(self, window: int | None, window_bytes: int | None) -> int | None:
+        """Returns the rows of a window of a shuffle: ``window``, or fewer if they take more than ``window_bytes``.
+
+        Rows that are resident need no such bound. None: a global shuffle.
+        """
+        if window is None or window_bytes is None:
+            return window
+        # Pieces without rows do not count: it must not matter whether a filter's source left them out.
+        read = [piece.reading for piece in self.items if piece.size and piece.rows]
+        return bounded_window(window, window_bytes, sum(each.rows for each in read), sum(each.size for each in read))
 
     def raw(self, index: int) -> Iterator[Any]:
         """What takes reading for the rows of one piece; from any thread."""

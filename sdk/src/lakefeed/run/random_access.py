@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed._units import MIB
+from lakefeed._units import KIB, MIB
 from lakefeed.errors import RowIndexError
 from lakefeed.plan.take_rows import detach_views
 from lakefeed.run.gather import GATHER_BYTES, Gatherable, gather, gather_parts, measured_ranges
@@ -32,6 +32,9 @@ from lakefeed.storage.disk.disk_errors import scratch_file
 
 PARTS_HELD = 5
 MAX_PART_BYTES = 512 * MIB
+LARGE_ROW_BYTES = 256 * KIB
+"""Rows that are read from a disk as fast one by one as in their order."""
+RELEASE_BYTES = 64 * MIB
 NULL_ROWS = 8_192
 """Rows of nulls in one batch."""
 INDEX_BYTES = 24
@@ -72,9 +75,9 @@ class RandomAccessReader:
         if not len(positions):
             return
         if self._ascend(positions):
-            yield from self._ascending(positions, ends)
+            yield from self._released(self._ascending(positions, ends))
         elif self._cheap():
-            yield from self._gathered_from_memory(positions, ends)
+            yield from self._released(self._gathered_from_memory(positions, ends))
         elif len(positions) * self._row_bytes <= self.budget:
             yield from self._gathered(positions, ends)
         else:
@@ -108,6 +111,16 @@ class RandomAccessReader:
             first = ends - np.asarray(self.pieces.lengths)
             row_of = np.where(piece_of == NO_ROW, 0, some - first[piece_of])
             yield from gather_parts(opened.__getitem__, piece_of, row_of, self._limit)
+
+    def _released(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yields the batches, and gives the memory of the mapped rows that they come from back from time to time."""
+        size = 0
+        for batch in batches:
+            yield batch
+            size += batch.nbytes
+            if self.pieces.mapped > self.budget and size > RELEASE_BYTES:
+                self.pieces.release()
+                size = 0
 
     def _gathered(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
         """Reads all rows that are wanted, then gathers them."""
@@ -183,8 +196,8 @@ class RandomAccessReader:
         return pa.schema([field.with_nullable(True) for field in schema]) if self.gaps else schema
 
     def _cheap(self) -> bool:
-        """Returns whether any order of reading is cheap: the rows are in memory, or mapped and fit into it."""
-        return self.pieces.resident and self.pieces.mapped <= self.budget
+        """Returns whether any order of reading is cheap: rows are in memory, mapped and fit into it, or large."""
+        return self.pieces.resident and (self.pieces.mapped <= self.budget or self._row_bytes >= LARGE_ROW_BYTES)
 
     @property
     def _limit(self) -> int:

@@ -45,6 +45,7 @@ def open_query_connection(settings: Settings, seed: int | None = None) -> Iterat
         limits = {
             "temp_directory": str(folder),
             "memory_limit": f"{_duckdb_limit(settings.sql.memory_bytes) // MIB}MiB",
+            "arrow_large_buffer_size": True,
         }
         with _open_locked(limits, LOCKDOWN_STATEMENTS, seed) as connection:
             yield connection

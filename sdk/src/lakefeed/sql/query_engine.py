@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakefeed._units import MIB
 from lakefeed.config import Settings
 from lakefeed.errors import BudgetExceededError, ExpressionError
+from lakefeed.plan.row_bytes import cut_by_bytes, row_width
 from lakefeed.sql.case_folding import require_unambiguous, require_unambiguous_results, unambiguous_schema
 from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_connection
 from lakefeed.sql.duckdb_types import cast_batch, duckdb_schema
@@ -30,6 +32,9 @@ DISK_LIMIT_SETTING = "max_temp_directory_size"
 """DuckDB names this setting when it would fill more than 90 % of the free disk."""
 DISK_FULL_TEXT = os.strerror(errno.ENOSPC)
 BATCH_ROWS = 8_192
+VARIABLE_BATCH_ROWS = 1_024
+"""Rows of a batch with columns whose values may be large."""
+MAX_BATCH_BYTES = 64 * MIB
 RENAME_ADVICE = "Rename or drop one of them first: dataset.rename({old: new}), dataset.drop(name)"
 CACHED_QUERIES = 256
 
@@ -111,8 +116,11 @@ def run_query(
     """
     with open_query_connection(settings, seed) as connection, translate_errors(query, tables, settings.cache / "spill"):
         _register_tables(connection, tables)
-        for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
-            yield cast_batch(batch, schema)
+        rows = BATCH_ROWS if row_width(schema) is not None else VARIABLE_BATCH_ROWS
+        for batch in connection.sql(query).to_arrow_reader(rows):
+            # DuckDB gives large strings and lists, which hold more than those of the schema may.
+            for part in cut_by_bytes(batch, MAX_BATCH_BYTES):
+                yield cast_batch(part, schema)
 
 
 def _count_columns(schema: pa.Schema) -> int:
