@@ -25,6 +25,8 @@ from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.steps import EpochSampler, ShardedEpochSampler, Steps, check_complete
 from lakefeed.loaders.worker_tasks import BatchWork, Collated, Counted, Finish, FinishedBatch, check_portable, detached
+from lakefeed.plan import Step
+from lakefeed.plan.walk import nodes
 from lakefeed.run.row_count import known_rows
 
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
@@ -173,6 +175,10 @@ class TorchLoader(DataLoader[Any]):
         else:
             cursor.move(loaded.epoch, loaded.position, loaded.head, loaded.window)
 
+    def _identify(self) -> None:
+        """Fixes the identity that checkpoints have: functions count in the state that they are in now."""
+        _ = self._identity
+
     @cached_property
     def _identity(self) -> PlanIdentity:
         return PlanIdentity.of(self._cursor.epochs.plan, self._cursor.epochs.seed)
@@ -205,7 +211,10 @@ def create_loader(
     sampler = kind(dataset, cursor, finish, prefetch_batches, settings.get("num_workers", 0))
     if sampler.counted:
         settings["collate_fn"] = Collated(settings["collate_fn"])
-    return TorchLoader(dataset, Steps(sampler), infinite, **settings)
+    loader = TorchLoader(dataset, Steps(sampler), infinite, **settings)
+    if any(isinstance(node, Step) and node.runs_user_code for node in nodes(epochs.plan)):
+        loader._identify()  # before the functions run: they may change their own state
+    return loader
 
 
 def _collated(drawn: Iterator[list[FinishedBatch]], collate: Callable[[Any], Any]) -> Iterator[Any]:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from decimal import Decimal
-from enum import Enum
-from functools import partial
-from pathlib import PurePath
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType
 from typing import Any
-from uuid import UUID
-
-import numpy as np
-import pyarrow as pa
 
 from lakefeed.plan.node import Node
+from lakefeed.plan.value_text import InexactError, callable_text, captured, is_user_callable, leaf
 from lakefeed.plan.walk import nodes
 
 DIGEST_CHARS = 16
@@ -27,7 +19,7 @@ MARK_CHARS = 6
 def fingerprint(plan: Node) -> str:
     """A digest of operations, arguments, functions and sources: equal plans over equal data have equal fingerprints.
 
-    A function counts by its code, constants, defaults and captured values, not by where it lives in memory.
+    A function counts by what it computes (:mod:`lakefeed.plan.value_text`), not by where it lives in memory.
     """
     return _short("\n".join(f"{type(node).__name__} {_text(node.identity())}" for node in nodes(plan)))
 
@@ -57,6 +49,8 @@ def _text(value: Any, above: tuple[int, ...] = ()) -> str:
     plain = leaf(value)
     if plain is not None:
         return plain
+    if is_user_callable(value):
+        return _callable_text(value)
     match value:
         case Mapping():
             return "{" + ",".join(f"{inner(key)}:{inner(item)}" for key, item in value.items()) + "}"
@@ -72,46 +66,19 @@ def _text(value: Any, above: tuple[int, ...] = ()) -> str:
     return type(value).__qualname__
 
 
-def leaf(value: Any) -> str | None:
-    """Returns a value that holds no others as text; None for anything else."""
-    match value:
-        case None | bool() | int() | float() | complex() | str() | bytes():
-            return repr(value)
-        case dt.date() | dt.time() | dt.timedelta() | Decimal() | UUID() | PurePath() | Enum() | range() | slice():
-            return repr(value)
-        case pa.DataType() | pa.Field():
-            return str(value)
-        case pa.Schema():
-            return value.to_string(show_schema_metadata=False)
-        case np.generic():
-            return repr(value)
-        case np.ndarray() if not value.dtype.hasobject:
-            return f"{value.dtype}{value.shape}:{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
-    return None
+def _callable_text(value: Any) -> str:
+    try:
+        return callable_text(value)
+    except (InexactError, RecursionError):  # larger than can be followed
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
 def _parts(value: Any) -> tuple[Any, ...] | None:
     """What a function or a dataclass is made of; None for anything else."""
-    match value:
-        case CodeType():
-            return value.co_code, value.co_consts, value.co_names, value.co_varnames
-        case FunctionType():
-            return value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, captured(value)
-        case MethodType():
-            return value.__func__, value.__self__
-        case partial():
-            return value.func, value.args, value.keywords
+    if isinstance(value, FunctionType):  # of lakefeed
+        return value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, captured(value)
+    if isinstance(value, CodeType):
+        return value.co_code, value.co_consts, value.co_names, value.co_varnames
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
     return None
-
-
-def captured(function: FunctionType) -> list[Any]:
-    """The values that a function has from the function around it."""
-    cells = []
-    for cell in function.__closure__ or ():
-        try:
-            cells.append(cell.cell_contents)
-        except ValueError:  # a name that is not bound yet
-            cells.append(None)
-    return cells

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakefeed.plan import Node, fingerprint
+from lakefeed.plan import Node, Step, fingerprint
 from lakefeed.plan.fingerprint import digest
-from lakefeed.plan.walk import sources
-from lakefeed.run.step_chain import peel
+from lakefeed.plan.walk import nodes, sources
 from lakefeed.storage.disk.atomic_write import publish, staged_file
 
 
@@ -40,8 +39,8 @@ class FilterCounts:
 
 def _lasting(plan: Node) -> bool:
     """Whether the fingerprint says all: snapshots, and no function, which may give other rows for other reasons."""
-    steps, _ = peel(plan)
-    return not any(step.runs_user_code for step in steps) and all(source.immutable for source in sources(plan))
+    functions = any(isinstance(node, Step) and node.runs_user_code for node in nodes(plan))
+    return not functions and all(source.immutable for source in sources(plan))
 
 
 def _read(place: Path, pieces: int) -> list[int] | None:

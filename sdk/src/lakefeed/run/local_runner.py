@@ -17,6 +17,7 @@ from lakefeed.config import Settings
 from lakefeed.ops import Project, Scan, Shuffle
 from lakefeed.optimize import is_absorbed, optimize
 from lakefeed.plan import Fragment, Node, Step, fingerprint
+from lakefeed.plan.exact_fingerprint import functions_fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.plan.walk import nodes
@@ -151,9 +152,10 @@ class LocalRunner:
 
     def _on_disk(self, plan: Node, make: Rows, *order: int) -> SpilledRows:
         """What ``make`` gives, which are the rows of ``plan`` in an ``order``."""
-        if self.job is None:
+        functions = None if self.job is None else functions_fingerprint(plan)
+        if functions is None:  # nobody else, or nobody can tell whether others have the same functions
             return spill(make(), plan.schema, self._disk)
-        return shared_spill(make, plan.schema, self._disk, digest([self.job, _told_apart(plan), *order]))
+        return shared_spill(make, plan.schema, self._disk, digest([self.job, functions, _told_apart(plan), *order]))
 
     @property
     def _disk(self) -> Path:
