@@ -73,5 +73,5 @@ def _plain(output: str) -> str:
 
 
 def _pattern(expected: str) -> str:
-    """Returns a pattern of an output, in which an ellipsis stands for any text."""
-    return re.escape(_plain(expected)).replace("…", ".*")
+    """Returns a pattern of an output, in which an ellipsis stands for any text, and a line of it for any lines."""
+    return re.sub("^…$", r"(?s:.*)", re.escape(_plain(expected)), flags=re.M).replace("…", ".*")

@@ -29,6 +29,12 @@ from lakefeed.errors import ConfigError
 
 CONFIG_FILE = "lakefeed.toml"
 CACHE_BYTES = 100 * GIB
+OTHER_VARIABLES = {
+    "home": "LAKEFEED_HOME",
+    "cache_dir": "LAKEFEED_CACHE_DIR",
+    "cache_bytes": "LAKEFEED_CACHE_BYTES",
+}
+"""Variables that apply where a setting has no value."""
 
 
 class _Section(BaseModel):
@@ -218,6 +224,21 @@ class Settings(BaseSettings):
         """The bytes that copies of files may take in the cache."""
         given = self.cache_bytes if self.cache_bytes is not None else _bytes_from_environment("LAKEFEED_CACHE_BYTES")
         return CACHE_BYTES if given is None else given
+
+
+def setting_origins() -> dict[str, str]:
+    """Returns the origin of each setting by its dotted name: a variable, the file, or "default".
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    written = _file_values(_config_file())
+    sections = {name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel)}
+    origins = {name: _origin(name.split("."), {}, written) for name in setting_names(Settings) if name not in sections}
+    for name, variable in OTHER_VARIABLES.items():
+        if origins[name] == "default" and os.environ.get(variable):
+            origins[name] = f"${variable}"
+    return origins
 
 
 _last: tuple[tuple[object, ...], Settings] | None = None

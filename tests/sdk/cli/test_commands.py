@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -233,6 +234,94 @@ def test_names_versions_and_tags_are_completed(pets: Dataset) -> None:
     assert completions("lakefeed log none@") == []
     assert completions("lakefeed rm p") == ["pets"]
     assert "--json" in completions("lakefeed log --j")
+
+
+def test_rows_are_exported_and_read_again(tmp_path: Path) -> None:
+    table = pa.table(VALUES)
+    Dataset.from_arrow(table).save("values")
+    for name in ("a.parquet", "a.arrow", "a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.zst"):
+        path = tmp_path / "new folder" / name
+        assert run("export", "values", str(path)).stderr == f"{path}: 2 rows\n"
+        again = Dataset.from_file(path)
+        assert again.count() == 2
+        assert again.to_arrow()["text"].to_pylist() == table["text"].to_pylist()
+    same = Dataset.from_file(tmp_path / "new folder" / "a.parquet").to_arrow()
+    assert same.drop(["floats"]).to_pylist() == table.drop(["floats"]).to_pylist()
+    run("export", "values", str(path), code=1)
+    run("export", "values", str(path), "--force", "-c", "text", "-w", "flag")
+    assert Dataset.from_file(path).to_arrow().to_pylist() == [{"text": "ü" * 500}]
+    assert "choose from .parquet" in run("export", "values", str(tmp_path / "a.txt"), code=1).stderr
+    Dataset.from_batches(lambda: iter([]), schema=table.schema).save("none")
+    run("export", "none", str(tmp_path / "none.parquet"))
+    assert Dataset.from_file(tmp_path / "none.parquet").count() == 0
+    assert [path.name for path in tmp_path.rglob("*.part")] == []
+
+
+def test_files_are_exported_verified_and_checked(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / "in" / name).write_bytes(name.encode() * 3)
+    run("add", "files", str(tmp_path / "in"))
+    out = tmp_path / "out"
+    run("export", "files", str(out), "--files")
+    stored = [json.loads(line)["file"] for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert [(out / path).read_bytes() for path in stored] == [b"a.bin" * 3, b"b.bin" * 3]
+    assert "not an empty folder" in run("export", "files", str(out), "--files", code=1).stderr
+    assert document("verify", "files", "--files") == []
+    assert lines("check", "files", "--files", "--no-header")[1] == ["files", "true", ""]
+    for pack in (path for path in home.glob("blobs/**/*") if path.is_file() and b"a.bin" in path.read_bytes()):
+        content = pack.read_bytes()
+        pack.chmod(0o600)
+        pack.write_bytes(content.replace(b"a.bin", b"a.bim"))
+    assert document("verify", "files") == []
+    ((name, _),) = lines("verify", "files", "--files", "--no-header", code=10)
+    assert name == "a.bin"
+    assert lines("check", "files", "--files", "--no-header", code=10)[1][:2] == ["files", "false"]
+    for file in home.glob("warehouse/default/files-*/data/*.parquet"):
+        file.unlink()
+    assert lines("verify", "files", "--no-header", code=10)[0][0] == "rows"
+
+
+def test_conditions_on_rows_are_checked(pets: Dataset) -> None:
+    passed = ["check", "pets", "--not-null", "id,label", "--unique", "id", "--min-rows", "1"]
+    assert [line[1] for line in lines(*passed, "--no-header")] == ["true"] * 4
+    failed = lines("check", "pets", "--min-rows", "2", "--no-header", code=10)[1]
+    assert failed == ["row_count", "false", "1 rows added, at least 2 wanted"]
+    assert "no column 'none'" in run("check", "pets", "--unique", "none", code=10).stdout
+
+
+def test_garbage_is_shown_and_removed(pets: Dataset, home: Path) -> None:
+    orphan = next(home.glob("warehouse/default/pets-*/data")) / "orphan.parquet"
+    orphan.write_bytes(b"x" * 2048)
+    os.utime(orphan, (0, 0))
+    assert run("gc", "-n").stderr == "would remove 1 file, 2.0 KiB\n"
+    assert "refused: nobody to ask. 1 file, 2.0 KiB" in run("gc", code=3).stderr
+    report = document("gc", "--yes")
+    assert isinstance(report, dict)
+    assert (report["removed"], report["table_files"], orphan.exists()) == (True, 1, False)
+
+
+def test_the_doctor_finds_problems(pets: Dataset, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED__CATALOG__URI", f"sqlite:///{home}/catalog.db")
+    assert {line[0] for line in lines("doctor", "--no-header")} == {"ok"}
+    monkeypatch.setenv("LAKEFEED__BLOBS__OPTIONS", '{"key": "secret"}')
+    settings = {line[0]: line[1:] for line in lines("config", "--changed", "--no-header")}
+    assert settings["home"] == [str(home), "$LAKEFEED_HOME"]
+    assert settings["blobs.options"] == ["key", "$LAKEFEED__BLOBS__OPTIONS"]
+    assert settings["catalog.uri"][1] == "$LAKEFEED__CATALOG__URI"
+    (home / "lakefeed.toml").write_text("[read]\nthreads = 3\n")
+    changed = {line[0]: line[1:] for line in lines("config", "--changed", "--no-header")}
+    assert changed["read.threads"] == ["3", str(home / "lakefeed.toml").join("''")]
+    for file in home.glob("warehouse/default/pets-*/metadata/*.metadata.json"):
+        file.unlink()
+    assert [line[1] for line in lines("doctor", "--no-header", code=10) if line[0] == "problem"] == ["dataset"]
+    (home / "lakefeed.toml").write_text("[read]\nthread = 3\n")
+    assert [line[1] for line in lines("doctor", "--no-header", code=10) if line[0] == "problem"] == ["settings"]
+
+
+def test_a_version_is_mirrored(pets: Dataset) -> None:
+    assert run("cache", "pets@1").stderr == "pets version 1 is on local disk: 2 rows\n"
+    assert "_lakefeed_completion" in run("completion", "bash").stdout
 
 
 def _raise(error: BaseException):  # type: ignore[no-untyped-def]

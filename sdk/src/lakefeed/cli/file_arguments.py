@@ -48,8 +48,10 @@ def _files_below(folder: Path) -> list[str]:
     return [str(path) for path in files]
 
 
-def rows_of_files(files: Sequence[str], format: str | None = None, label_from: str | None = None) -> Dataset:
-    """Returns the rows in files of rows, or a row for each other file.
+def rows_of_files(
+    files: Sequence[str], format: str | None = None, label_from: str | None = None, column: str = FILE_COLUMN
+) -> tuple[Dataset, dict[str, str] | None]:
+    """Returns the rows in files of rows, or a row for each other file with the types of the file columns.
 
     Raises:
         InvalidArgumentError: there are files of both kinds, or files of rows have no label.
@@ -61,15 +63,18 @@ def rows_of_files(files: Sequence[str], format: str | None = None, label_from: s
             f"{holding_rows[0]!r} holds rows, and {other!r} is a file of another kind; add them one kind at a time"
         )
     if not holding_rows:
-        columns = {FILE_COLUMN: list(files)}
-        if label_from == "parent":
-            columns[LABEL_COLUMN] = [Path(file).absolute().parent.name for file in files]
-        return lakefeed.Dataset.from_dict(columns)
+        paths = lakefeed.Dataset.from_dict({column: list(files)})
+        types = {column: paths.with_column_types("auto").column_types.get(column, "file")}
+        if label_from is None:
+            return paths, types
+        labels = [Path(file).absolute().parent.name for file in files]
+        return lakefeed.Dataset.from_dict({column: list(files), LABEL_COLUMN: labels}), types
     if label_from is not None:
         raise lakefeed.errors.InvalidArgumentError(
             f"--label-from is for images and other files, and {holding_rows[0]!r} holds rows"
         )
-    return lakefeed.Dataset.from_file(holding_rows if len(holding_rows) > 1 else holding_rows[0], format=format)
+    locations = holding_rows if len(holding_rows) > 1 else holding_rows[0]
+    return lakefeed.Dataset.from_file(locations, format=format), None
 
 
 def _holds_rows(file: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakefeed.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from lakefeed import Dataset
+
+Item = TypeVar("Item")
 
 
 def write_rows(invocation: Invocation, rows: Dataset) -> None:
@@ -37,3 +40,10 @@ def describe_columns(dataset: Dataset) -> list[tuple[str, str, bool]]:
     """Returns name, type and nullability of each column. The type of a file column is that of its files."""
     schema, files = dataset.schema, dataset.column_types
     return [(field.name, files.get(field.name, str(field.type)), field.nullable) for field in schema]
+
+
+def group(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yields the items in lists of ``size``, the last of which may be shorter."""
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some

@@ -19,15 +19,16 @@ def _set(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         name = str(param.name)
         setattr(invocation, name, name != "header")
         if name == "quiet":
-            _set_variable(ctx, "TQDM_DISABLE", "1")
+            set_variable(ctx, "TQDM_DISABLE", "1")
 
 
 def _set_home(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        _set_variable(ctx, "LAKEFEED_HOME", value)
+        for name in ("LAKEFEED_HOME", "LAKEFEED__HOME"):  # where lakefeed.toml is, and above what it says
+            set_variable(ctx, name, value)
 
 
-def _set_variable(ctx: click.Context, name: str, value: str) -> None:
+def set_variable(ctx: click.Context, name: str, value: str) -> None:
     """Sets an environment variable until the command has run."""
     before = os.environ.get(name)
     os.environ[name] = value

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import click
 
 import lakefeed
 from lakefeed.cli.cell_text import counted
-from lakefeed.cli.file_arguments import list_files, rows_of_files
+from lakefeed.cli.file_arguments import FILE_COLUMN, list_files, rows_of_files
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME
 from lakefeed.cli.rows import split_names
 from lakefeed.cli.shared_options import dry_run_option, lake_command
+
+IfExists: TypeAlias = Literal["error", "append", "new_version"]
 
 
 @lake_command("add")
@@ -19,6 +23,7 @@ from lakefeed.cli.shared_options import dry_run_option, lake_command
 @click.option("--create", is_flag=True, help="Fail if the dataset exists.")
 @click.option("--overwrite", is_flag=True, help="Replace the rows. Older versions stay.")
 @click.option("--upsert", metavar="KEYS", help="Replace the rows with equal keys, and append the others.")
+@click.option("--column", metavar="NAME", default=FILE_COLUMN, show_default=True, help="The column of other files.")
 @click.option("--label-from", type=click.Choice(["parent"]), help="Add a column 'label': the folder of each file.")
 @click.option("--format", type=click.Choice(["csv", "jsonl", "parquet", "arrow"]), help="The format of the rows.")
 @click.option("-d", "--description", metavar="TEXT", help="The description of a new dataset.")
@@ -31,6 +36,7 @@ def add_command(
     create: bool,
     overwrite: bool,
     upsert: str | None,
+    column: str,
     label_from: str | None,
     format: str | None,
     description: str | None,
@@ -39,12 +45,12 @@ def add_command(
 ) -> None:
     """Save files as a dataset, or append them to it.
 
-    CSV, JSON lines, Parquet and Arrow files are rows. Other files (images, videos, …) become the column 'file', a row
-    each. Of a FOLDER all files are added.
+    CSV, JSON lines, Parquet and Arrow files are rows. Other files (images, videos, …) become a column, a row each. All
+    files of a folder are added.
     """
     if create + overwrite + (upsert is not None) > 1:
         raise click.UsageError("choose one of --create, --overwrite and --upsert")
-    rows = rows_of_files(list_files(files), format, label_from)
+    rows, column_types = rows_of_files(list_files(files), format, label_from, column)
     exists = lakefeed.Dataset.exists(name)
     if create and exists:
         raise lakefeed.errors.DatasetExistsError(f"dataset {name!r} exists already; leave out --create to append to it")
@@ -58,6 +64,6 @@ def add_command(
     if upsert is not None and exists:
         written = rows.upsert_into(name, split_names(upsert), provenance=provenance)
     else:
-        mode = "error" if create else "new_version" if overwrite else "append"
-        written = rows.save(name, description, if_exists=mode, provenance=provenance)  # type: ignore[arg-type]
+        mode: IfExists = "error" if create else "new_version" if overwrite else "append"
+        written = rows.save(name, description, column_types or "auto", if_exists=mode, provenance=provenance)
     invocation.message(f"{name} is now version {written.version}, {counted(written.count(), 'row')}")

@@ -1,0 +1,166 @@
+"""Settings with their origins, and checks of the installation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lakefeed._units import GIB
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.warehouse import is_warehouse_missing
+from lakefeed.config import Settings, setting_origins
+from lakefeed.dataset import Dataset
+from lakefeed.errors import DatasetNotFoundError, LakefeedError, quoted_list
+from lakefeed.storage.urls import redact
+
+LOW_SPACE_BYTES = GIB
+SECRET_SETTINGS = ("catalog.properties", "blobs.options", "files.options")
+"""Mappings of which only the keys are shown."""
+PACKAGES = ("lakefeed", "pyiceberg", "pyarrow", "duckdb", "torch", "pillow", "av", "datasets", "s3fs")
+
+
+@dataclass(frozen=True)
+class SettingValue:
+    """A setting: its dotted name, its value without secrets, and its origin."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of a check of the installation.
+
+    Attributes:
+        subject: the part that was checked, such as "catalog".
+        passed: False if something must be done.
+        text: the facts, or the problem and its remedy.
+    """
+
+    subject: str
+    passed: bool
+    text: str
+
+
+def describe_settings() -> list[SettingValue]:
+    """Returns all settings. Derived locations, such as that of the catalog, have their values.
+
+    Raises:
+        ConfigError: the settings cannot work.
+    """
+    settings = Settings.load()
+    derived = {
+        "cache_dir": settings.cache,
+        "cache_bytes": settings.cache_limit,
+        "catalog.uri": settings.catalog_uri,
+        "catalog.warehouse": settings.warehouse,
+        "blobs.url": settings.blob_url,
+    }
+    return [
+        SettingValue(name, _value_text(name, derived.get(name, reduce(getattr, name.split("."), settings))), origin)
+        for name, origin in setting_origins().items()
+    ]
+
+
+def _value_text(name: str, value: Any) -> str:
+    if name in SECRET_SETTINGS and isinstance(value, Mapping):
+        return ", ".join(value) or "(none)"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "(none)"
+    return redact(str(value))
+
+
+def diagnose() -> Iterator[Finding]:
+    """Yields the results of all checks. A check that fails does not end the others, unless they need it."""
+    yield Finding("software", True, _software())
+    try:
+        lake = Lake.current()
+        origins = sorted({setting.origin for setting in describe_settings()} - {"default"})
+    except LakefeedError as error:
+        yield Finding("settings", False, str(error))
+        return
+    yield Finding("settings", True, f"from {', '.join(origins)}" if origins else "defaults")
+    yield from _check_disks(lake)
+    try:
+        names = lake.names()
+    except (LakefeedError, OSError) as error:
+        yield Finding("catalog", False, str(error))
+        return
+    yield Finding(
+        "catalog", True, f"{redact(lake.settings.catalog_uri)}: {len(names)} dataset{'' if len(names) == 1 else 's'}"
+    )
+    yield from _check_datasets(lake, names)
+
+
+def _software() -> str:
+    versions = [f"Python {sys.version.split()[0]}"]
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(versions)
+
+
+def _check_disks(lake: Lake) -> Iterator[Finding]:
+    """Yields the free space of each local file system once."""
+    settings = lake.settings
+    locations = {
+        "warehouse": local_path(settings.warehouse),
+        "blobs": local_path(settings.blob_url),
+        "cache": settings.cache,
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    by_device: dict[int, tuple[list[str], Path]] = {}
+    for name, path in locations.items():
+        if path is not None:
+            folder = _existing(path)
+            by_device.setdefault(folder.stat().st_dev, ([], folder))[0].append(name)
+    for names, folder in by_device.values():
+        free = shutil.disk_usage(folder).free
+        text = f"{free / GIB:,.1f} GiB free for {', '.join(names)} ({folder})"
+        low = free < LOW_SPACE_BYTES
+        yield Finding("disk", not low, f"{text}: saves will fail soon, make room" if low else text)
+        if not os.access(folder, os.W_OK):
+            yield Finding("disk", False, f"{folder} cannot be written to by this user")
+
+
+def _existing(path: Path) -> Path:
+    """Returns the path, or its nearest parent that exists."""
+    return next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+
+
+def _check_datasets(lake: Lake, names: list[str]) -> Iterator[Finding]:
+    if names and is_warehouse_missing(lake):
+        yield Finding("warehouse", False, f"{lake.settings.warehouse} is empty or not there: is its disk mounted?")
+        return
+    damaged, with_files = [], []
+    for name in names:
+        try:
+            if Dataset(name).column_types:
+                with_files.append(name)
+        except DatasetNotFoundError:
+            continue  # deleted since
+        except (LakefeedError, OSError) as error:
+            damaged.append(Finding("dataset", False, str(error)))
+    yield from damaged
+    if names and not damaged:
+        yield Finding("datasets", True, "the metadata of every dataset can be read")
+    if not with_files:
+        return
+    try:
+        lake.blobs.require_reachable()
+    except (LakefeedError, OSError) as error:
+        yield Finding("blobs", False, f"{error} The files of {quoted_list(with_files)} cannot be read")
+    else:
+        yield Finding("blobs", True, f"{redact(lake.settings.blob_url)} can be reached")
