@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import TextIO
 
@@ -49,6 +50,12 @@ def context() -> ForkServerContext:
     server = multiprocessing.get_context("forkserver")
     assert all(find_spec(name) for name in PRELOADED), "the server passes over what it does not find"
     server.set_forkserver_preload([*PRELOADED, *(name for name in LARGE if name in sys.modules)])
+    # It keeps what is ignored where it is started: its processes would not end when a pool tells them to.
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return server
 
 
