@@ -56,7 +56,7 @@ class _Header(tarfile.TarInfo):
             if archive.offset == 0:
                 raise
             raise tarfile.ReadError(
-                f"it ends at byte {archive.offset} without the end marker of an archive, so it is truncated"
+                f"it ends at byte {archive.offset} without the end marker of an archive, so it was cut"
             ) from error
         except _DAMAGED as error:
             if archive.offset == 0:
