@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LAKEFEED_CACHE_DIR", str(place / "cache"))
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@contextmanager
+def for_reading_only(disk: Path) -> Iterator[None]:
+    """Mounts the disk over itself: it cannot be changed while something has a file of it open for writing."""
+    subprocess.run(["mount", "--bind", disk, disk], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", disk], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def files(disk: Path) -> set[Path]:
@@ -143,6 +155,32 @@ def test_a_disk_for_reading_only_says_so(disk: Path) -> None:
     assert str(disk) in str(failure.value)
     assert failure.value.errno == errno.EROFS
     assert Dataset("t").collect()["x"].to_pylist() == [1, 2, 3]
+
+
+def test_files_of_a_lake_on_a_disk_for_reading_only(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAKEFEED_CACHE_DIR")
+    Dataset.from_dict({"img": [pictures.write(disk / f"{n}.png") for n in range(3)]}).save("photos")
+    with for_reading_only(disk):
+        photos = Dataset("photos")
+        [row, *_] = photos.rows()
+        assert row["img"].numpy().shape == (pictures.HEIGHT, pictures.WIDTH, 3)
+        assert row["img"].open().read() == row["img"].bytes() == pictures.encoded()
+        assert len(photos.load_files("bytes").collect()) == 3
+        for act in (row["img"].path, photos.load_files("path").collect, photos.shuffle(seed=1).collect, photos.cache):
+            with pytest.raises(StorageError, match=r"Read-only file system; set \$LAKEFEED_CACHE_DIR") as failure:
+                act()
+            assert failure.value.errno == errno.EROFS
+
+
+def test_a_filled_cache_on_a_disk_for_reading_only(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "home"))
+    saved = Dataset.from_dict({"img": [pictures.write(tmp_path / "a.png")]}).save("photos")
+    [cached] = saved.load_files("path").collect()["img"].to_pylist()
+    os.utime(cached)  # a copy that was copied once more has lost its time, and is hashed again
+    with for_reading_only(disk):
+        for _ in range(2):
+            assert Dataset("photos").load_files("path").collect()["img"].to_pylist() == [cached]
+            assert Dataset("photos").load_files("bytes").collect()["img"].to_pylist() == [pictures.encoded()]
 
 
 def test_the_error_travels_between_processes() -> None:

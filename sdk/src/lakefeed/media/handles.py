@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias
 
-from lakefeed.errors import FileError, InvalidArgumentError
+from lakefeed.errors import FileError, InvalidArgumentError, StorageError
 from lakefeed.storage import fetch
 from lakefeed.storage.cache import blob_cache
+from lakefeed.storage.disk.disk_errors import READ_ONLY_ERRNO
 from lakefeed.storage.disk.hashing import sha256_bytes
 from lakefeed.storage.urls import display_url, file_name, local_path, suffix
 
@@ -160,7 +161,15 @@ class Handle:
             UnsupportedError: the URL scheme is not supported.
             FileError: the file cannot be read.
         """
-        return io.BytesIO(self.bytes()) if self.data is not None or self.store is None else self.path().open("rb")
+        if self.data is not None or self.store is None:
+            return io.BytesIO(self.bytes())
+        try:
+            path = self.path()
+        except StorageError as error:
+            if error.errno not in READ_ONLY_ERRNO:
+                raise
+            return io.BytesIO(self.bytes())  # the cache takes no copy, but the content can be read
+        return path.open("rb")
 
     @property
     def suffix(self) -> str:

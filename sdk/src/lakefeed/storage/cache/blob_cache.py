@@ -65,7 +65,8 @@ class BlobCache:
             return None
         except IntegrityError as error:
             logger.warning("removed a damaged copy from the cache: %s", error)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the file of another user, or a read-only disk; it is not used
+                path.unlink(missing_ok=True)
             return None
         return path if self.eviction.mark_handed_out(path, status) else None
 
@@ -185,7 +186,7 @@ class BlobCache:
             return status
         digest, size = sha256_file(path)
         require_digest(sha256, digest, str(path))
-        with suppress(PermissionError):  # the valid file of another user in a shared cache
+        with suppress(OSError):  # the valid file of another user in a shared cache, or a read-only disk
             _seal(path, size, status.st_atime_ns)
         return path.stat()
 

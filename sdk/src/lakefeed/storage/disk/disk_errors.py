@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from lakefeed.errors import FileError, StorageError, StorageFullError
+from lakefeed.config import Settings
+from lakefeed.errors import ConfigError, FileError, StorageError, StorageFullError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -100,9 +101,18 @@ def storage_error(
         parts.append(f"its file system has {free:,} bytes free{' but no free inode' if free and inodes == 0 else ''}")
         if size is not None:
             parts.append(f"{size:,} bytes were to be written")
-    if number in ADVICE:
+    if number in READ_ONLY_ERRNO and _is_in_cache(place):
+        parts.append("set $LAKEFEED_CACHE_DIR to a folder that this user can write to")
+    elif number in ADVICE:
         parts.append(ADVICE[number])
     return kind("; ".join(parts), number, location, free)
+
+
+def _is_in_cache(place: str) -> bool:
+    try:
+        return Path(place).is_relative_to(Settings.load().cache)
+    except ConfigError:
+        return False
 
 
 def is_full(path: str | os.PathLike[str]) -> bool:
