@@ -101,16 +101,16 @@ def storage_error(
         parts.append(f"its file system has {free:,} bytes free{' but no free inode' if free and inodes == 0 else ''}")
         if size is not None:
             parts.append(f"{size:,} bytes were to be written")
-    if number in READ_ONLY_ERRNO and _is_in_cache(place):
+    if number in READ_ONLY_ERRNO and _is_in_cache(location):
         parts.append("set $LAKEFEED_CACHE_DIR to a folder that this user can write to")
     elif number in ADVICE:
         parts.append(ADVICE[number])
     return kind("; ".join(parts), number, location, free)
 
 
-def _is_in_cache(place: str) -> bool:
+def _is_in_cache(path: str) -> bool:
     try:
-        return Path(place).is_relative_to(Settings.load().cache)
+        return Path(path).is_relative_to(Settings.load().cache)
     except ConfigError:
         return False
 
