@@ -105,16 +105,25 @@ def unlock(descriptor: int) -> None:
 def unlock_and_close(descriptor: int) -> None:
     """Ends the lock of an open file and closes the file. Raises nothing."""
     with suppress(OSError):
-        unlock(descriptor)
-    with suppress(OSError):
-        os.close(descriptor)
+        try:
+            unlock(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _open(path: Path, mode: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT
+    try:
+        return os.open(path, flags, mode)  # most often without the cost of the context below
+    except OSError:
+        with storage_errors(path):
+            return with_directory(path.parent, lambda: os.open(path, flags, mode))
 
 
 def _open_locked(path: Path, shared: bool, timeout: float | None, mode: int) -> int:
     end = None if timeout is None else monotonic() + timeout
     while True:
-        with storage_errors(path):
-            descriptor = with_directory(path.parent, lambda: os.open(path, os.O_RDWR | os.O_CREAT, mode))
+        descriptor = _open(path, mode)
         try:
             left = None if end is None else max(end - monotonic(), 0.0)
             if not lock_descriptor(descriptor, shared=shared, timeout=left):
