@@ -25,9 +25,13 @@ def fresh_seed() -> int:
     return secrets.randbits(SEED_BITS)
 
 
+class DrawnSeed(int):
+    """A seed that nobody gave: another process that builds the same plan draws another one."""
+
+
 def choose_seed(given: int | None) -> int:
     """Returns the given seed, checked, or a random one for None."""
-    return fresh_seed() if given is None else check_seed(given)
+    return DrawnSeed(fresh_seed()) if given is None else check_seed(given)
 
 
 WORDS_A_STEP = 4

@@ -65,7 +65,8 @@ def interleave(
     """
     plans = plans_of(datasets, "interleave")
     chances = None if probabilities is None else ops.check_probabilities(probabilities)
-    return _dataset_of(ops.Interleave(plans, chances, choose_seed(seed), stopping_strategy, check_flag(fill, "fill")))
+    chosen = 0 if chances is None and seed is None else choose_seed(seed)  # drawing in turn needs none
+    return _dataset_of(ops.Interleave(plans, chances, chosen, stopping_strategy, check_flag(fill, "fill")))
 
 
 def _dataset_of(node: Node) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset, World
+from lakefeed import Dataset, World, interleave
 from lakefeed.errors import InvalidArgumentError, TransformError
 
 torch = pytest.importorskip("torch")
@@ -183,3 +183,67 @@ def test_a_stop_iteration_is_an_error(workers: int) -> None:
     for loader in loaders:
         with pytest.raises(TransformError, match="StopIteration"):
             list(loader)
+
+
+def test_batches_have_memory_of_their_own() -> None:
+    """docs/loader.md: "Batches are the caller's own"."""
+    returned = pa.array([1.0] * 64)
+    rows = Dataset.from_dict({"x": [float(x) for x in range(64)], "r": [[x] for x in range(64)]})
+    plans = {
+        "column of another": rows.with_column("target", "x"),
+        "column of another, shuffled": rows.with_column("target", "x").shuffle(1),
+        "lists": rows.with_column("again", "r"),
+        "returned": rows.map_batches(
+            lambda batch: pa.record_batch({"x": returned}), schema=pa.schema({"x": pa.float64()})
+        ),
+        "windowed": rows.shuffle(1, global_=False),
+    }
+
+    def content(batch: dict[str, Any]) -> dict[str, list[float]]:
+        return {key: (column.values() if column.is_nested else column).tolist() for key, column in batch.items()}
+
+    for name, plan in plans.items():
+        untouched = [content(batch) for batch in plan.to_torch(batch_size=8)]
+        for batch, expected in zip(plan.to_torch(batch_size=8), untouched, strict=True):
+            for key, column in batch.items():
+                assert content({key: column}) == {key: expected[key]}, name
+                (column.values() if column.is_nested else column).fill_(-1)
+    assert returned.to_pylist() == [1.0] * 64
+
+
+def test_a_batch_is_saved_and_differentiated_by_itself() -> None:
+    rows = Dataset.from_dict({"x": [float(x) for x in range(20_000)]}).shuffle(1, global_=False)
+    batches = iter(rows.to_torch(batch_size=16))
+    first, second = next(batches)["x"], next(batches)["x"]
+    assert first.untyped_storage().nbytes() == 16 * 8
+    weight = torch.ones(16, dtype=torch.float64, requires_grad=True)
+    loss = (weight * first).sum()
+    second.add_(1)
+    loss.backward()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda rows: rows.shuffle(),
+        lambda rows: rows.shuffle(global_=False).map(dict, schema=X),
+        lambda rows: rows.sample(10),
+        lambda rows: (
+            Dataset.interleave([rows, rows], probabilities=[0.5, 0.5])
+            if hasattr(Dataset, "interleave")
+            else rows.shuffle()
+        ),
+    ],
+)
+def test_a_seed_that_every_rank_draws_by_itself_is_refused(plan: Any) -> None:
+    rows = Dataset.from_dict({"x": list(range(ROWS))})
+    assert len(list(plan(rows).to_torch(batch_size=4))) > 1
+    with pytest.raises(InvalidArgumentError, match="seed"):
+        plan(rows).to_torch(batch_size=4, world=World(0, 2))
+
+
+def test_an_interleave_in_turn_needs_no_seed() -> None:
+    rows = Dataset.from_dict({"x": list(range(ROWS))})
+    first, second = (interleave([rows, rows]).to_torch(batch_size=4, world=World(0, 2)) for _ in range(2))
+    next(iter(first))
+    second.load_state_dict(first.state_dict())

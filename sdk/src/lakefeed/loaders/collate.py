@@ -32,8 +32,6 @@ RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 - "list": a Python list of tensors.
 """
 LENGTHS = "_lengths"
-CUT_AT_ONCE = 1_024
-"""Batches that are cut of tensors together: enough to cost little each, few enough that the first one comes soon."""
 
 
 def check_ragged(ragged: Any, schema: pa.Schema) -> None:
@@ -68,7 +66,19 @@ def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> 
             found[name], found[f"{name}{LENGTHS}"] = made.values, made.lengths
         else:
             found[name] = made
-    return found
+    return found if copy else _separated(found)
+
+
+def _separated(batch: dict[str, Any]) -> dict[str, Any]:
+    """Returns a batch in which no two columns share their memory, as one does that was made of another as it is."""
+    starts: set[int] = set()
+    for name, column in batch.items():
+        if isinstance(column, torch.Tensor) and column.numel():
+            start = (column.values() if column.is_nested else column).data_ptr()
+            if start in starts:
+                batch[name] = column.clone()
+            starts.add(start)
+    return batch
 
 
 class Columns:
@@ -81,50 +91,38 @@ class Columns:
         self._rows = rows
         self._copy = copy
         self._ragged = ragged
-        self._tensors = {
+        # Slices of numpy arrays become tensors with a storage of their own extent. Views of one tensor would be written
+        # whole by torch.save, and autograd would take a change of one batch for a change of another.
+        whole = {
             name: _column(name, column, False, ragged)
             for name, column in zip(rows.schema.names, rows.columns, strict=True)
             if _whole(column)
         }
+        self._arrays = {name: tensor.numpy() for name, tensor in _separated(whole).items()}
         self._jagged = {
             name: _Jagged(name, column)
             for name, column in zip(rows.schema.names, rows.columns, strict=True)
             if ragged == "jagged" and not copy and _is_ragged(column.type) and not _holds_null(column)
         }
-        rest = [name for name in rows.schema.names if name not in self._tensors and name not in self._jagged]
+        rest = [name for name in rows.schema.names if name not in self._arrays and name not in self._jagged]
         self._rest = rows.select(rest) if rest else None
 
     def batches(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         """For each range of rows (ascending, apart) the batch, as `tensors` gives it."""
-        for first in range(0, len(ranges), CUT_AT_ONCE):
-            yield from self._cut(ranges[first : first + CUT_AT_ONCE])
-
-    def _cut(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-        sizes, kept = _pieces(ranges, self._rows.num_rows)
-        names = list(self._tensors)
-        views = zip(*(tensor.split(sizes)[kept] for tensor in self._tensors.values()), strict=True)
-        if names and self._rest is None and not self._jagged and not self._copy:
-            yield from (dict(zip(names, batch, strict=True)) for batch in views)
+        wrap, arrays, rest = torch.from_numpy, self._arrays, self._rest
+        if rest is None and not self._jagged and not self._copy:
+            for start, stop in ranges:
+                yield {name: wrap(array[start:stop]) for name, array in arrays.items()}
             return
         order = self._rows.schema.names
         for start, stop in ranges:
-            made = dict(zip(names, next(views, ()), strict=True))
+            batch = {name: wrap(array[start:stop]) for name, array in arrays.items()}
             if self._copy:
-                made = {name: tensor.clone() for name, tensor in made.items()}
-            made.update((name, jagged.cut(start, stop)) for name, jagged in self._jagged.items())
-            if self._rest is not None:
-                made.update(tensors(self._rest.slice(start, stop - start), copy=self._copy, ragged=self._ragged))
-            yield _in_order(made, order)
-
-
-def _pieces(ranges: Sequence[tuple[int, int]], rows: int) -> tuple[list[int], slice]:
-    """Sizes to split rows into, and which of the pieces are the ranges: all of them, or (with gaps) every second."""
-    place, sizes = 0, []
-    for start, stop in ranges:
-        sizes += [start - place, stop - start]
-        place = stop
-    sizes.append(rows - place)
-    return sizes, slice(1, None, 2)
+                batch = {name: tensor.clone() for name, tensor in batch.items()}
+            batch.update((name, jagged.cut(start, stop)) for name, jagged in self._jagged.items())
+            if rest is not None:
+                batch.update(tensors(rest.slice(start, stop - start), copy=self._copy, ragged=self._ragged))
+            yield _in_order(batch, order)
 
 
 def _in_order(made: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
@@ -142,11 +140,11 @@ class _Jagged:
     def __init__(self, name: str, column: Any) -> None:
         self._offsets = torch.from_numpy(_offsets(column))
         self._places: list[int] = self._offsets.tolist()
-        self._values = _flat(name, column, False)
+        self._values = _flat(name, column, False).numpy()
 
     def cut(self, start: int, stop: int) -> torch.Tensor:
         low, high = self._places[start], self._places[stop]
-        return _nested(self._values[low:high], self._offsets[start : stop + 1] - low)
+        return _nested(torch.from_numpy(self._values[low:high]), self._offsets[start : stop + 1] - low)
 
 
 class _Padded:
@@ -223,8 +221,13 @@ def _flat(name: str, column: Any, copy: bool) -> torch.Tensor:
 
 def _lists(name: str, column: Any, copy: bool) -> list[Any]:
     present: list[bool] = column.is_valid().to_pylist()
-    pieces = torch.split(_flat(name, column, copy), column.value_lengths().fill_null(0).to_pylist())
-    return [piece if here else None for piece, here in zip(pieces, present, strict=True)]
+    values = _flat(name, column, copy).numpy()
+    stops = np.cumsum(column.value_lengths().fill_null(0).to_numpy())
+    starts = stops - column.value_lengths().fill_null(0).to_numpy()
+    return [
+        torch.from_numpy(values[start:stop]) if here else None
+        for start, stop, here in zip(starts.tolist(), stops.tolist(), present, strict=True)
+    ]
 
 
 def _packed(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from lakefeed.ops import Shuffle, Slice
+from lakefeed.ops import MapBatches, Shuffle, Slice
 from lakefeed.optimize import bind_files, optimize
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes, transform
@@ -66,6 +66,11 @@ class Epochs:
     @property
     def late(self) -> tuple[Step, ...]:
         return self._parts.late
+
+    @cached_property
+    def lends_arrays(self) -> bool:
+        """Whether batches may share memory with arrays that a function of the user has returned and still holds."""
+        return self._parts.shuffle is None and any(isinstance(node, MapBatches) for node in nodes(self._parts.below))
 
     @property
     def seed(self) -> int | None:

@@ -132,7 +132,8 @@ class Steps:
         self, feed: EpochReader | StreamReader, positions: Places | StreamSharding, counted: bool
     ) -> Generator[Any]:
         sampler = self.sampler
-        finish, late, meter = replace(sampler.finish, copy=feed.lends), sampler.finish.late, sampler.cursor.meter
+        late, meter = sampler.finish.late, sampler.cursor.meter
+        finish = replace(sampler.finish, copy=feed.lends or sampler.cursor.epochs.lends_arrays)
         of_all_ranks = isinstance(positions, StreamSharding)
         parts = meter.metered(feed.parts(positions.first, positions.within), of_all_ranks=of_all_ranks)
         # Functions of the user are called by the thread of the training loop; all else that costs is done ahead.

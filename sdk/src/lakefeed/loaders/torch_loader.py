@@ -15,6 +15,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from lakefeed._rng import DrawnSeed
 from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.loaders.batch_positions import Batching
@@ -203,6 +204,7 @@ def create_loader(
     _check(settings)
     check_ragged(ragged, epochs.plan.schema)
     _check_ranks(epochs, batching)
+    _check_seeds(epochs, batching)
     finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
     check_portable(finish, settings)
     cursor = EpochCursor(epochs, batching, Meter())
@@ -241,6 +243,18 @@ def _check_ranks(epochs: Epochs, batching: Batching) -> None:
     rows = known_rows(epochs.plan) if batching.world.world_size > 1 else None
     if rows is not None:
         batching.deal(rows, 0)
+
+
+def _check_seeds(epochs: Epochs, batching: Batching) -> None:
+    """Raises if several ranks would each draw a seed of their own, and so have rows twice and others not at all."""
+    if batching.world.world_size == 1:
+        return
+    for node in nodes(epochs.plan):
+        if any(isinstance(value, DrawnSeed) for value in node.identity().values()):
+            raise InvalidArgumentError(
+                f"{type(node).__name__.lower()} has no seed, so each of the {batching.world.world_size} ranks would "
+                "draw its own: rows would come twice or not at all. Give it the same seed on all ranks, such as seed=0"
+            )
 
 
 def _end_workers(batches: object) -> None:
