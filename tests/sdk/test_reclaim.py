@@ -51,7 +51,7 @@ def share(*grid: tuple[str, ...], every: int) -> list[Any]:
 
 def stored(lake: Lake, *data: bytes) -> frozenset[str]:
     """The objects of a save of these contents that has failed before its commit."""
-    with lake.blobs.saving() as saving:
+    with lake.blobs.open_writer() as saving:
         for content in data:
             saving.put(content)
         saving.flush()
@@ -164,7 +164,7 @@ def test_where_it_is_not_safe_the_objects_stay_and_a_note_says_why(
         assert set(error.remaining_objects) == keys
         assert len(objects_of(home)) == 2
 
-    with lake.blobs.saving():
+    with lake.blobs.open_writer():
         refused("another save is active")
     sign = begin_collection(store)
     refused("another garbage collection is active")
@@ -187,7 +187,13 @@ def test_saves_of_one_process_leave_it_to_the_one_that_ends_last(lake: Lake, hom
 
     def run(commit_check: PreCommitCheck | None = None) -> None:
         outer, inner = reclaim_when_full(lake, lambda: keys[1]), reclaim_when_full(lake, lambda: keys[0], commit_check)
-        with pytest.raises(StorageFullError) as caught, outer, lake.blobs.saving(), inner, lake.blobs.saving():
+        with (
+            pytest.raises(StorageFullError) as caught,
+            outer,
+            lake.blobs.open_writer(),
+            inner,
+            lake.blobs.open_writer(),
+        ):
             raise StorageFullError
         assert caught.value.remaining_objects == ()
 
@@ -249,7 +255,7 @@ def test_one_that_is_killed_is_finished_by_a_collection(step: str, lake: Lake, h
     assert contents("kept") == [b"a", LARGE + b"kept"]
     save_again(tmp_path, lambda step: None)  # under the list that the killed one left
     assert contents("again") == [SMALL, LARGE]
-    with pytest.raises(UnsupportedError, match="a collection of garbage is at work"):
+    with pytest.raises(UnsupportedError, match="another garbage collection is active"):
         reclaim(lake, keys, 0)
     age(home, hours=EXPIRY_SECONDS / 3600 + 0.01)
     assert collected().postponed is None
@@ -270,7 +276,7 @@ def test_objects_of_an_object_store(kind: str, tmp_path: Path, monkeypatch: pyte
         objects = Lake.current().blobs.backend.objects
         before = {info.key for folder in ("packs", "sha256") for info in objects.list(folder)}
         lake = Lake.current()
-        saving = lake.blobs.saving()
+        saving = lake.blobs.open_writer()
         with reclaim_when_full(lake, lambda: saving.new_objects), saving:
             for content in (b"b", b"y" * (2 << 20), b"a"):
                 saving.put(content)
