@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, File
 from lakefeed.errors import FileError, MissingFileError
 from lakefeed.storage.cache import url_copies
 from tests.sdk.processes import Program, run
-from tests.sdk.web import Site, answers, serving
+from tests.sdk.web import Site, answers, redirects, serving
 
 
 @pytest.fixture
@@ -257,3 +260,44 @@ def test_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
     site.files.clear()
     shutil.rmtree(home)
     assert [row["f"] for row in Dataset("web").cache().rows(load_files="bytes")] == [content(n) for n in range(300)]
+
+
+def test_headers_of_the_settings_are_sent_for_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for rows: only to the host of the URL."""
+    options = {"http": {"headers": {"X-Key": "k", "Authorization": "Bearer t"}}}
+    monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps(options))
+    urls = [site.put(f"{n}.bin", content(n)) for n in range(4)]
+    with serving() as other:
+        site.always["/3.bin"] = redirects(other.put("far.bin", content(3)))
+        rows = Dataset.from_dict({"f": urls}).with_column_types({"f": "file"})
+        assert [row["f"] for row in rows.load_files("bytes")] == [content(n) for n in range(4)]
+        assert [row["f"].bytes() for row in rows.save("copies", copy_files=True)] == [content(n) for n in range(4)]
+        assert {(sent.get("X-Key"), sent.get("Authorization")) for sent in site.headers} == {("k", "Bearer t")}
+        assert {(sent.get("X-Key"), sent.get("Authorization")) for sent in other.headers} == {(None, None)}
+
+
+def test_urls_reach_the_server_as_they_are_written(site: Site) -> None:
+    """Also where a redirect has UTF-8 in it, as many servers send it."""
+    site.put("gr%C3%B6%C3%9Fe.bin", b"content")
+    site.always["/r.bin"] = redirects("/größe.bin".encode().decode("latin-1"))
+    site.always["/s.bin"] = redirects("/gr%C3%B6%C3%9Fe.bin")
+    for url in (f"{site.url}/r.bin", f"{site.url}/s.bin", f"{site.url}/größe.bin"):
+        assert File(url).bytes() == b"content"
+    site.put("a%2Fb.csv", b"x\n1\n")
+    paths: list[str] = []
+    site.always["/a%2Fb.csv"] = lambda handler: (paths.append(handler.path), handler.serve())[1]
+    assert Dataset.from_file(f"{site.url}/a%2Fb.csv?sig=a%2Fb%3D").to_arrow()["x"].to_pylist() == [1]
+    assert File(f"{site.url}/a%2Fb.csv?sig=a%2Fb%3D").bytes() == b"x\n1\n"
+    assert set(paths) == {"/a%2Fb.csv?sig=a%2Fb%3D"}
+
+
+def test_files_that_a_server_encodes(site: Site) -> None:
+    content = b"content of a file" * 100
+    for encoding, body in (("gzip", gzip.compress(content)), ("deflate", zlib.compress(content))):
+        url = site.put(f"{encoding}.png", content)
+        site.always[f"/{encoding}.png"] = lambda handler, body=body, encoding=encoding: handler.answer(
+            200, body, Content_Encoding=encoding
+        )
+        assert File(url).bytes() == content
+        [row] = Dataset.from_dict({"f": [url]}).save(encoding, column_types={"f": "file"}, copy_files=True)
+        assert row["f"].size == len(content)

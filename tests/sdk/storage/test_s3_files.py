@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, File
 from lakefeed.errors import AccessDeniedError, ChangedFileError, FileError, MissingFileError, RefusedTargetError
-from lakefeed.ingest import ManifestSource, ingest
+from lakefeed.ingest import FolderSource, ManifestSource, ingest
+from lakefeed.ingest.ledger import ListedFile
 from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 from tests.sdk.web import Handler, Site, serving
@@ -125,6 +126,25 @@ def test_what_was_listed_before_is_not_taken_for_what_is_there(s3: dict[str, Any
     put(s3, f"{bucket}/in/a.csv", b"x\n2\n")
     put(s3, f"{bucket}/in/b.csv", b"x\n3\n")
     assert Dataset.from_file(f"{bucket}/in/*.csv").to_arrow()["x"].to_pylist() == [2, 3]
+
+
+@pytest.mark.parametrize("more", [{}, {"use_listings_cache": True}])
+def test_a_process_sees_what_others_write_later(
+    s3: dict[str, Any], bucket: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED__FILES__OPTIONS", json.dumps({"s3": {**s3, **more}}))
+    monkeypatch.setenv("LAKEFEED__FILES__FRESH", "0")
+    url = put(s3, f"{bucket}/in/a.bin", b"123")
+    source = FolderSource("files", "files", f"{bucket}/in", "*.bin", settle=0)
+    assert [(file.path, file.size) for file in source.list_files()] == [("a.bin", 3)]
+    files = Dataset.from_dict({"f": [url]}).with_column_types({"f": "file"}).load_files("bytes")
+    assert [row["f"] for row in files] == [b"123"]
+    for name in ("a.bin", "b.bin"):
+        put(s3, f"{bucket}/in/{name}", b"12345")
+    assert [(file.path, file.size) for file in source.list_files()] == [("a.bin", 5), ("b.bin", 5)]
+    assert File(url).bytes() == b"12345"
+    assert [row["f"] for row in files] == [b"12345"]
+    assert source.current(ListedFile("a.bin")).size == 5
 
 
 def test_a_manifest_in_an_s3_names_keys_of_its_bucket(s3: dict[str, Any], bucket: str, tmp_path: Path) -> None:

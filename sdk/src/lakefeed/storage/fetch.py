@@ -21,7 +21,7 @@ from lakefeed.storage.cache.blob_cache import SPARE_BYTES, BlobCache
 from lakefeed.storage.cache.url_copies import UrlCopies, UrlCopy
 from lakefeed.storage.disk.disk_errors import FULL_ERRNO, storage_errors
 from lakefeed.storage.disk.hashing import sha256_bytes
-from lakefeed.storage.remote.http_file import load_http
+from lakefeed.storage.remote.http_file import load_http, private_headers
 from lakefeed.storage.remote.retrying_file import WEB_PROTOCOLS, filesystem, stamp_of, with_retries
 from lakefeed.storage.remote.store_file import is_expired
 from lakefeed.storage.urls import LOCAL_SCHEMES, display_url, local_path, scheme
@@ -214,7 +214,8 @@ class Fetch:
     def _http_response(self, url: str, known: UrlCopy | None) -> Iterator[_Response | None]:
         get = load_http(url).get
         headers = {} if known is None else known.validators
-        with get(url, self.settings.timeout, self.settings.deny_hosts, headers) as answer:
+        private = private_headers(self.settings, scheme(url))
+        with get(url, self.settings.timeout, self.settings.deny_hosts, headers, private) as answer:
             if answer.unchanged:
                 yield None
                 return

@@ -93,9 +93,13 @@ class WebResponse:
 
 @contextmanager
 def get(
-    url: str, timeout: float, denied: Sequence[str] = (), headers: Mapping[str, str] = MappingProxyType({})
+    url: str,
+    timeout: float,
+    denied: Sequence[str] = (),
+    headers: Mapping[str, str] = MappingProxyType({}),
+    private: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[WebResponse]:
-    """Yields the response to a GET.
+    """Yields the response to a GET. ``private`` are headers for the host of the URL only.
 
     The server must answer, and send each further 256 KiB, within ``timeout`` seconds.
 
@@ -107,7 +111,7 @@ def get(
         FileError: the URL cannot be requested, or redirects too often.
     """
     accepted = OK_STATUS | {NOT_MODIFIED} if headers else OK_STATUS
-    with closing(open_url(url, Request(timeout, tuple(denied), headers, accepted=accepted))) as opened:
+    with closing(open_url(url, Request(timeout, tuple(denied), headers, private, accepted))) as opened:
         yield WebResponse(opened.headers, opened.status == NOT_MODIFIED, opened.size, opened.pieces())
 
 
@@ -204,7 +208,7 @@ def _follow_redirects(url: str, deadline: RequestDeadline, request: Request) -> 
         if response.status not in REDIRECTS or target is None:
             return response
         _release(response)
-        url = urljoin(url, target)
+        url = urljoin(url, _decode_header(target))
         here = _parse(url)
         if here.scheme != schemes[-1]:
             schemes.append(here.scheme)
@@ -214,6 +218,14 @@ def _follow_redirects(url: str, deadline: RequestDeadline, request: Request) -> 
                 "that URL instead"
             )
     raise FileError(f"{display_url(first.url)} redirects more than {MAX_REDIRECTS} times")
+
+
+def _decode_header(value: str) -> str:
+    """Returns the text of a header. Python decodes headers as Latin-1, and servers send UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _send(url: Url, deadline: RequestDeadline, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:

@@ -46,6 +46,8 @@ DIRECT_PROTOCOLS = (*LOCAL_PROTOCOLS, "memory")
 WEB_PROTOCOLS = ("http", "https")
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 BROKEN_BY_CHANGE = (ArithmeticError, AssertionError, EOFError, LookupError, OSError, RuntimeError, ValueError)
+UNCACHED = {"use_listings_cache": False}
+"""Options without which a process would see for ever what a store held when it was first listed."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 MISSING_STATUS = frozenset({404, 410})
@@ -81,7 +83,10 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         kind = fsspec.get_filesystem_class(protocol)
         options = {} if protocol in DIRECT_PROTOCOLS else _options(protocol, url)
-        return fsspec.filesystem(protocol, **{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
+        fs = fsspec.filesystem(protocol, **{**kind._get_kwargs_from_urls(url), **options})
+        if protocol not in (*DIRECT_PROTOCOLS, *OBJECT_STORES):
+            fs.invalidate_cache()  # of listings, which it may hold for the life of the process
+        return fs, kind._strip_protocol(url)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         advice = f" (pip install 'lakefeed[{extra}]')" if extra else ""
@@ -97,7 +102,7 @@ def _options(protocol: str, url: str) -> dict[str, Any]:
     files = Settings.load().files
     options = files.options.get(protocol, {})
     if protocol in OBJECT_STORES:
-        return {"use_listings_cache": False, **options}
+        return {**options, **UNCACHED}
     host = urlsplit(url).hostname
     if host:
         check_host(host, files.deny_hosts)
