@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -114,6 +115,18 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in shown
 
 
+def test_wide_tables_show_the_columns_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    Dataset.from_dict({f"column_{number}": ["x" * 30] for number in range(200)}).save("wide")
+    monkeypatch.setattr(invocation, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("head", "wide").stdout.splitlines()
+    assert max(map(len, shown)) <= 100
+    assert len(shown) < 8
+    assert shown[-1].startswith("… 195 more columns: column_5, column_6")
+    assert shown[0].split() == [f"column_{number}" for number in range(5)]
+    assert len(run("head", "wide", "-c", "column_1").stdout.splitlines()) == 2
+
+
 def test_exit_codes(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Did you mean 'pets'?" in run("log", "pet", code=4).stderr
     assert "'2', '1'" in run("head", "pets@9", code=4).stderr
@@ -210,6 +223,7 @@ def test_damaged_datasets_do_not_hide_the_others(pets: Dataset, home: Path) -> N
     assert [line.split("\t")[:2] for line in listed.stdout.splitlines()] == [["broken", ""], ["pets", "2"]]
     assert "broken' is damaged" in listed.stderr
     assert "is damaged" in run("head", "broken", code=1).stderr
+    assert run("head", "broken", code=1).stderr.splitlines()[-1].startswith("next: lakefeed doctor")
     assert "is damaged" in run("rm", "broken", "--yes", code=1).stderr
     run("rm", "broken", "--yes", "--force")
     assert not Dataset.exists("broken")
@@ -331,10 +345,21 @@ def _raise(error: BaseException):  # type: ignore[no-untyped-def]
     return raising
 
 
+def test_errors_of_the_catalog_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("LAKEFEED__CATALOG__URI", f"sqlite:///{tmp_path}/catalog.db")
+    message, hint = run("ls", code=1).stderr.splitlines()
+    assert message.startswith("lakefeed: ")
+    assert hint.startswith("next: lakefeed")
+    monkeypatch.setenv("LAKEFEED__CATALOG__URL", "x")
+    assert "Did you mean 'LAKEFEED__CATALOG__URI'" in run("ls", code=1).stderr
+    assert run("ls", "--home", str(tmp_path / "catalog.db"), code=1).stdout == ""
+
+
 COMMAND = [sys.executable, "-m", "lakefeed.cli"]
 
 
-def test_help_and_pipes_of_a_real_process(pets: Dataset) -> None:
+def test_help_terminals_and_pipes_of_a_real_process(pets: Dataset, home: Path) -> None:
     script = (
         "import json, sys; from lakefeed.cli.main import cli\n"
         "try: cli.main(['--help'])\n"
@@ -345,6 +370,15 @@ def test_help_and_pipes_of_a_real_process(pets: Dataset) -> None:
     heavy = {"pyarrow", "pyiceberg", "sqlalchemy", "rich", "pydantic", "duckdb"}
     assert heavy & set(json.loads(helped.stderr)) == set()
     Dataset.from_dict({"x": list(range(200_000))}).save("many")
+    controller, terminal = pty.openpty()
+    on_terminal = subprocess.run(
+        [*COMMAND, "-q", "head", "pets", "-c", "id"],
+        stdout=terminal,
+        env={**os.environ, "TERM": "xterm", "LAKEFEED_HOME": str(home)},
+        check=True,
+    )
+    assert os.read(controller, 1000).decode().splitlines()[0] == "\x1b[1mid\x1b[0m"
+    assert on_terminal.returncode == 0
     with subprocess.Popen(
         [*COMMAND, "head", "many", "-n", "200000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

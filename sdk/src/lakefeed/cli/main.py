@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,14 @@ from lakefeed.cli.shared_options import shared_options
 
 SUFFIX = "_command"
 NOT_FOUND_ERRORS = (errors.DatasetNotFoundError, errors.VersionNotFoundError)
+
+HINTS: dict[type[Exception], str] = {
+    errors.DamagedDatasetError: "lakefeed doctor, which lists all damaged datasets; lakefeed rm NAME --force",
+    errors.TagExistsError: "lakefeed tag REF TAG --move",
+    errors.CatalogUnavailableError: "lakefeed config, which lists the settings",
+    errors.ConfigError: "lakefeed doctor",
+}
+"""The commands to run after an error, whose message speaks of the SDK."""
 
 
 class Commands(click.Group):
@@ -100,6 +109,9 @@ def _report(error: Exception, invocation: Invocation) -> int:
     text = str(error) or type(error).__name__
     message = text if known else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     click.echo(escape_lines(f"lakefeed: {message}"), err=True)
+    hint = next((hint for kind, hint in HINTS.items() if isinstance(error, kind)), None)
+    if hint is not None:
+        click.echo(f"next: {hint}", err=True)
     return exit_codes.NOT_FOUND if isinstance(error, NOT_FOUND_ERRORS) else exit_codes.FAILED
 
 
@@ -124,4 +136,7 @@ def _show_warning(
 def main() -> None:
     """Runs the command line of this process."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters
     cli.main()
