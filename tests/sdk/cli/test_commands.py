@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -343,6 +345,18 @@ def _raise(error: BaseException):  # type: ignore[no-untyped-def]
         raise error
 
     return raising
+
+
+def test_an_interrupt_ends_a_query(pets: Dataset) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        long = "SELECT count(*) AS n FROM range(1000000) a, range(1000000) b, pets"
+        assert run("sql", long, code=130).stderr == "\nlakefeed: interrupted\n"
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_errors_of_the_catalog_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

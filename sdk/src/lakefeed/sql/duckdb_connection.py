@@ -36,6 +36,8 @@ PARSING_BYTES = 64 * MIB
 COLUMN_BYTES = 128 * KIB
 """DuckDB allocates buffers for the first rows of every column that it analyzes."""
 UNCOUNTED_BYTES = 64 * MIB
+INTERRUPTED_MESSAGE = "Query interrupted"
+"""The message of the RuntimeError that DuckDB raises in place of the KeyboardInterrupt of Ctrl-C."""
 
 
 @contextmanager
@@ -69,6 +71,10 @@ def _open_locked(limits: dict[str, Any], locks: tuple[str, ...], seed: int | Non
         for lock in locks:
             connection.execute(lock)
         yield connection
+    except RuntimeError as error:
+        if str(error) == INTERRUPTED_MESSAGE:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         connection.close()
 
