@@ -71,7 +71,7 @@ def test_a_row_that_is_not_there_is_an_index_error(data: Dataset, place: Any) ->
 
 @pytest.mark.parametrize("place", ["x", 1.5, [[1]], [True], None])
 def test_places_are_whole_numbers(data: Dataset, place: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="give a place, a slice, or a list"):
+    with pytest.raises(InvalidArgumentError, match="must be a whole number, a slice or a list"):
         data.mapped()[place]
 
 

@@ -35,8 +35,10 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: a row of this index does not exist.
         """
-        rows = list(python_rows.rows(self._row_index.at(row_index.check_positions(index, len(self))), self._lake))
-        return rows[0] if row_index.is_position(index) else rows
+        rows = self._row_index
+        if row_index.is_position(index):
+            return next(iter(python_rows.rows([rows.row(int(index))], self._lake)))  # type: ignore[arg-type]  # a number
+        return list(python_rows.rows(rows.at(row_index.check_positions(index, len(rows))), self._lake))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:
         """Returns the rows of a batch. PyTorch calls this method.

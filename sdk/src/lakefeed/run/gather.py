@@ -6,6 +6,7 @@ faster than Arrow's gather of vectors. All other values are moved by `lakefeed.p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -67,6 +68,12 @@ class Gatherable:
     @property
     def num_rows(self) -> int:
         return int(self.ends[-1])
+
+    def row(self, row: int) -> pa.RecordBatch:
+        """Returns one row, without a copy."""
+        number = int(np.searchsorted(self.ends, row, side="right")) if len(self.batches) > 1 else 0
+        batch = self.batches[number].rows
+        return batch.slice(row - (int(self.ends[number]) - batch.num_rows), 1)
 
     def pick(self, rows: Indices) -> Iterator[tuple[_Batch, Indices, Indices | None]]:
         """Yields each batch that has some of these rows, its rows, and which of ``rows`` they are (None: all)."""
@@ -209,7 +216,7 @@ def _take(batch: _Batch, index: int, rows: Indices) -> pa.Array[Any]:
     if values is None:
         return take_values(column, rows)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
-    buffer = pa.allocate_buffer(len(rows) * values.itemsize * int(np.prod(values.shape[1:])))
+    buffer = pa.allocate_buffer(len(rows) * values.itemsize * math.prod(values.shape[1:]))
     taken = np.frombuffer(memoryview(buffer), values.dtype).reshape(len(rows), *values.shape[1:])
     np.take(values, rows, axis=0, out=taken, mode="clip")
     return _array(column.type, len(rows), buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError, RowIndexError
-from lakefeed.run.gather import Gatherable, gather, gather_parts
+from lakefeed.run.gather import Gatherable, gather_parts
 from lakefeed.run.partitions import Partitions
 
 
@@ -20,11 +21,24 @@ class RowIndex:
     def __init__(self, pieces: Partitions) -> None:
         self._pieces = pieces
         self._starts = np.cumsum([0, *pieces.lengths])
+        self._ends: list[int] = self._starts[1:].tolist()
         self._rows = int(self._starts[-1])
         self._open: dict[int, Gatherable] = {}
 
     def __len__(self) -> int:
         return self._rows
+
+    def row(self, position: int) -> pa.RecordBatch:
+        """Returns one row, without a copy; a negative position counts from the end.
+
+        Raises:
+            RowIndexError: the row does not exist.
+        """
+        row = position + self._rows if position < 0 else position
+        if not 0 <= row < self._rows:
+            raise self._missing(position)
+        piece = bisect_right(self._ends, row)
+        return self._source(piece).row(row - (self._ends[piece - 1] if piece else 0))
 
     def at(self, positions: Sequence[int] | Indices) -> list[pa.RecordBatch]:
         """Returns the rows at ``positions``, in that order, in batches of bounded size.
@@ -41,13 +55,13 @@ class RowIndex:
             wanted = np.where(wanted < 0, wanted + self._rows, wanted)
         outside = (wanted < 0) | (wanted >= self._rows)
         if outside.any():
-            row = int(np.asarray(positions)[outside][0])
-            raise RowIndexError(f"there is no row {row}: the dataset has {self._rows}")
+            raise self._missing(int(np.asarray(positions)[outside][0]))
         pieces = np.searchsorted(self._starts, wanted, side="right") - 1
         rows = wanted - self._starts[pieces]
-        if len(wanted) == 1:
-            return [gather(self._source, pieces, rows)]
         return list(gather_parts(self._source, pieces, rows))
+
+    def _missing(self, position: int) -> RowIndexError:
+        return RowIndexError(f"there is no row {position}: the dataset has {self._rows}")
 
     def _source(self, piece: int) -> Gatherable:
         if piece not in self._open:
@@ -55,16 +69,24 @@ class RowIndex:
         return self._open[piece]
 
 
-def check_positions(given: Any, rows: int) -> Any:
-    """Returns the positions that an index, a slice or several indices name."""
-    if isinstance(given, slice):
-        return range(rows)[given]
-    positions = np.atleast_1d(np.asarray(given))
+def check_positions(index: Any, rows: int) -> Any:
+    """Returns the positions that a slice or several indices name.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    if isinstance(index, slice):
+        return range(rows)[index]
+    positions = np.asarray(index)
     if not (positions.ndim == 1 and (positions.dtype.kind in "iu" or not positions.size)):
-        raise InvalidArgumentError(f"dataset[{given!r:.80}]: give a place, a slice, or a list of places")
+        raise InvalidArgumentError(
+            f"dataset[{index!r:.80}]: the index must be a whole number, a slice or a list of them"
+        )
     return positions
 
 
-def is_position(given: Any) -> bool:
-    """Whether one position is given, not a slice or several."""
-    return not isinstance(given, slice) and np.ndim(given) == 0
+def is_position(index: Any) -> bool:
+    """Returns whether the index is one position, not a slice or several."""
+    if isinstance(index, int | np.integer):
+        return not isinstance(index, bool)
+    return not isinstance(index, slice) and np.ndim(index) == 0 and np.asarray(index).dtype.kind in "iu"
