@@ -70,7 +70,7 @@ def test_no_reference_that_was_resolved_reads_another_table(remove: Callable[[],
         if remove is dropped and each._node is not None:
             assert _rows_or_none(each) in ([1, 2], None)  # files of a table that another program dropped are there yet
             continue
-        with pytest.raises(VersionNotFoundError, match="made again"):
+        with pytest.raises(VersionNotFoundError, match="created again"):
             each.to_arrow()
     assert (xs(following), xs(Dataset("t", version="stable"))) == ([7, 8, 9], [7, 8, 9])
     assert (again.version, xs(again)) == (2 if remove is deleted else 1, [7, 8, 9])
@@ -97,13 +97,13 @@ def test_nothing_is_changed_by_way_of_a_reference_to_the_old_table(remove: Calla
         lambda: old.add_column("y", pa.int64()),
         lambda: old.drop_column("x"),
     ):
-        with pytest.raises(VersionNotFoundError, match="made again"):
+        with pytest.raises(VersionNotFoundError, match="created again"):
             change()
     for look in ("version", "description", "metadata"):
-        with pytest.raises(VersionNotFoundError, match="made again"):
+        with pytest.raises(VersionNotFoundError, match="created again"):
             getattr(old, look)
     for ask in (old.list_versions, old.tags, old.added_since, old.changes):
-        with pytest.raises(VersionNotFoundError, match="made again"):
+        with pytest.raises(VersionNotFoundError, match="created again"):
             ask()
     assert (xs(Dataset("t")), list(Dataset("t").tags())) == ([7], ["new"])
 
@@ -140,7 +140,7 @@ def test_a_routine_reads_no_rows_of_a_table_that_came_after_it_looked(remove: Ca
     assert todo is not None
     remove()
     saved(7)
-    with pytest.raises(VersionNotFoundError, match="made again"):
+    with pytest.raises(VersionNotFoundError, match="created again"):
         next_work_unit(todo, None, None).parts[0].dataset.to_arrow()
     run_routine(routine)
     assert xs(Dataset("copies")) == [7]

@@ -153,7 +153,7 @@ def test_cost_is_that_of_what_changed(photos: Dataset, monkeypatch: pytest.Monke
 def test_bad_ranges(photos: Dataset) -> None:
     dataset(20).append_to("photos")
     for ask in (photos.added_since, photos.removed_since, photos.changes):
-        with pytest.raises(InvalidArgumentError, match="runs from old to new"):
+        with pytest.raises(InvalidArgumentError, match="must not be newer"):
             ask(photos.version, 1)
         with pytest.raises(VersionNotFoundError, match="no version 99"):
             ask(99)
@@ -289,7 +289,7 @@ def test_tags_do_not_move_silently(photos: Dataset) -> None:
     photos.untag("old")
     with pytest.raises(TagNotFoundError, match="the tags are 'stable'"):
         Dataset("photos", version="old").count()
-    with pytest.raises(InvalidArgumentError, match="or tags"):
+    with pytest.raises(InvalidArgumentError, match="a tag"):
         Dataset("photos", version="v3")
     assert pickle.loads(pickle.dumps(stable)).version == start + 1
 

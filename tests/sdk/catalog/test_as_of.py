@@ -109,5 +109,5 @@ def test_a_time_whose_version_has_expired(lake: Lake, clock: Callable[[int], Non
         as_of(lake, 2_500)
     for entry in lake.table("t").metadata.metadata_log:
         Path(entry.metadata_file.removeprefix("file://")).unlink()
-    with pytest.raises(VersionNotFoundError, match="cannot be told"):
+    with pytest.raises(VersionNotFoundError, match="is unknown"):
         as_of(lake, 2_500)

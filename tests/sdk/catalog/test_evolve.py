@@ -105,10 +105,10 @@ def test_several_columns_go_or_none(made: Lake) -> None:
         (
             lambda lake: widen_column(lake, "t", "x", pa.int8()),
             TypeMismatchError,
-            "'x' is uint8 and cannot become int8",
+            "'x' is uint8 and cannot widen int8",
         ),
-        (lambda lake: widen_column(lake, "t", "s", pa.int64()), TypeMismatchError, "cannot become int64"),
-        (lambda lake: widen_column(lake, "t", "v", pa.list_(pa.float64(), 2)), TypeMismatchError, "cannot become"),
+        (lambda lake: widen_column(lake, "t", "s", pa.int64()), TypeMismatchError, "cannot widen int64"),
+        (lambda lake: widen_column(lake, "t", "v", pa.list_(pa.float64(), 2)), TypeMismatchError, "cannot widen"),
     ],
 )
 def test_mistakes_change_nothing(made: Lake, change: Any, error: type[Exception], message: str) -> None:
@@ -151,7 +151,7 @@ def test_wider_types(lake: Lake, old: pa.DataType, new: pa.DataType) -> None:
 @pytest.mark.parametrize(("old", "new"), NOT_WIDER, ids=str)
 def test_types_that_are_not_wider(lake: Lake, old: pa.DataType, new: pa.DataType) -> None:
     create(lake, "t", pa.schema([("x", old)]), [])
-    with pytest.raises(TypeMismatchError, match="cannot become"):
+    with pytest.raises(TypeMismatchError, match="cannot widen"):
         widen_column(lake, "t", "x", new)
 
 

@@ -35,7 +35,7 @@ def test_good_names(name: str) -> None:
     "name", ["", "A", "9a", "_a", "a" * 64, "a b", "a/b", "a.", ".a", "a.b.c", "ä", "a\n", "../a", "a'", None, 3]
 )
 def test_bad_names(name: object) -> None:
-    with pytest.raises(InvalidNameError, match="cannot be a dataset name"):
+    with pytest.raises(InvalidNameError, match="invalid dataset name"):
         check_name(name)
 
 

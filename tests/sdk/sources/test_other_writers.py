@@ -309,7 +309,7 @@ def test_equality_deletes_are_refused_with_advice(plain: SqlCatalog, tmp_path: P
     table.append(pa.table({"x": [1, 2]}))
     delete_by_file(plain, tmp_path, pa.table({"x": [1]}), by=[1])
     for read in (lambda: Dataset("t").to_arrow(), lambda: len(Dataset("t")), lambda: next(iter(Dataset("t")))):
-        with pytest.raises(UnsupportedError, match=r"version 2 of 't' has equality deletes: .* compact the table"):
+        with pytest.raises(UnsupportedError, match=r"version 2 of 't' has equality deletes .* compact the table"):
             read()
     assert Dataset("t", version=1).to_arrow()["x"].to_pylist() == [1, 2]
     assert [version.version for version in Dataset("t").list_versions()] == [2, 1]
@@ -323,7 +323,7 @@ def test_a_table_that_was_never_written_has_no_rows(plain: SqlCatalog) -> None:
     small = dataset.filter("x > 1").select(["s"])
     assert (small.count(), pickle.loads(pickle.dumps(small)).to_arrow().num_rows) == (0, 0)
     assert dataset.added_since().count() == dataset.cache().count() == dataset.shuffle(seed=1).count() == 0
-    with pytest.raises(VersionNotFoundError, match="nothing was ever written"):
+    with pytest.raises(VersionNotFoundError, match="nothing was written"):
         _ = dataset.version
     Dataset.from_dict({"x": [5], "s": ["a"]}).append_to("t")
     assert (small.count(), Dataset("t").count(), Dataset("t").version) == (0, 1, 1)

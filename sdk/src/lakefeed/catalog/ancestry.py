@@ -1,20 +1,20 @@
-"""Which snapshots come before one, also where snapshots in between have expired.
+"""The ancestry of a snapshot, across expired snapshots.
 
-A snapshot names its parent. Where the parent was removed from the metadata, older snapshots may still be kept. One of
-them counts as an ancestor if the files of the snapshot prove it, or if the metadata file of its commit says so. Where
-that file is gone, it counts if it was the current one before, by the snapshot log, and no file speaks against it.
-Snapshots that were rolled back, and those of branches that were never published, are no ancestors.
+A snapshot names its parent. If the parent has expired, older snapshots may still exist. One of them counts as an
+ancestor if the files of the snapshot prove it, or if the metadata file of its commit says so. If that file is missing,
+it counts if it was the current snapshot before, by the snapshot log, and no file contradicts that. Snapshots that were
+rolled back, and those of unpublished branches, are not ancestors.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from cachetools import LRUCache
 from pyiceberg.avro.file import AvroFile
 from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
@@ -23,12 +23,12 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed.catalog.metadata_files import recorded_ancestor
 from lakefeed.catalog.version_files import manifest_entries
 
-ORIGINS_KEPT = 8
+ORIGIN_CACHE_SIZE = 8
 PARENT_HEADER = "parent-snapshot-id"
 
 
 def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
-    """The snapshot ``head`` (None: the current one) and its ancestors as far as they are kept, newest first."""
+    """Returns a snapshot (None: the current one) and its ancestors that have not expired, newest first."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     snapshot = head if head is not None else table.metadata.current_snapshot()
     lineage: list[Snapshot] = []
@@ -38,9 +38,9 @@ def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
     return lineage
 
 
-def is_child(snapshot: Snapshot, before: Snapshot) -> bool:
-    """Whether no snapshot was committed between the two."""
-    return snapshot.parent_snapshot_id == before.snapshot_id
+def is_child(snapshot: Snapshot, parent: Snapshot) -> bool:
+    """Returns whether ``parent`` is the parent of the snapshot."""
+    return snapshot.parent_snapshot_id == parent.snapshot_id
 
 
 def _parent(snapshot: Snapshot, by_id: Mapping[int, Snapshot]) -> Snapshot | None:
@@ -49,25 +49,25 @@ def _parent(snapshot: Snapshot, by_id: Mapping[int, Snapshot]) -> Snapshot | Non
 
 
 def _segment(snapshot: Snapshot, by_id: Mapping[int, Snapshot]) -> list[Snapshot]:
-    """The snapshot and its ancestors down to the first whose parent is not kept, newest first."""
-    found: list[Snapshot] = []
-    at: Snapshot | None = snapshot
-    while at is not None:
-        found.append(at)
-        at = _parent(at, by_id)
-    return found
+    """Returns the snapshot and its ancestors down to the first whose parent has expired, newest first."""
+    segment: list[Snapshot] = []
+    ancestor: Snapshot | None = snapshot
+    while ancestor is not None:
+        segment.append(ancestor)
+        ancestor = _parent(ancestor, by_id)
+    return segment
 
 
 def _ancestor_over_gap(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot]) -> Snapshot | None:
-    """The newest kept ancestor of a snapshot whose parent is not kept; None where there is none."""
+    """Returns the newest ancestor of a snapshot whose parent has expired; None if there is none."""
     older = sorted((each for each in by_id.values() if _number(each) < _number(child)), key=_number, reverse=True)
     origin = _origin(table, child) if older else None
     if origin is not None and not origin.has_parent:
         return None
     if not older or (origin is not None and older[0].snapshot_id in origin.adders):
         return older[0] if older else None
-    told, recorded = recorded_ancestor(table, child, functools.partial(_has_parent, table))
-    if told:
+    is_recorded, recorded = recorded_ancestor(table, child, functools.partial(_has_parent, table))
+    if is_recorded:
         return recorded
     logged = _logged_before(table, child, by_id)
     for each in older:
@@ -79,17 +79,17 @@ def _ancestor_over_gap(table: Table, child: Snapshot, by_id: Mapping[int, Snapsh
 
 
 def _contradicts_ancestor(table: Table, origin: _Origin, older: Snapshot, by_id: Mapping[int, Snapshot]) -> bool:
-    """Whether the files of a snapshot say that ``older`` is not among its ancestors, whatever the log says.
+    """Returns whether the files of a snapshot prove that ``older`` is not an ancestor.
 
-    The log says nothing of a rollback to a snapshot that has expired since.
+    The log does not tell of a rollback to a snapshot that has expired since.
     """
-    then = _origin(table, older)
-    if then is None:
+    older_origin = _origin(table, older)
+    if older_origin is None:
         return False
-    # A file that was there by then, and still is, must be among the files of every version in between.
-    if any(0 < added <= _number(older) and path not in then.files for path, added in origin.before.items()):
+    # A file that was added by then and still exists must be among the files of every version in between.
+    if any(0 < added <= _number(older) and path not in older_origin.files for path, added in origin.before.items()):
         return True
-    # What the versions since the last gap added is gone to the last file, but what there was before is not.
+    # All files that the versions since the last gap added are gone, but files from before the gap remain.
     segment = _segment(older, by_id)
     if any(each.snapshot_id in origin.adders for each in segment):
         return False
@@ -98,28 +98,28 @@ def _contradicts_ancestor(table: Table, origin: _Origin, older: Snapshot, by_id:
 
 
 def _logged_before(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot]) -> frozenset[int]:
-    """The ids of the versions that there were right before ``child`` was committed, as the snapshot log says.
+    """Returns the ids of the versions before ``child``, by the snapshot log.
 
-    None where it was committed to a branch: then its parents are not those that the log names before it.
+    Returns none if it was committed to a branch. Then the log entries before it are not its ancestors.
     """
-    before: dict[int, int | None] = {}  # for each version the one before it, also over gaps
+    before: dict[int, int | None] = {}  # for each version the previous one, also across gaps
     head: int | None = None
     for entry in table.metadata.snapshot_log:
-        at = by_id.get(entry.snapshot_id)
-        if at is None:
+        snapshot = by_id.get(entry.snapshot_id)
+        if snapshot is None:
             continue
-        is_commit = entry.timestamp_ms == at.timestamp_ms
-        if at.snapshot_id == child.snapshot_id:
+        is_commit = entry.timestamp_ms == snapshot.timestamp_ms
+        if snapshot.snapshot_id == child.snapshot_id:
             return frozenset(_follow_parents(head, before) if is_commit else ())
-        while at.snapshot_id not in before:
-            parent = _parent(at, by_id)
+        while snapshot.snapshot_id not in before:
+            parent = _parent(snapshot, by_id)
             if parent is None:
                 line = _follow_parents(head, before) if is_commit else ()
-                older = (each for each in line if _number(by_id[each]) < _number(at))
-                before[at.snapshot_id] = next(older, None)
+                older = (each for each in line if _number(by_id[each]) < _number(snapshot))
+                before[snapshot.snapshot_id] = next(older, None)
                 break
-            before[at.snapshot_id] = parent.snapshot_id
-            at = parent
+            before[snapshot.snapshot_id] = parent.snapshot_id
+            snapshot = parent
         head = entry.snapshot_id
     return frozenset()
 
@@ -132,10 +132,13 @@ def _follow_parents(head: int | None, before: Mapping[int, int | None]) -> Itera
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the rows of a snapshot come from.
+    """The origin of the rows of a snapshot.
 
-    ``adders`` are the snapshots that added its manifests and files; ``files`` are its files. ``before`` maps them, and
-    those that it left out, to the number of the version that added each (0: not known).
+    Attributes:
+        has_parent: the snapshot had a parent when it was committed.
+        adders: the ids of the snapshots that added its manifests and files.
+        files: the paths of its files.
+        before: the number of the version that added each file of it or of its parent, by path (0: unknown).
     """
 
     has_parent: bool
@@ -145,16 +148,18 @@ class _Origin:
 
 
 def _origin(table: Table, snapshot: Snapshot) -> _Origin | None:
-    """The origin of a snapshot; None where its manifests cannot be read any more."""
+    """Returns the origin of a snapshot; None if its manifests cannot be read any more."""
     key = table.metadata.table_uuid, snapshot.snapshot_id
-    found = _origins.get(key)
-    if found is None:
+    with _lock:
+        origin = _origins.get(key)
+    if origin is None:
         try:
-            found = _read_origin(table, snapshot)
+            origin = _read_origin(table, snapshot)
         except OSError:
             return None
-        _origins.put(key, found)
-    return found
+        with _lock:
+            _origins[key] = origin
+    return origin
 
 
 def _read_origin(table: Table, snapshot: Snapshot) -> _Origin:
@@ -180,10 +185,10 @@ def _adds_files(table: Table, snapshot: Snapshot) -> bool:
 
 
 def _has_parent(table: Table, snapshot: Snapshot) -> bool:
-    """Whether the snapshot had a parent when it was committed: the metadata forgets parents that have expired."""
+    """Returns whether the snapshot had a parent when it was committed. Metadata forgets expired parents."""
     if snapshot.parent_snapshot_id is not None:
         return True
-    # AvroFile is generic over records, and only the header is read here.
+    # AvroFile is generic over records; only the header is read here.
     file: AvroFile[object] = AvroFile(table.io.new_input(snapshot.manifest_list))  # type: ignore[type-var]
     try:
         with file as opened:
@@ -196,23 +201,6 @@ def _number(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0
 
 
-class _Origins:
-    """The origins that were looked at last, by table and snapshot; safe between threads. A snapshot never changes."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._origins: OrderedDict[tuple[UUID, int], _Origin] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[UUID, int]) -> _Origin | None:
-        with self._lock:
-            return self._origins.get(key)
-
-    def put(self, key: tuple[UUID, int], origin: _Origin) -> None:
-        with self._lock:
-            self._origins[key] = origin
-            while len(self._origins) > self._most:
-                self._origins.popitem(last=False)
-
-
-_origins = _Origins(ORIGINS_KEPT)
+_origins: LRUCache[tuple[UUID, int], _Origin] = LRUCache(ORIGIN_CACHE_SIZE)
+"""The origins that were read last. A snapshot never changes."""
+_lock = threading.Lock()

@@ -1,6 +1,6 @@
-"""Iceberg types as Arrow types.
+"""Conversion of Iceberg types to Arrow types.
 
-PyIceberg has the same, in a module that loads pandas, which costs more than everything else that reading takes.
+PyIceberg's own conversion is in a module that loads pandas, which takes longer than reading a dataset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRIMITIVE_TYPES: dict[type[IcebergType], pa.DataType] = {
 
 
 def arrow_fields(schema: Schema) -> list[pa.Field[Any]]:
-    """The columns with their field ids, also inside other types.
+    """Returns the Arrow fields of a schema, with the field ids of all nested fields.
 
     Example:
         >>> from pyiceberg.types import LongType
@@ -45,13 +45,13 @@ def arrow_fields(schema: Schema) -> list[pa.Field[Any]]:
 
 
 def arrow_field(field: NestedField) -> pa.Field[Any]:
-    """One column."""
+    """Returns the Arrow field of an Iceberg field, with its field ids."""
     metadata: dict[bytes | str, bytes | str] = {FIELD_ID: str(field.field_id)}
     return pa.field(field.name, arrow_type(field.field_type), field.optional, metadata)
 
 
 def arrow_type(kind: IcebergType) -> pa.DataType:
-    """One type."""
+    """Returns the Arrow type of an Iceberg type."""
     match kind:
         case types.StructType():
             return pa.struct([arrow_field(field) for field in kind.fields])
@@ -64,13 +64,13 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
             return pa.binary(len(kind))
         case types.DecimalType():
             return pa.decimal128(kind.precision, kind.scale)
-    known = PRIMITIVE_TYPES.get(type(kind))
-    return _convert_with_pyiceberg(kind) if known is None else known
+    primitive = PRIMITIVE_TYPES.get(type(kind))
+    return _convert_with_pyiceberg(kind) if primitive is None else primitive
 
 
 def _convert_with_pyiceberg(kind: IcebergType) -> pa.DataType:
-    """What came to Iceberg later, such as places on earth."""
+    """Converts types of later Iceberg versions, such as geographies."""
     from pyiceberg.io.pyarrow import schema_to_pyarrow  # loads pandas
 
-    found: pa.DataType = schema_to_pyarrow(Schema(NestedField(1, "value", kind))).field(0).type
-    return found
+    converted: pa.DataType = schema_to_pyarrow(Schema(NestedField(1, "value", kind))).field(0).type
+    return converted

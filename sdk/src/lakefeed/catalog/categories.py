@@ -1,6 +1,6 @@
-"""The categories of a column: all of them in their order, also those that no row has, kept in the field's metadata.
+"""The categories of dictionary columns, stored in order in the metadata of the field.
 
-A data file holds values only, so what a dictionary says beyond them is declared with the column.
+Data files hold values only. Categories include those that no row has.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from lakefeed.errors import SchemaError
 
 CATEGORIES = b"lakefeed.categories"
 MAX_UNORDERED_BYTES = 64 * KIB
-"""Of an order that nothing was said of; it goes into the table's metadata, which every commit writes anew."""
+"""The maximum size of unordered categories. Table metadata stores them, and every commit writes it again."""
 
 MAX_ORDERED_BYTES = MIB
 
 
 def with_categories(table: pa.Table) -> pa.Table:
-    """The table with the categories of its dictionary columns in their metadata.
+    """Returns the table with the categories of its dictionary columns in the metadata of their fields.
 
     Raises:
-        SchemaError: ordered categories of more than 1 MiB.
+        SchemaError: ordered categories of a column take more than 1 MiB.
     """
-    places = [place for place, field in enumerate(table.schema) if isinstance(field.type, pa.DictionaryType)]
-    for place in places:
-        field, column = table.schema.field(place), table.column(place).unify_dictionaries()
+    positions = [index for index, field in enumerate(table.schema) if isinstance(field.type, pa.DictionaryType)]
+    for position in positions:
+        field, column = table.schema.field(position), table.column(position).unify_dictionaries()
         if column.num_chunks:
-            table = table.set_column(place, _declare_chunk_categories(field, column.chunk(0)), column)
+            table = table.set_column(position, _declare_chunk_categories(field, column.chunk(0)), column)
     return table
 
 
@@ -41,14 +41,14 @@ def _declare_chunk_categories(field: pa.Field[Any], chunk: Any) -> pa.Field[Any]
         return field
     if chunk.dictionary.nbytes > MAX_ORDERED_BYTES:
         raise SchemaError(
-            f"column {field.name!r} has {len(chunk.dictionary)} ordered categories, more than can be kept with a "
-            "dataset: make it a plain column"
+            f"column {field.name!r} has {len(chunk.dictionary)} ordered categories, which take more than "
+            f"{MAX_ORDERED_BYTES // MIB} MiB; cast it to a plain column"
         )
     return declare_categories(field, chunk.dictionary.drop_null().unique())
 
 
 def declare_categories(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Field[Any]:
-    """The field with these categories."""
+    """Returns the field with these categories."""
     batch = pa.record_batch([categories], names=["categories"])
     packed = base64.b64encode(batch.schema.serialize().to_pybytes()) + b"." + base64.b64encode(batch.serialize())
     metadata: dict[Any, Any] = {**(field.metadata or {}), CATEGORIES: packed}
@@ -56,27 +56,27 @@ def declare_categories(field: pa.Field[Any], categories: pa.Array[Any]) -> pa.Fi
 
 
 def declared_categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
-    """The categories that were declared with the field; None where there are none."""
+    """Returns the categories that the field declares; None if it declares none."""
     packed = (field.metadata or {}).get(CATEGORIES)
     if packed is None or not isinstance(field.type, pa.DictionaryType):
         return None
     schema, batch = (pa.py_buffer(base64.b64decode(part)) for part in packed.split(b"."))
-    found: pa.Array[Any] = pa.ipc.read_record_batch(batch, pa.ipc.read_schema(schema)).column(0)
-    return found.cast(field.type.value_type)
+    values: pa.Array[Any] = pa.ipc.read_record_batch(batch, pa.ipc.read_schema(schema)).column(0)
+    return values.cast(field.type.value_type)
 
 
 def merge_categories(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    """The field ``known`` with the categories of ``given`` that it lacks, after its own; the same one without such."""
+    """Returns ``known`` with the further categories of ``given`` appended; the same object if there are none."""
     own, more = declared_categories(known), declared_categories(given)
     if own is None or more is None:
         return known
     values: Any = more.cast(own.type)
-    fresh = values.filter(pc.invert(pc.is_in(values, value_set=own)))
-    return declare_categories(known, pa.concat_arrays([own, fresh])) if len(fresh) else known
+    further = values.filter(pc.invert(pc.is_in(values, value_set=own)))
+    return declare_categories(known, pa.concat_arrays([own, further])) if len(further) else known
 
 
 def encode_categories(values: Any, field: pa.Field[Any]) -> pa.Array[Any]:
-    """Plain values as the field's dictionary: the categories declared, then others in order of appearance."""
+    """Encodes values with the dictionary of the field: declared categories, then others in order of appearance."""
     kind: Any = field.type
     plain = values.cast(kind.value_type)
     known = declared_categories(field)
@@ -88,7 +88,7 @@ def encode_categories(values: Any, field: pa.Field[Any]) -> pa.Array[Any]:
         others = plain.filter(pc.and_(indices.is_null(), plain.is_valid())).unique()
         dictionary = pa.concat_arrays([known, others]) if len(others) else known
         indices = pc.index_in(plain, value_set=dictionary) if len(others) else indices
-    found: pa.Array[Any] = pa.DictionaryArray.from_arrays(
+    array: pa.Array[Any] = pa.DictionaryArray.from_arrays(
         indices.cast(kind.index_type), dictionary, ordered=kind.ordered
     )
-    return found
+    return array

@@ -1,4 +1,4 @@
-"""Making rows fit a declared schema: which columns may go in, and the casts in both directions."""
+"""Compatibility of rows with a declared schema, and casts between declared types and storage types."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from lakefeed.catalog.required_fields import LIST_TYPES, fill_required, has_requ
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
 SIGNIFICAND_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+"""The bits of an integer that a float type represents exactly."""
 INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+"""The decimal digits of an integer, by its number of bits."""
 TIME_UNITS = ("s", "ms", "us", "ns")
 
 
 def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
-    """Passes where rows of ``incoming`` can be appended to ``declared`` without losing anything.
+    """Checks that rows of ``incoming`` can be appended to ``declared`` without loss.
 
-    Columns go by name. A missing nullable column becomes null; types may widen.
+    Columns are matched by name. A missing nullable column becomes null. Types may widen.
 
     Raises:
-        SchemaError: a column that is not declared (`ColumnNotFoundError`), occurs twice, or is missing and required.
-        TypeMismatchError: a type that does not fit; the message names the column.
+        SchemaError: a column is not declared (`ColumnNotFoundError`), occurs twice, or is required and missing.
+        TypeMismatchError: a type is not compatible; the message names the column.
     """
     check_distinct_names(incoming.names)
     given = {field.name: field.type for field in incoming}
@@ -37,24 +39,24 @@ def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
         if field.name in given:
             _check_field(given[field.name], field.type, field.name)
         elif not field.nullable:
-            raise SchemaError(f"column {field.name!r} is required and not among {quoted_list(given)}")
+            raise SchemaError(f"required column {field.name!r} is missing; the columns are {quoted_list(given)}")
 
 
 def check_distinct_names(names: Iterable[str]) -> None:
-    """Passes where no name occurs twice.
+    """Checks that no name occurs twice.
 
     Raises:
-        SchemaError: one does.
+        SchemaError: a name occurs twice.
     """
-    double = [name for name, times in Counter(names).items() if times > 1]
-    if double:
-        raise SchemaError(f"column names must differ; {quoted_list(double)} occur more than once")
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise SchemaError(f"duplicate column names: {quoted_list(duplicates)}")
 
 
 def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with exactly these columns, types and metadata; the same object where it is so already.
+    """Casts a batch to a schema, including metadata. Returns the same object if it has that schema already.
 
-    Columns go by name; a nullable one that is missing becomes null.
+    Columns are matched by name. A missing nullable column becomes null.
 
     Raises:
         SchemaError: a required column is missing or has nulls.
@@ -67,19 +69,19 @@ def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def cast_to_storage(batch: pa.RecordBatch, declared: pa.Schema, file_schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as a data file takes it: cast to the declared types, then to the storage types."""
+    """Casts a batch to the declared types, then to the storage types of a data file."""
     return cast(cast(batch, declared), file_schema)
 
 
 def check_round_trip(declared: pa.Schema, file_schema: pa.Schema) -> None:
-    """Passes where rows of the declared types can be stored and read back.
+    """Checks that rows of the declared types can be stored and read back.
 
     Raises:
-        TypeMismatchError: Arrow has no way for one of the types; the message names the column.
+        TypeMismatchError: Arrow has no cast for one of the types; the message names the column.
     """
-    for field, kept in zip(declared, file_schema, strict=True):
-        empty: pa.Array[Any] = pa.array([], kept.type)
-        _cast(_cast(empty, field), kept)
+    for field, storage in zip(declared, file_schema, strict=True):
+        empty: pa.Array[Any] = pa.array([], storage.type)
+        _cast(_cast(empty, field), storage)
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
@@ -90,25 +92,25 @@ def _column(batch: pa.RecordBatch, field: pa.Field[Any]) -> pa.Array[Any]:
     if not array.type.equals(field.type) or declared_categories(field) is not None:
         array = _cast(array, field)
     _check_nulls(array, field, field.name)
-    whole: pa.Array[Any] = fill_required(array)
-    return whole
+    filled: pa.Array[Any] = fill_required(array)
+    return filled
 
 
 def _cast(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     kind = field.type
     try:
-        values = fill_required(_decode_dictionary(array))  # Arrow refuses nulls that lie within nulls, too
+        values = fill_required(_decode_dictionary(array))  # Arrow also rejects required nulls within nulls
         if has_null(kind):
             nulls: pa.Array[Any] = cast_to_null(values, kind, field.name)
             return nulls
-        fitted: pa.Array[Any] = (
+        converted: pa.Array[Any] = (
             encode_categories(values, field) if isinstance(kind, pa.DictionaryType) else values.cast(kind)
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeMismatchError(
             f"column {field.name!r}: a value of type {array.type} does not fit {kind}: {error}"
         ) from None
-    return fitted
+    return converted
 
 
 def _decode_dictionary(array: pa.Array[Any]) -> pa.Array[Any]:
@@ -118,21 +120,21 @@ def _decode_dictionary(array: pa.Array[Any]) -> pa.Array[Any]:
 
 def _missing_column(field: pa.Field[Any], rows: int) -> pa.Array[Any]:
     if not field.nullable:
-        raise SchemaError(f"column {field.name!r} is required and missing")
+        raise SchemaError(f"required column {field.name!r} is missing")
     nulls: pa.Array[Any] = fill_required(pa.nulls(rows, field.type))
     return nulls
 
 
 def _check_nulls(array: pa.Array[Any], field: pa.Field[Any], path: str) -> None:
     if not field.nullable and array.null_count:
-        raise SchemaError(f"column {path!r} is required and has {array.null_count} null values")
+        raise SchemaError(f"required column {path!r} has {array.null_count} null values")
     if has_required(field.type):
-        for child, inner, place in _child_arrays(array):
-            _check_nulls(child, inner, f"{path}{place}")
+        for child, inner, suffix in _child_arrays(array):
+            _check_nulls(child, inner, f"{path}{suffix}")
 
 
 def _child_arrays(array: Any) -> list[tuple[pa.Array[Any], pa.Field[Any], str]]:
-    """The arrays inside a nested one, without what lies under its nulls."""
+    """Returns the arrays inside a nested array, without values under its nulls, with their fields and path suffixes."""
     fields = inner_fields(array.type)
     if isinstance(array.type, pa.StructType):
         present = array.filter(array.is_valid()) if array.null_count else array
@@ -150,17 +152,17 @@ def _without_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch
 def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
     if not is_compatible(given, declared, path):
         raise TypeMismatchError(
-            f"column {path!r} is {declared} in the dataset; {given} does not fit it without loss: cast it first"
+            f"column {path!r} has type {declared} in the dataset, which {given} does not fit; cast it first"
         )
 
 
 def is_compatible(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
-    """Whether every value of the given type has its place in the declared one (or is told apart when cast)."""
-    # A column without a type takes the one that it is given.
+    """Returns whether the declared type holds every value of the given type, or a cast detects those it does not."""
+    # A column without a type accepts any type.
     if given.equals(declared) or pa.types.is_null(given) or pa.types.is_null(declared):
         return True
     if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
-        return False  # the same storage may mean another thing, such as a tensor of another shape
+        return False  # the same storage may have another meaning, such as a tensor of another shape
     if isinstance(given, pa.BaseExtensionType):
         return is_compatible(given.storage_type, declared, path)
     if isinstance(declared, pa.BaseExtensionType):
@@ -203,7 +205,7 @@ def _is_struct_compatible(given: pa.StructType, declared: pa.StructType, path: s
         if name in names:
             _check_field(given.field(name).type, field.type, f"{path}.{name}")
         elif not field.nullable:
-            raise SchemaError(f"column '{path}.{name}' is required and not among {quoted_list(names)}")
+            raise SchemaError(f"required field '{path}.{name}' is missing; the fields are {quoted_list(names)}")
     return True
 
 

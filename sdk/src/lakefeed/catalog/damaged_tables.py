@@ -1,4 +1,4 @@
-"""Tables whose metadata is lost or cannot be read, told from tables that are gone and from stores that are away."""
+"""Errors of damaged tables, whose metadata is lost or unreadable, as opposed to missing tables and stores."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from pyiceberg.typedef import Identifier
 from lakefeed.errors import DamagedDatasetError, FileError, LakefeedError
 
 MISSING_TABLE_ERRORS: Final = (NoSuchTableError, NoSuchNamespaceError)
-"""The errors of a catalog that has no table of that name."""
+"""Errors of a catalog for a table that does not exist."""
 
 UNREADABLE_ERRORS: Final = (
     FileNotFoundError,
     NotADirectoryError,
-    ValueError,  # what is not JSON, Avro or Parquet
-    ValidationError,  # what is not metadata
+    ValueError,  # invalid JSON, Avro or Parquet
+    ValidationError,  # invalid metadata
     LookupError,
     ArithmeticError,
     EOFError,
     zlib.error,
 )
-"""What a reader of metadata raises where the file is not there, or holds something else."""
+"""Errors of reading a metadata file that is missing or invalid."""
 
 
 class TableLoader(Protocol):
-    """A catalog, as far as tables are loaded from it."""
+    """Loads tables. Catalogs have this method."""
 
     def load_table(self, identifier: Identifier) -> Table:
-        """Returns the table with its newest metadata, or raises NoSuchTableError."""
+        """Returns the table with its newest metadata. Raises NoSuchTableError if there is none."""
 
 
 def load_table(tables: TableLoader, identifier: Identifier) -> Table:
-    """The table with its newest metadata.
+    """Returns the table with its newest metadata.
 
     Raises:
-        NoSuchTableError: the catalog has none of that name.
-        DamagedDatasetError: its metadata file is lost or cannot be read.
-        FileError: its metadata file may not be read.
+        NoSuchTableError: the catalog has no table of that name.
+        DamagedDatasetError: its metadata file is missing or invalid.
+        FileError: permission to read its metadata file is denied.
     """
     for last in (False, True):
         with damage_errors(".".join(identifier)):
@@ -50,24 +50,24 @@ def load_table(tables: TableLoader, identifier: Identifier) -> Table:
                 return tables.load_table(identifier)
             except FileNotFoundError:
                 if last:
-                    raise  # and not for the table being deleted, or written to, since the catalog was asked
+                    raise  # the first time, the table may have been written or deleted since the catalog was read
     raise AssertionError("the second time returns or raises")
 
 
 @contextmanager
 def damage_errors(name: str, file: str = "metadata") -> Iterator[None]:
-    """Raises DamagedDatasetError, or FileError, where ``file`` of the table ``name`` cannot be read."""
+    """Raises DamagedDatasetError or FileError if the block cannot read ``file`` of the table ``name``."""
     try:
         yield
     except LakefeedError:
         raise
     except UNREADABLE_ERRORS as error:
         raise DamagedDatasetError(
-            f"{name!r} is damaged, {file} is lost or cannot be read: {_reason(error)}. Restore the file from a backup, "
-            f"or remove the dataset: Dataset({name!r}).delete(force=True)"
+            f"{name!r} is damaged: {file} is missing or invalid: {_reason(error)}. Restore the file from a backup, or "
+            f"remove the dataset with Dataset({name!r}).delete(force=True)"
         ) from error
     except PermissionError as error:
-        raise FileError(f"the metadata of {name!r} cannot be read: {error}") from error
+        raise FileError(f"cannot read the metadata of {name!r}: {error}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Rows that other writers deleted without rewriting their files: delete files, which name rows by file and place."""
+"""Delete files of other writers, which list deleted rows by file and position."""
 
 from __future__ import annotations
 
@@ -21,56 +21,55 @@ POSITION_COLUMNS = ["file_path", "pos"]
 
 
 def delete_entries(table: Table, snapshot: Snapshot, manifests: Iterable[ManifestFile]) -> list[ManifestEntry]:
-    """The entries of the delete files of a snapshot.
+    """Returns the manifest entries of the delete files of a snapshot.
 
     Raises:
-        UnsupportedError: one of them deletes rows by the values of columns.
+        UnsupportedError: one of them has equality deletes.
     """
-    found: list[ManifestEntry] = []
+    deletes: list[ManifestEntry] = []
     for manifest in manifests:
         if manifest.content == ManifestContent.DELETES:
             with damage_errors(table.name()[-1], manifest.manifest_path):
-                found += manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    for entry in found:
+                deletes += manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    for entry in deletes:
         if isinstance(table, NumberedTable):
             entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
         if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
             raise UnsupportedError(
-                f"version {snapshot.sequence_number} of {table.name()[-1]!r} has equality deletes: another writer "
-                f"deleted rows by the values of columns, in {entry.data_file.file_path}, and lakefeed does not read "
-                "such deletes. Let a program that applies them compact the table (Spark: CALL "
-                "system.rewrite_data_files), or read an older version"
+                f"version {snapshot.sequence_number} of {table.name()[-1]!r} has equality deletes of another writer "
+                f"in {entry.data_file.file_path}, which lakefeed does not support. Compact the table with that program "
+                "(Spark: CALL system.rewrite_data_files), or read an older version"
             )
-    return found
+    return deletes
 
 
 def deleted_positions(table: Table, snapshot: Snapshot) -> dict[str, list[tuple[int, NDArray[np.int64]]]]:
-    """By the path of a data file, the places of deleted rows, each with the sequence number of the deletion.
+    """Returns the positions of deleted rows by data file, each with the sequence number of the deletion.
 
-    A deletion holds for files whose sequence number is not higher.
+    A deletion applies to files whose sequence number is not higher.
     """
-    found: dict[str, list[tuple[int, NDArray[np.int64]]]] = defaultdict(list)
+    deleted: dict[str, list[tuple[int, NDArray[np.int64]]]] = defaultdict(list)
     for entry in delete_entries(table, snapshot, snapshot.manifests(table.io)):
         with damage_errors(table.name()[-1], entry.data_file.file_path):
-            for path, places in _read_positions(table.io, entry.data_file):
-                found[path].append((entry.sequence_number or 0, places))
-    return found
+            for path, positions in _read_positions(table.io, entry.data_file):
+                deleted[path].append((entry.sequence_number or 0, positions))
+    return deleted
 
 
 def remaining_positions(
     rows: int, sequence: int, deleted: Sequence[tuple[int, NDArray[np.int64]]]
 ) -> NDArray[np.int64]:
-    """The places of the rows of a file that are left.
+    """Returns the positions of the rows of a file that are not deleted.
 
     Example:
         >>> remaining_positions(4, 1, [(2, np.array([1, 3])), (0, np.array([0]))]).tolist()
         [0, 2]
     """
-    left = np.ones(rows, np.bool_)
-    for number_of_deletion, places in deleted:
-        if number_of_deletion >= sequence:
-            left[places] = False
-    return np.flatnonzero(left)
+    remaining = np.ones(rows, np.bool_)
+    for deletion_sequence, positions in deleted:
+        if deletion_sequence >= sequence:
+            remaining[positions] = False
+    return np.flatnonzero(remaining)
 
 
 def _read_positions(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
@@ -80,14 +79,14 @@ def _read_positions(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[n
     with io.new_input(file.file_path).open() as stream:
         table = pq.read_table(stream, columns=POSITION_COLUMNS, partitioning=None)  # type: ignore[arg-type]  # a pyarrow stream
     paths, codes = np.unique(table["file_path"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-    places = table["pos"].to_numpy()
+    positions = table["pos"].to_numpy()
     for code, path in enumerate(paths):
-        yield str(path), places[codes == code]
+        yield str(path), positions[codes == code]
 
 
 def _read_with_pyiceberg(io: FileIO, file: DataFile) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Deletion vectors, and delete files of other formats."""
+    """Reads deletion vectors, and delete files of other formats."""
     from pyiceberg.io.pyarrow import _read_deletes  # loads pandas
 
-    for path, places in _read_deletes(io, file).items():
-        yield path, places.to_numpy()
+    for path, positions in _read_deletes(io, file).items():
+        yield path, positions.to_numpy()

@@ -1,9 +1,9 @@
-"""Which rows versions added and removed, told by files: the cost grows with what was changed, not with the table.
+"""The rows that versions added and removed, by their files. The cost depends on the size of the change.
 
-Iceberg keeps with every file the *data sequence number* of its rows. Our own edits keep it for rows that only moved
-into another file, so of the files that an edit brings, those of its own number hold what is new, and the others what
-was there before. Where another writer has rewritten files without keeping it, and where an overwrite may bring rows
-that were there before, the rows of the files that came are compared with those of the files that went.
+Iceberg records the data sequence number of the rows of every file. Edits of lakefeed keep it for rows that they only
+move into another file. So of the files that an edit adds, those with its own number hold new rows, and the others hold
+old rows. If another writer has rewritten files without keeping the number, or if an overwrite may add rows that existed
+before, the rows of added files are compared with those of removed files.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from lakefeed.catalog.versions import steps_between, version_number
 
 @dataclass(frozen=True)
 class Delta:
-    """The rows of ``files``, less those that the files of ``less`` hold too (each as often as it is there).
+    """A multiset of rows: those of ``files`` minus those of ``less``.
 
-    Of the rows of ``less`` those do not count that are in the files of ``moved``.
+    Attributes:
+        files: the files with the rows.
+        less: the files whose rows are subtracted.
+        moved: the files whose rows do not count in ``less``.
     """
 
     files: tuple[DataFileRef, ...]
@@ -43,25 +46,24 @@ class Delta:
 def added_rows(
     table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
 ) -> tuple[Delta, ...]:
-    """What the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
+    """Returns the rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
 
-    Follows the ancestry of the current version, or of ``head``. Rows that a version left untouched, or moved into other
-    files, are not among what it added; nor are rows that a restore brings back, for the version that wrote them has
-    added them. Where versions have expired in between, their rows are those of their files that are still there.
-    Where the oldest versions have expired, the beginning is the oldest version that is kept, with all its rows.
+    Follows the ancestry of the current version, or of ``head``. Rows that a version moved into other files are not
+    added, nor are rows that a restore brings back: the version that wrote them has added them. Rows of expired versions
+    count if their files exist. If the oldest versions have expired, the oldest existing version adds all its rows.
 
-    ``from_version`` need not be kept: then it says up to which number rows are known.
+    ``from_version`` may have expired. Then rows up to that number are not new.
 
     Raises:
         VersionNotFoundError: ``to_version`` does not exist.
         InvalidArgumentError: ``from_version`` is newer than ``to_version``.
-        UnsupportedError: another writer has rewritten rows by delete files in the range, or versions have expired so
-            that new rows cannot be told.
+        UnsupportedError: another writer deleted rows by delete files in the range, or versions have expired so that new
+            rows cannot be determined.
     """
     steps = steps_between(table, from_version, to_version, head)
     deltas: list[Delta] = []
     if from_version is None and steps:
-        # Whether older ones have expired is not recorded; the first version ever holds only what it added itself.
+        # It is not recorded whether older versions have expired. The very first one has only rows that it added.
         deltas.append(Delta(plan_files(table, steps[0].after)))
         steps = steps[1:]
     for run in _runs_of_appends(steps):
@@ -73,9 +75,9 @@ def added_rows(
 def removed_rows(
     table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
 ) -> tuple[Delta, ...]:
-    """What the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
+    """Returns the rows that the versions after ``from_version`` up to ``to_version`` removed, oldest commit first.
 
-    Rows that an upsert replaced are among them as they were before.
+    They include the previous rows that an upsert replaced.
 
     Raises:
         VersionNotFoundError, InvalidArgumentError, UnsupportedError: as for `added_rows`.
@@ -88,7 +90,7 @@ def removed_rows(
 
 
 def count_rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
-    """How many rows the versions added (or removed), at most, that have expired right before one.
+    """Returns the maximum number of rows that the expired versions before a version added, or removed.
 
     Raises:
         UnsupportedError: as for `added_rows`.
@@ -98,60 +100,66 @@ def count_rows_over_gap(table: Table, step: Step, removed: bool = False) -> int:
 
 
 def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Delta, Delta]:
-    """The rows that the newer version has and the older has not, and the other way round; shared files are not read."""
+    """Returns the rows that only the newer version has, and the rows that only the older one has.
+
+    Raises:
+        UnsupportedError: one of them has delete files.
+    """
     before, after = plan_files(table, older) if older is not None else (), plan_files(table, newer)
-    came, went = subtract_files(after, before), subtract_files(before, after)
+    added, removed = subtract_files(after, before), subtract_files(before, after)
     for file in (*before, *after):
         if file.has_deletes:
             raise delete_files_error(table, newer)
-    return Delta(came, went), Delta(went, came)
+    return Delta(added, removed), Delta(removed, added)
 
 
 def _append_delta(table: Table, run: list[Step]) -> Delta:
-    """The files of a run of appends: its last manifest list names them all, for appends remove nothing."""
+    """Returns the files of a run of appends. The last manifest list names them all, because appends remove nothing."""
     ids = {step.after.snapshot_id for step in run}
     oldest = version_number(run[0].after)
-    fresh = [
+    new_manifests = [
         manifest
         for manifest in run[-1].after.manifests(table.io)
         if manifest.content == ManifestContent.DATA
         # Manifests of format version 1 have no sequence number.
         and (manifest.added_snapshot_id in ids or manifest.sequence_number >= oldest)
     ]
-    found = (
-        file_ref(manifest, entry) for manifest, entry in manifest_entries(table, fresh) if entry.snapshot_id in ids
+    changes = (
+        file_ref(manifest, entry)
+        for manifest, entry in manifest_entries(table, new_manifests)
+        if entry.snapshot_id in ids
     )
-    return Delta(tuple(sorted(found, key=row_order)))
+    return Delta(tuple(sorted(changes, key=row_order)))
 
 
 def _added_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is not Operation.OVERWRITE:
         return Delta(())
-    found = committed_changes(table, step)
+    changes = committed_changes(table, step)
     if step.after.summary is not None and ROWS_ADDED in step.after.summary.additional_properties:
-        return Delta(found.new)
-    return Delta(found.new, found.gone, found.moved)
+        return Delta(changes.new)
+    return Delta(changes.new, changes.gone, changes.moved)
 
 
 def _removed_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is Operation.REPLACE:
         return Delta(())
-    found = committed_changes(table, step)
-    return Delta(found.gone, (*found.moved, *found.new))
+    changes = committed_changes(table, step)
+    return Delta(changes.gone, (*changes.moved, *changes.new))
 
 
 def _added_over_gap(table: Table, step: Step) -> list[Delta]:
-    found = expired_changes(table, step)
-    return [Delta(found.new, found.gone, found.moved if found.gone else ())]
+    changes = expired_changes(table, step)
+    return [Delta(changes.new, changes.gone, changes.moved if changes.gone else ())]
 
 
 def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
-    found = expired_changes(table, step, removed=True)
-    return [Delta(found.gone, (*found.moved, *found.new))]
+    changes = expired_changes(table, step, removed=True)
+    return [Delta(changes.gone, (*changes.moved, *changes.new))]
 
 
 def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """The steps in order, appends that follow each other together, every other one by itself."""
+    """Yields the steps in order; consecutive appends as one run, every other step as a run of its own."""
     run: list[Step] = []
     for step in steps:
         if run and (step.has_gap or not _is_append(step)):

@@ -1,4 +1,4 @@
-"""Tables that are not in the catalog any more but keep their files, because ``gc.enabled`` is false."""
+"""Detached tables: they are not in the catalog any more, but keep their files because ``gc.enabled`` is false."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ TABLE_FILE: Final = re.compile(r"[^/]+/[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|
 
 
 def mark_with_detached(lake: Lake, marker: Marker) -> tuple[list[ObjectInfo], Reachable]:
-    """The files in the folders of tables, and what is in use, also by detached tables; ``marker`` knows those then."""
-    files, live = list(table_files(lake)), marker.mark()
-    marker.detached = tuple(_detached_tables(lake, live, files))
-    return files, marker.mark() if marker.detached else live
+    """Returns the files in the folders of tables, and everything reachable, also from detached tables.
+
+    Sets ``marker.detached``.
+    """
+    files, reachable = list(table_files(lake)), marker.mark()
+    marker.detached = tuple(_detached_tables(lake, reachable, files))
+    return files, marker.mark() if marker.detached else reachable
 
 
 def table_files(lake: Lake) -> Iterator[ObjectInfo]:
-    """The files in the folders that lakefeed has made for tables, whether these tables are still there or not."""
-    place = lake.settings.warehouse.rstrip("/")
+    """Yields the files in the folders that lakefeed has created for tables, even tables that no longer exist."""
+    warehouse = lake.settings.warehouse.rstrip("/")
     for info in warehouse_of(lake).files():
         if TABLE_FILE.fullmatch(info.key):
-            yield ObjectInfo(f"{place}/{info.key}", info.size, info.modified)
+            yield ObjectInfo(f"{warehouse}/{info.key}", info.size, info.modified)
 
 
 def path_in_warehouse(location: str) -> str:
-    """A file's location below the warehouse: the folder of a table is unique, how the rest is spelt is not."""
+    """Returns the last four parts of a location: namespace, table folder, data or metadata folder, and file."""
     return "/".join(location.rsplit("/", 4)[-4:])
 
 
-def _detached_tables(lake: Lake, live: Reachable, files: Iterable[ObjectInfo]) -> Iterator[Table]:
-    known = {_table_folder(path) for path in live.files}
+def _detached_tables(lake: Lake, reachable: Reachable, files: Iterable[ObjectInfo]) -> Iterator[Table]:
+    known = {_table_folder(path) for path in reachable.files}
     folders: dict[str, list[str]] = {}
     for info in files:
         if _table_folder(info.key) not in known:
@@ -54,5 +57,5 @@ def _detached_tables(lake: Lake, live: Reachable, files: Iterable[ObjectInfo]) -
 
 
 def _table_folder(location: str) -> str:
-    """Namespace and folder of the table that a file belongs to."""
+    """Returns the namespace and the folder of the table that a file belongs to."""
     return "/".join(location.rsplit("/", 4)[-4:-2])

@@ -1,4 +1,4 @@
-"""Deleting a dataset: the entry in the catalog, and those of its files that nobody else uses."""
+"""Deletion of a dataset: its entry in the catalog, and its files that no other table refers to."""
 
 from __future__ import annotations
 
@@ -39,98 +39,101 @@ from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError
 logger = logging.getLogger(__name__)
 
 TABLE_FOLDERS = ("data", "metadata")
-"""Where a table has its files, below its location."""
+"""The folders with the files of a table, below its location."""
 
 
 def drop(lake: Lake, name: str, force: bool) -> None:
-    """Removes a dataset, and its files below its own location that no other table of the catalog names.
+    """Removes a dataset, and the files below its location that no other table of the catalog refers to.
 
-    Files elsewhere stay: those that other programs registered, and those of tables outside of the warehouse. With the
-    table property ``gc.enabled=false`` all files stay. ``force``: also where metadata is damaged; then what cannot be
-    told to be the table's stays.
+    Files elsewhere stay: those that other programs registered, and those of tables outside the warehouse. With the
+    table property ``gc.enabled=false``, all files stay. The last version number is recorded, so that a new dataset of
+    that name continues after it.
 
-    Its last number stays on record, so that a dataset that is made anew under the name goes on after it.
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        force: also removes a dataset whose metadata is damaged. Files that may belong to another table stay.
 
     Raises:
-        DatasetNotFoundError: there is none of that name, or by now another one.
-        DamagedDatasetError: its metadata cannot be read, and ``force`` is not given. Nothing was removed.
+        DatasetNotFoundError: the dataset does not exist, or was replaced by another one during the delete.
+        DamagedDatasetError: its metadata cannot be read, and ``force`` is False. Nothing was removed.
         SharedWarehouseError: the catalog does not own its warehouse. Nothing was removed.
     """
     require_owner(lake.catalog)
     identifier = lake.identifier(name)
     try:
-        doomed = _drop_table(lake, name, force)
+        pending = _drop_table(lake, name, force)
     except NoSuchTableError:
         raise lake.not_found(name) from None
     except DamagedDatasetError:
         if not force:
             raise
-        doomed = _drop_damaged(lake, identifier)
-    if doomed is not None:
-        doomed.delete()
+        pending = _drop_damaged(lake, identifier)
+    if pending is not None:
+        pending.delete()
 
 
 def _drop_table(lake: Lake, name: str, force: bool) -> _PendingDeletes | None:
     first = lake.table(name)
-    _pending_deletes_of(lake, first, force)  # an error leaves all as it is
+    _pending_deletes_of(lake, first, force)  # raises before anything is removed
 
-    def same() -> Table:
+    def load_same() -> Table:
         table = lake.table(name)
         if table.metadata.table_uuid != first.metadata.table_uuid:
             raise DatasetNotFoundError(f"dataset {name!r} was deleted and created again during the delete")
         return table
 
-    table = retire(lake.catalog, same, lambda now: lake.catalog.drop_table(now.name()))
+    table = retire(lake.catalog, load_same, lambda current: lake.catalog.drop_table(current.name()))
     return _pending_deletes_of(lake, table, force=True)
 
 
 def _drop_damaged(lake: Lake, identifier: Identifier) -> _PendingDeletes | None:
-    doomed = _pending_deletes_of_damaged(lake, identifier)
+    pending = _pending_deletes_of_damaged(lake, identifier)
     try:
         retire_damaged(lake.catalog, identifier, lake.metadata_location(identifier))
     except NoSuchTableError:
         raise lake.not_found(".".join(identifier)) from None
-    return doomed
+    return pending
 
 
 @dataclass(frozen=True)
 class _PendingDeletes:
-    """The files that a table leaves behind.
+    """The files of a table that are to be deleted.
 
     Attributes:
-        lake: whose table it is.
-        location: of the table.
-        io: reaches the files.
-        own: whether lakefeed made the location for this table on local disk, so that all in its folders is the table's.
-        named: gives the files that the table names.
+        lake: the lake of the table.
+        location: the location of the table.
+        io: the FileIO of the table.
+        own: lakefeed created the location for this table on local disk, so all files in its folders belong to it.
+        references: returns the files that the metadata of the table names.
     """
 
     lake: Lake
     location: str
     io: FileIO
     own: bool
-    named: Callable[[], Iterable[str]]
+    references: Callable[[], Iterable[str]]
 
     def delete(self) -> None:
-        """Deletes those at its own location that no other table names; to be called when the catalog has no entry."""
-        others, folders, damaged = self._others()
-        here = lexical_path(self.io, self.location)
-        within = {folder for folder in folders if folder == here or is_below(folder, [here])}
-        files = self._in_folders() if self.own and not within else self.named()
-        spared = {*(within - {here}), *damaged}
-        gone = [
+        """Deletes the files at the location that no other table refers to. The catalog must not have the table."""
+        others, folders, damaged = self._other_references()
+        location = lexical_path(self.io, self.location)
+        nested = {folder for folder in folders if folder == location or is_below(folder, [location])}
+        files = self._files_in_folders() if self.own and not nested else self.references()
+        protected = {*(nested - {location}), *damaged}
+        deletes = [
             path
             for path in dict.fromkeys(files)
-            if is_below(lexical_path(self.io, path), [here])
-            and not is_below(lexical_path(self.io, path), spared)
+            if is_below(lexical_path(self.io, path), [location])
+            and not is_below(lexical_path(self.io, path), protected)
             and canonical_path(self.io, path) not in others
         ]
-        list(ExecutorFactory.get_or_create().map(lambda path: discard_files(self.io, [path]), gone))
+        list(ExecutorFactory.get_or_create().map(lambda path: discard_files(self.io, [path]), deletes))
         _remove_empty_folders(local_path(actual_location(self.io, self.location)))
 
-    def _others(self) -> tuple[set[str], set[str], set[str]]:
-        """What the catalog's tables name, the folders below which they have files, and those of damaged tables."""
-        references, folders, damaged = References(ReferenceCache(self.lake).told), set[str](), set[str]()
+    def _other_references(self) -> tuple[set[str], set[str], set[str]]:
+        """Returns the files of the other tables, their folders, and the folders of damaged tables."""
+        references, folders, damaged = References(ReferenceCache(self.lake).read_through), set[str](), set[str]()
         for identifier, table in all_tables(self.lake):
             if isinstance(table, DamagedDatasetError):
                 damaged |= possible_folders(self.lake, identifier)
@@ -141,8 +144,8 @@ class _PendingDeletes:
         names = {canonical_path(self.io, path) for path in references.files}
         return names, *({lexical_path(self.io, each) for each in found} for found in (folders, damaged))  # type: ignore[return-value]
 
-    def _in_folders(self) -> Iterator[str]:
-        """All files in the folders of the table, by the locations that metadata gives them."""
+    def _files_in_folders(self) -> Iterator[str]:
+        """Yields all files in the folders of the table, by the locations that metadata uses."""
         top = local_path(actual_location(self.io, self.location))
         assert top is not None, "only local folders are listed"
         for folder in TABLE_FOLDERS:
@@ -152,14 +155,14 @@ class _PendingDeletes:
 
 
 def _pending_deletes_of(lake: Lake, table: Table, force: bool) -> _PendingDeletes | None:
-    """What a table leaves behind; None where that is not its own."""
+    """Returns the files of a table to delete; None if they may be shared."""
     location = table.metadata.location.rstrip("/")
     if not is_gc_enabled(table) or not _is_in_lake(lake, location):
-        logger.info("the files of %s stay in %s", ".".join(table.name()), location)
+        logger.info("keeping the files of %s in %s", ".".join(table.name()), location)
         return None
 
-    def named() -> set[str]:
-        references = References(ReferenceCache(lake).told)
+    def read_references() -> set[str]:
+        references = References(ReferenceCache(lake).read_through)
         try:
             list(references.add(table))
         except DamagedDatasetError:
@@ -168,31 +171,31 @@ def _pending_deletes_of(lake: Lake, table: Table, force: bool) -> _PendingDelete
         return references.files
 
     own = is_own_location(location, table.name()[-1])
-    found = None if own else named()  # before the entry goes: an error then leaves all as it was
-    return _PendingDeletes(lake, location, table.io, own, lambda: named() if found is None else found)
+    known = None if own else read_references()  # raises before anything is removed
+    return _PendingDeletes(lake, location, table.io, own, lambda: read_references() if known is None else known)
 
 
 def _pending_deletes_of_damaged(lake: Lake, identifier: Identifier) -> _PendingDeletes | None:
-    """What a table leaves behind whose metadata cannot be read; None where that cannot be told to be its own."""
+    """Returns the files of a damaged table to delete; None if they may belong to another table."""
     metadata = lake.metadata_location(identifier)
     location = folder_of(metadata) if metadata is not None else ""
     if is_own_location(location, identifier[-1]) and _is_in_lake(lake, location):
         io = open_io(lake.catalog.properties, {}, location)
-        doomed = _PendingDeletes(lake, location, io, True, set)
-        if not is_gc_disabled(io, doomed._in_folders()):
-            return doomed
-    logger.warning("%s was damaged: the files that it may have stay where they are", ".".join(identifier))
+        pending = _PendingDeletes(lake, location, io, True, set)
+        if not is_gc_disabled(io, pending._files_in_folders()):
+            return pending
+    logger.warning("%s is damaged; keeping the files that may belong to it", ".".join(identifier))
     return None
 
 
 def _is_in_lake(lake: Lake, location: str) -> bool:
-    """Whether files at a location belong to the lake alone, as far as its catalog keeps account of that."""
+    """Returns whether the files at a location belong to this lake only. Other catalogs do not record that."""
     owns = getattr(lake.catalog, "owns", None)
     return owns is None or bool(owns(location))
 
 
 def _remove_empty_folders(top: Path | None) -> None:
-    """Removes the folders of a table that are empty, and its own if it is then."""
+    """Removes the empty folders below ``top``, and ``top`` itself if it is empty then."""
     for path, _, _ in os.walk(top, topdown=False) if top is not None else ():
-        with suppress(OSError):  # it is not empty, or gone already
+        with suppress(OSError):  # not empty, or already removed
             Path(path).rmdir()

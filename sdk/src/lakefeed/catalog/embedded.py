@@ -1,15 +1,16 @@
-"""Tables of the embedded catalog, read from its SQLite file without the catalog.
+"""Tables of the embedded catalog, read from its SQLite file without SQLAlchemy.
 
-A catalog of PyIceberg brings SQLAlchemy, and importing that takes longer than reading the first row of a dataset. To
-load a table takes one row of the SQLite file; its metadata and files are read as the catalog itself reads them. What is
-not plain reading of a catalog that is there, errors included, is left to the catalog.
+Importing SQLAlchemy, which PyIceberg's catalog needs, takes longer than reading the first row of a dataset. A table is
+one row of the SQLite file; its metadata and files are read as the catalog reads them. Everything else, errors included,
+is left to the catalog.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,6 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.object_store import s3_properties_from_environment
 from lakefeed.catalog.parsed_metadata import MetadataCache
 from lakefeed.catalog.relocation import locate_warehouse
 
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 CATALOG_NAME = "lakefeed"
 SQLITE_URL = re.compile(r"sqlite:///(?!:memory:|file:)([^?#]+)")
 """The URL of a plain SQLite file."""
+S3_VARIABLES = {
+    "s3.endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "s3.region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+}
+"""The environment variables of each S3 property of PyIceberg. The first one that is set counts."""
 LOCK_TIMEOUT_SECONDS = 60.0
 HEADS_QUERY = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND metadata_location IS NOT NULL"
 POINTER_QUERY = (
@@ -45,14 +50,27 @@ POINTER_QUERY = (
 )
 
 
+def s3_properties_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns S3 properties that only one of PyIceberg's two S3 clients reads from the environment.
+
+    Both clients find keys and roles themselves.
+
+    Example:
+        >>> s3_properties_from_environment({"AWS_ENDPOINT_URL": "https://s3.example.com"})
+        {'s3.endpoint': 'https://s3.example.com'}
+    """
+    values = {key: next(filter(None, map(environment.get, names)), None) for key, names in S3_VARIABLES.items()}
+    return {key: value for key, value in values.items() if value}
+
+
 def catalog_properties(settings: Settings) -> dict[str, str]:
-    """Returns the properties of a catalog of PyIceberg."""
-    places = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
-    return {**s3_properties_from_environment(), **places, **settings.catalog.properties}
+    """Returns the properties of a PyIceberg catalog."""
+    locations = {"uri": settings.catalog_uri, "warehouse": settings.warehouse}
+    return {**s3_properties_from_environment(), **locations, **settings.catalog.properties}
 
 
 def sql_properties(settings: Settings) -> dict[str, str]:
-    """Returns the properties of an SQL catalog, whose local files are opened by ours."""
+    """Returns the properties of an SQL catalog, with lakefeed's FileIO for local files."""
     properties = catalog_properties(settings)
     if local_path(settings.warehouse) is None and PY_IO_IMPL in properties:
         properties[file_io.DELEGATE_PROPERTY] = properties.pop(PY_IO_IMPL)
@@ -61,40 +79,42 @@ def sql_properties(settings: Settings) -> dict[str, str]:
 
 
 class EmbeddedTables:
-    """Loads tables of a SQLite catalog as the catalog does, which ``open_catalog`` opens for all else.
+    """Loads tables of a SQLite catalog. ``open_catalog`` opens the catalog for everything else.
 
-    No connection is kept open. Safe between threads.
+    Keeps no connection open. Thread-safe.
     """
 
     def __init__(self, database: Path, properties: dict[str, str], open_catalog: Callable[[], Catalog]) -> None:
         self._database = database
         self._properties = properties
         self._open_catalog = open_catalog
-        self._parsed = MetadataCache()
+        self._metadata_cache = MetadataCache()
 
     @classmethod
     def of(cls, settings: Settings, open_catalog: Callable[[], Catalog]) -> Self | None:
-        """Returns the tables of the catalog of the settings; None where the catalog itself has to be opened.
+        """Returns the tables of the catalog of the settings; None if the catalog itself must be opened.
 
-        That is so where it is not an embedded one, is not there yet, cannot be read, or has special properties.
+        That is the case if it is not embedded, does not exist yet, cannot be read, or has special properties.
         """
         database = _sqlite_file(settings)
         if database is None:
             return None
         try:
-            _query(database, POINTER_QUERY, CATALOG_NAME, "", "")  # as PyIceberg lays it out today
-            _, places = locate_warehouse(
+            _query(
+                database, POINTER_QUERY, CATALOG_NAME, "", ""
+            )  # raises if the layout is not the current one of PyIceberg
+            _, locations = locate_warehouse(
                 database, settings.warehouse, lambda: [row[0] for row in _query(database, HEADS_QUERY, CATALOG_NAME)]
             )
         except sqlite3.Error:
             return None
-        return cls(database, {**sql_properties(settings), **places}, open_catalog)
+        return cls(database, {**sql_properties(settings), **locations}, open_catalog)
 
     def load_table(self, identifier: Identifier) -> Table:
         """Returns the table with its newest metadata.
 
         Raises:
-            NoSuchTableError: there is none of that name.
+            NoSuchTableError: the table does not exist.
         """
         try:
             row = next(iter(_query(self._database, POINTER_QUERY, CATALOG_NAME, *identifier)), None)
@@ -108,16 +128,16 @@ class EmbeddedTables:
         return EmbeddedTable(identifier, metadata, location, io, self._open_catalog)
 
     def _metadata(self, location: str) -> TableMetadata:
-        metadata = self._parsed.get(location)
+        metadata = self._metadata_cache.get(location)
         if metadata is None:
             io = load_file_io(self._properties, location)
             metadata = FromInputFile.table_metadata(io.new_input(location))
-            self._parsed.add(location, metadata)
+            self._metadata_cache.add(location, metadata)
         return metadata
 
 
 class EmbeddedTable(Table):
-    """A table whose catalog is opened when it is asked for: to write, or to load the table anew."""
+    """A table that opens its catalog on first use: to write, or to reload the table."""
 
     def __init__(
         self,
@@ -137,11 +157,11 @@ class EmbeddedTable(Table):
 
     @catalog.setter
     def catalog(self, value: Catalog | None) -> None:
-        """Takes what the base class sets, which is no catalog yet."""
+        """Ignores the value that the base class sets."""
 
 
 def _sqlite_file(settings: Settings) -> Path | None:
-    """The SQLite file of the catalog; None where the catalog is of another kind or told special things."""
+    """Returns the SQLite file of the catalog; None for other catalogs and for special properties."""
     match = SQLITE_URL.fullmatch(settings.catalog_uri)
     special = {"uri", "warehouse", "schema_version", PY_IO_IMPL} & settings.catalog.properties.keys()
     if settings.catalog.type != "sql" or match is None or special:
@@ -152,8 +172,8 @@ def _sqlite_file(settings: Settings) -> Path | None:
     return database if database.is_file() else None
 
 
-def _query(database: Path, question: str, *given: str) -> list[tuple[Any, ...]]:
-    """The rows that answer a question; the database is only read, and not made where it is not there."""
+def _query(database: Path, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
+    """Returns the rows of a query. Opens the database read-only and does not create it."""
     address = f"file:{quote(str(database))}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
-        return connection.execute(question, given).fetchall()
+        return connection.execute(statement, parameters).fetchall()

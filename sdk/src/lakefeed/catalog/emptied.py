@@ -1,7 +1,7 @@
-"""Values of types that have nulls only, as they are read from files, which hold text there, all null.
+"""Casts to types that contain the null type. Data files store such values as text, all null.
 
-Arrow casts nothing to null, and a cast to lists of fixed size of nulls makes an invalid array. So values are cast to a
-type that has text instead, and the texts are then removed.
+Arrow has no cast to null, and its cast to fixed-size lists of nulls makes an invalid array. So values are cast to a
+type with text in place of null, and the text arrays are then replaced.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from lakefeed.errors import TypeMismatchError
 
 
 def cast_to_null(array: Any, kind: pa.DataType, path: str) -> Any:
-    """Returns the array as the type ``kind``, which is null or has null inside.
+    """Casts an array to ``kind``, which is null or contains null.
 
     Raises:
-        TypeMismatchError: there is a value where the type has null.
-        pa.ArrowInvalid: a value does not fit elsewhere.
+        TypeMismatchError: the array has a value where the type has null.
+        pa.ArrowInvalid: another value does not fit its type.
     """
     return _texts_to_null(array if pa.types.is_null(kind) else array.cast(_text_for_null(kind)), kind, path)
 
 
 @functools.cache
 def has_null(kind: pa.DataType) -> bool:
-    """Returns whether the type is null, or has null inside."""
+    """Returns whether the type is null or contains null."""
     return pa.types.is_null(kind) or any(has_null(field.type) for field in inner_fields(kind))
 
 
@@ -48,12 +48,12 @@ def _text_for_null(kind: Any) -> Any:
 
 
 def _texts_to_null(array: Any, kind: Any, path: str) -> Any:
-    """The array, whose type is ``kind`` with text where that has null, as ``kind``."""
+    """Returns the array as ``kind``. Its type is ``kind`` with text in place of null."""
     if not has_null(kind):
         return array
     match kind:
         case pa.StructType():
-            parts = [_texts_to_null(array.field(at), one.type, f"{path}.{one.name}") for at, one in enumerate(kind)]
+            parts = [_texts_to_null(array.field(i), each.type, f"{path}.{each.name}") for i, each in enumerate(kind)]
             mask = array.is_null() if array.null_count else None
             return pa.StructArray.from_arrays(parts, fields=list(kind), mask=mask)
         case pa.MapType():
@@ -69,7 +69,7 @@ def _texts_to_null(array: Any, kind: Any, path: str) -> Any:
 def _null_array(values: Any, path: str) -> Any:
     if values.null_count < len(values):
         raise TypeMismatchError(
-            f"column {path!r} has no type yet, but {values.type} values, which another writer has put there: say what "
-            f"they are with widen_column({path!r}, pa.string()), or with the whole type of the column they are in"
+            f"column {path!r} has no type yet, but {values.type} values of another writer: set its type with "
+            f"widen_column({path!r}, pa.string()), or with the full type of the column that contains it"
         )
     return pa.nulls(len(values))

@@ -1,4 +1,4 @@
-"""Which data files a commit brought and left out, and which ones commits did that have expired since."""
+"""The data files that a commit added and removed, and those that expired commits did."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ Files = tuple[DataFileRef, ...]
 
 @dataclass(frozen=True)
 class FileChanges:
-    """Files of ``new`` rows, files of rows that older versions wrote (``moved``), and files that were left out."""
+    """The files that commits added and removed.
+
+    Attributes:
+        new: added files of new rows.
+        moved: added files of rows that older versions wrote.
+        gone: removed files.
+    """
 
     new: Files = ()
     moved: Files = ()
@@ -32,9 +38,12 @@ class FileChanges:
 
 @dataclass(frozen=True)
 class Step:
-    """A version and the one before it that is kept; rows up to the number ``start`` are known already.
+    """A version and its predecessor.
 
-    ``start`` is the number of ``before``, or a later one that is not kept. ``before`` is None for the oldest version.
+    Attributes:
+        before: the newest ancestor that has not expired; None for the oldest version.
+        after: the snapshot of the version.
+        start: rows of versions up to this number are not new. It is the number of ``before``, or a later expired one.
     """
 
     before: Snapshot | None
@@ -43,15 +52,15 @@ class Step:
 
     @property
     def has_gap(self) -> bool:
-        """Whether versions may have expired between the two."""
+        """Returns whether versions may have expired between the two."""
         return self.before is None or not is_child(self.after, self.before)
 
 
 def committed_changes(table: Table, step: Step) -> FileChanges:
-    """What the commit of the version exchanged.
+    """Returns the files that the commit of a version added and removed.
 
     Raises:
-        UnsupportedError: it deleted rows by delete files; or it cannot be told, because the version before has expired.
+        UnsupportedError: the commit added delete files, or its changes are unknown because the parent has expired.
     """
     if ADDED_DELETE_FILES in _summary_facts(step.after):
         raise delete_files_error(table, step.after)
@@ -64,12 +73,17 @@ def committed_changes(table: Table, step: Step) -> FileChanges:
 
 
 def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChanges:
-    """What the commits exchanged that have expired before the version: of files that are still there, or were.
+    """Returns the files that the expired commits before a version added and removed.
 
-    What they both brought and left out is not told: no version that is kept has had it.
+    Does not include files that they both added and removed: no existing version has them.
+
+    Args:
+        table: the table.
+        step: the version and its predecessor.
+        removed: the caller needs removed rows; else added rows.
 
     Raises:
-        UnsupportedError: they deleted rows by delete files; or which rows are new (``removed``: gone) cannot be told.
+        UnsupportedError: the commits added delete files, or the added (removed) rows cannot be determined.
     """
     if not step.has_gap:
         return FileChanges()
@@ -77,71 +91,70 @@ def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChan
     own = _changes_in_own_manifests(table, step.after)
     if not _is_complete(step.after, own):
         raise _ambiguous_rows_error(table, step)
-    brought = {file.path for file in (*own.new, *own.moved)}
-    then = [*(file for file in plan_files(table, step.after) if file.path not in brought), *own.gone]
+    added = {file.path for file in (*own.new, *own.moved)}
+    parent = [*(file for file in plan_files(table, step.after) if file.path not in added), *own.gone]
     before = plan_files(table, step.before) if step.before is not None else ()
-    came = subtract_files(_in_row_order(then), before)
+    came = subtract_files(_in_row_order(parent), before)
     at_start = step.before is not None and step.start == _number(step.before)
-    # The number of a file is 0, which is not known, where an expired version of format version 1 wrote it. Such a file
-    # is new where `before` is the start and lacks it; its rows are compared with those that are gone, if there are any.
-    # Once numbers are stored, it is older than all of them.
+    # A file has the number 0 (unknown) if an expired version of format version 1 wrote it. It is new if `before` is the
+    # start and lacks it; its rows are compared with removed rows, if any. If numbers are stored, it is older than all.
     unknown = {file.path for file in came if not file.sequence} if has_unstored_numbers(table) else frozenset()
     new = [file for file in came if file.sequence > step.start or (at_start and file.path in unknown)]
-    found = FileChanges(
+    changes = FileChanges(
         new=_in_row_order(new),
         moved=_in_row_order(subtract_files(came, new)),
-        gone=subtract_files(_in_row_order(before), then),
+        gone=subtract_files(_in_row_order(before), parent),
     )
-    if (unknown and not at_start) or not _is_unambiguous(step, found, removed):
+    if (unknown and not at_start) or not _is_unambiguous(step, changes, removed):
         raise _ambiguous_rows_error(table, step)
-    return found
+    return changes
 
 
-def _is_unambiguous(step: Step, found: FileChanges, removed: bool) -> bool:
-    """Whether new rows are told from rows that were written again, also where the rows at ``start`` are not known."""
+def _is_unambiguous(step: Step, changes: FileChanges, removed: bool) -> bool:
+    """Returns whether new rows can be told from rewritten rows, even if the rows at ``start`` are unknown."""
     if step.before is None:
-        # There is nothing to compare with. Where rows from before are left, the new ones stand beside them.
-        return removed or not found.new or bool(found.moved)
+        # There is nothing to compare with. If old rows remain, the new ones were not written with them.
+        return removed or not changes.new or bool(changes.moved)
     at_start = step.start == _number(step.before)
-    return at_start or not found.gone or not (removed or found.new)
+    return at_start or not changes.gone or not (removed or changes.new)
 
 
 def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileChanges:
-    """The difference of two snapshots; only manifests that one of them lacks are read.
+    """Returns the difference of two snapshots. Reads only manifests that one of them lacks.
 
-    So it does not depend on what the writer says of the files that it left out.
+    So it does not depend on entries for removed files, which some writers omit.
     """
     older, newer = _data_manifests(table, before), _data_manifests(table, after)
-    left_out = _in_row_order(_file_refs(table, (older[path] for path in older if path not in newer)))
-    brought = _in_row_order(_file_refs(table, (newer[path] for path in newer if path not in older)))
-    came = subtract_files(brought, left_out)
+    removed = _in_row_order(_file_refs(table, (older[path] for path in older if path not in newer)))
+    added = _in_row_order(_file_refs(table, (newer[path] for path in newer if path not in older)))
+    came = subtract_files(added, removed)
     return FileChanges(
         new=_in_row_order(file for file in came if file.sequence == _number(after)),
         moved=_in_row_order(file for file in came if file.sequence != _number(after)),
-        gone=subtract_files(left_out, brought),
+        gone=subtract_files(removed, added),
     )
 
 
 def subtract_files(files: Iterable[DataFileRef], others: Iterable[DataFileRef]) -> Files:
-    """The files that are not among the others. A table may name a file more than once: it counts each time."""
-    times = Counter(file.path for file in others)
-    left = []
+    """Returns the files without the others. A table may name a file more than once; each time counts."""
+    counts = Counter(file.path for file in others)
+    remaining = []
     for file in files:
-        if times[file.path]:
-            times[file.path] -= 1
+        if counts[file.path]:
+            counts[file.path] -= 1
         else:
-            left.append(file)
-    return tuple(left)
+            remaining.append(file)
+    return tuple(remaining)
 
 
 def _changes_in_own_manifests(table: Table, snapshot: Snapshot) -> FileChanges:
-    """What the manifests that the snapshot itself added say of it."""
+    """Returns the changes by the manifests that the snapshot itself added."""
     own = [m for m in _data_manifests(table, snapshot).values() if m.added_snapshot_id == snapshot.snapshot_id]
     new: list[DataFileRef] = []
     moved: list[DataFileRef] = []
     gone: list[DataFileRef] = []
     for manifest, entry in manifest_entries(table, own, removed=True):
-        # Some writers leave the id of the older snapshot in the entries of files that they leave out.
+        # Some writers keep the id of the older snapshot in entries of removed files.
         if entry.status == ManifestEntryStatus.DELETED:
             gone.append(file_ref(manifest, entry))
         elif entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot.snapshot_id:
@@ -150,7 +163,7 @@ def _changes_in_own_manifests(table: Table, snapshot: Snapshot) -> FileChanges:
 
 
 def _is_complete(snapshot: Snapshot, own: FileChanges) -> bool:
-    """Whether the manifests name every file that the snapshot left out: some writers drop such entries on merges."""
+    """Returns whether the manifests name every removed file. Some writers drop such entries in merges."""
     if operation(snapshot) is Operation.APPEND:
         return True
     return len(own.gone) >= int(_summary_facts(snapshot).get(DELETED_DATA_FILES, 0))
@@ -172,24 +185,23 @@ def _check_delete_files(table: Table, step: Step) -> None:
 
 
 def operation(snapshot: Snapshot) -> Operation:
-    """Iceberg's name for what the snapshot did; one that does not say may have done anything."""
+    """Returns the operation of a snapshot; OVERWRITE if it is not recorded."""
     return snapshot.summary.operation if snapshot.summary is not None else Operation.OVERWRITE
 
 
 def delete_files_error(table: Table, snapshot: Snapshot) -> UnsupportedError:
-    """The error for a version of which not only the files say which rows it has."""
+    """Returns the error for a version that has deleted rows by delete files."""
     return UnsupportedError(
-        f"version {_number(snapshot)} of {table.name()[-1]!r} deleted rows by delete files (another writer did); what "
-        "changed across it cannot be told: start after it"
+        f"another writer deleted rows of {table.name()[-1]!r} by delete files in version {_number(snapshot)}, so "
+        "changes across it cannot be determined; start after it"
     )
 
 
 def _ambiguous_rows_error(table: Table, step: Step) -> UnsupportedError:
     number = _number(step.after)
     return UnsupportedError(
-        f"versions of {table.name()[-1]!r} between {step.start} and {number} have expired, and they wrote rows again "
-        f"that were there before; which rows are new cannot be told. Start at version {number}: it has all rows that "
-        "are left"
+        f"versions of {table.name()[-1]!r} between {step.start} and {number} have expired. They rewrote existing rows, "
+        f"so new rows cannot be determined. Start at version {number}, which has all remaining rows"
     )
 
 

@@ -1,4 +1,4 @@
-"""The lake in force: settings turned into a catalog and a blob store, opened when first needed."""
+"""The lake: the catalog and the blob store of the settings, opened on first use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
 
 from lakefeed.catalog import damaged_tables, embedded, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
@@ -30,10 +31,14 @@ MAX_OPEN_LAKES = 16
 
 
 def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
-    """``(namespace, table)`` of a dataset name; ``namespace`` is taken where the name has none.
+    """Returns the namespace and the table of a dataset name.
+
+    Args:
+        name: the name of a dataset, such as ``"digits"`` or ``"team.digits"``.
+        namespace: the namespace of a name without one.
 
     Raises:
-        InvalidNameError: the name breaks the naming rule.
+        InvalidNameError: the name is not valid.
 
     Example:
         >>> check_name("digits"), check_name("team.digits")
@@ -42,17 +47,16 @@ def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
     parts = name.split(".") if isinstance(name, str) else []
     if not 1 <= len(parts) <= 2 or not all(NAME_PART.fullmatch(part) for part in parts):
         raise InvalidNameError(
-            f"{name!r} cannot be a dataset name: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, "
-            "optionally after one 'namespace.'"
+            f"invalid dataset name {name!r}: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, optionally "
+            "after one 'namespace.'"
         )
     return (namespace, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
 
 
 class Lake:
-    """A catalog of datasets and the blob store beside it.
+    """A catalog of datasets and its blob store.
 
-    Cheap to build (no I/O), picklable, safe to share between threads and across a fork: whatever is open is opened
-    again in the other process.
+    Construction does no I/O. Picklable, thread-safe and fork-safe: another process opens its own connections.
 
     Example:
         >>> Lake(Settings(home="/data/lake")).settings.catalog_uri
@@ -68,21 +72,18 @@ class Lake:
 
     @classmethod
     def current(cls) -> Lake:
-        """The lake of the settings in force now; equal settings give the same lake."""
+        """Returns the lake of the current settings. Equal settings return the same lake."""
         settings = Settings.load()
         key = settings.model_dump_json()
         with _current_lock:
             lake = _current.get(key) or cls(settings)
             _current[key] = lake
-            _current.move_to_end(key)
-            while len(_current) > MAX_OPEN_LAKES:
-                _current.popitem(last=False)
             return lake
 
     @property
     def catalog(self) -> Catalog:
-        """The PyIceberg catalog; the home folder, the catalog tables and the namespace exist afterwards."""
-        self._notice_fork()
+        """The PyIceberg catalog. Creates the home folder, the catalog tables and the namespace if they are missing."""
+        self._reset_after_fork()
         with self._lock:
             if self._catalog is None:
                 self._catalog = open_catalog.open_catalog(self.settings)
@@ -90,13 +91,13 @@ class Lake:
 
     @property
     def warehouse(self) -> str:
-        """Where new tables are named to be: of a lake that was moved or copied, where its warehouse was at first."""
+        """The location under which new tables are named. In a lake that was moved, it is the original location."""
         return str(self.catalog.properties.get("warehouse", self.settings.warehouse))
 
     @property
     def blobs(self) -> BlobStore:
-        """The content-addressed store of this lake."""
-        self._notice_fork()
+        """The content-addressed blob store."""
+        self._reset_after_fork()
         with self._lock:
             if self._blobs is None:
                 from lakefeed.storage.blobs.blob_store import BlobStore
@@ -110,15 +111,15 @@ class Lake:
             return self._blobs
 
     def identifier(self, name: str) -> tuple[str, str]:
-        """``(namespace, table)`` of a dataset name in this lake."""
+        """Returns the namespace and the table of a dataset name."""
         return check_name(name, self.settings.catalog.namespace)
 
     def table(self, name: str) -> Table:
-        """The table of that name with its newest metadata.
+        """Returns the table of a dataset with its newest metadata.
 
         Raises:
-            DatasetNotFoundError: there is none; the message names the near misses.
-            DamagedDatasetError: its metadata is lost or cannot be read.
+            DatasetNotFoundError: the dataset does not exist; the message names similar ones.
+            DamagedDatasetError: its metadata is missing or invalid.
         """
         identifier = self.identifier(name)
         try:
@@ -127,7 +128,7 @@ class Lake:
             raise self.not_found(name) from None
 
     def exists(self, name: str) -> bool:
-        """Whether a dataset of that name exists, which may be damaged."""
+        """Returns whether a dataset of that name exists. It may be damaged."""
         identifier = self.identifier(name)
         try:
             damaged_tables.load_table(self._tables(), identifier)
@@ -138,26 +139,26 @@ class Lake:
         return True
 
     def metadata_location(self, identifier: Identifier) -> str | None:
-        """Where the metadata of a table is, which need not be readable; None where the catalog cannot tell."""
+        """Returns the location of the metadata of a table, which may be unreadable; None if the catalog cannot tell."""
         from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
         return self.catalog.metadata_location(identifier) if isinstance(self.catalog, LakeSqlCatalog) else None
 
     def names(self) -> list[str]:
-        """The names of all datasets, sorted; those outside the own namespace carry theirs."""
+        """Returns the names of all datasets, sorted, with the namespace for those of other namespaces."""
         own = self.settings.catalog.namespace
-        found = [
+        names = [
             table if namespace == own else f"{namespace}.{table}"
             for namespace in self._namespaces()
             for *_, table in self.catalog.list_tables((namespace,))
             if NAME_PART.fullmatch(table)
         ]
-        return sorted(found)
+        return sorted(names)
 
     def heads(self) -> dict[str, str]:
-        """For every dataset a text that changes with every commit to it, so that only what changed need be read.
+        """Returns for each dataset a text that changes with every commit, so that callers read only changed datasets.
 
-        One query of an SQL catalog; another catalog is asked table by table.
+        Takes one query in an SQL catalog; other catalogs are asked table by table.
         """
         from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
@@ -171,28 +172,26 @@ class Lake:
         }
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
-        """The deletions of datasets of that name, oldest first; ``present`` is the table that is there now."""
+        """Returns the deletions of datasets of a name, oldest first; ``present`` is the uuid of the current table."""
         return tombstones.deletions(self.catalog, self.identifier(name), present)
 
     def drop(self, name: str, force: bool = False) -> None:
-        """Removes the dataset with its files, as `lakefeed.catalog.drop_table.drop` says; blobs stay.
-
-        Its last number stays on record, so that a dataset that is made anew under the name goes on after it.
+        """Removes a dataset with its files (see `lakefeed.catalog.drop_table.drop`). Blobs stay.
 
         Raises:
-            DatasetNotFoundError: there is none of that name, or by now another one.
-            DamagedDatasetError: its metadata cannot be read; ``force=True`` removes it all the same.
+            DatasetNotFoundError: the dataset does not exist, or was replaced by another one during the delete.
+            DamagedDatasetError: its metadata cannot be read; ``force=True`` removes it anyway.
         """
         from lakefeed.catalog.drop_table import drop
 
         drop(self, name, force)
 
     def ensure_namespace(self, namespace: str) -> None:
-        """Creates the namespace where it is missing."""
+        """Creates the namespace if it is missing."""
         open_catalog.ensure_namespace(self.catalog, namespace)
 
     def close(self) -> None:
-        """Gives back connections; the lake opens them again when used."""
+        """Closes connections. The lake opens them again on use."""
         with self._lock:
             if self._catalog is not None:
                 self._catalog.close()
@@ -216,16 +215,16 @@ class Lake:
         self._blobs = None
 
     def _tables(self) -> damaged_tables.TableLoader:
-        """What loads tables: the SQLite file of the catalog, as long as nothing needs the catalog itself."""
-        self._notice_fork()
+        """Returns the loader of tables: the SQLite file, as long as nothing needs the catalog itself."""
+        self._reset_after_fork()
         with self._lock:
             if self._catalog is None and self._embedded is None:
                 self._embedded = embedded.EmbeddedTables.of(self.settings, lambda: self.catalog)
-            read = self._embedded if self._catalog is None else None
-        return self.catalog if read is None else read
+            embedded_tables = self._embedded if self._catalog is None else None
+        return self.catalog if embedded_tables is None else embedded_tables
 
-    def _notice_fork(self) -> None:
-        # A forked child must neither use nor wait for what belongs to its parent: connections, or a lock held there.
+    def _reset_after_fork(self) -> None:
+        # A child process must neither use connections of its parent nor wait for a lock that the parent holds.
         if self._pid != os.getpid():
             self._reset()
 
@@ -235,38 +234,38 @@ class Lake:
         ]
 
     def not_found(self, name: str) -> DatasetNotFoundError:
-        """The error that says so, with the near misses."""
+        """Returns the error for a dataset that does not exist. The message names similar ones."""
         names = self.names()
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f" Did you mean {quoted_list(near)}?" if near else f" The datasets are {quoted_list(names)}."
-        gone = self.deletions(name)
-        past = f": it was deleted at {gone[-1].moment}, after version {gone[-1].last}" if gone else ""
+        similar = difflib.get_close_matches(name, names, n=3)
+        hint = f" Did you mean {quoted_list(similar)}?" if similar else f" The datasets are {quoted_list(names)}."
+        deletions = self.deletions(name)
+        past = f": deleted at {deletions[-1].deleted_at}, after version {deletions[-1].last}" if deletions else ""
         return DatasetNotFoundError(f"no dataset {name!r}{past}.{hint}")
 
 
-_current: OrderedDict[str, Lake] = OrderedDict()
+_current: LRUCache[str, Lake] = LRUCache(MAX_OPEN_LAKES)
 _current_lock = threading.Lock()
 
 
 def new_location(warehouse: str, namespace: str, table: str, suffix: str) -> str:
-    """A location of its own for every table ever created, so that a dropped one never meets its successor."""
+    """Returns a new location for a table, so that files of a dropped table and of its successor do not mix."""
     return f"{warehouse.rstrip('/')}/{namespace}/{table}-{suffix}"
 
 
 def is_own_location(location: str, table: str) -> bool:
-    """Whether the location was made by `new_location` and is a local folder: then all in it is the table's."""
+    """Returns whether the location is a local folder that `new_location` made. Then all its files are the table's."""
     folder = location.rstrip("/").rsplit("/", 1)[-1]
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
 
 
 def remove_tree(location: str) -> None:
-    """Removes a local folder; other stores have no folders to remove."""
+    """Removes a local folder. Other stores have no folders."""
     path = local_path(location)
     if path is not None:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _lake_description(settings: Settings) -> str:
-    """What tells the catalog from all others, without a password."""
+    """Returns a text that identifies the catalog, without a password."""
     uri = re.sub(r"//[^/@]*@", "//", settings.catalog_uri)
     return f"the {settings.catalog.type} catalog {redact(uri)}, warehouse {settings.warehouse}"

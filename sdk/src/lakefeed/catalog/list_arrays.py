@@ -1,4 +1,4 @@
-"""Lists and maps with other values inside, of the same lengths."""
+"""List types and list arrays with other values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 def list_like(kind: pa.DataType, value: pa.DataType | pa.Field[Any]) -> pa.DataType:
-    """Returns the list type with other values: fixed, large, or plain, as ``kind`` is."""
+    """Returns a list type of the same sort (fixed-size, large or plain) with other values."""
     match kind:
         case pa.FixedSizeListType():
             return pa.list_(value, kind.list_size)
@@ -19,8 +19,8 @@ def list_like(kind: pa.DataType, value: pa.DataType | pa.Field[Any]) -> pa.DataT
 
 
 def with_values(array: pa.Array[Any], kind: pa.DataType, values: pa.Array[Any]) -> pa.Array[Any]:
-    """Returns a list or map with other values in it, of the same number."""
-    own = 1 if isinstance(kind, pa.FixedSizeListType) else 2  # validity, and offsets
-    buffers = array.buffers()[:own]
+    """Returns a list or map array with other values of the same lengths."""
+    count = 1 if isinstance(kind, pa.FixedSizeListType) else 2  # validity, and offsets
+    buffers = array.buffers()[:count]
     changed: pa.Array[Any] = pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
     return changed

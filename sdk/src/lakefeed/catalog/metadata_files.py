@@ -1,4 +1,4 @@
-"""What older metadata files of a table say, as far as they are kept: they still know snapshots that have expired."""
+"""Older metadata files of a table, which still have snapshots that have expired since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METADATA_CACHE_SIZE = 4
 
 
 def metadata_file_at(table: Table, timestamp_ms: int) -> str | None:
-    """The metadata file that was the newest at a time; None where it is not known, or is the current one."""
+    """Returns the metadata file that was the newest at a time; None if it is unknown or is the current one."""
     files = [entry for entry in table.metadata.metadata_log if entry.timestamp_ms <= timestamp_ms]
     if not files or timestamp_ms >= table.metadata.last_updated_ms:
         return None
@@ -24,7 +24,7 @@ def metadata_file_at(table: Table, timestamp_ms: int) -> str | None:
 
 
 def read_metadata(table: Table, location: str) -> TableMetadata | None:
-    """What a metadata file says; None where it cannot be read any more."""
+    """Returns the content of a metadata file; None if it cannot be read any more."""
     try:
         return _read_cached(table.io, location)
     except (OSError, ValueError, ValidationError):
@@ -34,28 +34,31 @@ def read_metadata(table: Table, location: str) -> TableMetadata | None:
 def recorded_ancestor(
     table: Table, child: Snapshot, has_parent: Callable[[Snapshot], bool]
 ) -> tuple[bool, Snapshot | None]:
-    """Whether metadata files tell which kept snapshot is the newest ancestor of one, and that snapshot, if any.
+    """Finds the newest existing ancestor of a snapshot in older metadata files.
 
-    The file that a snapshot was committed with holds all its ancestors that were kept by then.
+    The metadata file of the commit of a snapshot has all ancestors that existed at that time.
+
+    Returns:
+        Whether the files tell, and the ancestor; None if there is none.
     """
-    kept = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
-    at, begin = child, child.snapshot_id
+    present = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+    ancestor, begin = child, child.snapshot_id
     while True:
-        location = metadata_file_at(table, at.timestamp_ms)
-        then = read_metadata(table, location) if location is not None else None
-        known = {snapshot.snapshot_id: snapshot for snapshot in then.snapshots} if then is not None else {}
-        at = known.get(at.snapshot_id, at)
-        while at.parent_snapshot_id in known:
-            at = known[at.parent_snapshot_id]
-            if at.snapshot_id in kept:
-                return True, kept[at.snapshot_id]
-        if at.parent_snapshot_id in kept:
-            return True, kept[at.parent_snapshot_id]
-        if not has_parent(at):
+        location = metadata_file_at(table, ancestor.timestamp_ms)
+        older = read_metadata(table, location) if location is not None else None
+        by_id = {snapshot.snapshot_id: snapshot for snapshot in older.snapshots} if older is not None else {}
+        ancestor = by_id.get(ancestor.snapshot_id, ancestor)
+        while ancestor.parent_snapshot_id in by_id:
+            ancestor = by_id[ancestor.parent_snapshot_id]
+            if ancestor.snapshot_id in present:
+                return True, present[ancestor.snapshot_id]
+        if ancestor.parent_snapshot_id in present:
+            return True, present[ancestor.parent_snapshot_id]
+        if not has_parent(ancestor):
             return True, None
-        if at.snapshot_id == begin:
+        if ancestor.snapshot_id == begin:
             return False, None
-        begin = at.snapshot_id
+        begin = ancestor.snapshot_id
 
 
 @functools.lru_cache(METADATA_CACHE_SIZE)

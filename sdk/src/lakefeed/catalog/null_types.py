@@ -1,7 +1,8 @@
-"""Types of nulls only, of columns and inside other types: the first rows that have values there decide them.
+"""Null types, of columns and inside other types. The first rows with values decide the type.
 
-Iceberg (format version 2) has no such type, so it is stored as text, all null. Once it has a type that is not stored as
-text, it is a new Iceberg field with the same name, which is null in older files. Lists and maps around it stay.
+Iceberg (format version 2) has no null type, so it is stored as text, all null. When it becomes a type that is not
+stored as text, it becomes a new Iceberg field of the same name, which is null in older files. Lists and maps around it
+stay.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from lakefeed.catalog.schema import iceberg_schema, normalize_schema, storage_sc
 
 
 def decide_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    """Returns the field with the types of ``given`` where its own are null; the same field where there are none.
+    """Returns the field ``known`` with the types of ``given`` in place of null types; the same object if it has none.
 
     Raises:
-        TypeMismatchError: a type that cannot be kept.
+        TypeMismatchError: a type cannot be stored.
     """
     kind = decide_type(known.type, given.type)
     if kind == known.type:
@@ -35,7 +36,7 @@ def decide_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
 
 
 def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
-    """Returns the type with those of ``given`` where it has null.
+    """Returns the type ``known`` with the types of ``given`` in place of null types.
 
     Example:
         >>> decide_type(pa.list_(pa.null()), pa.list_(pa.int8()))
@@ -45,10 +46,10 @@ def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
         return given
     match known, given:
         case pa.StructType(), pa.StructType():
-            others = {given.field(place).name: given.field(place) for place in range(given.num_fields)}
-            fields = [known.field(place) for place in range(known.num_fields)]
-            inside = [_decide_inner_field(field, others.get(field.name, field)) for field in fields]
-            return pa.struct(inside) if inside != fields else known
+            others = {given.field(i).name: given.field(i) for i in range(given.num_fields)}
+            fields = [known.field(i) for i in range(known.num_fields)]
+            decided = [_decide_inner_field(field, others.get(field.name, field)) for field in fields]
+            return pa.struct(decided) if decided != fields else known
         case pa.MapType(), pa.MapType():
             item = _decide_inner_field(known.item_field, given.item_field)
             kind: Any = pa.map_(known.key_field, item, known.keys_sorted)
@@ -63,9 +64,9 @@ def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
 def decide_iceberg_field(
     field: NestedField, known: pa.Field[Any], declared: pa.Field[Any], next_id: Callable[[], int]
 ) -> NestedField:
-    """Returns the Iceberg field of ``known`` as that of ``declared``, with new fields where a null has become a type.
+    """Returns the Iceberg field for ``declared``, with new fields in place of null types of ``known``.
 
-    The comment of the column makes the schema another one where nothing else does.
+    If nothing else changes, the comment of the column changes, so that the schema is a new one.
     """
     (plain,) = iceberg_schema(pa.schema([declared])).fields
     after = _decide_nested_field(field, plain, known.type, declared.type, next_id)
@@ -75,9 +76,9 @@ def decide_iceberg_field(
 
 
 def unique_comment(field: NestedField, text: str) -> str:
-    """A comment that the column does not have yet: it makes the schema another one."""
-    times = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
-    return f"{text} #{int(next(times, '0')) + 1}"
+    """Returns a comment that the column does not have yet, so that the schema is a new one."""
+    numbers = (part for part in (field.doc or "").rpartition("#")[2:] if part.isdigit())
+    return f"{text} #{int(next(numbers, '0')) + 1}"
 
 
 def _decide_inner_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
@@ -99,7 +100,7 @@ def _decide_nested_field(
 def _decide_nested_type(
     kind: IcebergType, plain: IcebergType, known: Any, declared: Any, next_id: Callable[[], int]
 ) -> IcebergType:
-    """The type with new fields where a null inside it has become a type; the same object where there are none."""
+    """Returns the type with new fields in place of null types; the same object if there are none."""
     match kind, plain:
         case StructType(), StructType():
             pairs = zip(kind.fields, plain.fields, known, declared, strict=True)

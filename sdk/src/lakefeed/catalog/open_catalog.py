@@ -1,4 +1,4 @@
-"""Settings turned into a PyIceberg catalog, or into an error that says which setting to change."""
+"""Opens the PyIceberg catalog of the settings. Errors name the setting to change."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDepende
 from lakefeed.storage.urls import redact
 
 EXTRAS = {"psycopg2": "postgres", "psycopg2cffi": "postgres", "boto3": "glue", "botocore": "glue"}
-"""For a library that a catalog needs the extra that brings it: of lakefeed, or else of pyiceberg."""
+"""The extra of each library that a catalog needs, of lakefeed or of pyiceberg."""
 LAKEFEED_EXTRAS = frozenset({"postgres"})
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of the settings; its folder, its tables and the namespace exist afterwards.
+    """Opens the catalog of the settings. Creates its folder, its tables and the namespace if they are missing.
 
     Raises:
-        ConfigError: the settings cannot work.
+        ConfigError: the settings are invalid.
         MissingDependencyError: the catalog needs a library that is not installed.
         CatalogUnavailableError: its database cannot be reached.
     """
@@ -45,7 +45,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def ensure_namespace(catalog: Catalog, namespace: str) -> None:
-    """Creates the namespace where it is missing."""
+    """Creates the namespace if it is missing."""
     from sqlalchemy.exc import IntegrityError
 
     if catalog.namespace_exists((namespace,)):
@@ -62,25 +62,28 @@ def _sql_catalog(settings: Settings) -> Catalog:
     properties = sql_properties(settings)
     catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
     catalog.locate(settings.warehouse)
-    if Roots.parse(catalog.properties.get(ROOTS_PROPERTY)).moved and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION:
+    if (
+        Roots.parse(catalog.properties.get(ROOTS_PROPERTY)).has_moved
+        and properties[PY_IO_IMPL] != file_io.IMPLEMENTATION
+    ):
         raise ConfigError(
-            f"the lake at {settings.warehouse!r} was moved or copied, and {PY_IO_IMPL}={properties[PY_IO_IMPL]!r} "
-            "looks for its files where they were. Remove that from catalog.properties"
+            f"the lake at {settings.warehouse!r} was moved or copied, but {PY_IO_IMPL}={properties[PY_IO_IMPL]!r} uses "
+            "the old paths of its files; remove that from catalog.properties"
         )
     return catalog
 
 
-def _check_type(given: str) -> str:
-    kinds = [kind.value for kind in CatalogType]
-    if given not in kinds:
-        near = did_you_mean([given], kinds)
-        raise ConfigError(f"catalog.type={given!r}: there is no such catalog.{near} It is one of {quoted_list(kinds)}")
-    return given
+def _check_type(name: str) -> str:
+    types = [kind.value for kind in CatalogType]
+    if name not in types:
+        hint = did_you_mean([name], types)
+        raise ConfigError(f"unknown catalog.type {name!r}.{hint} Choose from {quoted_list(types)}")
+    return name
 
 
 @contextmanager
 def _configuration_errors(settings: Settings) -> Iterator[None]:
-    """Says of what goes wrong while a catalog is opened which setting is the cause."""
+    """Raises errors of opening a catalog as errors that name the setting."""
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
     uri = redact(settings.catalog_uri)
@@ -88,12 +91,11 @@ def _configuration_errors(settings: Settings) -> Iterator[None]:
         yield
     except NoSuchModuleError as error:
         raise ConfigError(
-            f"catalog.uri={uri!r}: there is no such kind of database. It begins with 'sqlite:///' or "
-            "'postgresql+psycopg2://'"
+            f"unknown kind of database in catalog.uri={uri!r}; begin it with 'sqlite:///' or 'postgresql+psycopg2://'"
         ) from error
     except ArgumentError as error:
         raise ConfigError(
-            f"catalog.uri={uri!r} is not the URL of a database, such as 'sqlite:////data/lake/catalog.db' or "
+            f"catalog.uri={uri!r} is not a database URL, such as 'sqlite:////data/lake/catalog.db' or "
             "'postgresql+psycopg2://user@host/database'"
         ) from error
     except ModuleNotFoundError as error:
@@ -101,21 +103,21 @@ def _configuration_errors(settings: Settings) -> Iterator[None]:
             f"the catalog {uri!r} needs {error.name}: {_install_advice(error.name)}"
         ) from error
     except DBAPIError as error:
-        raise CatalogUnavailableError(f"the catalog {uri!r} cannot be opened: {error.orig}") from error
+        raise CatalogUnavailableError(f"cannot open the catalog {uri!r}: {error.orig}") from error
     except CatalogUnavailableError:
         raise
     except OSError as error:
         if not uri.startswith("sqlite:"):
             raise
         raise ConfigError(
-            f"the catalog {uri!r} cannot be opened: {error.strerror or error} ({error.filename}). Set LAKEFEED_HOME "
-            "or catalog.uri to where files can be written"
+            f"cannot open the catalog {uri!r}: {error.strerror or error} ({error.filename}). Set LAKEFEED_HOME or "
+            "catalog.uri to a writable path"
         ) from error
 
 
 def _install_advice(library: str | None) -> str:
     if library == "asyncpg":
-        return "name a driver that waits, such as 'postgresql+psycopg2://'"
+        return "use a synchronous driver, such as 'postgresql+psycopg2://'"
     extra = EXTRAS.get((library or "").partition(".")[0])
     if extra is None:
         return f"pip install {library}"
@@ -123,6 +125,8 @@ def _install_advice(library: str | None) -> str:
 
 
 def _check_location(warehouse: str) -> None:
-    # Read as a URL, such a path ends at the sign: every file would land in one place.
+    # Parsed as a URL, such a path ends at the character, so every file would have the same path.
     if local_path(warehouse) is not None and re.search("[#?]", warehouse):
-        raise ConfigError(f"the warehouse {warehouse!r} has '#' or '?' in its path: choose another home or warehouse")
+        raise ConfigError(
+            f"the path of the warehouse {warehouse!r} contains '#' or '?': choose another home or warehouse"
+        )

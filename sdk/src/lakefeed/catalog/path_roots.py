@@ -1,8 +1,8 @@
-"""The folders under which metadata names local files, and where these folders are now.
+"""Path roots: the recorded folders of local files in metadata, and their actual folders.
 
-Iceberg's metadata names files by their whole path. A lake that was moved, mounted elsewhere or copied is therefore read
-through a table of roots: what metadata names below a recorded root lies below its present folder. The metadata goes on
-naming files below the recorded root, so the same metadata fits the original and every copy.
+Iceberg metadata names files by their full path. So a lake that was moved, mounted elsewhere or copied is read through a
+table of roots, which maps recorded folders to actual folders. New metadata uses the recorded folders too, so the same
+metadata is valid for the original and for every copy.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final, Self
 from urllib.parse import urlparse
 
 ROOTS_PROPERTY: Final = "lakefeed.roots"
-"""The property of a catalog, and so of its FileIO, that holds the roots as text."""
+"""The property of a catalog and of its FileIO with the roots as text."""
 
 _SCHEME = re.compile(r"^file:(//)?")
 _SLASHES = re.compile(r"//+")
 
 
 def plain_path(location: str) -> str | None:
-    """The local path of a location; None for other stores.
+    """Returns the local path of a location; None for other stores.
 
     Example:
         >>> plain_path("file:///data//lake"), plain_path("s3://bucket/lake")
@@ -35,31 +35,31 @@ def plain_path(location: str) -> str | None:
 
 @dataclass(frozen=True)
 class Roots:
-    """Pairs of recorded root and present folder (plain paths without a slash at the end), the longest root first."""
+    """Pairs of recorded and actual folder (plain paths without a trailing slash), the longest recorded folder first."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, folders: Mapping[str, str]) -> Self:
-        """The roots that are the keys of a mapping to present folders."""
+        """Returns the roots of a mapping from recorded to actual folders."""
         return cls(tuple(sorted(folders.items(), key=lambda pair: (-len(pair[0]), pair[0]))))
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """The roots that `dump` wrote; none for None."""
-        return cls(tuple((recorded, now) for recorded, now in json.loads(text or "[]")))
+        """Returns the roots that `dump` wrote; none for None."""
+        return cls(tuple((recorded, actual) for recorded, actual in json.loads(text or "[]")))
 
     def dump(self) -> str:
         """Returns the roots as text."""
         return json.dumps(self.pairs)
 
     @property
-    def moved(self) -> bool:
-        """Whether any folder is elsewhere than recorded."""
-        return any(recorded != now for recorded, now in self.pairs)
+    def has_moved(self) -> bool:
+        """Returns whether an actual folder differs from the recorded one."""
+        return any(recorded != actual for recorded, actual in self.pairs)
 
     def actual(self, location: str) -> str:
-        """The location where the file is now; the same text where nothing has moved.
+        """Returns the actual location of a file; the same text if its root has not moved.
 
         Example:
             >>> Roots.of({"/old/lake": "/new/lake"}).actual("file:///old/lake/t/data/a.parquet")
@@ -68,7 +68,7 @@ class Roots:
         path = plain_path(location) if self.pairs else None
         if path is None:
             return location
-        for recorded, now in self.pairs:
+        for recorded, actual in self.pairs:
             if path == recorded or path.startswith(f"{recorded}/"):
-                return location if recorded == now else f"file://{now}{path[len(recorded) :]}"
+                return location if recorded == actual else f"file://{actual}{path[len(recorded) :]}"
         return location

@@ -1,4 +1,4 @@
-"""Names under which lakefeed keeps its own facts in Iceberg table properties and snapshot summaries."""
+"""Names of lakefeed's entries in Iceberg table properties, namespace properties and snapshot summaries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ DESCRIPTION: Final = "lakefeed.description"
 COLUMN_TYPES: Final = "lakefeed.column-types"
 ARROW_TYPES: Final = "lakefeed.arrow-types"
 FENCE_PREFIX: Final = "lakefeed.fence."
-# By field id, the types of file columns that the table has no more: older versions still have them.
+# The media types of dropped file columns by field id. Older versions still have these columns.
 DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
-# By snapshot id, the numbers of versions to which Iceberg gave none.
+# The version numbers of snapshots without a sequence number, by snapshot id.
 VERSION_NUMBERS: Final = "lakefeed.version-numbers"
 
-# A property of namespaces, by the name of a table: the datasets of that name that were deleted.
+# A namespace property, by table name: the deleted datasets of that name.
 DELETED_PREFIX: Final = "lakefeed.deleted."
 
 # Snapshot summary.
@@ -22,15 +22,15 @@ RUN: Final = "lakefeed.run"
 USER: Final = "lakefeed.user"
 CODE: Final = "lakefeed.code"
 MESSAGE: Final = "lakefeed.message"
-# Of what a routine or ingestion did, as JSON; and how many routines stand between this version and an outside writer.
+# The work of a routine or ingestion as JSON, and the number of routines between this version and an outside writer.
 WORK: Final = "lakefeed.work"
 DEPTH: Final = "lakefeed.depth"
 IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"
-# Rows that are new or gone, where the records of the files say more than that: rows that only moved are in both.
+# The number of rows added and removed. Iceberg's own counts include rows that only moved to other files.
 ROWS_ADDED: Final = "lakefeed.rows-added"
 ROWS_REMOVED: Final = "lakefeed.rows-removed"
 
-# What every table that lakefeed creates starts with: planning stays flat, and metadata files do not pile up.
+# Properties of every new table: they keep the numbers of manifests and of metadata files small.
 TABLE_DEFAULTS: Final = {
     "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",

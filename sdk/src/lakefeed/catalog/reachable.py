@@ -1,4 +1,4 @@
-"""What is in use: the files and blobs that any version of any dataset names."""
+"""The reachable files and blobs: those that any version of any dataset refers to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lakefeed.storage.disk.sqlite_file import Database
 logger = logging.getLogger(__name__)
 
 Digests = NDArray[np.bytes_]
-"""Sorted, distinct raw SHA-256."""
+"""Sorted, distinct SHA-256 digests, 32 bytes each."""
 
 BLOB_PREFIX = "blob:"
 LEAF = "sha256"
@@ -41,14 +41,14 @@ BATCH_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Reachable:
-    """What is in use.
+    """Everything that versions refer to.
 
     Attributes:
-        digests: of blobs.
-        files: of tables, by location.
-        protected: locations below which nothing may be deleted, whether it is in ``files`` or not: of damaged tables,
-            and of those whose property ``gc.enabled`` is false.
-        damaged: for each damaged table, by name, what is wrong with it. What it names is not known.
+        digests: the digests of blobs.
+        files: the locations of files of tables.
+        protected: the folders of damaged tables and of tables with ``gc.enabled=false``. Nothing below them may be
+            deleted, even if ``files`` lacks it.
+        damaged: the errors of damaged tables, by name. Their references are unknown.
     """
 
     digests: Digests
@@ -59,10 +59,11 @@ class Reachable:
 
 @dataclass
 class Marker:
-    """Finds what is in use. What a file says is kept under the cache folder: files of tables never change.
+    """Finds everything reachable. References of files are cached, because files of tables never change.
 
     Attributes:
-        files_read: counts the data files that were read, ever.
+        lake: the lake.
+        files_read: the number of data files that were read.
         detached: tables that are not in the catalog but keep their files.
     """
 
@@ -71,68 +72,68 @@ class Marker:
     detached: tuple[Table, ...] = ()
 
     def __post_init__(self) -> None:
-        self._reads = ReferenceCache(self.lake)
+        self.reference_cache = ReferenceCache(self.lake)
 
     def mark(self) -> Reachable:
-        """What is in use now: what all tables of the catalog name, also those that are not datasets of lakefeed.
+        """Returns everything that tables of the catalog refer to, including tables that are not datasets of lakefeed.
 
-        Whatever keeps data alive besides belongs here: a collector of garbage asks nobody else.
+        Garbage collection relies on this method alone, so anything else that keeps data alive belongs here.
 
         Raises:
-            FileError: a file of a table cannot be read, and not for being lost.
-            UnsupportedError: a data file of another format.
+            FileError: a file of a table exists but cannot be read.
+            UnsupportedError: a data file has a format other than Parquet.
         """
-        marking = _MarkState(self, References(self._reads.told))
+        state = _MarkState(self, References(self.reference_cache.read_through))
         for identifier, table in all_tables(self.lake):
             if isinstance(table, DamagedDatasetError):
-                marking.add_damaged(identifier, table)
+                state.add_damaged(identifier, table)
                 continue
             try:
-                marking.add(table)
+                state.add(table)
             except DamagedDatasetError as error:
                 if self._is_there(table):
-                    marking.add_damaged(identifier, error, table)
+                    state.add_damaged(identifier, error, table)
             except OSError as error:
                 if self._is_there(table):
                     raise FileError(
-                        f"{'.'.join(table.name())}: what its versions name cannot be read, so nothing can be "
-                        f"told to be garbage: {error}"
+                        f"cannot read the references of {'.'.join(table.name())}, so no garbage can be identified: "
+                        f"{error}"
                     ) from error
         for table in self.detached:
-            marking.add(table)
-        return marking.live()
+            state.add(table)
+        return state.reachable()
 
     def _is_there(self, table: Table) -> bool:
         try:
-            now = load_table(self.lake.catalog, table.name())
+            current = load_table(self.lake.catalog, table.name())
         except NoSuchTableError:
             return False
         except DamagedDatasetError:
             return True
-        return now.metadata.table_uuid == table.metadata.table_uuid
+        return current.metadata.table_uuid == table.metadata.table_uuid
 
 
 class ReferenceCache:
-    """What files of a lake's tables say, read at most once and kept under the cache folder."""
+    """References of files of a lake's tables, stored under the cache folder so that each file is read once."""
 
     def __init__(self, lake: Lake) -> None:
         name = sha256(lake.settings.warehouse.encode()).hexdigest()[:16]
-        self._reads = Database(lake.settings.cache / "live" / name, LAYOUT, SCRIPT)
+        self._database = Database(lake.settings.cache / "live" / name, LAYOUT, SCRIPT)
 
-    def told(self, path: str, read: Callable[[], bytes]) -> bytes:
-        """What the file at ``path`` says: ``read()``, or what that returned at another time."""
-        known = self._reads.read(
-            lambda held: held.execute("SELECT found FROM reads WHERE path = ?", (path,)).fetchone()
+    def read_through(self, path: str, read: Callable[[], bytes]) -> bytes:
+        """Returns the references of the file at ``path``: the stored ones, else those that ``read`` returns."""
+        row = self._database.read(
+            lambda connection: connection.execute("SELECT found FROM reads WHERE path = ?", (path,)).fetchone()
         )
-        if known is not None:
-            return bytes(known[0])
-        told = read()
+        if row is not None:
+            return bytes(row[0])
+        references = read()
 
-        def note(held: sqlite3.Connection) -> None:
-            held.execute("INSERT OR REPLACE INTO reads VALUES (?, ?)", (path, told))
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO reads VALUES (?, ?)", (path, references))
 
-        self._reads.write(note)
-        return told
+        self._database.write(store)
+        return references
 
 
 @dataclass
@@ -160,20 +161,20 @@ class _MarkState:
             raise damage[0]
 
     def add_damaged(self, identifier: Identifier, error: DamagedDatasetError, table: Table | None = None) -> None:
-        """Protects all that may be the table's."""
+        """Protects all files that may belong to a damaged table."""
         logger.warning("%s", error)
         self.damaged[".".join(identifier)] = str(error)
         self.protected |= possible_folders(self.marker.lake, identifier)
         self.protected |= set() if table is None else folders_of(table)
 
-    def live(self) -> Reachable:
-        """All that was added."""
+    def reachable(self) -> Reachable:
+        """Returns everything that was added."""
         digests = np.unique(np.concatenate([np.empty(0, "S32"), *self.parts]))
         return Reachable(digests, frozenset(self.references.files), frozenset(self.protected), self.damaged)
 
     def _add_file(self, table: Table, path: str, file_format: str) -> None:
         if file_format != FileFormat.PARQUET.name:
-            raise UnsupportedError(f"{path} is {file_format}: what it names cannot be read, nor told from garbage")
+            raise UnsupportedError(f"cannot read the references of {path}: unsupported format {file_format}")
 
         def read() -> bytes:
             self.marker.files_read += 1
@@ -181,28 +182,28 @@ class _MarkState:
                 return digests_in(pq.ParquetFile(stream)).tobytes()  # type: ignore[arg-type]  # a pyarrow stream
 
         with damage_errors(".".join(table.name()), path):
-            self.parts.append(np.frombuffer(self.marker._reads.told(path, read), "S32"))
+            self.parts.append(np.frombuffer(self.marker.reference_cache.read_through(path, read), "S32"))
 
 
 def digests_in(file: pq.ParquetFile) -> Digests:
-    """The blobs that a Parquet file names: only the leaves ``….sha256`` are read."""
-    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    """Returns the digests of the blobs that a Parquet file refers to. Reads only the leaf columns ``….sha256``."""
+    paths = [file.schema.column(index).path for index in range(len(file.schema))]
     leaves = [path for path in paths if path.endswith(f".{LEAF}")]
-    found = [np.empty(0, "S32")]
+    parts = [np.empty(0, "S32")]
     if leaves:
         for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
             for column in batch.columns:
-                found += [digests_from_hex(_hex_digests(texts)) for texts in _texts(column)]
-    return np.unique(np.concatenate(found))
+                parts += [digests_from_hex(_hex_digests(texts)) for texts in _texts(column)]
+    return np.unique(np.concatenate(parts))
 
 
 def digests_from_hex(digests: Iterable[str]) -> Digests:
-    """Digests in hex as sorted, distinct raw ones."""
+    """Returns hexadecimal digests as sorted, distinct bytes."""
     return np.unique(np.frombuffer(bytes.fromhex("".join(digests)), "S32"))
 
 
 def _texts(column: pa.Array[Any]) -> Iterator[pa.Array[Any]]:
-    """The text at the bottom of structs and lists."""
+    """Yields the text arrays inside structs and lists."""
     kind = column.type
     if isinstance(column, pa.DictionaryArray):
         yield from _texts(column.dictionary)

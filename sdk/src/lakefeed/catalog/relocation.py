@@ -1,4 +1,4 @@
-"""Where the files of a lake are that may have been moved, mounted elsewhere or copied since it was made."""
+"""The path roots of a lake that was moved, mounted elsewhere or copied, and the owner mark of a warehouse."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 logger = logging.getLogger(__name__)
 
 OWNER_MARK: Final = "lakefeed.json"
-"""The file in a warehouse outside of the catalog's folder that says whose it is."""
+"""The file that names the owner of a warehouse outside the folder of its catalog."""
 METADATA_DEPTH: Final = 4
-"""A table's metadata is at namespace/table/metadata/file below the root."""
+"""The metadata of a table is at namespace/table/metadata/file below the root."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class LakeHome:
     """A SQLite catalog and the local warehouse of its lake.
 
     Attributes:
-        database: the catalog's file, with symbolic links resolved.
-        warehouse: the plain path of the warehouse, as the settings spell it.
-        record: what the catalog says of the lake.
+        database: the file of the catalog, with symbolic links resolved.
+        warehouse: the plain path of the warehouse, as in the settings.
+        record: the record of the lake in the catalog.
     """
 
     database: Path
@@ -38,18 +38,18 @@ class LakeHome:
 
     @classmethod
     def open(cls, database: Path, warehouse: str, locations: Callable[[], Iterable[str]]) -> LakeHome:
-        """The home with its record, which is made or brought up to date where the database can be written to.
+        """Reads the record of a lake. Creates or updates it if the database is writable.
 
-        ``locations()`` are those of the metadata of the lake's tables. They tell where an unrecorded lake was before.
+        ``locations`` returns the locations of the metadata of all tables, which tell where an unrecorded lake was.
         """
         home = cls(database, warehouse, read_record(database) or LakeRecord(str(database)))
-        roots = home._roots_here(locations)
+        roots = home._current_roots(locations)
         if roots.items() <= home.record.roots.items():
             return home
         try:
             return cls(database, warehouse, change_record(database, lambda record: record.with_roots(roots)))
         except sqlite3.OperationalError as error:
-            logger.info("%s cannot be written to, so where its files are is found out each time: %s", database, error)
+            logger.info("cannot store the path roots in %s, so each process determines them: %s", database, error)
             return cls(database, warehouse, home.record.with_roots(roots))
 
     @property
@@ -58,54 +58,55 @@ class LakeHome:
         return self.database.parent
 
     @property
-    def here(self) -> Path:
+    def warehouse_folder(self) -> Path:
         """The folder of the warehouse, with symbolic links resolved."""
         return Path(self.warehouse).resolve()
 
     @property
-    def inside(self) -> bool:
-        """Whether the warehouse lies in the folder of the catalog, so that whoever copies the one copies the other."""
-        return self.here.is_relative_to(self.folder)
+    def contains_warehouse(self) -> bool:
+        """Whether the warehouse lies in the folder of the catalog, so that both are copied together."""
+        return self.warehouse_folder.is_relative_to(self.folder)
 
     @property
     def root(self) -> str:
         """The recorded root of the warehouse, under which new tables are named."""
-        return next(iter(self._of_here()), self.warehouse)
+        return next(iter(self._warehouse_roots()), self.warehouse)
 
     @property
     def roots(self) -> Roots:
-        """Where that is which metadata names."""
-        now = {root: str(self.folder / folder) for root, folder in self.record.roots.items()}
-        return Roots.of({**now, **dict.fromkeys(self._of_here(), self.warehouse)})
+        """The path roots of the lake."""
+        folders = {root: str(self.folder / folder) for root, folder in self.record.roots.items()}
+        return Roots.of({**folders, **dict.fromkeys(self._warehouse_roots(), self.warehouse)})
 
-    def _of_here(self) -> list[str]:
-        """The recorded roots that stand for the warehouse."""
-        here = self.here
-        same = {folder for folder in self.record.roots.values() if (self.folder / folder).resolve() == here}
+    def _warehouse_roots(self) -> list[str]:
+        """Returns the recorded roots of the warehouse."""
+        warehouse = self.warehouse_folder
+        same = {folder for folder in self.record.roots.values() if (self.folder / folder).resolve() == warehouse}
         return [root for root, folder in self.record.roots.items() if folder in same]
 
-    def _roots_here(self, locations: Callable[[], Iterable[str]]) -> dict[str, str]:
-        """The roots that stand for the warehouse or a part of it, each with its folder as it is recorded."""
-        folder = str(self.here.relative_to(self.folder)) if self.inside else str(self.here)
-        known = self._of_here()
+    def _current_roots(self, locations: Callable[[], Iterable[str]]) -> dict[str, str]:
+        """Returns the roots of the warehouse or a part of it, each with its folder in recorded form."""
+        warehouse = self.warehouse_folder
+        folder = str(warehouse.relative_to(self.folder)) if self.contains_warehouse else str(warehouse)
+        known = self._warehouse_roots()
         if self.warehouse in known:
             return dict.fromkeys(known, folder)
-        named = self.warehouse if self.warehouse in self.record.roots else self._marked()
-        if not known and named is not None:  # the warehouse of these roots is here now
+        named = self.warehouse if self.warehouse in self.record.roots else self._root_in_mark()
+        if not known and named is not None:  # the warehouse of these roots was moved here
             before = self.record.roots.get(named)
             known = [root for root, other in self.record.roots.items() if other == before] or [named]
-        roots = dict.fromkeys(known, folder) if known else self._inferred(folder, locations())
+        roots = dict.fromkeys(known, folder) if known else self._infer_roots(folder, locations())
         return {**roots, self.warehouse: folder}
 
-    def _marked(self) -> str | None:
-        """The root that the mark in the warehouse names, if it is of this lake."""
-        mark = read_owner_mark(self.here)
+    def _root_in_mark(self) -> str | None:
+        """Returns the root in the owner mark of the warehouse; None if the mark belongs to another lake."""
+        mark = read_owner_mark(self.warehouse_folder)
         return mark.root if mark is not None and mark.id == self.record.id else None
 
-    def _inferred(self, folder: str, locations: Iterable[str]) -> dict[str, str]:
-        """The roots under which tables are named whose metadata is here: earlier versions of lakefeed recorded none.
+    def _infer_roots(self, folder: str, locations: Iterable[str]) -> dict[str, str]:
+        """Returns roots for tables whose metadata is in the warehouse. Earlier versions of lakefeed recorded none.
 
-        Of tables that are not all here, each is a root of its own.
+        If only some tables of a root are in the warehouse, each of them gets a root of its own.
         """
         present: dict[str, set[str]] = defaultdict(set)
         absent: set[str] = set()
@@ -113,7 +114,7 @@ class LakeHome:
             root, *tail = path.rsplit("/", METADATA_DEPTH)
             if root == self.warehouse or len(tail) < METADATA_DEPTH:
                 continue
-            if self.here.joinpath(*tail).is_file():
+            if self.warehouse_folder.joinpath(*tail).is_file():
                 present[root].add("/".join(tail[:2]))
             else:
                 absent.add(root)
@@ -125,9 +126,9 @@ class LakeHome:
 def locate_warehouse(
     database: Path, warehouse: str, locations: Callable[[], Iterable[str]]
 ) -> tuple[str, dict[str, str]]:
-    """Returns the recorded root of a warehouse, and what the properties of its catalog say of where files are.
+    """Returns the recorded root of a warehouse, and catalog properties with the path roots.
 
-    ``locations`` as for `Home.open`. A warehouse in another store is where its URL says.
+    ``locations``: see `LakeHome.open`. A warehouse in another store has no roots.
     """
     path = plain_path(warehouse)
     if path is None:
@@ -139,14 +140,14 @@ def locate_warehouse(
 
 @dataclass(frozen=True)
 class OwnerMark:
-    """What a warehouse says of its owner.
+    """The owner of a warehouse.
 
     Attributes:
-        id: that of the lake.
-        catalog: where its catalog is.
-        host: the machine on which that is.
+        id: the id of the lake.
+        catalog: the path of its catalog.
+        host: the machine of the catalog.
         root: the recorded root of the warehouse.
-        warehouse: where that was when the mark was written.
+        warehouse: the path of the warehouse at the time of writing.
     """
 
     id: str
@@ -157,7 +158,7 @@ class OwnerMark:
 
     @classmethod
     def parse(cls, text: str | bytes) -> OwnerMark | None:
-        """The mark that `dump` wrote; None for anything else."""
+        """Returns the mark that `dump` wrote; None for any other text."""
         try:
             facts = json.loads(text)
             return cls(*(str(facts[name]) for name in ("id", "catalog", "host", "root", "warehouse")))
@@ -170,7 +171,7 @@ class OwnerMark:
 
 
 def read_owner_mark(folder: Path) -> OwnerMark | None:
-    """The mark in a local warehouse; None where there is none."""
+    """Returns the owner mark of a local warehouse; None if there is none."""
     try:
         return OwnerMark.parse((folder / OWNER_MARK).read_bytes())
     except (FileNotFoundError, NotADirectoryError):

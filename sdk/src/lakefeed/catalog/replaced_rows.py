@@ -1,4 +1,4 @@
-"""How many rows are gone where files take the place of others: told by the files as far as that is possible."""
+"""The number of rows that are removed when files replace others."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from pyiceberg.table import Table
 from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
 from lakefeed.catalog.version_files import DataFileRef
 
-# How many rows the first files have that the others do not have, each as often as it is there.
 CompareFiles: TypeAlias = Callable[[Table, Sequence[DataFileRef], Sequence[DataFileRef]], int]
+"""Counts the rows of the first files that the other files do not have (as multisets)."""
 
 
 def count_removed_rows(
-    table: Table, gone: Iterable[DataFileRef], came: Iterable[DataFileRef], compare: CompareFiles | None = None
+    table: Table, removed: Iterable[DataFileRef], added: Iterable[DataFileRef], compare: CompareFiles | None = None
 ) -> int:
-    """How many rows of ``gone`` are not in ``came``. Only files of which that cannot be told are given to ``compare``.
+    """Returns the number of rows of ``removed`` that are not in ``added``.
 
-    Without ``compare`` those files are counted as if one side were a part of the other.
+    ``compare`` gets the files that do not tell. Without it, the smaller side counts as a part of the other.
     """
-    rows, left, right = _match_rewritten_files(gone, came)
-    if not left or not right or compare is None:
-        return rows + max(0, _total_rows(left) - _total_rows(right))
-    return rows + compare(table, left, right)
+    rows, only_removed, only_added = _match_rewritten_files(removed, added)
+    if not only_removed or not only_added or compare is None:
+        return rows + max(0, _total_rows(only_removed) - _total_rows(only_added))
+    return rows + compare(table, only_removed, only_added)
 
 
 def _match_rewritten_files(
-    gone: Iterable[DataFileRef], came: Iterable[DataFileRef]
+    removed: Iterable[DataFileRef], added: Iterable[DataFileRef]
 ) -> tuple[int, list[DataFileRef], list[DataFileRef]]:
-    """The rows gone in files of which one was made of the other by leaving rows out, and the files that are left."""
+    """Pairs files with their rewritten versions. Returns the number of rows that these lack, and the other files."""
     partners: dict[tuple[int, str], list[DataFileRef]] = defaultdict(list)
-    for file in came:
+    for file in added:
         partners[file.sequence, _original_path(file)].append(file)
-    rows, left = 0, []
-    for file in gone:
+    rows, unmatched = 0, []
+    for file in removed:
         others = partners[file.sequence, _original_path(file)]
         if len(others) == 1 and _is_rewritten(file) != _is_rewritten(others[0]):
             rows += max(0, file.rows - others.pop().rows)
         else:
-            left.append(file)
-    return rows, left, [file for others in partners.values() for file in others]
+            unmatched.append(file)
+    return rows, unmatched, [file for others in partners.values() for file in others]
 
 
 def _original_path(file: DataFileRef) -> str:
-    """The path of the file that was written first, before rows of it were left out."""
+    """Returns the path of the original file, without the suffix of a rewritten one."""
     return REWRITTEN_SUFFIX.sub("", file.path.removesuffix(".parquet"))
 
 

@@ -1,4 +1,4 @@
-"""Whether the lake that a mark in a blob store names is this one, which may have been moved or copied since."""
+"""Comparison of a lake with the lake that a mark in a blob store names. Either may have been moved or copied."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SQLITE_LAKE: Final = re.compile(r"the sql catalog sqlite:///(?P<catalog>.*), war
 
 
 def is_same_lake(lake: Lake, text: str, host: str | None) -> bool:
-    """Whether ``text``, written on ``host``, names this lake, also by what it was called before.
+    """Returns whether ``text``, written on ``host``, names this lake, perhaps by an earlier path.
 
-    In a store that lies in the folder of the catalog, that of its original counts too: the store was copied with it.
-    Elsewhere a catalog that is still there, or may be on another machine, is another lake.
+    A store in the folder of the catalog was copied with it, so the mark of the original counts too. For any other
+    store, a catalog that still exists, or may exist on another machine, is another lake.
     """
     if text == lake.blobs.lake:
         return True
-    named = SQLITE_LAKE.fullmatch(text)
+    match = SQLITE_LAKE.fullmatch(text)
     database: Path | None = getattr(lake.catalog, "file", None)
-    if named is None or database is None or named["warehouse"].rstrip("/") not in _warehouse_names(lake):
+    if match is None or database is None or match["warehouse"].rstrip("/") not in _warehouse_names(lake):
         return False
-    store, before = local_path(lake.blobs.url), Path(named["catalog"])
+    store, before = local_path(lake.blobs.url), Path(match["catalog"])
     if store is not None and store.resolve().is_relative_to(database.parent):
         return True
     if before.exists():
@@ -35,7 +35,7 @@ def is_same_lake(lake: Lake, text: str, host: str | None) -> bool:
 
 
 def _warehouse_names(lake: Lake) -> set[str]:
-    """The warehouse under every name that it has had, with and without a scheme."""
+    """Returns every name that the warehouse has had, with and without a scheme."""
     warehouse = lake.settings.warehouse.rstrip("/")
     roots = {recorded for recorded, _ in Roots.parse(lake.catalog.properties.get(ROOTS_PROPERTY)).pairs}
     return {warehouse, plain_path(warehouse) or warehouse, *roots, *(f"file://{root}" for root in roots)}

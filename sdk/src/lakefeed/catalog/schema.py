@@ -1,7 +1,7 @@
-"""Arrow types and how the lake keeps them: nothing that was saved comes back changed.
+"""Storage of Arrow types in Iceberg tables. Rows come back with the types that they were saved with.
 
-Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type that holds every value, and what was
-*declared* is kept in a table property, so that a read gives the declared type back:
+Iceberg has fewer types than Arrow. Other types are *stored* as a wider type that holds every value, and the *declared*
+type is a table property, so that reads return it:
 
     declared                              stored
     int8, int16, uint8, uint16            int32
@@ -18,11 +18,11 @@ Iceberg has fewer types than Arrow. What it lacks is *stored* as a wider type th
     string_view, binary_view              string, binary
     extension types                       their storage
 
-The categories of a dictionary column are declared with it (:mod:`lakefeed.catalog.categories`).
+The declaration of a dictionary column includes its categories (:mod:`lakefeed.catalog.categories`).
 
-Two types do not come back as they were: dictionary indices narrower than 32 bits become int32, because a dictionary
-grows with every append, and the values of a dictionary that has only nulls become strings. Types without a lossless
-form (unions, intervals, list views, run-end encoding, structs without fields, …) are refused.
+Two types change: dictionary indices of less than 32 bits become int32, because appends make dictionaries grow, and the
+null values of a dictionary become strings. Types without a lossless storage type (unions, intervals, list views,
+run-end encoding, structs without fields, …) raise `TypeMismatchError`.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 
 
 def normalize_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that a table created from ``schema`` declares (see the module for the two types that change).
+    """Returns the schema that a table created from ``schema`` declares. See the module for the two types that change.
 
     Raises:
-        SchemaError: no columns, or two of one name.
-        TypeMismatchError: a type that cannot be kept; the message names the column.
+        SchemaError: there are no columns, or two of the same name.
+        TypeMismatchError: a type cannot be stored; the message names the column.
     """
     if not schema.names:
         raise SchemaError("a dataset needs at least one column")
@@ -68,7 +68,7 @@ def normalize_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def storage_schema(schema: pa.Schema) -> pa.Schema:
-    """The Arrow schema of the data files of a table that declares ``schema``, without field ids.
+    """Returns the Arrow schema of the data files of a table that declares ``schema``, without field ids.
 
     Example:
         >>> storage_schema(pa.schema([("label", pa.uint8())])).field("label").type
@@ -78,29 +78,28 @@ def storage_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def iceberg_schema(schema: pa.Schema) -> Schema:
-    """The Iceberg schema, with fresh field ids, of a new table that declares ``schema``."""
+    """Returns the Iceberg schema of a new table that declares ``schema``."""
     from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow  # loads pandas
 
     try:
-        made = assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
+        return assign_fresh_schema_ids(visit_pyarrow(storage_schema(schema), _ConvertToIcebergWithoutIDs()))
     except ValueError as error:
         raise iceberg_schema_error(error) from None
-    return made
 
 
 def iceberg_schema_error(error: ValueError) -> SchemaError:
-    """The error where columns do not go together in Iceberg."""
-    twice = re.search(r"multiple fields for name (.*): -?\d+ and -?\d+", str(error))
-    if twice is None:
-        return SchemaError(f"the columns do not make an Iceberg schema: {error}")
+    """Returns the error for columns that do not make an Iceberg schema."""
+    ambiguous = re.search(r"multiple fields for name (.*): -?\d+ and -?\d+", str(error))
+    if ambiguous is None:
+        return SchemaError(f"cannot make an Iceberg schema of the columns: {error}")
     return SchemaError(
-        f"{twice[1]!r} would name two things: a dot leads into a struct or list in Iceberg. Choose a column name that "
-        "is not the path of another field"
+        f"ambiguous field name {ambiguous[1]!r}: Iceberg uses dots for fields of structs and lists. Choose a column "
+        "name that is not the path of another field"
     )
 
 
 def file_schema(declared: pa.Schema, iceberg: Schema) -> pa.Schema:
-    """The Arrow schema of a data file: storage types that carry the table's field ids."""
+    """Returns the Arrow schema of a data file: storage types with the field ids of the table."""
     stored = storage_schema(declared)
     return pa.schema([_with_ids(stored.field(field.name), field) for field in iceberg.fields])
 
@@ -116,7 +115,7 @@ def _normalize_inner_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
     kind = field.type
     # Arrow encodes text only where the dictionary is not the column itself.
     if isinstance(kind, pa.DictionaryType) and kind.value_type not in DICTIONARY_TEXT:
-        raise TypeMismatchError(f"column {path!r} has type {kind} inside another type: convert it to its values first")
+        raise TypeMismatchError(f"column {path!r} has type {kind} inside another type; cast it to its value type first")
     return _normalize_field(field, path)
 
 
@@ -137,7 +136,7 @@ def _storage_field(field: pa.Field[Any], path: str) -> pa.Field[Any]:
 
 
 def storage_type(kind: pa.DataType, path: str) -> pa.DataType:
-    """The Arrow type in data files of a declared type; ``path`` names the column in errors."""
+    """Returns the storage type of a declared type. ``path`` names the column in errors."""
     if isinstance(kind, pa.UuidType):
         return kind
     if isinstance(kind, pa.BaseExtensionType):
@@ -159,7 +158,7 @@ def _storage_leaf(kind: pa.DataType, path: str) -> pa.DataType:
         return pa.int64() if kind.unit == "ns" else pa.timestamp("us", "UTC" if kind.tz is not None else None)
     if types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= MAX_DECIMAL_PRECISION:
         return pa.decimal128(kind.precision, kind.scale)
-    raise TypeMismatchError(f"column {path!r} has type {kind}, which cannot be kept without loss: convert it first")
+    raise TypeMismatchError(f"column {path!r} has type {kind}, which cannot be stored without loss; cast it first")
 
 
 _UNCHANGED_TYPES: frozenset[pa.DataType] = frozenset(
@@ -194,10 +193,14 @@ _WIDER_TYPES: dict[pa.DataType, pa.DataType] = {
 
 
 def declared_schema(table: Table, snapshot_id: int | None = None, schema_id: int | None = None) -> pa.Schema:
-    """The Arrow schema of a snapshot (``None``: of the table now) as it was declared when its columns were saved.
+    """Returns the declared Arrow schema of a snapshot.
 
-    ``schema_id`` asks for one of the table's schemas instead. File columns carry ``lakefeed.type`` in their field
-    metadata, by the column types in force now.
+    The field metadata of file columns has ``lakefeed.type``, by the current column types.
+
+    Args:
+        table: the table.
+        snapshot_id: the snapshot; None for the current schema of the table.
+        schema_id: one of the schemas of the table, instead of a snapshot.
 
     Raises:
         VersionNotFoundError: the table has no such snapshot.
@@ -211,7 +214,11 @@ def declared_schema(table: Table, snapshot_id: int | None = None, schema_id: int
 
 
 def snapshot_schema(table: Table, snapshot_id: int | None = None) -> Schema:
-    """The Iceberg schema of a snapshot, the current one for ``None``."""
+    """Returns the Iceberg schema of a snapshot; the current one for ``None``.
+
+    Raises:
+        VersionNotFoundError: the table has no such snapshot.
+    """
     if snapshot_id is None:
         return table.schema()
     snapshot = table.metadata.snapshot_by_id(snapshot_id)
@@ -221,13 +228,13 @@ def snapshot_schema(table: Table, snapshot_id: int | None = None) -> Schema:
 
 
 def column_types(table: Table) -> dict[str, str]:
-    """The file columns of a table: column name -> media type."""
+    """Returns the media types of the file columns of a table, by name."""
     types: dict[str, str] = json.loads(table.properties.get(COLUMN_TYPES, "{}"))
     return types
 
 
 def dropped_column_types(table: Table) -> dict[str, str]:
-    """The file columns that only older versions have: field id -> media type."""
+    """Returns the media types of the file columns that only older versions have, by field id."""
     types: dict[str, str] = json.loads(table.properties.get(DROPPED_COLUMN_TYPES, "{}"))
     return types
 
@@ -239,17 +246,17 @@ def _media_by_id(table: Table) -> dict[int, str]:
 
 
 def arrow_types_property(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
-    """The table property that keeps what Iceberg's types do not say; empty where they say it all."""
-    kept = _beyond_iceberg(declared, iceberg)
-    return {ARROW_TYPES: json.dumps(kept)} if kept else {}
+    """Returns the table property with declared types that differ from Iceberg's; empty if none does."""
+    fields = _differing_fields(declared, iceberg)
+    return {ARROW_TYPES: json.dumps(fields)} if fields else {}
 
 
 def evolved_arrow_types_property(declared: pa.Schema, iceberg: Schema, schema_id: int) -> dict[str, str]:
-    """As `declared_property`, for a schema that has evolved: it holds from ``schema_id`` on, until the next one."""
-    return {f"{ARROW_TYPES}.{schema_id}": json.dumps(_beyond_iceberg(declared, iceberg))}
+    """Returns the table property with declared types for an evolved schema. It applies from ``schema_id`` on."""
+    return {f"{ARROW_TYPES}.{schema_id}": json.dumps(_differing_fields(declared, iceberg))}
 
 
-def _beyond_iceberg(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
+def _differing_fields(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
     return {
         str(field.field_id): _serialize_field(declared.field(field.name))
         for field in iceberg.fields
@@ -258,40 +265,40 @@ def _beyond_iceberg(declared: pa.Schema, iceberg: Schema) -> dict[str, str]:
 
 
 def with_media(schema: pa.Schema, media: Mapping[str, str]) -> pa.Schema:
-    """The schema with exactly these columns marked as file columns."""
+    """Returns the schema with only these columns marked as file columns."""
     return pa.schema([_with_media_type(field, media.get(field.name)) for field in schema])
 
 
 def media_of(schema: pa.Schema) -> dict[str, str]:
-    """The columns that are marked as file columns: column name -> media type."""
-    marked = ((field.name, (field.metadata or {}).get(MEDIA_KEY)) for field in schema)
-    return {name: mark.decode() for name, mark in marked if mark is not None}
+    """Returns the media types of the columns that are marked as file columns, by name."""
+    types = ((field.name, (field.metadata or {}).get(MEDIA_KEY)) for field in schema)
+    return {name: media.decode() for name, media in types if media is not None}
 
 
 def _declared_field(field: NestedField, declared: Mapping[str, str]) -> pa.Field[Any]:
     plain = _plain_field(field)
     packed = declared.get(str(field.field_id))
-    kept = _deserialize_field(packed) if packed is not None else None
-    # A column that another writer has changed since is what Iceberg says it is.
-    if kept is None or not _same_storage(kept, plain):
+    field_declared = _deserialize_field(packed) if packed is not None else None
+    # Another writer may have changed the column since; then Iceberg's type counts.
+    if field_declared is None or not _same_storage(field_declared, plain):
         return plain
-    return kept.with_name(field.name).with_nullable(field.optional)
+    return field_declared.with_name(field.name).with_nullable(field.optional)
 
 
-def _same_storage(kept: pa.Field[Any], plain: pa.Field[Any]) -> bool:
-    return _canonical_type(storage_type(kept.type, kept.name)).equals(
+def _same_storage(declared: pa.Field[Any], plain: pa.Field[Any]) -> bool:
+    return _canonical_type(storage_type(declared.type, declared.name)).equals(
         _canonical_type(storage_type(plain.type, plain.name))
     )
 
 
 def _plain_field(field: NestedField) -> pa.Field[Any]:
-    """The Arrow field for an Iceberg field of which nothing more is known."""
+    """Returns the Arrow field of an Iceberg field without a declared type."""
     doc: dict[bytes | str, bytes | str] | None = {b"doc": field.doc} if field.doc else None
     return pa.field(field.name, _canonical_type(arrow_type(field.field_type)), field.optional, doc)
 
 
 def _canonical_type(kind: pa.DataType) -> pa.DataType:
-    """The type with 32-bit offsets, lists of variable length, and the usual names of nested fields."""
+    """Returns the type with 32-bit offsets, lists of variable size, and the usual names of nested fields."""
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_binary(kind):
@@ -315,10 +322,10 @@ def _with_media_type(field: pa.Field[Any], media: str | None) -> pa.Field[Any]:
 
 
 def _declared_fields(properties: Mapping[str, str], schema_id: int) -> dict[str, str]:
-    """What is declared for a schema: by the newest entry that is not newer than the schema."""
+    """Returns the declared fields of a schema, from the newest entry that is not newer than the schema."""
     prefix = f"{ARROW_TYPES}."
     since = [int(key.removeprefix(prefix)) for key in properties if key.startswith(prefix)]
-    newest = max((begun for begun in since if begun <= schema_id), default=None)
+    newest = max((first for first in since if first <= schema_id), default=None)
     key = ARROW_TYPES if newest is None else f"{prefix}{newest}"
     fields: dict[str, str] = json.loads(properties.get(key, "{}"))
     return fields
@@ -345,7 +352,7 @@ def _is_nested(kind: pa.DataType) -> bool:
 def _map_inner_fields(
     kind: pa.DataType, path: str, change: Callable[[pa.Field[Any], str], pa.Field[Any]]
 ) -> pa.DataType:
-    """A nested type with ``change(field, path)`` applied to each of its fields."""
+    """Returns a nested type with ``change(field, path)`` applied to each of its fields."""
     match kind:
         case pa.FixedSizeListType() if kind.list_size > 0:
             return pa.list_(change(kind.value_field, f"{path}[]"), kind.list_size)
@@ -359,7 +366,7 @@ def _map_inner_fields(
             key, item = change(kind.key_field, f"{path}{{key}}"), change(kind.item_field, f"{path}{{value}}")
             return _map(key, item, kind.keys_sorted)
         case _:
-            raise TypeMismatchError(f"column {path!r} has type {kind}, which has nothing to keep: drop it")
+            raise TypeMismatchError(f"column {path!r} has type {kind}, which has no values to store; drop it")
 
 
 def _with_ids(field: pa.Field[Any], iceberg: NestedField) -> pa.Field[Any]:

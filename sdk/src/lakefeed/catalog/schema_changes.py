@@ -1,4 +1,4 @@
-"""How the columns of two versions differ."""
+"""Differences between the columns of two versions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SchemaChanges:
-    """How the columns of two versions differ; a column is known by its field id, whatever it is called.
+    """The differences between the columns of two versions. Columns are matched by field id.
 
-    ``added`` and ``dropped``: name -> type; ``renamed``: old -> new name; ``retyped``: new name -> (old, new type).
+    Attributes:
+        added: the types of added columns, by name.
+        dropped: the types of dropped columns, by name.
+        renamed: the new names of renamed columns, by old name.
+        retyped: the old and the new type of columns whose type changed, by new name.
     """
 
     added: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -30,7 +34,7 @@ class SchemaChanges:
 
 
 def schema_changes(table: Table, older: int | None, newer: int) -> SchemaChanges:
-    """How two schemas of the table differ; ``older=None`` has no columns."""
+    """Returns the differences between two schemas of a table, by their ids. ``older=None`` has no columns."""
     before, after = _columns_by_id(table, older), _columns_by_id(table, newer)
     both = [(before[key], after[key]) for key in after if key in before]
     return SchemaChanges(
@@ -45,4 +49,4 @@ def _columns_by_id(table: Table, schema_id: int | None) -> dict[int, pa.Field[An
     if schema_id is None:
         return {}
     declared = schema.declared_schema(table, schema_id=schema_id)
-    return {one.field_id: declared.field(one.name) for one in table.schemas()[schema_id].fields}
+    return {each.field_id: declared.field(each.name) for each in table.schemas()[schema_id].fields}

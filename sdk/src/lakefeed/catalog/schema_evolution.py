@@ -1,8 +1,8 @@
-"""Columns added, renamed, dropped and widened: changes of the metadata that make no version and write no row.
+"""Schema evolution: columns are added, renamed, dropped and widened. This makes no version and writes no rows.
 
-A version keeps the columns that it was written with, and a reader of the newest rows sees the columns as they are now:
-those added since are null in older rows, and a column is known by its field id whatever it is called. So an evolved
-schema is a new Iceberg schema; the Arrow types that it declares are kept beside it (:mod:`lakefeed.catalog.schema`).
+A version keeps the columns that it was written with. The newest version has the current columns: added columns are null
+in older rows, and columns are matched by field id. An evolved schema is a new Iceberg schema; its declared Arrow types
+are a table property (:mod:`lakefeed.catalog.schema`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,14 @@ from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError,
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table: as Iceberg has them, as Arrow declares them, and which hold files."""
+    """The columns of a table.
+
+    Attributes:
+        fields: the Iceberg fields.
+        declared: the declared Arrow fields, by name.
+        media: the media types of file columns, by name.
+        dropped_media: the media types of dropped file columns, by field id.
+    """
 
     fields: tuple[NestedField, ...]
     declared: Mapping[str, pa.Field[Any]]
@@ -64,39 +71,43 @@ class Columns:
     dropped_media: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> NestedField:
-        for one in self.fields:
-            if one.name == name:
-                return one
+        for each in self.fields:
+            if each.name == name:
+                return each
         raise ColumnNotFoundError.of(name, list(self.declared))
 
     def with_column(self, old: NestedField, new: NestedField, declared: pa.Field[Any]) -> Columns:
-        """These, with one as another of the same name."""
+        """Returns the columns with one replaced by another of the same name."""
         return Columns(
-            tuple(new if one is old else one for one in self.fields),
+            tuple(new if each is old else each for each in self.fields),
             {**self.declared, declared.name: declared},
             self.media,
             self.dropped_media,
         )
 
-    def free(self, name: str) -> None:
-        """Passes where no column has that name."""
+    def check_new_name(self, name: str) -> None:
+        """Checks that no column has that name.
+
+        Raises:
+            SchemaError: a column has that name.
+        """
         if name in self.declared:
-            raise SchemaError(f"there is a column {name!r} already; the columns are {quoted_list(self.declared)}")
+            raise SchemaError(f"column {name!r} exists already; the columns are {quoted_list(self.declared)}")
 
 
 def add_column(lake: Lake, name: str, column: pa.Field[Any]) -> pa.Schema:
-    """The schema with one more column, at the end; it is null in the rows that are there.
+    """Adds a column at the end, which is null in existing rows. Returns the new schema.
 
     Raises:
-        SchemaError: there is a column of that name.
-        TypeMismatchError: the type cannot be kept.
+        SchemaError: a column has that name.
+        TypeMismatchError: the type cannot be stored.
     """
     added = normalize_schema(pa.schema([column.with_nullable(True)]))
     check_round_trip(added, storage_schema(added))
     (declared,) = added
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
-        columns.free(declared.name)
+        columns.check_new_name(declared.name)
         (new,) = assign_fresh_schema_ids(iceberg_schema(pa.schema([declared])), next_id).fields
         return Columns(
             (*columns.fields, new),
@@ -109,7 +120,7 @@ def add_column(lake: Lake, name: str, column: pa.Field[Any]) -> pa.Schema:
 
 
 def rename_column(lake: Lake, name: str, old: str, new: str) -> pa.Schema:
-    """The schema with a column under another name.
+    """Renames a column. Returns the new schema.
 
     Raises:
         ColumnNotFoundError: there is no column ``old``.
@@ -117,13 +128,13 @@ def rename_column(lake: Lake, name: str, old: str, new: str) -> pa.Schema:
     """
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
-        found = columns[old]
+        field = columns[old]
         if old == new:
             return columns
-        columns.free(new)
+        columns.check_new_name(new)
         declared = (kind.with_name(new) if key == old else kind for key, kind in columns.declared.items())
         return Columns(
-            tuple(found.model_copy(update={"name": new}) if one is found else one for one in columns.fields),
+            tuple(field.model_copy(update={"name": new}) if each is field else each for each in columns.fields),
             {kind.name: kind for kind in declared},
             {new if key == old else key: media for key, media in columns.media.items()},
             columns.dropped_media,
@@ -133,20 +144,20 @@ def rename_column(lake: Lake, name: str, old: str, new: str) -> pa.Schema:
 
 
 def drop_columns(lake: Lake, name: str, dropped: Sequence[str]) -> pa.Schema:
-    """The schema without these columns; older versions still have them.
+    """Drops columns. Older versions still have them. Returns the new schema.
 
     Raises:
-        ColumnNotFoundError: one of them does not exist; then none is dropped.
+        ColumnNotFoundError: a column does not exist. None is dropped.
         SchemaError: no column would be left.
     """
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
-        gone = [columns[column] for column in dropped]
-        if len(gone) >= len(columns.fields):
-            raise SchemaError(f"{quoted_list(dropped)} are all the columns there are; delete the dataset instead")
-        types = {str(one.field_id): columns.media[one.name] for one in gone if one.name in columns.media}
+        fields = [columns[column] for column in dropped]
+        if len(fields) >= len(columns.fields):
+            raise SchemaError(f"cannot drop all columns ({quoted_list(dropped)}); delete the dataset instead")
+        types = {str(each.field_id): columns.media[each.name] for each in fields if each.name in columns.media}
         return Columns(
-            tuple(one for one in columns.fields if one not in gone),
+            tuple(each for each in columns.fields if each not in fields),
             {key: kind for key, kind in columns.declared.items() if key not in dropped},
             {key: media for key, media in columns.media.items() if key not in dropped},
             {**columns.dropped_media, **types},
@@ -156,47 +167,47 @@ def drop_columns(lake: Lake, name: str, dropped: Sequence[str]) -> pa.Schema:
 
 
 def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Schema:
-    """The schema with a column of a wider type, which holds every value of the one that it has.
+    """Changes the type of a column to a wider one, which holds every value of the current type. Returns the new schema.
 
     Raises:
-        ColumnNotFoundError: there is no such column.
-        TypeMismatchError: it is not wider, or files that are there could not be read as it.
+        ColumnNotFoundError: the column does not exist.
+        TypeMismatchError: the type is not wider, or existing files cannot be read as that type.
     """
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
-        found, declared = columns[column], columns.declared[column]
+        field, declared = columns[column], columns.declared[column]
         (wider,) = normalize_schema(pa.schema([declared.with_type(kind)]))
         check_round_trip(pa.schema([wider]), storage_schema(pa.schema([wider])))
         if wider.type == declared.type:
             return columns
-        if decide_field(declared, wider).type == wider.type:  # which gives types to nulls, and changes no other
+        if decide_field(declared, wider).type == wider.type:  # it only decides null types
             wider = decide_field(declared, wider)
-            return columns.with_column(found, decide_iceberg_field(found, declared, wider, next_id), wider)
+            return columns.with_column(field, decide_iceberg_field(field, declared, wider, next_id), wider)
         (stored,) = iceberg_schema(pa.schema([wider])).fields
-        if not _is_wider(declared.type, wider.type, found.field_type, stored.field_type):
+        if not _is_wider(declared.type, wider.type, field.field_type, stored.field_type):
             raise TypeMismatchError(
-                f"column {column!r} is {declared.type} and cannot become {kind}: only a type of the same kind that "
-                "holds every value will do, such as int64 for int32. Add a column and fill it instead"
+                f"cannot widen column {column!r} from {declared.type} to {kind}; choose a type of the same kind that "
+                "holds every value, such as int64 for int32, or add a column and fill it"
             )
-        # Where the stored type stays, the comment makes it another schema all the same: it declares another type.
-        new = found.model_copy(update={"field_type": stored.field_type, "doc": f"declared as {wider.type}"})
-        return columns.with_column(found, new, wider)
+        # If the stored type does not change, the comment makes it a new schema.
+        new = field.model_copy(update={"field_type": stored.field_type, "doc": f"declared as {wider.type}"})
+        return columns.with_column(field, new, wider)
 
     return _evolve(lake, name, change)
 
 
 def schema_switch_updates(table: Table, old: Snapshot) -> tuple[TableUpdate, ...]:
-    """What makes the columns of an old snapshot the current ones; nothing where they are."""
+    """Returns the updates that make the columns of an old snapshot current; none if they are."""
     if old.schema_id is None or old.schema_id == table.metadata.current_schema_id:
         return ()
-    then, now = declared_schema(table, old.snapshot_id), columns_of(table)
-    kept = {one.field_id for one in table.schemas()[old.schema_id].fields}
+    old_columns, current = declared_schema(table, old.snapshot_id), columns_of(table)
+    old_ids = {each.field_id for each in table.schemas()[old.schema_id].fields}
     dropped = {
-        str(one.field_id): now.media[one.name]
-        for one in now.fields
-        if one.name in now.media and one.field_id not in kept
+        str(each.field_id): current.media[each.name]
+        for each in current.fields
+        if each.name in current.media and each.field_id not in old_ids
     }
-    properties = _media_properties(media_of(then), {**now.dropped_media, **dropped})
+    properties = _media_properties(media_of(old_columns), {**current.dropped_media, **dropped})
     return (SetCurrentSchemaUpdate(schema_id=old.schema_id), SetPropertiesUpdate(updates=properties))
 
 
@@ -219,10 +230,10 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
 
 
 def evolution_updates(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
-    """The columns as they are declared, and the updates that make them the table's.
+    """Returns the declared schema of new columns, and the updates that set them.
 
     Raises:
-        SchemaError: they make no Iceberg schema.
+        SchemaError: the columns do not make an Iceberg schema.
     """
     declared = pa.schema(list(after.declared.values()))
     schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
@@ -244,11 +255,11 @@ def evolution_updates(table: Table, after: Columns) -> tuple[pa.Schema, tuple[Ta
 
 
 def columns_of(table: Table) -> Columns:
-    """The columns as they are now."""
+    """Returns the current columns of a table."""
     declared = declared_schema(table)
     return Columns(
         tuple(table.schema().fields),
-        {one.name: one for one in declared},
+        {each.name: each for each in declared},
         media_of(declared),
         dropped_column_types(table),
     )
@@ -260,28 +271,28 @@ def _media_properties(media: Mapping[str, str], dropped: Mapping[str, str]) -> d
 
 
 def _name_mapping(table: Table, fields: Sequence[NestedField]) -> dict[str, str]:
-    """The property by which files without field ids are read, with the names that the columns have now.
+    """Returns the name mapping for files without field ids, with the current names of the columns.
 
-    A name that files use for a column that was dropped stays with that one: its values do not come back.
+    A name that files use for a dropped column stays with that column, so its values do not reappear.
     """
     mapping = table.metadata.name_mapping()
     if mapping is None:
         return {}
     by_id = {mapped.field_id: mapped for mapped in mapping.root}
     owners = {name: mapped.field_id for mapped in mapping.root for name in mapped.names}
-    for one in fields:
-        if owners.setdefault(one.name, one.field_id) != one.field_id:
+    for each in fields:
+        if owners.setdefault(each.name, each.field_id) != each.field_id:
             continue
-        (new,) = create_mapping_from_schema(Schema(one)).root
-        known = by_id.setdefault(one.field_id, new)
-        if one.name not in known.names:
-            by_id[one.field_id] = known.model_copy(update={"names": [*known.names, one.name]})
+        (new,) = create_mapping_from_schema(Schema(each)).root
+        known = by_id.setdefault(each.field_id, new)
+        if each.name not in known.names:
+            by_id[each.field_id] = known.model_copy(update={"names": [*known.names, each.name]})
     return {TableProperties.DEFAULT_NAME_MAPPING: NameMapping(list(by_id.values())).model_dump_json()}
 
 
 def _identifier_fields(table: Table, columns: Columns) -> list[int]:
-    kept = {one.field_id for one in columns.fields}
-    return [identifier for identifier in table.schema().identifier_field_ids if identifier in kept]
+    ids = {each.field_id for each in columns.fields}
+    return [identifier for identifier in table.schema().identifier_field_ids if identifier in ids]
 
 
 def _is_wider(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: IcebergType) -> bool:
@@ -291,7 +302,7 @@ def _is_wider(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: Ic
 
 
 def _is_promotion(stored: IcebergType, wider: IcebergType) -> bool:
-    """Whether Iceberg reads the one as the other."""
+    """Returns whether Iceberg can read the stored type as the wider each."""
     match stored, wider:
         case (IntegerType(), LongType()) | (FloatType(), DoubleType()):
             return True

@@ -1,4 +1,4 @@
-"""The embedded catalog: PyIceberg's SQL catalog made safe for many processes that start at once."""
+"""The SQL catalog: PyIceberg's, made safe for concurrent processes, forks and lost connections."""
 
 from __future__ import annotations
 
@@ -42,28 +42,27 @@ CREATION_ATTEMPTS = 10
 
 
 class LakeSqlCatalog(SqlCatalog):
-    """An SQL catalog whose first use, commits and forks are safe across processes and threads.
+    """An SQL catalog that is safe to use from several processes and threads.
 
-    It reads and writes the same tables as PyIceberg's own SQL catalog, so both can be used on one database.
-    Beyond that one: connections that end are replaced, the catalog tables may be created by several processes at once,
-    and a commit that lost removes its metadata file.
+    It has the same tables as PyIceberg's own SQL catalog, so both can use one database. In addition, lost connections
+    are replaced, several processes may create the tables at once, and a failed commit removes its metadata file.
     """
 
     def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
         self._patience = patience
-        self._parsed = MetadataCache()
+        self._metadata_cache = MetadataCache()
         self._ownership: Ownership | None = None
         super().__init__(name, **properties)
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file of the catalog, with symbolic links resolved; None for another database."""
+        """The SQLite file of the catalog, with symbolic links resolved; None for other databases."""
         url = make_url(str(self.properties["uri"]))
         name = url.database if url.get_backend_name() == "sqlite" else None
         return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).resolve()
 
     def locate(self, warehouse: str) -> None:
-        """Finds out where the files of the lake are, which may have been moved or copied since it was made."""
+        """Sets the path roots of a lake that may have been moved or copied, and the ownership of its warehouse."""
         database, path = self.file, plain_path(warehouse)
         if database is None:
             return
@@ -73,7 +72,7 @@ class LakeSqlCatalog(SqlCatalog):
         self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
 
     def require_owner(self) -> None:
-        """Passes where this catalog may write to its warehouse; asked once a process.
+        """Checks that this catalog may write to its warehouse. Checks once per process.
 
         Raises:
             SharedWarehouseError: the warehouse belongs to another catalog.
@@ -96,7 +95,7 @@ class LakeSqlCatalog(SqlCatalog):
                 super()._init_catalog()
                 break
             except (OperationalError, ProgrammingError, IntegrityError):
-                # Another process is creating the same tables; the next look finds them.
+                # Another process is creating the same tables; the next attempt finds them.
                 if attempt + 1 == CREATION_ATTEMPTS:
                     raise
         if self.file is not None:
@@ -104,14 +103,14 @@ class LakeSqlCatalog(SqlCatalog):
 
     def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
         location = orm_table.metadata_location
-        kept = self._parsed.get(location)
-        if kept is None:
+        cached = self._metadata_cache.get(location)
+        if cached is None:
             loaded = super()._convert_orm_to_iceberg(orm_table)
-            self._parsed.add(loaded.metadata_location, loaded.metadata)
+            self._metadata_cache.add(loaded.metadata_location, loaded.metadata)
             return loaded
         identifier = (*Catalog.identifier_to_tuple(orm_table.table_namespace), orm_table.table_name)
-        io = self._load_file_io(kept.properties, location)
-        return Table(identifier, kept, str(location), io, self)
+        io = self._load_file_io(cached.properties, location)
+        return Table(identifier, cached, str(location), io, self)
 
     @retry_reads
     def load_table(self, identifier: str | Identifier) -> Table:
@@ -139,7 +138,7 @@ class LakeSqlCatalog(SqlCatalog):
 
     @retry_reads
     def heads(self) -> list[tuple[str, str, str]]:
-        """Namespace, name and metadata location of every table, with one query."""
+        """Returns namespace, name and metadata location of every table, with one query."""
         statement = select(
             IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location
         ).where(IcebergTables.catalog_name == self.name, IcebergTables.metadata_location.is_not(None))
@@ -150,33 +149,33 @@ class LakeSqlCatalog(SqlCatalog):
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
         self.require_owner()
-        current = self._current(table)
+        current = self._load_current(table)
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
         with new_file(staged.io, staged.metadata_location) as output:
             ToOutputFile.table_metadata(staged.metadata, output)
-            place = actual_location(staged.io, staged.metadata_location)
-            sync_files([place])
-            sync_folder(place)
+            path = actual_location(staged.io, staged.metadata_location)
+            sync_files([path])
+            sync_folder(path)
         try:
-            self._point_to(staged, current)
+            self._swap_metadata_location(staged, current)
         except (CommitFailedException, TableAlreadyExistsError):
             discard_files(staged.io, [staged.metadata_location])
             raise
         except BaseException as error:
             if is_disconnect(error):
                 raise CommitStateUnknownException("the connection to the catalog ended during a commit") from error
-            if self._surely_elsewhere(staged):
+            if self._points_elsewhere(staged):
                 discard_files(staged.io, [staged.metadata_location])
             raise
         if current is not None:
-            self._forget_metadata(staged.io, current.metadata, staged.metadata)
+            self._delete_dropped_metadata(staged.io, current.metadata, staged.metadata)
         return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
 
     @retry_reads
     def metadata_location(self, identifier: str | Identifier) -> str | None:
-        """Where the metadata of a table is, which need not be readable; None where there is no such table."""
+        """Returns the location of the metadata of a table, which may be unreadable; None if there is no such table."""
         statement = select(IcebergTables.metadata_location).where(
             IcebergTables.catalog_name == self.name,
             IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
@@ -186,7 +185,7 @@ class LakeSqlCatalog(SqlCatalog):
             return session.scalar(statement)
 
     def owns(self, location: str) -> bool:
-        """Whether files below this location belong to the lake: no other lake, nor a copy of this one, uses them."""
+        """Returns whether files below a location belong to this lake only, not also to a copy or another lake."""
         path = plain_path(location)
         if self.file is None:
             return True
@@ -195,8 +194,8 @@ class LakeSqlCatalog(SqlCatalog):
         roots = [recorded for recorded, _ in Roots.parse(self.properties.get(ROOTS_PROPERTY)).pairs]
         return any(f"{path}/".startswith(f"{root}/") for root in roots)
 
-    def _current(self, table: Table) -> Table | None:
-        """The table as the catalog has it now; what the caller read is used again where nothing has changed."""
+    def _load_current(self, table: Table) -> Table | None:
+        """Returns the current table; the given one if it has not changed."""
         location = self.metadata_location(table.name())
         if location is None:
             return None
@@ -207,16 +206,16 @@ class LakeSqlCatalog(SqlCatalog):
         except NoSuchTableError:
             return None
 
-    def _surely_elsewhere(self, staged: Table) -> bool:
-        """Whether the catalog was seen to point to another metadata file; where it cannot be asked, it may be this."""
+    def _points_elsewhere(self, staged: Table) -> bool:
+        """Returns whether the catalog refers to another metadata file; False if that is unknown."""
         try:
             return self.metadata_location(staged.name()) != staged.metadata_location
         except (SQLAlchemyError, OSError) as error:
-            logger.warning("%s may be referred to and stays: %s", staged.metadata_location, error)
+            logger.warning("keeping %s, to which the catalog may refer: %s", staged.metadata_location, error)
             return False
 
-    def _point_to(self, staged: Table, current: Table | None) -> None:
-        """One compare-and-swap of the metadata location."""
+    def _swap_metadata_location(self, staged: Table, current: Table | None) -> None:
+        """Sets the metadata location of a table with one compare-and-swap."""
         namespace, name = self._names(staged)
         with Session(self.engine) as session:
             if current is None:
@@ -249,18 +248,21 @@ class LakeSqlCatalog(SqlCatalog):
             session.commit()
 
     def _check_numbers(self, session: Session, staged: Table) -> None:
-        """Passes where the versions of a new table go on after those of the deleted ones of its name.
+        """Checks that the version numbers of a new table follow those of deleted tables of its name.
 
-        It is asked once the row of the table is in: whoever deletes records the numbers together with the row that
-        goes, so all of them are on record by then.
+        Runs after the insert of the table. A delete records the number in the same transaction, so by then all numbers
+        are recorded.
+
+        Raises:
+            CommitFailedException: they do not.
         """
         namespace, name = self._names(staged)
-        record: str | None = session.scalar(self._property(namespace, deletions_key(name)))
+        record: str | None = session.scalar(self._select_property(namespace, deletions_key(name)))
         first = min((snapshot.sequence_number or 0 for snapshot in staged.metadata.snapshots), default=None)
         if first is not None and first <= last_number(parse_deletions(record)):
             raise CommitFailedException(f"Table {namespace}.{name} was created and deleted by another process")
 
-    def _property(self, namespace: str, key: str) -> Select[str]:
+    def _select_property(self, namespace: str, key: str) -> Select[str]:
         return select(IcebergNamespaceProperties.property_value).where(
             IcebergNamespaceProperties.catalog_name == self.name,
             IcebergNamespaceProperties.namespace == namespace,
@@ -269,9 +271,9 @@ class LakeSqlCatalog(SqlCatalog):
 
     @retry_reads
     def retire(self, identifier: Identifier, metadata_location: str, key: str, value: str) -> bool:
-        """Takes a table out of the catalog and sets a property of its namespace, both or none.
+        """Drops a table and sets a property of its namespace in one transaction.
 
-        False where its metadata is not at that location any more; then nothing has changed.
+        Returns False, without a change, if the table has another metadata location.
         """
         namespace = Catalog.namespace_to_string(Catalog.namespace_from(identifier))
         name = Catalog.table_name_from(identifier)
@@ -286,22 +288,22 @@ class LakeSqlCatalog(SqlCatalog):
                 )
             )
             if dropped.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
-                # The answer to the same request may have been lost.
-                recorded: str | None = session.scalar(self._property(namespace, key))
+                # An earlier attempt may have succeeded although its answer was lost.
+                recorded: str | None = session.scalar(self._select_property(namespace, key))
                 return recorded == value
             session.execute(delete(IcebergNamespaceProperties).filter_by(**row))
             session.execute(insert(IcebergNamespaceProperties).values(**row, property_value=value))
             session.commit()
         return True
 
-    def _forget_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
-        """Deletes metadata files that drop out of the log, unless another table stands at one or may come to."""
-        gone = {entry.metadata_file for entry in before.metadata_log} - {
+    def _delete_dropped_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
+        """Deletes metadata files that dropped out of the log, unless other tables may refer to them."""
+        dropped = {entry.metadata_file for entry in before.metadata_log} - {
             entry.metadata_file for entry in after.metadata_log
         }
-        if not gone or not self.owns(after.location) or not property_as_bool(after.properties, "gc.enabled", True):
+        if not dropped or not self.owns(after.location) or not property_as_bool(after.properties, "gc.enabled", True):
             return
-        if gone.isdisjoint(location for *_, location in self.heads()):
+        if dropped.isdisjoint(location for *_, location in self.heads()):
             self._delete_old_metadata(io, before, after)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which table a version belongs to: numbers and names may come back, the uuid of a table does not."""
+"""The identity of tables. Names and version numbers may be used again; the uuid of a table is unique."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from lakefeed.errors import VersionNotFoundError, quoted_list
 
 
 def uuid_of(lake: Lake, name: str) -> str:
-    """The uuid of the table that a dataset is now.
+    """Returns the uuid of the current table of a dataset.
 
     Raises:
-        DatasetNotFoundError: there is none.
+        DatasetNotFoundError: the dataset does not exist.
     """
     return str(lake.table(name).metadata.table_uuid)
 
 
 def recreated_error(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundError:
-    """The error for whoever relies on a table that is not the dataset any more."""
+    """Returns the error for a reader of a table that was deleted and created again."""
     table = lake.table(name)
     deletion = deletion_of_table(lake.deletions(name, str(table.metadata.table_uuid)), table_uuid)
-    when = f" at {deletion.moment}" if deletion is not None else ""
+    when = f" at {deletion.deleted_at}" if deletion is not None else ""
     numbers = quoted_list(version.version for version in list_versions(table))
     return VersionNotFoundError(
-        f"dataset {name!r} was deleted{when} and made again: what was read of the old one is gone. Dataset({name!r}) "
-        f"reads the new one, whose versions, newest first, are {numbers}"
+        f"dataset {name!r} was deleted{when} and created again; the old versions are gone. Dataset({name!r}) reads the "
+        f"new one; its versions, newest first, are {numbers}"
     )
 
 
 def missing_version_error(lake: Lake, name: str, version: DatasetVersion) -> VersionNotFoundError:
-    """The error that says what became of a version that was there.
+    """Returns the error for a version that existed.
 
     Raises:
-        DatasetNotFoundError: the dataset is gone; the message says when it was deleted.
+        DatasetNotFoundError: the dataset was deleted.
     """
-    now = uuid_of(lake, name)
-    if version.table_uuid and now != version.table_uuid:
+    if version.table_uuid and uuid_of(lake, name) != version.table_uuid:
         return recreated_error(lake, name, version.table_uuid)
     return VersionNotFoundError(
-        f"{name!r} has no version {version.version} (snapshot {version.snapshot_id}) any more: it has expired"
-        + ("" if version.table_uuid else ", or the dataset was deleted and made again")
+        f"version {version.version} (snapshot {version.snapshot_id}) of {name!r} has expired"
+        + ("" if version.table_uuid else ", or the dataset was deleted and created again")
     )

@@ -1,4 +1,4 @@
-"""The files that tables name, in any of their versions."""
+"""The files that tables refer to, in any of their versions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.path_roots import plain_path
 from lakefeed.errors import DamagedDatasetError
 
-# What a metadata file says: read at most once, by its location, since such files never change.
 ReadThrough: TypeAlias = Callable[[str, Callable[[], bytes]], bytes]
+"""Returns the references of a metadata file by its location; calls the function if they are not cached."""
 
 GC_ENABLED: Final = "gc.enabled"
 OWN_FOLDERS: Final = ("write.data.path", "write.metadata.path")
@@ -37,62 +37,62 @@ S3_SCHEMES: Final = re.compile("^s3[an]://")
 
 
 def table_identifiers(lake: Lake) -> Iterator[Identifier]:
-    """Every table of the catalog, also those that are not datasets of lakefeed."""
+    """Yields every table of the catalog, including tables that are not datasets of lakefeed."""
     for namespace in _namespaces(lake, ()):
         yield from lake.catalog.list_tables(namespace)
 
 
 def all_tables(lake: Lake) -> Iterator[tuple[Identifier, Table | DamagedDatasetError]]:
-    """Every table of the catalog, or for a damaged one the error that says so."""
+    """Yields every table of the catalog; for a damaged table its error."""
     for identifier in table_identifiers(lake):
         try:
             yield identifier, load_table(lake.catalog, identifier)
         except DamagedDatasetError as error:
             yield identifier, error
         except (NoSuchTableError, NoSuchNamespaceError):
-            continue  # deleted since it was listed
+            continue  # deleted meanwhile
 
 
 def is_gc_enabled(table: Table) -> bool:
-    """Whether files of the table may be deleted: its property ``gc.enabled`` says that others use them too."""
+    """Returns whether files of the table may be deleted (property ``gc.enabled``)."""
     return property_as_bool(table.properties, GC_ENABLED, True)
 
 
 def folders_of(table: Table) -> set[str]:
-    """The locations below which the table has, or will have, files."""
+    """Returns the locations below which the table has files, or will have."""
     paths = {table.properties[name] for name in OWN_FOLDERS if table.properties.get(name)}
     return {table.metadata.location, folder_of(table.metadata_location), *paths}
 
 
 def folder_of(metadata_location: str) -> str:
-    """The folder of the table whose metadata is at this location."""
+    """Returns the folder of the table whose metadata is at this location."""
     return metadata_location.rsplit("/", 2)[0]
 
 
 def possible_folders(lake: Lake, identifier: Identifier) -> set[str]:
-    """The locations below which a table has its files whose metadata cannot be read."""
+    """Returns the locations below which a damaged table may have files."""
     location = lake.metadata_location(identifier)
     return {folder_of(location) if location else f"{lake.warehouse.rstrip('/')}/{'.'.join(identifier[:-1])}"}
 
 
 @dataclass
 class References:
-    """What tables name, gathered one after the other.
+    """The files that tables refer to, collected table by table.
 
     Attributes:
-        told: gives what a manifest list or a manifest says.
-        files: the locations, as metadata names them.
+        read_through: returns the cached references of a manifest list or manifest.
+        files: the locations, as in metadata.
     """
 
-    told: ReadThrough
+    read_through: ReadThrough
     files: set[str] = field(default_factory=set)
     _read: set[str] = field(default_factory=set)
 
     def add(self, table: Table) -> Iterator[tuple[str, str]]:
-        """Adds all that a table names; yields the files of rows and deletes that are new here, with their format.
+        """Adds all files of a table. Yields data files and delete files that are new here, with their formats.
 
         Raises:
-            DamagedDatasetError: some metadata is lost or cannot be read; all that can be read is added before that.
+            DamagedDatasetError: metadata is missing or invalid. Readable references are added first.
         """
         metadata, damage = table.metadata, list[DamagedDatasetError]()
         self.files |= {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
@@ -104,7 +104,7 @@ class References:
             raise damage[0]
 
     def add_readable(self, table: Table) -> bool:
-        """Adds what can be read of a table; whether that is all."""
+        """Adds all readable references of a table. Returns whether all could be read."""
         try:
             for _ in self.add(table):
                 pass
@@ -134,19 +134,19 @@ class References:
                 damage.append(error)
                 continue
             self._read.add(manifest[0])
-            fresh = [entry for entry in entries if entry[0] not in self.files]
-            self.files |= {path for path, _ in fresh}
-            yield from fresh
+            new = [entry for entry in entries if entry[0] not in self.files]
+            self.files |= {path for path, _ in new}
+            yield from new
         if len(damage) == before:
             self._read.add(snapshot.manifest_list)
 
     def _manifests(self, table: Table, snapshot: Snapshot) -> list[tuple[str, int, int]]:
-        """The manifests of a snapshot, each with what a later step needs to read it."""
+        """Returns path, length and partition spec of the manifests of a snapshot."""
 
         def read() -> bytes:
             return json.dumps([_manifest_key(manifest) for manifest in snapshot.manifests(table.io)]).encode()
 
-        return [tuple(item) for item in json.loads(self.told(snapshot.manifest_list, read))]
+        return [tuple(item) for item in json.loads(self.read_through(snapshot.manifest_list, read))]
 
     def _entries(self, table: Table, manifest: tuple[str, int, int]) -> list[tuple[str, str]]:
         def read() -> bytes:
@@ -155,11 +155,11 @@ class References:
                 [(entry.data_file.file_path, entry.data_file.file_format.name) for entry in entries]
             ).encode()
 
-        return [tuple(item) for item in json.loads(self.told(manifest[0], read))]
+        return [tuple(item) for item in json.loads(self.read_through(manifest[0], read))]
 
 
 def newest_metadata(io: FileIO, files: Iterable[str]) -> Iterator[tuple[str, TableMetadata]]:
-    """The metadata files among ``files`` that can be read, newest first."""
+    """Yields the readable metadata files among ``files``, newest first."""
     for location in sorted(
         (path for path in files if path.endswith(METADATA_SUFFIXES)), key=_metadata_age, reverse=True
     ):
@@ -168,19 +168,19 @@ def newest_metadata(io: FileIO, files: Iterable[str]) -> Iterator[tuple[str, Tab
 
 
 def is_gc_disabled(io: FileIO, files: Iterable[str]) -> bool:
-    """Whether the newest readable metadata among ``files`` says that files of the table may not be deleted."""
-    found = next(newest_metadata(io, files), None)
-    return found is not None and not property_as_bool(found[1].properties, GC_ENABLED, True)
+    """Returns whether the newest readable metadata among ``files`` forbids deletes of files."""
+    newest = next(newest_metadata(io, files), None)
+    return newest is not None and not property_as_bool(newest[1].properties, GC_ENABLED, True)
 
 
 def lexical_path(io: FileIO, location: str) -> str:
-    """A text for a file or folder by which it can be seen what lies in what."""
+    """Returns a path of a file or folder for comparisons with `is_below`."""
     path = plain_path(actual_location(io, location))
     return S3_SCHEMES.sub("s3://", location).rstrip("/") if path is None else os.path.normpath(path)
 
 
 def canonical_path(io: FileIO, location: str) -> str:
-    """The one text for a file that may be named in several ways: by other schemes, or through symbolic links."""
+    """Returns one path for a file that may have several: with other schemes, or through symbolic links."""
     path = plain_path(actual_location(io, location))
     if path is None:
         return S3_SCHEMES.sub("s3://", location)
@@ -189,7 +189,7 @@ def canonical_path(io: FileIO, location: str) -> str:
 
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
-    """Whether a file lies below one of the folders; all of them `lexical`."""
+    """Returns whether a path lies below one of the folders. All are results of `lexical_path`."""
     return any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
 
 
@@ -216,8 +216,8 @@ def _manifest_key(manifest: ManifestFile) -> tuple[str, int, int]:
     return manifest.manifest_path, manifest.manifest_length, manifest.partition_spec_id
 
 
-def _manifest(told: tuple[str, int, int]) -> ManifestFile:
-    path, length, spec_id = told
+def _manifest(key: tuple[str, int, int]) -> ManifestFile:
+    path, length, spec_id = key
     return ManifestFile.from_args(
         manifest_path=path, manifest_length=length, partition_spec_id=spec_id, content=0, sequence_number=0,
         min_sequence_number=0, added_snapshot_id=0,

@@ -1,9 +1,8 @@
-"""The last numbers of deleted datasets, so that a number of a name never means two versions.
+"""Records of deleted datasets with their last version numbers, so that a number of a name never means two versions.
 
-They stand in the properties of the namespace, the one thing beside tables that SQL, REST, Glue and Hive catalogs have
-in common. A dataset under a name that was deleted goes on after the last number. The record is written before the table
-is dropped (in an SQL catalog with it): a crash in between leaves a table that is still there, and a record that names
-it, which says nothing until the table is gone.
+A new dataset of a deleted name continues after the last number. The records are properties of the namespace, which SQL,
+REST, Glue and Hive catalogs all have. A record is written before the table is dropped (in an SQL catalog in the same
+transaction). After a crash in between, the table still exists, and its record is ignored until it is dropped.
 """
 
 from __future__ import annotations
@@ -28,78 +27,86 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A value has room for 1,000 characters in an SQL catalog, and one deletion takes less than 90.
+# A property of an SQL catalog holds 1,000 characters; each deletion takes less than 90.
 DELETIONS_RECORDED = 10
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """One dataset of the name: its table, its last version, and when it was deleted (milliseconds since 1970, UTC)."""
+    """The deletion of a dataset.
+
+    Attributes:
+        table: the uuid of its table.
+        last: its last version number.
+        at: the time, in milliseconds since 1970 (UTC).
+    """
 
     table: str
     last: int
     at: int
 
     @property
-    def moment(self) -> str:
+    def deleted_at(self) -> str:
         """The time as text."""
         return dt.datetime.fromtimestamp(self.at / 1000, dt.UTC).isoformat(sep=" ", timespec="seconds")
 
 
 def deletions_key(table_name: str) -> str:
-    """The property of the namespace in which the deletions of a name stand."""
+    """Returns the namespace property with the deletions of a name."""
     return DELETED_PREFIX + table_name
 
 
 def parse_deletions(value: str | None) -> tuple[Deletion, ...]:
-    """The deletions that a property records, oldest first."""
+    """Returns the deletions in the value of a property, oldest first."""
     if value is None:
         return ()
     try:
-        return tuple(Deletion(str(one["table"]), int(one["last"]), int(one["at"])) for one in json.loads(value))
+        return tuple(Deletion(str(each["table"]), int(each["last"]), int(each["at"])) for each in json.loads(value))
     except (ValueError, TypeError, KeyError) as error:
-        logger.warning("a record of deleted datasets cannot be read (%r), so their numbers may be used again", error)
+        logger.warning("invalid record of deleted datasets (%r); their version numbers may be used again", error)
         return ()
 
 
 def deletions(catalog: Catalog, identifier: tuple[str, ...], present: str | None = None) -> tuple[Deletion, ...]:
-    """The deletions of datasets of that name, oldest first; ``present`` is the table that is there, never deleted."""
+    """Returns the deletions of datasets of a name, oldest first. ``present`` is the uuid of an existing table."""
     *namespace, table_name = identifier
     try:
         properties = catalog.load_namespace_properties(tuple(namespace))
     except (NoSuchNamespaceError, NotImplementedError):
         return ()
-    found = parse_deletions(properties.get(deletions_key(table_name)))
-    return tuple(one for one in found if one.table != present)
+    recorded = parse_deletions(properties.get(deletions_key(table_name)))
+    return tuple(each for each in recorded if each.table != present)
 
 
-def last_number(found: Iterable[Deletion]) -> int:
-    """The last number that deleted datasets have used; 0 for none."""
-    return max((one.last for one in found), default=0)
+def last_number(recorded: Iterable[Deletion]) -> int:
+    """Returns the last version number of deleted datasets; 0 if there are none."""
+    return max((each.last for each in recorded), default=0)
 
 
-def deletion_of_version(found: Iterable[Deletion], number: int) -> Deletion | None:
-    """The deleted dataset whose version had that number."""
-    return min((one for one in found if number <= one.last), key=lambda one: one.last, default=None)
+def deletion_of_version(recorded: Iterable[Deletion], number: int) -> Deletion | None:
+    """Returns the deletion of the dataset that had a version of that number; None if there is none."""
+    return min((each for each in recorded if number <= each.last), key=lambda each: each.last, default=None)
 
 
-def deletion_of_table(found: Iterable[Deletion], table_uuid: str) -> Deletion | None:
-    """The deletion of the table of that uuid."""
-    return next((one for one in found if one.table == table_uuid), None)
+def deletion_of_table(recorded: Iterable[Deletion], table_uuid: str) -> Deletion | None:
+    """Returns the deletion of a table; None if there is none."""
+    return next((each for each in recorded if each.table == table_uuid), None)
 
 
-def append_deletion(found: Iterable[Deletion], table: Table) -> str:
-    """The property once ``table`` is deleted too."""
+def append_deletion(recorded: Iterable[Deletion], table: Table) -> str:
+    """Returns the value of the property with the deletion of ``table`` appended."""
     uuid = str(table.metadata.table_uuid)
     last = next_number(with_version_numbers(table).metadata) - 1
-    return _dump_deletions(found, Deletion(uuid, last, _now_ms()))
+    return _dump_deletions(recorded, Deletion(uuid, last, _now_ms()))
 
 
 def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], None]) -> Table:
-    """Takes a table out of the catalog, its last number on record; returns it as it was.
+    """Drops a table from the catalog, records its last version number, and returns the table.
 
-    ``load`` gives it as it is now; it raises where the table is gone, or is another one by now. ``drop`` takes it out
-    of a catalog other than ours, which can do so together with the record.
+    Args:
+        catalog: the catalog.
+        load: returns the table with its newest metadata. Raises if it was deleted or replaced.
+        drop: drops the table from a catalog other than lakefeed's, which drops and records in each transaction.
     """
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
@@ -112,39 +119,39 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
             table = load()
             continue
         _store_deletions(catalog, table.name()[:-1], key, value)
-        # A version that another writer has added since would not be on record.
-        now = load()
-        if now.metadata_location == table.metadata_location:
+        # The record lacks versions that another writer has added meanwhile.
+        current = load()
+        if current.metadata_location == table.metadata_location:
             drop(table)
             return table
-        table = now
+        table = current
 
 
 def retire_damaged(catalog: Catalog, identifier: tuple[str, ...], metadata_location: str | None) -> None:
-    """Takes a table out of the catalog whose metadata cannot be read, with a number on record that it had at most.
+    """Drops a damaged table from the catalog and records the highest version number that it may have had.
 
     Raises:
-        NoSuchTableError: it is gone.
+        NoSuchTableError: the table does not exist.
     """
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
-    found, key = deletions(catalog, identifier), deletions_key(identifier[-1])
+    recorded, key = deletions(catalog, identifier), deletions_key(identifier[-1])
     if metadata_location is None or not isinstance(catalog, LakeSqlCatalog):
         catalog.drop_table(identifier)
         return
-    # A commit writes a metadata file, and these are numbered from 0.
+    # Each commit writes a metadata file; these are numbered from 0.
     counter = metadata_location.rpartition("/")[2].partition("-")[0]
-    last = last_number(found) + (int(counter) + 1 if counter.isdecimal() else 0)
+    last = last_number(recorded) + (int(counter) + 1 if counter.isdecimal() else 0)
     value = _dump_deletions(
-        found, Deletion(hashlib.sha256(metadata_location.encode()).hexdigest()[:32], last, _now_ms())
+        recorded, Deletion(hashlib.sha256(metadata_location.encode()).hexdigest()[:32], last, _now_ms())
     )
     if not catalog.retire(identifier, metadata_location, key, value):
-        raise NoSuchTableError(f"{'.'.join(identifier)} was deleted or restored meanwhile")
+        raise NoSuchTableError(f"{'.'.join(identifier)} was deleted or restored during the delete")
 
 
-def _dump_deletions(found: Iterable[Deletion], new: Deletion) -> str:
-    others = [one for one in found if one.table != new.table]
-    return json.dumps([asdict(one) for one in (*others, new)][-DELETIONS_RECORDED:], separators=(",", ":"))
+def _dump_deletions(recorded: Iterable[Deletion], new: Deletion) -> str:
+    others = [each for each in recorded if each.table != new.table]
+    return json.dumps([asdict(each) for each in (*others, new)][-DELETIONS_RECORDED:], separators=(",", ":"))
 
 
 def _now_ms() -> int:
@@ -156,5 +163,5 @@ def _store_deletions(catalog: Catalog, namespace: tuple[str, ...], key: str, val
         catalog.update_namespace_properties(namespace, updates={key: value})
     except (NotImplementedError, ForbiddenError) as error:
         logger.warning(
-            "this catalog keeps no properties of namespaces (%s): numbers of %s start again at 1", error, key
+            "cannot record a deletion in %s (%s); a new dataset of that name starts at version 1", key, error
         )

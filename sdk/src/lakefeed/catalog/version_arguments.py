@@ -1,4 +1,4 @@
-"""Which version callers mean: a number, a tag or a time, checked before anything is looked up."""
+"""Checks of the arguments that name a version: a number, a tag or a time."""
 
 from __future__ import annotations
 
@@ -11,40 +11,37 @@ from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import InvalidArgumentError
 
 
-def check_version(given: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
+def check_version(version: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
     """Returns a version number, a tag, a time, or None."""
     if as_of is not None:
-        if given is not None:
-            raise InvalidArgumentError(
-                f"version={given!r} and as_of={as_of!r} both say which version is meant: give one"
-            )
+        if version is not None:
+            raise InvalidArgumentError(f"pass either version or as_of, got version={version!r} and as_of={as_of!r}")
         return AsOf(_milliseconds(as_of))
-    if isinstance(given, str) and is_possible_tag(given):
-        return given
-    if given is not None and (isinstance(given, str) or not is_whole(given) or given < 1):
+    if isinstance(version, str) and is_possible_tag(version):
+        return version
+    if version is not None and (isinstance(version, str) or not is_whole(version) or version < 1):
         raise InvalidArgumentError(
-            f"version={given!r}: versions are the whole numbers 1, 2, 3, … or tags; None is the newest"
+            f"version must be a positive integer, a tag, or None for the newest, got {version!r}"
         )
-    return None if given is None else int(given)
+    return None if version is None else int(version)
 
 
-def check_restore_version(given: int | str) -> Pin:
+def check_restore_version(version: int | str) -> Pin:
     """Returns the version to restore, by number or tag."""
-    pin = check_version(given)
+    pin = check_version(version)
     if pin is None:
-        raise InvalidArgumentError("restore(None): say which version, by number or tag")
+        raise InvalidArgumentError("restore() needs a version number or a tag, got None")
     return pin
 
 
-def _milliseconds(given: dt.datetime | int) -> int:
+def _milliseconds(as_of: dt.datetime | int) -> int:
     """Returns a time in milliseconds since 1970 (UTC)."""
-    if isinstance(given, dt.datetime):
-        if given.tzinfo is None:
-            raise InvalidArgumentError(
-                f"as_of={given!r} has no time zone, so which moment is meant cannot be told: give it one, such as "
-                "datetime.timezone.utc"
-            )
-        return math.floor(given.timestamp() * 1000)
-    if not is_whole(given) or given < 0:
-        raise InvalidArgumentError(f"as_of={given!r}: give a datetime with a time zone, or milliseconds since 1970")
-    return int(given)
+    if isinstance(as_of, dt.datetime):
+        if as_of.tzinfo is None:
+            raise InvalidArgumentError(f"as_of={as_of!r} has no time zone; give it one, such as datetime.timezone.utc")
+        return math.floor(as_of.timestamp() * 1000)
+    if not is_whole(as_of) or as_of < 0:
+        raise InvalidArgumentError(
+            f"as_of must be a datetime with a time zone or milliseconds since 1970, got {as_of!r}"
+        )
+    return int(as_of)

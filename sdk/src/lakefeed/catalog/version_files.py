@@ -1,15 +1,15 @@
-"""The data files of a version in total row order."""
+"""The data files of a version, in row order."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from cachetools import LRUCache
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
 from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntry, ManifestFile
@@ -31,11 +31,22 @@ NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]
 
 @dataclass(frozen=True)
 class DataFileRef:
-    """One data file: where it is, how many rows and bytes it has, and its statistics by field id.
+    """A data file.
 
-    ``sequence`` is the version that wrote its rows: a file that was rewritten, because some of its rows were deleted or
-    replaced, keeps that of the file before it. ``manifest`` is the manifest that names it; ``partition`` are its values
-    in the partition spec ``spec_id``. ``deletes_in`` is the snapshot whose delete files may name some of its rows.
+    Attributes:
+        path: the location, as in metadata.
+        rows: the number of rows.
+        size: the size in bytes.
+        sequence: the version that wrote its rows. A rewritten file keeps the number of the original file.
+        deletes_in: the snapshot whose delete files may list some of its rows; None if there are none.
+        manifest: the path of the manifest that names it.
+        spec_id: the partition spec.
+        partition: the partition values.
+        value_counts: the number of values, by field id.
+        null_value_counts: the number of nulls, by field id.
+        nan_value_counts: the number of NaNs, by field id.
+        lower_bounds: the lower bounds, by field id, in Iceberg's serialization.
+        upper_bounds: the upper bounds.
     """
 
     path: str
@@ -54,12 +65,12 @@ class DataFileRef:
 
     @property
     def has_deletes(self) -> bool:
-        """Whether some of its rows may be deleted."""
+        """Whether delete files may list some of its rows."""
         return self.deletes_in is not None
 
     @property
     def record_count(self) -> int:
-        """The rows, under the name by which PyIceberg's evaluators ask."""
+        """The number of rows, under the name that PyIceberg's evaluators use."""
         return self.rows
 
 
@@ -70,43 +81,52 @@ def data_files(
     row_filter: BooleanExpression | None = None,
     schema: Schema | None = None,
 ) -> tuple[DataFileRef, ...]:
-    """The data files of a snapshot (the current one for ``None``) in total row order: (version, path).
+    """Returns the data files of a snapshot in row order: by version, then by path.
 
-    With a filter (on ``schema``, None: that of the snapshot), those that may hold a matching row. The plan of a
-    snapshot is kept, because a snapshot never changes: later calls read nothing.
+    The files of the snapshots that were used last are cached.
+
+    Args:
+        lake: the lake.
+        table: the table.
+        snapshot_id: the snapshot; None for the current one.
+        row_filter: returns only files that may have a matching row.
+        schema: the schema of ``row_filter``; None for the schema of the snapshot.
 
     Raises:
         VersionNotFoundError: the table has no such snapshot.
-        DamagedDatasetError: a manifest of it is lost or cannot be read.
+        DamagedDatasetError: a manifest is missing or invalid.
     """
     snapshot = _snapshot(table, snapshot_id)
     if snapshot is None:
         return ()
-    files = _plans.get((table.metadata.table_uuid, snapshot.snapshot_id))
+    key = (table.metadata.table_uuid, snapshot.snapshot_id)
+    with _lock:
+        files = _plans.get(key)
     if files is None:
         files = plan_files(table, snapshot)
-        _plans.put((table.metadata.table_uuid, snapshot.snapshot_id), files)
+        with _lock:
+            _plans[key] = files
     if row_filter is None or isinstance(row_filter, AlwaysTrue):
         return files
     columns = schema if schema is not None else snapshot_schema(table, snapshot.snapshot_id)
     evaluator = _InclusiveMetricsEvaluator(columns, row_filter)
-    return tuple(file for file in files if evaluator.eval(file))  # type: ignore[arg-type]  # it has what is asked for
+    return tuple(file for file in files if evaluator.eval(file))  # type: ignore[arg-type]  # it has the attributes that are used
 
 
 def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
     if snapshot_id is None:
         return table.metadata.current_snapshot()
-    found = table.metadata.snapshot_by_id(snapshot_id)
-    if found is None:
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    if snapshot is None:
         raise VersionNotFoundError(f"{table.name()[-1]!r} has no snapshot {snapshot_id}; it may have expired")
-    return found
+    return snapshot
 
 
 def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
-    """The data files of a snapshot, read from its manifests.
+    """Reads the data files of a snapshot from its manifests, in row order.
 
     Raises:
-        UnsupportedError: another writer deleted rows by the values of columns.
+        UnsupportedError: the snapshot has equality deletes.
     """
     with damage_errors(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
@@ -119,25 +139,30 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
 def manifest_entries(
     table: Table, manifests: Iterable[ManifestFile], removed: bool = False
 ) -> Iterator[tuple[ManifestFile, ManifestEntry]]:
-    """The data files that the manifests name, each with its manifest; with ``removed``, also those left out there.
+    """Yields the entries of data files in manifests, each with its manifest.
 
     The sequence number of an entry is the number of the version that wrote the rows.
+
+    Args:
+        table: the table.
+        manifests: the manifests.
+        removed: also yields entries of removed files.
     """
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
         with damage_errors(table.name()[-1], manifest.manifest_path):
-            found = manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
-        return [(manifest, entry) for entry in found if entry.data_file.content == DataFileContent.DATA]
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
+        return [(manifest, entry) for entry in entries if entry.data_file.content == DataFileContent.DATA]
 
-    for found in ExecutorFactory.get_or_create().map(read, manifests):
+    for pairs in ExecutorFactory.get_or_create().map(read, manifests):
         if isinstance(table, NumberedTable):
-            for _, entry in found:
+            for _, entry in pairs:
                 entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
-        yield from found
+        yield from pairs
 
 
 def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | None = None) -> DataFileRef:
-    """What a manifest says of a data file."""
+    """Returns the data file of a manifest entry."""
     file = entry.data_file
     return DataFileRef(
         path=file.file_path,
@@ -147,7 +172,7 @@ def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | Non
         deletes_in=deletes_in,
         manifest=manifest.manifest_path,
         spec_id=manifest.partition_spec_id,
-        partition=tuple(file.partition[place] for place in range(len(file.partition))),
+        partition=tuple(file.partition[index] for index in range(len(file.partition))),
         value_counts=file.value_counts or {},
         null_value_counts=file.null_value_counts or {},
         nan_value_counts=file.nan_value_counts or {},
@@ -157,34 +182,14 @@ def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | Non
 
 
 def row_order(file: DataFileRef) -> tuple[int, str]:
-    """The key of the total order of files.
+    """Returns the sort key of a file in row order.
 
-    Files that lakefeed wrote go by their names, which are numbered: their folders may be made of hashes
+    Files of lakefeed are sorted by name, because their names are numbered and their folders may be hashes
     (``write.object-storage.enabled``).
     """
     name = file.path.rpartition("/")[2]
     return file.sequence, name if NUMBERED_NAME.fullmatch(name) else file.path
 
 
-class _Plans:
-    """The newest plans, by table and snapshot; safe between threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._plans: OrderedDict[tuple[UUID, int], tuple[DataFileRef, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[UUID, int]) -> tuple[DataFileRef, ...] | None:
-        with self._lock:
-            if key in self._plans:
-                self._plans.move_to_end(key)
-            return self._plans.get(key)
-
-    def put(self, key: tuple[UUID, int], files: tuple[DataFileRef, ...]) -> None:
-        with self._lock:
-            self._plans[key] = files
-            while len(self._plans) > self._most:
-                self._plans.popitem(last=False)
-
-
-_plans = _Plans(PLAN_CACHE_SIZE)
+_plans: LRUCache[tuple[UUID, int], tuple[DataFileRef, ...]] = LRUCache(PLAN_CACHE_SIZE)
+_lock = threading.Lock()

@@ -1,9 +1,9 @@
-"""Version numbers for snapshots that have no sequence number of their own.
+"""Version numbers of snapshots without a sequence number.
 
-Iceberg numbers snapshots since format version 2. Snapshots of a table of format version 1 all have number 0, also after
-the table was upgraded. Here they get the numbers 1, 2, … in the order in which they were committed. A snapshot that
-another program commits after an upgrade may have a number that is given already; it gets the next free one. With the
-first write by lakefeed the numbers are stored in a table property, so that they stay when old snapshots expire.
+Iceberg numbers snapshots since format version 2. Snapshots of format version 1 have the number 0, even after an upgrade
+of the table. Here they get the numbers 1, 2, … in commit order. A snapshot that another program commits after an
+upgrade may have a number that is already in use; it gets the next free one. The first write by lakefeed stores the
+numbers in a table property, so that they do not change when old snapshots expire.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from lakefeed.catalog.properties import VERSION_NUMBERS
 
 
 class NumberedTable(Table):
-    """A table with the numbers filled in. Only for reading: what is committed does not hold them."""
+    """A table whose snapshots all have version numbers. Only for reading: commits do not contain them."""
 
     snapshot_numbers: Mapping[int, int]
-    """The number of each snapshot, by its id; where numbers are stored, also of those that have expired."""
+    """The version number of each snapshot, by its id. Stored numbers include expired snapshots."""
     sequence_numbers: Mapping[int, int]
-    """The number of each snapshot that has a sequence number, by that."""
+    """The version number of each snapshot that has a sequence number, by the sequence number."""
 
     def number_of(self, sequence_number: int | None, snapshot_id: int | None) -> int:
-        """The number of the version that wrote the rows of a manifest entry; 0 where that version has expired.
+        """Returns the number of the version that wrote the rows of a manifest entry; 0 if it has expired.
 
-        Manifests of format version 1 say only which snapshot it was.
+        Manifests of format version 1 have only the snapshot id.
         """
         if sequence_number:
             return self.sequence_numbers.get(sequence_number, sequence_number)
@@ -38,31 +38,33 @@ class NumberedTable(Table):
 
 
 def with_version_numbers(table: Table) -> Table:
-    """The table with a number for every snapshot; the same object where all snapshots have one.
+    """Returns the table with a number for every snapshot; the same object if all have one.
 
-    The numbers are distinct, and ascend in the order of the commits. A later commit changes none of them.
+    The numbers are distinct and ascend in commit order. Later commits do not change them.
     """
     snapshots = table.metadata.snapshots
     if all(snapshot.sequence_number for snapshot in snapshots) and VERSION_NUMBERS not in table.properties:
         return table
     numbers = version_numbers(snapshots, _stored_numbers(table))
-    filled = [snapshot.model_copy(update={"sequence_number": numbers[snapshot.snapshot_id]}) for snapshot in snapshots]
-    metadata = table.metadata.model_copy(update={"snapshots": filled})
-    found = NumberedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
-    found.snapshot_numbers = {**_stored_numbers(table), **numbers}
-    found.sequence_numbers = {s.sequence_number: numbers[s.snapshot_id] for s in snapshots if s.sequence_number}
-    return found
+    numbered = [
+        snapshot.model_copy(update={"sequence_number": numbers[snapshot.snapshot_id]}) for snapshot in snapshots
+    ]
+    metadata = table.metadata.model_copy(update={"snapshots": numbered})
+    result = NumberedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
+    result.snapshot_numbers = {**_stored_numbers(table), **numbers}
+    result.sequence_numbers = {s.sequence_number: numbers[s.snapshot_id] for s in snapshots if s.sequence_number}
+    return result
 
 
 def numbers_property(table: Table) -> dict[str, str]:
-    """The table property that keeps the numbers; empty where it is there, or every snapshot has its own number."""
+    """Returns the table property with the numbers; empty if the table has it or needs none."""
     if not isinstance(table, NumberedTable) or VERSION_NUMBERS in table.properties:
         return {}
     return {VERSION_NUMBERS: json.dumps({str(key): number for key, number in table.snapshot_numbers.items()})}
 
 
 def number_of_snapshot(table: Table, snapshot_id: int) -> int | None:
-    """Returns the number of a snapshot; None where it has expired and its number is not stored."""
+    """Returns the version number of a snapshot; None if it has expired and its number is not stored."""
     if isinstance(table, NumberedTable):
         return table.snapshot_numbers.get(snapshot_id)
     snapshot = table.metadata.snapshot_by_id(snapshot_id)
@@ -70,12 +72,12 @@ def number_of_snapshot(table: Table, snapshot_id: int) -> int | None:
 
 
 def has_unstored_numbers(table: Table) -> bool:
-    """Returns whether numbers of versions move when another program expires older snapshots: they are not stored."""
+    """Returns whether the version numbers are not stored. Then they change when another program expires snapshots."""
     return isinstance(table, NumberedTable) and VERSION_NUMBERS not in table.properties
 
 
 def ids_of_unstored_numbers(table: Table) -> dict[int, int]:
-    """Returns the ids of the snapshots by their numbers, if the numbers may move; else nothing."""
+    """Returns the snapshot ids by version number if the numbers are not stored; else an empty mapping."""
     if not isinstance(table, NumberedTable) or not has_unstored_numbers(table):
         return {}
     return {number: snapshot_id for snapshot_id, number in table.snapshot_numbers.items()}
@@ -87,9 +89,9 @@ def _stored_numbers(table: Table) -> dict[int, int]:
 
 
 def version_numbers(snapshots: Sequence[Snapshot], stored: Mapping[int, int] = MappingProxyType({})) -> dict[int, int]:
-    """The number of each snapshot, by its id.
+    """Returns the version number of each snapshot, by its id.
 
-    That is the stored one; else its own, where that is higher than all before it; else the next one.
+    It is the stored number; else the sequence number, if it is higher than all before it; else the next number.
 
     Example:
         >>> old = [Snapshot(snapshot_id=n, timestamp_ms=n, manifest_list="", sequence_number=0) for n in (7, 9)]
@@ -105,29 +107,30 @@ def version_numbers(snapshots: Sequence[Snapshot], stored: Mapping[int, int] = M
 
 
 def next_number(metadata: TableMetadata) -> int:
-    """The number of the next snapshot: higher than every one that a snapshot of the table has."""
-    taken = max((snapshot.sequence_number or 0 for snapshot in metadata.snapshots), default=0)
-    return max(metadata.next_sequence_number(), taken + 1)
+    """Returns the number of the next snapshot, which is higher than all others."""
+    highest = max((snapshot.sequence_number or 0 for snapshot in metadata.snapshots), default=0)
+    return max(metadata.next_sequence_number(), highest + 1)
 
 
 def _in_commit_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """The snapshots in the order of their commits: a parent is before its child, also where clocks differ."""
+    """Returns the snapshots in commit order. A parent precedes its child even if clocks differ."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
-    moments: dict[int, tuple[int, int]] = {}
+    keys: dict[int, tuple[int, int]] = {}
     for snapshot in snapshots:
-        at, depth = 0, 0
-        for one in reversed(list(_unknown_ancestors(snapshot, by_id, moments))):
-            if one.parent_snapshot_id in moments:
-                at, depth = moments[one.parent_snapshot_id]
-            at, depth = max(at, one.timestamp_ms), depth + 1
-            moments[one.snapshot_id] = at, depth
-    return sorted(snapshots, key=lambda each: (each.sequence_number or 0, *moments[each.snapshot_id]))
+        timestamp, depth = 0, 0
+        for each in reversed(list(_ancestors_without_key(snapshot, by_id, keys))):
+            if each.parent_snapshot_id in keys:
+                timestamp, depth = keys[each.parent_snapshot_id]
+            timestamp, depth = max(timestamp, each.timestamp_ms), depth + 1
+            keys[each.snapshot_id] = timestamp, depth
+    return sorted(snapshots, key=lambda each: (each.sequence_number or 0, *keys[each.snapshot_id]))
 
 
-def _unknown_ancestors(
-    snapshot: Snapshot, by_id: dict[int, Snapshot], known: dict[int, tuple[int, int]]
+def _ancestors_without_key(
+    snapshot: Snapshot, by_id: dict[int, Snapshot], keys: dict[int, tuple[int, int]]
 ) -> Iterator[Snapshot]:
-    at: Snapshot | None = snapshot
-    while at is not None and at.snapshot_id not in known:
-        yield at
-        at = by_id.get(at.parent_snapshot_id) if at.parent_snapshot_id is not None else None
+    ancestor: Snapshot | None = snapshot
+    while ancestor is not None and ancestor.snapshot_id not in keys:
+        yield ancestor
+        parent = ancestor.parent_snapshot_id
+        ancestor = by_id.get(parent) if parent is not None else None

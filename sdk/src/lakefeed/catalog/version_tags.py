@@ -1,4 +1,4 @@
-"""Tags: names for versions, kept as Iceberg refs. A tag does not move unless it is told to."""
+"""Tags: names for versions, stored as Iceberg refs. A tag moves only on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION_LIKE = re.compile(r"v?\d+")
 
 
 def is_tag_name(name: object) -> bool:
-    """Whether it can be the name of a tag."""
+    """Returns whether a tag can have that name."""
     return (
         isinstance(name, str)
         and TAG_NAME.fullmatch(name) is not None
@@ -35,35 +35,35 @@ def is_tag_name(name: object) -> bool:
 
 
 def is_possible_tag(name: object) -> bool:
-    """Whether a tag of the name may be there: other clients give names that `is_tag` does not.
+    """Returns whether a tag of that name may exist. Other programs allow more names than `is_tag_name`.
 
-    What reads like a version is none, for a version is what is meant then.
+    A name that looks like a version number is not a tag.
     """
     return isinstance(name, str) and name.strip() != "" and VERSION_LIKE.fullmatch(name.strip()) is None
 
 
 def check_tag(name: str) -> str:
-    """A tag's name.
+    """Checks and returns the name of a tag.
 
     Raises:
-        InvalidNameError: it breaks the naming rule, or reads like a version.
+        InvalidNameError: the name is not valid.
     """
     if not is_tag_name(name):
         raise InvalidNameError(
-            f"{name!r} cannot be a tag: use 1 to 63 of letters, digits, '.', '_' and '-', starting with a letter, but "
-            f"neither {MAIN_BRANCH!r} nor what reads like a version, such as 'v3'"
+            f"invalid tag {name!r}: use 1 to 63 letters, digits, '.', '_' and '-', starting with a letter, but neither "
+            f"{MAIN_BRANCH!r} nor a name that looks like a version, such as 'v3'"
         )
     return name
 
 
 def tags(table: Table) -> dict[str, int]:
-    """The tags, by name, and their versions; also those that other clients gave."""
+    """Returns the version numbers of tags by name, including tags of other programs."""
     return _numbers(table, SnapshotRefType.TAG)
 
 
 def branches(table: Table) -> dict[str, int]:
-    """The branches that other clients made, by name, and their newest versions."""
-    return {name: found for name, found in _numbers(table, SnapshotRefType.BRANCH).items() if name != MAIN_BRANCH}
+    """Returns the newest version numbers of branches of other programs, by name."""
+    return {name: newest for name, newest in _numbers(table, SnapshotRefType.BRANCH).items() if name != MAIN_BRANCH}
 
 
 def _numbers(table: Table, kind: SnapshotRefType) -> dict[str, int]:
@@ -73,11 +73,19 @@ def _numbers(table: Table, kind: SnapshotRefType) -> dict[str, int]:
 
 
 def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> int:
-    """The version that the tag now stands for.
+    """Sets a tag and returns the number of its version.
+
+    Args:
+        lake: the lake.
+        name: the name of the dataset.
+        label: the tag.
+        version: the version; None for the newest.
+        move: moves an existing tag.
 
     Raises:
-        TagExistsError: it stands for another version, and is not to ``move``.
-        VersionNotFoundError: there is no such version.
+        InvalidNameError: the name of the tag is not valid.
+        TagExistsError: the tag names another version, and ``move`` is False.
+        VersionNotFoundError: the version does not exist.
     """
     check_tag(label)
     chosen: list[int] = []
@@ -85,12 +93,12 @@ def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> i
     def change(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
         target = find_snapshot(table, version)
         chosen[:] = [version_number(target)]
-        there = table.metadata.refs.get(label)
-        if there is not None and (there.snapshot_id == target.snapshot_id and _is_tag_ref(there)):
+        ref = table.metadata.refs.get(label)
+        if ref is not None and (ref.snapshot_id == target.snapshot_id and _is_tag_ref(ref)):
             return (), ()
-        if there is not None and not (move and _is_tag_ref(there)):
+        if ref is not None and not (move and _is_tag_ref(ref)):
             raise _exists_error(table, label)
-        before = there.snapshot_id if there is not None else None
+        before = ref.snapshot_id if ref is not None else None
         setting = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
             ref_name=label, type="tag", snapshot_id=target.snapshot_id
         )
@@ -104,16 +112,16 @@ def untag(lake: Lake, name: str, label: str) -> None:
     """Removes a tag; the version stays.
 
     Raises:
-        TagNotFoundError: there is none; the message names those that exist.
+        TagNotFoundError: the tag does not exist; the message names those that do.
         InvalidNameError: the name is not text.
     """
     if not isinstance(label, str):
         check_tag(label)
 
     def change(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
-        there = tagged_snapshot(table, label)
+        snapshot = tagged_snapshot(table, label)
         removing = RemoveSnapshotRefUpdate(ref_name=label)
-        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=there.snapshot_id)), (removing,)
+        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=snapshot.snapshot_id)), (removing,)
 
     commit_retry.commit_metadata(lake, name, change)
 
@@ -123,11 +131,11 @@ def _same_table(table: Table) -> tuple[TableRequirement, ...]:
 
 
 def _exists_error(table: Table, label: str) -> TagExistsError:
-    there = tags(table).get(label)
-    if there is None:
+    version = tags(table).get(label)
+    if version is None:
         return TagExistsError(f"{label!r} is a branch of {table.name()[-1]!r}; choose another name")
     return TagExistsError(
-        f"tag {label!r} of {table.name()[-1]!r} stands for version {there}; choose another name, or pass move=True"
+        f"tag {label!r} of {table.name()[-1]!r} names version {version}; choose another name, or pass move=True"
     )
 
 

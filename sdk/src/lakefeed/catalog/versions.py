@@ -1,4 +1,4 @@
-"""Versions of a dataset: the snapshots in the ancestry of the current one, numbered by Iceberg's sequence number."""
+"""Versions of a dataset: the ancestry of the current snapshot, numbered by Iceberg's sequence numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One version: what it is, what it changed, who wrote it (``timestamp_ms`` since 1970, UTC).
+    """A version of a dataset.
 
-    ``added_records`` and ``deleted_records`` count rows that are new or gone; rows that an edit only moved to other
-    files are neither. For versions that other programs wrote, and for overwrites, they count the rows of the files.
-    ``net_records`` is by how many rows the total moved, whatever the version did. ``total_bytes`` are those of its data
-    files.
+    Attributes:
+        version: the number.
+        snapshot_id: the id of the Iceberg snapshot.
+        parent_id: the id of the parent snapshot; None if there is none.
+        operation: Iceberg's name for the change: append, delete, overwrite or replace.
+        added_records: the number of new rows, without rows that an edit only moved to other files. For overwrites, and
+            for versions of other programs, it is the number of rows in added files.
+        deleted_records: the number of removed rows, counted likewise.
+        total_records: the number of rows.
+        timestamp_ms: the time of the commit, in milliseconds since 1970 (UTC).
+        run: the id of the run that wrote the version.
+        user: who wrote it.
+        code: the version of the code that wrote it.
+        message: the message of the writer.
+        work: the message in machine-readable form.
+        depth: the number of routines between its rows and their first writer.
+        net_records: the change of the number of rows.
+        total_bytes: the size of its data files.
+        table_uuid: the uuid of the table. Numbers are unique within a table.
     """
 
     version: int
@@ -44,22 +59,21 @@ class DatasetVersion:
     depth: int = 0
     net_records: int = 0
     total_bytes: int = 0
-    # Which table of the name it is a version of: numbers are those of the table.
     table_uuid: str = field(default="", repr=False, compare=False)
 
 
 class SnapshotEntry(dict[str, Any]):
-    """A version as an entry of a dataset's metadata: a dict, whose values are attributes too."""
+    """A version as an entry of a dataset's metadata: a dict with attribute access."""
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError as error:
-            raise AttributeError(f"a snapshot entry has no {name!r}; it has {quoted_list(self)}") from error
+            raise AttributeError(f"no entry {name!r} in a snapshot; choose from {quoted_list(self)}") from error
 
 
 def entry_of(version: DatasetVersion) -> SnapshotEntry:
-    """The entry of a version: its facts by name, and its number as ``sequence_number`` too."""
+    """Returns the entry of a version: its attributes, and its number also as ``sequence_number``."""
     return SnapshotEntry(sequence_number=version.version, **asdict(version))
 
 
@@ -76,28 +90,28 @@ Pin: TypeAlias = int | str | AsOf
 
 
 def list_versions(table: Table) -> list[DatasetVersion]:
-    """All versions, newest first; a rolled-back commit is none."""
+    """Returns all versions, newest first. Rolled-back commits are not versions."""
     return [version_of(snapshot, table) for snapshot in ancestry.ancestry(table)]
 
 
 def resolve(table: Table, version: Pin | None = None) -> DatasetVersion:
-    """The version of that number, tag or time; the newest for ``None``.
+    """Returns the version of a number, tag or time; the newest for ``None``.
 
     Raises:
-        VersionNotFoundError: there is no such version; the message names at most ten that exist.
-        TagNotFoundError: there is no such tag.
+        VersionNotFoundError: the version does not exist; the message names at most ten that do.
+        TagNotFoundError: the tag does not exist.
     """
     return version_of(find_snapshot(table, version), table)
 
 
 def newest_or_empty(table: Table) -> DatasetVersion:
-    """The newest version; where nothing was ever written to the table, a version 0 that has no rows."""
+    """Returns the newest version; for a table without snapshots, a version 0 without rows."""
     if table.metadata.current_snapshot_id is not None:
         return resolve(table)
     uuid = table.metadata.table_uuid
     return DatasetVersion(
         version=0,
-        snapshot_id=-(uuid.int >> UUID_BITS_LEFT_OUT) - 1,  # of no snapshot, and the same for no other table
+        snapshot_id=-(uuid.int >> UUID_BITS_LEFT_OUT) - 1,  # negative, so it is no snapshot's, and unique to the table
         parent_id=None,
         operation="append",
         added_records=0,
@@ -109,7 +123,7 @@ def newest_or_empty(table: Table) -> DatasetVersion:
 
 
 def find_snapshot(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:
-    """The snapshot of `resolve`; a number is looked for in the ancestry of ``head`` (None: of the current version)."""
+    """Returns the snapshot of a version, as `resolve`. Finds numbers in the ancestry of ``head`` (None: current)."""
     if isinstance(version, str):
         return tagged_snapshot(table, version)
     if isinstance(version, AsOf):
@@ -122,17 +136,17 @@ def find_snapshot(table: Table, version: Pin | None = None, head: Snapshot | Non
 
 
 def tagged_snapshot(table: Table, label: str) -> Snapshot:
-    """The snapshot that a tag stands for.
+    """Returns the snapshot of a tag.
 
     Raises:
-        TagNotFoundError: there is no such tag.
+        TagNotFoundError: the tag does not exist.
     """
     from pyiceberg.table.refs import SnapshotRefType
 
     refs = {name: ref for name, ref in table.metadata.refs.items() if ref.snapshot_ref_type == SnapshotRefType.TAG}
     snapshot = table.metadata.snapshot_by_id(refs[label].snapshot_id) if label in refs else None
     if snapshot is None:
-        branch = f": {label!r} is a branch, and branches are not read" if label in table.metadata.refs else ""
+        branch = f": {label!r} is a branch, and lakefeed does not read branches" if label in table.metadata.refs else ""
         raise TagNotFoundError(
             f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {quoted_list(sorted(refs))}"
         )
@@ -140,15 +154,15 @@ def tagged_snapshot(table: Table, label: str) -> Snapshot:
 
 
 def _find_as_of(table: Table, as_of: int) -> Snapshot:
-    found = time_travel.current_at(table, as_of)
-    if found is not None:
-        return found
+    snapshot = time_travel.current_at(table, as_of)
+    if snapshot is not None:
+        return snapshot
     lineage = ancestry.ancestry(table)
     if not lineage:
         raise _version_error(table, None, lineage)
     first = lineage[-1]
     deletion = next((each for each in _earlier_deletions(table) if each.at > as_of), None)
-    past = "" if deletion is None else f": the dataset of that time was deleted at {deletion.moment}"
+    past = "" if deletion is None else f": the dataset of that time was deleted at {deletion.deleted_at}"
     raise VersionNotFoundError(
         f"{table.name()[-1]!r} has no version as of {_format_time(as_of)}{past}; the oldest is version "
         f"{version_number(first)} of {_format_time(first.timestamp_ms)}"
@@ -165,10 +179,13 @@ def _format_time(timestamp_ms: int) -> str:
 def versions_between(
     table: Table, from_version: int | None = None, to_version: int | None = None, head: Snapshot | None = None
 ) -> list[DatasetVersion]:
-    """The versions after ``from_version`` up to ``to_version``, oldest first, in the ancestry of ``head``.
+    """Returns the versions after ``from_version`` up to ``to_version``, oldest first.
 
-    ``from_version=None`` starts at the beginning, ``to_version=None`` ends at the newest; equal ends give none.
-    ``head=None`` is the current version.
+    Args:
+        table: the table.
+        from_version: the version before the first one; None for the beginning.
+        to_version: the last version; None for the newest.
+        head: the snapshot whose ancestry counts; None for the current one.
 
     Raises:
         InvalidArgumentError: ``from_version`` is newer than ``to_version``.
@@ -184,7 +201,7 @@ def versions_between(
 def steps_between(
     table: Table, from_version: int | None, to_version: int | None, head: Snapshot | None = None
 ) -> list[Step]:
-    """The versions of `versions_between`, each with the one before it; ``from_version`` need not be kept.
+    """Returns the versions of `versions_between`, each with its predecessor. ``from_version`` may have expired.
 
     Raises:
         InvalidArgumentError, VersionNotFoundError: as for `versions_between`.
@@ -197,9 +214,7 @@ def steps_between(
     if to_version is not None and start > stop:
         if start not in {version_number(snapshot) for snapshot in ancestry.ancestry(table)}:
             raise _version_error(table, start, lineage)
-        raise InvalidArgumentError(
-            f"from_version={from_version} is newer than to_version={to_version}: the range runs from old to new"
-        )
+        raise InvalidArgumentError(f"from_version={from_version} must not be newer than to_version={to_version}")
     pairs = zip(lineage, [*lineage[1:], None], strict=False)
     return [
         file_exchange.Step(before, after, max(start, version_number(before) if before is not None else 0))
@@ -209,12 +224,12 @@ def steps_between(
 
 
 def version_number(snapshot: Snapshot) -> int:
-    """The version number of a snapshot."""
+    """Returns the version number of a snapshot."""
     return snapshot.sequence_number or 0
 
 
 def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion:
-    """The version that a snapshot of a table is."""
+    """Returns the version of a snapshot of a table."""
     from pyiceberg.table.snapshots import Operation
 
     summary = snapshot.summary
@@ -245,13 +260,13 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
 def _version_error(table: Table, version: int | None, lineage: list[Snapshot]) -> VersionNotFoundError:
     name = table.name()[-1]
     if version is None:
-        return VersionNotFoundError(f"{name!r} has no version yet: nothing was ever written to it")
-    exist = quoted_list(version_number(snapshot) for snapshot in lineage)
-    before = tombstones.deletion_of_version(_earlier_deletions(table), version)
-    past = f": the dataset that had it was deleted at {before.moment}; this one was made again since" if before else ""
-    return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {exist}")
+        return VersionNotFoundError(f"{name!r} has no version yet: nothing was written to it")
+    numbers = quoted_list(version_number(snapshot) for snapshot in lineage)
+    deletion = tombstones.deletion_of_version(_earlier_deletions(table), version)
+    past = f": its dataset was deleted at {deletion.deleted_at}, before this one was created" if deletion else ""
+    return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {numbers}")
 
 
 def _earlier_deletions(table: Table) -> tuple[Deletion, ...]:
-    """The datasets that had the name before."""
+    """Returns the deletions of earlier datasets of the name."""
     return tombstones.deletions(table.catalog, table.name(), str(table.metadata.table_uuid))

@@ -1,4 +1,4 @@
-"""The files of the warehouse as its object store lists them, whichever way PyIceberg reaches it."""
+"""Lists and removes files of the warehouse, through any FileIO of PyIceberg."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """``files()``: below the warehouse, or a folder in it, by their paths from there. ``remove``: of such a path.
+    """Access to the files of the warehouse, or of a folder in it.
 
-    It may be gone already.
+    Attributes:
+        files: lists the files, with paths relative to the folder.
+        remove: removes the file at a relative path. Ignores a missing file.
     """
 
     files: Callable[[], Iterator[ObjectInfo]]
@@ -37,49 +39,49 @@ class Warehouse:
 
 
 def warehouse_of(lake: Lake) -> Warehouse:
-    """The warehouse of a lake.
+    """Returns access to the warehouse of a lake.
 
     Raises:
-        UnsupportedError: it is reached by a program that cannot list.
+        UnsupportedError: its FileIO cannot list files.
     """
-    place = lake.settings.warehouse.rstrip("/")
-    return _open_folder(load_file_io({**lake.catalog.properties}, place), place)
+    location = lake.settings.warehouse.rstrip("/")
+    return _open_folder(load_file_io({**lake.catalog.properties}, location), location)
 
 
 def remove_data_files(table: Table, part: str) -> None:
-    """Removes the data files of a table whose names contain ``part``: a failed write has left them. Raises nothing."""
-    place = actual_location(table.io, table.location_provider().data_path)
-    with cleanup_errors(f"{place}/*{part}*"):
-        folder = _open_folder(table.io, place)
+    """Removes the data files of a failed write, whose names contain ``part``. Raises nothing."""
+    location = actual_location(table.io, table.location_provider().data_path)
+    with cleanup_errors(f"{location}/*{part}*"):
+        folder = _open_folder(table.io, location)
         for key in [info.key for info in folder.files() if part in info.key.rpartition("/")[2]]:
             folder.remove(key)
 
 
 def is_warehouse_missing(lake: Lake) -> bool:
-    """Whether the folder of the warehouse is not there or empty, as where its disk is not mounted."""
+    """Returns whether the folder of the warehouse is missing or empty, for example because its disk is not mounted."""
     folder = local_path(lake.settings.warehouse)
     return folder is not None and next(iter(Path(folder).glob("*")), None) is None
 
 
-def _open_folder(io: FileIO, place: str) -> Warehouse:
+def _open_folder(io: FileIO, location: str) -> Warehouse:
     from pyiceberg.io.fsspec import FsspecFileIO
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 
     if isinstance(io, LakeFileIO):
-        io = io.delegate(place)
+        io = io.delegate(location)
     match io:
         case PyArrowFileIO():
-            return _arrow_folder(io, place)
+            return _arrow_folder(io, location)
         case FsspecFileIO():
-            return _fsspec_folder(io, place)
+            return _fsspec_folder(io, location)
     raise UnsupportedError(
-        f"the warehouse {place!r} is read with {type(io).__name__}, which cannot list files; garbage is found where "
-        "PyIceberg's PyArrowFileIO or FsspecFileIO reads it"
+        f"cannot list the files of the warehouse {location!r} with {type(io).__name__}; use "
+        "PyArrowFileIO or FsspecFileIO"
     )
 
 
-def _arrow_folder(io: PyArrowFileIO, place: str) -> Warehouse:
-    scheme, host, path = io.parse_location(place, io.properties)
+def _arrow_folder(io: PyArrowFileIO, location: str) -> Warehouse:
+    scheme, host, path = io.parse_location(location, io.properties)
     system: FileSystem = io.fs_by_scheme(scheme, host)
     root = path.rstrip("/")
 
@@ -88,26 +90,26 @@ def _arrow_folder(io: PyArrowFileIO, place: str) -> Warehouse:
             if info.type == FileType.File:
                 yield ObjectInfo(info.path[len(root) :].strip("/"), info.size or 0, (info.mtime_ns or 0) / 1e9)
 
-    return Warehouse(files, _ignore_missing(lambda below: system.delete_file(f"{root}/{below}")))
+    return Warehouse(files, _ignore_missing(lambda path: system.delete_file(f"{root}/{path}")))
 
 
-def _fsspec_folder(io: FsspecFileIO, place: str) -> Warehouse:
-    parts = urlsplit(place)
+def _fsspec_folder(io: FsspecFileIO, location: str) -> Warehouse:
+    parts = urlsplit(location)
     system = io.get_fs(parts.scheme, parts.netloc)
-    root = str(system._strip_protocol(place)).rstrip("/")
+    root = str(system._strip_protocol(location)).rstrip("/")
 
     def files() -> Iterator[ObjectInfo]:
-        system.invalidate_cache()  # fsspec would repeat what it saw before others wrote
+        system.invalidate_cache()  # else fsspec returns an earlier listing
         for name, facts in system.find(root, detail=True).items():
             if facts.get("type") == "file":
                 yield object_info(str(name)[len(root) :].strip("/"), facts)
 
-    return Warehouse(files, _ignore_missing(lambda below: system.rm_file(f"{root}/{below}")))
+    return Warehouse(files, _ignore_missing(lambda path: system.rm_file(f"{root}/{path}")))
 
 
 def _ignore_missing(remove: Callable[[str], object]) -> Callable[[str], None]:
-    def removed(below: str) -> None:
+    def remove_existing(path: str) -> None:
         with suppress(FileNotFoundError):
-            remove(below)
+            remove(path)
 
-    return removed
+    return remove_existing

@@ -1,4 +1,4 @@
-"""Whether a catalog may write to its warehouse: a copy of a catalog must not touch the files of the original."""
+"""Ownership of a warehouse: a copy of a catalog must not change the files of the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def require_owner(catalog: Catalog) -> None:
-    """Passes where the catalog owns its warehouse, or keeps no account of that.
+    """Checks that the catalog owns its warehouse. Catalogs other than lakefeed's do not record that.
 
     Raises:
         SharedWarehouseError: the warehouse belongs to another catalog.
@@ -32,15 +32,15 @@ def require_owner(catalog: Catalog) -> None:
 class Ownership:
     """The claim of a SQLite catalog to its warehouse.
 
-    A warehouse in the folder of the catalog is copied with it, so it needs no mark. Any other warehouse holds a file
-    that names its owner. The owner is a path: the id of a lake is the same in every copy.
+    A warehouse in the folder of the catalog is copied with it, so it needs no mark. Any other warehouse has a file that
+    names its owner by the path of the catalog, because all copies of a lake have the same id.
 
     Attributes:
-        database: the catalog's file, with symbolic links resolved.
-        warehouse: the warehouse as the settings spell it.
-        local: the warehouse as a path, with symbolic links resolved; None in another store.
+        database: the file of the catalog, with symbolic links resolved.
+        warehouse: the warehouse, as in the settings.
+        local: the path of the warehouse, with symbolic links resolved; None in another store.
         root: the recorded root of the warehouse.
-        open_io: makes what reads and writes the mark.
+        open_io: returns the FileIO that reads and writes the mark.
     """
 
     database: Path
@@ -50,10 +50,10 @@ class Ownership:
     open_io: Callable[[], FileIO]
 
     def check(self) -> None:
-        """Passes where this catalog is the owner, or can become it because nobody else is.
+        """Checks that this catalog is the owner, or makes it the owner if there is none.
 
         Raises:
-            SharedWarehouseError: another catalog is the owner, as far as can be seen from here.
+            SharedWarehouseError: another catalog is, or may be, the owner.
         """
         record = read_record(self.database) or LakeRecord(str(self.database))
         original = Path(record.catalog)
@@ -66,42 +66,42 @@ class Ownership:
             change_record(self.database, lambda newest: replace(newest, catalog=str(self.database)))
 
     def _check_mark(self, record: LakeRecord) -> None:
-        mark = self._mark()
-        ours = OwnerMark(record.id, str(self.database), platform.node(), self.root, str(self.local or self.warehouse))
+        mark = self._read_mark()
+        own = OwnerMark(record.id, str(self.database), platform.node(), self.root, str(self.local or self.warehouse))
         if mark is not None and not self._was_copied(mark):
             owner = Path(mark.catalog)
             if mark.id != record.id or self._is_another(owner, record):
                 raise self._refusal(mark.catalog)
-            gone = not owner.exists()
-            if gone and mark.host != ours.host:  # it may be there, out of sight
+            exists = owner.exists()
+            if not exists and mark.host != own.host:  # it may exist on the other machine
                 raise self._refusal(f"{mark.catalog} on the machine {mark.host}")
-            if not gone:
+            if exists:
                 return
         with self.open_io().new_output(self._location).create(overwrite=True) as stream:
-            stream.write(ours.dump().encode())
+            stream.write(own.dump().encode())
 
     def _was_copied(self, mark: OwnerMark) -> bool:
-        """Whether the mark came here with a copy of the warehouse, and the warehouse that it is of is still there."""
-        theirs = Path(mark.warehouse) / OWNER_MARK
-        if self.local is None or not theirs.exists():
+        """Returns whether the mark was copied with the warehouse, and the original warehouse still exists."""
+        original = Path(mark.warehouse) / OWNER_MARK
+        if self.local is None or not original.exists():
             return False
-        return not theirs.samefile(self.local / OWNER_MARK)
+        return not original.samefile(self.local / OWNER_MARK)
 
     def _is_another(self, catalog: Path, record: LakeRecord) -> bool:
-        """Whether at a path there is another catalog of the same lake: this one's original, or a copy."""
+        """Returns whether the path has another catalog of the same lake: the original, or a copy."""
         if catalog == self.database or not catalog.exists() or catalog.samefile(self.database):
             return False
         other = read_record(catalog)
         return other is not None and other.id == record.id
 
-    def _mark(self) -> OwnerMark | None:
+    def _read_mark(self) -> OwnerMark | None:
         try:
             with self.open_io().new_input(self._location).open() as stream:
                 mark = OwnerMark.parse(stream.read())
         except FileNotFoundError:
             return None
         if mark is None:
-            raise self._refusal("of a lake that cannot be told")
+            raise self._refusal("of an unknown lake")
         return mark
 
     @property
@@ -110,7 +110,7 @@ class Ownership:
 
     def _refusal(self, owner: str) -> SharedWarehouseError:
         return SharedWarehouseError(
-            f"the warehouse {self.warehouse!r} belongs to the catalog {owner}, so the catalog {self.database} only "
-            "reads it. To write, copy the warehouse as well and name the copy (catalog.warehouse); or, if that catalog "
-            f"is no more, remove {self._location!r}"
+            f"the warehouse {self.warehouse!r} belongs to the catalog {owner}; the catalog {self.database} can only "
+            "read it. To write, copy the warehouse too and set catalog.warehouse to the copy. If that catalog no "
+            f"longer exists, remove {self._location!r}"
         )
