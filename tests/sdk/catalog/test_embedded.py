@@ -145,5 +145,5 @@ def test_a_file_that_is_no_database_is_an_error_of_the_catalog(lake: Lake, numbe
     assert reader.exists("numbers")
     Path(lake.settings.catalog_uri.removeprefix("sqlite:///")).write_bytes(b"no database" * 1_000)
     for broken in (reader, Lake(lake.settings)):
-        with pytest.raises(CatalogUnavailableError, match="cannot open .*: file is not a database"):
+        with pytest.raises(CatalogUnavailableError, match=r"cannot open .*: file is not a database"):
             broken.table("numbers")
