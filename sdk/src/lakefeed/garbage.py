@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from lakefeed._validate import check_flag
-from lakefeed.catalog.detached import mark_with_detached, path_in_warehouse
+from lakefeed.catalog.detached_tables import mark_with_detached, path_in_warehouse
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake

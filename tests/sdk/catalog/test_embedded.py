@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.embedded import CATALOG_NAME, EmbeddedTable, EmbeddedTables
+from lakefeed.catalog.embedded_tables import CATALOG_NAME, EmbeddedTable, EmbeddedTables
 from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, DamagedDatasetError, DatasetNotFoundError, LakefeedError

@@ -65,9 +65,9 @@ def declared_categories(field: pa.Field[Any]) -> pa.Array[Any] | None:
     return values.cast(field.type.value_type)
 
 
-def merge_categories(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    """Returns ``known`` with the further categories of ``given`` appended; the same object if there are none."""
-    own, more = declared_categories(known), declared_categories(given)
+def merge_categories(known: pa.Field[Any], incoming: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns ``known`` with the further categories of ``incoming`` appended; the same object if there are none."""
+    own, more = declared_categories(known), declared_categories(incoming)
     if own is None or more is None:
         return known
     values: Any = more.cast(own.type)

@@ -75,11 +75,11 @@ def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
         return ColumnDecision(table)
     columns = columns_of(table)
     next_id = itertools.count(table.metadata.last_column_id + 1).__next__
-    given = {field.name: field for field in incoming}
+    incoming_fields = {field.name: field for field in incoming}
     fields, declared = [], {}
     for field in columns.fields:
         known = columns.declared[field.name]
-        new, declared[field.name] = _decide_column(field, known, given.get(field.name, known), next_id)
+        new, declared[field.name] = _decide_column(field, known, incoming_fields.get(field.name, known), next_id)
         fields.append(new)
     if all(new is old for new, old in zip(fields, columns.fields, strict=True)):
         return ColumnDecision(table)
@@ -92,13 +92,13 @@ def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
 
 
 def _decide_column(
-    field: NestedField, known: pa.Field[Any], given: pa.Field[Any], next_id: Callable[[], int]
+    field: NestedField, known: pa.Field[Any], incoming: pa.Field[Any], next_id: Callable[[], int]
 ) -> tuple[NestedField, pa.Field[Any]]:
-    """Returns a column after rows of the field ``given``, as an Iceberg field and as a declared Arrow field."""
-    decided = decide_field(known, given)
+    """Returns a column after rows of the field ``incoming``, as an Iceberg field and as a declared Arrow field."""
+    decided = decide_field(known, incoming)
     if decided is not known:
         return decide_iceberg_field(field, known, decided, next_id), decided
-    wider = merge_categories(known, given)
+    wider = merge_categories(known, incoming)
     if wider is known:
         return field, known
     return field.model_copy(update={"doc": unique_comment(field, "more categories")}), wider

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog.categories import declared_categories, encode_categories
-from lakefeed.catalog.emptied import cast_to_null, has_null
+from lakefeed.catalog.null_casts import cast_to_null, has_null
 from lakefeed.catalog.required_fields import LIST_TYPES, fill_required, has_required, inner_fields
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
@@ -30,16 +30,18 @@ def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
         TypeMismatchError: a type is not compatible; the message names the column.
     """
     check_distinct_names(incoming.names)
-    given = {field.name: field.type for field in incoming}
+    incoming_types = {field.name: field.type for field in incoming}
     known = {field.name for field in declared}
-    extra = [name for name in given if name not in known]
+    extra = [name for name in incoming_types if name not in known]
     if extra:
         raise ColumnNotFoundError.of(extra, declared.names, "the dataset")
     for field in declared:
-        if field.name in given:
-            _check_field(given[field.name], field.type, field.name)
+        if field.name in incoming_types:
+            _check_field(incoming_types[field.name], field.type, field.name)
         elif not field.nullable:
-            raise SchemaError(f"required column {field.name!r} is missing; the columns are {quoted_list(given)}")
+            raise SchemaError(
+                f"required column {field.name!r} is missing; the columns are {quoted_list(incoming_types)}"
+            )
 
 
 def check_distinct_names(names: Iterable[str]) -> None:
@@ -149,45 +151,45 @@ def _without_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch
     return batch.select([]).replace_schema_metadata(schema.metadata)
 
 
-def _check_field(given: pa.DataType, declared: pa.DataType, path: str) -> None:
-    if not is_compatible(given, declared, path):
+def _check_field(source: pa.DataType, declared: pa.DataType, path: str) -> None:
+    if not is_compatible(source, declared, path):
         raise TypeMismatchError(
-            f"column {path!r} has type {declared} in the dataset, which {given} does not fit; cast it first"
+            f"column {path!r} has type {declared} in the dataset, which {source} does not fit; cast it first"
         )
 
 
-def is_compatible(given: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
-    """Returns whether the declared type holds every value of the given type, or a cast detects those it does not."""
+def is_compatible(source: pa.DataType, declared: pa.DataType, path: str = "") -> bool:
+    """Returns whether ``declared`` holds every value of ``source``, or a cast detects those it does not."""
     # A column without a type accepts any type.
-    if given.equals(declared) or pa.types.is_null(given) or pa.types.is_null(declared):
+    if source.equals(declared) or pa.types.is_null(source) or pa.types.is_null(declared):
         return True
-    if isinstance(given, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
+    if isinstance(source, pa.BaseExtensionType) and isinstance(declared, pa.BaseExtensionType):
         return False  # the same storage may have another meaning, such as a tensor of another shape
-    if isinstance(given, pa.BaseExtensionType):
-        return is_compatible(given.storage_type, declared, path)
+    if isinstance(source, pa.BaseExtensionType):
+        return is_compatible(source.storage_type, declared, path)
     if isinstance(declared, pa.BaseExtensionType):
-        return is_compatible(given, declared.storage_type, path)
-    if isinstance(given, pa.DictionaryType):
-        return is_compatible(given.value_type, declared, path)
+        return is_compatible(source, declared.storage_type, path)
+    if isinstance(source, pa.DictionaryType):
+        return is_compatible(source.value_type, declared, path)
     if isinstance(declared, pa.DictionaryType):
-        return is_compatible(given, declared.value_type, path)
+        return is_compatible(source, declared.value_type, path)
     return (
-        _is_nested_compatible(given, declared, path)
+        _is_nested_compatible(source, declared, path)
         if pa.types.is_nested(declared)
-        else _is_leaf_compatible(given, declared)
+        else _is_leaf_compatible(source, declared)
     )
 
 
-def _is_nested_compatible(given: pa.DataType, declared: pa.DataType, path: str) -> bool:
-    if isinstance(declared, pa.StructType) and isinstance(given, pa.StructType):
-        return _is_struct_compatible(given, declared, path)
-    if isinstance(declared, pa.MapType) and isinstance(given, pa.MapType):
-        _check_field(given.key_type, declared.key_type, f"{path}{{key}}")
-        _check_field(given.item_type, declared.item_type, f"{path}{{value}}")
+def _is_nested_compatible(source: pa.DataType, declared: pa.DataType, path: str) -> bool:
+    if isinstance(declared, pa.StructType) and isinstance(source, pa.StructType):
+        return _is_struct_compatible(source, declared, path)
+    if isinstance(declared, pa.MapType) and isinstance(source, pa.MapType):
+        _check_field(source.key_type, declared.key_type, f"{path}{{key}}")
+        _check_field(source.item_type, declared.item_type, f"{path}{{value}}")
         return True
-    if isinstance(declared, LIST_TYPES) and isinstance(given, LIST_TYPES):
-        _check_field(given.value_type, declared.value_type, f"{path}[]")
-        return _list_size(given) is None or _list_size(declared) in (None, _list_size(given))
+    if isinstance(declared, LIST_TYPES) and isinstance(source, LIST_TYPES):
+        _check_field(source.value_type, declared.value_type, f"{path}[]")
+        return _list_size(source) is None or _list_size(declared) in (None, _list_size(source))
     return False
 
 
@@ -195,51 +197,53 @@ def _list_size(kind: pa.DataType) -> int | None:
     return kind.list_size if isinstance(kind, pa.FixedSizeListType) else None
 
 
-def _is_struct_compatible(given: pa.StructType, declared: pa.StructType, path: str) -> bool:
+def _is_struct_compatible(source: pa.StructType, declared: pa.StructType, path: str) -> bool:
     known = {declared.field(i).name: declared.field(i) for i in range(declared.num_fields)}
-    names = [given.field(i).name for i in range(given.num_fields)]
+    names = [source.field(i).name for i in range(source.num_fields)]
     extra = [name for name in names if name not in known]
     if extra:
         raise ColumnNotFoundError.of(extra, list(known), f"column {path!r}")
     for name, field in known.items():
         if name in names:
-            _check_field(given.field(name).type, field.type, f"{path}.{name}")
+            _check_field(source.field(name).type, field.type, f"{path}.{name}")
         elif not field.nullable:
             raise SchemaError(f"required field '{path}.{name}' is missing; the fields are {quoted_list(names)}")
     return True
 
 
-def _is_leaf_compatible(given: pa.DataType, declared: pa.DataType) -> bool:
+def _is_leaf_compatible(source: pa.DataType, declared: pa.DataType) -> bool:
     types = pa.types
-    if types.is_integer(given):
-        return _is_integer_compatible(given, declared)
-    if types.is_floating(given):
-        return types.is_floating(declared) and bool(given.bit_width <= declared.bit_width)
-    if types.is_decimal(given) and types.is_decimal(declared):
-        whole_given, whole_declared = given.precision - given.scale, declared.precision - declared.scale
-        return bool(given.scale <= declared.scale and whole_given <= whole_declared)
-    if types.is_timestamp(given) and types.is_timestamp(declared):
-        return (given.tz is None) == (declared.tz is None) and _is_unit_compatible(given.unit, declared.unit)
-    if (types.is_time(given) and types.is_time(declared)) or (types.is_duration(given) and types.is_duration(declared)):
-        return _is_unit_compatible(given.unit, declared.unit)
-    return any(check(given) and check(declared) for check in (_is_text, _is_bytes, types.is_date))
+    if types.is_integer(source):
+        return _is_integer_compatible(source, declared)
+    if types.is_floating(source):
+        return types.is_floating(declared) and bool(source.bit_width <= declared.bit_width)
+    if types.is_decimal(source) and types.is_decimal(declared):
+        integer_digits, declared_digits = source.precision - source.scale, declared.precision - declared.scale
+        return bool(source.scale <= declared.scale and integer_digits <= declared_digits)
+    if types.is_timestamp(source) and types.is_timestamp(declared):
+        return (source.tz is None) == (declared.tz is None) and _is_unit_compatible(source.unit, declared.unit)
+    if (types.is_time(source) and types.is_time(declared)) or (
+        types.is_duration(source) and types.is_duration(declared)
+    ):
+        return _is_unit_compatible(source.unit, declared.unit)
+    return any(check(source) and check(declared) for check in (_is_text, _is_bytes, types.is_date))
 
 
-def _is_integer_compatible(given: pa.DataType, declared: pa.DataType) -> bool:
-    signed = pa.types.is_signed_integer(given)
+def _is_integer_compatible(source: pa.DataType, declared: pa.DataType) -> bool:
+    signed = pa.types.is_signed_integer(source)
     if pa.types.is_integer(declared):
         if signed == pa.types.is_signed_integer(declared):
-            return bool(given.bit_width <= declared.bit_width)
-        return not signed and bool(given.bit_width < declared.bit_width)
+            return bool(source.bit_width <= declared.bit_width)
+        return not signed and bool(source.bit_width < declared.bit_width)
     if declared in SIGNIFICAND_BITS:
-        return bool(given.bit_width - signed <= SIGNIFICAND_BITS[declared])
+        return bool(source.bit_width - signed <= SIGNIFICAND_BITS[declared])
     if pa.types.is_decimal(declared):
-        return bool(INTEGER_DIGITS[given.bit_width] <= declared.precision - declared.scale)
+        return bool(INTEGER_DIGITS[source.bit_width] <= declared.precision - declared.scale)
     return False
 
 
-def _is_unit_compatible(given: str, declared: str) -> bool:
-    return TIME_UNITS.index(given) <= TIME_UNITS.index(declared)
+def _is_unit_compatible(source: str, declared: str) -> bool:
+    return TIME_UNITS.index(source) <= TIME_UNITS.index(declared)
 
 
 def _is_text(kind: pa.DataType) -> bool:

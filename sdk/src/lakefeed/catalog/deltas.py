@@ -15,7 +15,7 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakefeed.catalog.file_exchange import (
+from lakefeed.catalog.file_changes import (
     Step,
     committed_changes,
     delete_files_error,
@@ -138,24 +138,24 @@ def _added_delta(table: Table, step: Step) -> Delta:
     changes = committed_changes(table, step)
     if step.after.summary is not None and ROWS_ADDED in step.after.summary.additional_properties:
         return Delta(changes.new)
-    return Delta(changes.new, changes.gone, changes.moved)
+    return Delta(changes.new, changes.removed, changes.moved)
 
 
 def _removed_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is Operation.REPLACE:
         return Delta(())
     changes = committed_changes(table, step)
-    return Delta(changes.gone, (*changes.moved, *changes.new))
+    return Delta(changes.removed, (*changes.moved, *changes.new))
 
 
 def _added_over_gap(table: Table, step: Step) -> list[Delta]:
     changes = expired_changes(table, step)
-    return [Delta(changes.new, changes.gone, changes.moved if changes.gone else ())]
+    return [Delta(changes.new, changes.removed, changes.moved if changes.removed else ())]
 
 
 def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
     changes = expired_changes(table, step, removed=True)
-    return [Delta(changes.gone, (*changes.moved, *changes.new))]
+    return [Delta(changes.removed, (*changes.moved, *changes.new))]
 
 
 def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:

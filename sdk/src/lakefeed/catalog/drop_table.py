@@ -142,7 +142,7 @@ class _PendingDeletes:
             if not references.add_readable(table):
                 damaged |= folders_of(table)
         names = {canonical_path(self.io, path) for path in references.files}
-        return names, *({lexical_path(self.io, each) for each in found} for found in (folders, damaged))  # type: ignore[return-value]
+        return names, *({lexical_path(self.io, each) for each in paths} for paths in (folders, damaged))  # type: ignore[return-value]
 
     def _files_in_folders(self) -> Iterator[str]:
         """Yields all files in the folders of the table, by the locations that metadata uses."""

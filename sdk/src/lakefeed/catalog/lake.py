@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from lakefeed.catalog import damaged_tables, embedded, open_catalog, tombstones, version_numbers
+from lakefeed.catalog import damaged_tables, embedded_tables, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, quoted_list
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
-    from lakefeed.catalog.embedded import EmbeddedTables
+    from lakefeed.catalog.embedded_tables import EmbeddedTables
     from lakefeed.catalog.tombstones import Deletion
     from lakefeed.storage.blobs.blob_store import BlobStore
 
@@ -219,9 +219,9 @@ class Lake:
         self._reset_after_fork()
         with self._lock:
             if self._catalog is None and self._embedded is None:
-                self._embedded = embedded.EmbeddedTables.of(self.settings, lambda: self.catalog)
-            embedded_tables = self._embedded if self._catalog is None else None
-        return self.catalog if embedded_tables is None else embedded_tables
+                self._embedded = embedded_tables.EmbeddedTables.of(self.settings, lambda: self.catalog)
+            reader = self._embedded if self._catalog is None else None
+        return self.catalog if reader is None else reader
 
     def _reset_after_fork(self) -> None:
         # A child process must neither use connections of its parent nor wait for a lock that the parent holds.

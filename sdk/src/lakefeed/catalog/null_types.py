@@ -20,42 +20,44 @@ from lakefeed.catalog.required_fields import LIST_TYPES
 from lakefeed.catalog.schema import iceberg_schema, normalize_schema, storage_schema
 
 
-def decide_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    """Returns the field ``known`` with the types of ``given`` in place of null types; the same object if it has none.
+def decide_field(known: pa.Field[Any], incoming: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns ``known`` with the types of ``incoming`` in place of null types; the same object if there are none.
 
     Raises:
         TypeMismatchError: a type cannot be stored.
     """
-    kind = decide_type(known.type, given.type)
+    kind = decide_type(known.type, incoming.type)
     if kind == known.type:
         return known
-    field = given.with_name(known.name).with_nullable(True) if pa.types.is_null(known.type) else known.with_type(kind)
+    field = (
+        incoming.with_name(known.name).with_nullable(True) if pa.types.is_null(known.type) else known.with_type(kind)
+    )
     (declared,) = normalize_schema(pa.schema([field]))
     check_round_trip(pa.schema([declared]), storage_schema(pa.schema([declared])))
     return declared
 
 
-def decide_type(known: pa.DataType, given: pa.DataType) -> pa.DataType:
-    """Returns the type ``known`` with the types of ``given`` in place of null types.
+def decide_type(known: pa.DataType, incoming: pa.DataType) -> pa.DataType:
+    """Returns the type ``known`` with the types of ``incoming`` in place of null types.
 
     Example:
         >>> decide_type(pa.list_(pa.null()), pa.list_(pa.int8()))
         ListType(list<item: int8>)
     """
-    if pa.types.is_null(known) or known == given:
-        return given
-    match known, given:
+    if pa.types.is_null(known) or known == incoming:
+        return incoming
+    match known, incoming:
         case pa.StructType(), pa.StructType():
-            others = {given.field(i).name: given.field(i) for i in range(given.num_fields)}
+            others = {incoming.field(i).name: incoming.field(i) for i in range(incoming.num_fields)}
             fields = [known.field(i) for i in range(known.num_fields)]
             decided = [_decide_inner_field(field, others.get(field.name, field)) for field in fields]
             return pa.struct(decided) if decided != fields else known
         case pa.MapType(), pa.MapType():
-            item = _decide_inner_field(known.item_field, given.item_field)
+            item = _decide_inner_field(known.item_field, incoming.item_field)
             kind: Any = pa.map_(known.key_field, item, known.keys_sorted)
             return kind if item != known.item_field else known
-        case ((pa.ListType() | pa.LargeListType() | pa.FixedSizeListType()), _) if isinstance(given, LIST_TYPES):
-            value = _decide_inner_field(known.value_field, given.value_field)
+        case ((pa.ListType() | pa.LargeListType() | pa.FixedSizeListType()), _) if isinstance(incoming, LIST_TYPES):
+            value = _decide_inner_field(known.value_field, incoming.value_field)
             return list_like(known, value) if value != known.value_field else known
         case _:
             return known
@@ -81,8 +83,8 @@ def unique_comment(field: NestedField, text: str) -> str:
     return f"{text} #{int(next(numbers, '0')) + 1}"
 
 
-def _decide_inner_field(known: pa.Field[Any], given: pa.Field[Any]) -> pa.Field[Any]:
-    return known.with_type(decide_type(known.type, given.type))
+def _decide_inner_field(known: pa.Field[Any], incoming: pa.Field[Any]) -> pa.Field[Any]:
+    return known.with_type(decide_type(known.type, incoming.type))
 
 
 def _decide_nested_field(
@@ -91,8 +93,8 @@ def _decide_nested_field(
     if pa.types.is_null(known):
         if isinstance(plain.field_type, StringType):
             return field
-        (fresh,) = assign_fresh_schema_ids(Schema(plain), next_id).fields
-        return fresh
+        (new,) = assign_fresh_schema_ids(Schema(plain), next_id).fields
+        return new
     kind = _decide_nested_type(field.field_type, plain.field_type, known, declared, next_id)
     return field if kind is field.field_type else field.model_copy(update={"field_type": kind})
 

@@ -18,7 +18,7 @@ from threading import Lock
 
 import numpy as np
 
-from lakefeed.catalog.detached import mark_with_detached
+from lakefeed.catalog.detached_tables import mark_with_detached
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker
 from lakefeed.catalog.same_lake import is_same_lake

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from lakefeed.catalog.database_connection import is_disconnect, open_engine, require_file, retry_reads
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual_location, open_io
-from lakefeed.catalog.parsed_metadata import MetadataCache
+from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 from lakefeed.catalog.relocation import locate_warehouse
 from lakefeed.catalog.table_output import discard_files, new_file

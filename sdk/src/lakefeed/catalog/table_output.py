@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyiceberg.io import FileIO, InputFile, OutputFile, OutputStream
 
 from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.uploads import abort_uploads
 from lakefeed.storage.disk.disk_errors import cleanup_errors, storage_errors
-from lakefeed.storage.remote.multipart import discard_upload
+from lakefeed.storage.remote.multipart import abort_multipart, discard_upload
+
+logger = logging.getLogger(__name__)
+
+S3_SCHEMES = ("s3", "s3a", "s3n")
 
 
 class NewFile(OutputFile):
@@ -74,7 +79,7 @@ class NewFile(OutputFile):
         elif stream is not None:
             with cleanup_errors(self.path, logging.DEBUG):  # closing may flush a buffer
                 stream.close()
-        abort_uploads(self._io, self.location)
+        _abort_uploads(self._io, self.location)
         discard_files(self._io, [self.location])
 
 
@@ -125,3 +130,23 @@ def discard_files(io: FileIO, locations: Iterable[str]) -> None:
     for location in locations:
         with cleanup_errors(location):
             io.delete(location)
+
+
+def _abort_uploads(io: FileIO, location: str) -> None:
+    """Aborts every unfinished upload of this object, which only the caller writes. Raises nothing."""
+    parts = urlsplit(location)
+    if parts.scheme not in S3_SCHEMES:
+        return
+    if find_spec("s3fs") is None:
+        logger.warning(
+            "parts of %s may be left in the store: pip install 'lakefeed[s3]', or add a bucket rule that aborts "
+            "incomplete multipart uploads",
+            location,
+        )
+        return
+    # pyarrow's S3 client cannot abort an upload; s3fs takes the same properties.
+    from pyiceberg.io.fsspec import FsspecFileIO
+
+    with cleanup_errors(location):
+        own = io if isinstance(io, FsspecFileIO) else FsspecFileIO(io.properties)
+        abort_multipart(own.get_fs(parts.scheme, parts.netloc), parts.netloc, parts.path.lstrip("/"))

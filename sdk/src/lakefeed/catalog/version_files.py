@@ -132,8 +132,8 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
         manifests = snapshot.manifests(table.io)
     deletes = snapshot.snapshot_id if delete_entries(table, snapshot, manifests) else None
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
-    found = manifest_entries(table, data)
-    return tuple(sorted((file_ref(manifest, entry, deletes) for manifest, entry in found), key=row_order))
+    pairs = manifest_entries(table, data)
+    return tuple(sorted((file_ref(manifest, entry, deletes) for manifest, entry in pairs), key=row_order))
 
 
 def manifest_entries(

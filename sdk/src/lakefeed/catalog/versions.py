@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lakefeed.catalog import ancestry, file_exchange, time_travel, tombstones
+from lakefeed.catalog import ancestry, file_changes, time_travel, tombstones
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, quoted_list
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-    from lakefeed.catalog.file_exchange import Step
+    from lakefeed.catalog.file_changes import Step
     from lakefeed.catalog.tombstones import Deletion
 
 
@@ -217,7 +217,7 @@ def steps_between(
         raise InvalidArgumentError(f"from_version={from_version} must not be newer than to_version={to_version}")
     pairs = zip(lineage, [*lineage[1:], None], strict=False)
     return [
-        file_exchange.Step(before, after, max(start, version_number(before) if before is not None else 0))
+        file_changes.Step(before, after, max(start, version_number(before) if before is not None else 0))
         for after, before in pairs
         if start < version_number(after) <= stop
     ][::-1]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog import null_types
-from lakefeed.catalog.emptied import has_null
+from lakefeed.catalog.null_casts import has_null
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
 
 

@@ -23,7 +23,7 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.parsed_metadata import MetadataCache
+from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.relocation import locate_warehouse
 
 if TYPE_CHECKING:

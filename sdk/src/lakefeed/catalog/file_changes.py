@@ -28,12 +28,12 @@ class FileChanges:
     Attributes:
         new: added files of new rows.
         moved: added files of rows that older versions wrote.
-        gone: removed files.
+        removed: removed files.
     """
 
     new: Files = ()
     moved: Files = ()
-    gone: Files = ()
+    removed: Files = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChan
     if not _is_complete(step.after, own):
         raise _ambiguous_rows_error(table, step)
     added = {file.path for file in (*own.new, *own.moved)}
-    parent = [*(file for file in plan_files(table, step.after) if file.path not in added), *own.gone]
+    parent = [*(file for file in plan_files(table, step.after) if file.path not in added), *own.removed]
     before = plan_files(table, step.before) if step.before is not None else ()
     came = subtract_files(_in_row_order(parent), before)
     at_start = step.before is not None and step.start == _number(step.before)
@@ -103,7 +103,7 @@ def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChan
     changes = FileChanges(
         new=_in_row_order(new),
         moved=_in_row_order(subtract_files(came, new)),
-        gone=subtract_files(_in_row_order(before), parent),
+        removed=subtract_files(_in_row_order(before), parent),
     )
     if (unknown and not at_start) or not _is_unambiguous(step, changes, removed):
         raise _ambiguous_rows_error(table, step)
@@ -116,7 +116,7 @@ def _is_unambiguous(step: Step, changes: FileChanges, removed: bool) -> bool:
         # There is nothing to compare with. If old rows remain, the new ones were not written with them.
         return removed or not changes.new or bool(changes.moved)
     at_start = step.start == _number(step.before)
-    return at_start or not changes.gone or not (removed or changes.new)
+    return at_start or not changes.removed or not (removed or changes.new)
 
 
 def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileChanges:
@@ -131,7 +131,7 @@ def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileCha
     return FileChanges(
         new=_in_row_order(file for file in came if file.sequence == _number(after)),
         moved=_in_row_order(file for file in came if file.sequence != _number(after)),
-        gone=subtract_files(removed, added),
+        removed=subtract_files(removed, added),
     )
 
 
@@ -152,21 +152,21 @@ def _changes_in_own_manifests(table: Table, snapshot: Snapshot) -> FileChanges:
     own = [m for m in _data_manifests(table, snapshot).values() if m.added_snapshot_id == snapshot.snapshot_id]
     new: list[DataFileRef] = []
     moved: list[DataFileRef] = []
-    gone: list[DataFileRef] = []
+    removed: list[DataFileRef] = []
     for manifest, entry in manifest_entries(table, own, removed=True):
         # Some writers keep the id of the older snapshot in entries of removed files.
         if entry.status == ManifestEntryStatus.DELETED:
-            gone.append(file_ref(manifest, entry))
+            removed.append(file_ref(manifest, entry))
         elif entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot.snapshot_id:
             (new if entry.sequence_number == _number(snapshot) else moved).append(file_ref(manifest, entry))
-    return FileChanges(_in_row_order(new), _in_row_order(moved), _in_row_order(gone))
+    return FileChanges(_in_row_order(new), _in_row_order(moved), _in_row_order(removed))
 
 
 def _is_complete(snapshot: Snapshot, own: FileChanges) -> bool:
     """Returns whether the manifests name every removed file. Some writers drop such entries in merges."""
     if operation(snapshot) is Operation.APPEND:
         return True
-    return len(own.gone) >= int(_summary_facts(snapshot).get(DELETED_DATA_FILES, 0))
+    return len(own.removed) >= int(_summary_facts(snapshot).get(DELETED_DATA_FILES, 0))
 
 
 def _data_manifests(table: Table, snapshot: Snapshot) -> dict[str, ManifestFile]:
