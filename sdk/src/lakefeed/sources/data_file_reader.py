@@ -59,11 +59,11 @@ class DataFileReader:
         if positions is None and (layout.selective or not pushdown.exact):
             row_filter = layout.row_filter(group)
             batches = self._open(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
-            return map(layout.fit, batches)
+            return map(layout.cast, batches)
         if pushdown.exact:
             return self._read_matching(file, fragment, pushdown, positions)
         assert positions is not None, "only some rows of the file remain"
-        batches = map(layout.fit, self._open(file.path).read(group, layout.leaves))
+        batches = map(layout.cast, self._open(file.path).read(group, layout.leaves))
         in_group = self._positions_in_group(file.path, group, positions)
         return take_sorted(batches, in_group[fragment.start : fragment.stop])
 
