@@ -288,7 +288,7 @@ def test_a_warehouse_in_an_object_store_belongs_to_one_catalog(
         monkeypatch.setenv("LAKEFEED_HOME", str(copy(home, tmp_path / "copy")))
         assert values() == [1, 2]
         for write_or_delete in (Dataset("t").delete, lambda: Dataset.from_dict({"x": [3]}).append_to("t")):
-            with pytest.raises(SharedWarehouseError, match="only reads it"):
+            with pytest.raises(SharedWarehouseError, match="can only read it"):
                 write_or_delete()
         monkeypatch.setenv("LAKEFEED_HOME", str(home))
         Dataset.from_dict({"x": [3]}).append_to("t")

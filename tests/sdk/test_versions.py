@@ -249,7 +249,7 @@ def test_time_travel(photos: Dataset) -> None:
 def test_times_that_are_none(as_of: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="as_of"):
         Dataset("photos", as_of=as_of)
-    with pytest.raises(InvalidArgumentError, match="both"):
+    with pytest.raises(InvalidArgumentError, match="either version or as_of"):
         Dataset("photos", version=1, as_of=as_of)
 
 

@@ -27,11 +27,11 @@ def test_every_file_of_a_commit_is_synced_before_it(lake: Lake, home: Path, monk
     create(lake, "t", batch.schema, [batch])
     before = {path for path in home.rglob("*") if path.is_file()}
     synced: set[Path] = set()
-    swap = type(lake.catalog)._point_to
+    swap = type(lake.catalog)._swap_metadata_location
     seen_at_swap: list[set[Path]] = []
     monkeypatch.setattr(durability, "_sync", synced.add)
     monkeypatch.setattr(
-        type(lake.catalog), "_point_to", lambda *args: (seen_at_swap.append(set(synced)), swap(*args))[1]
+        type(lake.catalog), "_swap_metadata_location", lambda *args: (seen_at_swap.append(set(synced)), swap(*args))[1]
     )
     append(lake, "t", [batch], schema=batch.schema)
     new = {path for path in home.rglob("*") if path.is_file()} - before

@@ -128,14 +128,14 @@ def test_unknown_nested_field_is_refused() -> None:
 
 def test_required_column_must_be_there_and_have_no_nulls() -> None:
     declared = pa.schema([pa.field("x", pa.int64(), nullable=False), ("y", pa.int64())])
-    with pytest.raises(SchemaError, match="'x' is required"):
+    with pytest.raises(SchemaError, match="required column 'x' is missing"):
         check_compatible(pa.schema([("y", pa.int64())]), declared)
-    with pytest.raises(SchemaError, match="'x' is required and has 1 null"):
+    with pytest.raises(SchemaError, match="required column 'x' has 1 null"):
         cast(pa.record_batch({"x": pa.array([1, None])}), declared)
 
 
 def test_doubled_column_is_refused() -> None:
-    with pytest.raises(SchemaError, match="'x' occur more than once"):
+    with pytest.raises(SchemaError, match="duplicate column names: 'x'"):
         check_compatible(pa.schema([("x", pa.int64()), ("x", pa.int64())]), one(pa.int64()))
 
 

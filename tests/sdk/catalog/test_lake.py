@@ -170,10 +170,10 @@ def test_a_home_that_a_url_cannot_hold_is_refused(tmp_path: Path, sign: str) -> 
     ("settings", "error", "message"),
     [
         ({"catalog.uri": "postgres://u:secret@h/db"}, ConfigError, r"postgresql\+psycopg2://"),
-        ({"catalog.uri": "nonsense"}, ConfigError, r"catalog\.uri='nonsense' is not the URL of a database"),
+        ({"catalog.uri": "nonsense"}, ConfigError, r"catalog\.uri='nonsense' is not a database URL"),
         ({"catalog.uri": "postgresql+psycopg2://u:secret@h/db"}, MissingDependencyError, r"lakefeed\[postgres\]"),
         ({"catalog.uri": "sqlite:////etc/passwd"}, CatalogUnavailableError, "not a database"),
-        ({"catalog.type": "rset"}, ConfigError, r"catalog\.type='rset'.*Did you mean 'rest'"),
+        ({"catalog.type": "rset"}, ConfigError, r"catalog\.type 'rset'.*Did you mean 'rest'"),
     ],
 )
 def test_a_catalog_that_cannot_be_opened_says_which_setting_to_change(

@@ -38,7 +38,7 @@ def test_a_tag_stands_for_a_version(grown: Lake) -> None:
 def test_a_tag_does_not_move_by_itself(grown: Lake) -> None:
     tag(grown, "t", "stable", 2, move=False)
     assert tag(grown, "t", "stable", 2, move=False) == 2
-    with pytest.raises(TagExistsError, match=r"'stable' of 't' stands for version 2; .* move=True"):
+    with pytest.raises(TagExistsError, match=r"'stable' of 't' names version 2; .* move=True"):
         tag(grown, "t", "stable", 3, move=False)
     assert tags(grown.table("t")) == {"stable": 2}
     assert tag(grown, "t", "stable", 3, move=True) == 3

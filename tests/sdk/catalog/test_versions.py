@@ -60,7 +60,7 @@ def test_ranges_run_from_old_to_new(lake: Lake) -> None:
 
 def test_ranges_that_cannot_be(lake: Lake) -> None:
     grow(lake, 2)
-    with pytest.raises(InvalidArgumentError, match="from_version=2 is newer than to_version=1"):
+    with pytest.raises(InvalidArgumentError, match="from_version=2 must not be newer than to_version=1"):
         between(lake, 2, 1)
     for start, end in ((7, None), (None, 7), (0, None), (7, 1)):
         with pytest.raises(VersionNotFoundError):
