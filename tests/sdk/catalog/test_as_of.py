@@ -105,7 +105,9 @@ def test_a_time_whose_version_has_expired(lake: Lake, clock: Callable[[int], Non
     clock(9_000)
     expire(lake, 2)
     assert [as_of(lake, moment) for moment in (1_000, 1_999, 3_000, 9_500)] == [1, 1, 3, 3]
-    with pytest.raises(VersionNotFoundError, match="as of that time has expired; version 1 is the newest one before it"):
+    with pytest.raises(
+        VersionNotFoundError, match="as of that time has expired; version 1 is the newest one before it"
+    ):
         as_of(lake, 2_500)
     for entry in lake.table("t").metadata.metadata_log:
         Path(entry.metadata_file.removeprefix("file://")).unlink()
