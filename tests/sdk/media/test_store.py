@@ -206,7 +206,9 @@ def test_hostile_images_have_no_statistics(
     assert store.read(bad["sha256"]) == HOSTILE[name]
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith(f"1 files have no statistics; the first is {paths[1]}: ")
+    assert record.getMessage().startswith(
+        f"1 files have no statistics; the first is column 'img', row 6: {paths[1]!r}: "
+    )
 
 
 def test_a_wrong_suffix_is_seen_through(store: BlobStore, tmp_path: Path) -> None:
@@ -391,3 +393,15 @@ def test_cells_of_python_that_are_contents_or_paths(home: Path, tmp_path: Path) 
         ]
     with pytest.raises(SchemaError, match="do not fit one type"):
         Dataset.from_dict({"word": [b"abc", "abc"]})
+
+
+def test_the_first_file_without_statistics_is_named_by_its_row(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [write(tmp_path / f"{n}.png", b"%d" % n if n in (13, 17) else encoded()) for n in range(20)]
+    contents = [Path(path).read_bytes() for path in paths]
+    for cells, name in ((paths, repr(paths[13])), (contents, "2 bytes")):
+        caplog.clear()
+        saved = Dataset.from_dict({"n": list(range(20)), "img": cells}).save("photos", if_exists="new_version")
+        assert saved.filter("img.width IS NULL").to_arrow()["n"].to_pylist() == [13, 17]
+        assert f"2 files have no statistics; the first is column 'img', row 13: {name}: " in caplog.text

@@ -44,6 +44,9 @@ class ContentSource(NamedTuple):
         """The path, URL or size of the content, for messages."""
         return display_url(self.text) if self.text is not None else f"{self.data.size if self.data else 0} bytes"
 
+    def __str__(self) -> str:
+        return f"{self.location}: {self.name}"
+
     def require_public(self) -> None:
         """Raises CredentialsError if the URL holds credentials, which all readers of the table would see."""
         if self.path is None and self.text is not None and holds_credentials(self.text):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType
-from lakefeed.media.probing.image_probe import open_image, probe_image
+from lakefeed.media.probing.image_probe import HEIF_PLUGIN, open_image, probe_image
 from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class Image(Handle):
         except FormatError as error:
             raise FormatError(f"{self!r} cannot be decoded: {error}") from error
         except MissingDependencyError as error:
+            if error.name != HEIF_PLUGIN:
+                raise
             raise MissingDependencyError(f"{self!r}: {error}", name=error.name) from error
         return image
 

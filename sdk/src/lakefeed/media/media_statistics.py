@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed._units import MIB
-from lakefeed.media.cell_sources import StoredContent
+from lakefeed.media.cell_sources import ContentSource, StoredContent
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probes import Probes
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
@@ -47,26 +47,32 @@ class StatisticsReader:
     fingerprints: FileFingerprints
     _pending: deque[tuple[int, Future[Any]]] = field(default_factory=deque)
 
-    def begin(self, kind: MediaType, stored: Sequence[StoredContent]) -> PendingStatistics:
-        """Starts to read the statistics of contents. Each distinct content is probed once."""
+    def begin(
+        self, kind: MediaType, stored: Sequence[StoredContent], sources: Sequence[ContentSource]
+    ) -> PendingStatistics:
+        """Starts to read the statistics of contents, which come from ``sources``. Probes each distinct one once."""
         digests = [content.sha256 for content in stored]
         pending = PendingStatistics(kind, self.fingerprints, digests, {})
         if not kind.stat_fields:
             return pending
-        distinct = {content.sha256: content for content in stored}
+        distinct: dict[bytes, tuple[StoredContent, ContentSource]] = {}
+        for content, source in zip(stored, sources, strict=True):
+            distinct.setdefault(content.sha256, (content, source))
         pending.stats |= self.fingerprints.find_facts(kind.name, list(distinct))
-        unknown = [content for digest, content in distinct.items() if digest not in pending.stats]
+        unknown = [pair for digest, pair in distinct.items() if digest not in pending.stats]
         for start in range(0, len(unknown), BATCH_FILES):
-            batch = unknown[start : start + BATCH_FILES]
-            task = self._submit(kind, batch)
+            batch, origins = zip(*unknown[start : start + BATCH_FILES], strict=True)
+            task = self._submit(kind, batch, origins)
             pending.tasks.append(([content.sha256 for content in batch], task))
         return pending
 
-    def _submit(self, kind: MediaType, contents: Sequence[StoredContent]) -> Future[list[Stats]]:
+    def _submit(
+        self, kind: MediaType, contents: Sequence[StoredContent], origins: Sequence[ContentSource]
+    ) -> Future[list[Stats]]:
         size = sum(content.size for content in contents if not isinstance(content.probe, str))
         while self._pending and sum(pending for pending, _ in self._pending) + size > MAX_PENDING_BYTES:
             self._pending.popleft()[1].exception()  # waits
-        task = self.probes.submit(kind.name, [_probe_source(content) for content in contents])
+        task = self.probes.submit(kind.name, [_probe_source(content) for content in contents], origins)
         if size:
             self._pending.append((size, task))
         return task

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,12 +86,15 @@ class Probes:
         # A thread waits for each process, so there are at most as many processes as threads.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="lakefeed-probes")
 
-    def submit(self, media: str, sources: Sequence[ProbeSource]) -> Future[list[Stats]]:
+    def submit(
+        self, media: str, sources: Sequence[ProbeSource], origins: Sequence[object] | None = None
+    ) -> Future[list[Stats]]:
         """Starts to read statistics, most efficiently of dozens of sources per call.
 
         Args:
             media: the name of the media type.
             sources: local paths or contents. Contents are held in memory until they are read.
+            origins: the origin of each source, whose text names it in ``reasons``; None for the paths and sizes.
 
         Returns:
             The future of the statistics of each source, in order; an empty dict for a source without statistics.
@@ -101,7 +105,14 @@ class Probes:
         kind = media_type(media)
         if not kind.stat_fields:
             return _join_futures([], [{} for _ in sources])
-        return _join_futures([self._threads.submit(self._probe, kind, chunk) for chunk in _split_sources(sources)])
+        chunks = list(_split_sources(sources))
+        ends = list(accumulate(map(len, chunks)))
+        return _join_futures(
+            [
+                self._threads.submit(self._probe, kind, chunk, origins and origins[end - len(chunk) : end])
+                for chunk, end in zip(chunks, ends, strict=True)
+            ]
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -125,36 +136,39 @@ class Probes:
             process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _probe(self, media: MediaType, sources: Sequence[ProbeSource]) -> list[Stats]:
+    def _probe(self, media: MediaType, sources: Sequence[ProbeSource], origins: Sequence[object] | None) -> list[Stats]:
         stats: list[Stats] = []
+        names = [_name(source) for source in sources] if origins is None else origins
         while len(stats) < len(sources) and not self._stopped:
-            self._probe_remaining(media, sources, stats)
+            self._probe_remaining(media, sources, names, stats)
         return stats
 
-    def _probe_remaining(self, media: MediaType, sources: Sequence[ProbeSource], stats: list[Stats]) -> None:
+    def _probe_remaining(
+        self, media: MediaType, sources: Sequence[ProbeSource], names: Sequence[object], stats: list[Stats]
+    ) -> None:
         """Appends the statistics of the remaining sources, or of those up to the source at which the process ended."""
         timeout, process = self._timeout, None
         try:
             process = self._process()
             for answer in process.ask(media.probe, sources[len(stats) :], timeout):
-                stats.append(self._parse_stats(media, sources[len(stats)], answer))
+                stats.append(self._parse_stats(media, names[len(stats)], answer))
         except ProcessEndedError as ended:
             if ended.timed_out:
                 self._timeout = max(min(self._timeout, timeout / 2), MIN_TIMEOUT)
-            stats.append(self._record_failure(sources[len(stats)], str(ended)))
+            stats.append(self._record_failure(names[len(stats)], str(ended)))
             self._give_back(process, usable=False)
         except StorageError:  # a full disk for temporary files is not an error of the file
             self._give_back(process, usable=False)
             raise
         except OSError as error:
-            stats.append(self._record_failure(sources[len(stats)], f"the process cannot be started: {error}"))
+            stats.append(self._record_failure(names[len(stats)], f"the process cannot be started: {error}"))
         except BaseException:
             self._give_back(process, usable=False)
             raise
         else:
             self._give_back(process, usable=process.files < MAX_FILES_PER_PROCESS and not process.ended)
 
-    def _parse_stats(self, media: MediaType, source: ProbeSource, answer: Mapping[str, Any]) -> Stats:
+    def _parse_stats(self, media: MediaType, name: object, answer: Mapping[str, Any]) -> Stats:
         stats = answer.get("stats")
         if isinstance(stats, dict):
             return {field.name: _cast_statistic(stats.get(field.name), field.type) for field in media.stat_fields}
@@ -164,13 +178,12 @@ class Probes:
                 f"{problem}. Without it {quoted_list(field.name for field in media.stat_fields)} of {media.name} "
                 "columns would be null permanently; to save without them, pass stats=False"
             )
-        return self._record_failure(source, problem)
+        return self._record_failure(name, problem)
 
-    def _record_failure(self, source: ProbeSource, reason: str) -> Stats:
+    def _record_failure(self, name: object, reason: str) -> Stats:
         with self._lock:
             self.failures += 1
             if len(self.reasons) < MAX_REASONS:
-                name = source if isinstance(source, str) else f"a content of {len(source)} bytes"
                 self.reasons.append(f"{name}: {reason}")
         return {}
 
@@ -198,6 +211,10 @@ class Probes:
                 return
             self._all.discard(process)
         process.kill()
+
+
+def _name(source: ProbeSource) -> str:
+    return source if isinstance(source, str) else f"a content of {len(source)} bytes"
 
 
 def _split_sources(sources: Sequence[ProbeSource]) -> Iterator[list[ProbeSource]]:

@@ -119,7 +119,10 @@ class _RowGroup:
         stored = iter(writer.finish(self.pending))
         for name, column in self.columns.items():
             own = list(islice(stored, len(column.sources)))
-            self.contents[name] = own, statistics.begin(column.kind, own) if statistics is not None else None
+            self.contents[name] = (
+                own,
+                statistics.begin(column.kind, own, column.sources) if statistics is not None else None,
+            )
         return self
 
     def finish(self, schema: pa.Schema) -> pa.RecordBatch:
