@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,11 @@ def test_a_module_that_was_deleted_is_not_in_the_next_wheel(tmp_path: Path) -> N
     names = wheel(source, tmp_path / "second")
     assert not names & {"lakefeed/gone.py", "lakefeed/older.py"}
     assert (stale / "older.py").exists()
+
+
+def test_the_script_of_the_sdk_exists() -> None:
+    scripts = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert {name: pkgutil.resolve_name(target).__name__ for name, target in scripts.items()} == {"lakefeed": "main"}
 
 
 def wheel(source: Path, into: Path) -> set[str]:

@@ -149,6 +149,23 @@ def test_exit_codes(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("ls", code=130).stderr.endswith("lakefeed: interrupted\n")
 
 
+def test_rows_that_differ() -> None:
+    Dataset.from_dict({"id": [1, 2, 3], "x": ["a", "b", "c"]}).save("rows")
+    Dataset.from_dict({"id": [2, 4], "x": ["B", "d"]}).upsert_into("rows", keys="id")
+    Dataset("rows").delete_rows("id == 1")
+    shown = run("diff", "rows@1", "--keys", "id", "--rows", "9").stdout.splitlines()
+    assert shown == ["rows v1 -> v3", "+1 -1 ~1 rows", "change\tid\tx", "-\t1\ta", "+\t4\td", "~\t2\tB"]
+    assert run("diff", "rows@1", "--rows", "1").stdout.splitlines()[3:] == ["-\t2\tb", "+\t2\tB"]
+    Dataset("rows").restore(1)
+    Dataset("rows").add_column("y", pa.int64())
+    restored = document("diff", "rows@3", "rows@4", "--rows", "9")
+    assert isinstance(restored, dict)
+    rows = sorted((row["change"], row["id"], row["x"]) for row in restored["rows"])
+    assert rows == [("+", 1, "a"), ("+", 2, "b"), ("-", 2, "B"), ("-", 4, "d")]
+    assert run("diff", "rows@1", "rows@4", "--rows", "9", "--exit-code").stdout.splitlines()[2:] == []
+    assert "+ column y: int64" in run("diff", "rows@1", "rows").stdout
+
+
 def test_time_references(pets: Dataset) -> None:
     changed = str(document("show", "pets@1")["changed"])  # type: ignore[call-overload, index]
     assert document("count", f"pets@{changed}") == {"rows": 2}

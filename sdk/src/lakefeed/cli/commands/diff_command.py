@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lakefeed.cli import exit_codes
+from lakefeed.cli.cell_text import to_json
+from lakefeed.cli.differing_rows import differing_rows
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import REFERENCE, Reference
 from lakefeed.cli.rows import split_names
@@ -20,9 +23,12 @@ if TYPE_CHECKING:
 @click.argument("old", type=REFERENCE, metavar="REF")
 @click.argument("new", type=REFERENCE, metavar="[NEWER]", required=False)
 @click.option("--keys", metavar="A,B", help="The columns that identify a row, so that a row can be changed.")
+@click.option(
+    "--rows", "number", metavar="NUMBER", type=click.IntRange(min=1), help="Show at most this many of the rows."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there are differences.")
 def diff_command(
-    invocation: Invocation, old: Reference, new: Reference | None, keys: str | None, exit_code: bool
+    invocation: Invocation, old: Reference, new: Reference | None, keys: str | None, number: int | None, exit_code: bool
 ) -> int:
     """Count the rows and columns that differ between two versions of a dataset.
 
@@ -33,31 +39,44 @@ def diff_command(
     newest = Reference(old.name) if new is None else new
     dataset = newest.open()
     start = old.version_before() if new is None and not old.is_pinned else old.open().version
-    changes = dataset.changes(start, dataset.version, None if keys is None else split_names(keys))
-    _write(invocation, dataset, changes)
+    names = [] if keys is None else split_names(keys)
+    changes = dataset.changes(start, None, names or None)
+    rows = differing_rows(dataset, changes, names, number) if number is not None else None
+    if invocation.json:
+        _write_json(invocation, dataset, changes, rows)
+    else:
+        _write_lines(invocation, dataset, changes)
+        if rows is not None and changes:
+            invocation.write_table(("change", *dataset.schema.names), rows)
     return exit_codes.ANSWER_IS_NO if exit_code and changes else exit_codes.DONE
 
 
-def _write(invocation: Invocation, dataset: Dataset, changes: Changes) -> None:
+def _write_json(
+    invocation: Invocation, dataset: Dataset, changes: Changes, rows: Iterable[tuple[Any, ...]] | None
+) -> None:
+    schema, names = changes.schema, ("change", *dataset.schema.names)
+    shown = {} if rows is None else {"rows": [to_json(dict(zip(names, row, strict=True))) for row in rows]}
+    invocation.write_json(
+        {
+            "dataset": dataset.name,
+            "from_version": changes.from_version,
+            "to_version": changes.to_version,
+            "added": changes.added,
+            "removed": changes.removed,
+            "changed": changes.changed,
+            "columns": {
+                "added": {name: str(kind) for name, kind in schema.added.items()},
+                "dropped": {name: str(kind) for name, kind in schema.dropped.items()},
+                "renamed": dict(schema.renamed),
+                "retyped": {name: [str(kind) for kind in kinds] for name, kinds in schema.retyped.items()},
+            },
+            **shown,
+        }
+    )
+
+
+def _write_lines(invocation: Invocation, dataset: Dataset, changes: Changes) -> None:
     schema = changes.schema
-    if invocation.json:
-        invocation.write_json(
-            {
-                "dataset": dataset.name,
-                "from_version": changes.from_version,
-                "to_version": changes.to_version,
-                "added": changes.added,
-                "removed": changes.removed,
-                "changed": changes.changed,
-                "columns": {
-                    "added": {name: str(kind) for name, kind in schema.added.items()},
-                    "dropped": {name: str(kind) for name, kind in schema.dropped.items()},
-                    "renamed": dict(schema.renamed),
-                    "retyped": {name: [str(kind) for kind in kinds] for name, kinds in schema.retyped.items()},
-                },
-            }
-        )
-        return
     start = "nothing" if changes.from_version is None else f"v{changes.from_version}"
     invocation.write_line(f"{dataset.name} {start} -> v{changes.to_version}")
     changed = "" if changes.changed is None else f" ~{changes.changed:,}"
