@@ -137,7 +137,7 @@ def test_exit_codes(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "names no version" in run("head", "pets@", code=2).stderr
     assert "of one dataset" in run("diff", "pets@1", "other", code=2).stderr
     assert "Did you mean one of: 'log', 'ls'?" in run("logs", code=2).stderr
-    assert "cannot be a dataset name" in run("head", "Pets !", code=1).stderr
+    assert "invalid dataset name" in run("head", "Pets !", code=1).stderr
     assert run("head", "pets", "-w", "id ==", code=1).stderr.startswith("lakefeed: ")
     assert run("diff", "pets", "--exit-code", code=10).stdout.splitlines()[1] == "+1 -0 rows"
     assert run("diff", "pets@2", "pets@2", "--exit-code").stdout.splitlines()[1] == "+0 -0 rows"
