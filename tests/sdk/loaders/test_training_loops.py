@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -247,3 +250,63 @@ def test_an_interleave_in_turn_needs_no_seed() -> None:
     first, second = (interleave([rows, rows]).to_torch(batch_size=4, world=World(0, 2)) for _ in range(2))
     next(iter(first))
     second.load_state_dict(first.state_dict())
+
+
+VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("VARIABLE", default=0)
+
+
+def test_functions_run_in_the_thread_of_the_loop() -> None:
+    """docs/loader.md: "With `num_workers=0` functions run in the thread of the training loop"."""
+    connection = sqlite3.connect(":memory:")
+    VARIABLE.set(3)
+
+    def function(row: dict[str, int]) -> dict[str, int]:
+        connection.execute("select 1")
+        assert VARIABLE.get() == 3
+        assert torch.is_inference_mode_enabled()
+        return {"x": row["x"] * 0 + int(torch.randint(1 << 30, ()))}
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        connection.execute("select 1")
+        assert VARIABLE.get() == 3
+        yield from batches_of_rows()
+
+    rows = Dataset.from_dict({"x": list(range(ROWS))})
+    plans = [
+        rows.map(function, schema=X),
+        rows.shuffle(1, global_=False, window=8).map(function, schema=X),
+        rows.map(function, schema=X).filter("x >= 0"),
+        rows.map(function, schema=X).filter("x >= 0").shuffle(1, global_=False, window=8),
+        Dataset.from_batches(stream, schema=X).map(function, schema=X),
+        Dataset.from_batches(stream, schema=X).shuffle(1, global_=False, window=8).map(function, schema=X),
+    ]
+    with torch.inference_mode():
+        for plan in plans:
+            drawn = []
+            for _ in range(2):
+                loader = plan.to_torch(batch_size=4)
+                loader.state_dict()
+                torch.manual_seed(5)
+                drawn.append(values(loader))
+            assert drawn[0] == drawn[1]
+    connection.close()
+
+
+def test_a_default_device_of_torch_does_not_matter() -> None:
+    kinds = pa.schema({"v": pa.list_(pa.float32(), 2), "r": pa.list_(pa.int64()), "b": pa.bool_(), "f": pa.float64()})
+    rows = Dataset.from_dict(
+        {"v": [[1, 2], None], "r": [[1], [2, 3]], "b": [True, False], "f": [None, 1]}, schema=kinds
+    )
+    for ragged in ("jagged", "pad", "list"):
+        with torch.device("meta"):
+            (batch,) = rows.to_torch(batch_size=2, ragged=ragged)
+        assert all(column.device.type == "cpu" for column in batch.values() if isinstance(column, torch.Tensor))
+
+
+def test_a_state_may_hold_integers_of_numpy() -> None:
+    loader = stored().to_torch(batch_size=4)
+    next(iter(loader))
+    state = {key: np.int64(value) if isinstance(value, int) else value for key, value in loader.state_dict().items()}
+    resumed = stored().to_torch(batch_size=4)
+    resumed.load_state_dict(state)
+    assert json.loads(json.dumps(resumed.state_dict())) == loader.state_dict()

@@ -191,7 +191,7 @@ def _vectors(name: str, column: Any, copy: bool) -> torch.Tensor:
         raise _no_null(name, kind)
     present = column.is_valid()
     values = _vectors(name, column.filter(present), copy)
-    whole = torch.full((len(column), *_shape(kind)), torch.nan, dtype=values.dtype)
+    whole = torch.full((len(column), *_shape(kind)), torch.nan, dtype=values.dtype, device="cpu")
     whole[torch.from_numpy(np.array(present.to_numpy(zero_copy_only=False)))] = values
     return whole
 
@@ -241,7 +241,7 @@ def _packed(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
         return _nested(values, offsets)
     lengths = offsets.diff()
     padded = values.new_zeros((len(column), int(lengths.max()) if len(lengths) else 0, *values.shape[1:]))
-    padded[torch.arange(padded.shape[1]) < lengths[:, None]] = values
+    padded[torch.arange(padded.shape[1], device="cpu") < lengths[:, None]] = values
     return _Padded(padded, lengths)
 
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from lakefeed.ops import MapBatches, Shuffle, Slice
 from lakefeed.optimize import bind_files, optimize
 from lakefeed.plan import Node, Step
-from lakefeed.plan.walk import nodes, transform
+from lakefeed.plan.walk import nodes, sources, transform
 from lakefeed.run import LocalRunner
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.partitions import Partitions
@@ -71,6 +71,11 @@ class Epochs:
     def lends_arrays(self) -> bool:
         """Whether batches may share memory with arrays that a function of the user has returned and still holds."""
         return self._parts.shuffle is None and any(isinstance(node, MapBatches) for node in nodes(self._parts.below))
+
+    @cached_property
+    def iterates_user_code(self) -> bool:
+        """Whether a source is iterated that may not expect another thread."""
+        return any(source.runs_user_code for source in sources(self._parts.below))
 
     @property
     def seed(self) -> int | None:

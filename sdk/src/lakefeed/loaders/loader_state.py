@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from lakefeed.errors import StateMismatchError, quoted_list
 from lakefeed.plan import Node, fingerprint, lineage, walk
 from lakefeed.plan.fingerprint import marks
@@ -107,6 +109,8 @@ class LoaderState:
         Raises:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
         """
+        if isinstance(state, Mapping):
+            state = {name: int(value) if isinstance(value, np.integer) else value for name, value in state.items()}
         formats = (FORMAT, SAME_UNLESS_STREAMED)
         if not isinstance(state, Mapping) or state.get("format") not in formats or not _well_formed(state):
             raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")

@@ -137,13 +137,15 @@ class Steps:
         of_all_ranks = isinstance(positions, StreamSharding)
         parts = meter.metered(feed.parts(positions.first, positions.within), of_all_ranks=of_all_ranks)
         # Functions of the user are called by the thread of the training loop; all else that costs is done ahead.
-        gathered = background(parts, 0 if feed.prompt or feed.runs_user_code else sampler.prefetch_batches)
+        here = feed.prompt or feed.runs_user_code or sampler.cursor.epochs.iterates_user_code
+        gathered = background(parts, 0 if here else sampler.prefetch_batches)
         if sampler.workers:
             ahead = sampler.workers if ahead_of(late) is not None else 0
             return tasks(positions.cut(gathered, _slices, _same), ahead, counted)
         if late:
             rows = positions.cut(gathered, _slices, _same)
-            return _finished(run_whole(late, rows, meter.files), finish.made)
+            depth = 0 if any(step.runs_user_code for step in late) else sampler.prefetch_batches
+            return background(_finished(run_whole(late, rows, meter.files), finish.made), depth)
         return _handed_over(positions.cut(gathered, finish.several, finish))
 
 

@@ -109,6 +109,10 @@ class Source(Protocol):
         """True if `identity` changes with the rows. That of a function or stream does not."""
 
     @property
+    def runs_user_code(self) -> bool:
+        """Whether `read` iterates something of the user, which may not expect another thread than its caller's."""
+
+    @property
     def mirror_key(self) -> str | None:
         """A relative path for a local mirror of the rows; None if a mirror is useless."""
 
@@ -197,6 +201,10 @@ class PlainSource:
 
     @property
     def exact_identity(self) -> bool:
+        return False
+
+    @property
+    def runs_user_code(self) -> bool:
         return False
 
     @property

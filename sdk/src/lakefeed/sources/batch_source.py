@@ -50,6 +50,10 @@ class BatchesSource(PlainSource):
     def ranged(self) -> bool:
         return False
 
+    @property
+    def runs_user_code(self) -> bool:
+        return not self.remote
+
     def count(self) -> None:
         return None
 

@@ -45,6 +45,10 @@ class TorchSource(PlainSource):
     def ranged(self) -> bool:
         return not isinstance(self.dataset, IterableDataset) and hasattr(self.dataset, "__len__")
 
+    @property
+    def runs_user_code(self) -> bool:
+        return not self.ranged
+
     def count(self) -> int | None:
         return len(self.dataset) if self.ranged else None
 
