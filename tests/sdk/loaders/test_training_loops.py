@@ -310,3 +310,22 @@ def test_a_state_may_hold_integers_of_numpy() -> None:
     resumed = stored().to_torch(batch_size=4)
     resumed.load_state_dict(state)
     assert json.loads(json.dumps(resumed.state_dict())) == loader.state_dict()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int64])
+def test_map_takes_tensors_and_arrays_of_several_dimensions(kind: Any) -> None:
+    schema = pa.schema(
+        {"t": pa.list_(pa.list_(pa.float32(), 2), 3), "r": pa.list_(pa.list_(pa.int64())), "s": pa.int64()}
+    )
+
+    def function(row: dict[str, int]) -> dict[str, Any]:
+        values = torch.full((3, 2), row["x"]).to(kind)
+        if row["x"] % 2:
+            return {"t": values, "r": torch.ones(2, 2, dtype=torch.int64), "s": torch.tensor(row["x"])}
+        return {"t": values.float().numpy(), "r": np.ones((2, 2), np.int64), "s": np.int64(row["x"])}
+
+    rows = Dataset.from_dict({"x": list(range(4))}).map(function, schema=schema)
+    (batch,) = rows.to_torch(batch_size=4)
+    assert torch.equal(batch["t"], torch.arange(4.0)[:, None, None].expand(4, 3, 2))
+    assert batch["r"] == [[[1, 1], [1, 1]]] * 4
+    assert batch["s"].tolist() == [0, 1, 2, 3]

@@ -214,7 +214,8 @@ def create_loader(
     if sampler.counted:
         settings["collate_fn"] = Collated(settings["collate_fn"])
     loader = TorchLoader(dataset, Steps(sampler), infinite, **settings)
-    if any(isinstance(node, Step) and node.runs_user_code for node in nodes(epochs.plan)):
+    functions = any(isinstance(node, Step) and node.runs_user_code for node in nodes(epochs.plan))
+    if functions or epochs.iterates_user_code:
         loader._identify()  # before the functions run: they may change their own state
     return loader
 

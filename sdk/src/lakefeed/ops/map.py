@@ -11,9 +11,8 @@ import pyarrow as pa
 from lakefeed._typing import RowFn
 from lakefeed._validate import check_function, check_schema
 from lakefeed.errors import TransformError, quoted_list
-from lakefeed.ops.row_functions import handle_rows, raised_stop, unwrap_handle
+from lakefeed.ops.row_functions import build_column, handle_rows, raised_stop
 from lakefeed.plan import Node, Step, name_of
-from lakefeed.plan.arrays import exact_array
 from lakefeed.storage import BlobStore
 
 
@@ -64,9 +63,9 @@ class Map(Step):
         return result
 
     def _array(self, field: pa.Field[Any], rows: list[Mapping[str, Any]], offset: int) -> pa.Array[Any]:
-        values = [unwrap_handle(row[field.name]) for row in rows]
+        values = [row[field.name] for row in rows]
         try:
-            column = exact_array(values, field.type)
+            column = build_column(values, field.type)
         except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
             raise TransformError(
                 f"map function {name_of(self.fn)} returned values for column {field.name!r} that do not fit "

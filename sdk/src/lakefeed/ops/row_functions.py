@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakefeed._typing import Row
 from lakefeed.errors import TransformError, quoted_list
 from lakefeed.media import column_type, handles
 from lakefeed.media.handles import Handle
-from lakefeed.plan.arrays import exact_cast
+from lakefeed.plan.arrays import exact_array, exact_cast, vector_array, vector_shape
 
 if TYPE_CHECKING:
     from lakefeed.storage import BlobStore
@@ -38,6 +40,25 @@ def handle_rows(batch: pa.RecordBatch, store: BlobStore | None) -> Iterable[Row]
 def unwrap_handle(cell: Any) -> Any:
     """Returns a cell for Arrow: a handle becomes its record."""
     return cell.record() if isinstance(cell, Handle) else cell
+
+
+def build_column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    """Returns cells that a function returned as a column. Tensors of torch and arrays of any dimension are values."""
+    values = [_untensored(unwrap_handle(cell)) for cell in cells]
+    shape = vector_shape(kind)
+    if len(shape) > 1 and values and all(isinstance(cell, np.ndarray) and cell.shape == shape for cell in values):
+        return vector_array(np.stack(values), kind)
+    return exact_array(
+        [cell.tolist() if isinstance(cell, np.ndarray) and cell.ndim != 1 else cell for cell in values], kind
+    )
+
+
+def _untensored(cell: Any) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(cell, torch.Tensor):
+        return cell
+    tensor = cell.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()  # NumPy has no bfloat16
 
 
 def raised_stop(function: str) -> TransformError:

@@ -259,3 +259,23 @@ def _holds(kind: pa.DataType, *tests: Any) -> bool:
             inside.append(one.value_type)
         inside.extend(one.field(place).type for place in range(one.num_fields))
     return False
+
+
+def vector_shape(kind: pa.DataType) -> tuple[int, ...]:
+    """Returns the shape of the values of nested fixed-size lists; () for other types."""
+    sizes = []
+    while pa.types.is_fixed_size_list(kind):
+        sizes.append(kind.list_size)
+        kind = kind.value_type
+    return tuple(sizes)
+
+
+def vector_array(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
+    """Returns arrays of n dimensions as nested fixed-size lists, without creating Python values."""
+    kinds = [kind]
+    while pa.types.is_fixed_size_list(kinds[-1]):
+        kinds.append(kinds[-1].value_type)
+    array: pa.Array[Any] = pa.array(stacked.reshape(-1)).cast(kinds[-1])
+    for outer in reversed(kinds[:-1]):
+        array = pa.FixedSizeListArray.from_arrays(array, type=outer)  # type: ignore[call-overload]  # stubs are older
+    return array

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from lakefeed.errors import InvalidArgumentError, TransformError, quoted_list
 from lakefeed.plan import Fragment, PlainSource, Pushdown, cut_fragments, project_schema
-from lakefeed.plan.arrays import exact_array
+from lakefeed.plan.arrays import exact_array, vector_array, vector_shape
 from lakefeed.plan.fingerprint import digest
 
 FRAGMENT_ROWS = 256
@@ -154,9 +154,9 @@ def create_torch_source(dataset: Any, schema: pa.Schema) -> TorchSource:
 
 def _build_column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     plain = [_to_numpy(cell) for cell in cells]
-    shape = _vector_shape(kind)
+    shape = vector_shape(kind)
     if shape and plain and all(isinstance(cell, np.ndarray) and cell.shape == shape for cell in plain):
-        return _vector_array(np.stack(plain), kind)
+        return vector_array(np.stack(plain), kind)
     return exact_array([cell.tolist() if isinstance(cell, np.ndarray | np.generic) else cell for cell in plain], kind)
 
 
@@ -166,25 +166,6 @@ def _to_numpy(cell: Any) -> Any:
         # NumPy has no bfloat16.
         return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
     return cell
-
-
-def _vector_array(stacked: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array[Any]:
-    """Returns arrays of n dimensions as nested fixed-size lists, without creating Python values."""
-    kinds = [kind]
-    while pa.types.is_fixed_size_list(kinds[-1]):
-        kinds.append(kinds[-1].value_type)
-    array: pa.Array[Any] = pa.array(stacked.reshape(-1)).cast(kinds[-1])
-    for outer in reversed(kinds[:-1]):
-        array = pa.FixedSizeListArray.from_arrays(array, type=outer)  # type: ignore[call-overload]  # stubs are older
-    return array
-
-
-def _vector_shape(kind: pa.DataType) -> tuple[int, ...]:
-    sizes = []
-    while pa.types.is_fixed_size_list(kind):
-        sizes.append(kind.list_size)
-        kind = kind.value_type
-    return tuple(sizes)
 
 
 def _identity_content(value: Any, depth: int = 0) -> Any:
