@@ -65,7 +65,11 @@ MISTAKES: dict[str, tuple[type[LakefeedError], str, Callable[[], Any]]] = {
         lambda: there().sql("SELECT CAST(s AS INT) AS i FROM data").to_arrow(),
     ),
     "add_column": (SchemaError, "ambiguous field name 'user.id'", lambda: there().add_column("user.id", pa.int64())),
-    "add_column of a list": (SchemaError, "ambiguous field name", lambda: there().add_column("l.element.k", pa.int64())),
+    "add_column of a list": (
+        SchemaError,
+        "ambiguous field name",
+        lambda: there().add_column("l.element.k", pa.int64()),
+    ),
     "rename_column": (SchemaError, "ambiguous field name 'user.id'", lambda: there().rename_column("n", "user.id")),
     "save": (
         SchemaError,
