@@ -193,7 +193,7 @@ def test_bad_locations() -> None:
 
 
 def test_columns_that_do_not_fit_together() -> None:
-    with pytest.raises(SchemaError, match="more than once: 'a'"):
+    with pytest.raises(SchemaError, match="different names; duplicates: 'a'"):
         Dataset.from_file(written("d.csv", b"a,a\n1,2\n"))
     with pytest.raises(SchemaError, match="same columns"):
         Dataset.from_file([parquet("a.parquet", x=[1]), parquet("b.parquet", z=[1])])

@@ -21,6 +21,7 @@ from lakefeed.plan.exact_fingerprint import functions_fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.plan.walk import nodes
+from lakefeed.run import stream_reader
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.external_shuffle import external_shuffle
 from lakefeed.run.filter_counts import FilterCounts
@@ -31,7 +32,6 @@ from lakefeed.run.rebatch import rebatch
 from lakefeed.run.shared_spill import shared_spill
 from lakefeed.run.spill import SpilledRows, spill
 from lakefeed.run.step_chain import peel, run_chain
-from lakefeed.run.stream_reader import StreamReader
 from lakefeed.sources.memory_source import MemorySource
 
 Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
@@ -90,7 +90,7 @@ class LocalRunner:
 
     def feed(
         self, plan: Node, seed: int | None, window: int | None, window_bytes: int | None = None
-    ) -> EpochReader | StreamReader:
+    ) -> EpochReader | stream_reader.StreamReader:
         """Returns the rows of an optimized plan in a shuffled order, or without a seed in their own order.
 
         A global shuffle (``window`` None) puts rows that cannot be addressed on disk; else they are streamed.
@@ -99,7 +99,7 @@ class LocalRunner:
             return self.ordered(self.pieces(plan, resident=True), seed, window)
         found = self.addressable(plan)
         if found is None:
-            return StreamReader(plan, self, seed, window or 1, window_bytes)
+            return stream_reader.StreamReader(plan, self, seed, window or 1, window_bytes)
         return self.ordered(found, seed, found.bounded_window(window, window_bytes))
 
     def ordered(self, pieces: Partitions, seed: int | None, window: int | None) -> EpochReader:
