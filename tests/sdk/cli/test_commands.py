@@ -48,6 +48,9 @@ def test_an_empty_lake_is_no_error(home: Path) -> None:
     assert result.stderr == f"no datasets in {home}\n"
     assert run("ls", "-q").stderr == ""
     assert document("ls") == []
+    assert completions("lakefeed head ") == []
+    run("sql", "SELECT * FROM x", code=4)
+    assert not home.exists()
     assert "The datasets are (none)" in run("head", "pets", code=4).stderr
     assert run("gone", code=2).stdout == ""
 
@@ -250,6 +253,7 @@ def test_damaged_datasets_do_not_hide_the_others(pets: Dataset, home: Path) -> N
 
 def test_another_home(tmp_path: Path, pets: Dataset) -> None:
     assert document("ls", "--home", str(tmp_path / "other")) == []
+    assert not (tmp_path / "other").exists()
     assert len(document("ls")) == 1  # type: ignore[arg-type]
 
 

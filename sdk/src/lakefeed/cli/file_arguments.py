@@ -11,7 +11,7 @@ import lakefeed
 if TYPE_CHECKING:
     from lakefeed import Dataset
 
-ROW_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".ipc")
+ROW_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 FILE_COLUMN = "file"
 LABEL_COLUMN = "label"

@@ -74,13 +74,15 @@ def command_names() -> list[str]:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@shared_options
 def cli() -> None:
     """Look at and change the datasets of a lake.
 
     REF is a dataset and one of its versions: photos (the newest), photos@7, photos@stable (a tag) or
     photos@2026-11-01 (the newest at the end of that day).
     """
+
+
+cli.params += shared_options()
 
 
 def run_reporting(command: Callable[[], Any], invocation: Invocation) -> int:

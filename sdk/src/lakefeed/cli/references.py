@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lakefeed import Dataset
 
 NUMBER = re.compile(r"v?(\d+)")
+SQLITE = "sqlite:///"
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -124,9 +126,20 @@ class ReferenceType(click.ParamType[Reference]):
         return [CompletionItem(offer) for offer in offers if offer.startswith(incomplete)]
 
 
+def list_datasets() -> list[Dataset]:
+    """Returns the datasets of the lake. A lake that does not exist has none, and is not created.
+
+    Raises:
+        CatalogUnavailableError: the catalog cannot be reached.
+    """
+    uri = lakefeed.Settings.load().catalog_uri
+    missing = uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+    return [] if missing else lakefeed.list_datasets()
+
+
 def _names() -> list[str]:
     try:
-        return [dataset.name for dataset in lakefeed.list_datasets()]
+        return [dataset.name for dataset in list_datasets()]
     except (lakefeed.errors.LakefeedError, OSError):
         return []  # a message would break the line that is being typed
 

@@ -42,32 +42,31 @@ def set_variable(ctx: click.Context, name: str, value: str) -> None:
     ctx.find_root().call_on_close(restore)
 
 
-def shared_options(function: AnyFunction) -> AnyFunction:
-    """Adds the options that every command has."""
-    shared: dict[str, Any] = {"expose_value": False, "callback": _set, "is_flag": True}
-    for option in (
-        click.option("--debug", help="Show the traceback of an error.", **shared),
-        click.option(
-            "--home",
+def shared_options() -> list[click.Parameter]:
+    """Returns the options that every command has."""
+    flag: dict[str, Any] = {"expose_value": False, "callback": _set, "is_flag": True}
+    return [
+        click.Option(["--json"], help="Write one JSON document.", **flag),
+        click.Option(["-q", "--quiet"], help="Write no messages and show no progress.", **flag),
+        click.Option(["--no-header", "header"], help="Leave the names of columns out of a pipe.", **flag),
+        click.Option(
+            ["--home"],
             metavar="FOLDER",
             help="The lake's folder, instead of $LAKEFEED_HOME.",
             expose_value=False,
             callback=_set_home,
             is_eager=True,
         ),
-        click.option("--no-header", "header", help="Leave the names of columns out of a pipe.", **shared),
-        click.option("-q", "--quiet", help="Write no messages and show no progress.", **shared),
-        click.option("--json", help="Write one JSON document.", **shared),
-    ):
-        function = option(function)
-    return function
+        click.Option(["--debug"], help="Show the traceback of an error.", **flag),
+    ]
 
 
 def lake_command(*args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """Returns a decorator that makes a command of a function. It has the shared options."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        command: click.Command = click.command(*args, **kwargs)(shared_options(click.pass_obj(function)))
+        command: click.Command = click.command(*args, **kwargs)(click.pass_obj(function))
+        command.params += shared_options()
         return command
 
     return decorate

@@ -11,6 +11,7 @@ import click
 import lakefeed
 from lakefeed.cli.cell_text import Column
 from lakefeed.cli.invocation import Invocation
+from lakefeed.cli.references import list_datasets
 from lakefeed.cli.shared_options import lake_command
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def ls_command(invocation: Invocation, pattern: str | None) -> None:
 
     PATTERN selects names, such as 'photos*'.
     """
-    datasets = [each for each in lakefeed.list_datasets() if pattern is None or fnmatchcase(each.name, pattern)]
+    datasets = [each for each in list_datasets() if pattern is None or fnmatchcase(each.name, pattern)]
     if not datasets:
         home = lakefeed.Settings.load().home
         matching = "" if pattern is None else f" matching {pattern!r}"
