@@ -41,6 +41,7 @@ FOLDERS = [
     "dataset_assets",
     "resources",
     "sensors",
+    "sdk/src/lakefeed/cli",
     "sdk/src/lakefeed/compute",
     "sdk/src/lakefeed/dataset",
     "sdk/src/lakefeed/expr",
