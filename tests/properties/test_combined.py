@@ -93,6 +93,9 @@ def test_every_row_once_in_one_order_and_exact_resumes(
         others = [loader(made, size, rank, ranks) for rank in range(ranks)]
         for other in others:
             other.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+        if not left:  # the delivery of the last batch ended the epoch
+            assert seen == expected
+            return
         assert seen + rows_of(others) == expected
 
 
