@@ -36,7 +36,9 @@ from lakefeed import (
     RemovedRows,
     SchemaChanges,
     Settings,
+    Term,
     World,
+    col,
     collect_garbage,
     compute,
     concatenate,
@@ -44,6 +46,7 @@ from lakefeed import (
     get_dataset,
     interleave,
     list_datasets,
+    lit,
 )
 from lakefeed.compute import Processes
 from lakefeed.errors import InvalidArgumentError, LakefeedError
@@ -117,6 +120,11 @@ COUNT = Kind(lambda value: is_whole(value) and value >= 1, (0,))
 SEED = Kind(lambda value: value is None or (is_whole(value) and -(2**63) <= value < 2**63), (2**63, "42"))
 FLAG = Kind(lambda value: isinstance(value, bool), (0, 1, "true", "no"))
 TEXT = Kind(lambda value: isinstance(value, str))
+FILLED_TEXT = Kind(lambda value: isinstance(value, str) and value != "")
+LITERAL = Kind(
+    lambda value: value is None or isinstance(value, bool | int | str) or value == 1.5, (dt.timedelta(1), math.inf)
+)
+VALUES = Kind(lambda value: value in ([], [None], ["a", 7], {"a"}), ([math.nan], [[1]]))
 NEW_NAME = Kind(lambda value: value == "text", BAD_NAMES)
 THERE = Kind(lambda value: False, ("ther", "there2", *BAD_NAMES))
 FREE = Kind(lambda value: value == "text", ("there", *BAD_NAMES))
@@ -351,7 +359,7 @@ CALLS: dict[str, Call] = {
     "World.from_torch": Call(World.from_torch),
     "Provenance": Call(Provenance, {}, {
         **{name: optional(TEXT) for name in ("run", "user", "code", "message", "work")}, "depth": WHOLE}),
-    "Provenance.facts": Call(Provenance().facts),
+    "Provenance.summary_entries": Call(Provenance().summary_entries),
     "Fence": Call(Fence, {"key": "k", "expected": None, "value": "1"},
                   {"key": Kind(lambda value: value == "text"), "expected": optional(TEXT), "value": TEXT}),
     "concatenate": Call(concatenate, {"datasets": [Dataset.from_dict({"a": [1]})]}, {"datasets": DATASETS}),
@@ -361,6 +369,18 @@ CALLS: dict[str, Call] = {
     "get_dataset": Call(get_dataset, {"name": "there"}, {"name": THERE}),
     "list_datasets": Call(list_datasets),
     "Settings.load": Call(Settings.load),
+    "col": Call(col, {"name": "a"}, {"name": FILLED_TEXT}),
+    "lit": Call(lit, {"value": 1}, {"value": LITERAL}),
+    "Term": Call(Term, {"text": "a"}, {"text": TEXT, "strength": WHOLE, "is_column": FLAG}),
+    "Term.between": Call(col("a").between, {"low": 1, "high": 2}, {"low": LITERAL, "high": LITERAL}),
+    "Term.concat": Call(col("s").concat, {"other": "!"}, {"other": LITERAL}),
+    "Term.is_in": Call(col("a").is_in, {"values": [1]}, {"values": VALUES}),
+    "Term.is_null": Call(col("a").is_null),
+    "Term.is_not_null": Call(col("a").is_not_null),
+    "Term.like": Call(col("s").like, {"pattern": "a%"}, {"pattern": TEXT}),
+    "Term.starts_with": Call(col("s").starts_with, {"prefix": "a"}, {"prefix": TEXT}),
+    "Term.ends_with": Call(col("s").ends_with, {"suffix": "a"}, {"suffix": TEXT}),
+    "Term.contains": Call(col("s").contains, {"part": "a"}, {"part": TEXT}),
     "TorchLoader.set_epoch": Call(lambda epoch: loader().set_epoch(epoch), {"epoch": 1}, {"epoch": WHOLE}),
     "TorchLoader.load_state_dict": Call(lambda state: loader().load_state_dict(state), {}, {"state": STATE}),
     "TorchLoader.state_dict": Call(lambda: loader().state_dict()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID
 
 import numpy as np
 
-from lakefeed._validate import check_column_name, check_text
+from lakefeed._validate import check_column_name, check_flag, check_text, check_whole
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr.parser import AND, COMPARISON, CONCAT, NOT, OR, PRODUCT, SIGN, SUM
 from lakefeed.expr.to_text import quote_name, quote_string
@@ -40,6 +40,11 @@ class Term:
     text: str
     strength: int = ATOM
     is_column: bool = False
+
+    def __post_init__(self) -> None:
+        check_text(self.text, "text")
+        check_whole(self.strength, "strength")
+        check_flag(self.is_column, "is_column")
 
     def __getitem__(self, key: str | int) -> Term:
         """Returns a field of a struct column by its name, or an element of a list column by its index.
@@ -167,7 +172,7 @@ class Term:
         Raises:
             InvalidArgumentError: ``values`` is text, or not a collection of values.
         """
-        if isinstance(values, str | bytes | Term) or not isinstance(values, Iterable):
+        if isinstance(values, str | bytes | Mapping | Term) or not isinstance(values, Iterable):
             raise InvalidArgumentError(f"is_in needs a list of values, got {values!r:.80}")
         return Term(f"{_inside(self, CONCAT)} in ({', '.join(lit(value).text for value in values)})", COMPARISON)
 
