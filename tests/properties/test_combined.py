@@ -43,7 +43,7 @@ def small_parts() -> Iterator[None]:
     """Fragments of 7 rows and stretches of 11, as of tables that are large."""
     with (
         mock.patch.object(memory_source, "FRAGMENT_ROWS", 7),
-        mock.patch.object(interleaved_partitions, "STRETCH_BYTES", 88),
+        mock.patch.object(interleaved_partitions, "INTERLEAVED_BYTES", 88),
     ):
         yield
 

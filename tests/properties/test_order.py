@@ -16,7 +16,7 @@ def numbered(lengths: list[int], sizes: list[int], seed: int | None, window: int
     begins = np.cumsum(lengths, dtype=np.int64) - lengths
     found: list[int] = []
     for span in order(lengths, sizes, seed, window).spans(start):
-        rows = np.arange(span.start, span.stop) if span.rows is None else begins[span.pieces] + span.rows
+        rows = np.arange(span.start, span.stop) if span.rows is None else begins[span.partitions] + span.rows
         assert len(rows) == span.stop - span.start
         assert span.stop > start
         found += rows[max(start - span.start, 0) :].tolist()
@@ -24,29 +24,29 @@ def numbered(lengths: list[int], sizes: list[int], seed: int | None, window: int
 
 
 @given(PIECES, SEEDS, WINDOWS)
-def test_every_order_is_a_permutation(pieces: list[tuple[int, int]], seed: int | None, window: int | None) -> None:
-    lengths, sizes = [length for length, _ in pieces], [size for _, size in pieces]
+def test_every_order_is_a_permutation(partitions: list[tuple[int, int]], seed: int | None, window: int | None) -> None:
+    lengths, sizes = [length for length, _ in partitions], [size for _, size in partitions]
     assert sorted(numbered(lengths, sizes, seed, window)) == list(range(sum(lengths)))
 
 
 @given(PIECES, SEEDS, WINDOWS, st.data())
 def test_every_order_can_be_entered_anywhere(
-    pieces: list[tuple[int, int]], seed: int | None, window: int | None, data: st.DataObject
+    partitions: list[tuple[int, int]], seed: int | None, window: int | None, data: st.DataObject
 ) -> None:
-    lengths, sizes = [length for length, _ in pieces], [size for _, size in pieces]
+    lengths, sizes = [length for length, _ in partitions], [size for _, size in partitions]
     start = data.draw(st.integers(0, sum(lengths)))
     assert numbered(lengths, sizes, seed, window, start) == numbered(lengths, sizes, seed, window)[start:]
 
 
 @given(PIECES, st.integers(0, 9), WINDOWS)
-def test_spans_lie_in_the_upcoming_pools(pieces: list[tuple[int, int]], seed: int, window: int | None) -> None:
-    made = order([length for length, _ in pieces], [size for _, size in pieces], seed, window)
+def test_spans_lie_in_the_upcoming_pools(partitions: list[tuple[int, int]], seed: int, window: int | None) -> None:
+    made = order([length for length, _ in partitions], [size for _, size in partitions], seed, window)
     pools = {pool.start: pool for pool in made.upcoming()}
     for span in made.spans():
         assert pools[span.pool.start] == span.pool
         assert span.pool.start <= span.start < span.stop <= span.pool.stop
-        if span.pieces is not None:
-            assert set(span.pieces.tolist()) <= set(span.pool.pieces)
+        if span.partitions is not None:
+            assert set(span.partitions.tolist()) <= set(span.pool.partitions)
 
 
 RANKS = st.integers(1, 7)

@@ -214,7 +214,7 @@ def test_in_memory(table: pa.Table, drawn: Any, cut: int) -> None:
 @given(table=tables, drawn=steps(), cut=st.integers(1, 50))
 def test_from_batches(table: pa.Table, drawn: Any, cut: int) -> None:
     empty = table.slice(0, 0).combine_chunks().to_batches()
-    batches = [piece for batch in table.to_batches(max_chunksize=cut) for piece in (batch, *empty)]
+    batches = [partition for batch in table.to_batches(max_chunksize=cut) for partition in (batch, *empty)]
     check(Dataset.from_batches(lambda: batches, schema=SCHEMA), drawn, table.to_pylist())
 
 

@@ -115,7 +115,7 @@ def test_rows_may_differ_between_epochs(data: Dataset) -> None:
 def test_pieces_are_found_once_for_all_epochs(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     made = epochs(windowed(data.filter("x % 3 = 0")))
     values(made, 0)
-    monkeypatch.setattr(type(made.runner), "pieces", None)
+    monkeypatch.setattr(type(made.runner), "partitions", None)
     assert sorted(values(made, 1)) == list(range(0, 300, 3))
 
 

@@ -11,7 +11,7 @@ BIG = POOL_BYTES
 
 
 def sequence(made: Order, lengths: list[int], start: int = 0) -> Indices:
-    """The rows (numbered over all pieces) in the order in which they come."""
+    """The rows (numbered over all partitions) in the order in which they come."""
     begins = np.cumsum(lengths) - lengths
     found = [np.zeros(0, np.int64)]
     for span in made.spans(start):
@@ -19,8 +19,8 @@ def sequence(made: Order, lengths: list[int], start: int = 0) -> Indices:
         if span.rows is None:
             found.append(np.arange(span.start, span.stop))
         else:
-            assert span.pieces is not None
-            found.append(begins[span.pieces] + span.rows)
+            assert span.partitions is not None
+            found.append(begins[span.partitions] + span.rows)
         found[-1] = found[-1][max(start - span.start, 0) :]
     return np.concatenate(found)
 
@@ -102,7 +102,7 @@ def test_a_fair_shuffle_draws_every_permutation_equally_often() -> None:
 @pytest.mark.parametrize(
     ("lengths", "size"),
     [([1_000_000], 0), ([1_000_000], 64 * MIB), ([10_000] * 100, MIB), ([3_125] * 320, 4 * MIB), ([5_000] * 200, 0)],
-    ids=["resident", "one piece", "many pieces", "many pools", "chunks"],
+    ids=["resident", "one partition", "many partitions", "many pools", "chunks"],
 )
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_default_window_mixes_well(lengths: list[int], size: int, seed: int) -> None:
@@ -125,7 +125,7 @@ def test_batches_of_a_windowed_shuffle_span_the_table(lengths: list[int], size: 
 
 
 def test_empty_pieces_do_not_change_the_order() -> None:
-    """Whether a source pruned a piece or a filter emptied it must not matter."""
+    """Whether a source pruned a partition or a filter emptied it must not matter."""
     lengths, sizes = np.array([5, 0, 7, 0, 6]), np.array([BIG, BIG, BIG, BIG, BIG])
     there = sequence(order(lengths.tolist(), sizes.tolist(), 3, 4), lengths.tolist())
     kept = lengths[lengths > 0].tolist()
@@ -149,7 +149,7 @@ def test_a_resume_at_every_place_continues_the_order(size: int, window: int | No
 def test_pools_hold_about_the_window_and_no_piece_twice() -> None:
     made = order([100] * 10, [BIG // 2] * 10, 1, 250)
     pools = list(made.upcoming())
-    assert sorted(piece for pool in pools for piece in pool.pieces) == list(range(10))
+    assert sorted(partition for pool in pools for partition in pool.partitions) == list(range(10))
     assert sorted(pool.stop - pool.start for pool in pools) == [200, 200, 300, 300]
 
 
@@ -163,12 +163,12 @@ def test_a_resume_needs_only_the_pools_from_there_on() -> None:
 def test_the_picks_of_a_span_put_the_rows_in_place() -> None:
     made = order([5, 4], [1, 1], 2, None)
     (span,) = made.spans()
-    assert span.pieces is not None
+    assert span.partitions is not None
     assert span.rows is not None
     places = np.array([0, 3, 4, 8])
     picks, arrange = span.picks(places)
-    joined = [(pick.piece, row) for pick in picks for row in pick.rows.tolist()]
-    wanted = list(zip(span.pieces[places].tolist(), span.rows[places].tolist(), strict=True))
+    joined = [(pick.partition, row) for pick in picks for row in pick.rows.tolist()]
+    wanted = list(zip(span.partitions[places].tolist(), span.rows[places].tolist(), strict=True))
     assert [joined[index] for index in arrange.tolist()] == wanted
 
 
@@ -181,7 +181,7 @@ def test_a_large_window_comes_in_several_spans(monkeypatch: pytest.MonkeyPatch, 
     assert [(part.start, part.stop) for part in parts] == [
         (start, min(start + 300, rows)) for start in range(0, rows, 300)
     ]
-    for name in ("pieces", "rows"):
+    for name in ("partitions", "rows"):
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
     for start in (0, rows // 2, rows - 1):
         assert next(chosen.spans(start)).start == start // 300 * 300
@@ -195,4 +195,4 @@ def test_sorting_rows_by_their_keys_is_the_global_shuffle(rows: int) -> None:
     starts = np.array([0, rows // 3, rows // 3])
     keys = [chosen.keys(start, min(start + 700, rows)) for start in range(0, rows, 700)]
     words, places = (np.concatenate(part) for part in zip(*keys, strict=True))
-    assert np.array_equal(np.lexsort((places, words)), starts[whole.pieces] + whole.rows)
+    assert np.array_equal(np.lexsort((places, words)), starts[whole.partitions] + whole.rows)

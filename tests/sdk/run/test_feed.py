@@ -19,14 +19,14 @@ from lakefeed.run.epoch_reader import EpochReader, Range
 from lakefeed.run.gather import measured_groups
 from lakefeed.run.partitions import partitions_of
 
-# Not of one width, so that a piece has the size that the source says.
+# Not of one width, so that a partition has the size that the source says.
 SCHEMA = pa.schema({"x": pa.int64(), "text": pa.string()})
 SETTINGS = ReadSettings(threads=2, prefetch_bytes=4 * POOL_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
 class Counting:
-    """A source of pieces that says which were read, and when."""
+    """A source of partitions that says which were read, and when."""
 
     lengths: tuple[int, ...]
     size: int = POOL_BYTES
@@ -54,10 +54,10 @@ class Counting:
 
 
 def feed(source: Counting, seed: int | None, window: int | None) -> EpochReader:
-    pieces = partitions_of(Scan(source), SETTINGS)
-    assert pieces is not None
+    partitions = partitions_of(Scan(source), SETTINGS)
+    assert partitions is not None
     source.reads.clear()
-    return EpochReader(pieces, order(pieces.lengths, pieces.sizes, seed, window), SETTINGS)
+    return EpochReader(partitions, order(partitions.lengths, partitions.sizes, seed, window), SETTINGS)
 
 
 def values(made: EpochReader, start: int = 0) -> list[int]:
@@ -86,7 +86,7 @@ def test_a_start_near_the_end_decodes_the_last_pieces_only(seed: int | None) -> 
 
 
 def test_pieces_of_which_nothing_is_wanted_are_not_decoded() -> None:
-    """A rank whose batches jump over whole pieces."""
+    """A rank whose batches jump over whole partitions."""
     source = Counting((3,) * 40)
     made = feed(source, None, None)
 
@@ -155,9 +155,9 @@ def test_what_a_user_function_gives_must_not_change() -> None:
         calls[row["x"]] += 1
         return calls[row["x"]] == 1 or row["x"] % 2 == 0
 
-    pieces = partitions_of(FilterRows(Scan(Counting((5, 5))), fickle), SETTINGS)
-    assert pieces is not None
-    made = EpochReader(pieces, order(pieces.lengths, pieces.sizes, None, None), SETTINGS)
+    partitions = partitions_of(FilterRows(Scan(Counting((5, 5))), fickle), SETTINGS)
+    assert partitions is not None
+    made = EpochReader(partitions, order(partitions.lengths, partitions.sizes, None, None), SETTINGS)
     with pytest.raises(TransformError, match=r"5 rows when they were counted and 3 now"):
         values(made)
 
@@ -169,9 +169,9 @@ def test_user_functions_run_in_the_callers_thread() -> None:
         seen.add(threading.current_thread().name)
         return True
 
-    pieces = partitions_of(FilterRows(Scan(Counting((5, 5, 5))), kept), SETTINGS)
-    assert pieces is not None
-    values(EpochReader(pieces, order(pieces.lengths, pieces.sizes, 1, 3), SETTINGS))
+    partitions = partitions_of(FilterRows(Scan(Counting((5, 5, 5))), kept), SETTINGS)
+    assert partitions is not None
+    values(EpochReader(partitions, order(partitions.lengths, partitions.sizes, 1, 3), SETTINGS))
     assert seen == {threading.current_thread().name}
 
 

@@ -32,7 +32,7 @@ TABLE = pa.table(
 )
 
 
-def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Partitions:
+def partitions(table: pa.Table = TABLE, mapped: int = 0) -> Partitions:
     found = partitions_of(Scan(MemorySource(table)), Settings().read)
     assert found is not None
     return replace(found, mapped=mapped)
@@ -41,7 +41,7 @@ def pieces(table: pa.Table = TABLE, mapped: int = 0) -> Partitions:
 def picked(where: Path, places: list[int] | np.ndarray, *, budget: int, gaps: bool = False) -> pa.Table:
     # As large as nothing fits; of many rows less, else each would come in a batch of its own.
     mapped = 1 << 40 if len(places) < 100 else 1 << 24
-    picker = RandomAccessReader(pieces(mapped=mapped), budget, where, gaps)
+    picker = RandomAccessReader(partitions(mapped=mapped), budget, where, gaps)
     batches = list(picker.rows(np.asarray(places, np.int64)))
     return pa.Table.from_batches(batches, batches[0].schema if batches else TABLE.schema)
 
@@ -79,7 +79,7 @@ def test_any_places_under_any_budget(places: list[int], budget: int) -> None:
     small = TABLE.slice(0, 61)
     wanted = np.asarray(places, np.int64)
     with tempfile.TemporaryDirectory() as folder:
-        picker = RandomAccessReader(pieces(small, mapped=1 << 40), budget, Path(folder), gaps=True)
+        picker = RandomAccessReader(partitions(small, mapped=1 << 40), budget, Path(folder), gaps=True)
         found = [row for batch in picker.rows(wanted) for row in batch.to_pylist()]
     assert found == small.take(pa.array(wanted, mask=wanted == NO_ROW)).to_pylist()
 
@@ -122,7 +122,7 @@ def test_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None
     runner.feed(plan, 1, None)
     before = pa.total_allocated_bytes()
     peak = 0
-    found = replace(runner.pieces(plan), mapped=120 << 20)
+    found = replace(runner.partitions(plan), mapped=120 << 20)
     chosen = order(found.lengths, found.sizes, 1, None)
     assert isinstance(chosen, Shuffled)
     for _ in external_shuffle(found, chosen, 32 << 20, tmp_path):

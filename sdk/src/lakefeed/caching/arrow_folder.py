@@ -1,8 +1,8 @@
-"""What ``Dataset.mapped`` does: the rows of a plan in a local Arrow file, ``<cache>/mapped/<fingerprint>/``.
+"""Keeps the rows of a plan in a local Arrow file, ``<cache>/mapped/<fingerprint>/``, for ``Dataset.mapped``.
 
-The fingerprint names the snapshots that are read and all that is done with them, so what is there never goes stale.
-Where it cannot tell that (a generator, a function that holds a connection), the rows are those of one call, in a folder
-that goes with the process.
+The fingerprint covers the snapshots and everything that the plan does, so the file never becomes stale. Where that is
+impossible (a generator, a function that holds a connection), the rows are those of one call, in a folder that is
+removed with the process.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from lakefeed.storage.disk.atomic_write import new_file, sync_file
 PART_BYTES = 16 * MIB
 MAX_PART_BYTES = 4 * PART_BYTES
 ROWS_MULTIPLE = 1_024
-"""Parts of the same number of rows, but the last, are what a batch size of a power of two divides."""
+"""Batch sizes that are powers of two divide the rows of every part but the last."""
 
 
 @dataclass(frozen=True)
 class ArrowFolder(Folder):
-    """A folder that keeps rows as they are in memory."""
+    """A folder of rows in the Arrow IPC format."""
 
     suffix: ClassVar[str] = "arrow"
 
@@ -63,10 +63,10 @@ class ArrowFolder(Folder):
 
 
 def map_rows(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Node:
-    """The plan's rows from a local file that is mapped into memory; made now unless they are there.
+    """Returns a scan of the plan's rows in a local, memory-mapped file, which is written unless it exists.
 
     Raises:
-        InvalidArgumentError: at ``path`` is something else.
+        InvalidArgumentError: the rows at ``path`` are those of another plan.
     """
     check_folder(path, "mapped")
     plan = bind_files(plan)
@@ -102,7 +102,7 @@ def _remove(place: Path, owner: int) -> None:
 
 
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:
-    """Parts of about `PART_BYTES`, all of the same number of rows but the last."""
+    """Yields parts of about `PART_BYTES`, all but the last with the same number of rows."""
     held: list[pa.RecordBatch] = []
     rows = size = step = 0
     with closing(LocalRunner(lake.settings).batches(plan)) as batches:

@@ -1,7 +1,7 @@
-"""A folder that holds all rows or none, whoever is killed, shared by the processes of a machine.
+"""Folders that hold all rows or none, whichever process is killed, shared by the processes of a machine.
 
-``manifest.json`` appears by one rename, after the rows that it names are on disk; without it there is nothing here.
-One process writes at a time; what one that was killed left behind is removed by the next that writes.
+``manifest.json`` appears by one rename after its rows are on disk; without it the folder counts as empty. One process
+writes at a time, and removes what killed writers left behind.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMPRESSION: Literal["zstd"] = "zstd"
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are read at once: what is written, and what it counts as (`Fragment.size`; None: as written)."""
+    """Rows that are read at once. ``size``: their `Fragment.size`; None: as written."""
 
     rows: pa.Table
     size: int | None = None
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a complete folder says of itself."""
+    """The description of a complete folder."""
 
     file: str
     schema: pa.Schema
@@ -55,14 +55,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Folder:
-    """One kept result."""
+    """A folder with the rows of one result."""
 
     path: Path
 
     suffix: ClassVar[str] = "parquet"
 
     def manifest(self) -> Manifest | None:
-        """What is here; None if nothing is, or not all of it."""
+        """Returns the manifest; None if the folder is empty or incomplete."""
         try:
             written = json.loads((self.path / MANIFEST).read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -75,14 +75,14 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """This process alone writes here; others wait."""
+        """Locks the folder for writing. Other processes wait."""
         with file_lock(self.path / LOCK):
             yield
 
     def write(
         self, schema: pa.Schema, columns: Iterable[str], groups: Callable[[], Iterable[Group]], facts: dict[str, Any]
     ) -> Manifest:
-        """Keeps the rows of ``groups``; to be called while `locked`. A failure leaves what was here before."""
+        """Writes the rows of ``groups``. Call it while `locked`. A failure leaves the previous rows."""
         file = f"rows-{uuid.uuid4().hex}.{self.suffix}"
         narrow = pa.schema([field for field in schema if field.name in set(columns)])
         try:
@@ -114,7 +114,9 @@ class Folder:
                             writer.write_table(group.rows, row_group_size=group.rows.num_rows)
                             sizes.append(group.size)
             except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-                raise UnsupportedError(f"these rows cannot be kept as Parquet; leave out columns: {error}") from error
+                raise UnsupportedError(
+                    f"these rows cannot be written as Parquet; leave out columns: {error}"
+                ) from error
             sync_file(sink)
         footer = pq.read_metadata(path)
         for index, size in enumerate(sizes):
@@ -142,7 +144,7 @@ class Folder:
 
 @contextmanager
 def _parquet_writer(sink: BinaryIO, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Writes one Parquet file; where that fails, the footer is not tried as well."""
+    """Opens a writer of one Parquet file, which writes no footer after a failure."""
     writer = pq.ParquetWriter(sink, schema, compression=COMPRESSION)
     try:
         yield writer

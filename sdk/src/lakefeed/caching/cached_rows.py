@@ -1,4 +1,4 @@
-"""What ``Dataset.cache`` does."""
+"""Chooses the kind of local copy for ``Dataset.cache``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def cache_rows(
     load_files: bool,
     overwrite: bool,
 ) -> Node:
-    """The plan over kept rows: mirrors of what it reads, or with ``path`` its whole output.
+    """Returns the plan over local copies: mirrors of the snapshots that it reads, or with ``path`` its whole output.
 
-    ``name`` (and ``version``): of a dataset as it is in the lake, which is found in the cache too.
+    ``name`` and ``version`` name a dataset of the lake whose mirror is used even without the catalog.
     """
     _check(path, load_files, overwrite)
     if path is not None:
@@ -39,6 +39,10 @@ def cache_rows(
 def _check(path: Any, load_files: Any, overwrite: Any) -> None:
     check_folder(path, "cache")
     if not isinstance(load_files, bool) or not isinstance(overwrite, bool):
-        raise InvalidArgumentError(f"cache(load_files={load_files!r}, overwrite={overwrite!r}): they are True or False")
+        raise InvalidArgumentError(
+            f"cache(load_files={load_files!r}, overwrite={overwrite!r}): both must be True or False"
+        )
     if overwrite and path is None:
-        raise InvalidArgumentError("cache(overwrite=True) is for path=: the mirror of a snapshot never gets stale")
+        raise InvalidArgumentError(
+            "cache(overwrite=True) needs path=, because the mirror of a snapshot never becomes stale"
+        )

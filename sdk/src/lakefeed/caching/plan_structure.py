@@ -1,4 +1,4 @@
-"""What a plan is apart from its data and the bodies of its functions: operations, arguments, columns, schema."""
+"""The structure of a plan without its data and the bodies of its functions: operations, arguments, columns, schema."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from lakefeed.storage.urls import redact
 
 
 def structure(plan: Node) -> list[str]:
-    """A line for each node, root first; equal for plans that do the same to a source that may have moved on."""
+    """Returns a line for each node, root first; equal for plans that do the same to newer rows of a source."""
     return [_line(node) for node in nodes(plan)]
 
 
 def identities(plan: Node) -> list[str]:
-    """What the sources hold now."""
-    # They are written down beside the rows, and shown where they are not what they were.
+    """Returns the identities of the sources, for comparison with those that were written beside the rows."""
     return [redact(source.identity) for source in sources(plan)]
 
 

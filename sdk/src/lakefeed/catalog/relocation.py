@@ -64,7 +64,7 @@ class LakeHome:
 
     @property
     def contains_warehouse(self) -> bool:
-        """Whether the warehouse lies in the folder of the catalog, so that both are copied together."""
+        """True if the warehouse is in the folder of the catalog, so that both are copied together."""
         return self.warehouse_folder.is_relative_to(self.folder)
 
     @property

@@ -65,7 +65,7 @@ class DataFileRef:
 
     @property
     def has_deletes(self) -> bool:
-        """Whether delete files may list some of its rows."""
+        """True if delete files may list some of its rows."""
         return self.deletes_in is not None
 
     @property

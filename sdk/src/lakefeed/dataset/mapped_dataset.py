@@ -53,4 +53,4 @@ class MappedDataset(Dataset):
 
     @cached_property
     def _row_index(self) -> RowIndex:
-        return row_index.RowIndex(self._runner.pieces(self._plan))
+        return row_index.RowIndex(self._runner.partitions(self._plan))

@@ -1,4 +1,4 @@
-"""What feeds training: PyTorch."""
+"""Loaders for PyTorch."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Where the batches of one rank lie in an epoch, and rows cut into them."""
+"""The positions of one rank's batches in an epoch, and rows cut into batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS_AT_ONCE = 4_096
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch is cut: rows a batch (None: single rows), for which rank, and whether the remainder is left out."""
+    """The division of an epoch: rows of a batch (None: single rows), the rank, and whether to drop the remainder."""
 
     batch_size: int | None
     world: World
@@ -32,15 +32,15 @@ class Batching:
 
     @classmethod
     def of(cls, batch_size: int | None, drop_last: Any, world: Any, rank: int, world_size: int) -> Batching:
-        """Returns how an epoch is cut; rank and world size come together or each by itself."""
+        """Returns the division of an epoch, with checked arguments. Give either ``world``, or rank and world size."""
         if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
             raise InvalidArgumentError(
-                f"batch_size={batch_size!r}: give a number of rows from 1 on, or None for single rows"
+                f"batch_size must be a number of rows of at least 1, or None for single rows, got {batch_size!r}"
             )
         if world is None:
             return cls(batch_size, World(rank, world_size), check_flag(drop_last, "drop_last"))
         if not isinstance(world, World):
-            raise InvalidArgumentError(f"world={world!r:.80}: give a World, such as World.from_torch()")
+            raise InvalidArgumentError(f"world must be a World, such as World.from_torch(), got {world!r:.80}")
         if (rank, world_size) not in ((0, 1), (world.rank, world.world_size)):
             raise InvalidArgumentError(
                 f"rank={rank!r}, world_size={world_size!r} and world={world!r}: give one of them"
@@ -48,10 +48,10 @@ class Batching:
         return cls(batch_size, world, check_flag(drop_last, "drop_last"))
 
     def deal(self, rows: int, begin: int) -> RankSharding:
-        """The places ``[begin, rows)`` dealt.
+        """Returns the sharding of the positions ``[begin, rows)``.
 
         Raises:
-            InvalidArgumentError: there are too few rows, or single rows do not come out even.
+            InvalidArgumentError: there are too few rows, or the ranks cannot get equally many single rows.
         """
         ranks = self.world.world_size
         if self.batch_size is None and (rows - begin) % ranks and not self.drop_last:

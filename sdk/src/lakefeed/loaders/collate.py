@@ -24,7 +24,7 @@ from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError, quoted_list
 
 RAGGED: tuple[Ragged, ...] = get_args(Ragged)
-"""What lists of varying length become.
+"""The results of lists of varying length.
 
 - "jagged": one ``torch.nested`` tensor (its ``values()`` share the memory of the rows);
 - "pad": a tensor as wide as the longest row of the batch, zeros at its end, and besides the column ``x`` an int64
@@ -35,7 +35,7 @@ LENGTHS = "_lengths"
 
 
 def check_ragged(ragged: Any, schema: pa.Schema) -> None:
-    """Whether batches of these columns can be made.
+    """Checks that batches of these columns can be made.
 
     Raises:
         InvalidArgumentError: there is no such form, or the name for the lengths is taken.
@@ -156,13 +156,13 @@ class _Padded:
 
 
 def _whole(column: Any) -> bool:
-    """Whether a column becomes one tensor for sure: an error over null must wait until the row's batch is due."""
+    """Returns whether a column surely becomes one tensor: an error over null must wait for the batch of the row."""
     leaf = _leaf(column.type)
     return _numeric(leaf) and (pa.types.is_floating(leaf) or not _holds_null(column))
 
 
 def _holds_null(column: Any) -> bool:
-    """Whether there is a null that may be an error (in a column, its vectors or lists)."""
+    """Returns whether a null may be an error, in a column, its vectors or its lists."""
     while not column.null_count and (pa.types.is_fixed_size_list(column.type) or _is_list(column.type)):
         column = column.flatten()
     return bool(column.null_count)
@@ -214,7 +214,7 @@ def _numbers(name: str, column: pa.Array[Any], copy: bool) -> torch.Tensor:
 
 
 def _flat(name: str, column: Any, copy: bool) -> torch.Tensor:
-    """What the lists hold, one after the other."""
+    """Returns the values of the lists in succession."""
     inner = column.flatten()
     return _vectors(name, inner, copy) if pa.types.is_fixed_size_list(inner.type) else _numbers(name, inner, copy)
 
@@ -251,7 +251,7 @@ def _nested(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 
 def _offsets(column: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where each list begins among the values of all, and after them where the last one ends."""
+    """Returns the offsets of the lists among all values, with the end of the last list."""
     if not len(column.offsets):
         return np.empty(0, np.int64)
     found = np.array(np.from_dlpack(column.offsets), dtype=np.int64)  # np.asarray(column.offsets) would load pandas

@@ -1,10 +1,10 @@
-"""A plan as epochs: the feed of each epoch, and the steps that wait until a batch is drawn.
+"""The epochs of a plan: a reader for each epoch, and the steps that wait until a batch is drawn.
 
     late steps (row-local, one row out for each row in, and not cheap:      run on the rows of a batch only
         map, load_files)
-    Slice                                                                  a range of places
+    Slice                                                                  a range of positions
     Shuffle                                                                the order
-    the rest                                                               pieces
+    the rest                                                               partitions
 
 Rows that cannot be addressed by position (a CSV file, a filter above a shuffle) are streamed in each epoch; those below
 a global shuffle are put on disk first.
@@ -31,7 +31,7 @@ ALWAYS = 0
 
 @dataclass(frozen=True)
 class _Parts:
-    """What makes the pieces, the order over them, the range of its places, and the late steps (lowest first)."""
+    """The plan of the partitions, their order, the range of its positions, and the late steps (lowest first)."""
 
     below: Node
     shuffle: Shuffle | None
@@ -69,12 +69,12 @@ class Epochs:
 
     @cached_property
     def lends_arrays(self) -> bool:
-        """Whether batches may share memory with arrays that a function of the user has returned and still holds."""
+        """True if batches may share memory with arrays that a function of the user returned and still holds."""
         return self._parts.shuffle is None and any(isinstance(node, MapBatches) for node in nodes(self._parts.below))
 
     @cached_property
     def iterates_user_code(self) -> bool:
-        """Whether a source is iterated that may not expect another thread."""
+        """True if a source must be iterated in the thread of the consumer."""
         return any(source.runs_user_code for source in sources(self._parts.below))
 
     @property
@@ -92,8 +92,8 @@ class Epochs:
 
     def places(self, epoch: int) -> tuple[int, int] | None:
         """Returns the range of the reader's positions that make up an epoch; None if only reading tells its end."""
-        pieces = self._pieces(epoch)
-        rows = known_rows(self._parts.below) if pieces is None else sum(pieces.lengths)
+        partitions = self._partitions(epoch)
+        rows = known_rows(self._parts.below) if partitions is None else sum(partitions.lengths)
         if rows is None:
             return None
         start, stop = self._parts.places
@@ -102,10 +102,10 @@ class Epochs:
 
     def bounded_window(self, epoch: int) -> int | None:
         """Returns the rows of a window of the shuffle, if they are fewer than asked for: rows are large."""
-        shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
-        if shuffle is None or pieces is None or shuffle.window is None:
+        shuffle, partitions = self._parts.shuffle, self._partitions(epoch)
+        if shuffle is None or partitions is None or shuffle.window is None:
             return None
-        window = pieces.bounded_window(shuffle.window, shuffle.window_bytes)
+        window = partitions.bounded_window(shuffle.window, shuffle.window_bytes)
         return None if window == shuffle.window else window
 
     @property
@@ -115,11 +115,11 @@ class Epochs:
 
     def feed(self, epoch: int, progress: StreamProgress | None = None) -> EpochReader | StreamReader:
         """Returns the rows of one epoch; a stream records its ``progress``."""
-        shuffle, pieces = self._parts.shuffle, self._pieces(epoch)
+        shuffle, partitions = self._parts.shuffle, self._partitions(epoch)
         seed = shuffle.seed + shuffle.epoch + epoch if shuffle else None
         window = shuffle.window if shuffle else None
-        if pieces is not None:
-            return self.runner.ordered(pieces, seed, self.bounded_window(epoch) or window)
+        if partitions is not None:
+            return self.runner.ordered(partitions, seed, self.bounded_window(epoch) or window)
         stop, window_bytes = self._parts.places[1], shuffle.window_bytes if shuffle else None
         return StreamReader(
             self._below(epoch), self.runner, seed, window or 1, window_bytes, stop, progress or StreamProgress()
@@ -127,10 +127,10 @@ class Epochs:
 
     @cached_property
     def _stable(self) -> bool:
-        """Whether the pieces are the same in every epoch: no other shuffle lies in them."""
+        """True if the partitions are the same in every epoch, because there is no other shuffle below."""
         return not any(isinstance(node, Shuffle) for node in nodes(self._parts.below))
 
-    def _pieces(self, epoch: int) -> Partitions | None:
+    def _partitions(self, epoch: int) -> Partitions | None:
         """Returns the partitions of an epoch, those of the last epoch from memory. None: the rows are streamed."""
         epoch = ALWAYS if self._stable else epoch
         if epoch not in self._held:
@@ -138,7 +138,7 @@ class Epochs:
             shuffle, below = self._parts.shuffle, self._below(epoch)
             is_global = shuffle is not None and shuffle.window is None
             self._held[epoch] = (
-                self.runner.pieces(below, resident=True) if is_global else self.runner.addressable(below)
+                self.runner.partitions(below, resident=True) if is_global else self.runner.addressable(below)
             )
         return self._held[epoch]
 
@@ -151,7 +151,7 @@ class Epochs:
 
 
 def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ...]) -> _Parts:
-    """Late steps below the shuffle may wait as well: one row out for each row in."""
+    """Returns the parts over a shuffle. Late steps below it wait as well, because they keep the row count."""
     steps, base = peel(shuffle.child)
     waiting = _late(steps)
     below = steps[: len(steps) - len(waiting)]
@@ -159,7 +159,7 @@ def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ..
 
 
 def _late(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The steps on top that may wait; those of them that only move columns come first where the rows are decoded."""
+    """Returns the topmost steps that may wait, without leading steps that only move columns."""
     count = 0
     while count < len(steps) and steps[-1 - count].row_local and steps[-1 - count].keeps_row_count:
         count += 1

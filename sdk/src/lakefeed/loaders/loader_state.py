@@ -1,4 +1,4 @@
-"""Checkpoints of a loader: where an epoch stands, and what it belongs to."""
+"""Checkpoints of a loader: the position in an epoch, and the identity of the plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FIRST_WINDOW = Window()
 
 @dataclass(frozen=True)
 class PlanIdentity:
-    """What a checkpoint belongs to. ``plan``: one short mark a node, so that a mismatch can say what changed.
+    """The identity of a plan and its data. ``plan``: a short mark for each node, for the message of a mismatch.
 
     ``tables``: the datasets that are read, each with the beginning of its table's uuid, as far as there is room.
     """
@@ -49,7 +49,7 @@ class PlanIdentity:
 
     @classmethod
     def of(cls, plan: Node, seed: int | None) -> PlanIdentity:
-        """The identity of a plan whose deciding shuffle has ``seed``."""
+        """Returns the identity of a plan whose topmost shuffle has ``seed``."""
         sources = "; ".join(source.identity for source in walk.sources(plan))
         if len(sources) > TEXT_CHARS:
             sources = f"{sources[: TEXT_CHARS // 2]}…{hashlib.sha256(sources.encode()).hexdigest()[:16]}"

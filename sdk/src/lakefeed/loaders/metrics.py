@@ -1,4 +1,4 @@
-"""What a loader delivered, and whether the training loop or the loader is what the other waits for."""
+"""Metrics of a loader: what it delivered, and the time that the training loop waited."""
 
 from __future__ import annotations
 

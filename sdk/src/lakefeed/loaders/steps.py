@@ -59,7 +59,7 @@ class EpochSampler(Sampler[int]):
 
     @property
     def counted(self) -> bool:
-        """Whether worker processes count files, so that their batches come as `Counted`."""
+        """True if worker processes count files, so that their batches come as `Counted`."""
         return bool(self.workers) and ahead_of(self.finish.late) is not None
 
     def set_epoch(self, epoch: int) -> None:

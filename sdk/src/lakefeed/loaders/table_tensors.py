@@ -1,4 +1,4 @@
-"""A whole result as tensors."""
+"""Tensors of a whole result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_OFFSET = (1 << 31) - 1
 
 
 def table_tensors(table: pa.Table) -> dict[str, Any]:
-    """The columns as `lakefeed.loaders.collate` makes them; numbers that lie in one piece are not copied."""
+    """Returns the columns as tensors (see `lakefeed.loaders.collate`). Numbers in a single chunk are not copied."""
     arrays = [_whole(column) for column in table.columns]
     return tensors(pa.RecordBatch.from_arrays(arrays, schema=_schema(table, arrays)), copy=False)
 

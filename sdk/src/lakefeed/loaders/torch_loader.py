@@ -31,7 +31,7 @@ from lakefeed.plan.walk import nodes
 from lakefeed.run.row_count import known_rows
 
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
-"""What a DataLoader takes and a plan decides."""
+"""Arguments of a DataLoader that the plan decides."""
 
 
 class TorchLoader(DataLoader[Any]):
@@ -127,7 +127,7 @@ class TorchLoader(DataLoader[Any]):
 
     @property
     def metrics(self) -> LoaderMetrics:
-        """What was delivered so far, and how long the training loop waited for it."""
+        """The batches that were delivered, and the time that the training loop waited for them."""
         return self._cursor.meter.read()
 
     def set_epoch(self, epoch: int) -> None:
@@ -142,7 +142,7 @@ class TorchLoader(DataLoader[Any]):
         self._cursor.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands after the batches received so far: JSON values, under 1 KB, the same on every rank.
+        """Returns the position after the received batches: JSON values, under 1 KB, the same on every rank.
 
         Raises:
             InvalidArgumentError: another DataLoader draws the batches, so that nobody knows which were received.

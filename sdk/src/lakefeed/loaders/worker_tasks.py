@@ -1,8 +1,8 @@
-"""What is still to be done once the rows of a batch are together: here, or in a worker process.
+"""The work on the gathered rows of a batch, in this process or in a worker process.
 
-Worker processes receive planned work: a task holds the rows of a batch as the reading threads of the main process have
-put them together. So each row group is decoded once, however many workers there are, and what a worker needs to know
-of the plan are the late steps alone.
+Worker processes receive tasks. A task holds the rows of a batch, which the reading threads of the main process have
+gathered. So each row group is decoded once for any number of workers, and a worker needs only the late steps of the
+plan.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _turns = count()
 
 @dataclass(frozen=True)
 class Task:
-    """One batch of one iteration (``turn``), with the rows of it or of later ones that the worker has not got yet."""
+    """One batch of one iteration (``turn``), with rows of it or of later batches that the worker does not have yet."""
 
     turn: int
     number: int
     rows: tuple[tuple[int, bytes], ...]
     counted: bool = False
-    """Whether the batch is wanted as `Counted`."""
+    """True if the batch must come as `Counted`."""
 
 
 class FinishedBatch:
@@ -53,9 +53,9 @@ class FinishedBatch:
 
 @dataclass(frozen=True)
 class Finish:
-    """Rows to a batch of tensors: ``late`` steps that wait for a batch, then `tensors`, or of a single row its values.
+    """Turns rows into a batch of tensors: the ``late`` steps, then `tensors`, or the values of a single row.
 
-    ``copy``: the rows are somebody else's memory.
+    ``copy``: the rows share memory with others and must be copied.
     """
 
     late: tuple[Step, ...]
@@ -69,12 +69,12 @@ class Finish:
         return self.made(rows)
 
     def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-        """The batch of each range of rows; for these there are no late steps."""
+        """Returns the batch of each range of rows, if there are no late steps."""
         columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
         return map(_first_row, columns.batches(ranges)) if self.single else columns.batches(ranges)
 
     def made(self, rows: pa.RecordBatch) -> dict[str, Any]:
-        """The batch of rows after the late steps."""
+        """Returns the batch of rows that went through the late steps."""
         made = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
         return _first_row(made) if self.single else made
 
@@ -84,7 +84,7 @@ def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 class Counted(NamedTuple):
-    """A batch that a worker process sends, and how many files were there, or were fetched, since the one before."""
+    """A batch of a worker process, with the cached and the fetched files since the batch before."""
 
     batch: Any
     hits: int
@@ -93,7 +93,7 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True)
 class Collated:
-    """``collate_fn``, which sees the batch alone."""
+    """``collate_fn``, which gets the batch alone."""
 
     function: Callable[[Any], Any]
 
@@ -104,7 +104,7 @@ class Collated:
 
 
 class BatchWork(Dataset[Any]):
-    """What a worker does, as a map-style dataset of torch: `Task` to batch.
+    """The work of a worker as a map-style dataset of torch: `Task` to batch.
 
     In the main process batches come finished and pass through. Its length is the number of rows.
 
@@ -223,7 +223,7 @@ def detached(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
-    """Whether worker processes that are not forked can be told what to do.
+    """Checks that worker processes that are not forked can receive the functions.
 
     Raises:
         InvalidArgumentError: a function cannot be sent to another process.

@@ -1,4 +1,4 @@
-"""Ranks, and how an epoch is dealt to them."""
+"""Ranks, and the sharding of an epoch among them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class World:
 
     @classmethod
     def from_environment(cls) -> World:
-        """What ``RANK`` and ``WORLD_SIZE`` say, as launchers such as torchrun set them; else a world of one."""
+        """Returns the world of ``RANK`` and ``WORLD_SIZE``, set by launchers such as torchrun; else a world of one."""
         rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and size.isdecimal()):
             raise InvalidArgumentError(f"RANK={rank!r} and WORLD_SIZE={size!r} in the environment are no whole numbers")
@@ -46,7 +46,7 @@ class World:
 
     @classmethod
     def from_torch(cls) -> World:
-        """What ``torch.distributed`` says once its process group is there; else what the environment says.
+        """Returns the world of ``torch.distributed`` if it is initialized, else that of the environment.
 
         Example:
             >>> World.from_torch()
@@ -61,12 +61,12 @@ class World:
 
 @dataclass(frozen=True)
 class RankSharding:
-    """The places ``[begin, rows)`` of an epoch dealt as batches: the same number of steps for every rank.
+    """The positions ``[begin, rows)`` of an epoch as batches, with the same number of steps for every rank.
 
-    Step by step, the next ``world_size * batch_size`` places are dealt, rank 0 first. What remains at the end is spread
-    over the ranks, so that all of them take the same number of steps and together see every row exactly once; some of
-    the last batches are shorter for it (with ``batch_size`` 1 some of the last hold two rows). ``drop_last`` leaves
-    the remainder out, for all ranks alike.
+    Each step takes the next ``world_size * batch_size`` positions, rank 0 first. The remainder at the end is spread
+    over the ranks, so that all of them take the same number of steps and together see every row exactly once. Some of
+    the last batches are therefore shorter; with ``batch_size`` 1 some of the last hold two rows. ``drop_last`` drops
+    the remainder on all ranks.
 
     Raises:
         InvalidArgumentError: fewer rows remain than there are ranks, so that some rank would have no batch.

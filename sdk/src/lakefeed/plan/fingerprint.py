@@ -1,4 +1,4 @@
-"""What a plan computes, as a short text that is the same in every process."""
+"""Fingerprints of plans: short texts that are the same in every process."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _callable_text(value: Any) -> str:
 
 
 def _parts(value: Any) -> tuple[Any, ...] | None:
-    """What a function or a dataclass is made of; None for anything else."""
+    """Returns the parts of a function or a dataclass; None for anything else."""
     if isinstance(value, FunctionType):  # of lakefeed
         return value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, captured(value)
     if isinstance(value, CodeType):

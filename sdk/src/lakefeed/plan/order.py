@@ -1,19 +1,19 @@
-"""Which row comes when: the place of every row in an epoch as a pure function.
+"""The order of an epoch: the position of every row as a pure function.
 
-Rows live in *pieces* (fragments after the row-local steps above them). The order depends on the pieces' lengths and
-sizes, the window and the seed, and on nothing else: not on ranks, workers, threads or timing. So a checkpoint is one
-number, the global position, and any number of ranks and workers can continue from it.
+*Partitions* (fragments after the row-local steps above them) hold the rows. The order depends only on the lengths and
+sizes of the partitions, the window and the seed. Ranks, workers, threads and timing have no effect. So a checkpoint is
+one number, the global position, and any number of ranks and workers can continue from it.
 
 A shuffled epoch:
 
-1. the pieces are dealt at random to *pools* of about `POOL_BYTES` decoded or the window's rows, whichever is more,
-   stratum by stratum, so that every pool has pieces from everywhere (pieces that are all resident count as a single
-   one, however the table happens to be chunked);
-2. in a pool the rows are cut into *blocks* (slices of pieces), and the blocks are permuted;
-3. the sequence of blocks is cut into *windows*, and inside each window the rows are permuted.
+1. Partitions are assigned at random to *pools* of about `POOL_BYTES` decoded, or of the window's rows if those are
+   more. This happens stratum by stratum, so that every pool has partitions from everywhere. Resident partitions count
+   as a single one, so the chunks of a table do not matter.
+2. In a pool the rows are cut into *blocks* (slices of partitions), and the blocks are permuted.
+3. The sequence of blocks is cut into *windows*, and the rows of each window are permuted.
 
-So every piece is decoded once an epoch, memory is bounded by two pools, a resume costs one pool, a single large piece
-is mixed as well as many small ones, and a window of at least all rows is a fair shuffle.
+So every partition is decoded once in an epoch, memory is bounded by two pools, and a resume costs one pool. A single
+large partition is mixed as well as many small ones, and a window of at least all rows is a fair shuffle.
 """
 
 from __future__ import annotations
@@ -30,83 +30,84 @@ from lakefeed._rng import Indices, Words, permutation, words
 from lakefeed._units import MIB
 
 POOL_BYTES = 64 * MIB
-"""A resume decodes one pool, so this is what it costs; row groups of 8 MiB make pools that span the table."""
+"""The cost of a resume, which decodes one pool. Row groups of 8 MiB make pools that span the table."""
 SPAN_ROWS = 1 << 20
-"""Where a window has more rows, the places of so many at a time are worked out."""
+"""The positions of a larger window are computed in parts of so many rows."""
 BLOCKS_IN_WINDOW = 256
-"""So many that the rows of a window, and of a batch of it, come from everywhere in the pool."""
+"""Enough for the rows of a window, and of a batch, to come from everywhere in the pool."""
 
 MIN_WINDOW_ROWS = 2
-"""A window of fewer rows is no shuffle."""
+"""A window of fewer rows does not shuffle."""
 
-_PIECES, _BLOCKS, _ROWS = 1, 2, 3
+_PARTITIONS, _BLOCKS, _ROWS = 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Pick:
-    """Rows of one piece: their places in it, in the order wanted."""
+    """Rows of one partition, by their positions in it, in the order of the epoch."""
 
-    piece: int
+    partition: int
     rows: Indices
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Pieces to hold decoded together: they make the places ``[start, stop)`` of the epoch."""
+    """Partitions that are decoded together. They hold the positions ``[start, stop)`` of the epoch."""
 
     start: int
     stop: int
-    pieces: tuple[int, ...]
+    partitions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of consecutive places ``[start, stop)`` of the epoch within one pool."""
+    """Consecutive positions ``[start, stop)`` of the epoch within one pool."""
 
     start: int
     stop: int
     pool: Pool
-    pieces: Indices | None = None
-    """For a shuffled span: the piece of each place; None when the span is its (only) piece as it stands."""
+    partitions: Indices | None = None
+    """For a shuffled span, the partition of each position. None: the span is its only partition, in order."""
     rows: Indices | None = None
-    """For a shuffled span: the row within that piece."""
+    """For a shuffled span, the row within that partition."""
 
     def picks(self, places: Indices) -> tuple[list[Pick], Indices]:
-        """For a shuffled span: what to take for these places of the epoch, and how to arrange them when joined."""
-        assert self.pieces is not None, "an unshuffled span is a slice of its piece"
+        """Returns, for positions of a shuffled span, the rows to take and how to arrange them once joined."""
+        assert self.partitions is not None, "an unshuffled span is a slice of its partition"
         assert self.rows is not None
-        pieces, rows = self.pieces[places - self.start], self.rows[places - self.start]
-        few = int(pieces.max(initial=0)) <= np.iinfo(np.int16).max
-        by_piece = np.argsort(pieces.astype(np.int16) if few else pieces, kind="stable")  # 16 bits: a radix sort
-        ordered = pieces[by_piece]
+        partitions, rows = self.partitions[places - self.start], self.rows[places - self.start]
+        few = int(partitions.max(initial=0)) <= np.iinfo(np.int16).max
+        # 16 bits: a radix sort.
+        by_partition = np.argsort(partitions.astype(np.int16) if few else partitions, kind="stable")
+        ordered = partitions[by_partition]
         edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
-        picks = [Pick(int(ordered[low]), rows[by_piece[low:high]]) for low, high in pairwise(edges) if low < high]
-        arrange = np.empty(len(by_piece), np.int64)
-        arrange[by_piece] = np.arange(len(by_piece))
+        picks = [Pick(int(ordered[low]), rows[by_partition[low:high]]) for low, high in pairwise(edges) if low < high]
+        arrange = np.empty(len(by_partition), np.int64)
+        arrange[by_partition] = np.arange(len(by_partition))
         return picks, arrange
 
 
 class Order(Protocol):
-    """The places of one epoch."""
+    """The positions of one epoch."""
 
     def __len__(self) -> int:
-        """Rows in the epoch."""
+        """Returns the number of rows in the epoch."""
 
     def spans(self, start: int = 0) -> Iterator[Span]:
-        """The spans from the one that holds place ``start`` on, in order; their union is ``[…, len)``."""
+        """Yields the spans from the one with position ``start`` on, in order; their union is ``[…, len)``."""
 
     def upcoming(self, start: int = 0) -> Iterator[Pool]:
-        """The pools of those spans, each once, in order: what to decode ahead. No piece is in two pools."""
+        """Yields the pools of those spans, each once, in order, to be decoded ahead. No partition is in two pools."""
 
 
 def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window: int | None) -> Order:
-    """Returns the order of an epoch over pieces.
+    """Returns the order of an epoch over partitions.
 
     Args:
-        lengths: rows of each piece.
-        sizes: bytes of each piece, decoded.
-        seed: of the shuffle; None: the pieces in their own order.
-        window: rows that are mixed; 1: the pieces in their own order, None: all rows.
+        lengths: rows of each partition.
+        sizes: bytes of each partition, decoded.
+        seed: of the shuffle; None: the partitions in their own order.
+        window: rows that are mixed; 1: the partitions in their own order, None: all rows.
     """
     rows, held = np.asarray(lengths, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
     if seed is None or window == 1:
@@ -130,7 +131,7 @@ def bounded_window(window: int, window_bytes: int, rows: int, size: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class InOrder:
-    """Every row where it stands."""
+    """Every row at its own position."""
 
     lengths: Indices
 
@@ -145,15 +146,15 @@ class InOrder:
         return (Span(pool.start, pool.stop, pool) for pool in self.upcoming(start))
 
     def upcoming(self, start: int = 0) -> Iterator[Pool]:
-        for piece in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
-            stop, length = int(self.ends[piece]), int(self.lengths[piece])
+        for partition in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
+            stop, length = int(self.ends[partition]), int(self.lengths[partition])
             if length:
-                yield Pool(stop - length, stop, (piece,))
+                yield Pool(stop - length, stop, (partition,))
 
 
 @dataclass(frozen=True, eq=False)
 class Shuffled:
-    """Pieces, blocks and rows permuted (see the module). ``chunks``: what the single resident piece consists of."""
+    """Permuted partitions, blocks and rows (see the module). ``chunks``: the parts of the single resident partition."""
 
     lengths: Indices
     sizes: Indices
@@ -166,13 +167,13 @@ class Shuffled:
 
     @cached_property
     def pools(self) -> list[Indices]:
-        """The pieces of each pool. Empty pieces take no part: whether a filter's source pruned them must not matter."""
+        """The partitions of each pool, without empty ones: a source may or may not have pruned those."""
         filled = np.flatnonzero(self.lengths)
         by_size, by_rows = -(-int(self.sizes[filled].sum()) // POOL_BYTES), len(self) // self.window
         count = max(min(by_size, by_rows, len(filled)), 1)
         strata = -(-len(filled) // count)
-        dealt = [permutation(count, self.seed, _PIECES, stratum) for stratum in range(0, strata, 2)]
-        # Each second stratum mirrors the one before, so that no pool has pieces that lie earlier than another's.
+        dealt = [permutation(count, self.seed, _PARTITIONS, stratum) for stratum in range(0, strata, 2)]
+        # Each second stratum mirrors the one before, so that no pool has partitions that lie earlier than another's.
         pool_of = np.array([pools for deal in dealt for pools in (deal, count - 1 - deal)], np.int64).ravel()
         return [filled[pool_of[: len(filled)] == pool] for pool in range(count)] if len(filled) else []
 
@@ -188,17 +189,17 @@ class Shuffled:
         return map(self._pool, self._from(start))
 
     def _from(self, start: int) -> range:
-        """The indices of the pools from the one that holds place ``start`` on."""
+        """Returns the indices of the pools from the one with position ``start`` on."""
         return range(int(np.searchsorted(self.ends, start, side="right")), len(self.pools))
 
     def _pool(self, index: int) -> Pool:
-        pieces = self.pools[index] if self.chunks is None else np.flatnonzero(self.chunks)
-        return Pool(int(self.ends[index - 1]) if index else 0, int(self.ends[index]), tuple(pieces.tolist()))
+        partitions = self.pools[index] if self.chunks is None else np.flatnonzero(self.chunks)
+        return Pool(int(self.ends[index - 1]) if index else 0, int(self.ends[index]), tuple(partitions.tolist()))
 
     def _windows(self, index: int, start: int) -> Iterator[Span]:
-        """The spans of a pool from the one with place ``start`` on: its windows, large ones in several spans."""
+        """Yields the spans of a pool from the one with position ``start`` on: its windows, large ones in several."""
         pool = self._pool(index)
-        pieces, begins, lengths = self._blocks(index, self.pools[index])
+        partitions, begins, lengths = self._blocks(index, self.pools[index])
         ends = np.cumsum(lengths)
         shift = begins - (ends - lengths)
         total = pool.stop - pool.start
@@ -214,12 +215,12 @@ class Shuffled:
                 some = mixed[begin : begin + SPAN_ROWS]
                 mine = block[some]
                 place = pool.start + low + begin
-                yield Span(place, place + len(some), pool, *self._located(pieces[mine], low + some + shift[mine]))
+                yield Span(place, place + len(some), pool, *self._located(partitions[mine], low + some + shift[mine]))
 
     def keys(self, start: int, stop: int) -> tuple[Words, Indices]:
-        """Of a global shuffle of resident rows: for each of the rows ``[start, stop)`` what the rows are sorted by.
+        """Returns the sort keys of the rows ``[start, stop)`` in a global shuffle of resident rows.
 
-        A random word, and then (words may be equal) a place.
+        A key is a random word, and then a position, because words may be equal.
         """
         _, begins, lengths = self._blocks(0, self.pools[0])
         before = np.cumsum(lengths) - lengths
@@ -235,27 +236,27 @@ class Shuffled:
             places.append(np.arange(place, place + high - low))
         return np.concatenate(drawn), np.concatenate(places)
 
-    def _located(self, pieces: Indices, rows: Indices) -> tuple[Indices, Indices]:
-        """The places as rows of real pieces."""
+    def _located(self, partitions: Indices, rows: Indices) -> tuple[Indices, Indices]:
+        """Returns the positions as rows of real partitions."""
         if self.chunks is None:
-            return pieces, rows
+            return partitions, rows
         ends = np.cumsum(self.chunks)
         chunk = np.searchsorted(ends, rows, side="right").astype(np.int64, copy=False)
         return chunk, rows - (ends - self.chunks)[chunk]
 
     def _blocks(self, index: int, pool: Indices) -> tuple[Indices, Indices, Indices]:
-        """Piece, first row and length of every block of the pool, permuted."""
+        """Returns the partition, first row and length of every block of the pool, permuted."""
         size = max(1, self.window // BLOCKS_IN_WINDOW)
         lengths = self.lengths[pool]
         counts = -(-lengths // size)
-        pieces = np.repeat(pool, counts)
-        number = np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts, counts)
+        partitions = np.repeat(pool, counts)
+        number = np.arange(len(partitions)) - np.repeat(np.cumsum(counts) - counts, counts)
         begins = number * size
         sizes = np.minimum(np.repeat(lengths, counts) - begins, size)
-        mixed = permutation(len(pieces), self.seed, _BLOCKS, index)
-        return pieces[mixed], begins[mixed], sizes[mixed]
+        mixed = permutation(len(partitions), self.seed, _BLOCKS, index)
+        return partitions[mixed], begins[mixed], sizes[mixed]
 
 
 def _narrow(most: int) -> type[np.uint16 | np.int64]:
-    """What numbers up to ``most`` fit into."""
+    """Returns the dtype that holds numbers up to ``most``."""
     return np.uint16 if most < 1 << 16 else np.int64

@@ -62,7 +62,7 @@ def ranges_by_bytes(sizes: Indices, limit: int) -> Iterator[tuple[int, int]]:
 
 
 def fixed_width(kind: pa.DataType) -> int | None:
-    """Returns the bytes that every value of the type takes; None if they differ, or are no whole number."""
+    """Returns the bytes that every value of the type takes; None if they differ, or are not whole."""
     if pa.types.is_fixed_size_list(kind):
         inner = fixed_width(kind.value_type)
         return None if inner is None else inner * kind.list_size

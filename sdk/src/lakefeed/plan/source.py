@@ -110,7 +110,7 @@ class Source(Protocol):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether `read` iterates something of the user, which may not expect another thread than its caller's."""
+        """True if `read` iterates an object of the user, which must stay in the thread of the caller."""
 
     @property
     def mirror_key(self) -> str | None:

@@ -19,7 +19,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 VIEW_BYTES = 16
 FEW = 64
-"""Where fewer than one value in so many is taken, Arrow's kernel is faster: it looks at those values alone."""
+"""Arrow's kernel is faster where fewer than one value in so many is taken, because it reads only those."""
 _COPIES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 

@@ -74,7 +74,7 @@ class Reference:
     def since(
         self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
     ) -> tuple[IcebergSource, int | None]:
-        """What versions after ``start`` (None: all) up to ``stop`` (None: this one) did, and the number of ``start``.
+        """Returns the changes of the versions after ``start`` (None: all) up to ``stop`` (None: this), and ``start``.
 
         Raises:
             VersionNotFoundError, InvalidArgumentError: no such versions, or not in order.
@@ -93,7 +93,7 @@ class Reference:
         return reference._source(table, last, iceberg_source.Since(first, what)), first
 
     def after(self, what: Literal["added", "removed"], known: int) -> IcebergSource:
-        """What versions after the number ``known`` did up to this one, also where that version has expired."""
+        """Returns the changes of the versions after number ``known`` up to this one, even if that has expired."""
         return self._source(*self._resolved(), iceberg_source.Since(known, what))
 
     def metadata(self) -> dict[str, Any]:

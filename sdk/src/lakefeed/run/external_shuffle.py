@@ -34,15 +34,15 @@ MOST_BUCKET_BITS = 12
 WORD_BITS = 64
 
 
-def external_shuffle(pieces: Partitions, order: Shuffled, budget: int, directory: Path) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of ``pieces``, all resident, in a global ``order``; holds about ``budget`` bytes of them."""
+def external_shuffle(partitions: Partitions, order: Shuffled, budget: int, directory: Path) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of ``partitions``, all resident, in a global ``order``; holds about ``budget`` bytes of them."""
     part = min(max(budget // PARTS_HELD, 1), MAX_PART_BYTES)
     with scratch_file(directory) as file:
-        buckets = _Buckets(file, pieces.schema, _bits(pieces.mapped, part), part)
-        for start, rows in _stretches(pieces, part):
+        buckets = _Buckets(file, partitions.schema, _bits(partitions.mapped, part), part)
+        for start, rows in _parts(partitions, part):
             buckets.add(rows, *order.keys(start, start + rows.num_rows))
             del rows
-            pieces.release()
+            partitions.release()
             _release()
         yield from buckets.sorted()
 
@@ -52,12 +52,12 @@ def _bits(size: int, part: int) -> int:
     return min((size // part).bit_length(), MOST_BUCKET_BITS)
 
 
-def _stretches(pieces: Partitions, part: int) -> Iterator[tuple[int, Gatherable]]:
+def _parts(partitions: Partitions, part: int) -> Iterator[tuple[int, Gatherable]]:
     """Yields consecutive rows of about ``part`` bytes, and the position of the first."""
     held: list[pa.RecordBatch] = []
     size = start = position = 0
-    for index in range(len(pieces.items)):
-        for whole in pieces.batches(index):
+    for index in range(len(partitions.items)):
+        for whole in partitions.batches(index):
             for batch in cut_by_bytes(whole, part):
                 if held and size + batch.nbytes > part:
                     yield start, Gatherable.of(held)

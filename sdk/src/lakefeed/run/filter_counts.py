@@ -1,6 +1,6 @@
-"""How many rows a filter keeps of each piece, remembered: a snapshot never changes, so it is counted once.
+"""The numbers of rows that a filter keeps of each partition, counted once for a snapshot, which never changes.
 
-``<cache>/counts/<fingerprint>.json``; whoever finds none there counts.
+They are in ``<cache>/counts/<fingerprint>.json``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from lakefeed.storage.disk.atomic_write import publish, staged_file
 
 @dataclass(frozen=True)
 class FilterCounts:
-    """The counts that are kept in a folder."""
+    """Counts in a folder."""
 
     folder: Path
 
-    def of(self, plan: Node, pieces: Sequence[object], count: Callable[[], list[int]]) -> list[int]:
-        """Rows of each of the ``pieces`` (what tells them apart) after the steps of ``plan``; ``count`` finds out."""
+    def of(self, plan: Node, partitions: Sequence[object], count: Callable[[], list[int]]) -> list[int]:
+        """Returns the rows of each partition (a value that identifies it) after ``plan``; ``count`` counts them."""
         if not _lasting(plan):
             return count()
-        place = self.folder / f"{fingerprint(plan)}-{digest(list(pieces))}.json"
-        found = _read(place, len(pieces))
+        place = self.folder / f"{fingerprint(plan)}-{digest(list(partitions))}.json"
+        found = _read(place, len(partitions))
         if found is None:
             found = count()
             with staged_file(self.folder) as (temporary, file):
@@ -38,14 +38,14 @@ class FilterCounts:
 
 
 def _lasting(plan: Node) -> bool:
-    """Whether the fingerprint says all: snapshots, and no function, which may give other rows for other reasons."""
+    """Returns whether the fingerprint determines the counts: only snapshots, and no functions of the user."""
     functions = any(isinstance(node, Step) and node.runs_user_code for node in nodes(plan))
     return not functions and all(source.immutable for source in sources(plan))
 
 
-def _read(place: Path, pieces: int) -> list[int] | None:
+def _read(place: Path, partitions: int) -> list[int] | None:
     try:
         found = json.loads(place.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return found if isinstance(found, list) and len(found) == pieces else None
+    return found if isinstance(found, list) and len(found) == partitions else None

@@ -1,4 +1,4 @@
-"""Stretches of interleaved inputs: which rows of which pieces they take follows from their place alone."""
+"""Partitions of interleaved inputs: their positions alone determine the rows of the inputs that they take."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from lakefeed.run.partition import Partition
 
 Made = TypeVar("Made")
 
-STRETCH_BYTES = 32 * MIB
-"""About as much as a stretch holds: several to a pool of a shuffle, which would else leave order in."""
-HELD_PIECES = 2
-"""Of each input, for the stretches that come next."""
+INTERLEAVED_BYTES = 32 * MIB
+"""The size of an interleaved partition. Several make a pool of a shuffle, which would otherwise keep some order."""
+HELD_PARTITIONS = 2
+"""Partitions of each input that are held for the next interleaved partitions."""
 
 
 @dataclass(frozen=True)
 class _Pick:
-    """Rows of one piece, and the places of the stretch where they belong."""
+    """Rows of an input partition, and their positions in the interleaved partition."""
 
-    piece: Partition
+    partition: Partition
     rows: Indices
     places: Indices
     kept: _Kept | None
-    """What may have the rows already, and keeps them, if a stretch beside this one needs the piece too."""
+    """Holds the rows if a neighbouring interleaved partition needs the input partition too."""
 
     def raw(self) -> list[Any]:
-        """What is read for the piece."""
-        return self._found(None if self.kept is None else self.kept.raw, lambda: list(self.piece.reading.raw()))
+        """Returns the raw rows of the partition."""
+        return self._found(None if self.kept is None else self.kept.raw, lambda: list(self.partition.reading.raw()))
 
     def taken(self, raw: Callable[[], list[Any]], schema: pa.Schema) -> pa.RecordBatch:
-        """The rows, of what was read."""
+        """Returns the rows, made of the raw rows."""
         held = None if self.kept is None else self.kept.rows
-        rows = self._found(held, lambda: Gatherable.of(self.piece.checked(self.piece.stepped(raw()))))
+        rows = self._found(held, lambda: Gatherable.of(self.partition.checked(self.partition.stepped(raw()))))
         return conform_batch(gather(lambda _: rows, np.zeros(len(self.rows), np.int64), self.rows), schema)
 
     def _found(self, held: _Held | None, make: Callable[[], Made]) -> Made:
-        found: Made = make() if held is None else held.found(id(self.piece), make)
+        found: Made = make() if held is None else held.found(id(self.partition), make)
         return found
 
 
@@ -57,19 +57,19 @@ _Part: TypeAlias = tuple[_Pick, Any]
 
 
 class _Held:
-    """What was made last, for whoever wants the same next; made once, also by several threads that want it at once."""
+    """The last values, each made once, also where several threads ask at the same time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._made: dict[int, Future[Any]] = {}
 
     def found(self, key: int, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, now or before."""
+        """Returns the value of ``make``, from memory if it was made before."""
         with self._lock:
             future = self._made.pop(key, None)
             first = future is None
             self._made[key] = future = future or Future()
-            while len(self._made) > HELD_PIECES:
+            while len(self._made) > HELD_PARTITIONS:
                 del self._made[next(iter(self._made))]
         if first:
             try:
@@ -81,7 +81,7 @@ class _Held:
         return future.result()
 
     def forget(self) -> None:
-        """Lets go of everything."""
+        """Forgets all values."""
         with self._lock:
             self._made.clear()
 
@@ -91,7 +91,7 @@ class _Held:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """Of the pieces that neighbouring stretches share: what was read, and the rows."""
+    """The raw rows, and the rows, of input partitions that neighbouring interleaved partitions share."""
 
     raw: _Held = field(default_factory=_Held)
     rows: _Held = field(default_factory=_Held)
@@ -99,13 +99,13 @@ class _Kept:
 
 @dataclass(frozen=True, eq=False)
 class InterleavedPartitions:
-    """The pieces of interleaved inputs, and their order."""
+    """The partitions of the inputs, and the order of the interleaved rows."""
 
     schema: pa.Schema
     inputs: tuple[tuple[Partition, ...], ...]
     order: Interleaved
     ends: tuple[Indices, ...]
-    """For each input the places at which its pieces end."""
+    """For each input, the positions at which its partitions end."""
     row_bytes: int
     runs_user_code: bool
     kept: tuple[_Kept, ...]
@@ -113,34 +113,36 @@ class InterleavedPartitions:
 
     @classmethod
     def of(cls, node: Interleave, inputs: Sequence[Sequence[Partition]]) -> InterleavedPartitions:
-        """The inputs of an interleave, as pieces."""
-        ends = tuple(np.cumsum([0, *(piece.rows for piece in pieces)], dtype=np.int64)[1:] for pieces in inputs)
+        """Returns the inputs of an interleave as partitions."""
+        ends = tuple(
+            np.cumsum([0, *(partition.rows for partition in partitions)], dtype=np.int64)[1:] for partitions in inputs
+        )
         return cls(
             node.schema,
             tuple(map(tuple, inputs)),
             node.order([int(each[-1]) if len(each) else 0 for each in ends]),
             ends,
-            max((_row_bytes(pieces) for pieces in inputs), default=1),
-            any(piece.runs_user_code for pieces in inputs for piece in pieces),
+            max((_row_bytes(partitions) for partitions in inputs), default=1),
+            any(partition.runs_user_code for partitions in inputs for partition in partitions),
             tuple(_Kept() for _ in inputs),
         )
 
-    def stretches(self) -> Iterator[InterleavedPartition]:
-        """All rows, a stretch after the other."""
-        total, rows = len(self.order), max(STRETCH_BYTES // self.row_bytes, 1)
+    def interleaved(self) -> Iterator[InterleavedPartition]:
+        """Yields the interleaved partitions of all rows, in order."""
+        total, rows = len(self.order), max(INTERLEAVED_BYTES // self.row_bytes, 1)
         return (InterleavedPartition(self, start, min(start + rows, total)) for start in range(0, total, rows))
 
     def forget(self) -> None:
-        """Lets go of what is kept for stretches to come."""
+        """Forgets the rows that are held for the next interleaved partitions."""
         for kept in self.kept:
             kept.raw.forget()
             kept.rows.forget()
-        forget(piece for pieces in self.inputs for piece in pieces)
+        forget(partition for partitions in self.inputs for partition in partitions)
 
 
 @dataclass(frozen=True, eq=False)
 class InterleavedPartition:
-    """The rows at the places ``[start, stop)`` of interleaved inputs."""
+    """The rows at the positions ``[start, stop)`` of interleaved inputs."""
 
     mixed: InterleavedPartitions
     start: int
@@ -163,57 +165,59 @@ class InterleavedPartition:
         return self.mixed.runs_user_code
 
     def raw(self) -> Iterator[_Part]:
-        """For each piece its rows, or what they are made of where that takes functions of the user."""
+        """Yields the rows of each input partition, or its raw rows if functions of the user make the rows."""
         for pick in self._picks():
-            yield pick, pick.raw() if pick.piece.runs_user_code else self._taken(pick, None)
+            yield pick, pick.raw() if pick.partition.runs_user_code else self._taken(pick, None)
 
     def made(self, raw: Iterable[_Part]) -> Iterator[pa.RecordBatch]:
         parts, places = [], []
         for pick, read in raw:
-            parts.append(self._taken(pick, read) if pick.piece.runs_user_code else read)
+            parts.append(self._taken(pick, read) if pick.partition.runs_user_code else read)
             places.append(pick.places)
         sources = [Gatherable([part]) for part in parts]
         source_of = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
         row_of = np.concatenate([np.arange(part.num_rows) for part in parts])
         order = np.argsort(np.concatenate(places))
-        yield from gather_parts(sources.__getitem__, source_of[order], row_of[order], STRETCH_BYTES)
+        yield from gather_parts(sources.__getitem__, source_of[order], row_of[order], INTERLEAVED_BYTES)
 
     def _taken(self, pick: _Pick, read: list[Any] | None) -> pa.RecordBatch:
-        return pick.taken((lambda: list(pick.piece.reading.raw())) if read is None else lambda: read, self.mixed.schema)
+        return pick.taken(
+            (lambda: list(pick.partition.reading.raw())) if read is None else lambda: read, self.mixed.schema
+        )
 
     def _picks(self) -> Iterator[_Pick]:
         inputs, rows = self.mixed.order.located(self.start, self.stop)
         known = zip(self.mixed.inputs, self.mixed.ends, self.mixed.kept, strict=True)
-        for index, (pieces, ends, kept) in enumerate(known):
+        for index, (partitions, ends, kept) in enumerate(known):
             places = np.flatnonzero(inputs == index)
-            piece_of = np.searchsorted(ends, rows[places], side="right")
-            by_piece = np.argsort(piece_of, kind="stable")
-            ordered = piece_of[by_piece]
+            partition_of = np.searchsorted(ends, rows[places], side="right")
+            by_partition = np.argsort(partition_of, kind="stable")
+            ordered = partition_of[by_partition]
             edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
-            shared = {int(piece_of[0]), int(piece_of[-1])} if len(piece_of) else set()
+            shared = {int(partition_of[0]), int(partition_of[-1])} if len(partition_of) else set()
             for low, high in pairwise(edges):
                 if low < high:
-                    number, mine = int(ordered[low]), places[by_piece[low:high]]
-                    local = rows[mine] - (ends[number] - pieces[number].rows)
-                    yield _Pick(pieces[number], local, mine, kept if number in shared else None)
+                    number, mine = int(ordered[low]), places[by_partition[low:high]]
+                    local = rows[mine] - (ends[number] - partitions[number].rows)
+                    yield _Pick(partitions[number], local, mine, kept if number in shared else None)
 
 
-def forget(pieces: Iterable[Partition]) -> None:
-    """Lets go of what the pieces keep for stretches to come; who reads on has it read again."""
+def forget(partitions: Iterable[Partition]) -> None:
+    """Forgets the rows that the partitions hold for the next ones. Later reads load them again."""
     mixed = {
-        id(piece.reading.mixed): piece.reading.mixed
-        for piece in pieces
-        if isinstance(piece.reading, InterleavedPartition)
+        id(partition.reading.mixed): partition.reading.mixed
+        for partition in partitions
+        if isinstance(partition.reading, InterleavedPartition)
     }
     for each in mixed.values():
         each.forget()
 
 
-def _row_bytes(pieces: Sequence[Partition]) -> int:
-    """What a row takes, about; of rows in memory as the first ones do."""
-    size, rows = sum(piece.size for piece in pieces), sum(piece.rows for piece in pieces)
+def _row_bytes(partitions: Sequence[Partition]) -> int:
+    """Returns about the bytes of a row, for rows in memory those of the first partition."""
+    size, rows = sum(partition.size for partition in partitions), sum(partition.rows for partition in partitions)
     if not size:
-        some = next((piece for piece in pieces if piece.rows and not piece.size), None)
+        some = next((partition for partition in partitions if partition.rows and not partition.size), None)
         held = [] if some is None else list(some.reading.raw())
         size, rows = sum(batch.nbytes for batch in held), sum(batch.num_rows for batch in held)
     return max(size // max(rows, 1), 1)

@@ -67,7 +67,7 @@ class LocalRunner:
         early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
         return run_chain(steps[early:], self._scan(base, steps[:early]))
 
-    def pieces(self, plan: Node, *, resident: bool = False) -> Partitions:
+    def partitions(self, plan: Node, *, resident: bool = False) -> Partitions:
         """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.
 
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
@@ -85,7 +85,7 @@ class LocalRunner:
         """
         found = partitions_of(plan, self.settings.read, None, FilterCounts(self.settings.cache / "counts"))
         if found is None and any(node.uses_disk for node in nodes(plan)):
-            return self.pieces(plan)
+            return self.partitions(plan)
         return found
 
     def feed(
@@ -96,30 +96,30 @@ class LocalRunner:
         A global shuffle (``window`` None) puts rows that cannot be addressed on disk; else they are streamed.
         """
         if seed is not None and window is None:
-            return self.ordered(self.pieces(plan, resident=True), seed, window)
+            return self.ordered(self.partitions(plan, resident=True), seed, window)
         found = self.addressable(plan)
         if found is None:
             return stream_reader.StreamReader(plan, self, seed, window or 1, window_bytes)
         return self.ordered(found, seed, found.bounded_window(window, window_bytes))
 
-    def ordered(self, pieces: Partitions, seed: int | None, window: int | None) -> EpochReader:
-        """The pieces in a shuffled (or, without a seed, their own) order.
+    def ordered(self, partitions: Partitions, seed: int | None, window: int | None) -> EpochReader:
+        """The partitions in a shuffled (or, without a seed, their own) order.
 
         A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
         from there row by row, unless the rows are large.
         """
-        chosen = order(pieces.lengths, pieces.sizes, seed, window)
+        chosen = order(partitions.lengths, partitions.sizes, seed, window)
         budget = self.settings.sql.memory_bytes
-        large = pieces.mapped + ORDER_BYTES * len(chosen) > budget
-        large_rows = pieces.mapped >= LARGE_ROW_BYTES * max(len(chosen), 1)
-        if window is None and pieces.mapped and large and not large_rows and isinstance(chosen, Shuffled):
-            mixed = partial(external_shuffle, pieces, chosen, budget, self._disk)
-            assert pieces.plan is not None, "mapped, so they were put on disk"
-            pieces = self._spilled(pieces.plan, mixed, chosen.seed)
-            chosen = order(pieces.lengths, pieces.sizes, None, None)
+        large = partitions.mapped + ORDER_BYTES * len(chosen) > budget
+        large_rows = partitions.mapped >= LARGE_ROW_BYTES * max(len(chosen), 1)
+        if window is None and partitions.mapped and large and not large_rows and isinstance(chosen, Shuffled):
+            mixed = partial(external_shuffle, partitions, chosen, budget, self._disk)
+            assert partitions.plan is not None, "mapped, so they were put on disk"
+            partitions = self._spilled(partitions.plan, mixed, chosen.seed)
+            chosen = order(partitions.lengths, partitions.sizes, None, None)
         elif not large:
-            pieces = replace(pieces, on_disk=())  # their memory need not be given back
-        return EpochReader(pieces, chosen, self.settings.read)
+            partitions = replace(partitions, on_disk=())  # their memory need not be given back
+        return EpochReader(partitions, chosen, self.settings.read)
 
     def picked(
         self, plan: Node, positions: Indices, *, gaps: bool = False, on_disk: SpilledRows | None = None
@@ -132,17 +132,17 @@ class LocalRunner:
             gaps: whether `lakefeed.run.random_access.NO_ROW` gives a row of nulls.
             on_disk: the spilled rows that the plan scans.
         """
-        pieces = self.pieces(plan)
+        partitions = self.partitions(plan)
         if on_disk is not None:
-            pieces = replace(pieces, mapped=on_disk.table.nbytes, on_disk=(on_disk,))
-        return self._picker(pieces, gaps=gaps).rows(positions)
+            partitions = replace(partitions, mapped=on_disk.table.nbytes, on_disk=(on_disk,))
+        return self._picker(partitions, gaps=gaps).rows(positions)
 
     def spilled(self, plan: Node) -> SpilledRows:
         """Returns the rows of an optimized plan, written to local disk."""
         return self._on_disk(plan, lambda: self.stream(plan))
 
-    def _picker(self, pieces: Partitions, *, gaps: bool = False) -> RandomAccessReader:
-        return RandomAccessReader(pieces, self.settings.sql.memory_bytes, self._disk, gaps)
+    def _picker(self, partitions: Partitions, *, gaps: bool = False) -> RandomAccessReader:
+        return RandomAccessReader(partitions, self.settings.sql.memory_bytes, self._disk, gaps)
 
     def _spilled(self, plan: Node, make: Rows, *order: int) -> Partitions:
         rows = self._on_disk(plan, make, *order)
@@ -151,7 +151,7 @@ class LocalRunner:
         return replace(found, mapped=rows.table.nbytes, on_disk=(rows,), plan=plan)
 
     def _on_disk(self, plan: Node, make: Rows, *order: int) -> SpilledRows:
-        """What ``make`` gives, which are the rows of ``plan`` in an ``order``."""
+        """Returns the rows that ``make`` yields, those of ``plan`` in an ``order``, on local disk."""
         functions = None if self.job is None else functions_fingerprint(plan)
         if functions is None:  # nobody else, or nobody can tell whether others have the same functions
             return spill(make(), plan.schema, self._disk)
@@ -226,5 +226,5 @@ def _told_apart(plan: Node) -> list[object]:
 
 
 def _laborious(step: Step) -> bool:
-    """Whether doing the step twice costs more than keeping its rows, or may give other rows."""
+    """Returns whether to run the step twice costs more than to keep its rows, or may give other rows."""
     return step.runs_user_code or isinstance(step, ops.LoadFiles | ops.FileColumns)

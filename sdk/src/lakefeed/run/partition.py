@@ -1,4 +1,4 @@
-"""A piece: rows that are read at once, in their order, seen through steps."""
+"""A partition: rows that are read at once, in order, with the steps above them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from lakefeed.run.step_chain import run_chain
 
 
 class Reading(Protocol):
-    """Where the rows of a piece come from. `raw` may be called from several threads at once, `made` may not."""
+    """The origin of a partition's rows. `raw` may be called from several threads at once, `made` may not."""
 
     @property
     def rows(self) -> int:
-        """Rows that are read."""
+        """The number of rows that are read."""
 
     @property
     def size(self) -> int:
-        """Bytes that the rows take decoded, about; 0 where they are in memory (or mapped) anyway."""
+        """About the decoded bytes of the rows; 0 if they are in memory, or mapped."""
 
     @property
     def shared(self) -> bool:
-        """Whether the rows may lie in memory that others read too (a caller's table, a read-only map)."""
+        """True if the rows may be in memory that others read too (a caller's table, a read-only map)."""
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether `made` calls functions of the user."""
+        """True if `made` calls functions of the user."""
 
     def raw(self) -> Iterator[Any]:
-        """What takes reading, for `made`."""
+        """Reads, and yields the raw rows for `made`."""
 
     def made(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
-        """The rows, in order."""
+        """Yields the rows in order."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Stored:
     scan: Scan
     fragment: Fragment
     width: int | None = None
-    """Bytes that each row takes, where all take the same."""
+    """The bytes of each row if all rows have the same size, else None."""
 
     @property
     def rows(self) -> int:
@@ -76,7 +76,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Partition:
-    """What is read, seen through the steps: where its rows stand in each step's input, and how many come out."""
+    """Rows that are read and go through the steps.
+
+    ``offsets``: the position of the first row in the input of each step. ``rows``: the number of output rows.
+    """
 
     reading: Reading
     steps: tuple[Step, ...]
@@ -96,7 +99,7 @@ class Partition:
         return self.reading.runs_user_code or any(step.runs_user_code for step in self.steps)
 
     def stepped(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
-        """The rows, in order, made of what `Reading.raw` gave."""
+        """Yields the rows in order, made of the raw rows."""
         return run_chain(self.steps, self.reading.made(raw), self.offsets)
 
     def checked(self, batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:

@@ -1,14 +1,14 @@
-"""A plan as pieces: rows that can be addressed by place, piece by piece.
+"""The partitions of a plan: rows that can be addressed by position.
 
     Scan           its fragments
-    Step           the pieces below, seen through the step
-    Concatenate    the pieces of one input after those of the other
-    Repeat         the pieces below, as often
-    Interleave     stretches of what the pieces below give in turn
+    Step           the partitions below, with the step
+    Concatenate    the partitions of the inputs in succession
+    Repeat         the partitions below, repeated
+    Interleave     interleaved partitions of the inputs
 
-How many rows each piece has is arithmetic as long as steps keep row counts or are positional; rows that a filter keeps
-are counted by running it (over the columns that it reads) once, and remembered. Inputs of a combination that only
-running can tell apart (a CSV file, a join) are run into a table on disk, and that is read in their place.
+The row counts follow by arithmetic from those below while steps keep row counts or are positional. A filter runs once
+over the columns that it reads to count its rows, and the counts are cached. Inputs of a combination that cannot be
+addressed (a join, a CSV file where a global shuffle needs it) are written to a table on disk, which is read instead.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ from lakefeed.sources.memory_source import MemorySource
 
 @dataclass(frozen=True, eq=False)
 class Partitions:
-    """The rows of a plan, addressable by (piece, row)."""
+    """The rows of a plan, addressed by (partition, row)."""
 
     schema: pa.Schema
     items: tuple[Partition, ...]
     mapped: int = 0
     """Bytes of the files that rows are mapped from; if they exceed memory, a random order is slow."""
     on_disk: tuple[SpilledRows, ...] = ()
-    """These files."""
+    """The mapped files."""
     plan: Node | None = None
-    """What was run for them, where they had to be put on disk."""
+    """The plan whose rows were put on disk, if they were."""
 
     @property
     def lengths(self) -> list[int]:
-        return [piece.rows for piece in self.items]
+        return [partition.rows for partition in self.items]
 
     @cached_property
     def sizes(self) -> list[int]:
-        return [piece.size for piece in self.items]
+        return [partition.size for partition in self.items]
 
     @property
     def resident(self) -> bool:
-        """Whether every piece is in memory (or mapped), so that any order of reading is cheap."""
+        """True if every partition is in memory, or mapped, so that any order of reading is cheap."""
         return not any(self.sizes)
 
     @property
     def shared(self) -> bool:
-        """Whether some piece may share memory with its source (a caller's table, a read-only map)."""
-        return any(piece.shared for piece in self.items)
+        """True if a partition may share memory with its source (a caller's table, a read-only map)."""
+        return any(partition.shared for partition in self.items)
 
     @cached_property
     def runs_user_code(self) -> bool:
-        """Whether some piece calls functions that may not expect several threads."""
-        return any(piece.runs_user_code for piece in self.items)
+        """True if a partition calls functions of the user, which may not be thread-safe."""
+        return any(partition.runs_user_code for partition in self.items)
 
     def bounded_window(self, window: int | None, window_bytes: int | None) -> int | None:
         """Returns the rows of a window of a shuffle: ``window``, or fewer if they take more than ``window_bytes``.
@@ -79,20 +79,20 @@ class Partitions:
         """
         if window is None or window_bytes is None:
             return window
-        # Pieces without rows do not count: it must not matter whether a filter's source left them out.
-        read = [piece.reading for piece in self.items if piece.size and piece.rows]
+        # Partitions without rows do not count: it must not matter whether a filter's source left them out.
+        read = [partition.reading for partition in self.items if partition.size and partition.rows]
         return bounded_window(window, window_bytes, sum(each.rows for each in read), sum(each.size for each in read))
 
     def raw(self, index: int) -> Iterator[Any]:
-        """What takes reading for the rows of one piece; from any thread."""
+        """Reads one partition, and yields its raw rows. Callable from any thread."""
         return self.items[index].reading.raw()
 
     def stepped(self, index: int, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece, in order, made of what was read."""
+        """Yields the rows of one partition in order, made of its raw rows."""
         return self.items[index].stepped(raw)
 
     def batches(self, index: int) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece, in order."""
+        """Yields the rows of one partition in order."""
         return self.stepped(index, self.raw(index))
 
     def release(self) -> None:
@@ -101,7 +101,7 @@ class Partitions:
             spilled.release()
 
     def forget(self) -> None:
-        """Lets go of what is kept for pieces to come; who reads on has it read again."""
+        """Forgets the rows that are held for the next partitions. Later reads load them again."""
         forget(self.items)
 
 
@@ -112,10 +112,14 @@ def partitions_of(
     counts: FilterCounts | None = None,
     resident: bool = False,
 ) -> Partitions | None:
-    """The optimized plan as pieces, or None where only running it tells which rows it has.
+    """Returns the partitions of an optimized plan, or None if its rows cannot be addressed.
 
-    ``spilled``: runs an input of a combination into a table on disk; without it, such an input makes it None too.
-    ``resident``: None also where rows must be read from files, before any are read in order to be counted.
+    Args:
+        plan: the optimized plan.
+        settings: bounds of reading.
+        spilled: writes an input of a combination to a table on disk. Without it, such an input gives None.
+        counts: the cached counts of filters.
+        resident: return None also if rows must be read from files, and count none of them.
     """
     count = partial(_remembered, settings=settings, counts=counts)
     walk = parted(plan, (Concatenate, Repeat, Interleave))
@@ -137,32 +141,34 @@ def partitions_of(
         return None
     _count(done[0], count)
     mapped = sum(spilled.table.nbytes for spilled in on_disk)
-    return Partitions(plan.schema, tuple(piece for run in done[0] for piece in run.pieces()), mapped, tuple(on_disk))
+    return Partitions(
+        plan.schema, tuple(partition for run in done[0] for partition in run.partitions()), mapped, tuple(on_disk)
+    )
 
 
 @dataclass
 class _Run:
-    """Pieces over one base that are seen through the same steps, while these are being added."""
+    """Partitions over one base with the same steps, while steps are added."""
 
     plan: Node
-    """The last step, which stands on the others and the base."""
+    """The last step, above the others and the base."""
     readings: list[Reading]
     lengths: list[int]
     offsets: list[tuple[int, ...]] = field(default_factory=list)
     counted: bool = True
-    """Whether ``lengths`` are what comes out; else some filter has yet to be run."""
+    """True if ``lengths`` are the output rows; else a filter must run to count them."""
 
     def __post_init__(self) -> None:
         self.offsets = self.offsets or [()] * len(self.readings)
 
-    def pieces(self) -> list[Partition]:
+    def partitions(self) -> list[Partition]:
         steps, _ = peel(self.plan)
         known = zip(self.readings, self.offsets, self.lengths, strict=True)
         return [Partition(reading, steps, offsets, length) for reading, offsets, length in known]
 
 
 def _below(base: Node, inputs: list[list[_Run]], count: _Counter) -> list[_Run] | None:
-    """The runs of what a plan's steps stand on; None where its rows cannot be addressed."""
+    """Returns the runs of the node below the steps; None if its rows cannot be addressed."""
     match base:
         case Scan():
             return _scanned(base)
@@ -178,11 +184,11 @@ def _below(base: Node, inputs: list[list[_Run]], count: _Counter) -> list[_Run] 
         case Interleave():
             for runs in inputs:
                 _count(runs, count)
-            mixed = InterleavedPartitions.of(
-                base, [[piece for run in runs for piece in run.pieces()] for runs in inputs]
+            combined = InterleavedPartitions.of(
+                base, [[partition for run in runs for partition in run.partitions()] for runs in inputs]
             )
-            stretches = list(mixed.stretches())
-            return [_Run(base, list(stretches), [stretch.stop - stretch.start for stretch in stretches])]
+            interleaved = list(combined.interleaved())
+            return [_Run(base, list(interleaved), [each.rows for each in interleaved])]
     return None
 
 
@@ -199,7 +205,7 @@ def _scanned(scan: Scan) -> list[_Run] | None:
 
 
 def _add(runs: list[_Run], step: Step, count: _Counter) -> None:
-    """Puts a step on all the runs, which are its input one after the other."""
+    """Adds a step to all the runs, which are its input in succession."""
     if step.positional:
         _count(runs, count)
     start = 0
@@ -232,7 +238,7 @@ def _count(runs: Iterable[_Run], count: _Counter) -> None:
 
 
 def _remembered(run: _Run, settings: ReadSettings, counts: FilterCounts | None) -> list[int]:
-    """`_counted`, or what is remembered of it."""
+    """Returns the result of `_counted`, from the cache if it is there."""
     if counts is None or not all(isinstance(each, Stored) for each in run.readings):
         return _counted(run, settings)
     fragments = [each.fragment for each in run.readings if isinstance(each, Stored)]
@@ -240,7 +246,7 @@ def _remembered(run: _Run, settings: ReadSettings, counts: FilterCounts | None) 
 
 
 def _counted(run: _Run, settings: ReadSettings) -> list[int]:
-    """Rows that each piece gives after the steps, found by running them over the columns that they read."""
+    """Counts the output rows of each partition by running the steps over the columns that they read."""
     steps, base = peel(prune_columns(Project(run.plan, ())))
     readings = run.readings
     if isinstance(base, Scan):

@@ -22,7 +22,7 @@ SomeRows = TypeVar("SomeRows", bound=Rows)
 
 @contextmanager
 def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """What to call with the number of units that are done; they are shown once there is one."""
+    """Yields a function to call with the number of units that are done. The bar appears with the first."""
     bar: tqdm[Any] | None = None
 
     def update(done: int) -> None:

@@ -49,9 +49,9 @@ NO_ROW = -1
 
 @dataclass(frozen=True, eq=False)
 class RandomAccessReader:
-    """Takes rows from ``pieces``, holding about ``budget`` bytes of them; larger results go through ``directory``."""
+    """Takes rows of ``partitions`` within about ``budget`` bytes; larger results go through ``directory``."""
 
-    pieces: Partitions
+    partitions: Partitions
     budget: int
     directory: Path
     gaps: bool = False
@@ -65,7 +65,7 @@ class RandomAccessReader:
         Raises:
             RowIndexError: a position before the first or after the last row.
         """
-        ends = np.cumsum(self.pieces.lengths, dtype=np.int64)
+        ends = np.cumsum(self.partitions.lengths, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         outside = positions[(positions < (NO_ROW if self.gaps else 0)) | (positions >= total)]
         if len(outside):
@@ -84,18 +84,18 @@ class RandomAccessReader:
             yield from self._rearranged(positions, ends)
 
     def _ascending(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        piece_of = self._piece_of(positions, ends)
-        edges = np.flatnonzero(np.diff(piece_of)) + 1
+        partition_of = self._piece_of(positions, ends)
+        edges = np.flatnonzero(np.diff(partition_of)) + 1
         held, rows = NO_ROW, self._nulls(1)
-        first = piece_of[np.concatenate([[0], edges])].tolist()
-        for mine, piece in zip(np.split(positions, edges), first, strict=True):
-            if piece == NO_ROW:
+        first = partition_of[np.concatenate([[0], edges])].tolist()
+        for mine, partition in zip(np.split(positions, edges), first, strict=True):
+            if partition == NO_ROW:
                 for start in range(0, len(mine), NULL_ROWS):
                     yield self._null_batch(min(NULL_ROWS, len(mine) - start))
                 continue
-            if piece != held:
-                held, rows = piece, self._piece(piece)
-            row_of = mine - (ends[piece] - self.pieces.lengths[piece])
+            if partition != held:
+                held, rows = partition, self._piece(partition)
+            row_of = mine - (ends[partition] - self.partitions.lengths[partition])
             yield from gather_parts(lambda _, rows=rows: rows, np.zeros(len(mine), np.int64), row_of, self._limit)  # type: ignore[misc]  # a default binds the loop's value
 
     def _ascend(self, positions: Indices) -> bool:
@@ -103,14 +103,14 @@ class RandomAccessReader:
         return bool(np.all(rows[1:] >= rows[:-1]))
 
     def _gathered_from_memory(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
-        """Gathers some after the others: it costs nothing to read a piece again."""
+        """Gathers some after the others: it costs nothing to read a partition again."""
         for start in range(0, len(positions), POSITIONS_AT_ONCE):
             some = positions[start : start + POSITIONS_AT_ONCE]
-            piece_of = self._piece_of(some, ends)
-            opened = {piece: self._piece(piece) for piece in np.unique(piece_of).tolist()}
-            first = ends - np.asarray(self.pieces.lengths)
-            row_of = np.where(piece_of == NO_ROW, 0, some - first[piece_of])
-            yield from gather_parts(opened.__getitem__, piece_of, row_of, self._limit)
+            partition_of = self._piece_of(some, ends)
+            opened = {partition: self._piece(partition) for partition in np.unique(partition_of).tolist()}
+            first = ends - np.asarray(self.partitions.lengths)
+            row_of = np.where(partition_of == NO_ROW, 0, some - first[partition_of])
+            yield from gather_parts(opened.__getitem__, partition_of, row_of, self._limit)
 
     def _released(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yields the batches, and gives the memory of the mapped rows that they come from back from time to time."""
@@ -118,16 +118,18 @@ class RandomAccessReader:
         for batch in batches:
             yield batch
             size += batch.nbytes
-            if self.pieces.mapped > self.budget and size > RELEASE_BYTES:
-                self.pieces.release()
+            if self.partitions.mapped > self.budget and size > RELEASE_BYTES:
+                self.partitions.release()
                 size = 0
 
     def _gathered(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
         """Reads all rows that are wanted, then gathers them."""
-        piece_of = self._piece_of(positions, ends)
-        by_piece = np.argsort(piece_of, kind="stable")
-        rows = Gatherable.of(self._ascending(positions[by_piece], ends))
-        yield from gather_parts(lambda _: rows, np.zeros(len(by_piece), np.int64), _inverse(by_piece), self._limit)
+        partition_of = self._piece_of(positions, ends)
+        by_partition = np.argsort(partition_of, kind="stable")
+        rows = Gatherable.of(self._ascending(positions[by_partition], ends))
+        yield from gather_parts(
+            lambda _: rows, np.zeros(len(by_partition), np.int64), _inverse(by_partition), self._limit
+        )
 
     def _rearranged(self, positions: Indices, ends: Indices) -> Iterator[pa.RecordBatch]:
         order = np.argsort(positions, kind="stable")
@@ -147,21 +149,21 @@ class RandomAccessReader:
                 for low, high in measured_ranges(lambda _, rows=stretch.rows: rows, source, row_of, part):  # type: ignore[misc]  # a default binds the loop's value
                     runs.add(wanted[stretch.begin + low : stretch.begin + high], stretch.rows, row_of[low:high])
                 del stretch
-                self.pieces.release()
+                self.partitions.release()
                 _release()
             yield from runs.arranged()
 
     def _read(self, edges: list[int], ends: Indices, part: int) -> Iterator[_Stretch]:
-        """Yields consecutive rows of about ``part`` bytes; ``edges``: how many are wanted before each piece."""
+        """Yields consecutive rows of about ``part`` bytes; ``edges``: how many are wanted before each partition."""
         held: list[pa.RecordBatch] = []
         size = start = 0
         begin = edges[0]
-        for piece, end in enumerate(ends.tolist()):
-            low, high = edges[piece], edges[piece + 1]
+        for partition, end in enumerate(ends.tolist()):
+            low, high = edges[partition], edges[partition + 1]
             if low == high and not held:
                 start = end
-            elif self.pieces.lengths[piece]:
-                batches = self._batches(piece)
+            elif self.partitions.lengths[partition]:
+                batches = self._batches(partition)
                 held += batches
                 size += sum(batch.nbytes for batch in batches)
             if held and size >= part:
@@ -179,7 +181,7 @@ class RandomAccessReader:
         return self._nulls(1) if index == NO_ROW else Gatherable.of(self._batches(index))
 
     def _batches(self, index: int) -> list[pa.RecordBatch]:
-        batches = list(self.pieces.batches(index))
+        batches = list(self.partitions.batches(index))
         if not self.gaps:
             return batches
         return [pa.RecordBatch.from_arrays(batch.columns, schema=self._schema) for batch in batches]
@@ -192,12 +194,14 @@ class RandomAccessReader:
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        schema = self.pieces.schema
+        schema = self.partitions.schema
         return pa.schema([field.with_nullable(True) for field in schema]) if self.gaps else schema
 
     def _cheap(self) -> bool:
         """Returns whether any order of reading is cheap: rows are in memory, mapped and fit into it, or large."""
-        return self.pieces.resident and (self.pieces.mapped <= self.budget or self._row_bytes >= LARGE_ROW_BYTES)
+        return self.partitions.resident and (
+            self.partitions.mapped <= self.budget or self._row_bytes >= LARGE_ROW_BYTES
+        )
 
     @property
     def _limit(self) -> int:
@@ -207,9 +211,9 @@ class RandomAccessReader:
     @cached_property
     def _row_bytes(self) -> int:
         """The bytes of a row on average, of the fragments' sizes or of the first rows."""
-        size, rows = sum(self.pieces.sizes) + self.pieces.mapped, sum(self.pieces.lengths)
+        size, rows = sum(self.partitions.sizes) + self.partitions.mapped, sum(self.partitions.lengths)
         if not size:
-            first = next(index for index, length in enumerate(self.pieces.lengths) if length)
+            first = next(index for index, length in enumerate(self.partitions.lengths) if length)
             batches = self._batches(first)
             size, rows = sum(batch.nbytes for batch in batches), sum(batch.num_rows for batch in batches)
         return max(size // max(rows, 1), 1)

@@ -1,4 +1,4 @@
-"""How many rows a plan has."""
+"""Row counts of plans."""
 
 from __future__ import annotations
 

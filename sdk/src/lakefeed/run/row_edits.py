@@ -142,7 +142,7 @@ def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
 
 
 def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
-    """What is made of the rows must not take away rows that came after they were read."""
+    """Refuses an overwrite that would remove rows that were added after its own rows were read."""
     now = newest_or_empty(draft.table) if read else None
     if now is not None and now.snapshot_id not in read:
         raise CommitConflictError(

@@ -1,4 +1,4 @@
-"""Rows by their positions, again and again: for a sampler that asks for a few of them at a time."""
+"""Random access to rows by position, for samplers that take a few rows at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lakefeed.run.partitions import Partitions
 
 
 class RowIndex:
-    """The rows of ``pieces``, which are cheap to read in any order. Pieces that were read stay open."""
+    """The rows of ``partitions``, which are cheap to read in any order. Partitions that were read stay open."""
 
-    def __init__(self, pieces: Partitions) -> None:
-        self._pieces = pieces
-        self._starts = np.cumsum([0, *pieces.lengths])
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+        self._starts = np.cumsum([0, *partitions.lengths])
         self._ends: list[int] = self._starts[1:].tolist()
         self._rows = int(self._starts[-1])
         self._open: dict[int, Gatherable] = {}
@@ -37,8 +37,8 @@ class RowIndex:
         row = position + self._rows if position < 0 else position
         if not 0 <= row < self._rows:
             raise self._missing(position)
-        piece = bisect_right(self._ends, row)
-        return self._source(piece).row(row - (self._ends[piece - 1] if piece else 0))
+        partition = bisect_right(self._ends, row)
+        return self._source(partition).row(row - (self._ends[partition - 1] if partition else 0))
 
     def at(self, positions: Sequence[int] | Indices) -> list[pa.RecordBatch]:
         """Returns the rows at ``positions``, in that order, in batches of bounded size.
@@ -56,17 +56,17 @@ class RowIndex:
         outside = (wanted < 0) | (wanted >= self._rows)
         if outside.any():
             raise self._missing(int(np.asarray(positions)[outside][0]))
-        pieces = np.searchsorted(self._starts, wanted, side="right") - 1
-        rows = wanted - self._starts[pieces]
-        return list(gather_parts(self._source, pieces, rows))
+        partitions = np.searchsorted(self._starts, wanted, side="right") - 1
+        rows = wanted - self._starts[partitions]
+        return list(gather_parts(self._source, partitions, rows))
 
     def _missing(self, position: int) -> RowIndexError:
         return RowIndexError(f"there is no row {position}: the dataset has {self._rows}")
 
-    def _source(self, piece: int) -> Gatherable:
-        if piece not in self._open:
-            self._open[piece] = Gatherable.of(self._pieces.batches(piece))
-        return self._open[piece]
+    def _source(self, partition: int) -> Gatherable:
+        if partition not in self._open:
+            self._open[partition] = Gatherable.of(self._partitions.batches(partition))
+        return self._open[partition]
 
 
 def check_positions(index: Any, rows: int) -> Any:

@@ -35,7 +35,7 @@ IF_EXISTS = ("error", "append", "new_version")
 
 @dataclass(frozen=True)
 class Writing:
-    """What a write brings besides its rows: see ``Dataset.save``."""
+    """The arguments of a write besides its rows: see ``Dataset.save``."""
 
     copy_files: CopyFiles = "auto"
     stats: bool = True

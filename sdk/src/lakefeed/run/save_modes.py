@@ -13,7 +13,7 @@ from lakefeed.run.row_edits import overwrite
 from lakefeed.run.save import Writing, append_to, save
 
 ROUNDS = 5
-"""How often other processes may make or delete the dataset between the look and the write."""
+"""The number of times that other processes may create or delete the dataset between the check and the write."""
 
 
 def save_or_add(

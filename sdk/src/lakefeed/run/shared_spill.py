@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 1.0
 
 
 def job() -> str:
-    """What the ranks of a job on this machine have in common: who started them, and where they meet."""
+    """Returns the identity that the ranks of a job on this machine share: their parent and their rendezvous."""
     meeting = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
     return f"{os.getppid()} {meeting}"
 

@@ -117,17 +117,17 @@ class StreamReader:
 
     @property
     def lends(self) -> bool:
-        """Whether the batches may share memory with the source (a caller's arrays)."""
+        """True if the batches may share memory with the source (a caller's arrays)."""
         return not self._shuffles
 
     @property
     def prompt(self) -> bool:
-        """Whether a part is made ahead in threads already: never here."""
+        """True if a part is made ahead in threads already: never here."""
         return False
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading calls functions that may not expect several threads."""
+        """True if reading calls functions of the user, which may not be thread-safe."""
         return any(node.runs_user_code for node in peel(self.plan)[0])
 
     def batches(self, start: int = 0, wanted: Wanted = all_ranges) -> Generator[tuple[Range, pa.RecordBatch]]:

@@ -30,7 +30,7 @@ NULLABLE = {
 """pandas' types that can hold null, by Arrow's."""
 
 POLARS_ENUM = b"_PL_ENUM_VALUES2"
-"""Where polars notes beside an Arrow column that it was an Enum."""
+"""The metadata key of polars for a column that was an Enum."""
 
 
 class LargeResultWarning(UserWarning):
@@ -103,7 +103,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 
 def _would_be_floats(values: Any) -> bool:
-    """Whether whole numbers or booleans inside stand beside nulls, of which pandas would make floats or objects."""
+    """Returns whether nested whole numbers or booleans have nulls, which pandas would turn into floats or objects."""
     kind = values.type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return bool(values.null_count)

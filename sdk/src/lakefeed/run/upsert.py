@@ -1,8 +1,8 @@
-"""Upsert: which rows of which files give way to which rows of the input.
+"""Upsert: matches rows of files with rows of the input by their keys, and replaces those that differ.
 
-A row whose key is in the dataset replaces the row (or rows) of that key; columns that the input lacks keep the value
-that they have. A row that is there already, equal in every column that the input has, changes nothing. What is new or
-changed comes last in the row order, in the order of the input.
+An input row replaces the row, or rows, of its key; columns that the input lacks keep their values. An input row that
+equals the stored row in all of its columns changes nothing. New and changed rows come last in the row order, in the
+order of the input.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Upsert:
 
     @cached_property
     def _hint(self) -> Expr | None:
-        """What leaves out files and row groups in which no key can be; None where there are too many keys."""
+        """Returns a filter that skips files and row groups without any of the keys; None for too many keys."""
         declared = self._declared_keys.field(0)
         if self.rows.num_rows > KEYS_IN_A_FILTER or not _in_filters(declared.type):
             return None

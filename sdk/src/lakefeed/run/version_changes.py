@@ -1,4 +1,4 @@
-"""What differs between two versions, counted."""
+"""Counts of the differences between two versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Changes:
-    """What version ``to_version`` has against ``from_version`` (None: against nothing).
+    """The differences of version ``to_version`` from ``from_version`` (None: from an empty dataset).
 
     ``added`` and ``removed`` count rows that only the one or the other has; with a key, a row whose key both have
     counts as ``changed`` instead (None without a key). Rows compare under the columns of ``to_version``.
@@ -40,10 +40,10 @@ class Changes:
 
 
 def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ...]) -> Changes:
-    """How the rows of ``source`` differ from those of an older version; only files that one of them lacks are read.
+    """Returns the differences of ``source`` from an older version. Reads only files that one of them lacks.
 
     Raises:
-        ColumnNotFoundError: a key that is no column of the newer version.
+        ColumnNotFoundError: the newer version lacks a key column.
     """
     missing = [key for key in keys if key not in source.schema.names]
     if missing:

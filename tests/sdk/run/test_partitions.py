@@ -28,13 +28,13 @@ def data(tmp_path: Path) -> Dataset:
     return Dataset.from_file(str(tmp_path / "*.parquet"))
 
 
-def pieces(data: Dataset) -> Partitions | None:
+def partitions(data: Dataset) -> Partitions | None:
     return partitions_of(optimize(data._plan), ReadSettings(), data._runner.spilled)
 
 
 @pytest.fixture
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaved_partitions, "STRETCH_BYTES", 300)
+    monkeypatch.setattr(interleaved_partitions, "INTERLEAVED_BYTES", 300)
 
 
 def thirds(row: dict[str, int]) -> bool:
@@ -85,13 +85,13 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 @pytest.mark.parametrize("name", PLANS)
 def test_pieces_are_the_rows_of_the_plan_and_their_counts(data: Dataset, name: str) -> None:
     wanted = PLANS[name](data)
-    found = pieces(wanted)
+    found = partitions(wanted)
     assert found is not None
     rows = []
     for index, item in enumerate(found.items):
-        piece = [row for batch in found.batches(index) for row in batch.to_pylist()] if item.rows else []
-        assert len(piece) == item.rows
-        rows += piece
+        partition = [row for batch in found.batches(index) for row in batch.to_pylist()] if item.rows else []
+        assert len(partition) == item.rows
+        rows += partition
     assert rows == list(wanted.rows())
 
 
@@ -105,7 +105,7 @@ def test_counting_a_filter_reads_its_columns_only(data: Dataset, monkeypatch: py
         return original(self, fragment, pushdown)
 
     monkeypatch.setattr(type(source), "read", spied)
-    found = pieces(data.filter("even"))
+    found = partitions(data.filter("even"))
     assert found is not None
     assert set(read) == {("even",)}
     assert sum(found.lengths) == 50
@@ -114,19 +114,19 @@ def test_counting_a_filter_reads_its_columns_only(data: Dataset, monkeypatch: py
 def test_counting_nothing_costs_no_read(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     source = optimize(data._plan).source  # type: ignore[attr-defined]
     monkeypatch.setattr(type(source), "read", None)
-    found = pieces(data.slice(3, 90).train_test_split()["train"])
+    found = partitions(data.slice(3, 90).train_test_split()["train"])
     assert found is not None
     assert sum(found.lengths) == 70
 
 
 def test_rows_that_only_running_tells_are_no_pieces(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n2\n")
-    assert pieces(Dataset.from_file(str(tmp_path / "a.csv"))) is None
-    assert pieces(Dataset.from_dict({"x": [1, 2]}).shuffle(1)) is None
+    assert partitions(Dataset.from_file(str(tmp_path / "a.csv"))) is None
+    assert partitions(Dataset.from_dict({"x": [1, 2]}).shuffle(1)) is None
 
 
 def test_only_rows_in_memory_are_resident(data: Dataset) -> None:
-    in_memory, in_files = pieces(Dataset.from_dict({"x": [1]})), pieces(data)
+    in_memory, in_files = partitions(Dataset.from_dict({"x": [1]})), partitions(data)
     assert in_memory is not None
     assert in_memory.resident
     assert in_files is not None
@@ -181,7 +181,7 @@ def test_in_order_every_piece_is_decoded_about_once(data: Dataset, name: str, mo
     feed = replace(made._runner.feed(optimize(made._plan), None, None), settings=ReadSettings(threads=1))
     reads = Reads(data, monkeypatch)
     rows = sum(batch.num_rows for _, batch in feed.batches())
-    assert rows <= reads.rows <= rows + 50, "stretches share the pieces on their edges"
+    assert rows <= reads.rows <= rows + 50, "stretches share the partitions on their edges"
 
 
 @pytest.mark.usefixtures("short_stretches")
@@ -205,7 +205,7 @@ def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
     feed = made._runner.feed(optimize(made._plan), None, None)
     with closing(feed.batches()) as batches:
         next(batches)
-    (stretch, *_) = [item.reading for item in feed.pieces.items]
+    (stretch, *_) = [item.reading for item in feed.partitions.items]
     assert isinstance(stretch, interleaved_partitions.InterleavedPartition)
     inner = stretch.mixed.inputs[0][0].reading
     assert isinstance(inner, interleaved_partitions.InterleavedPartition)
@@ -216,7 +216,7 @@ def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
 def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     made = concatenate([data.select(["x"]), data.select(["x"]).sort("x").head(30)])
     reads = Reads(data, monkeypatch)
-    found = pieces(made)
+    found = partitions(made)
     assert found is not None
     assert 0 < found.mapped < 1000
     assert found.shared, "rows of a map must not be written to"
@@ -234,6 +234,6 @@ def test_a_plan_of_many_combinations_is_no_deep_recursion(data: Dataset) -> None
     made = one = Dataset.from_dict({"x": [1, 2]})
     for _ in range(1500):
         made = concatenate([made, one])
-    found = pieces(made)
+    found = partitions(made)
     assert found is not None
     assert sum(found.lengths) == len(made) == 3002
