@@ -442,7 +442,7 @@ def there(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject().tag("stable")
 
 
-POOLS = ("ThreadPoolExecutor", "lakefeed-files", "lakefeed-web-guard")
+POOLS = ("ThreadPoolExecutor", "lakefeed-files", "lakefeed-web-deadline")
 """Threads of the process, made once: PyIceberg's pool, which has no name, and those that fetch files."""
 
 

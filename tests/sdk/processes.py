@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import types
 import warnings
@@ -50,7 +51,9 @@ def context() -> ForkServerContext:
     server = multiprocessing.get_context("forkserver")
     assert all(find_spec(name) for name in PRELOADED), "the server passes over what it does not find"
     server.set_forkserver_preload([*PRELOADED, *(name for name in LARGE if name in sys.modules)])
-    # It keeps what is ignored where it is started: its processes would not end when a pool tells them to.
+    if threading.current_thread() is not threading.main_thread():
+        return server  # only the main thread may change how signals are handled
+    # The server keeps what is ignored where it is started: its processes would not end when a pool tells them to.
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         ensure_running()

@@ -386,7 +386,10 @@ def descriptors() -> set[str]:
 
 def threads() -> set[str]:
     found = {thread.name for thread in threading.enumerate() if thread.name.startswith("lakefeed")}
-    return found - {"lakefeed-files", "lakefeed-web-guard"}  # of the process, made by another test that fetched files
+    return found - {
+        "lakefeed-files",
+        "lakefeed-web-deadline",
+    }  # of the process
 
 
 @pytest.fixture

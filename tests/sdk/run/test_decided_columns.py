@@ -34,7 +34,7 @@ def test_a_column_of_nulls_gets_its_type_from_the_first_rows_that_have_values() 
     first = Dataset("untyped", version=1)
     assert first.to_arrow().schema.field("n").type == pa.null()
     assert first.to_arrow()["n"].to_pylist() == [None, None]
-    with pytest.raises(TypeMismatchError, match="'n' is int64"):
+    with pytest.raises(TypeMismatchError, match="'n' has type int64 in the dataset"):
         Dataset.from_dict({"id": [5], "n": ["x"]}).append_to("untyped")
     table = Lake.current().table("untyped")
     for snapshot, expected in zip(table.snapshots(), ([None] * 2, [None] * 3, [None] * 3 + [7]), strict=True):
@@ -100,7 +100,7 @@ def test_nulls_inside_other_types_get_their_type_from_the_first_rows_that_have_v
     assert newest.added_since(1).to_arrow().to_pylist() == after
     assert Dataset("inside", version=1).to_arrow().to_pylist() == before
     assert Dataset("inside", version=1).schema.field("l").type == pa.list_(pa.null())
-    with pytest.raises(TypeMismatchError, match=r"'l\[\]' is int64"):
+    with pytest.raises(TypeMismatchError, match=r"'l\[\]' has type int64 in the dataset"):
         Dataset.from_dict({"l": [["x"]]}).append_to("inside")
     table = Lake.current().table("inside")
     other = table.scan(selected_fields=("id", "s", "d")).to_arrow().sort_by("id")

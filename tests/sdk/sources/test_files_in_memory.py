@@ -44,7 +44,7 @@ def test_rows_that_were_read_can_be_saved_again(picture: PIL.Image.Image) -> Non
     assert Dataset("again").to_arrow()["photo"].to_pylist()[2] == saved.to_arrow()["photo"].to_pylist()[0]
     unsaved = list(Dataset.from_dict({"photo": [picture]}))
     assert next(iter(Dataset.from_pylist(unsaved).save("fresh")))["photo"].width == 4
-    with pytest.raises(SchemaError, match=r"photo.*all by reference or all by content"):
+    with pytest.raises(SchemaError, match=r"photo.*either all references or all con"):
         Dataset.from_dict({"photo": [next(iter(saved))["photo"], "cat.png"]})
 
 
