@@ -20,7 +20,7 @@ from lakefeed.routines import Appended, Every, Routine, pending
 from sensors.sensor_cursor import SensorCursor
 from tests.orchestration.daemon import Dagster, write
 
-pytestmark = pytest.mark.usefixtures("lake")
+pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.live]
 # Dagster redirects the output of the whole process for a run; runs in three threads at once would take it from another.
 NO_LOGS = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}

@@ -185,7 +185,7 @@ def test_gc_what_is_damaged_keeps_its_sparse_pack(home: Path, tmp_path: Path, ca
         contents("one")
 
 
-@pytest.mark.parametrize("kind", ["memory", "s3"])
+@pytest.mark.parametrize("kind", ["memory", pytest.param("s3", marks=pytest.mark.live)])
 def test_gc_in_an_object_store(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() if kind == "s3" else nullcontext({}) as options:
         url = f"{new_bucket(options, tmp_path.name[-20:].replace('_', '-'))}" if kind == "s3" else "memory://gc-test"

@@ -419,7 +419,7 @@ def check_whole(name: str) -> None:
     assert sorted(added) == sorted(ids(Dataset(name)))
 
 
-@pytest.mark.slow
+@pytest.mark.live
 def test_upserts_racing_on_new_keys_make_one_row_each() -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
     finish_all([start(UPSERTER, me) for me in (1, 2, 3)])
@@ -429,6 +429,7 @@ def test_upserts_racing_on_new_keys_make_one_row_each() -> None:
     check_whole("t")
 
 
+@pytest.mark.live
 def test_deletes_racing_with_appends_lose_nothing() -> None:
     Dataset.from_dict({"id": [-1], "by": [0]}).save("t")
     finish_all([start(APPENDER, 1), start(APPENDER, 2), start(DELETER, 3)])

@@ -18,7 +18,7 @@ from lakefeed.ingest import FolderSource, HuggingFaceSource, ManifestSource, Que
 from tests.sdk.killing import AS_OFTEN, finish, ids, killed_at_random, meanwhile
 from tests.sdk.victims import take
 
-pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.live]
 
 
 @pytest.fixture

@@ -341,7 +341,13 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "method", "collated"),
-    [(0, None, False), (0, None, True), (2, "fork", False), (2, "fork", True), (1, "spawn", True)],
+    [
+        (0, None, False),
+        (0, None, True),
+        (2, "fork", False),
+        (2, "fork", True),
+        pytest.param(1, "spawn", True, marks=pytest.mark.live),
+    ],
 )
 def test_metrics_count_files_that_were_there_or_fetched(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, method: str | None, collated: bool

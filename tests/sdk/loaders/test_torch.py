@@ -363,6 +363,7 @@ def test_persistent_workers_see_every_epoch(data: Dataset) -> None:
     assert taken(loader) == taken(plain)
 
 
+@pytest.mark.live
 def test_spawned_workers(data: Dataset) -> None:
     prepared = data.map(negated_here, schema=X).shuffle(1)
     loader = prepared.to_torch(batch_size=30, num_workers=1, multiprocessing_context="spawn")

@@ -95,6 +95,7 @@ def test_the_reason_is_told(probes: Probes, command: str, reason: str) -> None:
     assert reason in probes.reasons[0]
 
 
+@pytest.mark.live
 def test_many_files_that_hang_are_given_ever_less_time() -> None:
     with Probes(workers=1, timeout=2.0) as probes:
         assert ask(probes, *["hang"] * 2, "length 1") == [None, None, 1]
@@ -179,6 +180,7 @@ def test_nothing_runs_after_an_exception() -> None:
     assert all(future.done() for future in waiting)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_runs_after_we_were_killed(kind: signal.Signals) -> None:
     """In a script as people write them, which a start by multiprocessing would run again."""

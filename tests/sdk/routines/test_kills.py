@@ -16,7 +16,7 @@ from lakefeed.routines import Appended, Removed, Routine, history, pending
 from tests.sdk.killing import AS_OFTEN, append, finish, ids, killed_at_random, meanwhile
 from tests.sdk.victims import both, note_down, same, work_off
 
-pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.live]
 COPY = Routine("copy", same, "numbers", "copies")
 
 

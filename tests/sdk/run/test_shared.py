@@ -116,6 +116,7 @@ def test_a_forked_process_leaves_the_rows_to_its_parent(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.live
 def test_ranks_of_a_machine_run_a_plan_once(lake: Lake, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     Dataset.from_dict({"x": list(range(100))}).save("rows")

@@ -36,12 +36,12 @@ def rows() -> QueryTable:
     return QueryTable(SCHEMA, lambda: iter([pa.record_batch({"x": [1, 2, 3]}, SCHEMA)]))
 
 
-@pytest.mark.slow
-def test_every_hostile_query_is_refused_before_anything_is_bound(canary: Path) -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.live)])
+def test_every_hostile_query_is_refused_before_anything_is_bound(canary: Path, every: int) -> None:
     queries = {query.replace(hostile.CANARY, str(canary)) for query in hostile.all_of_them()}
     assert len(queries) > 4_000
     with open_parsing_connection() as connection:
-        assert [query for query in sorted(queries) if not _refused(connection, query)] == []
+        assert [query for query in sorted(queries)[::every] if not _refused(connection, query)] == []
     assert_untouched(canary)
 
 

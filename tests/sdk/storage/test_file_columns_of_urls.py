@@ -140,7 +140,7 @@ def test_a_bad_copy_of_a_stored_file_is_made_again(tmp_path: Path, mode: Any) ->
         assert (copy.stat().st_mode & 0o777, copy.suffix) == (0o444, ".bin")
 
 
-@pytest.mark.slow
+@pytest.mark.live
 def test_memory_stays_within_the_budget(site: Site) -> None:
     program = """
         import resource
@@ -245,7 +245,7 @@ def test_files_of_paths_are_there_when_they_are_gone(tmp_path: Path, home: Path)
     assert [(copy.read_bytes(), copy.suffix) for copy in copies] == [(content(n), ".bin") for n in range(5)]
 
 
-@pytest.mark.slow
+@pytest.mark.live
 def test_a_cache_that_was_killed_is_completed(site: Site, home: Path) -> None:
     saved(site, 300)
     site.latency = 0.01

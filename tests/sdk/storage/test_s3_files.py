@@ -22,6 +22,8 @@ from lakefeed.storage.blobs.blob_store import BlobStore
 from tests.sdk.s3 import new_bucket, s3_server
 from tests.sdk.web import Handler, Site, serving
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
