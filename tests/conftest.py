@@ -44,7 +44,9 @@ def write_into_memory() -> bool:
         return Path(os.environ["TMPDIR"]).is_relative_to(MEMORY)
     if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
         return False
-    os.environ["TMPDIR"] = folder_of_its_own(MEMORY)
+    folder = folder_of_its_own(MEMORY)
+    Path(folder).chmod(0o711)  # PostgreSQL, which root may not run, has a folder in it
+    os.environ["TMPDIR"] = folder
     tempfile.tempdir = None
     return True
 
