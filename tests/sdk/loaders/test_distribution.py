@@ -221,7 +221,7 @@ def test_a_world_is_given_once(data: Dataset) -> None:
     assert len(data.to_torch(batch_size=10, world=World(1, 2))) == 6
     with pytest.raises(InvalidArgumentError, match="give one of them"):
         data.to_torch(batch_size=10, world=World(1, 2), world_size=3)
-    with pytest.raises(InvalidArgumentError, match="give a World"):
+    with pytest.raises(InvalidArgumentError, match="world must be a World"):
         data.to_torch(batch_size=10, world=2)  # type: ignore[arg-type]
 
 
