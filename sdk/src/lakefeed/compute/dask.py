@@ -83,6 +83,7 @@ class Dask:
             raise MissingDependencyError("Dask is not installed: pip install 'lakefeed[dask]'") from error
         if self.address is not None:
             return Client(self.address, set_as_default=False)
+        # Any free port: without an address the scheduler asks for 8787, which another cluster of the machine may have.
         return Client(
-            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None, set_as_default=False
+            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=":0", set_as_default=False
         )
