@@ -231,6 +231,23 @@ def test_a_stream_that_gives_other_rows_is_refused(tmp_path: Path) -> None:
                 next(iter(resumed))
 
 
+def test_a_checkpoint_of_the_order_on_disk_is_refused_where_the_rows_are_streamed_now() -> None:
+    """Also where their number is known, so that it does not differ."""
+    some = Dataset.from_dict({"x": list(range(100))})
+    streamed = windowed(concatenate([windowed(some), some]), 50)
+    for plan, refused in ((streamed, True), (windowed(some, 50), False), (concatenate([windowed(some), some]), False)):
+        loader = plan.to_torch(batch_size=10)
+        list(islice(loader, 3))
+        resumed, state = plan.to_torch(batch_size=10), {**loader.state_dict(), "format": 2}
+        assert state["rows"] in (100, 200)
+        if refused:
+            with pytest.raises(StateMismatchError, match="streamed in another order now"):
+                resumed.load_state_dict(state)
+        else:
+            resumed.load_state_dict(state)
+            assert values(resumed) == values(plan.to_torch(batch_size=10))[30:]
+
+
 def test_shards_of_a_shuffled_stream_are_mixed(tmp_path: Path) -> None:
     paths = []
     for shard in range(9):

@@ -100,6 +100,10 @@ class Epochs:
         start = min(start, rows)
         return start, rows if stop is None else min(max(stop, start), rows)
 
+    def shuffles_stream(self, epoch: int) -> bool:
+        """Returns whether the rows of an epoch are streamed and shuffled in windows."""
+        return self._parts.shuffle is not None and self._partitions(epoch) is None
+
     def bounded_window(self, epoch: int) -> int | None:
         """Returns the rows of a window of the shuffle, if they are fewer than asked for: rows are large."""
         shuffle, partitions = self._parts.shuffle, self._partitions(epoch)

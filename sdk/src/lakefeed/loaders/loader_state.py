@@ -97,6 +97,7 @@ class LoaderState:
         identity: PlanIdentity,
         rows: Callable[[int], int | None],
         window_rows: Callable[[int], int | None] = lambda _: None,
+        shuffles_stream: Callable[[int], bool] = lambda _: False,
     ) -> LoaderState:
         """Returns the state, if it belongs to this plan over this data.
 
@@ -105,6 +106,7 @@ class LoaderState:
             identity: of the plan here.
             rows: returns the rows that an epoch has here, None for a stream.
             window_rows: returns the rows of a window of an epoch here, None if they are as many as asked for.
+            shuffles_stream: returns whether an epoch here is a shuffled stream, whose order has been another one.
 
         Raises:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
@@ -126,6 +128,8 @@ class LoaderState:
         epoch, position = state["epoch"], state["position"]
         if not changes and epoch >= 0 and state["rows"] != rows(epoch):
             changes.append(_rows_differ(epoch, state["rows"], rows(epoch)))
+        if not changes and epoch >= 0 and state["format"] == SAME_UNLESS_STREAMED and shuffles_stream(epoch):
+            changes.append("its rows were shuffled on disk, and are streamed in another order now")
         if not changes and epoch >= 0 and state.get("window_rows") != window_rows(epoch):
             changes.append("the shuffle's windows have another number of rows (they are bounded by bytes)")
         if changes:

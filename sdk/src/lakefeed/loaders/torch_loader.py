@@ -170,7 +170,10 @@ class TorchLoader(DataLoader[Any]):
             InvalidArgumentError: fewer rows are left than there are ranks.
         """
         cursor = self._cursor
-        loaded = LoaderState.from_json(state, self._identity, cursor.epochs.rows, cursor.epochs.bounded_window)
+        epochs = cursor.epochs
+        loaded = LoaderState.from_json(
+            state, self._identity, epochs.rows, epochs.bounded_window, epochs.shuffles_stream
+        )
         if loaded.position and cursor.positions(loaded.epoch, loaded.position).steps == 0:
             cursor.move(loaded.epoch + 1)  # states of older versions stand at the end of their epoch
         else:
