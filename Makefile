@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-live test-stack postgres browser screenshots ui lint format bench soak clean
+.PHONY: help install wheel demo test test-live test-stack postgres browser screenshots ui lint format bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ $(INSTALLED): $(PINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,torch]' '.[demo,dev,kubernetes]'
 	@rm -rf build lakefeed_project.egg-info
 	@touch $@
+
+wheel: ## the package of the SDK, built from the files in sdk/, in dist/
+	@mkdir -p dist
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist ./sdk
+	@ls dist/*.whl
 
 demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minutes)
 	$(call dagster_home,$(DEMO_HOME)/dagster)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,11 +19,11 @@ BUILD = "import build_backend, sys; print(build_backend.build_wheel(sys.argv[1])
 def test_a_module_that_was_deleted_is_not_in_the_next_wheel(tmp_path: Path) -> None:
     source = tmp_path / "sdk"
     source.mkdir()
-    for name in ("pyproject.toml", "build_backend.py"):
+    for name in ("pyproject.toml", "build_backend.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / "sdk" / name, source)
     package = source / "src" / "lakefeed"
     package.mkdir(parents=True)
-    (package / "__init__.py").touch()
+    (package / "__init__.py").write_text('__version__ = "1.2.3"')
     (package / "py.typed").touch()
     (package / "gone.py").touch()
     stale = source / "build" / "lib" / "lakefeed"
@@ -31,6 +33,18 @@ def test_a_module_that_was_deleted_is_not_in_the_next_wheel(tmp_path: Path) -> N
     (package / "gone.py").unlink()
     names = wheel(source, tmp_path / "second")
     assert not names & {"lakefeed/gone.py", "lakefeed/older.py"}
+    assert {"lakefeed-1.2.3.dist-info/licenses/LICENSE", "lakefeed-1.2.3.dist-info/entry_points.txt"} <= names
+    (built,) = (tmp_path / "second").glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        metadata = message_from_bytes(archive.read("lakefeed-1.2.3.dist-info/METADATA"))
+    assert (metadata["Version"], metadata["License-Expression"], metadata["Requires-Python"]) == (
+        "1.2.3", "Apache-2.0", ">=3.11",
+    )  # fmt: skip
+    assert metadata.get_payload().startswith("# lakefeed")
+    assert set(metadata.get_all("Provides-Extra")) - {"all"} == set(
+        re.findall(r"\w+", next(text for text in metadata.get_all("Requires-Dist") if "extra == \"all\"" in text)
+        .partition("[")[2].partition("]")[0])
+    )  # fmt: skip
     assert (stale / "older.py").exists()
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from lakefeed import errors
 from lakefeed._lazy import lazy_attributes
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.catalog.schema_changes import SchemaChanges

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import click
 
-from lakefeed import errors
+from lakefeed import __version__, errors
 from lakefeed.cli import commands, exit_codes
 from lakefeed.cli.cell_text import escape_lines
 from lakefeed.cli.invocation import ClosedPipeError, Invocation, flush
@@ -74,6 +74,7 @@ def command_names() -> list[str]:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="lakefeed %(version)s")
 def cli() -> None:
     """Look at and change the datasets of a lake.
 
