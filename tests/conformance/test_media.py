@@ -334,7 +334,7 @@ def test_a_type_is_one_value_in_the_registry(monkeypatch: pytest.MonkeyPatch, tm
         sniff=lambda head: "application/x-smell" if head.startswith(b"length ") else None,
         probe=misbehaving.probe,
     )
-    monkeypatch.setitem(MEDIA, "smell", kind)
+    monkeypatch.setitem(MEDIA.builtin, "smell", kind)
     (tmp_path / "rose.nose").write_bytes(b"length 3")
     saved = Dataset.from_dict({"f": [str(tmp_path / "rose.nose"), None]}).save("smells")
     assert saved.column_types == {"f": "smell"}

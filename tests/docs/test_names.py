@@ -85,7 +85,7 @@ def test_modules_of_the_dagster_project_have_unique_names() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_of_dataset_document_arguments_and_results(name: str) -> None:
     method = getattr(lakefeed.Dataset, name)
-    doc, signature = inspect.getdoc(method) or "", inspect.signature(method)
+    doc, signature = (inspect.getdoc(method) or "").replace("*", ""), inspect.signature(method)
     assert [each for each in signature.parameters if each != "self" and f"\n    {each}: " not in doc] == []
     assert signature.return_annotation == "None" or re.search(r"\b(Returns|Yields)\b", doc)
 

@@ -187,7 +187,7 @@ class Call:
 
     def arguments(self) -> list[str]:
         passed = inspect.signature(self.what).parameters.values()
-        return [one.name for one in passed if one.kind is not one.VAR_KEYWORD]
+        return [one.name for one in passed if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
 def same(row: Any) -> Any:
@@ -306,6 +306,8 @@ CALLS: dict[str, Call] = {
     "Dataset.slice": of("slice", {"start": 1}, start=WHOLE, stop=optional(Kind(lambda value: WHOLE.good(value), (0,)))),
     "Dataset.skip": of("skip", {"n": 1}, n=WHOLE),
     "Dataset.take": of("take", {"indices": [0]}, indices=INDICES),
+    "Dataset.from_source": Call(Dataset.from_source, {"source": same}, {"source": FUNCTION}),
+    "Dataset.pipe": of("pipe", {"operation": same}, operation=FUNCTION),
     "Dataset.sample": of("sample", {"n": 2}, n=WHOLE),
     "Dataset.shard": of("shard", {"index": 0, "count": 2}, index=Kind(lambda value: False, (2,)), count=COUNT),
     "Dataset.repeat": of("repeat", {"times": 2}, times=WHOLE),

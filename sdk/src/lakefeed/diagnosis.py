@@ -19,7 +19,10 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.warehouse import is_warehouse_missing
 from lakefeed.config import Settings, setting_origins
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetNotFoundError, LakefeedError, quoted_list
+from lakefeed.errors import DatasetNotFoundError, LakefeedError, PluginError, quoted_list
+from lakefeed.formats import FORMATS
+from lakefeed.media import MEDIA
+from lakefeed.run.plugin_parts import OPERATIONS, SOURCES
 from lakefeed.storage.urls import redact
 
 LOW_SPACE_BYTES = GIB
@@ -83,6 +86,7 @@ def _value_text(name: str, value: Any) -> str:
 def diagnose() -> Iterator[Finding]:
     """Yields the results of all checks. A check that fails does not end the others, unless they need it."""
     yield Finding("software", True, _software())
+    yield from _check_plugins()
     try:
         lake = Lake.current()
         origins = sorted({setting.origin for setting in describe_settings()} - {"default"})
@@ -110,6 +114,18 @@ def _software() -> str:
         except PackageNotFoundError:
             continue
     return ", ".join(versions)
+
+
+def _check_plugins() -> Iterator[Finding]:
+    """Yields the packages that add parts to lakefeed, and the parts that cannot be loaded."""
+    for plugins in (FORMATS, MEDIA, OPERATIONS, SOURCES):
+        for name, package in plugins.packages().items():
+            try:
+                _ = plugins[name]
+            except PluginError as error:
+                yield Finding("plug-ins", False, str(error))
+            else:
+                yield Finding("plug-ins", True, f"{name!r} in {plugins.group} from {package}")
 
 
 def _check_disks(lake: Lake) -> Iterator[Finding]:

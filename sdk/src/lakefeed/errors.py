@@ -38,6 +38,7 @@
     ├── StateMismatchError         (ValueError)         a checkpoint that belongs to other data or another plan
     ├── BudgetExceededError        (MemoryError)        more bytes than the caller allowed
     ├── MissingDependencyError     (ImportError)        an optional library that is not installed
+    ├── PluginError                (ImportError)        a part of another package that cannot be loaded
     └── UnsupportedError           (NotImplementedError) this version does not support it
 
 A message says what is wrong, what exists, and what to do.
@@ -257,6 +258,10 @@ class BudgetExceededError(LakefeedError, MemoryError):
 
 class MissingDependencyError(LakefeedError, ImportError):
     """An optional library is not installed."""
+
+
+class PluginError(LakefeedError, ImportError):
+    """A part that another package declares as an entry point cannot be loaded. The message names the package."""
 
 
 class UnsupportedError(LakefeedError, NotImplementedError):

@@ -36,7 +36,7 @@ class Text(Streamed):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, "text", Text())
+    monkeypatch.setitem(FORMATS.builtin, "text", Text())
 
 
 def test_it_reads_files_globs_compressed_and_archives(tmp_path: Path) -> None:

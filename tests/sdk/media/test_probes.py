@@ -27,7 +27,7 @@ SIZE = {"width": WIDTH, "height": HEIGHT}
 @pytest.fixture(autouse=True)
 def odd(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = (pa.field("length", pa.float64()),)
-    monkeypatch.setitem(MEDIA, "odd", MediaType("odd", File, stat_fields=fields, probe=misbehaving.probe))
+    monkeypatch.setitem(MEDIA.builtin, "odd", MediaType("odd", File, stat_fields=fields, probe=misbehaving.probe))
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_numbers_that_no_file_has_are_null(probes: Probes, command: str) -> None
 
 def test_a_number_beyond_the_column_is_null(monkeypatch: pytest.MonkeyPatch, probes: Probes) -> None:
     narrow = MediaType("odd", File, stat_fields=(pa.field("length", pa.int32()),), probe=misbehaving.probe)
-    monkeypatch.setitem(MEDIA, "odd", narrow)
+    monkeypatch.setitem(MEDIA.builtin, "odd", narrow)
     assert ask(probes, "length 2147483647", "length 2147483648") == [2147483647, None]
 
 
@@ -191,7 +191,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ign
 from lakefeed.media import MEDIA, File, MediaType
 from lakefeed.media.probes import Probes
 from tests.sdk.media import misbehaving
-MEDIA["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=misbehaving.probe)
+MEDIA.builtin["odd"] = MediaType("odd", File, stat_fields=(pa.field("length", pa.float64()),), probe=misbehaving.probe)
 with Probes(workers=1, timeout=5) as probes:
     print(int(probes.submit("odd", [b"process"]).result()[0]["length"]), flush=True)
     probes.submit("odd", [b"hang"]).result()

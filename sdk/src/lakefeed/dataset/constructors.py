@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from lakefeed._validate import check_schema
 from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
 from lakefeed.loaders import torch_entry
+from lakefeed.run import plugin_parts
 from lakefeed.sources import batch_source, file_source, huggingface_source, memory_source
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lakefeed.dataset.dataset import Dataset
+    from lakefeed.plan import Source
 
 
 class Constructors(Core):
@@ -213,3 +215,20 @@ class Constructors(Core):
         return dataset_of(
             lake.Lake.current(), ops.Scan(file_source.create_file_source(location, schema, format, null_values))
         )
+
+    @classmethod
+    def from_source(cls, source: str | Source | Callable[..., Source], *args: Any, **options: Any) -> Dataset:
+        """Returns the rows of a source that another package, or your own code, defines.
+
+        Args:
+            source: a `lakefeed.plan.Source`, a function that returns one, or the name of a source that an installed
+                package declares in the entry point group ``lakefeed.sources``.
+            *args: arguments of the function.
+            **options: keyword arguments of the function.
+
+        Raises:
+            InvalidArgumentError: no installed package declares a source of this name.
+            PluginError: the package that declares it cannot be loaded.
+            TypeMismatchError: this is not a source.
+        """
+        return dataset_of(lake.Lake.current(), plugin_parts.scan_of(source, args, options))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -13,8 +13,8 @@ from lakefeed._typing import BatchFn, ColumnTypes, LoadFiles, RowFn, RowPredicat
 from lakefeed._validate import check_whole
 from lakefeed.dataset.core import Core, build, plan_of
 from lakefeed.expr import Term
+from lakefeed.run import plugin_parts, save
 from lakefeed.run import row_count as row_counts
-from lakefeed.run import save
 
 if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset
@@ -505,3 +505,26 @@ class Operations(Core):
         return self._derive(
             ops.FileColumns(plan, tuple(sorted(types.items())), self._lake.blobs, copy=False, stats=False)
         )
+
+    def pipe(self, operation: str | Callable[..., Any], *args: Any, **options: Any) -> Dataset:
+        """Returns the dataset that an operation makes of this one.
+
+        Args:
+            operation: a function that takes a `Dataset` first and returns one, a class of plan nodes that takes the
+                plan first, or the name of either in the entry point group ``lakefeed.operations``.
+            *args: further arguments of the operation.
+            **options: keyword arguments of the operation.
+
+        Raises:
+            InvalidArgumentError: no installed package declares an operation of this name.
+            PluginError: the package that declares it cannot be loaded.
+            TypeMismatchError: this is not a function, or it does not return a `Dataset`.
+
+        Example:
+            >>> def adults(people, age):
+            ...     return people.filter(f"age >= {age}")
+            >>> Dataset.from_dict({"age": [12, 40]}).pipe(adults, 18).count()
+            1
+        """
+        result = plugin_parts.apply_operation(operation, self, self._plan, args, options, Core)
+        return result._itself if isinstance(result, Core) else self._derive(result)

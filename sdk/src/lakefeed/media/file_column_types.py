@@ -33,7 +33,7 @@ def column_type(field: pa.Field[Any]) -> str | None:
         'image'
     """
     name = (field.metadata or {}).get(TYPE_KEY, b"").decode(errors="replace")
-    return name if name in MEDIA else None
+    return name if name and name in MEDIA else None
 
 
 def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
@@ -165,7 +165,7 @@ def _media_type_name(column: str, value: Any) -> str:
     if isinstance(value, type) and issubclass(value, Handle):
         value = getattr(value, "media", None)
     if isinstance(value, str):
-        names = {media.handle.__name__.lower(): name for name, media in MEDIA.items()} | {name: name for name in MEDIA}
+        names = {media.handle.__name__.lower(): name for name, media in MEDIA.usable()} | {name: name for name in MEDIA}
         if value.lower() in names:
             return names[value.lower()]
     raise InvalidArgumentError(f"column {column!r}: unknown media type {value!r}; choose from {quoted_list(MEDIA)}")

@@ -58,11 +58,11 @@ def _type_by_name(text: str) -> str | None:
     if len(text) > MAX_PATH_CHARACTERS or "\n" in text:
         return None
     extension = suffix(file_name(text))
-    return next((name for name, media in MEDIA.items() if extension in media.content_types), None)
+    return next((name for name, media in MEDIA.usable() if extension in media.content_types), None)
 
 
 def _type_by_content(head: bytes) -> str | None:
-    return next((name for name, media in MEDIA.items() if media.sniff(head) is not None), None)
+    return next((name for name, media in MEDIA.usable() if media.sniff(head) is not None), None)
 
 
 def _majority(votes: list[str | None]) -> str | None:

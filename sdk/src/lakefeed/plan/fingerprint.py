@@ -14,6 +14,7 @@ from lakefeed.plan.walk import nodes
 
 DIGEST_CHARS = 16
 MARK_CHARS = 6
+OWN_MODULES = "lakefeed."
 
 
 def fingerprint(plan: Node) -> str:
@@ -21,12 +22,18 @@ def fingerprint(plan: Node) -> str:
 
     A function counts by what it computes (:mod:`lakefeed.plan.value_text`), not by where it lives in memory.
     """
-    return _short("\n".join(f"{type(node).__name__} {_text(node.identity())}" for node in nodes(plan)))
+    return _short("\n".join(f"{_kind(node)} {_text(node.identity())}" for node in nodes(plan)))
 
 
 def marks(plan: Node) -> list[str]:
     """A short mark for each node, root first: what a mismatch is explained with."""
     return [f"{type(node).__name__}:{digest(node.identity())[:MARK_CHARS]}" for node in nodes(plan)]
+
+
+def _kind(node: Node) -> str:
+    """The name of the operation; with its module if it comes from another package, where names may be ours too."""
+    kind = type(node)
+    return kind.__name__ if kind.__module__.startswith(OWN_MODULES) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def digest(value: Any) -> str:
