@@ -13,7 +13,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.manifest import ManifestContent, ManifestEntryStatus, ManifestFile
+from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.table import Table
 
 from lakefeed.catalog import (
@@ -35,7 +35,7 @@ from lakefeed.catalog import (
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.snapshot_builder import Contents
 from lakefeed.catalog.version_files import DataFileRef
-from lakefeed.errors import CommitConflictError, FenceError, UnsupportedError, VersionNotFoundError
+from lakefeed.errors import CommitConflictError, FenceError, VersionNotFoundError
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -280,17 +280,6 @@ def test_many_edits_stay_readable(lake: Lake, plain: SqlCatalog) -> None:
     expected = [value for value in expected if value + 50 not in range(102, 170, 3)]
     assert values(lake) == expected
     assert sorted(plain.load_table("default.t").scan().to_arrow()["x"].to_pylist()) == sorted(expected)
-
-
-def test_tables_with_delete_files_are_left_alone(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    grow(lake, [1], [2])
-    # PyIceberg writes no delete files: let the second manifest pass for one that others wrote.
-    kind = property(lambda m: ManifestContent.DELETES if m.sequence_number == 2 else ManifestContent.DATA)
-    monkeypatch.setattr(ManifestFile, "content", kind)
-    with pytest.raises(UnsupportedError, match="delete files"):
-        delete(lake, 1)
-    with pytest.raises(UnsupportedError, match="delete files"):
-        restore(lake, "t", 1)
 
 
 # ------------------------------------------------------------------------------------------ others at the same time

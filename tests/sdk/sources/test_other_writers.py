@@ -300,8 +300,13 @@ def test_rows_that_delete_files_name_are_not_read(plain: SqlCatalog, tmp_path: P
     assert sorted(row["x"] for row in dataset.shuffle(seed=1)) == [2, 4, 10, 11]
     assert dataset.cache().to_arrow()["x"].to_pylist() == [2, 4, 10, 11]
     assert Dataset("t", version=3).to_arrow()["x"].to_pylist() == [1, 2, 4, 10, 11]
-    with pytest.raises(UnsupportedError, match="'t' has delete files"):
-        dataset.delete_rows("x == 2")
+    assert [row["x"] for row in dataset.delete_rows("x == 2")] == [4, 10, 11]
+    assert ours() == theirs(plain)
+    assert Dataset("t").removed_since(2).to_arrow()["x"].to_pylist() == [0, 3, 5, 1, 2]
+    assert [version.total_records for version in Dataset("t").list_versions()] == [3, 4, 5, 8, 6]
+    assert [version.net_records for version in Dataset("t").list_versions()] == [-1, -1, -3, 2, 6]
+    restored = Dataset("t").restore(3)
+    assert (ours(), len(restored), [row["x"] for row in restored]) == (theirs(plain), 5, [1, 2, 4, 10, 11])
 
 
 def test_equality_deletes_are_refused_with_advice(plain: SqlCatalog, tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from lakefeed.catalog.file_changes import (
     Step,
     committed_changes,
-    delete_files_error,
+    compare_deletes,
     expired_changes,
     operation,
     subtract_files,
 )
-from lakefeed.catalog.properties import ROWS_ADDED
+from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED
 from lakefeed.catalog.version_files import DataFileRef, file_ref, manifest_entries, plan_files, row_order
 from lakefeed.catalog.versions import steps_between, version_number
 
@@ -57,8 +57,8 @@ def added_rows(
     Raises:
         VersionNotFoundError: ``to_version`` does not exist.
         InvalidArgumentError: ``from_version`` is newer than ``to_version``.
-        UnsupportedError: another writer deleted rows by delete files in the range, or versions have expired so that new
-            rows cannot be determined.
+        UnsupportedError: a version in the range has equality deletes, or versions have expired so that new rows cannot
+            be determined.
     """
     steps = steps_between(table, from_version, to_version, head)
     deltas: list[Delta] = []
@@ -85,7 +85,7 @@ def removed_rows(
     deltas: list[Delta] = []
     for step in steps_between(table, from_version, to_version, head):
         deltas += _removed_over_gap(table, step) if from_version is not None or step.before is not None else []
-        deltas += [] if _is_append(step) else [_removed_delta(table, step)]
+        deltas += [] if _is_append(step) else _removed_deltas(table, step)
     return tuple(delta for delta in deltas if delta.files)
 
 
@@ -103,13 +103,12 @@ def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Del
     """Returns the rows that only the newer version has, and the rows that only the older one has.
 
     Raises:
-        UnsupportedError: one of them has delete files.
+        UnsupportedError: one of them has equality deletes.
     """
     before, after = plan_files(table, older) if older is not None else (), plan_files(table, newer)
-    added, removed = subtract_files(after, before), subtract_files(before, after)
-    for file in (*before, *after):
-        if file.has_deletes:
-            raise delete_files_error(table, newer)
+    deleted, revived = compare_deletes(table, before, after)
+    added = (*subtract_files(after, before), *revived)
+    removed = (*subtract_files(before, after), *deleted)
     return Delta(added, removed), Delta(removed, added)
 
 
@@ -136,26 +135,35 @@ def _added_delta(table: Table, step: Step) -> Delta:
     if operation(step.after) is not Operation.OVERWRITE:
         return Delta(())
     changes = committed_changes(table, step)
-    if step.after.summary is not None and ROWS_ADDED in step.after.summary.additional_properties:
+    if ROWS_ADDED in _facts(step.after):
         return Delta(changes.new)
-    return Delta(changes.new, changes.removed, changes.moved)
+    return Delta(changes.new, changes.lost, changes.moved_or_revived if changes.lost else ())
 
 
-def _removed_delta(table: Table, step: Step) -> Delta:
+def _removed_deltas(table: Table, step: Step) -> list[Delta]:
     if operation(step.after) is Operation.REPLACE:
-        return Delta(())
+        return []
     changes = committed_changes(table, step)
-    return Delta(changes.removed, (*changes.moved, *changes.new))
+    kept = (*changes.moved_or_revived, *changes.new)
+    facts = _facts(step.after)
+    if ROWS_ADDED in facts and REPLACED_EQUAL not in facts and not changes.revived:
+        # No row that delete files removed equals a row of another file that came in.
+        return [Delta(changes.deleted), Delta(changes.removed, kept)]
+    return [Delta(changes.lost, kept)]
+
+
+def _facts(snapshot: Snapshot) -> dict[str, str]:
+    return dict(snapshot.summary.additional_properties) if snapshot.summary is not None else {}
 
 
 def _added_over_gap(table: Table, step: Step) -> list[Delta]:
     changes = expired_changes(table, step)
-    return [Delta(changes.new, changes.removed, changes.moved if changes.removed else ())]
+    return [Delta(changes.new, changes.lost, changes.moved_or_revived if changes.lost else ())]
 
 
 def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
     changes = expired_changes(table, step, removed=True)
-    return [Delta(changes.removed, (*changes.moved, *changes.new))]
+    return [Delta(changes.lost, (*changes.moved_or_revived, *changes.new))]
 
 
 def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:

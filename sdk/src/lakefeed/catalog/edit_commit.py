@@ -1,19 +1,21 @@
 """Edits of existing rows. Each edit makes one snapshot, which is one version.
 
-An edit is a function of the newest version. It receives a `Draft`, removes rows of files and adds rows. Only files that
-lose rows are written again (copy on write). Their remaining rows keep their position: the new file has the data
-sequence number of the old one and a name that sorts in the same position. New rows belong to the version that writes
-them, so they come last. After a conflict, the edit is called again with the version of the other writer. Files that
-were written for unchanged inputs are used again.
+An edit is a function of the newest version. It receives a `Draft`, removes rows of files and adds rows. The positions
+of removed rows are written to one delete file. A file that has lost a large share of its rows is written again instead,
+without them. Its remaining rows keep their position: the new file has the data sequence number of the old one and a
+name that sorts in the same position. New rows belong to the version that writes them, so they come last. After a
+conflict, the edit is called again with the version of the other writer. Files that were written for unchanged inputs
+are used again.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -26,16 +28,29 @@ from pyiceberg.table.update import TableUpdate
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.column_decisions import decide_columns
 from lakefeed.catalog.commit_retry import commit_with_retry
+from lakefeed.catalog.delete_files import (
+    NONE,
+    Positions,
+    delete_entries,
+    delete_index,
+    deleted_positions,
+    subtract_positions,
+)
+from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
+from lakefeed.catalog.file_changes import compare_deletes
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import ROWS_ADDED, ROWS_REMOVED
+from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.replaced_rows import CompareFiles, count_removed_rows
+from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.schema_evolution import schema_switch_updates
 from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
 from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows
-from lakefeed.catalog.version_files import DataFileRef, data_files, manifest_entries
+from lakefeed.catalog.version_files import DataFileRef, data_files, live_rows, manifest_entries
 from lakefeed.catalog.versions import DatasetVersion, Pin, find_snapshot
-from lakefeed.errors import UnsupportedError
+
+REWRITTEN_SHARE: Final = 0.3
+"""A file that has lost this share of its rows is written again without them."""
 
 
 @dataclass
@@ -48,16 +63,19 @@ class Draft:
         builder: the builder of the snapshot.
         counts_exact: every added row is new and every removed row is gone, so the summary can count them. If False,
             added rows may equal removed ones; readers compare them.
+        replaced_equal: some added rows may equal removed rows of other files, although the counts are exact.
     """
 
     lake: Lake
     table: Table
     builder: SnapshotBuilder
     counts_exact: bool = True
+    replaced_equal: bool = False
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
     _rewritten: list[RewrittenFile] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
+    _deleted: dict[str, Positions] = field(default_factory=dict)
     _manifests: set[str] = field(default_factory=set)
     _rows_removed: int = 0
 
@@ -74,7 +92,7 @@ class Draft:
     def remove(self, file: DataFileRef) -> None:
         """Removes a file with all its rows."""
         self._remove_file(file)
-        self._rows_removed += file.rows
+        self._rows_removed += live_rows(self.table, file)
 
     def drop(
         self, file: DataFileRef, positions: NDArray[np.int64], rows: Callable[[], Iterable[pa.RecordBatch]]
@@ -83,20 +101,29 @@ class Draft:
 
         Args:
             file: the file.
-            positions: the positions of the rows in the file, sorted and distinct.
-            rows: returns all rows of the file.
+            positions: the positions of the rows in the file, sorted and distinct. Rows that are removed already are
+                ignored.
+            rows: returns all rows of the file, including those that are removed already.
         """
-        if len(positions) == file.rows:
-            return self.remove(file)
-        if len(positions) == 0:
-            return None
-        key = (self._columns, file.path, hashlib.sha256(positions.tobytes()).digest())
+        before = deleted_positions(self.table, file.path, file.deletes)
+        fresh = subtract_positions(positions, before)
+        removed = len(before) + len(fresh)
+        if len(fresh) == 0:
+            return
+        if removed == file.rows:
+            self.remove(file)
+            return
+        self._rows_removed += len(fresh)
+        if removed < REWRITTEN_SHARE * file.rows:
+            self._deleted[file.path] = fresh
+            return
+        everything = np.union1d(before, fresh)
+        key = (self._columns, file.path, hashlib.sha256(everything.tobytes()).digest())
         if key not in self._written:
-            written = rewrite_without(self.lake, self.table, self.builder, file, positions, rows())
+            written = rewrite_without(self.lake, self.table, self.builder, file, everything, rows())
             self._written[key] = (written,)
         self._remove_file(file)
         self._rewritten += [RewrittenFile(written, file.sequence) for written in self._written[key]]
-        self._rows_removed += len(positions)
 
     def _remove_file(self, file: DataFileRef) -> None:
         self._removed[file.path] = file.manifest
@@ -120,8 +147,50 @@ class Draft:
         """Returns the changes of the snapshot."""
         rows_added = sum(file.record_count for file in self._added)
         counts = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.counts_exact else {}
-        manifests = frozenset(self._manifests)
-        return Contents(tuple(self._added), tuple(self._rewritten), self._removed, counts, manifests=manifests)
+        if self.counts_exact and self.replaced_equal:
+            counts[REPLACED_EQUAL] = "true"
+        deletes, removed_deletes = self._delete_files()
+        return Contents(
+            tuple(self._added),
+            tuple(self._rewritten),
+            self._removed,
+            counts,
+            manifests=frozenset(self._manifests),
+            deletes=deletes,
+            removed_deletes=removed_deletes,
+            rows=self._rows_before + rows_added - self._rows_removed,
+        )
+
+    @property
+    def _rows_before(self) -> int:
+        snapshot = self.table.metadata.current_snapshot()
+        return 0 if snapshot is None else count_rows(snapshot, self.table)
+
+    def _delete_files(self) -> tuple[tuple[DataFile, ...], dict[str, str]]:
+        """Returns the delete file to add, if any, and the delete files to leave out: merged ones and useless ones."""
+        snapshot = self.table.metadata.current_snapshot()
+        if snapshot is None or not (self._deleted or self._removed):
+            return (), {}
+        files = [file for file in self.files if file.path not in self._removed]
+        used = {each for file in files for each in file.deletes}
+        useless = [each for each in delete_index(self.table, snapshot).files if each not in used]
+        positions = dict(self._deleted)
+        merged = files_to_merge(used, sum(map(len, positions.values()))) if positions else []
+        for file in files if merged else ():
+            listed = deleted_positions(self.table, file.path, [each for each in file.deletes if each in merged])
+            if len(listed):
+                positions[file.path] = np.union1d(positions.get(file.path, NONE), listed)
+        removed = {each.path: each.manifest for each in (*useless, *merged)}
+        return ((self._write_deletes(positions),) if positions else ()), removed
+
+    def _write_deletes(self, positions: Mapping[str, Positions]) -> DataFile:
+        digest = hashlib.sha256()
+        for path in sorted(positions):
+            digest.update(f"{path}\n{len(positions[path])}\n".encode() + positions[path].tobytes())
+        key = ("deletes", digest.digest())
+        if key not in self._written:
+            self._written[key] = (write_delete_file(self.table, self.builder, positions, self.lake.settings.write),)
+        return self._written[key][0]
 
 
 def edit(
@@ -154,7 +223,7 @@ def edit(
 
     Raises:
         DatasetNotFoundError: the dataset does not exist.
-        UnsupportedError: the table is partitioned, or has delete files of another writer.
+        UnsupportedError: the table is partitioned, or has equality deletes of another writer.
         FenceError, CommitConflictError: nothing was written.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
@@ -164,13 +233,12 @@ def edit(
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
-        _check_no_delete_files(current, data_files(lake, current))
         decision = decide_columns(current, incoming)
-        draft = Draft(lake, decision.table, builder, counts_exact, written)
+        draft = Draft(lake, decision.table, builder, counts_exact, _written=written)
         revise(draft)
         builder.contents = decision.contents(draft.contents())
-        empty = not (builder.contents.files or builder.contents.removed)
-        return None if empty and fence is None and current.current_snapshot() is not None else decision.updates
+        nothing = builder.contents.is_empty and fence is None and current.current_snapshot() is not None
+        return None if nothing else decision.updates
 
     with builder.discard_on_failure():
         return commit_with_retry(lake, name, table, builder, action, attempt)
@@ -204,7 +272,7 @@ def restore(
 
     Raises:
         DatasetNotFoundError, VersionNotFoundError: the version does not exist.
-        UnsupportedError: the table has delete files of another writer.
+        UnsupportedError: the table has equality deletes of another writer.
         FenceError, CommitConflictError: nothing was written.
     """
     action = Action(provenance or Provenance(), idempotency_key, fence)
@@ -215,8 +283,7 @@ def restore(
         old = find_snapshot(current, version)
         builder.contents = _contents_to_restore(lake, current, old, compare)
         switch = schema_switch_updates(current, old)
-        empty = not (builder.contents.files or builder.contents.removed or switch)
-        return None if empty and fence is None else switch
+        return None if builder.contents.is_empty and not switch and fence is None else switch
 
     with builder.discard_on_failure():
         return commit_with_retry(lake, name, table, builder, action, attempt)
@@ -224,13 +291,17 @@ def restore(
 
 def _contents_to_restore(lake: Lake, current: Table, old: Snapshot, compare: CompareFiles | None) -> Contents:
     now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
-    _check_no_delete_files(current, (*now, *before))
     # A table may name a file more than once; its rows count each time.
     counts, counts_before = (Counter(file.path for file in files) for files in (now, before))
     changed = {path for path in counts | counts_before if counts[path] != counts_before[path]}
     removed = [file for file in now if file.path in changed]
     restored = [entry for entry in _data_entries(current, old) if entry.data_file.file_path in changed]
-    rows_removed = count_removed_rows(current, removed, [file for file in before if file.path in changed], compare)
+    deleted, revived = compare_deletes(
+        current, (file for file in now if file.path not in changed), (f for f in before if f.path not in changed)
+    )
+    lost, back = [*removed, *deleted], [*(file for file in before if file.path in changed), *revived]
+    rows_removed = count_removed_rows(current, lost, back, compare)
+    removed_deletes, restored_deletes = _deletes_to_restore(current, old)
     return Contents(
         rewritten=tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in restored),
         removed={file.path: file.manifest for file in removed},
@@ -238,16 +309,23 @@ def _contents_to_restore(lake: Lake, current: Table, old: Snapshot, compare: Com
         facts={ROWS_ADDED: "0", ROWS_REMOVED: str(rows_removed)},
         schema_id=old.schema_id,
         manifests=frozenset(file.manifest for file in removed),
+        restored_deletes=restored_deletes,
+        removed_deletes=removed_deletes,
+        rows=count_rows(old, current),
     )
+
+
+def _deletes_to_restore(current: Table, old: Snapshot) -> tuple[dict[str, str], tuple[RewrittenFile, ...]]:
+    """Returns the delete files that only the current version has, and those that only the old one has."""
+    newest = current.metadata.current_snapshot()
+    now = delete_index(current, newest).files if newest is not None else ()
+    entries = delete_entries(current, old, old.manifests(current.io))
+    paths, paths_before = {each.path for each in now}, {entry.data_file.file_path for entry in entries}
+    removed = {each.path: each.manifest for each in now if each.path not in paths_before}
+    restored = (entry for entry in entries if entry.data_file.file_path not in paths)
+    return removed, tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in restored)
 
 
 def _data_entries(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
     manifests = (m for m in snapshot.manifests(table.io) if m.content == ManifestContent.DATA)
     return (entry for _, entry in manifest_entries(table, manifests))
-
-
-def _check_no_delete_files(table: Table, files: Iterable[DataFileRef]) -> None:
-    if any(file.has_deletes for file in files):
-        raise UnsupportedError(
-            f"{table.name()[-1]!r} has delete files of another writer; compact the table with that program first"
-        )

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyiceberg.manifest import ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakefeed.catalog.ancestry import is_child
-from lakefeed.catalog.version_files import DataFileRef, file_ref, manifest_entries, plan_files, row_order
+from lakefeed.catalog.damaged_tables import damage_errors
+from lakefeed.catalog.delete_files import (
+    DeleteIndex,
+    checked_delete_entry,
+    delete_file_ref,
+    delete_index,
+    positions_by_path,
+)
+from lakefeed.catalog.version_files import (
+    DataFileRef,
+    file_ref,
+    files_of,
+    manifest_entries,
+    plan_files,
+    row_order,
+    select_rows,
+    with_deletes,
+)
 from lakefeed.catalog.version_numbers import has_unstored_numbers
 from lakefeed.errors import UnsupportedError
 
-ADDED_DELETE_FILES = "added-delete-files"
+REMOVED_DELETE_FILES = "removed-delete-files"
 DELETED_DATA_FILES = "deleted-data-files"
 
 Files = tuple[DataFileRef, ...]
@@ -29,11 +46,25 @@ class FileChanges:
         new: added files of new rows.
         moved: added files of rows that older versions wrote.
         removed: removed files.
+        deleted: the rows that delete files removed from files that stay.
+        revived: the rows of such files that delete files no longer remove.
     """
 
     new: Files = ()
     moved: Files = ()
     removed: Files = ()
+    deleted: Files = ()
+    revived: Files = ()
+
+    @property
+    def lost(self) -> Files:
+        """The files, or parts of them, whose rows are no longer there."""
+        return _in_row_order((*self.removed, *self.deleted))
+
+    @property
+    def moved_or_revived(self) -> Files:
+        """The files, or parts of them, whose rows older versions wrote."""
+        return (*self.moved, *self.revived)
 
 
 @dataclass(frozen=True)
@@ -60,16 +91,21 @@ def committed_changes(table: Table, step: Step) -> FileChanges:
     """Returns the files that the commit of a version added and removed.
 
     Raises:
-        UnsupportedError: the commit added delete files, or its changes are unknown because the parent has expired.
+        UnsupportedError: the version has equality deletes, or its changes are unknown because the parent has expired.
     """
-    if ADDED_DELETE_FILES in _summary_facts(step.after):
-        raise delete_files_error(table, step.after)
     if not step.has_gap and step.before is not None:
         return _changes_between(table, step.before, step.after)
     own = _changes_in_own_manifests(table, step.after)
     if not _is_complete(step.after, own):
         raise _ambiguous_rows_error(table, step)
-    return own
+    before, after = _deletes_of_parent(table, step), delete_index(table, step.after)
+    deleted, revived = _changed_rows(table, step.after, {file.path for file in (*own.new, *own.moved)}, before, after)
+    new, moved, removed = (
+        with_deletes(own.new, after),
+        with_deletes(own.moved, after),
+        with_deletes(own.removed, before),
+    )
+    return FileChanges(new, moved, removed, deleted, revived)
 
 
 def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChanges:
@@ -83,16 +119,17 @@ def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChan
         removed: the caller needs removed rows; else added rows.
 
     Raises:
-        UnsupportedError: the commits added delete files, or the added (removed) rows cannot be determined.
+        UnsupportedError: the version has equality deletes, or the added (removed) rows cannot be determined.
     """
     if not step.has_gap:
         return FileChanges()
-    _check_delete_files(table, step)
     own = _changes_in_own_manifests(table, step.after)
     if not _is_complete(step.after, own):
         raise _ambiguous_rows_error(table, step)
     added = {file.path for file in (*own.new, *own.moved)}
-    parent = [*(file for file in plan_files(table, step.after) if file.path not in added), *own.removed]
+    deletes = _deletes_of_parent(table, step)
+    there = (file for file in plan_files(table, step.after) if file.path not in added)
+    parent = with_deletes((*there, *own.removed), deletes)
     before = plan_files(table, step.before) if step.before is not None else ()
     came = subtract_files(_in_row_order(parent), before)
     at_start = step.before is not None and step.start == _number(step.before)
@@ -100,10 +137,13 @@ def expired_changes(table: Table, step: Step, removed: bool = False) -> FileChan
     # start and lacks it; its rows are compared with removed rows, if any. If numbers are stored, it is older than all.
     unknown = {file.path for file in came if not file.sequence} if has_unstored_numbers(table) else frozenset()
     new = [file for file in came if file.sequence > step.start or (at_start and file.path in unknown)]
+    deleted, revived = compare_deletes(table, before, parent)
     changes = FileChanges(
         new=_in_row_order(new),
         moved=_in_row_order(subtract_files(came, new)),
         removed=subtract_files(_in_row_order(before), parent),
+        deleted=deleted,
+        revived=revived,
     )
     if (unknown and not at_start) or not _is_unambiguous(step, changes, removed):
         raise _ambiguous_rows_error(table, step)
@@ -116,7 +156,7 @@ def _is_unambiguous(step: Step, changes: FileChanges, removed: bool) -> bool:
         # There is nothing to compare with. If old rows remain, the new ones were not written with them.
         return removed or not changes.new or bool(changes.moved)
     at_start = step.start == _number(step.before)
-    return at_start or not changes.removed or not (removed or changes.new)
+    return at_start or not changes.lost or not (removed or changes.new)
 
 
 def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileChanges:
@@ -127,12 +167,67 @@ def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileCha
     older, newer = _data_manifests(table, before), _data_manifests(table, after)
     removed = _in_row_order(_file_refs(table, (older[path] for path in older if path not in newer)))
     added = _in_row_order(_file_refs(table, (newer[path] for path in newer if path not in older)))
-    came = subtract_files(added, removed)
+    deletes_before, deletes_after = delete_index(table, before), delete_index(table, after)
+    came = with_deletes(subtract_files(added, removed), deletes_after)
+    deleted, revived = _changed_rows(table, after, {file.path for file in came}, deletes_before, deletes_after)
     return FileChanges(
         new=_in_row_order(file for file in came if file.sequence == _number(after)),
         moved=_in_row_order(file for file in came if file.sequence != _number(after)),
-        removed=subtract_files(removed, added),
+        removed=with_deletes(subtract_files(removed, added), deletes_before),
+        deleted=deleted,
+        revived=revived,
     )
+
+
+def compare_deletes(table: Table, before: Iterable[DataFileRef], after: Iterable[DataFileRef]) -> tuple[Files, Files]:
+    """Returns the rows that delete files removed from files that are on both sides, and those that came back."""
+    older = {file.path: file for file in before}
+    deleted, revived = [], []
+    for file in after:
+        old = older.get(file.path)
+        if old is None or set(old.deletes) == set(file.deletes):
+            continue
+        deleted.append(replace(old, among=file.deletes))
+        revived.append(replace(file, among=old.deletes))
+    deleted, revived = ([file for file in files if len(select_rows(table, file))] for files in (deleted, revived))
+    return _in_row_order(deleted), _in_row_order(revived)
+
+
+def _changed_rows(
+    table: Table, after: Snapshot, came: set[str], older: DeleteIndex, newer: DeleteIndex
+) -> tuple[Files, Files]:
+    """Returns the rows that a commit removed by delete files, and those that it brought back."""
+    if set(older.files) == set(newer.files):
+        return (), ()
+    changed = set(older.files) ^ set(newer.files)
+    named = {path for file in changed for path in positions_by_path(table, file)} - came
+    files = [file for file in files_of(table, after) if file.path in named]
+    return compare_deletes(table, with_deletes(files, older), with_deletes(files, newer))
+
+
+def _deletes_of_parent(table: Table, step: Step) -> DeleteIndex:
+    """Returns the delete files of the parent of a version, which may have expired.
+
+    Raises:
+        UnsupportedError: the manifests do not name every removed delete file.
+    """
+    own, before = step.after.snapshot_id, []
+    removed = 0
+    for manifest in step.after.manifests(table.io):
+        if manifest.content != ManifestContent.DELETES:
+            continue
+        with damage_errors(table.name()[-1], manifest.manifest_path):
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+        for entry in entries:
+            was_removed = entry.status == ManifestEntryStatus.DELETED
+            if was_removed and manifest.added_snapshot_id != own:
+                continue
+            removed += was_removed
+            if was_removed or not (entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == own):
+                before.append(delete_file_ref(manifest, checked_delete_entry(table, step.after, entry)))
+    if removed < int(_summary_facts(step.after).get(REMOVED_DELETE_FILES, 0)):
+        raise _ambiguous_rows_error(table, step)
+    return DeleteIndex(before)
 
 
 def subtract_files(files: Iterable[DataFileRef], others: Iterable[DataFileRef]) -> Files:
@@ -178,23 +273,9 @@ def _file_refs(table: Table, manifests: Iterable[ManifestFile]) -> Iterable[Data
     return (file_ref(manifest, entry) for manifest, entry in manifest_entries(table, manifests))
 
 
-def _check_delete_files(table: Table, step: Step) -> None:
-    for manifest in step.after.manifests(table.io):
-        if manifest.content == ManifestContent.DELETES and manifest.sequence_number > step.start:
-            raise delete_files_error(table, step.after)
-
-
 def operation(snapshot: Snapshot) -> Operation:
     """Returns the operation of a snapshot; OVERWRITE if it is not recorded."""
     return snapshot.summary.operation if snapshot.summary is not None else Operation.OVERWRITE
-
-
-def delete_files_error(table: Table, snapshot: Snapshot) -> UnsupportedError:
-    """Returns the error for a version that has deleted rows by delete files."""
-    return UnsupportedError(
-        f"another writer deleted rows of {table.name()[-1]!r} by delete files in version {_number(snapshot)}, so "
-        "changes across it cannot be determined; start after it"
-    )
 
 
 def _ambiguous_rows_error(table: Table, step: Step) -> UnsupportedError:

@@ -29,6 +29,10 @@ IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"
 # The number of rows added and removed. Iceberg's own counts include rows that only moved to other files.
 ROWS_ADDED: Final = "lakefeed.rows-added"
 ROWS_REMOVED: Final = "lakefeed.rows-removed"
+# Rows that were removed may equal rows that were added: several rows had the key of one row of an upsert.
+REPLACED_EQUAL: Final = "lakefeed.replaced-equal"
+# The number of rows of a version that has delete files. Iceberg's own total counts rows that they remove.
+ROWS: Final = "lakefeed.rows"
 
 # Properties of every new table: they keep the numbers of manifests and of metadata files small.
 TABLE_DEFAULTS: Final = {

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pyiceberg.table import Table
 
 from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
-from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog.version_files import DataFileRef, live_rows
 
 CompareFiles: TypeAlias = Callable[[Table, Sequence[DataFileRef], Sequence[DataFileRef]], int]
 """Counts the rows of the first files that the other files do not have (as multisets)."""
@@ -24,7 +24,7 @@ def count_removed_rows(
     """
     rows, only_removed, only_added = _match_rewritten_files(removed, added)
     if not only_removed or not only_added or compare is None:
-        return rows + max(0, _total_rows(only_removed) - _total_rows(only_added))
+        return rows + max(0, _total_rows(table, only_removed) - _total_rows(table, only_added))
     return rows + compare(table, only_removed, only_added)
 
 
@@ -51,8 +51,9 @@ def _original_path(file: DataFileRef) -> str:
 
 
 def _is_rewritten(file: DataFileRef) -> bool:
-    return REWRITTEN_SUFFIX.search(file.path.removesuffix(".parquet")) is not None
+    # Of a file with delete files, too, only a part of the original rows is there.
+    return file.has_deletes or REWRITTEN_SUFFIX.search(file.path.removesuffix(".parquet")) is not None
 
 
-def _total_rows(files: Iterable[DataFileRef]) -> int:
-    return sum(file.rows for file in files)
+def _total_rows(table: Table, files: Iterable[DataFileRef]) -> int:
+    return sum(live_rows(table, file) for file in files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
+    DataFileContent,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
     ManifestWriter,
-    write_manifest,
+    ManifestWriterV2,
     write_manifest_list,
 )
 from pyiceberg.partitioning import PartitionSpec
@@ -33,6 +34,8 @@ from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.lake import remove_tree
+from lakefeed.catalog.properties import ROWS
+from lakefeed.catalog.row_totals import TOTAL_DELETE_FILES, count_rows
 from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.version_numbers import next_number
 from lakefeed.catalog.versions import DatasetVersion, version_of
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 2
 MERGE_THRESHOLD = 32
+ADDED: Final = ManifestEntryStatus.ADDED
 
 BeforeCommit: TypeAlias = Callable[[], None]
 
@@ -90,6 +94,10 @@ class Contents:
         replaces: the rows stay as they are; only their files change.
         schema_id: the schema of the snapshot; None for the current one of the table.
         manifests: other manifests that name removed files. A table may name a file more than once.
+        deletes: new delete files.
+        restored_deletes: delete files of older versions.
+        removed_deletes: like ``removed``, for delete files.
+        rows: the number of rows of the version; None for those of its parent and of ``added``.
     """
 
     added: tuple[DataFile, ...] = ()
@@ -99,20 +107,47 @@ class Contents:
     replaces: bool = False
     schema_id: int | None = None
     manifests: frozenset[str] = frozenset()
+    deletes: tuple[DataFile, ...] = ()
+    restored_deletes: tuple[RewrittenFile, ...] = ()
+    removed_deletes: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
 
     @property
     def operation(self) -> Operation:
         """Iceberg's name for the change."""
+        removes = bool(self.removed or self.deletes)
         if self.replaces:
             return Operation.REPLACE
-        if self.rewritten or (self.added and self.removed):
+        if self.rewritten or self.restored_deletes or self.removed_deletes or (self.added and removes):
             return Operation.OVERWRITE
-        return Operation.DELETE if self.removed else Operation.APPEND
+        return Operation.DELETE if removes else Operation.APPEND
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the snapshot would equal its parent."""
+        return not (self.files or self.removed or self.removed_deletes)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Every file that the snapshot leaves out, with a manifest of the parent that names it."""
+        return {**self.removed, **self.removed_deletes}
 
     @property
     def files(self) -> tuple[DataFile, ...]:
         """Every file that the snapshot adds."""
-        return (*self.added, *(each.file for each in self.rewritten))
+        old = (*self.rewritten, *self.restored_deletes)
+        return (*self.added, *self.deletes, *(each.file for each in old))
+
+
+class DeleteManifestWriter(ManifestWriterV2):
+    """Writes manifests of delete files, which PyIceberg reads but does not write."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
 
 
 class SnapshotBuilder:
@@ -142,6 +177,8 @@ class SnapshotBuilder:
         self.outcome = CommitOutcome.NOT_COMMITTED
         self._io: FileIO = table.io
         self._name = table.name()[-1]
+        self._catalog = table.catalog
+        self._identifier = table.name()
         self._metadata_location = table.location_provider().new_metadata_location
         self._facts = facts
         self._own_location = table.metadata.location if new_table else None
@@ -234,7 +271,21 @@ class SnapshotBuilder:
             Summary(counted, **collector.build(), **self._facts, **self.contents.facts),
             parent.summary if parent is not None else None,
         )
-        return Summary(operation, **summary.additional_properties)
+        rows = self._row_entry(summary, metadata, parent)
+        return Summary(operation, **summary.additional_properties, **rows)
+
+    def _row_entry(self, summary: Summary, metadata: TableMetadata, parent: Snapshot | None) -> dict[str, str]:
+        """Returns the entry of the number of rows, which Iceberg's totals do not tell if there are delete files."""
+        if not int(summary.get(TOTAL_DELETE_FILES) or 0):
+            return {}
+        rows = self.contents.rows
+        if rows is None:
+            before = 0 if parent is None else count_rows(parent, self._table_of(metadata))
+            rows = before + sum(file.record_count for file in self.contents.added)
+        return {ROWS: str(rows)}
+
+    def _table_of(self, metadata: TableMetadata) -> Table:
+        return Table(self._identifier, metadata, "", self._io, self._catalog)
 
     def _write_manifests(self, metadata: TableMetadata) -> None:
         """Writes the manifests of the files to add, unless an earlier attempt has written them."""
@@ -245,19 +296,19 @@ class SnapshotBuilder:
         self._manifest_paths, self._new_manifests, self._files_in_manifests = [], [], contents.files
         if not contents.files:
             return
-        # Files of older versions may have an older partition spec.
-        for spec_id in sorted({file.spec_id for file in contents.files}):
-            with self._new_manifest(metadata, self._manifest_paths, spec_id) as writer:
-                for file in contents.added:
-                    if file.spec_id == spec_id:
-                        writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
-                for each in contents.rewritten:
-                    if each.file.spec_id == spec_id:
-                        writer.add(
-                            ManifestEntry.from_args(
-                                status=ManifestEntryStatus.ADDED, sequence_number=each.sequence, data_file=each.file
-                            )
-                        )
+        old = (*contents.rewritten, *contents.restored_deletes)
+        entries = [
+            *(ManifestEntry.from_args(status=ADDED, data_file=file) for file in (*contents.added, *contents.deletes)),
+            *(ManifestEntry.from_args(status=ADDED, sequence_number=e.sequence, data_file=e.file) for e in old),
+        ]
+        # Files of older versions may have an older partition spec. Data files and delete files have own manifests.
+        groups: dict[tuple[bool, int], list[ManifestEntry]] = defaultdict(list)
+        for entry in entries:
+            groups[entry.data_file.content != DataFileContent.DATA, entry.data_file.spec_id].append(entry)
+        for (deletes, spec_id), group in sorted(groups.items(), key=lambda item: item[0]):
+            with self._new_manifest(metadata, self._manifest_paths, spec_id, deletes) as writer:
+                for entry in group:
+                    writer.add(entry)
             self._new_manifests.append(writer.to_manifest_file())
 
     def _inherited_manifests(
@@ -266,7 +317,8 @@ class SnapshotBuilder:
         """Returns the manifests of the parent without the removed files, which it appends to ``removed``."""
         if parent is None:
             return []
-        touched = {*self.contents.removed.values(), *self.contents.manifests}
+        left_out = self.contents.left_out
+        touched = {*left_out.values(), *self.contents.manifests}
         present = [m for m in parent.manifests(self._io) if m.has_added_files() or m.has_existing_files()]
         untouched = [manifest for manifest in present if manifest.manifest_path not in touched]
         rewritten = [
@@ -274,16 +326,17 @@ class SnapshotBuilder:
             for manifest in present
             if manifest.manifest_path in touched
         ]
-        missing = set(self.contents.removed) - {file.file_path for file in removed}
+        missing = set(left_out) - {file.file_path for file in removed}
         assert not missing, f"no manifest of the parent names {missing}"
         return [*rewritten, *self._merge_small_manifests(metadata, untouched)]
 
     def _rewrite_manifest(
         self, metadata: TableMetadata, manifest: ManifestFile, removed: list[DataFile]
     ) -> ManifestFile:
-        with self._new_manifest(metadata, self._attempt_paths, manifest.partition_spec_id) as writer:
+        deletes, left_out = manifest.content == ManifestContent.DELETES, self.contents.left_out
+        with self._new_manifest(metadata, self._attempt_paths, manifest.partition_spec_id, deletes) as writer:
             for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
-                if entry.data_file.file_path in self.contents.removed:
+                if entry.data_file.file_path in left_out:
                     removed.append(entry.data_file)
                     writer.delete(entry)
                 else:
@@ -295,16 +348,17 @@ class SnapshotBuilder:
 
         An entry is rewritten once each time that the number of entries grows by the factor `MERGE_THRESHOLD`.
         """
-        tiers: dict[int | None, list[ManifestFile]] = defaultdict(list)
+        tiers: dict[tuple[ManifestContent, int | None], list[ManifestFile]] = defaultdict(list)
         for manifest in manifests:
-            tiers[_tier(manifest, metadata.default_spec_id)].append(manifest)
+            tiers[manifest.content, _tier(manifest, metadata.default_spec_id)].append(manifest)
         merged: list[ManifestFile] = []
-        for tier, similar in tiers.items():
+        for (_, tier), similar in tiers.items():
             merged += similar if tier is None or len(similar) < MERGE_THRESHOLD else [self._merge(metadata, similar)]
         return merged
 
-    def _merge(self, metadata: TableMetadata, manifests: Iterable[ManifestFile]) -> ManifestFile:
-        with self._new_manifest(metadata, self._attempt_paths, metadata.default_spec_id) as writer:
+    def _merge(self, metadata: TableMetadata, manifests: Sequence[ManifestFile]) -> ManifestFile:
+        deletes = manifests[0].content == ManifestContent.DELETES
+        with self._new_manifest(metadata, self._attempt_paths, metadata.default_spec_id, deletes) as writer:
             for manifest in manifests:
                 for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
                     writer.existing(entry)
@@ -330,19 +384,15 @@ class SnapshotBuilder:
         return location
 
     @contextmanager
-    def _new_manifest(self, metadata: TableMetadata, written: list[str], spec_id: int) -> Iterator[ManifestWriter]:
+    def _new_manifest(
+        self, metadata: TableMetadata, written: list[str], spec_id: int, deletes: bool
+    ) -> Iterator[ManifestWriter]:
         location = self._metadata_location(f"{self.commit}-m{next(self._manifests)}.avro")
         written.append(location)
         spec = metadata.specs()[spec_id]
         with new_file(self._io, location) as output:
-            writer = write_manifest(
-                format_version=FORMAT_VERSION,
-                spec=spec,
-                schema=_schema_of(metadata, spec),
-                output_file=output,
-                snapshot_id=self.snapshot_id,
-                avro_compression=_compression(metadata),
-            )
+            new_writer = DeleteManifestWriter if deletes else ManifestWriterV2
+            writer = new_writer(spec, _schema_of(metadata, spec), output, self.snapshot_id, _compression(metadata))
             writer.__enter__()
             yield writer
             # Not after a failure: PyIceberg's writer would complete the file, or hide the error with another one.
@@ -359,7 +409,7 @@ def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
 
 def _tier(manifest: ManifestFile, spec_id: int) -> int | None:
     """Returns the size class of a manifest, as a power of `MERGE_THRESHOLD`; None if it must not be merged."""
-    if manifest.content != ManifestContent.DATA or manifest.partition_spec_id != spec_id:
+    if manifest.partition_spec_id != spec_id:
         return None
     files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
     tier = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,14 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.delete_files import delete_entries
+from lakefeed.catalog.delete_files import (
+    DeleteFileRef,
+    DeleteIndex,
+    RowSelection,
+    delete_index,
+    deleted_positions,
+    subtract_positions,
+)
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.version_numbers import NumberedTable
@@ -38,7 +45,8 @@ class DataFileRef:
         rows: the number of rows.
         size: the size in bytes.
         sequence: the version that wrote its rows. A rewritten file keeps the number of the original file.
-        deletes_in: the snapshot whose delete files may list some of its rows; None if there are none.
+        deletes: the delete files that may list some of its rows, which are not read.
+        among: if not None, only rows that these delete files list are read.
         manifest: the path of the manifest that names it.
         spec_id: the partition spec.
         partition: the partition values.
@@ -53,7 +61,8 @@ class DataFileRef:
     rows: int
     size: int
     sequence: int
-    deletes_in: int | None = None
+    deletes: tuple[DeleteFileRef, ...] = ()
+    among: tuple[DeleteFileRef, ...] | None = None
     manifest: str = field(default="", repr=False, compare=False)
     spec_id: int = field(default=0, repr=False, compare=False)
     partition: tuple[Any, ...] = field(default=(), repr=False, compare=False)
@@ -66,7 +75,7 @@ class DataFileRef:
     @property
     def has_deletes(self) -> bool:
         """True if delete files may list some of its rows."""
-        return self.deletes_in is not None
+        return bool(self.deletes) or self.among is not None
 
     @property
     def record_count(self) -> int:
@@ -99,13 +108,7 @@ def data_files(
     snapshot = _snapshot(table, snapshot_id)
     if snapshot is None:
         return ()
-    key = (table.metadata.table_uuid, snapshot.snapshot_id)
-    with _lock:
-        files = _plans.get(key)
-    if files is None:
-        files = plan_files(table, snapshot)
-        with _lock:
-            _plans[key] = files
+    files = files_of(table, snapshot)
     if row_filter is None or isinstance(row_filter, AlwaysTrue):
         return files
     columns = schema if schema is not None else snapshot_schema(table, snapshot.snapshot_id)
@@ -122,6 +125,18 @@ def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
     return snapshot
 
 
+def files_of(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
+    """Returns the data files of a snapshot in row order, from the cache or as `plan_files`."""
+    key = (table.metadata.table_uuid, snapshot.snapshot_id)
+    with _lock:
+        files = _plans.get(key)
+    if files is None:
+        files = plan_files(table, snapshot)
+        with _lock:
+            _plans[key] = files
+    return files
+
+
 def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     """Reads the data files of a snapshot from its manifests, in row order.
 
@@ -130,10 +145,35 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     """
     with damage_errors(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
-    deletes = snapshot.snapshot_id if delete_entries(table, snapshot, manifests) else None
+    deletes = delete_index(table, snapshot, manifests)
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
     pairs = manifest_entries(table, data)
-    return tuple(sorted((file_ref(manifest, entry, deletes) for manifest, entry in pairs), key=row_order))
+    files = sorted((file_ref(manifest, entry) for manifest, entry in pairs), key=row_order)
+    return with_deletes(files, deletes)
+
+
+def with_deletes(files: Iterable[DataFileRef], deletes: DeleteIndex) -> tuple[DataFileRef, ...]:
+    """Returns data files with the delete files that apply to them, instead of those that they had."""
+    pairs = ((file, deletes.applying_to(file.path, file.sequence)) for file in files)
+    return tuple(file if file.deletes == applying else replace(file, deletes=applying) for file, applying in pairs)
+
+
+def select_rows(table: Table, file: DataFileRef) -> RowSelection:
+    """Returns the rows of a data file that are read. Reads only its delete files.
+
+    Raises:
+        DamagedDatasetError: a delete file is missing or invalid.
+    """
+    deleted = deleted_positions(table, file.path, file.deletes)
+    if file.among is None:
+        return RowSelection(file.rows, deleted, inverted=True)
+    listed = deleted_positions(table, file.path, file.among)
+    return RowSelection(file.rows, subtract_positions(listed, deleted))
+
+
+def live_rows(table: Table, file: DataFileRef) -> int:
+    """Returns the number of rows of a data file that are read."""
+    return len(select_rows(table, file)) if file.has_deletes else file.rows
 
 
 def manifest_entries(
@@ -161,7 +201,7 @@ def manifest_entries(
         yield from pairs
 
 
-def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | None = None) -> DataFileRef:
+def file_ref(manifest: ManifestFile, entry: ManifestEntry) -> DataFileRef:
     """Returns the data file of a manifest entry."""
     file = entry.data_file
     return DataFileRef(
@@ -169,7 +209,6 @@ def file_ref(manifest: ManifestFile, entry: ManifestEntry, deletes_in: int | Non
         rows=file.record_count,
         size=file.file_size_in_bytes,
         sequence=entry.sequence_number or 0,
-        deletes_in=deletes_in,
         manifest=manifest.manifest_path,
         spec_id=manifest.partition_spec_id,
         partition=tuple(file.partition[index] for index in range(len(file.partition))),

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lakefeed.catalog import ancestry, file_changes, time_travel, tombstones
+from lakefeed.catalog import ancestry, file_changes, row_totals, time_travel, tombstones
 from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, quoted_list
 
@@ -234,7 +234,8 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
 
     summary = snapshot.summary
     facts = dict(summary.additional_properties) if summary is not None else {}
-    added, deleted = int(facts.get("added-records", 0)), int(facts.get("deleted-records", 0))
+    added = int(facts.get("added-records", 0))
+    deleted = int(facts.get("deleted-records", 0)) + int(facts.get("added-position-deletes", 0))
     same = summary is not None and summary.operation is Operation.REPLACE
     return DatasetVersion(
         version=version_number(snapshot),
@@ -243,7 +244,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
         operation=summary.operation.value if summary is not None else "append",
         added_records=0 if same else int(facts.get(ROWS_ADDED, added)),
         deleted_records=0 if same else int(facts.get(ROWS_REMOVED, deleted)),
-        total_records=int(facts.get("total-records", 0)),
+        total_records=row_totals.count_rows(snapshot, table),
         timestamp_ms=snapshot.timestamp_ms,
         run=facts.get(RUN),
         user=facts.get(USER),
@@ -251,7 +252,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
         message=facts.get(MESSAGE),
         work=facts.get(WORK),
         depth=int(facts.get(DEPTH, 0)),
-        net_records=added - deleted,
+        net_records=row_totals.count_change(snapshot, table),
         total_bytes=int(facts.get("total-files-size", 0)),
         table_uuid=str(table.metadata.table_uuid) if table is not None else "",
     )

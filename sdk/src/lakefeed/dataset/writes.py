@@ -199,8 +199,9 @@ class Writes(Core):
     ) -> Dataset:
         """Deletes the rows for which an expression is true, as the next version.
 
-        Only files that hold such a row are rewritten. If no file does, no version is made. Rows that another writer
-        appends meanwhile are examined too.
+        Their positions are written to one small delete file; a file that has lost 30 % of its rows is written again
+        without them. If no row matches, no version is made. Rows that another writer appends meanwhile are examined
+        too.
 
         Args:
             predicate: the expression, as in `filter`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -46,6 +47,12 @@ class Footer:
             for end in (*(position for position, char in enumerate(path) if char == "."), len(path)):
                 indices.setdefault(path[:end], []).append(index)
         return indices
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The position of the first row of each row group, and the number of rows."""
+        rows = (self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups))
+        return list(accumulate(rows, initial=0))
 
     def groups(self, predicate: Expr | None) -> Iterator[FilePart]:
         """Yields the row groups in which a row may match."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lakefeed._units import KIB, MIB
 from lakefeed.formats.parquet_footer import Footer
@@ -41,6 +43,7 @@ class RowFilter:
         extra_columns: the columns that only ``predicate`` reads, each with what to read of it (its name, or dotted
             paths of fields).
         selectivity: shared by the filters of one scan.
+        positions: the rows of the row group that are there at all, sorted; None for all.
     """
 
     columns: frozenset[str]
@@ -48,6 +51,7 @@ class RowFilter:
     dictionary_columns: frozenset[str] = frozenset()
     extra_columns: dict[str, list[str]] = field(default_factory=dict)
     selectivity: Selectivity = field(default_factory=Selectivity)
+    positions: NDArray[np.int64] | None = None
 
     def steps(self, footer: Footer, group: int, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Returns the columns to decode first, and those of ``names`` to decode only if a row matches.
@@ -81,6 +85,8 @@ class RowFilter:
         """Returns which rows of a row group match; None if no row matches."""
         masks = [self.predicate(batch) for batch in table.to_batches()]
         mask: Any = masks[0] if len(masks) == 1 else pa.concat_arrays([*masks, pa.array([], pa.bool_())])
+        if self.positions is not None:
+            mask = _only(mask, self.positions)
         matches = mask.true_count
         self.selectivity.record(matches)
         return mask if matches else None
@@ -96,6 +102,14 @@ class RowFilter:
         for batch in (table.select(names) if names else table).to_batches():
             yield _filter_batch(batch, mask.slice(start, batch.num_rows))
             start += batch.num_rows
+
+
+def _only(mask: Any, positions: NDArray[np.int64]) -> pa.Array[Any]:
+    """Returns the mask with false in all other rows."""
+    matches = mask.fill_null(False).to_numpy(zero_copy_only=False)
+    selected = np.zeros(len(matches), np.bool_)
+    selected[positions] = matches[positions]
+    return pa.array(selected)
 
 
 def _filter_batch(batch: pa.RecordBatch, mask: Any) -> pa.RecordBatch:

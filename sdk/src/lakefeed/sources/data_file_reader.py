@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
+from lakefeed.catalog.delete_files import Positions, RowSelection
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.expr import Expr, evaluate, rename, roots
@@ -38,43 +39,49 @@ class DataFileReader:
         self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
         self._selectivities: dict[Expr, Selectivity] = {}
 
-    def fragments(self, index: int, file: DataFileRef, predicate: Expr | None) -> Iterator[Fragment]:
-        """Yields the row groups of a file (with its index in the source) in which a row may match."""
+    def fragments(
+        self, index: int, file: DataFileRef, predicate: Expr | None, selection: RowSelection | None = None
+    ) -> Iterator[Fragment]:
+        """Yields the row groups of a file (with its index in the source) in which a selected row may match."""
         for part in self._open(file.path).footer().groups(self._file_predicate(file, predicate)):
-            yield Fragment((file.path, part.key, index), part.rows, part.size)
-
-    def partial_fragments(self, index: int, file: DataFileRef, positions: NDArray[np.int64]) -> Iterator[Fragment]:
-        """Yields the row groups of a file of which only the rows at ``positions`` (sorted) remain."""
-        for part in self._open(file.path).footer().groups(None):
-            rows = len(self._positions_in_group(file.path, part.key, positions))
-            if rows:
-                yield Fragment((file.path, part.key, index), rows, part.size)
+            rows = part.rows
+            if selection is not None:
+                rows = selection.count(*self._group_range(file.path, part.key))
+                if not rows:
+                    continue
+            yield Fragment((file.path, part.key, index), rows, part.size)
 
     def read(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None = None
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Reads the rows of a fragment; ``positions`` (sorted): the rows of the file that remain (None: all)."""
+        """Reads the selected rows of a fragment; ``selection`` (None: all) is of the file."""
         _, group, _ = fragment.key
         layout = self._layout(file, pushdown)
+        positions = None if selection is None else self._positions_in_group(file.path, group, selection)
         if positions is None and (layout.selective or not pushdown.exact):
             row_filter = layout.row_filter(group)
             batches = self._open(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
             return map(layout.cast, batches)
-        if pushdown.exact:
-            return self._read_matching(file, fragment, pushdown, positions)
+        whole = not fragment.start and fragment.stop in (None, fragment.rows)
+        if positions is not None and layout.selective and whole:
+            row_filter = layout.row_filter(group)
+            if row_filter is not None:
+                there = replace(row_filter, positions=positions)
+                return map(layout.cast, self._open(file.path).read(group, layout.leaves, where=there))
+        elif pushdown.exact:
+            return self._read_matching(file, fragment, pushdown, selection)
         assert positions is not None, "only some rows of the file remain"
         batches = map(layout.cast, self._open(file.path).read(group, layout.leaves))
-        in_group = self._positions_in_group(file.path, group, positions)
-        return take_sorted(batches, in_group[fragment.start : fragment.stop])
+        return take_sorted(batches, positions[fragment.start : fragment.stop])
 
     def _read_matching(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, positions: NDArray[np.int64] | None
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None
     ) -> Iterator[pa.RecordBatch]:
         """Yields the rows for which the predicate is true, evaluated after they are read."""
         predicate, names = pushdown.predicate, project_schema(self._schema, pushdown).names
         assert predicate is not None
         wider = replace(pushdown, columns=columns_to_read(self._schema, pushdown), exact=False)
-        for batch in self.read(file, fragment, wider, positions):
+        for batch in self.read(file, fragment, wider, selection):
             yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
     def numbered_batches(
@@ -100,17 +107,15 @@ class DataFileReader:
         names = self._projection.columns(file, self._open(file.path).footer()).by_path
         return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
-    def _positions_in_group(self, path: str, group: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the positions that lie in a row group, relative to its first row."""
+    def _positions_in_group(self, path: str, group: int, selection: RowSelection) -> Positions | None:
+        """Returns the selected positions in a row group, relative to its first row; None if all are."""
         begin, end = self._group_range(path, group)
-        low, high = np.searchsorted(positions, [begin, end])
-        return positions[low:high] - begin
+        return None if selection.count(begin, end) == end - begin else selection.within(begin, end)
 
     def _group_range(self, path: str, group: int) -> tuple[int, int]:
         """Returns the positions of the first row of a row group and of the first row after it."""
-        footer = self._open(path).footer().metadata
-        rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        return sum(rows[:group]), sum(rows[: group + 1])
+        starts = self._open(path).footer().starts
+        return starts[group], starts[group + 1]
 
     def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
         """Returns the layout of a file, cached because every row group and epoch needs it."""
@@ -138,6 +143,8 @@ def take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64])
     start = 0
     for batch in batches:
         low, high = np.searchsorted(positions, [start, start + batch.num_rows])
-        if low < high:
+        if high - low == batch.num_rows:
+            yield batch
+        elif low < high:
             yield take_rows(batch, positions[low:high] - start)
         start += batch.num_rows

@@ -18,12 +18,12 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed import sql
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.delete_files import deleted_positions, remaining_positions
+from lakefeed.catalog.delete_files import Positions, RowSelection
 from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.table_identity import missing_version_error, uuid_of
-from lakefeed.catalog.version_files import DataFileRef, data_files
+from lakefeed.catalog.version_files import DataFileRef, data_files, select_rows
 from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
@@ -207,40 +207,35 @@ class IcebergSource(PlainSource):
             raise
 
     @cached_property
-    def row_positions(self) -> dict[int, NDArray[np.int64]]:
-        """Returns the positions of the remaining rows, by the index of files from which rows were removed.
+    def row_selections(self) -> dict[int, RowSelection]:
+        """Returns the rows that are read, by the index of files of which only some are.
 
         For deltas it compares the rows of files, so it reads them. For delete files it reads only these.
         """
-        remaining: dict[int, NDArray[np.int64]] = {}
+        with damage_errors(self.name):
+            selected = {
+                index: select_rows(self.table, file) for index, file in enumerate(self.files) if file.has_deletes
+            }
         first = 0
         for delta in self.deltas:
             if delta.less:
-                remaining.update(
-                    zip(range(first, first + len(delta.files)), self._remaining_positions(delta), strict=True)
-                )
+                remaining = self._remaining_positions(delta)
+                for index, (file, positions) in enumerate(zip(delta.files, remaining, strict=True), first):
+                    selected[index] = RowSelection(file.rows, positions)
             first += len(delta.files)
-        return {**self._positions_after_deletes(), **remaining}
-
-    def _positions_after_deletes(self) -> dict[int, NDArray[np.int64]]:
-        remaining = {}
-        for snapshot_id in {file.deletes_in for file in self.files if file.deletes_in is not None}:
-            snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
-            if snapshot is None:
-                raise self._gone_error()
-            deleted = deleted_positions(self.table, snapshot)
-            for index, file in enumerate(self.files):
-                if file.deletes_in == snapshot_id and file.path in deleted:
-                    remaining[index] = remaining_positions(file.rows, file.sequence, deleted[file.path])
-        return remaining
+        return selected
 
     @cached_property
     def _has_removed_rows(self) -> bool:
         """Returns whether rows of the files may have been removed."""
         return self._needs_comparison or any(file.has_deletes for file in self.files)
 
+    def _selection(self, index: int) -> RowSelection | None:
+        return self.row_selections.get(index) if self._has_removed_rows else None
+
     def _rows_in(self, index: int, file: DataFileRef) -> int:
-        return len(self.row_positions[index]) if self._has_removed_rows and index in self.row_positions else file.rows
+        selection = self._selection(index)
+        return file.rows if selection is None else len(selection)
 
     @cached_property
     def _needs_comparison(self) -> bool:
@@ -304,21 +299,28 @@ class IcebergSource(PlainSource):
 
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         _, _, index = fragment.key
-        positions = self.row_positions.get(index) if self._has_removed_rows else None
-        return self._reader.read(self.files[index], fragment, pushdown, positions)
+        return self._reader.read(self.files[index], fragment, pushdown, self._selection(index))
 
     def numbered_batches(
         self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields all rows of one file in batches, each with the position of its first row.
 
-        With a predicate, row groups in which no row can match are skipped.
+        Rows that delete files list are included. With a predicate, row groups in which no row can match are skipped.
         """
         return self._reader.numbered_batches(file, columns, predicate)
 
     def read_file(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
-        """Yields all rows of one file."""
+        """Yields all rows of one file, including those that delete files list."""
         return (batch for _, batch in self.numbered_batches(file))
+
+    def live_batches(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of one file without those that delete files list."""
+        if not file.has_deletes:
+            return self.read_file(file)
+        selection = select_rows(self.table, file)
+        fragments = self._reader.fragments(0, file, None, selection)
+        return (batch for each in fragments for batch in self._reader.read(file, each, Pushdown(), selection))
 
     def describe(self, pushdown: Pushdown) -> str:
         since = "" if self.since is None else f" {self.since.change} since v{self.since.version or 0}"
@@ -345,11 +347,9 @@ class IcebergSource(PlainSource):
         self, index: int, file: DataFileRef, predicate: Expr | None, start: int, stop: int | None
     ) -> Iterator[Fragment]:
         whole = None if (start, stop) == (0, None) else (start, stop)
-        if self._has_removed_rows and index in self.row_positions:
-            return cut_fragments(self._reader.partial_fragments(index, file, self.row_positions[index]), whole)
-        return cut_fragments(self._reader.fragments(index, file, predicate), whole)
+        return cut_fragments(self._reader.fragments(index, file, predicate, self._selection(index)), whole)
 
-    def _remaining_positions(self, delta: Delta) -> Iterator[NDArray[np.int64]]:
+    def _remaining_positions(self, delta: Delta) -> Iterator[Positions]:
         """Yields the positions of the remaining rows for each file of the delta."""
         less = self._comparable_rows(delta.less)
         if delta.moved:
@@ -358,16 +358,19 @@ class IcebergSource(PlainSource):
         remaining = sql.subtract_rows(self.lake.settings, self._comparable_rows(delta.files), less)
         first = 0
         for file in delta.files:
-            low, high = np.searchsorted(remaining, [first, first + file.rows])
-            yield remaining[low:high] - first
-            first += file.rows
+            selection = select_rows(self.table, file) if file.has_deletes else None
+            rows = file.rows if selection is None else len(selection)
+            low, high = np.searchsorted(remaining, [first, first + rows])
+            positions = remaining[low:high] - first
+            yield positions if selection is None else selection.within(0, file.rows)[positions]
+            first += rows
 
     def _comparable_rows(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
         """Returns rows in their storage types, which every engine can compare."""
         stored = storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
         return sql.QueryTable(
-            stored, lambda: (cast(batch, stored) for file in files for _, batch in plain.numbered_batches(file))
+            stored, lambda: (cast(batch, stored) for file in files for batch in plain.live_batches(file))
         )
 
     def __getstate__(self) -> dict[str, Any]:
