@@ -90,6 +90,7 @@ OF_DAGSTER = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all tests are collected: nearly all that is made until then stays
     for line in OF_DAGSTER if find_spec("dagster") else ():
         config.addinivalue_line("filterwarnings", line)
 
@@ -108,11 +109,13 @@ def pytest_collection_finish() -> None:
     """What all the modules hold stays: no collection of garbage looks at it again, in no process that is forked."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
     """At the end of the interpreter they go like any other."""
     gc.unfreeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,12 @@ METHODS = sorted(
 )
 PACKAGE = Path(lakefeed.__file__).parent
 PROJECT = Path(__file__).parents[2]
-MODULES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 CLASSES = [name for name in NAMES if inspect.isclass(getattr(lakefeed, name))]
+
+
+@cache
+def modules() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +62,7 @@ def test_the_class_that_people_use_stays_a_facade(kind: type) -> None:
 def test_no_class_is_long() -> None:
     long = {
         f"{path.relative_to(PACKAGE)}: {tree.name}"
-        for path, module in MODULES.items()
+        for path, module in modules().items()
         for tree in ast.walk(module)
         if isinstance(tree, ast.ClassDef) and _lines_of_code(tree) > MAX_CLASS_LINES
     }
@@ -65,12 +70,12 @@ def test_no_class_is_long() -> None:
 
 
 def test_no_module_is_long() -> None:
-    lengths = {path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    lengths = {path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in modules()}
     assert {name for name, lines in lengths.items() if lines > MAX_MODULE_LINES} == set()
 
 
 def test_modules_of_the_sdk_have_unique_names() -> None:
-    assert _repeated(path.stem for path in MODULES if path.stem != "__init__") == []
+    assert _repeated(path.stem for path in modules() if path.stem != "__init__") == []
 
 
 def test_modules_of_the_dagster_project_have_unique_names() -> None:
@@ -78,7 +83,7 @@ def test_modules_of_the_dagster_project_have_unique_names() -> None:
     folders = [PROJECT / name for name in ("dataset_assets", "resources", "sensors")]
     names = [path.stem for folder in folders for path in folder.glob("*.py") if path.stem != "__init__"]
     assert _repeated([*names, "definitions"]) == []
-    taken = {path.parent.name if path.stem == "__init__" else path.stem for path in MODULES}
+    taken = {path.parent.name if path.stem == "__init__" else path.stem for path in modules()}
     assert taken.intersection(names) <= {"dataset", "ingestion", "routine"}
 
 
@@ -97,7 +102,7 @@ def test_the_inside_of_a_dataset_is_touched_by_its_own_package_only() -> None:
     assert "_plan" in private
     touched = {
         f"{path.relative_to(PACKAGE)}: {node.attr}"
-        for path, module in MODULES.items()
+        for path, module in modules().items()
         if path.parent != PACKAGE / "dataset"
         for node in ast.walk(module)
         if isinstance(node, ast.Attribute) and node.attr in private and not _is_self(node.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ GROUPS, ROWS = 12, 1000
 RANDOM = np.random.default_rng(0)
 
 
+@cache
 def table() -> pa.Table:
     """Twelve row groups; ``label`` is 7 in the third and the eighth, which statistics cannot tell."""
     group = np.repeat(np.arange(GROUPS), ROWS)
@@ -39,14 +41,11 @@ def table() -> pa.Table:
     )
 
 
-TABLE = table()
-
-
 @pytest.fixture
 def rows(home: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", str(ROWS))
     monkeypatch.setenv("LAKEFEED__READ__THREADS", "1")
-    Dataset.from_arrow(TABLE).save("rows", column_types=None)
+    Dataset.from_arrow(table()).save("rows", column_types=None)
     return Dataset("rows", version=1)
 
 
@@ -66,7 +65,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
 def test_row_groups_without_a_hit_are_spared_the_other_columns(rows: Dataset, decoded: list[tuple[int, str]]) -> None:
     found = rows.filter("label = 7").select(["id", "blob"]).to_arrow()
-    assert found["id"].to_pylist() == TABLE.filter(evaluated("label = 7"))["id"].to_pylist()
+    assert found["id"].to_pylist() == table().filter(evaluated("label = 7"))["id"].to_pylist()
     assert sorted(group for group, column in decoded if column == "label") == list(range(GROUPS))
     assert {group for group, column in decoded if column == "blob"} == {2, 7}
     assert len(decoded) == GROUPS + 2 * 2
@@ -92,8 +91,8 @@ def test_footers_are_read_once(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -
 
 
 def evaluated(text: str) -> Any:
-    batch = TABLE.combine_chunks().to_batches()[0]
-    return evaluate(parse(text, TABLE.schema), batch)
+    batch = table().combine_chunks().to_batches()[0]
+    return evaluate(parse(text, table().schema), batch)
 
 
 def plain(found: pa.Table) -> list[str]:
@@ -126,7 +125,7 @@ CONDITIONS = [
 
 @pytest.mark.parametrize("text", CONDITIONS)
 def test_the_rows_are_those_of_the_filter(rows: Dataset, text: str) -> None:
-    expected = TABLE.filter(evaluated(text))
+    expected = table().filter(evaluated(text))
     assert plain(rows.filter(text).to_arrow()) == plain(expected)
     assert rows.filter(text).select(["blob", "id"]).to_arrow().equals(expected.select(["blob", "id"]))
     assert rows.filter(text).count() == len(expected)
@@ -140,7 +139,7 @@ def test_renamed_and_new_columns(rows: Dataset) -> None:
     newest = Dataset("rows")
     newest.rename_column("word", "term")
     newest.add_column("later", pa.int64())
-    expected = TABLE.filter(evaluated("word = 'bear'"))["id"].to_pylist()
+    expected = table().filter(evaluated("word = 'bear'"))["id"].to_pylist()
     assert Dataset("rows").filter("term = 'bear'").to_arrow()["id"].to_pylist() == expected
     assert Dataset("rows").filter("later is null and term = 'bear'").to_arrow()["id"].to_pylist() == expected
     assert Dataset("rows").filter("later = 1").count() == 0
@@ -148,8 +147,8 @@ def test_renamed_and_new_columns(rows: Dataset) -> None:
 
 @pytest.mark.parametrize("text", CONDITIONS)
 def test_pruning_in_blocks_finds_what_asking_each_row_group_finds(tmp_path: Path, text: str) -> None:
-    pq.write_table(TABLE.sort_by("word"), tmp_path / "t.parquet", row_group_size=100)
-    footer, predicate = Footer(pq.read_metadata(tmp_path / "t.parquet")), parse(text, TABLE.schema)
+    pq.write_table(table().sort_by("word"), tmp_path / "t.parquet", row_group_size=100)
+    footer, predicate = Footer(pq.read_metadata(tmp_path / "t.parquet")), parse(text, table().schema)
     paths = [("id",), ("label",), ("word",), ("x",), ("box", "w")]
     bounds = {path: footer.bounds(path) for path in paths}
     expected = [
