@@ -69,7 +69,7 @@ def restored_types(
         return found
     query = str(rows[0][0])
     for place in range(len(kinds)):
-        connection.execute(f"CREATE TYPE {_marker(place)} AS ENUM ('{_name(place)}')")
+        connection.execute(f"CREATE TEMP TYPE {_marker(place)} AS ENUM ('{_name(place)}')")
     chosen = [kinds, *([kind] for kind in kinds[:MAX_TRIES] if len(kinds) > 1)]
     for some in chosen:
         try:

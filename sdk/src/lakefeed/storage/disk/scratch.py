@@ -15,9 +15,16 @@ LOCK_SUFFIX = ".lock"
 PRIVATE = 0o600
 
 
+def scratch_name(prefix: str) -> str:
+    """Returns a name that no other folder has."""
+    return f"{prefix}{uuid.uuid4().hex}"
+
+
 @contextmanager
-def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(parent: Path, prefix: str, name: str | None = None) -> Iterator[Path]:
     """Yields a new folder under ``parent`` that only this user can read. Removes it on exit if it is still there.
+
+    ``name``: of `scratch_name`, for a folder that is to have the same path again; None: a new one.
 
     A killed process leaves its folder behind without the lock of the file beside it. The next call with the same
     prefix removes such folders.
@@ -28,7 +35,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(parent, prefix)
-    folder = parent / f"{prefix}{uuid.uuid4().hex}"
+    folder = parent / (name or scratch_name(prefix))
     with file_lock(parent / f"{folder.name}{LOCK_SUFFIX}", mode=PRIVATE, temporary=True):
         try:
             with storage_errors(folder):
