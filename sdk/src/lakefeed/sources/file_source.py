@@ -30,7 +30,7 @@ from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.remote.retrying_file import DIRECT_PROTOCOLS, WEB_PROTOCOLS, query_filesystem
-from lakefeed.storage.urls import decode_file_url, display_url, expand_home, redact, split_protocol
+from lakefeed.storage.urls import decode_file_url, display_url, expand_home, lower_scheme, redact, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
@@ -229,12 +229,13 @@ def create_file_source(
 def _expand_location(location: str, form: str | None) -> list[str]:
     written = parse_chain(location).base
     inside = location.removesuffix(written)
+    written = lower_scheme(written)
     protocol, _ = split_protocol(written)
     if not written:
         raise InvalidArgumentError(f"{display_url(location)} ends in '::'; add the path of the archive")
     if protocol in WEB_PROTOCOLS:
         _ = form or format_of(location)
-        return [location]  # reading it shows whether it exists; a check would double the requests
+        return [inside + written]  # reading it shows whether it exists; a check would double the requests
     path = expand_home(written)
     decoded = decode_file_url(path)
     for base in [path] if decoded is None else [decoded, path]:

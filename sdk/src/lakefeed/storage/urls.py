@@ -42,8 +42,19 @@ def split_protocol(url: str) -> tuple[str | None, str]:
     """
     protocol, separator, path = url.partition("://")
     if separator and len(protocol) > 1:  # one letter is a drive
-        return protocol, path
+        return protocol.lower(), path
     return ("data", url.removeprefix("data:")) if url.startswith("data:") else (None, url)
+
+
+def lower_scheme(url: str) -> str:
+    """Returns a URL with its scheme in lower case, as libraries expect it. Other text stays as it is.
+
+    Example:
+        >>> lower_scheme("S3://Bucket/Cat.jpg"), lower_scheme("Cat.jpg")
+        ('s3://Bucket/Cat.jpg', 'Cat.jpg')
+    """
+    kind = scheme(url)
+    return kind + url[len(kind) :]
 
 
 def scheme(text: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from urllib.parse import unquote, urljoin
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
+    DecodeError,
     HTTPError,
     LocationParseError,
     LocationValueError,
@@ -32,6 +34,7 @@ from urllib3.util.connection import create_connection
 
 from lakefeed._units import KIB
 from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
+from lakefeed.storage.remote.content_encoding import BITS, decode_body
 from lakefeed.storage.remote.egress_policy import check_host, resolve
 from lakefeed.storage.remote.http_deadline import RequestDeadline, deadlines_by_thread
 from lakefeed.storage.urls import display_url, file_name, redact
@@ -41,7 +44,6 @@ MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 OK_STATUS = frozenset({200, 203})
 NOT_MODIFIED = 304
-DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 GZIP_ENCODINGS = (["gzip"], ["x-gzip"])
 GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
 DRAINED_BYTES = 64 * KIB
@@ -148,7 +150,9 @@ class OpenResponse:
         self._deadline = deadline
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
-        self.encoded = _is_encoded(url, response.headers)
+        encodings = _encodings(url, response.headers)
+        self.encoded = bool(encodings)
+        self._read = decode_body(self._read_sent, encodings)
 
     @property
     def size(self) -> int | None:
@@ -160,11 +164,17 @@ class OpenResponse:
         """Returns at most ``size`` bytes of the body; none at its end."""
         try:
             self._deadline.restart()
-            piece: bytes = self._response.read(size, decode_content=self.encoded)
+            piece = self._read(size)
             self._deadline.pause()
+        except (EOFError, zlib.error) as error:
+            raise _request_error(None, self._deadline, DecodeError(str(error))) from None
         except (HTTPError, OSError) as error:
             raise _request_error(None, self._deadline, error) from None
         return piece
+
+    def _read_sent(self, size: int) -> bytes:
+        sent: bytes = self._response.read(size, decode_content=False)
+        return sent
 
     def pieces(self) -> Iterator[bytes]:
         """Yields the body in chunks."""
@@ -250,8 +260,8 @@ def _send(url: Url, deadline: RequestDeadline, headers: Mapping[str, str], first
     return response
 
 
-def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
-    """Returns whether the body must be decoded to get the file, although no encoding was requested.
+def _encodings(url: str, headers: Mapping[str, str]) -> list[str]:
+    """Returns the encodings of the body that are not part of the file, although none was requested.
 
     Servers that declare a ``.gz`` file as encoded send the file unchanged.
 
@@ -261,11 +271,11 @@ def _is_encoded(url: str, headers: Mapping[str, str]) -> bool:
     encodings = [name.strip().lower() for name in headers.get("Content-Encoding", "").split(",")]
     encodings = [name for name in encodings if name not in ("", "identity", "aws-chunked")]
     if not encodings or (encodings in GZIP_ENCODINGS and file_name(url).lower().endswith(GZIP_SUFFIXES)):
-        return False
-    unknown = [name for name in encodings if name not in DECODABLE]
+        return []
+    unknown = [name for name in encodings if name not in BITS]
     if unknown:
         raise FileError(f"{display_url(url)}: the server used the encoding {unknown[0]!r}, which was not requested")
-    return True
+    return encodings
 
 
 def _parse(url: str) -> Url:

@@ -29,7 +29,7 @@ from lakefeed.storage.remote.credentials import access_advice, causes, status_of
 from lakefeed.storage.remote.egress_policy import check_host
 from lakefeed.storage.remote.http_file import NoRangesError, WebFile
 from lakefeed.storage.remote.store_file import StoreFile
-from lakefeed.storage.urls import display_url, redact, safe_cause, split_protocol
+from lakefeed.storage.urls import display_url, lower_scheme, redact, safe_cause, split_protocol
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -79,6 +79,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    url = lower_scheme(url)
     protocol = split_protocol(url)[0] or "file"
     try:
         kind = fsspec.get_filesystem_class(protocol)
