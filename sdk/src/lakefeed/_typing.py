@@ -19,4 +19,6 @@ Locations: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
 Words: TypeAlias = Sequence[str] | None
 ColumnTypes: TypeAlias = Mapping[str, Any]
 Ragged: TypeAlias = Literal["jagged", "pad", "list"]
+Block: TypeAlias = Callable[[], Sequence[pa.RecordBatch]]
+"""Decodes a part of a file and returns its rows. It may be called in any thread, once."""
 IfExists: TypeAlias = Literal["error", "append", "new_version"]

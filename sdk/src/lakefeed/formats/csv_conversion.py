@@ -70,7 +70,8 @@ class Conversion:
         self._kinds = dict(kinds)
         self._columns = None if columns is None else list(columns)
         self._nulls = nulls
-        self._separate = False
+        # A word such as "0" could be read as a value of a type other than text.
+        self._separate = any(nulls.text) and not self._only_text
 
     def table(self, records: bytes) -> pa.Table:
         """Returns the rows of complete records.
@@ -102,7 +103,9 @@ class Conversion:
                 if not is_cell_error(error) or self._only_text:
                     raise
         table = self._read_by_kind(records)
-        self._separate = True  # later records of such a file have null words too
+        # Later records of such a file have null words too. Both ways give the same rows, so the order in which threads
+        # get here does not matter.
+        self._separate = True
         return table
 
     @property

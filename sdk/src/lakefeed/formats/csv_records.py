@@ -85,8 +85,13 @@ def open_quote(block: bytes) -> int | None:
 
 def count_lines(text: bytes) -> int:
     """Returns the number of line ends, in quoted cells too."""
-    lines = text.count(b"\n")
-    return lines + text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else lines
+    lines = count_byte(text, LF)
+    return lines + count_byte(text, CR) - text.count(b"\r\n") if b"\r" in text else lines
+
+
+def count_byte(text: bytes, byte: int) -> int:
+    """Returns the number of bytes of a text that are ``byte``. Several times faster than ``bytes.count``."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == byte))
 
 
 def _last_line_end(block: bytes, stop: int) -> int:

@@ -7,13 +7,15 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
+from lakefeed._typing import Block
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.expr import Expr
@@ -25,6 +27,7 @@ from lakefeed.storage.urls import display_url
 
 __all__ = [
     "SCHEMA_ADVICE",
+    "Divided",
     "FilePart",
     "Format",
     "Streamed",
@@ -35,6 +38,8 @@ __all__ = [
     "read_lines",
     "require_columns",
 ]
+
+Item = TypeVar("Item")
 
 SCHEMA_ADVICE = "; if the types were guessed wrong, say which they are: from_file(…, schema=pa.schema({…}))"
 READ_BYTES = MIB
@@ -90,6 +95,17 @@ class Format(Protocol):
         Otherwise it is left out.
         """
 
+    def blocks(
+        self,
+        url: str,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        *,
+        strict: bool = True,
+        states: Identities | None = None,
+    ) -> Generator[Block] | None:
+        """Yields the parts of a file that is not addressable; see `lakefeed.plan.Source.blocks`."""
+
 
 class Streamed:
     """A format that reads a file from front to back. A subclass defines ``name``, ``suffixes``, `head` and `rows`.
@@ -140,6 +156,17 @@ class Streamed:
     ) -> Iterator[pa.RecordBatch]:
         return self.all_rows(url, schema, columns, strict=strict, states=states)
 
+    def blocks(
+        self,
+        url: str,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        *,
+        strict: bool = True,
+        states: Identities | None = None,
+    ) -> Generator[Block] | None:
+        return None
+
     def first_head(self, url: str, states: Identities | None = None) -> pa.Schema:
         """Returns the schema of the first file that the URL names."""
         with closing(open_streams(url, states)) as opened:
@@ -157,13 +184,55 @@ class Streamed:
         states: Identities | None = None,
     ) -> Generator[pa.RecordBatch]:
         """Yields the rows of every file that the URL names."""
+        return self._all(url, states, lambda stream: self.rows(stream, schema, columns, strict))
+
+    def _all(self, url: str, states: Identities | None, read: Callable[[Stream], Iterator[Item]]) -> Generator[Item]:
+        """Yields the items of every file that the URL names."""
         with closing(open_streams(url, states)) as opened:
             for stream in opened:
                 try:
                     with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
-                        yield from self.rows(stream, schema, columns, strict)
+                        yield from read(stream)
                 except FormatError as error:
                     opened.throw(error)  # raises it, or an error that says that the file changed
+
+
+class Divided(Streamed):
+    """A format of text whose blocks are decoded independently, so that several threads decode a file.
+
+    A subclass defines `parts_of` instead of `rows`.
+    """
+
+    def parts_of(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
+    ) -> Iterator[Block]:
+        """Yields the parts of an open file. Reads it in the thread of the caller."""
+        raise NotImplementedError(type(self).__name__)
+
+    def rows(
+        self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
+    ) -> Iterator[pa.RecordBatch]:
+        for part in self.parts_of(stream, schema, columns, strict):
+            yield from part()
+
+    def blocks(
+        self,
+        url: str,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        *,
+        strict: bool = True,
+        states: Identities | None = None,
+    ) -> Generator[Block] | None:
+        def blocks_of(stream: Stream) -> Iterator[Block]:
+            for part in self.parts_of(stream, schema, columns, strict):
+                yield partial(self._decode, part, stream.url)
+
+        return self._all(url, states, blocks_of)
+
+    def _decode(self, part: Block, url: str) -> Sequence[pa.RecordBatch]:
+        with content_errors(url, self.kind or self.name, SCHEMA_ADVICE):
+            return part()
 
 
 @contextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.json as pajson
 
+from lakefeed._typing import Block
 from lakefeed.errors import FormatError
-from lakefeed.formats.file_format import SCHEMA_ADVICE, Streamed
+from lakefeed.formats.file_format import SCHEMA_ADVICE, Divided
 from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_zones, timestamps_as_text
 from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, blocks, check_utf8, memory_file
 from lakefeed.formats.whole_numbers import may_be_inexact, rounded_number, with_whole_numbers
@@ -21,7 +23,7 @@ SHOWN_CHARS = 80
 DOCUMENT_ADVICE = "; it looks like one list of all rows: write one object a line, or give the list to from_pylist"
 
 
-class JsonLines(Streamed):
+class JsonLines(Divided):
     """``.jsonl``, ``.ndjson`` and ``.json`` files with one object per line, also compressed. A missing key is null."""
 
     name: ClassVar[str] = "jsonl"
@@ -40,14 +42,13 @@ class JsonLines(Streamed):
             schema = with_whole_numbers(schema, part.text, display_url(stream.url))
         return schema
 
-    def rows(
+    def parts_of(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Iterator[Block]:
         reader = _Reader(schema, strict, reject_rounding=strict)
         part = None
         for part in _read_parts(stream, CHUNK_BYTES):
-            table = part.read(reader)
-            yield from (table if columns is None else table.select(list(columns))).to_batches()
+            yield partial(part.batches, reader, columns)
         if part is None and strict:
             raise _empty_error(stream.url)
 
@@ -93,6 +94,11 @@ class _Part:
     line: int
     is_first: bool
 
+    def batches(self, reader: _Reader, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
+        """Returns the rows with these columns; None for all."""
+        table = self.read(reader)
+        return (table if columns is None else table.select(list(columns))).to_batches()
+
     def read(self, reader: _Reader) -> pa.Table:
         """Returns the rows.
 
@@ -126,7 +132,7 @@ def _read_parts(stream: Stream, size: int) -> Iterator[_Part]:
     """Yields the lines of a file, about ``size`` bytes at a time. Parts of blank lines are left out."""
     is_first = True
     for line, block in blocks(stream.file, size, display_url(stream.url)):
-        if block.strip():
+        if block and not block.isspace():
             yield _Part(stream.url, block, line, is_first)
             is_first = False
 

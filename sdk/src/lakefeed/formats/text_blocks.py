@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError
-from lakefeed.formats.csv_records import count_lines, last_record_end, open_quote
+from lakefeed.formats.csv_records import LF, count_byte, count_lines, last_record_end, open_quote
 
 BLOCK_BYTES = 8 * MIB
 """The size of the block that types are inferred from."""
@@ -36,14 +36,15 @@ NOT_UTF8 = "is not UTF-8; convert the file, such as by iconv -f ISO-8859-1 -t UT
 
 
 def blocks(
-    file: Any, size: int = CHUNK_BYTES, name: str = "the text", *, quoted: bool = False
+    file: Any, size: int = CHUNK_BYTES, name: str = "the text", *, quoted: bool = False, largest: int = 0
 ) -> Iterator[tuple[int, bytes]]:
     r"""Yields blocks of complete lines with the number of their first line, without a byte order mark.
 
     Args:
         file: an open file.
-        size: the approximate size of a block in bytes.
+        size: the approximate size of the first block in bytes.
         name: the name of the file for messages.
+        largest: later blocks double in size until they have about this size. By default all have the same size.
         quoted: the file is CSV, in which quoted cells may contain line ends and lines may end in ``\r``.
 
     Raises:
@@ -61,7 +62,8 @@ def blocks(
         if end:
             complete = block[:end]
             yield line, complete
-            line += count_lines(complete) if quoted else complete.count(b"\n")
+            line += count_lines(complete) if quoted else count_byte(complete, LF)
+            size = max(size, min(2 * size, largest))
         elif len(block) > LINE_BYTES:
             raise FormatError(f"{name}, {_too_long_message(block, line, open_quote(block) if quoted else None)}")
         rest = block[end:]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pyarrow as pa
 
+from lakefeed._typing import Block
 from lakefeed.expr import Expr, to_text
 from lakefeed.plan.lineage import Lineage
 
@@ -141,6 +142,13 @@ class Source(Protocol):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         """Yields the rows of one fragment, in order."""
 
+    def blocks(self, fragment: Fragment, pushdown: Pushdown) -> Generator[Block] | None:
+        """Yields the parts of one fragment, in order; together they are the rows of `read`. None: it has no parts.
+
+        The generator reads in the thread of the caller. The error of a part must be thrown into the generator, which
+        raises it or the error that is behind it.
+        """
+
     def describe(self, pushdown: Pushdown) -> str:
         """Returns one line for ``explain()``: the origin of the rows and how much of it will be read."""
 
@@ -222,6 +230,9 @@ class PlainSource:
     @property
     def selective(self) -> bool:
         return False
+
+    def blocks(self, fragment: Fragment, pushdown: Pushdown) -> Generator[Block] | None:
+        return None
 
 
 class RangedSource(PlainSource):

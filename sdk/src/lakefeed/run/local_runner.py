@@ -22,6 +22,7 @@ from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.plan.walk import nodes
 from lakefeed.run import stream_reader
+from lakefeed.run.block_decoding import decode_blocks
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.external_shuffle import external_shuffle
 from lakefeed.run.filter_counts import FilterCounts
@@ -164,7 +165,7 @@ class LocalRunner:
     def _scan(self, scan: Scan, steps: Sequence[Step]) -> Generator[pa.RecordBatch]:
         """The rows of a source after ``steps``, which are done where the fragments are decoded."""
         if not scan.source.ranged:
-            yield from run_chain(steps, scan.execute([]))
+            yield from run_chain(steps, self._undivided(scan))
             return
         scan, steps = _selecting(scan, steps)
         source, pushdown = scan.source, scan.pushdown
@@ -178,6 +179,15 @@ class LocalRunner:
         with closing(ahead):
             for batches in ahead:
                 yield from batches
+
+    def _undivided(self, scan: Scan) -> Generator[pa.RecordBatch]:
+        """Yields the rows of a source whose fragments cannot be cut. Text files are decoded in threads."""
+        for fragment in scan.source.fragments(scan.pushdown):
+            blocks = scan.source.blocks(fragment, scan.pushdown)
+            if blocks is None:
+                yield from scan.source.read(fragment, scan.pushdown)
+            else:
+                yield from decode_blocks(blocks, self.settings.read)
 
 
 @dataclass(frozen=True)

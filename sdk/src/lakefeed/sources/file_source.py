@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, reduce
 from typing import Any
 
 import pyarrow as pa
 
-from lakefeed._typing import Locations, Words
+from lakefeed._typing import Block, Locations, Words
 from lakefeed._validate import check_optional_schema
 from lakefeed.errors import (
     FormatError,
@@ -149,6 +150,21 @@ class FilesSource(PlainSource):
         for batch in batches:
             yield _conform_batch(batch, schema, url, all_columns=columns is None)
 
+    def blocks(self, fragment: Fragment, pushdown: Pushdown) -> Generator[Block] | None:
+        url, part = fragment.key
+        if part.rows is not None:
+            return None
+        inferred, schema = self.declared is None, project_schema(self.schema, pushdown)
+        columns = None if inferred and pushdown.columns is None else schema.names
+        blocks = self._format.blocks(url, self.schema, columns, strict=inferred, states=self._run_states)
+        if blocks is None:
+            return None
+
+        def conform(block: Block) -> list[pa.RecordBatch]:
+            return [_conform_batch(batch, schema, url, all_columns=columns is None) for batch in block()]
+
+        return _decoded(blocks, conform)
+
     def describe(self, pushdown: Pushdown) -> str:
         more = f" and {len(self.urls) - 1} more" if len(self.urls) > 1 else ""
         return f"{self.format_name} {redact(self.urls[0])}{more}"
@@ -272,6 +288,16 @@ def _without_metadata(schema: pa.Schema, without: Sequence[bytes]) -> pa.Schema:
         }
         fields.append(column.with_metadata(metadata) if metadata else column.remove_metadata())
     return pa.schema(fields)
+
+
+def _decoded(blocks: Generator[Block], conform: Callable[[Block], list[pa.RecordBatch]]) -> Generator[Block]:
+    """Yields functions that return the rows of the blocks after ``conform``."""
+    with closing(blocks):
+        for block in blocks:
+            try:
+                yield partial(conform, block)
+            except FormatError as error:
+                blocks.throw(error)
 
 
 def _conform_batch(batch: pa.RecordBatch, schema: pa.Schema, url: str, *, all_columns: bool) -> pa.RecordBatch:
