@@ -8,7 +8,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,27 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAKEFEED_HOME", str(place))
     monkeypatch.setenv("LAKEFEED_CACHE_DIR", str(tmp_path / "cache"))
     return place
+
+
+@contextmanager
+def _home_in(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("LAKEFEED_")]:
+            patch.delenv(name)
+        patch.setenv("LAKEFEED_HOME", str(folder / "home"))
+        patch.setenv("LAKEFEED_CACHE_DIR", str(folder / "cache"))
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Path]]:
+    """Opens an empty home, for datasets that the tests of a module only read; arguments are environment variables.
+
+    Such a dataset goes on reading its own home when the tests have theirs. Saving it once saves 50 ms for every test.
+    """
+    return lambda **settings: _home_in(tmp_path_factory.mktemp("shared"), settings)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ def memory() -> Dataset:
     return Dataset.from_arrow(pa.concat_tables([table(0, 17), table(17, ROWS)]))
 
 
-def saved(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+@pytest.fixture(scope="module")
+def saved(shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
     """Three versions, three files, row groups of 7."""
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "7")
-    Dataset.from_arrow(table(0, 25)).save("rows")
-    Dataset.from_arrow(table(25, 26)).append_to("rows")
-    return Dataset.from_arrow(table(26, ROWS)).append_to("rows")
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="7"):
+        Dataset.from_arrow(table(0, 25)).save("rows")
+        Dataset.from_arrow(table(25, 26)).append_to("rows")
+        return Dataset.from_arrow(table(26, ROWS)).append_to("rows")
 
 
 def csv(tmp_path: Path) -> Dataset:
@@ -73,12 +75,14 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 
 
 @pytest.fixture(params=["memory", "saved", "pools", "csv"])
-def data(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def data(
+    request: pytest.FixtureRequest, saved: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Dataset:
     if request.param == "pools":  # as of a table that is too large to be mixed at once
         monkeypatch.setattr(order, "POOL_BYTES", 500)
     elif request.param != "saved":
         return memory() if request.param == "memory" else csv(tmp_path)
-    return saved(monkeypatch)
+    return saved
 
 
 def taken(loader: TorchLoader, steps: int | None = None) -> list[list[int]]:
@@ -141,8 +145,8 @@ def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> 
 
 @pytest.mark.parametrize("plan", ["in order", "windowed", "global", "filtered by function", "filter of a head"])
 @pytest.mark.parametrize("source", ["memory", "saved"])
-def test_workers_resume_as_exactly(plan: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = PLANS[plan](memory() if source == "memory" else saved(monkeypatch))
+def test_workers_resume_as_exactly(plan: str, source: str, saved: Dataset) -> None:
+    prepared = PLANS[plan](memory() if source == "memory" else saved)
 
     def make(workers: int) -> TorchLoader:
         return prepared.to_torch(batch_size=8, num_workers=workers)
@@ -201,8 +205,8 @@ def test_another_world_goes_on_with_exactly_the_rows_not_seen(data: Dataset, pla
             assert list(in_step(ranked(prepared, state, size, ranks, **options))) == expected[step * 16 :]
 
 
-def test_another_world_with_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = windowed(saved(monkeypatch))
+def test_another_world_with_workers(saved: Dataset) -> None:
+    prepared = windowed(saved)
     expected = [row["x"] for row in prepared.rows()]
     first = prepared.to_torch(batch_size=8, num_workers=2)
     assert flat(taken(first, 4)) == expected[:32]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager, chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -87,17 +88,18 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(params=sorted(MEDIA))
+@pytest.fixture(scope="module", params=sorted(MEDIA))
 def media(request: pytest.FixtureRequest) -> MediaType:
     return MEDIA[request.param]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return BlobStore(str(tmp_path / "blobs"), tmp_path / "cache")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
+    folder = tmp_path_factory.mktemp("store")
+    return BlobStore(str(folder / "blobs"), folder / "cache")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def column(media: MediaType, store: BlobStore) -> pa.StructArray:
     contents = pa.array([*CONTENTS, None])
     return store_column(contents, media.name, store, copy="auto", stats=True, column_name="x")
@@ -181,20 +183,28 @@ def test_an_unknown_type_is_an_error_everywhere(store: BlobStore) -> None:
 # ------------------------------------------------------------------------------------------------- whole datasets
 
 
-@pytest.fixture
-def paths(media: MediaType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Relative paths, as people write them."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def files(media: MediaType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the examples."""
+    folder = tmp_path_factory.mktemp("files")
     example = EXAMPLES[media.name]
     for number, name in enumerate(example.names):
-        example.make(tmp_path / name, number)
-    return list(example.names)
+        example.make(folder / name, number)
+    return folder
 
 
 @pytest.fixture
-def saved(media: MediaType, paths: list[str]) -> Dataset:
-    given = Dataset.from_dict({"f": [*paths, None], "n": [0, 1, 2]})
-    return given.save("things", column_types={"f": media.handle})
+def paths(media: MediaType, files: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Relative paths, as people write them."""
+    monkeypatch.chdir(files)
+    return list(EXAMPLES[media.name].names)
+
+
+@pytest.fixture(scope="module")
+def saved(media: MediaType, files: Path, shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
+    with shared_home(), chdir(files):
+        given = Dataset.from_dict({"f": [*EXAMPLES[media.name].names, None], "n": [0, 1, 2]})
+        return given.save("things", column_types={"f": media.handle})
 
 
 def test_every_type_has_an_example_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,15 @@ def test_every_operation_is_here() -> None:
     assert all(inspect.getdoc(op) for op in MAKERS)
 
 
-@pytest.fixture(params=["memory", "chunks", "saved"])
-def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Node:
+@pytest.fixture(scope="module", params=["memory", "chunks", "saved"])
+def child(request: pytest.FixtureRequest, shared_home: Callable[..., AbstractContextManager[Path]]) -> Node:
     if request.param == "memory":
         return Scan(MemorySource(TABLE))
     if request.param == "chunks":
         return Dataset.from_batches(lambda: TABLE.to_batches(max_chunksize=7), schema=SCHEMA)._plan
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "9")
-    Dataset.from_arrow(TABLE.slice(0, 25)).save("t", column_types=None)
-    return Dataset.from_arrow(TABLE.slice(25)).append_to("t", copy_files=False)._plan
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="9"):
+        Dataset.from_arrow(TABLE.slice(0, 25)).save("t", column_types=None)
+        return Dataset.from_arrow(TABLE.slice(25)).append_to("t", copy_files=False)._plan
 
 
 @pytest.fixture(params=OPS, ids=lambda op: op.__name__)
@@ -151,8 +152,8 @@ def node(request: pytest.FixtureRequest, child: Node, tmp_path: Path) -> Node:
 
 
 @pytest.fixture
-def runner(lake: Any) -> LocalRunner:
-    return LocalRunner(lake.settings)
+def runner() -> LocalRunner:
+    return LocalRunner(settings())
 
 
 def rows(runner: LocalRunner, plan: Node) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -83,12 +84,15 @@ def added(folder: Path) -> Dataset:
     return Dataset("added").added_since(1)
 
 
-@pytest.fixture(params=[memory, chunks, batches, files, saved, appended, added], ids=lambda make: make.__name__)
-def dataset(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "8")
-    monkeypatch.setenv("LAKEFEED__WRITE__FILE_BYTES", "900")
+@pytest.fixture(
+    scope="module",
+    params=[memory, chunks, batches, files, saved, appended, added],
+    ids=lambda make: make.__name__,
+)
+def dataset(request: pytest.FixtureRequest, shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
     make: Callable[[Path], Dataset] = request.param
-    return make(tmp_path)
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="8", LAKEFEED__WRITE__FILE_BYTES="900") as folder:
+        return make(folder)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +37,20 @@ def small_batches() -> list[pa.RecordBatch]:
     return TABLE.to_batches(max_chunksize=7)
 
 
-@pytest.fixture(params=["memory", "batches", "saved", "appended"])
-def origin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+@pytest.fixture(scope="module", params=["memory", "batches", "saved", "appended"])
+def origin(request: pytest.FixtureRequest, shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
     """The same rows: in memory, streamed in small batches, saved, saved and appended with small row groups."""
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "16")
-    if request.param == "memory":
-        return Dataset.from_arrow(TABLE)
-    if request.param == "batches":
-        return Dataset.from_batches(small_batches, schema=TABLE.schema)
-    first = ROWS if request.param == "saved" else 40
-    Dataset.from_arrow(TABLE.slice(0, first)).save("rows", column_types=None)
-    if request.param == "appended":
-        Dataset.from_arrow(TABLE.slice(40, 30)).append_to("rows")
-        Dataset.from_arrow(TABLE.slice(70)).append_to("rows")
-    return Dataset("rows")
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="16"):
+        if request.param == "memory":
+            return Dataset.from_arrow(TABLE)
+        if request.param == "batches":
+            return Dataset.from_batches(small_batches, schema=TABLE.schema)
+        first = ROWS if request.param == "saved" else 40
+        Dataset.from_arrow(TABLE.slice(0, first)).save("rows", column_types=None)
+        if request.param == "appended":
+            Dataset.from_arrow(TABLE.slice(40, 30)).append_to("rows")
+            Dataset.from_arrow(TABLE.slice(70)).append_to("rows")
+        return Dataset("rows")
 
 
 def xs(dataset: Dataset) -> list[int]:

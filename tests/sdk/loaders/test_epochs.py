@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.lake import Lake
 from lakefeed.loaders.epochs import Epochs
 
 X = pa.schema({"x": pa.int64()})
@@ -21,13 +21,13 @@ def twice(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch({"x": [value for value in batch["x"].to_pylist() for _ in range(2)]}, X)
 
 
-@pytest.fixture
-def data(lake: Lake) -> Dataset:
+@pytest.fixture(scope="module")
+def data(shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
     """300 rows in three files."""
-    for start in range(0, 300, 100):
-        rows = Dataset.from_dict({"x": list(range(start, start + 100))})
-        rows.append_to("rows") if Dataset.exists("rows") else rows.save("rows")
-    return Dataset("rows", version=3)
+    with shared_home():
+        for start in range(0, 300, 100):
+            Dataset.from_dict({"x": list(range(start, start + 100))}).save("rows", if_exists="append")
+        return Dataset("rows", version=3)
 
 
 def epochs(data: Dataset) -> Epochs:

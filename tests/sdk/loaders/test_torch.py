@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ ROWS = 100
 X = pa.schema({"x": pa.int64()})
 
 
-@pytest.fixture
-def data(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "30")
-    return Dataset.from_dict({"x": list(range(ROWS)), "y": [row / 2 for row in range(ROWS)]}).save("rows")
+@pytest.fixture(scope="module")
+def data(shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="30"):
+        return Dataset.from_dict({"x": list(range(ROWS)), "y": [row / 2 for row in range(ROWS)]}).save("rows")
 
 
 def taken(loader: TorchLoader, steps: int | None = None) -> list[list[int]]:
@@ -184,8 +185,8 @@ def test_fewer_rows_left_than_ranks_is_an_error_when_the_state_is_loaded(data: D
         wide.load_state_dict(first.state_dict())
 
 
-def test_a_state_of_other_rows_is_refused(data: Dataset) -> None:
-    state = data.to_torch(batch_size=4).state_dict()
+def test_a_state_of_other_rows_is_refused() -> None:
+    state = Dataset.from_dict({"x": [0], "y": [0.5]}).save("rows").to_torch(batch_size=4).state_dict()
     more = Dataset.from_dict({"x": [1], "y": [1.0]}).append_to("rows")
     with pytest.raises(StateMismatchError, match=r"the data was 'rows@v1#.*and is 'rows@v2#"):
         more.to_torch(batch_size=4).load_state_dict(state)
