@@ -15,6 +15,7 @@ from pyiceberg.manifest import ManifestContent
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, data_files, edit_commit
 from lakefeed.catalog.delete_files import delete_index
+from lakefeed.run import upsert
 
 ROWS = 200
 
@@ -68,7 +69,7 @@ def test_a_few_deleted_rows_are_one_delete_file(lake: Lake, plain: SqlCatalog) -
     assert (facts["total-delete-files"], facts["total-position-deletes"], facts["total-records"]) == ("1", "3", "400")
     newest = deleted.list_versions()[0]
     assert (len(deleted), newest.total_records, newest.deleted_records, newest.net_records) == (397, 397, 3, -3)
-    assert newest.operation == "delete"
+    assert newest.operation == "overwrite"
     assert ids(deleted.removed_since(2)) == [3, 7, 250]
     assert ids(deleted.added_since(2)) == []
     report = deleted.changes(1)
@@ -198,3 +199,35 @@ def test_random_deletes_upserts_and_restores(
         assert sorted(ids(Dataset("t").added_since(number - 1, number))) == sorted(came)
         if came or went:
             assert sorted(ids(Dataset("t").removed_since(number - 1, number))) == sorted(went)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_upserts_see_what_delete_files_removed(
+    lake: Lake, plain: SqlCatalog, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    monkeypatch.setattr(upsert, "KEYS_IN_MEMORY", 1_000 if in_memory else 0)
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "32")
+    save()
+    Dataset("t").delete_rows("id in (3, 4)")
+    # The row of a deleted key comes back, and equal rows are left alone.
+    assert values(2, 3).upsert_into("t", keys="id").list_versions()[0].added_records == 2
+    assert ids(Dataset("t")) == [i for i in range(ROWS) if i not in (3, 4)] + [3, 4]
+    version = Dataset("t").version
+    assert values(0, ROWS).upsert_into("t", keys="id").version == version
+    values(10, 5, shift=1).upsert_into("t", keys="id")
+    values(12, 3, shift=2).upsert_into("t", keys="id")
+    newest = {row["id"]: row["s"] for row in Dataset("t").to_arrow().to_pylist()}
+    assert [newest[i] for i in range(9, 16)] == [f"text {n}" for n in (9, 11, 12, 14, 15, 16, 15)]
+    assert (len(Dataset("t")), len(theirs(plain))) == (ROWS, ROWS)
+    assert sorted(ids(Dataset("t").removed_since(version))) == sorted([*range(10, 15), *range(12, 15)])
+    Dataset.from_dict({"id": [20, 999], "x": [1, 2]}).select(["id"]).upsert_into("t", keys="id")
+    assert Dataset("t").filter("id in (20, 999)").to_arrow()["s"].to_pylist() == ["text 20", None]
+
+
+def test_an_upsert_of_a_key_that_several_rows_have_removes_all_of_them(lake: Lake) -> None:
+    save()
+    save(0, 10)
+    values(5, 1).upsert_into("t", keys="id")
+    assert ids(Dataset("t")).count(5) == 1
+    assert ids(Dataset("t").removed_since(2)) == [5]
+    assert ids(Dataset("t").added_since(2)) == [5]

@@ -84,6 +84,10 @@ class Draft:
         """The data files as they are now, in row order."""
         return data_files(self.lake, self.table)
 
+    def allow_equal_rows(self) -> None:
+        """Says that some added rows may equal removed rows of other files."""
+        self.replaced_equal = True
+
     @property
     def schema(self) -> pa.Schema:
         """The columns as they are now."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import SortOrder
 from pyiceberg.typedef import Record
 
 from lakefeed.catalog.durability import sync_files, sync_folder
@@ -37,6 +38,7 @@ class WriteTarget:
         spec_id: the partition spec.
         properties: the table properties.
         sizes: the sizes of files and row groups.
+        sort_order: the order of the rows; None if they have none.
     """
 
     io: FileIO
@@ -47,6 +49,14 @@ class WriteTarget:
     spec_id: int
     properties: dict[str, str]
     sizes: WriteSettings
+    sort_order: SortOrder | None = None
+
+    @property
+    def sorting_columns(self) -> list[pq.SortingColumn]:
+        """The sort order in terms of Parquet."""
+        fields = self.sort_order.fields if self.sort_order is not None else ()
+        names = (self.iceberg.find_field(field.source_id).name for field in fields)
+        return [pq.SortingColumn(self.schema.get_field_index(name), nulls_first=True) for name in names]
 
 
 def write_files(target: WriteTarget, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
@@ -136,7 +146,11 @@ class _OpenFile:
             with storage_errors(self._output.path):
                 # The raw stream: a stream in Python would copy every byte.
                 self._writer = pq.ParquetWriter(
-                    self._output.open_stream(), target.schema, metadata_collector=self._footer, **chosen
+                    self._output.open_stream(),
+                    target.schema,
+                    metadata_collector=self._footer,
+                    sorting_columns=target.sorting_columns or None,
+                    **chosen,
                 )
         except BaseException:
             self.abandon()
@@ -182,7 +196,7 @@ class _OpenFile:
             file_format=FileFormat.PARQUET,
             partition=Record(),
             file_size_in_bytes=len(self._output),
-            sort_order_id=None,
+            sort_order_id=self._target.sort_order.order_id if self._target.sort_order is not None else None,
             equality_ids=None,
             key_metadata=None,
             **statistics.to_serialized_dict(),

@@ -115,12 +115,12 @@ class Contents:
     @property
     def operation(self) -> Operation:
         """Iceberg's name for the change."""
-        removes = bool(self.removed or self.deletes)
         if self.replaces:
             return Operation.REPLACE
-        if self.rewritten or self.restored_deletes or self.removed_deletes or (self.added and removes):
+        changes_files = self.rewritten or self.deletes or self.restored_deletes or self.removed_deletes
+        if changes_files or (self.added and self.removed):
             return Operation.OVERWRITE
-        return Operation.DELETE if removes else Operation.APPEND
+        return Operation.DELETE if self.removed else Operation.APPEND
 
     @property
     def is_empty(self) -> bool:

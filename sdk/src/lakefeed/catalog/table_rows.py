@@ -29,6 +29,7 @@ RowWriter: TypeAlias = Callable[
 ]
 """Writes rows into data files and registers them with the snapshot builder."""
 
+SORTED_GROUP_ROWS = 32_768
 REWRITTEN_SUFFIX = re.compile(r"\.r[0-9a-f]{32}$")
 
 
@@ -53,6 +54,22 @@ def write_rows(
 ) -> tuple[DataFile, ...]:
     """Writes rows into new data files and registers them with ``builder``. Returns none if there are no rows."""
     files = write_prefixed_files(lake, table, declared, uuid.uuid4().hex, batches)
+    builder.track_files(files)
+    return tuple(files)
+
+
+def write_sorted_rows(
+    lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
+) -> tuple[DataFile, ...]:
+    """Writes rows, which are in the sort order of the table, as `write_rows`. The files say that they are sorted."""
+    sizes = lake.settings.write
+    # Small row groups, because a lookup of a key decodes the whole one.
+    small = sizes.model_copy(update={"row_group_rows": min(sizes.row_group_rows, SORTED_GROUP_ROWS)})
+    target = _target(table, declared, uuid.uuid4().hex, small)
+    order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id)
+    if order is not None and not order.is_unsorted:
+        target = replace(target, sort_order=order)
+    files = write_files(target, _storage_batches(batches, declared, target.schema))
     builder.track_files(files)
     return tuple(files)
 

@@ -89,10 +89,16 @@ def replace_rows(
     return edit(lake, name, revise, counts_exact=False, **_how(writing), before_commit=before_commit, incoming=schema)
 
 
-def upsert_into(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
-    """The version in which the plan's rows stand in place of those of equal keys; new keys come in as new rows."""
+def upsert_into(
+    lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing, compare: bool = True
+) -> DatasetVersion:
+    """Makes a version in which the plan's rows replace those of equal keys; rows of new keys are added.
+
+    With ``compare``, rows that equal the stored ones are left alone.
+    """
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
-        upsert = Upsert.of(lake.settings, typed, keys, decide_columns(lake.table(name), typed.schema).declared)
+        declared = decide_columns(lake.table(name), typed.schema).declared
+        upsert = Upsert.of(lake.settings, typed, keys, declared, compare)
 
         def revise(draft: Draft) -> None:
             source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None

@@ -20,28 +20,33 @@ from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
 from lakefeed.catalog.compatibility import cast, cast_to_storage, check_compatible
+from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.schema import storage_schema
+from lakefeed.catalog.table_key import key_columns
+from lakefeed.catalog.table_rows import write_rows, write_sorted_rows
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
-from lakefeed.expr import Column, Expr, In, Literal
+from lakefeed.expr import And, Column, Compare, Expr, Literal
 from lakefeed.plan import Node
 from lakefeed.plan.equality import equal_values
 from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.input_keys import InputKeys, has_kernels
+from lakefeed.run.key_join import KeyJoin
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 from lakefeed.run.spill import spill
 from lakefeed.sources.iceberg_source import IcebergSource
-from lakefeed.sql import QueryTable, run_query
 
 Places = NDArray[np.int64]
 
-KEYS_IN_A_FILTER = 1_000
+KEYS_IN_MEMORY = 4_000_000
+"""Up to so many keys are matched in memory; more are joined out of core."""
 SHOWN_KEYS = 5
 INPUT_ROWS = 16_384
-PAIR = pa.schema([("file", pa.int64()), ("place", pa.int64()), ("given", pa.int64())])
-TWICE = pa.schema([("first", pa.int64()), ("times", pa.int64())])
+MATCHED_ROWS = 262_144
+"""Rows of a file whose keys are matched at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,25 @@ class Match:
 
 @dataclass(eq=False)
 class Upsert:
-    """One upsert: the input, read once, and what is known of files, which never change."""
+    """One upsert: the input, read once, and what is known of files, which never change.
+
+    ``compare``: rows that equal the stored ones are left alone. Otherwise each row of a given key is replaced, without
+    a look at its other columns.
+    """
 
     settings: Settings
     plan: Node
     keys: tuple[str, ...]
     target: pa.Schema
+    compare: bool = True
     _matches: dict[str, Match] = field(default_factory=dict)
-    _differing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    _differing: dict[DataFileRef, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: Settings, plan: Node, keys: tuple[str, ...], target: pa.Schema) -> Upsert:
-        """The upsert, if the input's columns fit and the keys can be keys.
+    def of(
+        cls, settings: Settings, plan: Node, keys: tuple[str, ...], target: pa.Schema, compare: bool = True
+    ) -> Upsert:
+        """Returns the upsert, if the input's columns fit and the keys can be keys.
 
         Raises:
             ColumnNotFoundError, SchemaError, TypeMismatchError, InvalidArgumentError: with the column.
@@ -82,7 +94,7 @@ class Upsert:
         check_compatible(plan.schema, target)
         for key in keys:
             _check_key(target.field(key))
-        return cls(settings, plan, keys, target)
+        return cls(settings, plan, keys, target, compare)
 
     def apply(self, draft: Draft, source: IcebergSource | None) -> None:
         """Writes into the draft what the upsert makes of the rows of ``source`` (None: there are none yet)."""
@@ -90,7 +102,7 @@ class Upsert:
         found: dict[str, Match] = {}
         if source is not None and self.rows.num_rows:
             found = self._matching(source)
-        changed = self._changed(source, found) if source is not None else {}
+        changed = self._changed(source, found, draft) if source is not None else {}
         for file in draft.files:
             if file.path in changed:
                 assert source is not None, "a file without a version"
@@ -120,48 +132,44 @@ class Upsert:
         return table
 
     def _check_distinct(self, table: pa.Table) -> None:
-        columns = self._key_columns
-        query = (
-            f"SELECT min(place) AS first, count(*) AS times FROM given GROUP BY {columns} "
-            "HAVING count(*) > 1 ORDER BY 1"
-        )
-        twice = pa.Table.from_batches(run_query(self.settings, query, {"given": self._given(table)}, TWICE), TWICE)
-        if twice.num_rows:
-            shown = self._given_at(twice["first"].slice(0, SHOWN_KEYS).to_numpy(), self.keys, table).to_pylist()
+        repeated = self._index_of(table).repeated()
+        if len(repeated):
+            shown = self._given_at(repeated[:SHOWN_KEYS], self.keys, table).to_pylist()
             keys = ", ".join(str(key) for key in shown)
-            more = "" if twice.num_rows <= SHOWN_KEYS else f" and {twice.num_rows - SHOWN_KEYS} more"
+            more = "" if len(repeated) <= SHOWN_KEYS else f" and {len(repeated) - SHOWN_KEYS} more"
             raise DuplicateKeyError(
                 f"the rows to upsert have keys more than once: {keys}{more}. Which of them is meant cannot be told; "
                 "keep one row of each"
             )
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.plan.schema.names)
+    def _index(self) -> InputKeys | KeyJoin:
+        """The keys of the input."""
+        return self._index_of(self.rows)
 
-    @property
-    def _key_columns(self) -> str:
-        return ", ".join(f"k{index}" for index in range(len(self.keys)))
+    def _index_of(self, table: pa.Table) -> InputKeys | KeyJoin:
+        stored = storage_schema(self._declared_keys)
 
-    def _given(self, table: pa.Table) -> QueryTable:
-        schema = self._key_schema.append(pa.field("place", pa.int64()))
-
-        def batches() -> Iterator[pa.RecordBatch]:
+        def given() -> Iterator[tuple[int, list[pa.Array[Any]]]]:
             place = 0
             for batch in table.select(list(self.keys)).to_batches(max_chunksize=INPUT_ROWS):
-                places = pa.array(np.arange(place, place + batch.num_rows))
+                yield place, self._stored_keys(batch)
                 place += batch.num_rows
-                yield pa.RecordBatch.from_arrays([*self._stored_keys(batch), places], schema=schema)
 
-        return QueryTable(schema, batches)
+        if table.num_rows > KEYS_IN_MEMORY or not all(map(has_kernels, stored.types)):
+            return KeyJoin(self.settings, tuple(stored.types), given)
+        parts = [columns for _, columns in given()]
+        return InputKeys(
+            [pa.concat_arrays([pa.array([], f.type), *(p[i] for p in parts)]) for i, f in enumerate(stored)]
+        )
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.plan.schema.names)
 
     @cached_property
     def _declared_keys(self) -> pa.Schema:
         return pa.schema([self.target.field(key) for key in self.keys])
-
-    @cached_property
-    def _key_schema(self) -> pa.Schema:
-        return pa.schema([pa.field(f"k{i}", f.type) for i, f in enumerate(storage_schema(self._declared_keys))])
 
     def _stored_keys(self, batch: pa.RecordBatch) -> list[pa.Array[Any]]:
         return cast_to_storage(batch, self._declared_keys, storage_schema(self._declared_keys)).columns
@@ -182,60 +190,83 @@ class Upsert:
     # ------------------------------------------------------------------ rows of equal keys
 
     def _matching(self, source: IcebergSource) -> dict[str, Match]:
-        """The matches in the files that there are now; files that were looked into already are not read again."""
-        candidates = [file for _, file in source.matching_files(self._hint)]
-        fresh = [file for file in candidates if file.path not in self._matches]
-        if fresh:
-            self._look_into(source, fresh)
-        found = {file.path: self._matches[file.path] for file in candidates}
-        return {path: match for path, match in found.items() if len(match.places)}
+        """Returns the matches in the files that there are now, without rows that are deleted.
 
-    def _look_into(self, source: IcebergSource, files: list[DataFileRef]) -> None:
-        schema = self._key_schema.append(pa.field("file", pa.int64())).append(pa.field("place", pa.int64()))
+        The keys of files that were looked into already are not read again.
+        """
+        found = {}
+        for _, file in source.matching_files(self._hint):
+            if file.path not in self._matches:
+                self._matches[file.path] = self._look_into(source, file)
+            match = self._matches[file.path]
+            if file.has_deletes and len(match.places):
+                deleted = deleted_positions(source.table, file.path, file.deletes)
+                match = match.only(np.isin(match.places, deleted, invert=True))
+            if len(match.places):
+                found[file.path] = match
+        return found
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            for index, file in enumerate(files):
-                for place, batch in source.numbered_batches(file, self.keys, self._hint):
-                    numbers = np.full(batch.num_rows, index, np.int64)
-                    places = np.arange(place, place + batch.num_rows)
-                    columns = [*self._stored_keys(batch), pa.array(numbers), pa.array(places)]
-                    yield pa.RecordBatch.from_arrays(columns, schema=schema)
+    def _look_into(self, source: IcebergSource, file: DataFileRef) -> Match:
+        """Reads the keys of the row groups that may hold a key of the input."""
+        index = self._index
+        bounds = source.group_bounds(file, self.keys[0])
+        if isinstance(index, KeyJoin):
+            return Match(*index.find(lambda: self._keys_of(source, file, None)))
+        groups = frozenset(group for group, each in enumerate(bounds) if index.may_be_in(each))
+        pairs = []
+        for place, columns in self._keys_of(source, file, groups):
+            places, given = index.find(columns)
+            pairs.append((places + place, given))
+        if not pairs:
+            return Match(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Match(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
 
-        on = " AND ".join(f"there.k{i} = given.k{i}" for i in range(len(self.keys)))
-        query = (
-            "SELECT file, there.place AS place, given.place AS given FROM there "
-            f"JOIN given ON {on} ORDER BY file, there.place"
-        )
-        tables = {"there": QueryTable(schema, batches), "given": self._given(self.rows)}
-        pairs = pa.Table.from_batches(run_query(self.settings, query, tables, PAIR), PAIR)
-        file, place, given = (pairs[name].to_numpy() for name in PAIR.names)
-        for index, one in enumerate(files):
-            self._matches[one.path] = Match(place, given).only(file == index)
+    def _keys_of(
+        self, source: IcebergSource, file: DataFileRef, groups: frozenset[int] | None
+    ) -> Iterator[tuple[int, list[pa.Array[Any]]]]:
+        """Yields the keys of row groups of a file, each batch with the position of its first row."""
+        held: list[pa.RecordBatch] = []
+        first = rows = 0
+        for place, batch in source.numbered_batches(file, self.keys, groups=groups):
+            if held and (place != first + rows or rows >= MATCHED_ROWS):
+                yield first, self._stored_keys(joined(held))
+                held = []
+            if not held:
+                first, rows = place, 0
+            held.append(batch)
+            rows += batch.num_rows
+        if held:
+            yield first, self._stored_keys(joined(held))
 
     @cached_property
     def _hint(self) -> Expr | None:
-        """Returns a filter that skips files and row groups without any of the keys; None for too many keys."""
+        """Returns a filter that skips files without any of the keys, by the range of the first key column."""
         declared = self._declared_keys.field(0)
-        if self.rows.num_rows > KEYS_IN_A_FILTER or not _in_filters(declared.type):
+        if not self.rows.num_rows or not _in_filters(declared.type):
             return None
-        values = cast(joined(self.rows.select([self.keys[0]]).to_batches()), pa.schema([declared]))
-        distinct: set[Any] = set(values.column(0).to_pylist())
-        literals = tuple(Literal(value, declared.type) for value in sorted(distinct))
-        return In(Column((self.keys[0],), declared.type), literals)
+        values = cast(joined(self.rows.select([self.keys[0]]).to_batches()), pa.schema([declared])).column(0)
+        column, kind = Column((self.keys[0],), declared.type), declared.type
+        ends: Any = pc.min_max(values)
+        low, high = (Literal(ends[end].as_py(), kind) for end in ("min", "max"))
+        return And((Compare(">=", column, low), Compare("<=", column, high)))
 
     # ------------------------------------------------------------------ rows that differ
 
-    def _changed(self, source: IcebergSource, found: dict[str, Match]) -> dict[str, Match]:
-        """Of the matches, those of which a column differs; a key that several rows have always counts as changed."""
+    def _changed(self, source: IcebergSource, found: dict[str, Match], draft: Draft) -> dict[str, Match]:
+        """Returns the matches of which a column differs. A key that several rows have always counts as changed."""
         given = [np.empty(0, np.int64), *(match.given for match in found.values())]
         values, times = np.unique(np.concatenate(given), return_counts=True)
+        if (times > 1).any():
+            draft.allow_equal_rows()
+        if not self.compare:
+            return found
         changed = {}
         for file in source.files:
             if file.path in found:
                 match = found[file.path]
-                if file.path not in self._differing:
-                    self._differing[file.path] = self._differs(source, file, match)
-                changed[file.path] = match.only(self._differing[file.path] | np.isin(match.given, values[times > 1]))
+                if file not in self._differing:
+                    self._differing[file] = self._differs(source, file, match)
+                changed[file.path] = match.only(self._differing[file] | np.isin(match.given, values[times > 1]))
         return {path: match for path, match in changed.items() if len(match.places)}
 
     def _differs(self, source: IcebergSource, file: DataFileRef, match: Match) -> NDArray[np.bool_]:
@@ -263,26 +294,48 @@ class Upsert:
         if not comes.any():
             return
         key = hashlib.sha256(comes.tobytes() + "\n".join(sorted(changed)).encode()).digest()
-        draft.add(key, lambda: self._coming(source, comes, changed, draft.schema))
+        in_order = key_columns(draft.table) == self.keys
+        write = write_sorted_rows if in_order else write_rows
+        draft.add(key, lambda: self._coming(source, comes, changed, draft.schema, in_order), write)
 
     def _coming(
-        self, source: IcebergSource | None, comes: NDArray[np.bool_], changed: dict[str, Match], target: pa.Schema
+        self,
+        source: IcebergSource | None,
+        comes: NDArray[np.bool_],
+        changed: dict[str, Match],
+        target: pa.Schema,
+        in_order: bool,
     ) -> Iterator[pa.RecordBatch]:
+        """Yields the rows that come in, in the order of the input, or of the key."""
         missing = tuple(name for name in target.names if name not in self._names)
         patch, row = self._values_kept(source, changed, missing) if missing else (None, comes)
-        start = 0
-        for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
-            stop = start + batch.num_rows
-            here = np.flatnonzero(comes[start:stop])
-            coming = take_rows(batch, here)
-            if patch is not None and len(here):
-                at = row[start:stop][here]
+        for places, coming in self._rows_in_key_order(comes) if in_order else self._rows_in_order(comes):
+            if patch is not None and len(places):
+                at = row[places]
                 indices: Any = pa.array(at, mask=at < 0)
                 kept = [take_values(patch.column(name), indices) for name in missing]
                 fields = [*coming.schema, *(patch.schema.field(name) for name in missing)]
                 coming = pa.RecordBatch.from_arrays([*coming.columns, *kept], schema=pa.schema(fields))
-            start = stop
             yield coming
+
+    def _rows_in_order(self, comes: NDArray[np.bool_]) -> Iterator[tuple[Places, pa.RecordBatch]]:
+        start = 0
+        for batch in self.rows.to_batches(max_chunksize=INPUT_ROWS):
+            here = np.flatnonzero(comes[start : start + batch.num_rows])
+            yield here + start, take_rows(batch, here)
+            start += batch.num_rows
+
+    def _rows_in_key_order(self, comes: NDArray[np.bool_]) -> Iterator[tuple[Places, pa.RecordBatch]]:
+        index = self._index
+        order = index.sorted_positions() if isinstance(index, InputKeys) else self._order_by_join()
+        order = order[comes[order]]
+        for start in range(0, len(order), INPUT_ROWS):
+            places = order[start : start + INPUT_ROWS]
+            yield places, self._given_at(places, tuple(self.plan.schema.names))
+
+    def _order_by_join(self) -> Places:
+        parts = [self._stored_keys(batch) for batch in self.rows.select(list(self.keys)).to_batches()]
+        return InputKeys([pa.concat_arrays(column) for column in zip(*parts, strict=True)]).sorted_positions()
 
     def _values_kept(
         self, source: IcebergSource | None, changed: dict[str, Match], missing: tuple[str, ...]
@@ -302,9 +355,9 @@ class Upsert:
 
 
 def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
-    """The rows of a file at these places (sorted, at least one), in the order of ``columns``."""
+    """Returns the rows of a file at these places (sorted, at least one), in the order of ``columns``."""
     found = []
-    for place, batch in source.numbered_batches(file, columns):
+    for place, batch in source.numbered_batches(file, columns, groups=source.groups_of(file, places)):
         low, high = np.searchsorted(places, [place, place + batch.num_rows])
         if low < high:
             found.append(take_rows(batch, places[low:high] - place))

@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 from lakefeed.catalog.delete_files import Positions, RowSelection
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.version_files import DataFileRef
-from lakefeed.expr import Expr, evaluate, rename, roots
+from lakefeed.expr import Bounds, Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
 from lakefeed.plan import Fragment, Pushdown, project_schema
@@ -85,15 +85,33 @@ class DataFileReader:
             yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
     def numbered_batches(
-        self, file: DataFileRef, columns: tuple[str, ...] | None, predicate: Expr | None
+        self,
+        file: DataFileRef,
+        columns: tuple[str, ...] | None,
+        predicate: Expr | None,
+        groups: frozenset[int] | None = None,
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields the rows of the row groups in which a row may match, with the position of the first row."""
         pushdown = Pushdown(columns)
         for fragment in self.fragments(0, file, predicate):
+            if groups is not None and fragment.key[1] not in groups:
+                continue
             position = int(self._group_range(file.path, fragment.key[1])[0])
             for batch in self.read(file, fragment, pushdown):
                 yield position, batch
                 position += batch.num_rows
+
+    def column_bounds(self, file: DataFileRef, column: str) -> list[Bounds]:
+        """Returns the statistics of a column in each row group of a file."""
+        footer = self._open(file.path).footer()
+        name = self._projection.columns(file, footer).by_path.get(column)
+        bounds = footer.bounds((name,)) if name is not None else None
+        return [Bounds()] * footer.metadata.num_row_groups if bounds is None else bounds
+
+    def groups_of(self, file: DataFileRef, positions: Positions) -> frozenset[int]:
+        """Returns the row groups of a file that have the rows at these positions."""
+        starts = self._open(file.path).footer().starts
+        return frozenset((np.unique(np.searchsorted(starts, positions, side="right")) - 1).tolist())
 
     def _open(self, path: str) -> ParquetFile:
         io = self._io

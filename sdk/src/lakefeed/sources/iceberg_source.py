@@ -27,7 +27,7 @@ from lakefeed.catalog.version_files import DataFileRef, data_files, select_rows
 from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
-from lakefeed.expr import Expr, to_iceberg
+from lakefeed.expr import Bounds, Expr, to_iceberg
 from lakefeed.plan import Fragment, Lineage, Origin, PlainSource, Pushdown, cut_fragments
 from lakefeed.sources.data_file_reader import DataFileReader, take_sorted
 
@@ -302,13 +302,26 @@ class IcebergSource(PlainSource):
         return self._reader.read(self.files[index], fragment, pushdown, self._selection(index))
 
     def numbered_batches(
-        self, file: DataFileRef, columns: tuple[str, ...] | None = None, predicate: Expr | None = None
+        self,
+        file: DataFileRef,
+        columns: tuple[str, ...] | None = None,
+        predicate: Expr | None = None,
+        groups: frozenset[int] | None = None,
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields all rows of one file in batches, each with the position of its first row.
 
-        Rows that delete files list are included. With a predicate, row groups in which no row can match are skipped.
+        Rows that delete files list are included. With a predicate, row groups in which no row can match are skipped,
+        and with ``groups``, all others.
         """
-        return self._reader.numbered_batches(file, columns, predicate)
+        return self._reader.numbered_batches(file, columns, predicate, groups)
+
+    def group_bounds(self, file: DataFileRef, column: str) -> list[Bounds]:
+        """Returns the statistics of a column in each row group of a file."""
+        return self._reader.column_bounds(file, column)
+
+    def groups_of(self, file: DataFileRef, positions: Positions) -> frozenset[int]:
+        """Returns the row groups of a file that have the rows at these positions."""
+        return self._reader.groups_of(file, positions)
 
     def read_file(self, file: DataFileRef) -> Iterator[pa.RecordBatch]:
         """Yields all rows of one file, including those that delete files list."""
