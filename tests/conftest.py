@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.sdk.prepared_homes import PreparedHomes
+
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
 
@@ -149,6 +151,11 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Abstr
     Such a dataset goes on reading its own home when the tests have theirs. Saving it once saves 50 ms for every test.
     """
     return lambda **settings: _home_in(tmp_path_factory.mktemp("shared"), settings)
+
+
+@pytest.fixture(scope="module")
+def prepared_homes(tmp_path_factory: pytest.TempPathFactory) -> PreparedHomes:
+    return PreparedHomes(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture

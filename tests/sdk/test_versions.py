@@ -24,6 +24,7 @@ from lakefeed.errors import (
     UnsavedDatasetError,
     VersionNotFoundError,
 )
+from tests.sdk.prepared_homes import PreparedHomes
 from tests.sdk.processes import Program, finish_all
 
 SCHEMA = pa.schema([("id", pa.int32()), ("x", pa.uint8()), ("v", pa.list_(pa.float32(), 2)), ("day", pa.date32())])
@@ -40,16 +41,16 @@ def ids(rows: Dataset) -> list[int]:
 
 
 @pytest.fixture(params=["one file", "small row groups", "appended"])
-def photos(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def photos(request: pytest.FixtureRequest, prepared_homes: PreparedHomes, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Rows 0 to 19, saved in one go, in small row groups, or with appends."""
     if request.param != "one file":
         monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "3")
-    if request.param == "appended":
-        dataset(*range(8)).save("photos")
-        dataset(*range(8, 9)).append_to("photos")
-        dataset(*range(9, 20)).append_to("photos")
-    else:
-        dataset(*range(20)).save("photos")
+
+    def build() -> None:
+        for part in (range(8), range(8, 9), range(9, 20)) if request.param == "appended" else (range(20),):
+            dataset(*part).save("photos", if_exists="append")
+
+    prepared_homes.enter(request.param, build, monkeypatch)
     return Dataset("photos")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -10,22 +11,29 @@ from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, ManifestWrite
 
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
+from lakefeed.config import Settings
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
 from lakefeed.routines import Routine, run_versions
 from lakefeed.routines.pending import pending
+from tests.sdk.prepared_homes import PreparedHomes
 
 COPY = Routine("copy", lambda rows: rows, "t", "copied")
 
 
 @pytest.fixture
-def t(lake: Lake) -> Lake:
+def t(prepared_homes: PreparedHomes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
     """Five versions: 1, 2, 3, then row 2 is deleted, then 5."""
-    Dataset.from_dict({"id": [1]}).save("t")
-    for value in (2, 3):
-        add(value)
-    Dataset("t").delete_rows("id = 2")
-    add(5)
-    return lake
+
+    def build() -> None:
+        Dataset.from_dict({"id": [1]}).save("t")
+        for value in (2, 3):
+            add(value)
+        Dataset("t").delete_rows("id = 2")
+        add(5)
+
+    prepared_homes.enter("t", build, monkeypatch)
+    with closing(Lake(Settings.load())) as lake:
+        yield lake
 
 
 def add(*values: int) -> None:

@@ -25,6 +25,7 @@ from lakefeed.errors import (
 )
 from lakefeed.formats.parquet_format import ParquetFile
 from tests.sdk.catalog.types import EXACT, column
+from tests.sdk.prepared_homes import PreparedHomes
 
 TABLE = pa.table(
     {
@@ -37,14 +38,17 @@ TABLE = pa.table(
 
 
 @pytest.fixture(params=["one file", "small row groups", "three files"])
-def saved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def saved(request: pytest.FixtureRequest, prepared_homes: PreparedHomes, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a dataset that holds ``TABLE``."""
     if request.param == "small row groups":
         monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "4")
     parts = [TABLE] if request.param != "three files" else [TABLE.slice(start, 10) for start in (0, 10, 20)]
-    Dataset.from_arrow(parts[0]).save("t", column_types=None)
-    for part in parts[1:]:
-        Dataset.from_arrow(part).append_to("t")
+
+    def build() -> None:
+        for part in parts:
+            Dataset.from_arrow(part).save("t", column_types=None, if_exists="append")
+
+    prepared_homes.enter(request.param, build, monkeypatch)
     return "t"
 
 
@@ -61,8 +65,8 @@ def files() -> list[DataFileRef]:
     return list(data_files(lake, lake.table("t")))
 
 
-def parquet(home: Path) -> set[Path]:
-    return set(home.rglob("*.parquet"))
+def parquet() -> set[Path]:
+    return set(Lake.current().settings.home.rglob("*.parquet"))
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
@@ -98,17 +102,17 @@ def test_a_null_predicate_deletes_nothing(saved: str) -> None:
     assert len(Dataset(saved)) == 30
 
 
-def test_only_files_that_hold_a_row_are_written(home: Path) -> None:
+def test_only_files_that_hold_a_row_are_written() -> None:
     Dataset.from_arrow(TABLE.slice(0, 10)).save("t", column_types=None)
     Dataset.from_arrow(TABLE.slice(10)).append_to("t")
     first, second = files()
     Dataset("t").delete_rows("id < 3 or s = 'nowhere'")
     assert files()[1] == second
     assert files()[0].path != first.path
-    assert len(parquet(home)) == 3
+    assert len(parquet()) == 3
     Dataset("t").delete_rows("id = 12")
     assert files()[1].path == second.path
-    assert len(parquet(home)) == 4
+    assert len(parquet()) == 4
 
 
 def test_only_row_groups_that_may_match_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,11 +143,11 @@ def test_delete_rows_acts_on_the_newest_rows(saved: str) -> None:
         (None, InvalidArgumentError),
     ],
 )
-def test_mistakes_in_predicates(saved: str, home: Path, predicate: Any, error: type[Exception]) -> None:
-    before, version = parquet(home), Dataset(saved).version
+def test_mistakes_in_predicates(saved: str, predicate: Any, error: type[Exception]) -> None:
+    before, version = parquet(), Dataset(saved).version
     with pytest.raises(error):
         Dataset(saved).delete_rows(predicate)
-    assert (parquet(home), Dataset(saved).version) == (before, version)
+    assert (parquet(), Dataset(saved).version) == (before, version)
 
 
 def test_deleting_from_nothing() -> None:
@@ -175,34 +179,34 @@ def test_overwrite_by_what_is_made_of_the_rows(saved: str) -> None:
     assert ids() == list(range(29, 9, -1))
 
 
-def test_rows_that_came_after_reading_are_not_taken(saved: str, home: Path) -> None:
+def test_rows_that_came_after_reading_are_not_taken(saved: str) -> None:
     made = Dataset(saved).filter("id < 3")
     Dataset.from_arrow(TABLE.slice(0, 1)).append_to(saved)
-    before = parquet(home)
+    before = parquet()
     with pytest.raises(CommitConflictError, match="read from 't' itself, which has moved on to version"):
         made.overwrite(saved)
     assert len(Dataset(saved)) == 31
-    assert parquet(home) == before
+    assert parquet() == before
 
 
-def test_overwrite_checks_columns_first(saved: str, home: Path) -> None:
-    before = parquet(home)
+def test_overwrite_checks_columns_first(saved: str) -> None:
+    before = parquet()
     with pytest.raises(ColumnNotFoundError, match="'y'"):
         Dataset.from_dict({"y": [1]}).overwrite(saved)
     with pytest.raises(TypeMismatchError, match="'id'"):
         Dataset.from_dict({"id": ["one"]}).overwrite(saved)
-    assert parquet(home) == before
+    assert parquet() == before
 
 
-def test_overwrite_that_breaks_leaves_nothing(saved: str, home: Path) -> None:
+def test_overwrite_that_breaks_leaves_nothing(saved: str) -> None:
     def broken() -> Any:
         yield from TABLE.to_batches(max_chunksize=4)
         raise RuntimeError("the input broke")
 
-    before = parquet(home)
+    before = parquet()
     with pytest.raises(RuntimeError, match="the input broke"):
         Dataset.from_batches(broken, schema=TABLE.schema).overwrite(saved)
-    assert (len(Dataset(saved)), parquet(home)) == (30, before)
+    assert (len(Dataset(saved)), parquet()) == (30, before)
 
 
 # ------------------------------------------------------------------ upsert_into
@@ -221,10 +225,10 @@ def test_upserted_rows(saved: str) -> None:
     assert (told.added_records, told.deleted_records, told.total_records) == (3, 2, 31)
 
 
-def test_rows_that_change_nothing_make_no_version(saved: str, home: Path) -> None:
-    before, version = parquet(home), Dataset(saved).version
+def test_rows_that_change_nothing_make_no_version(saved: str) -> None:
+    before, version = parquet(), Dataset(saved).version
     assert Dataset.from_arrow(TABLE.slice(3, 20)).upsert_into(saved, keys="id").version == version
-    assert parquet(home) == before
+    assert parquet() == before
 
 
 def test_of_many_rows_only_the_changed_ones_move(saved: str) -> None:
@@ -266,12 +270,12 @@ def test_an_upsert_into_nothing() -> None:
     assert Dataset.from_arrow(TABLE.slice(0, 0)).upsert_into("t", keys="id").version == 2
 
 
-def test_keys_given_twice_are_shown(saved: str, home: Path) -> None:
-    before = parquet(home)
+def test_keys_given_twice_are_shown(saved: str) -> None:
+    before = parquet()
     given = Dataset.from_dict({"id": pa.array([7, 1, 7, 1, 2], pa.int32())})
     with pytest.raises(DuplicateKeyError, match=r"more than once: \{'id': 7\}, \{'id': 1\}\. .*keep one row of each"):
         given.upsert_into(saved, keys="id")
-    assert parquet(home) == before
+    assert parquet() == before
 
 
 def test_keys_that_are_null(saved: str) -> None:
