@@ -36,17 +36,21 @@ from lakefeed import (
     RemovedRows,
     SchemaChanges,
     Settings,
+    Table,
     Term,
     World,
     col,
     collect_garbage,
     compute,
     concatenate,
+    connect,
     errors,
+    fetch,
     get_dataset,
     interleave,
     list_datasets,
     lit,
+    udf,
 )
 from lakefeed.compute import Processes
 from lakefeed.errors import InvalidArgumentError, LakefeedError
@@ -107,7 +111,7 @@ BAD_NAMES = (
     "1st",
     "a" * 64,
     "../up",
-    "a.b.c",
+    "a.b.c.d",
     "new\nline",
     "with space",
     "ünï",
@@ -253,7 +257,60 @@ ADDED_TYPE = Kind(lambda value: isinstance(value, pa.DataType), ("picture", Data
 STATE = Kind(lambda value: False, ({"format": 1}, "{}", []))
 MAKES = {"fn": same, "schema": SCHEMA}
 
+KEY_SCHEMA = Kind(
+    lambda value: isinstance(value, pa.Schema), (pa.schema([]), TWICE, {"a": "int64"}, [("a",)], {"a": pa.float64()})
+)
+ASOF = Kind(
+    lambda value: value is None or (is_whole(value) and (value == 1 or value > 10**12)),
+    (0, 99, "v1", "gone", dt.datetime(2024, 1, 1)),
+)
+WRITTEN = Kind(
+    lambda value: value == [], ({"a": [1], "s": [7]}, {"s": ["x"]}, [{"a": None}], {"a": [1, 1]}, pa.array([1]))
+)
+DELETED = Kind(lambda value: value == [], ({"s": ["x"]}, {"a": ["x"]}, ["x"], [None], [1.5]))
+PATHS = Kind(lambda value: False, ("s", ["s", "ss"], ["a"], ["s.t"]))
+PROJECTION = Kind(lambda value: isinstance(value, str) and value == "a", ("ss", 7, {"x": col("ss")}, {7: "a"}))
+NEW_TYPES = Kind(lambda value: value in ("auto", None) or value == {}, ({"t": "picture"}, {"t": 1}, "image"))
+LOCATION = Kind(lambda value: value is None)
+
+
+def keyed() -> Table:
+    return Table("keyed")
+
+
+def keyed_call(method: str, good: Mapping[str, Any] | None = None, /, **kinds: Kind) -> Call:
+    """A method of a keyed table."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return getattr(keyed(), method)(*args, **kwargs)
+
+    bound.__signature__ = inspect.signature(getattr(keyed(), method))  # type: ignore[attr-defined]
+    return Call(bound, good or {}, kinds)
+
+
 CALLS: dict[str, Call] = {
+    "connect": Call(connect, {}, {"settings": Kind(lambda value: value is None, (Settings, {})),
+                                  "overrides": Kind(lambda value: value is None or value == {},
+                                                    ({"commit.retry": 1}, {"commit.retries": "many"}))}),
+    "udf": Call(udf, {}, {"return_type": ARROW_TYPE}),
+    "fetch": Call(fetch, {"value": "a"}, {"value": FILLED_TEXT, "abort_on_error": FLAG}),
+    "Table.create": Call(Table.create, {"name": "text", "key_schema": pa.schema({"a": pa.int64()})},
+                         {"name": FREE, "key_schema": KEY_SCHEMA, "root_uri": LOCATION, "exist_ok": FLAG}),
+    "Table.schema": keyed_call("schema"),
+    "Table.write": keyed_call("write", {"rows": {"a": [1]}}, rows=WRITTEN, push_down_nulls=FLAG, compare=FLAG,
+                              column_types=NEW_TYPES),
+    "Table.delete_keys": keyed_call("delete_keys", {"keys": []}, keys=DELETED),
+    "Table.drop_columns": keyed_call("drop_columns", {"column_paths": ["s"]}, column_paths=PATHS),
+    "Table.txn": keyed_call("txn", {}, compare=FLAG, column_types=NEW_TYPES),
+    "Table.snapshot": keyed_call("snapshot", {}, asof=ASOF),
+    "Table.scan": Call(lambda columns="a", where=None, asof=None: keyed().scan(columns, where=where, asof=asof), {},
+                       {"columns": PROJECTION, "where": optional(EXPRESSION), "asof": ASOF}),
+    "Table.as_dataset": keyed_call("as_dataset", {}, version=LATER_VERSION),
+    "Table.select": Call(lambda names="a", exclude=(): keyed().select(names, exclude=exclude), {},
+                         {"names": COLUMN, "exclude": Kind(lambda value: value in ([], {}), ("ss", ["a", "s"]))}),
+    "Table.to_arrow_dataset": keyed_call("to_arrow_dataset"),
+    "Table.to_polars": keyed_call("to_polars"),
+    "Table.to_duckdb": keyed_call("to_duckdb"),
     "Dataset": Call(lambda name, *, version=None, as_of=None: Dataset(name, version=version, as_of=as_of),
                     {"name": "there"}, {"name": NEW_NAME, "version": LATER_VERSION}),
     "Dataset.added_since": of("added_since"),
@@ -441,6 +498,7 @@ def there(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     made = Dataset.from_dict({**ROWS, "img": ["pic.bin"] * 3}, schema=SCHEMA.append(pa.field("img", pa.string())))
     made.save("there", column_types={"img": "file"})
+    Table.create("keyed", key_schema={"a": pa.int64()}).write({"a": [1], "s": ["x"]})
     subject().tag("stable")
 
 
@@ -491,7 +549,7 @@ def test_bad_input(name: str) -> None:
     assert not found, "\n".join(found)
 
 
-SAID_OTHERWISE = {"predicate": "^", "value": "^", "query": "SELECT", "columns": "column"}
+SAID_OTHERWISE = {"predicate": "^", "where": "^", "value": "^", "query": "SELECT", "columns": "column"}
 """How messages speak of an argument that they do not name: a caret is the place in a text."""
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lakefeed.dataset import AddedRows, Dataset, MappedDataset, RemovedRows
     from lakefeed.expr.terms import Term, col, lit
     from lakefeed.garbage import GarbageReport, collect_garbage
+    from lakefeed.keyed.connection import connect
+    from lakefeed.keyed.keyed_table import Table
+    from lakefeed.keyed.user_functions import fetch, udf
     from lakefeed.loaders.world import World
     from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
     from lakefeed.run.version_changes import Changes
@@ -39,17 +42,21 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "RemovedRows",
     "SchemaChanges",
     "Settings",
+    "Table",
     "Term",
     "Video",
     "World",
     "col",
     "collect_garbage",
     "concatenate",
+    "connect",
     "errors",
+    "fetch",
     "get_dataset",
     "interleave",
     "list_datasets",
     "lit",
+    "udf",
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name
@@ -65,6 +72,9 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "dataset": ("AddedRows", "Dataset", "MappedDataset", "RemovedRows"),
             "expr.terms": ("Term", "col", "lit"),
             "garbage": ("GarbageReport", "collect_garbage"),
+            "keyed.connection": ("connect",),
+            "keyed.keyed_table": ("Table",),
+            "keyed.user_functions": ("fetch", "udf"),
             "loaders.world": ("World",),
             "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
             "run.version_changes": ("Changes",),

@@ -226,6 +226,28 @@ class Settings(BaseSettings):
         return CACHE_BYTES if given is None else given
 
 
+def override_settings(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Returns settings with ``overrides`` on top, which are nested mappings or values by dotted keys.
+
+    Raises:
+        ConfigError: a key is unknown, or a value does not fit.
+    """
+    given = _nest(overrides)
+    try:
+        return type(settings)(**_merged(settings.model_dump(), given))
+    except ValidationError as error:
+        raise ConfigError(f"invalid settings: {_reasons(type(settings), error, given, {})}") from None
+
+
+def _merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, value in given.items():
+        inner = merged.get(name)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(inner, value) if both else value  # type: ignore[arg-type]  # both are mappings
+    return merged
+
+
 def setting_origins() -> dict[str, str]:
     """Returns the origin of each setting by its dotted name: a variable, the file, or "default".
 

@@ -26,13 +26,13 @@ from tests.sdk.processes import context
 SCHEMA = pa.schema([("x", pa.int64())])
 
 
-@pytest.mark.parametrize("name", ["a", "digits", "a-b_c9", "a" * 63, "team.digits"])
+@pytest.mark.parametrize("name", ["a", "digits", "a-b_c9", "a" * 63, "team.digits", "team.vision.digits"])
 def test_good_names(name: str) -> None:
     assert ".".join(check_name(name)).endswith(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "A", "9a", "_a", "a" * 64, "a b", "a/b", "a.", ".a", "a.b.c", "ä", "a\n", "../a", "a'", None, 3]
+    "name", ["", "A", "9a", "_a", "a" * 64, "a b", "a/b", "a.", ".a", "a.b.c.d", "ä", "a\n", "../a", "a'", None, 3]
 )
 def test_bad_names(name: object) -> None:
     with pytest.raises(InvalidNameError, match="invalid dataset name"):
@@ -45,9 +45,10 @@ def test_construction_touches_nothing(home: Path) -> None:
 
 
 def test_names_are_sorted_and_qualified(lake: Lake) -> None:
-    for name in ("b", "team.a", "a"):
+    for name in ("b", "team.a", "a", "team.vision.c", "team.vision.b"):
         create(lake, name, SCHEMA, [])
-    assert lake.names() == ["a", "b", "team.a"]
+    assert lake.names() == ["a", "b", "team.a", "team.vision.b", "team.vision.c"]
+    assert sorted(lake.heads()) == lake.names()
     assert lake.exists("team.a")
     assert not lake.exists("team.b")
     assert not lake.exists("nowhere.b")

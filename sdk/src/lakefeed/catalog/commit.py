@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
@@ -49,6 +49,7 @@ from lakefeed.catalog.schema import (
     storage_schema,
 )
 from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, BeforeCommit, Contents, SnapshotBuilder
+from lakefeed.catalog.table_key import key_order, keyed_schema
 from lakefeed.catalog.table_rows import RowWriter, check_writable, write_rows
 from lakefeed.catalog.tombstones import deletions, last_number
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
@@ -72,6 +73,7 @@ def create(
     fence: Fence | None = None,
     before_commit: BeforeCommit | None = None,
     write: RowWriter = write_rows,
+    key: Sequence[str] = (),
 ) -> DatasetVersion:
     """Creates a dataset and returns its first version. A failure leaves no table and no file.
 
@@ -90,6 +92,7 @@ def create(
         fence: the fence that the action sets. Its ``expected`` must be None.
         before_commit: is called right before each commit. An error that it raises ends the action.
         write: writes rows into data files.
+        key: the columns of which the values identify a row. They must not be nullable.
 
     Returns:
         The new version.
@@ -106,7 +109,8 @@ def create(
     declared = normalize_schema(schema)
     own = _initial_properties(declared, description, column_types)
     check_round_trip(declared, storage_schema(declared))
-    staged = _stage_table(lake, name, declared, {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()})
+    properties = {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()}
+    staged = _stage_table(lake, name, declared, properties, key)
     builder = SnapshotBuilder(staged, action.summary_entries(), new_table=True, before_commit=before_commit)
     with builder.discard_on_failure():
         builder.contents = Contents(write(lake, staged, declared, builder, batches))
@@ -227,15 +231,18 @@ def _initial_properties(
     return {**own, **({DESCRIPTION: description} if description is not None else {})}
 
 
-def _stage_table(lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str, str]) -> StagedTable:
+def _stage_table(
+    lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str, str], key: Sequence[str]
+) -> StagedTable:
     identifier = lake.identifier(name)
-    lake.ensure_namespace(identifier[0])
+    lake.ensure_namespace(".".join(identifier[:-1]))
     table_uuid = uuid.uuid4()
+    schema = keyed_schema(iceberg_schema(declared), key)
     metadata = new_table_metadata(
-        schema=iceberg_schema(declared),
+        schema=schema,
         partition_spec=UNPARTITIONED_PARTITION_SPEC,
-        sort_order=UNSORTED_SORT_ORDER,
-        location=new_location(lake.warehouse, *identifier, table_uuid.hex[:12]),
+        sort_order=key_order(schema, key),
+        location=new_location(lake.warehouse, identifier, table_uuid.hex[:12]),
         properties={**properties},
         table_uuid=table_uuid,
     )
@@ -259,7 +266,7 @@ def _creation_updates(metadata: TableMetadata) -> tuple[TableUpdate, ...]:
         SetCurrentSchemaUpdate(schema_id=-1),
         AddPartitionSpecUpdate(spec=UNPARTITIONED_PARTITION_SPEC),
         SetDefaultSpecUpdate(spec_id=-1),
-        AddSortOrderUpdate(sort_order=UNSORTED_SORT_ORDER),
+        AddSortOrderUpdate(sort_order=metadata.sort_order_by_id(metadata.default_sort_order_id) or UNSORTED_SORT_ORDER),
         SetDefaultSortOrderUpdate(sort_order_id=-1),
         SetLocationUpdate(location=metadata.location),
         SetPropertiesUpdate(updates=metadata.properties),

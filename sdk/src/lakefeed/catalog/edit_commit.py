@@ -26,7 +26,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import TableUpdate
 
 from lakefeed.catalog.action import Action, Fence, Provenance
-from lakefeed.catalog.column_decisions import decide_columns
+from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.delete_files import (
     NONE,
@@ -208,6 +208,7 @@ def edit(
     fence: Fence | None = None,
     before_commit: BeforeCommit | None = None,
     incoming: pa.Schema | None = None,
+    decide: Callable[[Table], ColumnDecision] | None = None,
 ) -> DatasetVersion:
     """Commits an edit.
 
@@ -221,6 +222,8 @@ def edit(
         fence: the fence that the action checks and sets.
         before_commit: is called right before each commit. An error that it raises ends the action.
         incoming: the schema of added rows. It may decide types of columns (:mod:`lakefeed.catalog.column_decisions`).
+        decide: returns the columns of the new version; it replaces the decision by ``incoming``. A change of columns is
+            committed even if no row changes.
 
     Returns:
         The new version; the newest version if nothing changes and there is no fence.
@@ -237,11 +240,14 @@ def edit(
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
-        decision = decide_columns(current, incoming)
+        decision = decide_columns(current, incoming) if decide is None else decide(current)
         draft = Draft(lake, decision.table, builder, counts_exact, _written=written)
         revise(draft)
         builder.contents = decision.contents(draft.contents())
-        nothing = builder.contents.is_empty and fence is None and current.current_snapshot() is not None
+        same_columns = decide is None or not decision.updates
+        nothing = (
+            builder.contents.is_empty and same_columns and fence is None and current.current_snapshot() is not None
+        )
         return None if nothing else decision.updates
 
     with builder.discard_on_failure():

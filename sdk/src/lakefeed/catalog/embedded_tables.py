@@ -116,8 +116,9 @@ class EmbeddedTables:
         Raises:
             NoSuchTableError: the table does not exist.
         """
+        namespace, name = ".".join(identifier[:-1]), identifier[-1]
         try:
-            row = next(iter(_query(self._database, POINTER_QUERY, CATALOG_NAME, *identifier)), None)
+            row = next(iter(_query(self._database, POINTER_QUERY, CATALOG_NAME, namespace, name)), None)
         except sqlite3.Error:
             return self._open_catalog().load_table(identifier)
         if row is None or not row[0]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
     from lakefeed.storage.blobs.blob_store import BlobStore
 
 NAME_PART = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+MAX_NAME_PARTS = 3
 MAX_OPEN_LAKES = 16
 
 
-def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
-    """Returns the namespace and the table of a dataset name.
+def check_name(name: Any, namespace: str = "default") -> tuple[str, ...]:
+    """Returns the parts of the namespace, then the table, of a dataset name.
 
     Args:
-        name: the name of a dataset, such as ``"digits"`` or ``"team.digits"``.
+        name: the name of a dataset, such as ``"digits"``, ``"team.digits"`` or ``"team.vision.digits"``.
         namespace: the namespace of a name without one.
 
     Raises:
@@ -45,12 +47,12 @@ def check_name(name: Any, namespace: str = "default") -> tuple[str, str]:
         (('default', 'digits'), ('team', 'digits'))
     """
     parts = name.split(".") if isinstance(name, str) else []
-    if not 1 <= len(parts) <= 2 or not all(NAME_PART.fullmatch(part) for part in parts):
+    if not 1 <= len(parts) <= MAX_NAME_PARTS or not all(NAME_PART.fullmatch(part) for part in parts):
         raise InvalidNameError(
             f"invalid dataset name {name!r}: use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter, optionally "
-            "after one 'namespace.'"
+            "after one 'namespace.' or two"
         )
-    return (namespace, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    return (namespace, parts[0]) if len(parts) == 1 else tuple(parts)
 
 
 class Lake:
@@ -73,7 +75,11 @@ class Lake:
     @classmethod
     def current(cls) -> Lake:
         """Returns the lake of the current settings. Equal settings return the same lake."""
-        settings = Settings.load()
+        return cls.of(Settings.load())
+
+    @classmethod
+    def of(cls, settings: Settings) -> Lake:
+        """Returns the lake of these settings. Equal settings return the same lake, which shares its connections."""
         key = settings.model_dump_json()
         with _current_lock:
             lake = _current.get(key) or cls(settings)
@@ -110,8 +116,8 @@ class Lake:
                 )
             return self._blobs
 
-    def identifier(self, name: str) -> tuple[str, str]:
-        """Returns the namespace and the table of a dataset name."""
+    def identifier(self, name: str) -> tuple[str, ...]:
+        """Returns the parts of the namespace, then the table, of a dataset name."""
         return check_name(name, self.settings.catalog.namespace)
 
     def table(self, name: str) -> Table:
@@ -150,7 +156,7 @@ class Lake:
         names = [
             table if namespace == own else f"{namespace}.{table}"
             for namespace in self._namespaces()
-            for *_, table in self.catalog.list_tables((namespace,))
+            for *_, table in self.catalog.list_tables(tuple(namespace.split(".")))
             if NAME_PART.fullmatch(table)
         ]
         return sorted(names)
@@ -168,7 +174,7 @@ class Lake:
         return {
             name if namespace == own else f"{namespace}.{name}": location
             for namespace, name, location in catalog.heads()
-            if NAME_PART.fullmatch(name) and NAME_PART.fullmatch(namespace)
+            if NAME_PART.fullmatch(name) and _is_namespace(namespace.split("."))
         }
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
@@ -229,9 +235,18 @@ class Lake:
             self._reset()
 
     def _namespaces(self) -> list[str]:
-        return [
-            parts[0] for parts in self.catalog.list_namespaces() if len(parts) == 1 and NAME_PART.fullmatch(parts[0])
-        ]
+        """Returns the namespaces of one or two parts that names of datasets can have."""
+        first = [parts for parts in self.catalog.list_namespaces() if len(parts) == 1 and _is_namespace(parts)]
+        inner = [parts for outer in first for parts in self._inner_namespaces(outer)]
+        return [".".join(parts) for parts in (*first, *inner)]
+
+    def _inner_namespaces(self, outer: Identifier) -> list[Identifier]:
+        from pyiceberg.exceptions import NoSuchNamespaceError
+
+        try:
+            return [parts for parts in self.catalog.list_namespaces(outer) if len(parts) == 2 and _is_namespace(parts)]
+        except (NoSuchNamespaceError, NotImplementedError):  # it is gone, or the catalog has one level
+            return []
 
     def not_found(self, name: str) -> DatasetNotFoundError:
         """Returns the error for a dataset that does not exist. The message names similar ones."""
@@ -247,9 +262,13 @@ _current: LRUCache[str, Lake] = LRUCache(MAX_OPEN_LAKES)
 _current_lock = threading.Lock()
 
 
-def new_location(warehouse: str, namespace: str, table: str, suffix: str) -> str:
+def _is_namespace(parts: Sequence[str]) -> bool:
+    return len(parts) < MAX_NAME_PARTS and all(NAME_PART.fullmatch(part) for part in parts)
+
+
+def new_location(warehouse: str, identifier: Sequence[str], suffix: str) -> str:
     """Returns a new location for a table, so that files of a dropped table and of its successor do not mix."""
-    return f"{warehouse.rstrip('/')}/{namespace}/{table}-{suffix}"
+    return f"{warehouse.rstrip('/')}/{'/'.join(identifier)}-{suffix}"
 
 
 def is_own_location(location: str, table: str) -> bool:

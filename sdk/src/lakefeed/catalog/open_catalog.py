@@ -45,15 +45,17 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def ensure_namespace(catalog: Catalog, namespace: str) -> None:
-    """Creates the namespace if it is missing."""
+    """Creates the namespace, which may be inside another one, if it is missing."""
     from sqlalchemy.exc import IntegrityError
 
-    if catalog.namespace_exists((namespace,)):
-        return
-    try:
-        catalog.create_namespace((namespace,))
-    except (NamespaceAlreadyExistsError, IntegrityError):
-        return  # another process was faster
+    parts = tuple(namespace.split("."))
+    for length in range(1, len(parts) + 1):
+        if catalog.namespace_exists(parts[:length]):
+            continue
+        try:
+            catalog.create_namespace(parts[:length])
+        except (NamespaceAlreadyExistsError, IntegrityError):
+            continue  # another process was faster
 
 
 def _sql_catalog(settings: Settings) -> Catalog:

@@ -51,6 +51,7 @@ from lakefeed.catalog.schema import (
     normalize_schema,
     storage_schema,
 )
+from lakefeed.catalog.table_key import key_columns
 from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError, quoted_list
 
 
@@ -63,12 +64,14 @@ class Columns:
         declared: the declared Arrow fields, by name.
         media: the media types of file columns, by name.
         dropped_media: the media types of dropped file columns, by field id.
+        key: the names of the key columns.
     """
 
     fields: tuple[NestedField, ...]
     declared: Mapping[str, pa.Field[Any]]
     media: Mapping[str, str]
     dropped_media: Mapping[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> NestedField:
         for each in self.fields:
@@ -84,6 +87,19 @@ class Columns:
             self.media,
             self.dropped_media,
         )
+
+    def check_key_remains(self, dropped: Sequence[str]) -> None:
+        """Checks that no key column is dropped.
+
+        Raises:
+            SchemaError: a key column is dropped.
+        """
+        lost = [name for name in dropped if name in self.key]
+        if lost:
+            raise SchemaError(
+                f"cannot drop {quoted_list(lost)}: a key column identifies the rows. Rename it, or save the rows as a "
+                "new dataset"
+            )
 
     def check_new_name(self, name: str) -> None:
         """Checks that no column has that name.
@@ -153,6 +169,7 @@ def drop_columns(lake: Lake, name: str, dropped: Sequence[str]) -> pa.Schema:
 
     def change(columns: Columns, next_id: Callable[[], int]) -> Columns:
         fields = [columns[column] for column in dropped]
+        columns.check_key_remains(dropped)
         if len(fields) >= len(columns.fields):
             raise SchemaError(f"cannot drop all columns ({quoted_list(dropped)}); delete the dataset instead")
         types = {str(each.field_id): columns.media[each.name] for each in fields if each.name in columns.media}
@@ -184,7 +201,7 @@ def widen_column(lake: Lake, name: str, column: str, kind: pa.DataType) -> pa.Sc
             wider = decide_field(declared, wider)
             return columns.with_column(field, decide_iceberg_field(field, declared, wider, next_id), wider)
         (stored,) = iceberg_schema(pa.schema([wider])).fields
-        if not _is_wider(declared.type, wider.type, field.field_type, stored.field_type):
+        if not is_wider(declared.type, wider.type, field.field_type, stored.field_type):
             raise TypeMismatchError(
                 f"cannot widen column {column!r} from {declared.type} to {kind}; choose a type of the same kind that "
                 "holds every value, such as int64 for int32, or add a column and fill it"
@@ -262,6 +279,7 @@ def columns_of(table: Table) -> Columns:
         {each.name: each for each in declared},
         media_of(declared),
         dropped_column_types(table),
+        key_columns(table),
     )
 
 
@@ -295,7 +313,8 @@ def _identifier_fields(table: Table, columns: Columns) -> list[int]:
     return [identifier for identifier in table.schema().identifier_field_ids if identifier in ids]
 
 
-def _is_wider(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: IcebergType) -> bool:
+def is_wider(old: pa.DataType, new: pa.DataType, stored: IcebergType, wider: IcebergType) -> bool:
+    """Returns whether the declared type ``new``, stored as ``wider``, holds every value of ``old``."""
     if pa.types.is_nested(old) or pa.types.is_nested(new) or pa.types.is_duration(old):
         return False  # a duration is stored as a number of its unit
     return is_compatible(old, new) and (stored == wider or _is_promotion(stored, wider))

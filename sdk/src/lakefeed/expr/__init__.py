@@ -20,6 +20,7 @@ from lakefeed.expr.nodes import (
     paths,
     rename,
     roots,
+    without_root,
 )
 from lakefeed.expr.parser import parse, parse_value
 from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, residual
@@ -61,4 +62,5 @@ __all__ = [
     "roots",
     "to_iceberg",
     "to_text",
+    "without_root",
 ]

@@ -242,6 +242,15 @@ def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
     return _map_columns(expr, rename_column)
 
 
+def without_root(expr: Expr, root: str) -> Expr:
+    """Returns the expression over the fields of the struct column ``root`` as columns; other columns stay."""
+
+    def strip(column: Column) -> Column:
+        return Column(column.path[1:], column.type) if column.path[0] == root else column
+
+    return _map_columns(expr, strip)
+
+
 def _map_columns(expr: Expr, fn: Callable[[Column], Column]) -> Expr:
     match expr:
         case Column():

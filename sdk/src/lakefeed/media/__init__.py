@@ -11,6 +11,7 @@ from lakefeed._lazy import lazy_attributes
 from lakefeed.media.audio import Audio
 from lakefeed.media.file import File
 from lakefeed.media.file_column_types import (
+    check_column_types,
     column_type,
     default_mode,
     loaded_type,
@@ -46,6 +47,7 @@ __all__ = [
     "Model3D",
     "Probes",
     "Video",
+    "check_column_types",
     "column_type",
     "default_mode",
     "handles",

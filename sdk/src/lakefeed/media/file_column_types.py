@@ -52,18 +52,27 @@ def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
         >>> normalize_types({"img": "Image"}, pa.schema({"img": pa.string()}))
         {'img': 'image'}
     """
-    if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
-        raise InvalidArgumentError(
-            f"column_types must map columns to media types, such as {{'photo': 'image'}}, got {mapping!r:.80}"
-        )
+    column_types = check_column_types(mapping)
     known = frozenset(schema.names)
     missing = [name for name in mapping if name not in known]
     if missing:
         raise ColumnNotFoundError.of(missing, schema.names)
-    column_types = {name: _media_type_name(name, value) for name, value in mapping.items()}
     for name in column_types:
         require_file_column(schema.field(name))
     return column_types
+
+
+def check_column_types(mapping: Any) -> dict[str, str]:
+    """Returns ``column_types`` as names of media types, for columns that need not exist.
+
+    Raises:
+        InvalidArgumentError: ``mapping`` is not a mapping, or a media type is unknown.
+    """
+    if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
+        raise InvalidArgumentError(
+            f"column_types must map columns to media types, such as {{'photo': 'image'}}, got {mapping!r:.80}"
+        )
+    return {name: _media_type_name(name, value) for name, value in mapping.items()}
 
 
 def typed_schema(schema: pa.Schema, column_types: Mapping[str, str]) -> pa.Schema:

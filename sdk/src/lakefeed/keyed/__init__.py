@@ -1,0 +1,39 @@
+"""Keyed tables: rows that are unique by key, columns that are written apart, scans in the order of the key."""
+
+from typing import TYPE_CHECKING
+
+from lakefeed._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from lakefeed.keyed.connection import Client, Iceberg, Project, connect
+    from lakefeed.keyed.key_ranges import KeyRange, Shard
+    from lakefeed.keyed.keyed_scan import Scan
+    from lakefeed.keyed.keyed_table import Table
+    from lakefeed.keyed.table_snapshot import Snapshot
+    from lakefeed.keyed.transaction import Transaction
+
+__all__ = [
+    "Client",
+    "Iceberg",
+    "KeyRange",
+    "Project",
+    "Scan",
+    "Shard",
+    "Snapshot",
+    "Table",
+    "Transaction",
+    "connect",
+]
+
+if not TYPE_CHECKING:  # else a type checker would take any name
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "connection": ("Client", "Iceberg", "Project", "connect"),
+            "key_ranges": ("KeyRange", "Shard"),
+            "keyed_scan": ("Scan",),
+            "keyed_table": ("Table",),
+            "table_snapshot": ("Snapshot",),
+            "transaction": ("Transaction",),
+        },
+    )

@@ -1,0 +1,157 @@
+"""Ranges of keys, and shards of a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakefeed._arrow import compute as pc
+from lakefeed.errors import InvalidArgumentError
+from lakefeed.expr import Expr, lit, parse
+from lakefeed.expr.to_text import quote_name
+from lakefeed.keyed.key_lookup import can_prune
+from lakefeed.keyed.key_matching import comparable, key_arrays
+from lakefeed.plan.take_rows import take_rows
+from lakefeed.sources.iceberg_source import IcebergSource
+
+RANGE_ROWS = 131_072
+"""About so many rows are read, sorted and joined at once."""
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """The keys from ``begin`` up to but not including ``end``; None is unbounded.
+
+    An end may have fewer values than the key has columns; it then stands before all keys that begin with it.
+    """
+
+    begin: Key | None = None
+    end: Key | None = None
+
+    def __post_init__(self) -> None:
+        ends: tuple[tuple[str, Any], ...] = (("begin", self.begin), ("end", self.end))
+        for name, end in ends:
+            if end is not None and (not isinstance(end, tuple) or not end):
+                raise InvalidArgumentError(f"{name} of a key range must be a tuple of key values, got {end!r:.80}")
+
+    def __or__(self, other: KeyRange) -> KeyRange:
+        """Returns the smallest range that holds both."""
+        begins, ends = (self.begin, other.begin), (self.end, other.end)
+        begin = None if None in begins else min(each for each in begins if each is not None)
+        end = None if None in ends else max(each for each in ends if each is not None)
+        return KeyRange(begin, end)
+
+    def hint(self, schema: pa.Schema, key: str) -> Expr | None:
+        """Returns a condition on the first key column that holds for every key of the range; None prunes nothing."""
+        if not can_prune(schema.field(key).type):
+            return None
+        conditions = []
+        if self.begin is not None:
+            conditions.append(f"{quote_name(key)} >= {lit(self.begin[0]).text}")
+        if self.end is not None:
+            conditions.append(f"{quote_name(key)} {'<' if len(self.end) == 1 else '<='} {lit(self.end[0]).text}")
+        return parse(" and ".join(conditions), schema) if conditions else None
+
+    def mask(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Any:
+        """Returns which rows are in the range; None if all are."""
+        arrays = key_arrays(rows, keys)
+        masks = [_at_least(arrays, self.begin)] if self.begin is not None else []
+        if self.end is not None:
+            masks.append(pc.invert(_at_least(arrays, self.end)))
+        return None if not masks else masks[0] if len(masks) == 1 else pc.and_(masks[0], masks[1])
+
+
+def _at_least(arrays: list[Any], bound: Key) -> Any:
+    """Returns for each key whether it is not before ``bound``."""
+    rows = len(arrays[0])
+    above: Any = pa.array(np.zeros(rows, np.bool_))
+    equal: Any = pa.array(np.ones(rows, np.bool_))
+    for array, value in zip(arrays, bound, strict=False):
+        scalar = pa.scalar(value, array.type)
+        above = pc.or_(above, pc.and_(equal, pc.greater(array, scalar)))
+        equal = pc.and_(equal, pc.equal(array, scalar))
+    return pc.or_(above, equal)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a scan: a range of keys, and the number of its rows if that is known. Picklable.
+
+    Example:
+        >>> Shard(KeyRange(None, (5,)), 10) | Shard(KeyRange((7,), (9,)))
+        Shard(key_range=KeyRange(begin=None, end=(9,)), cardinality=None)
+    """
+
+    key_range: KeyRange
+    cardinality: int | None = None
+
+    def __or__(self, other: Shard) -> Shard:
+        """Returns the smallest shard that holds both."""
+        return Shard(self.key_range | other.key_range)
+
+
+def check_shards(shards: Any) -> list[KeyRange] | None:
+    """Returns the ranges of shards; None for None.
+
+    Raises:
+        InvalidArgumentError: these are no shards.
+    """
+    if shards is None:
+        return None
+    if not isinstance(shards, list | tuple) or not all(isinstance(each, Shard) for each in shards):
+        raise InvalidArgumentError(f"shards must be a list of shards, as shards() returns it, got {shards!r:.80}")
+    return [each.key_range for each in shards]
+
+
+def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
+    """Returns the ranges between ascending cuts."""
+    edges: list[Key | None] = [None, *cuts, None]
+    return [KeyRange(begin, end) for begin, end in pairwise(edges)]
+
+
+def layout_ranges(source: IcebergSource, key: str, rows: int = RANGE_ROWS) -> list[KeyRange]:
+    """Returns ranges of about so many rows each, by the statistics of the row groups."""
+    if not can_prune(source.schema.field(key).type):
+        return [KeyRange()]
+    starts = [(_plain(bounds.min), count) for count, bounds in source.group_bounds(key)]
+    known = sorted((start, count) for start, count in starts if start is not None)
+    return ranges_of((cut,) for cut in _cuts(known, rows))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pa.Scalar):
+        value = value.as_py()
+    return int(value) if isinstance(value, Decimal) else value
+
+
+def _cuts(starts: list[tuple[Any, int]], rows: int) -> Iterator[Any]:
+    total, last = 0, starts[0][0] if starts else None
+    for start, count in starts:
+        if total >= rows and start != last:
+            yield start
+            last, total = start, 0
+        total += count
+
+
+def shards_of_keys(batches: Iterable[pa.RecordBatch], keys: Sequence[str], rows: int) -> list[Shard]:
+    """Returns shards of exactly so many rows (the last one of fewer), for keys that come in order."""
+    cuts: list[Key] = []
+    total = 0
+    for batch in batches:
+        first = -total % rows
+        positions = [place for place in range(first, batch.num_rows, rows) if total + place > 0]
+        if positions:
+            at = take_rows(batch.select(list(keys)), np.array(positions))
+            columns = [comparable(column).to_pylist() for column in at.columns]
+            cuts += zip(*columns, strict=True)
+        total += batch.num_rows
+    sizes = [min(rows, total - start) for start in range(0, max(total, 1), rows)]
+    return [Shard(each, size) for each, size in zip(ranges_of(cuts), sizes, strict=True)]

@@ -1,0 +1,50 @@
+"""The creation of keyed tables, and their names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed._validate import check_flag, check_text
+from lakefeed.catalog.commit import create
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema, normalize_schema
+from lakefeed.errors import DatasetExistsError, SchemaError, UnsupportedError
+from lakefeed.keyed.key_schema import check_key_schema
+from lakefeed.keyed.pinned_table import require_key
+
+if TYPE_CHECKING:
+    from lakefeed.keyed.keyed_table import Table
+
+
+def create_table(lake: Lake, name: str, key_schema: Any, root_uri: Any, exist_ok: Any, description: Any) -> Table:
+    """Creates a table; see `Table.create`."""
+    from lakefeed.keyed.keyed_table import open_table
+
+    schema = check_key_schema(key_schema)
+    check_flag(exist_ok, "exist_ok")
+    if description is not None:
+        check_text(description, "description")
+    if root_uri is not None:
+        check_text(root_uri, "root_uri")
+        raise UnsupportedError("root_uri: tables at a location of their own are not supported yet; leave it out")
+    table = open_table(lake, name)
+    try:
+        create(lake, name, schema, (), description=description, key=schema.names)
+    except DatasetExistsError:
+        if not exist_ok:
+            raise DatasetExistsError(
+                f"table {name!r} exists already; open it with table({name!r}), or pass exist_ok=True"
+            ) from None
+        _check_same_key(lake, name, schema)
+    return table
+
+
+def _check_same_key(lake: Lake, name: str, schema: pa.Schema) -> None:
+    table = lake.table(name)
+    keys, declared = require_key(table, name), declared_schema(table)
+    present = {key: declared.field(key).type for key in keys}
+    wanted = {field.name: field.type for field in normalize_schema(schema)}
+    if list(present.items()) != list(wanted.items()):
+        raise SchemaError(f"table {name!r} exists with the key {present}, not {wanted}")

@@ -1,0 +1,112 @@
+"""A version of a keyed table with its source of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.table_key import key_columns
+from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
+from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, quoted_list
+from lakefeed.sources.iceberg_source import IcebergSource
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedTable:
+    """A version of a table, read with the columns of then, or of the newest version with those of now.
+
+    Attributes:
+        lake: the lake.
+        name: the name of the table.
+        version: the version.
+        schema_id: the Iceberg schema; None for that of the version.
+        keys: the key columns.
+    """
+
+    lake: Lake
+    name: str
+    version: DatasetVersion
+    schema_id: int | None
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lake: Lake, name: str, pin: Pin | None) -> PinnedTable:
+        """Returns the version that ``pin`` names; the newest for None.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: it does not exist.
+            InvalidArgumentError: the dataset has no key.
+        """
+        table = lake.table(name)
+        keys = require_key(table, name)
+        version = newest_or_empty(table) if pin is None else resolve(table, pin)
+        pinned = cls(lake, name, version, table.metadata.current_schema_id if pin is None else None, keys)
+        pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, pinned.schema_id)
+        return pinned
+
+    @cached_property
+    def source(self) -> IcebergSource:
+        """The rows."""
+        return IcebergSource(self.lake, self.name, self.version, None, self.schema_id)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.source.schema
+
+    @property
+    def key_schema(self) -> pa.Schema:
+        """The key columns."""
+        return pa.schema([self.schema.field(name) for name in self.keys])
+
+    def state(self) -> dict[str, Any]:
+        """Returns what identifies the version, for `resumed`."""
+        return {
+            "table": self.name,
+            "uuid": self.version.table_uuid,
+            "version": self.version.version,
+            "snapshot": self.version.snapshot_id,
+            "schema": self.schema_id,
+        }
+
+    @classmethod
+    def resumed(cls, lake: Lake, state: dict[str, Any]) -> PinnedTable:
+        """Returns the version of a state.
+
+        Raises:
+            VersionNotFoundError: the table was dropped, or the version has expired.
+        """
+        table = lake.table(state["table"])
+        if str(table.metadata.table_uuid) != state["uuid"]:
+            raise VersionNotFoundError(
+                f"{state['table']!r} was dropped and created again since the state of this scan was saved"
+            )
+        keys = require_key(table, state["table"])
+        empty = newest_or_empty(table)
+        version = empty if state["version"] == empty.version == 0 else resolve(table, state["version"])
+        if version.snapshot_id != state["snapshot"]:
+            raise VersionNotFoundError(
+                f"version {state['version']} of {state['table']!r} is no longer that of the state"
+            )
+        pinned = cls(lake, state["table"], version, state["schema"], keys)
+        pinned.__dict__["source"] = IcebergSource.of(lake, state["table"], table, version, None, state["schema"])
+        return pinned
+
+
+def require_key(table: Any, name: str) -> tuple[str, ...]:
+    """Returns the key columns of a table.
+
+    Raises:
+        InvalidArgumentError: it has none.
+    """
+    keys = key_columns(table)
+    if not keys:
+        raise InvalidArgumentError(
+            f"{name!r} is a dataset without a key; its columns: {quoted_list(f.name for f in table.schema().fields)}."
+            f" Use Dataset({name!r}), or create a table with create_table(…, key_schema=…)"
+        )
+    return keys

@@ -1,0 +1,59 @@
+"""Scans as objects of other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakefeed.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lakefeed.keyed.keyed_scan import Scan
+
+
+def _polars() -> Any:
+    try:
+        import polars
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("this needs polars: pip install polars") from error
+    return polars
+
+
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """Returns an Arrow table as a polars DataFrame."""
+    frame: pl.DataFrame = _polars().from_arrow(table)
+    return frame
+
+
+def to_lazy_polars(scan: Scan) -> pl.LazyFrame:
+    """Returns a scan as a polars LazyFrame. It reads the columns that are used, and no more batches than are needed."""
+    polars = _polars()
+    from polars.io.plugins import register_io_source
+
+    def frames(
+        with_columns: list[str] | None, predicate: Any, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[Any]:
+        narrowed = scan if with_columns is None else scan.narrowed(with_columns)
+        left = n_rows
+        for batch in narrowed.to_record_batches(hide_progress_bar=True):
+            frame = polars.from_arrow(pa.Table.from_batches([batch]))
+            frame = frame if left is None else frame.head(left)
+            left = None if left is None else left - len(frame)
+            yield frame if predicate is None else frame.filter(predicate)
+            if left == 0:
+                return
+
+    schema = polars.from_arrow(scan.schema.empty_table()).schema
+    lazy: pl.LazyFrame = register_io_source(frames, schema=schema)
+    return lazy
+
+
+def to_arrow_dataset(table: pa.Table) -> Any:
+    """Returns an Arrow table as a ``pyarrow.dataset.Dataset``."""
+    import pyarrow.dataset as ds
+
+    return ds.dataset(table)
