@@ -273,7 +273,7 @@ class Client(Project):
             state_json: the result of `Scan.state_json`.
 
         Raises:
-            StateMismatchError: this is no state of a scan.
+            StateMismatchError: this is not the state of a scan.
             VersionNotFoundError: a version has expired, or its table was dropped.
         """
         return keyed_scan.resume_scan(self._lake, state_json)

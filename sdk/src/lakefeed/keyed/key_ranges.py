@@ -102,7 +102,7 @@ def check_shards(shards: Any) -> list[KeyRange] | None:
     """Returns the ranges of shards; None for None.
 
     Raises:
-        InvalidArgumentError: these are no shards.
+        InvalidArgumentError: an item is not a shard.
     """
     if shards is None:
         return None
@@ -121,7 +121,8 @@ def layout_ranges(source: IcebergSource, key: str, rows: int = RANGE_ROWS) -> li
     """Returns ranges of about so many rows each, by the statistics of the row groups."""
     if not can_prune(source.schema.field(key).type):
         return [KeyRange()]
-    starts = [(_plain(bounds.min), count) for count, bounds in source.group_bounds(key)]
+    groups = (bounds for file in source.files for bounds in source.group_bounds(file, key))
+    starts = [(_plain(bounds.min), bounds.rows or 0) for bounds in groups]
     known = sorted((start, count) for start, count in starts if start is not None)
     return ranges_of((cut,) for cut in _cuts(known, rows))
 

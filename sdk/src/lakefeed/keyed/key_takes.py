@@ -20,7 +20,7 @@ def key_batches(key_table: Any, schema: pa.Schema, size: int | None) -> Iterator
         size: the most rows of a batch; None for one batch, or for those of the reader.
 
     Raises:
-        InvalidArgumentError: these are no keys, or a reader is given with a size.
+        InvalidArgumentError: this is not a table of keys, or a reader is given with a size.
         SchemaError, TypeMismatchError: a key column is missing or has another type.
     """
     if isinstance(key_table, pa.RecordBatchReader):

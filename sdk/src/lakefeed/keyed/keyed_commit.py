@@ -18,6 +18,7 @@ from lakefeed.catalog.column_decisions import ColumnDecision
 from lakefeed.catalog.column_union import is_open_struct, leaf_paths, unite_columns, united_field
 from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.table_key import key_columns
+from lakefeed.catalog.table_rows import RowWriter, write_rows
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import CommitConflictError, quoted_list
@@ -51,9 +52,11 @@ class GatheredDrops:
         """Removes rows of a file when the drops are passed on."""
         self._dropped.setdefault(file.path, (file, [], rows))[1].append(positions)
 
-    def add(self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    def add(
+        self, key: Hashable, batches: Callable[[], Iterable[pa.RecordBatch]], write: RowWriter = write_rows
+    ) -> None:
         """Adds rows at the end."""
-        self._draft.add((self.part, key), batches)
+        self._draft.add((self.part, key), batches, write)
 
     def pass_on(self) -> None:
         """Removes the gathered rows."""
@@ -124,10 +127,10 @@ class KeyedCommit:
     def _upsert(self, index: int, group: pa.Table, target: pa.Schema, source: IcebergSource | None) -> Upsert:
         if source is not None and partial_structs(group.schema, target):
             rows = completed(source, one_batch(group), target, self.keys)
-            return Upsert.of(self.settings, Scan(MemorySource(pa.Table.from_batches([rows]))), self.keys, target)
+            return Upsert.of(self.settings, Scan(MemorySource(pa.Table.from_batches([rows]))), self.keys, target, self.compare)
         known = index, str(target)
         if known not in self._upserts:
-            self._upserts[known] = Upsert.of(self.settings, Scan(MemorySource(group)), self.keys, target)
+            self._upserts[known] = Upsert.of(self.settings, Scan(MemorySource(group)), self.keys, target, self.compare)
         return self._upserts[known]
 
     def _delete(self, source: IcebergSource, draft: GatheredDrops, keys: pa.RecordBatch) -> None:

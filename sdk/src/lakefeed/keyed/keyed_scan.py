@@ -80,7 +80,10 @@ class Scan:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was read so far: rows, batches, bytes, files, files_skipped, row_groups, row_groups_skipped, seconds."""
+        """The counts of what was read so far.
+
+        They are rows, batches, bytes, files, files_skipped, row_groups, row_groups_skipped, runs and seconds.
+        """
         return self._reader.metrics_now()
 
     def is_empty(self) -> bool:

@@ -49,8 +49,8 @@ class Table:
     """
 
     def __init__(self, name: str) -> None:
-        self._lake, self._name = Lake.current(), name
-        self._lake.identifier(name)
+        self._home, self._identifier = Lake.current(), name
+        self._home.identifier(name)
 
     @classmethod
     def create(
@@ -84,27 +84,27 @@ class Table:
     @property
     def lake(self) -> Lake:
         """The lake of the table."""
-        return self._lake
+        return self._home
 
     @property
     def identifier(self) -> str:
         """The full name."""
-        return self._name
+        return self._identifier
 
     @property
     def name(self) -> str:
         """The last part of the name."""
-        return self._name.rpartition(".")[2]
+        return self._identifier.rpartition(".")[2]
 
     @property
     def dataset(self) -> str:
         """The part of the name before the last one; the default namespace if there is none."""
-        return self._lake.identifier(self._name)[-2]
+        return self._home.identifier(self._identifier)[-2]
 
     @property
     def project(self) -> str | None:
         """The first of three parts of the name; None if there are fewer."""
-        parts = self._name.split(".")
+        parts = self._identifier.split(".")
         return parts[0] if len(parts) > 2 else None
 
     @property
@@ -115,13 +115,13 @@ class Table:
             DatasetNotFoundError: the table does not exist.
             InvalidArgumentError: the dataset has no key.
         """
-        table = self._lake.table(self._name)
-        keys, schema = require_key(table, self._name), declared_schema(table)
+        table = self._home.table(self._identifier)
+        keys, schema = require_key(table, self._identifier), declared_schema(table)
         return pa.schema([schema.field(key) for key in keys])
 
     def schema(self) -> pa.Schema:
         """Returns all columns, those of the key first."""
-        return declared_schema(self._lake.table(self._name))
+        return declared_schema(self._home.table(self._identifier))
 
     def write(
         self,
@@ -251,7 +251,7 @@ class Table:
         Raises:
             VersionNotFoundError: there is no such version.
         """
-        return table_snapshot.Snapshot(self, PinnedTable.of(self._lake, self._name, check_asof(asof)))
+        return table_snapshot.Snapshot(self, PinnedTable.of(self._home, self._identifier, check_asof(asof)))
 
     def scan(self, *columns: Any, where: Any = None, asof: Any = None) -> Scan:
         """Returns a scan of this table: of the newest version now, whatever is written later.
@@ -268,7 +268,7 @@ class Table:
             {'x': [10, 20]}
         """
         chosen = table_terms.columns_of_names(self, columns)
-        return keyed_scan.Scan.of(self._lake, chosen or (self,), where, asof, self._name)
+        return keyed_scan.Scan.of(self._home, chosen or (self,), where, asof, self._identifier)
 
     def as_dataset(self, version: int | str | None = None) -> Dataset:
         """Returns the table as a dataset.
@@ -276,7 +276,7 @@ class Table:
         Args:
             version: the number or the tag of a version; None follows the newest.
         """
-        return build(Dataset, self._lake, None, self._name, check_version(version))
+        return build(Dataset, self._home, None, self._identifier, check_version(version))
 
     def select(self, *names: str, exclude: Sequence[str] = ()) -> table_terms.TableColumns:
         """Returns some columns of the table, for scans.
@@ -309,18 +309,21 @@ class Table:
         return self.snapshot().to_duckdb()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and (self._lake.settings, self._name) == (other._lake.settings, other._name)
+        return isinstance(other, Table) and (self._home.settings, self._identifier) == (
+            other.lake.settings,
+            other.identifier,
+        )
 
     def __hash__(self) -> int:
-        return hash(self._name)
+        return hash(self._identifier)
 
     def __repr__(self) -> str:
-        return f"<Table {self._name!r}>"
+        return f"<Table {self._identifier!r}>"
 
 
 def open_table(lake: Lake, name: str) -> Table:
     """Returns a table of a lake without looking at it."""
     lake.identifier(name)
     table = Table.__new__(Table)
-    table._lake, table._name = lake, name
+    table._home, table._identifier = lake, name
     return table

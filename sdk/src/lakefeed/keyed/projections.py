@@ -107,7 +107,7 @@ def table_names(projection: Any) -> Iterator[str]:
     """Yields the names of the tables of a projection, in order, with repetitions.
 
     Raises:
-        InvalidArgumentError: it is no projection.
+        InvalidArgumentError: it is not a projection.
     """
     match projection:
         case Term():

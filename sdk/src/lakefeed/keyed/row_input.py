@@ -38,7 +38,7 @@ def plan_of_rows(rows: Any, target: pa.Schema, method: str) -> Node:
         method: the call, for errors.
 
     Raises:
-        SchemaError, TypeMismatchError: these are no rows, or values do not fit.
+        SchemaError, TypeMismatchError: these are not rows, or values do not fit.
     """
     if isinstance(rows, Core):
         return plan_of(rows, method)

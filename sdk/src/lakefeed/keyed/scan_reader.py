@@ -30,7 +30,7 @@ from lakefeed.run.rebatch import joined
 
 @dataclass
 class ScanMetrics:
-    """What a scan has read so far."""
+    """Counts of what a scan has read so far."""
 
     rows: int = 0
     batches: int = 0

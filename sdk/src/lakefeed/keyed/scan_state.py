@@ -38,7 +38,7 @@ def load_state(lake: Lake, text: Any) -> ScanReader:
     """Returns the scan of a state.
 
     Raises:
-        StateMismatchError: this is no state of a scan.
+        StateMismatchError: this is not the state of a scan.
         DatasetNotFoundError, VersionNotFoundError: a table or version is gone.
     """
     try:

@@ -39,7 +39,7 @@ class TableColumns:
         """Returns the columns ``names`` (none: all) without ``exclude``.
 
         Raises:
-            InvalidArgumentError: these are no lists of names, or no column is left.
+            InvalidArgumentError: a list has something else than names, or no column is left.
             ColumnNotFoundError: the table lacks one of them.
         """
         schema = table.schema()

@@ -40,7 +40,7 @@ def udf(return_type: pa.DataType) -> Callable[[Callable[..., Any]], UserFunction
         return_type: the Arrow type of the values.
 
     Raises:
-        InvalidArgumentError: this is no Arrow type.
+        InvalidArgumentError: this is not an Arrow type.
 
     Example:
         >>> @udf(pa.int64())
