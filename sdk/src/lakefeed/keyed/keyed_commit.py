@@ -127,7 +127,9 @@ class KeyedCommit:
     def _upsert(self, index: int, group: pa.Table, target: pa.Schema, source: IcebergSource | None) -> Upsert:
         if source is not None and partial_structs(group.schema, target):
             rows = completed(source, one_batch(group), target, self.keys)
-            return Upsert.of(self.settings, Scan(MemorySource(pa.Table.from_batches([rows]))), self.keys, target, self.compare)
+            return Upsert.of(
+                self.settings, Scan(MemorySource(pa.Table.from_batches([rows]))), self.keys, target, self.compare
+            )
         known = index, str(target)
         if known not in self._upserts:
             self._upserts[known] = Upsert.of(self.settings, Scan(MemorySource(group)), self.keys, target, self.compare)
