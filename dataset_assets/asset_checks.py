@@ -14,14 +14,16 @@ from dagster import (
     DagsterInstance,
 )
 
-from dataset_assets.asset_keys import dataset_key, key_of
-from lakefeed.checks import Check, FilesIntact, Readable, Verdict, evaluate
+from dataset_assets.asset_keys import check_identifier, dataset_key, key_of
+from lakefeed.checks import Check, FilesIntact, Readable, Verdict, check_names, evaluate
 from lakefeed.profiles import Profile
 
 # The checks of every dataset: the added rows can be read, and their files exist.
 DEFAULT_CHECKS: tuple[Check, ...] = (Readable(), FilesIntact())
 MAX_PROBLEMS = 10
 PASSED = "checks_passed"
+# Only these decide about routines with ``only_checked``.
+PASSED_BLOCKING = "blocking_checks_passed"
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,34 @@ class CheckReport:
         return [name for name, verdict in self.verdicts.items() if not verdict.passed]
 
     @property
-    def passed(self) -> bool:
+    def passed_blocking(self) -> bool:
         """True if the version passed its blocking checks, so that routines with ``only_checked`` read it."""
         return not self.blocking.intersection(self.failed)
+
+
+def named_checks(checks: Sequence[Check]) -> dict[str, Check]:
+    """Returns the checks of a dataset with their names, including those that every dataset has.
+
+    Raises:
+        InvalidArgumentError: two checks share a name.
+    """
+    every = [*DEFAULT_CHECKS, *checks]
+    return dict(zip(check_names(every), every, strict=True))
 
 
 def check_specs(asset: AssetKey, checks: Sequence[Check]) -> list[AssetCheckSpec]:
     """Returns the asset checks of a dataset."""
     return [
-        AssetCheckSpec(each.name, asset=asset, description=type(each).__doc__) for each in (*DEFAULT_CHECKS, *checks)
+        AssetCheckSpec(check_identifier(name), asset=asset, description=type(each).__doc__)
+        for name, each in named_checks(checks).items()
     ]
 
 
 def evaluate_checks(profile: Profile, checks: Sequence[Check]) -> CheckReport:
     """Returns the verdicts of all checks on a version."""
-    all_checks = (*DEFAULT_CHECKS, *checks)
-    blocking = frozenset(each.name for each in all_checks if each.blocking)
-    return CheckReport(profile, {each.name: evaluate(each, profile) for each in all_checks}, blocking)
+    named = named_checks(checks)
+    blocking = frozenset(name for name, each in named.items() if each.blocking)
+    return CheckReport(profile, {name: evaluate(each, profile) for name, each in named.items()}, blocking)
 
 
 def check_results(asset: AssetKey, checks: Sequence[Check], reports: Sequence[CheckReport]) -> list[AssetCheckResult]:
@@ -62,7 +75,7 @@ def check_results(asset: AssetKey, checks: Sequence[Check], reports: Sequence[Ch
 
     Dagster evaluates a check once a run, so the metadata name the versions.
     """
-    return [_result(asset, each, reports) for each in (*DEFAULT_CHECKS, *checks)]
+    return [_result(asset, name, each, reports) for name, each in named_checks(checks).items()]
 
 
 def recorded_verdicts(
@@ -80,19 +93,20 @@ def recorded_verdicts(
         for record in page.records:  # newest first
             facts = record.asset_materialization.metadata if record.asset_materialization else {}
             version = keys[record.partition_key or ""]
-            if PASSED in facts and "table_uuid" in facts and facts["table_uuid"].value == table_uuid:
-                passed.setdefault(version, bool(facts[PASSED].value))
+            verdict = facts.get(PASSED_BLOCKING, facts.get(PASSED))  # older ones have only that
+            if verdict is not None and "table_uuid" in facts and facts["table_uuid"].value == table_uuid:
+                passed.setdefault(version, bool(verdict.value))
         if not page.has_more:
             break
         cursor = page.cursor
     return passed
 
 
-def _result(asset: AssetKey, check: Check, reports: Sequence[CheckReport]) -> AssetCheckResult:
-    verdicts = [(key_of(each.profile.version.version), each.verdicts[check.name]) for each in reports]
+def _result(asset: AssetKey, name: str, check: Check, reports: Sequence[CheckReport]) -> AssetCheckResult:
+    verdicts = [(key_of(each.profile.version.version), each.verdicts[name]) for each in reports]
     problems = [f"{version}: {verdict.problem}" for version, verdict in verdicts if not verdict.passed]
     return AssetCheckResult(
-        check_name=check.name,
+        check_name=check_identifier(name),
         asset_key=asset,
         passed=not problems,
         severity=AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN,

@@ -5,24 +5,25 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from dagster import (
-    AllPartitionMapping,
     AssetDep,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
     AssetsDefinition,
+    AssetSpec,
     BackfillPolicy,
     FreshnessPolicy,
     MaterializeResult,
-    asset,
+    multi_asset,
 )
 
-from dataset_assets.asset_checks import DEFAULT_CHECKS, CheckReport, check_results, check_specs, evaluate_checks
-from dataset_assets.asset_keys import dataset_key, key_of, version_of, versions_of
+from dataset_assets.asset_checks import CheckReport, check_results, check_specs, evaluate_checks, named_checks
+from dataset_assets.asset_keys import dataset_key, key_of, op_name, requested_versions, versions_of
 from dataset_assets.heartbeat import heartbeat
 from dataset_assets.profile_metadata import profile_metadata
 from dataset_assets.run_tags import tag_outages
-from lakefeed.checks import Check, check_names
+from dataset_assets.synchronization import NO_PARTITIONS, UNCHANGING, unchanging_tags
+from lakefeed.checks import Check
 from lakefeed.errors import LakefeedError
 from lakefeed.profiles import profiles
 
@@ -57,44 +58,52 @@ class DatasetSpec:
     lineage: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_names([*DEFAULT_CHECKS, *self.checks])
+        named_checks(self.checks)
 
 
 def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefinition:
     """Returns the asset of a dataset. ``writers`` are the assets that write its versions."""
-    key = dataset_key(spec.name)
-    upstream = dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)])
+    key, upstream = dataset_key(spec.name), list(dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)]))
 
-    @asset(
-        key=key,
-        description=spec.description,
-        owners=spec.owners,
-        tags=spec.tags,
-        kinds={"iceberg"},
-        partitions_def=versions_of(spec.name),
-        # A version may hold rows of any upstream run, so partitions do not correspond.
-        deps=[AssetDep(upper, partition_mapping=AllPartitionMapping()) for upper in upstream],
-        backfill_policy=BackfillPolicy.single_run(),
+    @multi_asset(
+        name=op_name(key),
+        specs=[_asset_spec(spec, upstream)],
         check_specs=check_specs(key, spec.checks),
-        freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(seconds=spec.freshness))
-        if spec.freshness
-        else None,
+        partitions_def=versions_of(spec.name),
+        backfill_policy=BackfillPolicy.single_run(),
     )
     def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context), tag_outages(context):
             reports: dict[str, CheckReport] = {}
             try:
-                for profile in profiles(spec.name, map(version_of, context.partition_keys)):
+                for profile in profiles(spec.name, requested_versions(context)):
                     reports[key_of(profile.version.version)] = evaluate_checks(profile, spec.checks)
                     context.log.info("%s v%d is profiled", spec.name, profile.version.version)
             except LakefeedError:
                 # Finished versions are reported. The run fails, and the sensor requests the others again.
                 for partition, each in reports.items():
                     facts = profile_metadata(each, spec.columns, spec.lineage)
-                    context.log_event(AssetMaterialization(key, partition=partition, metadata=facts))
+                    event = AssetMaterialization(key, partition=partition, metadata=facts, tags=unchanging_tags(upstream))
+                    context.log_event(event)
                 raise
             for partition, each in reports.items():
                 context.add_asset_metadata(profile_metadata(each, spec.columns, spec.lineage), partition_key=partition)
-            return MaterializeResult(check_results=check_results(key, spec.checks, list(reports.values())))
+            return MaterializeResult(
+                check_results=check_results(key, spec.checks, list(reports.values())), data_version=UNCHANGING
+            )
 
     return profile_versions
+
+
+def _asset_spec(spec: DatasetSpec, upstream: Sequence[AssetKey]) -> AssetSpec:
+    return AssetSpec(
+        dataset_key(spec.name),
+        description=spec.description,
+        owners=spec.owners,
+        tags=spec.tags,
+        kinds={"iceberg"},
+        deps=[AssetDep(upper, partition_mapping=NO_PARTITIONS) for upper in upstream],
+        freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(seconds=spec.freshness))
+        if spec.freshness
+        else None,
+    )

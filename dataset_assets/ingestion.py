@@ -1,12 +1,12 @@
 """`Ingestion` and `FolderIngestion`, and a source as an asset: each run appends new rows."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
+    AssetSpec,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     MaterializeResult,
@@ -16,15 +16,16 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SkipReason,
-    asset,
     define_asset_job,
+    multi_asset,
     schedule,
     sensor,
 )
 
-from dataset_assets.asset_keys import ingest_key, key_of
+from dataset_assets.asset_keys import identifier, ingest_key, key_of, op_name
 from dataset_assets.heartbeat import heartbeat
 from dataset_assets.run_tags import UNFINISHED, WORK_TAG
+from dataset_assets.synchronization import UNCHANGING
 from lakefeed.ingest import FileSource, FolderSource, Source, arrivals, ingest, quarantine_of
 
 EVERY_MINUTE = "* * * * *"
@@ -67,7 +68,7 @@ class Ingestion:
     @property
     def job_name(self) -> str:
         """The name of the job that ingests the new rows."""
-        return f"ingest_{re.sub(r'[^a-z0-9_]', '_', self.name)}"
+        return f"ingest_{identifier(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
     """Returns the asset whose runs append the new rows."""
     source = declared.source
 
-    @asset(key=ingest_key(declared.name), description=source.description, kinds={"file"})
+    key = ingest_key(declared.name)
+
+    @multi_asset(name=op_name(key), specs=[AssetSpec(key, description=source.description, kinds={"file"})])
     def ingest_new_rows(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context):
             results = []
@@ -118,7 +121,8 @@ def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
                 "quarantined": len(quarantined),
                 "quarantined_files": ", ".join(quarantined[:MAX_FILES]),
                 **left,
-            }
+            },
+            data_version=UNCHANGING,
         )
 
     return ingest_new_rows

@@ -21,7 +21,7 @@ from dagster import (
     TableSchema,
 )
 
-from dataset_assets.asset_checks import PASSED, CheckReport
+from dataset_assets.asset_checks import PASSED, PASSED_BLOCKING, CheckReport
 from dataset_assets.asset_keys import dataset_key, routine_key
 from lakefeed import Image, Video
 from lakefeed.errors import FormatError, LakefeedError
@@ -59,7 +59,8 @@ def profile_metadata(
         "table_uuid": profile.table_uuid,
         "committed_at": MetadataValue.timestamp(datetime.fromtimestamp(version.timestamp_ms / 1000, tz=UTC)),
         "written_by": ", ".join(filter(None, [version.user, version.message])),
-        PASSED: report.passed,
+        PASSED: not report.failed,
+        PASSED_BLOCKING: report.passed_blocking,
         "checks_failed": ", ".join(report.failed),
         "dagster/column_schema": column_schema(profile.schema, descriptions or {}),
         "schema_changes": _schema_changes(profile),

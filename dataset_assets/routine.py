@@ -13,15 +13,17 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetsDefinition,
+    AssetSpec,
     BackfillPolicy,
-    asset,
+    multi_asset,
 )
 
 from dataset_assets.asset_checks import recorded_verdicts
-from dataset_assets.asset_keys import dataset_key, key_of, routine_key, version_of, versions_of
+from dataset_assets.asset_keys import dataset_key, key_of, op_name, requested_versions, routine_key, versions_of
 from dataset_assets.heartbeat import heartbeat
 from dataset_assets.profile_metadata import column_lineage, column_schema, run_link
 from dataset_assets.run_tags import WORK_TAG, tag_outages
+from dataset_assets.synchronization import unchanging_tags
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
@@ -60,27 +62,32 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
     several = len(declared.sources) > 1
     shown = [source for source in declared.sources if source not in set(open_sources)]
 
-    @asset(
-        key=routine_key(declared.name),
+    spec = AssetSpec(
+        routine_key(declared.name),
         description=_description(declared, set(open_sources)),
         kinds={"python"},
         owners=declared.owners,
         tags={name: value for name, value in declared.tags.items() if LABEL.fullmatch(value)},
+        deps=[_dep(source, several) for source in shown],
+        # A run that stops at max_rows_per_run leaves requested versions; it reports the finished ones itself.
+        skippable=True,
+    )
+    tags = unchanging_tags(map(dataset_key, shown))
+
+    @multi_asset(
+        name=op_name(spec.key),
+        specs=[spec],
         pool=declared.pool,
         required_resource_keys={*declared.resources, *(["compute"] if declared.distributed else [])},
         partitions_def=None if several else versions_of(declared.sources[0]),
-        deps=[_dep(source, several) for source in shown],
         backfill_policy=None if several else BackfillPolicy.single_run(),
-        # A run that stops at max_rows_per_run leaves requested versions; it reports the finished ones itself.
-        output_required=False,
     )
     def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
         with heartbeat(context), tag_outages(context):
-            results = list(_run_pending(context, declared))
-            for event in _materializations(
-                context.asset_key, declared, context.partition_keys if not several else None, results
-            ):
-                context.log_event(event)
+            requested = None if several else requested_versions(context)
+            results = list(_run_pending(context, declared, requested or []))
+            for partition, facts in _reports(declared, requested, results):
+                context.log_event(AssetMaterialization(spec.key, partition=partition, metadata=facts, tags=tags))
         yield from ()
 
     return run
@@ -98,8 +105,9 @@ def verdicts_of(instance: Any, declared: Routine) -> Verdicts | None:
     }
 
 
-def _run_pending(context: AssetExecutionContext, declared: Routine) -> Iterable[RoutineResult]:
-    requested = [] if len(declared.sources) > 1 else list(map(version_of, context.partition_keys))
+def _run_pending(
+    context: AssetExecutionContext, declared: Routine, requested: Sequence[int]
+) -> Iterable[RoutineResult]:
     by_sensor = WORK_TAG in context.run.tags
     for result in run_versions(
         declared,
@@ -115,12 +123,15 @@ def _run_pending(context: AssetExecutionContext, declared: Routine) -> Iterable[
         yield result
 
 
-def _materializations(
-    key: AssetKey, declared: Routine, requested: Sequence[str] | None, results: Sequence[RoutineResult]
-) -> Iterable[AssetMaterialization]:
-    """Yields an event for each version that is done and was requested, or was read before a requested one."""
+def _reports(
+    declared: Routine, requested: Sequence[int] | None, results: Sequence[RoutineResult]
+) -> Iterable[tuple[str | None, dict[str, Any]]]:
+    """Yields the partition and the metadata of each version that is done and was requested, or was read before one.
+
+    Without partitions, yields the metadata of each commit.
+    """
     if requested is None:
-        yield from (AssetMaterialization(key, metadata=_metadata([each], declared)) for each in results)
+        yield from ((None, _metadata([each], declared)) for each in results)
         return
     done, known = (
         history(declared),
@@ -128,11 +139,13 @@ def _materializations(
     )
     todo, reached = pending(replace(declared, only_checked=False)), position(declared)
     first_left = todo.versions[0].version if todo else float("inf")
-    reported = {*map(version_of, requested)} | {v for each in results for v in known if _covers(each, v)}
+    reported = {*requested} | {v for each in results for v in known if _covers(each, v)}
     for version in sorted(reported):
         if version < first_left and reached is not None:
-            facts = _version_metadata([each for each in done if _covers(each, version)], version, declared)
-            yield AssetMaterialization(key, metadata=facts, partition=key_of(version))
+            yield (
+                key_of(version),
+                _version_metadata([each for each in done if _covers(each, version)], version, declared),
+            )
 
 
 def _version_metadata(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:

@@ -21,8 +21,17 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dataset_assets.asset_keys import dataset_key, first_adjacent, key_of, version_of, versions_of
-from dataset_assets.heartbeat import HEARTBEAT_TAG
-from dataset_assets.run_tags import FINISHED, OUTAGE_TAG, RANGE_TAG, UNFINISHED, WORK_TAG
+from dataset_assets.heartbeat import last_heartbeat
+from dataset_assets.run_tags import (
+    FINISHED,
+    INTERRUPTED_TAG,
+    OUTAGE_TAG,
+    RANGE_TAG,
+    STATE_TAG,
+    UNFINISHED,
+    WORK_TAG,
+    is_canceled_recently,
+)
 from lakefeed.catalog import DatasetVersion
 
 MAX_ATTEMPTS = 3
@@ -50,10 +59,16 @@ class RetryPolicy:
     """The number of attempts for a range, and the seconds to wait after the first failure.
 
     The wait doubles after each further failure.
+
+    Attributes:
+        attempts: the number of attempts.
+        backoff: in seconds.
+        state: a text that changes with the tables and the code of the work. Runs in another state do not count.
     """
 
     attempts: int = MAX_ATTEMPTS
     backoff: float = 0.0
+    state: str = ""
 
 
 @dataclass
@@ -86,12 +101,14 @@ class RunQueue:
     ) -> RunRequest | None:
         """Returns a run request; None while a run is unfinished, during a backoff, or after too many failures.
 
+        After a user canceled a run for the same work, none is requested for some minutes.
+
         A tick that is repeated after a crash requests the same run key, so it starts nothing twice.
         """
         work = asset.to_user_string()
         if work in self.busy or len(self.busy) >= MAX_UNFINISHED_RUNS:
             return None
-        earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span}))
+        earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span, STATE_TAG: retries.state}))
         # A run that never began is not a failed attempt.
         failed = [r for r in earlier if r.dagster_run.status is DagsterRunStatus.FAILURE and r.start_time is not None]
         # Neither is one that met an outage: it is repeated until the outage is over.
@@ -101,19 +118,22 @@ class RunQueue:
             len(failed) >= retries.attempts
             or _is_backing_off(failed, retries.backoff)
             or _is_backing_off(outages, OUTAGE_BACKOFF_SECONDS)
+            or is_canceled_recently(self.instance, work, retries.state)
         ):
             return None
         self.busy.add(work)
         return RunRequest(
-            run_key=f"{span}#{len(earlier)}",
+            run_key=f"{span}@{retries.state}#{len(earlier)}",
             asset_selection=[asset],
-            tags={**tags, WORK_TAG: work, RANGE_TAG: span},
+            tags={**tags, WORK_TAG: work, RANGE_TAG: span, STATE_TAG: retries.state},
         )
 
     def _close_if_dead(self, run: DagsterRun, silent_for: float) -> None:
         # A heartbeat from the future is from before the clock was set back.
         if abs(silent_for) > DEAD_AFTER_SECONDS:
-            # Canceled instead of failed, so that it does not count as an attempt.
+            # Canceled instead of failed, so that it does not count as an attempt. The tag tells it from one that a user
+            # canceled.
+            self.instance.add_run_tags(run.run_id, {INTERRUPTED_TAG: "no heartbeat"})
             self.instance.report_run_canceled(run, f"no heartbeat for {DEAD_AFTER_SECONDS:.0f} s: its process died")
             self.busy.discard(run.tags.get(WORK_TAG, ""))
 
@@ -168,10 +188,13 @@ def obsolete_partitions(
 ) -> list[DeleteDynamicPartitionsRequest]:
     """Returns requests that delete the partitions of rolled-back or deleted versions. Expired versions keep theirs.
 
+    Keys that name no version were added by a user, and stay.
+
     ``versions`` are oldest first. ``deleted`` returns the last deleted version of the name; it is called if it matters.
     """
     present = {version.version for version in versions}
-    missing = {key: version_of(key) for key in known if version_of(key) not in present}
+    numbers = {key: number for key in known if (number := version_of(key)) is not None}
+    missing = {key: number for key, number in numbers.items() if number not in present}
     last = deleted() if any(number < min(present, default=0) for number in missing.values()) else 0
     surplus = [key for key, number in missing.items() if number <= last or not _may_have_expired(number, versions)]
     return [DeleteDynamicPartitionsRequest(str(versions_of(dataset).name), surplus)] if surplus else []
@@ -186,9 +209,9 @@ def _may_have_expired(number: int, versions: Sequence[DatasetVersion]) -> bool:
 
 
 def forget_dataset(instance: DagsterInstance, dataset: str) -> list[DeleteDynamicPartitionsRequest]:
-    """Removes a deleted dataset from Dagster: its events now, its partitions with the tick."""
+    """Removes a deleted dataset from Dagster: its events now, the partitions of its versions with the tick."""
     name = str(versions_of(dataset).name)
-    keys = instance.get_dynamic_partitions(name)
+    keys = [key for key in instance.get_dynamic_partitions(name) if version_of(key) is not None]
     if instance.get_latest_materialization_event(dataset_key(dataset)) is not None:
         instance.wipe_assets([dataset_key(dataset)])
     return [DeleteDynamicPartitionsRequest(name, keys)] if keys else []
@@ -216,9 +239,10 @@ def last_failures(instance: DagsterInstance, works: Mapping[str, str]) -> dict[s
     for name, work in works.items():
         records = instance.get_run_records(RunsFilter(tags={WORK_TAG: work}, statuses=list(FINISHED)), limit=1)
         for run in (record.dagster_run for record in records):
-            ends = [run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
-            if run.status is DagsterRunStatus.FAILURE and ends[0] and ends[1]:
-                failures[name] = (version_of(ends[0]), version_of(ends[1]))
+            ends = [run.tags.get(tag, "") for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
+            first, last = map(version_of, ends)
+            if run.status is DagsterRunStatus.FAILURE and first is not None and last is not None:
+                failures[name] = (first, last)
     return failures
 
 
@@ -234,7 +258,5 @@ def _backoff(failures: int, first: float) -> float:
 
 
 def _last_seen(record: RunRecord) -> float | None:
-    tags = record.dagster_run.tags
-    if HEARTBEAT_TAG in tags:
-        return float(tags[HEARTBEAT_TAG])
-    return record.start_time if WORK_TAG in tags else None
+    seen = last_heartbeat(record.dagster_run)
+    return record.start_time if seen is None and WORK_TAG in record.dagster_run.tags else seen

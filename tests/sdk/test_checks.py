@@ -138,9 +138,18 @@ def test_what_cannot_be_read_has_not_passed(found: Profile) -> None:
 
 
 def test_checks_have_names_of_their_own() -> None:
-    check_names([NotNull("a", name="a"), NotNull("b", name="b")])
-    with pytest.raises(InvalidArgumentError, match="'nulls'"):
-        check_names([NotNull("a"), NotNull("b")])
+    assert check_names([NotNull("a", name="a"), NotNull("b", name="b")]) == ["a", "b"]
+    assert check_names([NotNull("a"), NotNull("b"), Unique("a")]) == ["nulls_a", "nulls_b", "unique"]
+    assert check_names([FilesIntact(), FilesIntact(sample=None)]) == ["files", "files_sample_None"]
+    ranges = [InRange("x", 0), InRange("x", 0, 9), InRange("x", 0, blocking=False), InRange("größe")]
+    names = check_names(ranges)
+    assert names[:3] == ["range_x_least_0", "range_x_least_0_greatest_9", "range_x_least_0_blocking_False"]
+    alike = [InRange("x", 1), InRange("x", -1), NotNull("a-b"), NotNull("a_b"), NotNull(("a", "b")), NotNull("é")]
+    assert len(set(check_names(alike))) == len(alike)
+    assert check_names([NotNull("a"), Custom("nulls", bool)]) == ["nulls_a", "nulls"]
+    for equal in ([NotNull("a"), NotNull("a")], [Custom("c", bool), Custom("c", bool)], [FilesIntact(), FilesIntact()]):
+        with pytest.raises(InvalidArgumentError, match="must be unique"):
+            check_names(equal)
     with pytest.raises(InvalidArgumentError, match="is not a check"):
         check_names(["nulls"])
 

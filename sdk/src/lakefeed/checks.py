@@ -6,10 +6,12 @@ fails a ``blocking`` check is kept from routines that read only checked versions
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -31,6 +33,8 @@ from lakefeed.profiles import Profile, is_unreachable
 from lakefeed.storage.remote.outages import is_outage
 
 MAX_EXAMPLES = 5
+# Of the arguments in the name of a check.
+MAX_LABEL_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -309,24 +313,66 @@ def evaluate(check: Check, profile: Profile) -> Verdict:
         return Verdict(False, f"{type(error).__name__}: {error}")
 
 
-def check_names(checks: Sequence[Check]) -> None:
-    """Checks that the names of a dataset's checks are unique.
+def check_names(checks: Sequence[Check]) -> list[str]:
+    """Returns the name of each check of a dataset.
+
+    Where checks share the name that their class gives them, their arguments are added, so that the names are unique.
 
     Args:
         checks: the checks of one dataset.
 
     Raises:
-        InvalidArgumentError: two checks share a name, or an item is not a check.
+        InvalidArgumentError: two checks have the same arguments or were given the same name, or an item is not a check.
+
+    Example:
+        >>> check_names([NotNull("id"), NotNull("image"), Unique("id")])
+        ['nulls_id', 'nulls_image', 'unique']
     """
     for each in checks:
         if not isinstance(each, Check):
             raise InvalidArgumentError(f"{each!r} is not a check: a check has name, blocking and check(profile)")
-    names = [each.name for each in checks]
+    shared = set(duplicate_names([each.name for each in checks]))
+    arguments = [_arguments_text(each) if each.name in shared else "" for each in checks]
+    names = [_name_with(each.name, text) for each, text in zip(checks, arguments, strict=True)]
+    # Different arguments may have the same letters and digits: InRange("x", -1) and InRange("x", 1).
+    shared = set(duplicate_names(names))
+    names = [
+        f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}" if name in shared and text else name
+        for name, text in zip(names, arguments, strict=True)
+    ]
     twice = duplicate_names(names)
     if twice:
         raise InvalidArgumentError(
-            f"the names of a dataset's checks must be unique: give name= to one of those named {quoted_list(twice)}"
+            f"the names of a dataset's checks must be unique: give name= to one of those named {quoted_list(twice)}, "
+            "or remove one of two equal checks"
         )
+    return names
+
+
+def _arguments_text(check: Check) -> str:
+    """Returns the arguments of a check that differ from their defaults; "" for a check that was given its name."""
+    entries = {each.name: each for each in fields(check)} if is_dataclass(check) else {}
+    if "name" in entries and entries.pop("name").default != check.name:
+        return ""
+    texts = []
+    for name, entry in entries.items():
+        value = getattr(check, name)
+        if entry.default is MISSING:
+            texts.append(_argument_text(value))
+        elif value != entry.default:
+            texts.append(f"{name} {_argument_text(value)}")
+    return " ".join(texts)
+
+
+def _argument_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return getattr(value, "__qualname__", None) or str(value)
+
+
+def _name_with(name: str, arguments: str) -> str:
+    label = re.sub(r"[^A-Za-z0-9_]+", "_", arguments)[:MAX_LABEL_CHARACTERS].strip("_")
+    return f"{name}_{label}" if label else name
 
 
 def _columns(names: str | Sequence[str], profile: Profile) -> list[str]:

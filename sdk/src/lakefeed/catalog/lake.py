@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from lakefeed.catalog import damaged_tables, embedded_tables, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
 from lakefeed.config import Settings
-from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidNameError, quoted_list
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError, InvalidNameError, quoted_list
 from lakefeed.storage.urls import redact
 
 if TYPE_CHECKING:
@@ -170,12 +170,21 @@ class Lake:
 
         catalog, own = self.catalog, self.settings.catalog.namespace
         if not isinstance(catalog, LakeSqlCatalog):
-            return {name: self.table(name).metadata_location for name in self.names()}
+            heads = {name: self._head(name) for name in self.names()}
+            return {name: head for name, head in heads.items() if head is not None}
         return {
             name if namespace == own else f"{namespace}.{name}": location
             for namespace, name, location in catalog.heads()
             if NAME_PART.fullmatch(name) and _is_namespace(namespace.split("."))
         }
+
+    def _head(self, name: str) -> str | None:
+        try:
+            return self.table(name).metadata_location
+        except DatasetNotFoundError:  # deleted since it was listed
+            return None
+        except FileError as error:  # the damage of one dataset does not hide the others
+            return f"damaged: {error}"
 
     def deletions(self, name: str, present: str | None = None) -> tuple[Deletion, ...]:
         """Returns the deletions of datasets of a name, oldest first; ``present`` is the uuid of the current table."""
