@@ -5,38 +5,43 @@ This module is the composition root. It imports assets, sensors and resources, a
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-from dagster import AssetKey, Definitions, ScheduleDefinition, SensorDefinition, in_process_executor
+from dagster import (
+    AssetKey,
+    Definitions,
+    ScheduleDefinition,
+    SensorDefinition,
+    in_process_executor,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
-import dataset_assets.defs
 from dataset_assets.asset_keys import ingest_key, routine_key
-from dataset_assets.dataset import DatasetSpec, dataset_asset
+from dataset_assets.broken_declaration import CHECK, BrokenDeclaration, broken_asset, distinct
+from dataset_assets.code_version import code_version
+from dataset_assets.dataset import DatasetSpec, dataset_asset, unloaded_dataset
+from dataset_assets.groups import group_of
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
+from dataset_assets.loading import Declaration, load_declarations, split_loadable
 from dataset_assets.routine import routine_asset
 from lakefeed.catalog import Lake
+from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.routines import Routine, cycles
 from resources.blob_store_resource import BlobStoreResource
 from resources.catalog_resource import CatalogResource
 from resources.compute_resource import ComputeResource
 from resources.reload_resource import ReloadResource
+from sensors.declarations_sensor import declarations_sensor
 from sensors.routines_sensor import routines_sensor
 from sensors.versions_sensor import versions_sensor
 
 logger = logging.getLogger(__name__)
 
-Declaration = DatasetSpec | FolderIngestion | Ingestion | Routine
-
-
-def load_declarations() -> Iterator[Declaration]:
-    """Yields the declarations of the modules in ``dataset_assets/defs``, ordered by module name."""
-    for module in sorted(pkgutil.iter_modules(dataset_assets.defs.__path__), key=lambda module: module.name):
-        values = vars(importlib.import_module(f"dataset_assets.defs.{module.name}")).values()
-        yield from (value for value in values if isinstance(value, Declaration))
+# Dagster sets it for `dg check defs` and `dagster definitions validate`.
+VALIDATION_VARIABLE = "DAGSTER_IS_DEFS_VALIDATION_CLI"
 
 
 def catalog_datasets() -> list[str]:
@@ -49,44 +54,98 @@ def catalog_datasets() -> list[str]:
 
 
 def build_definitions(
-    declarations: Sequence[Declaration], existing: Iterable[str] = (), resources: Mapping[str, object] | None = None
+    declarations: Sequence[Declaration | BrokenDeclaration],
+    existing: Iterable[str] = (),
+    resources: Mapping[str, object] | None = None,
 ) -> Definitions:
     """Returns the Dagster definitions of declarations and of other datasets in the catalog.
+
+    A declaration that does not load, alone or beside those before it, becomes an asset that shows the error.
 
     Args:
         declarations: the declared datasets, ingestions and routines.
         existing: the names of datasets in the catalog. Those that are not declared become assets too.
         resources: the resources that routines request by name, in addition to ours.
     """
+    return _load(declarations, list(existing), resources or {})[0]
+
+
+def _load(
+    declarations: Sequence[Declaration | BrokenDeclaration], existing: Sequence[str], resources: Mapping[str, object]
+) -> tuple[Definitions, list[BrokenDeclaration]]:
+    unreadable = [each for each in declarations if isinstance(each, BrokenDeclaration)]
+
+    def load(sound: Sequence[Declaration], broken: Sequence[BrokenDeclaration]) -> Definitions:
+        definitions = _definitions(sound, distinct([*unreadable, *broken]), existing, resources)
+        Definitions.validate_loadable(definitions)
+        return definitions
+
+    sound = [each for each in declarations if not isinstance(each, BrokenDeclaration)]
+    definitions, broken = split_loadable(sound, load)
+    return definitions, [*unreadable, *broken]
+
+
+def _definitions(
+    declarations: Sequence[Declaration],
+    broken: Sequence[BrokenDeclaration],
+    existing: Sequence[str],
+    resources: Mapping[str, object],
+) -> Definitions:
     ingestions = [as_ingestion(each) for each in declarations if isinstance(each, FolderIngestion | Ingestion)]
     triggers = list(map(ingestion_trigger, ingestions))
     routines = [each for each in declarations if isinstance(each, Routine)]
+    declared = {each.name for each in declarations if isinstance(each, DatasetSpec)}
+    _check_unique("dataset", [each.name for each in declarations if isinstance(each, DatasetSpec)])
+    _check_unique("ingestion", [each.name for each in ingestions])
+    _check_unique("routine", [each.name for each in routines])
     specs = _datasets(declarations, ingestions, routines)
     undeclared = [name for name in existing if name not in specs]
-    datasets = [*specs.values(), *map(DatasetSpec, undeclared)]
+    # Without their declaration, datasets would be checked without its checks.
+    unloaded = {
+        name
+        for name in [*specs, *undeclared]
+        if name not in declared and any(each.may_declare(name) for each in broken)
+    }
+    datasets = [each for each in [*specs.values(), *map(DatasetSpec, undeclared)] if each.name not in unloaded]
     writers, cycle_sources = _writers(ingestions, routines), _open_sources(routines)
+    groups = _groups([*specs.values(), *map(DatasetSpec, undeclared)], routines)
     return Definitions(
         assets=[
-            *map(ingestion_asset, ingestions),
-            *(dataset_asset(spec, writers.get(spec.name, [])) for spec in datasets),
+            *(ingestion_asset(each, groups[each.into]) for each in ingestions),
+            *(dataset_asset(spec, writers.get(spec.name, []), groups[spec.name]) for spec in datasets),
+            *(unloaded_dataset(name, writers.get(name, []), groups[name]) for name in sorted(unloaded)),
             *(routine_asset(each, cycle_sources.get(each.name, ())) for each in routines),
+            *map(broken_asset, broken),
         ],
         schedules=[each for each in triggers if isinstance(each, ScheduleDefinition)],
         sensors=[
             *(each for each in triggers if isinstance(each, SensorDefinition)),
-            versions_sensor([spec.name for spec in datasets], undeclared),
+            versions_sensor(
+                [spec.name for spec in datasets],
+                [name for name in undeclared if name not in unloaded],
+                routines=routines,
+                code={spec.name: code_version(*spec.checks) for spec in datasets if spec.checks},
+                unloaded=unloaded,
+            ),
             routines_sensor(routines),
+            *([declarations_sensor({each.key: each.message for each in broken}, CHECK)] if broken else []),
         ],
         resources={
             "catalog": CatalogResource(),
             "blobs": BlobStoreResource(),
             "compute": ComputeResource(),
             "reload": ReloadResource(),
-            **(resources or {}),
+            **resources,
         },
         # A run does the work of one asset: a process for it is enough, one more for its only step is not needed.
         executor=in_process_executor,
     )
+
+
+def _check_unique(kind: str, names: Sequence[str]) -> None:
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise InvalidArgumentError(f"each {kind} is declared once; {quoted_list(twice)} are declared several times")
 
 
 def _datasets(
@@ -97,6 +156,12 @@ def _datasets(
     ]
     specs = {name: DatasetSpec(name) for name in named}
     return specs | {each.name: each for each in declarations if isinstance(each, DatasetSpec)}
+
+
+def _groups(datasets: Sequence[DatasetSpec], routines: Sequence[Routine]) -> dict[str, str]:
+    """Returns the group of each dataset. Without an owner it is in the group of the routine that writes it."""
+    owners = {routine.target: routine.owners for routine in routines}
+    return {each.name: group_of([*each.owners, *owners.get(each.name, ())], each.name) for each in datasets}
 
 
 def _writers(ingestions: Sequence[Ingestion], routines: Sequence[Routine]) -> dict[str, list[AssetKey]]:
@@ -118,4 +183,20 @@ def _open_sources(routines: Sequence[Routine]) -> dict[str, set[str]]:
     return sources
 
 
-defs = build_definitions(list(load_declarations()), catalog_datasets())
+def load_definitions() -> Definitions:
+    """Returns the definitions of the project.
+
+    Raises:
+        InvalidArgumentError: a declaration is broken, and this is a validation (``dg check defs``). Otherwise a broken
+            declaration is logged and shown as an asset.
+    """
+    definitions, broken = _load(list(load_declarations()), catalog_datasets(), {})
+    messages = [f"{each.message}\n{each.trace}" for each in broken]
+    if messages and os.environ.get(VALIDATION_VARIABLE):
+        raise InvalidArgumentError("\n\n".join(messages))
+    for message in messages:
+        logger.error("%s", message)
+    return definitions
+
+
+defs = load_definitions()

@@ -13,6 +13,7 @@ from lakefeed.errors import InvalidArgumentError, quoted_list
 SMALL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 ESCAPED = re.compile(r"x[0-9a-f]{4,}_")
+KEY_PART = re.compile(r"[A-Za-z0-9_.-]+")
 VERSION_KEY = re.compile(r"v([1-9][0-9]{0,17})")
 
 
@@ -127,8 +128,8 @@ def dataset_key(name: str) -> AssetKey:
 
 
 def ingest_key(name: str) -> AssetKey:
-    """Returns the asset key of an ingestion."""
-    return AssetKey(["ingest", name])
+    """Returns the asset key of an ingestion. Characters that Dagster does not allow in keys are escaped."""
+    return AssetKey(["ingest", name if KEY_PART.fullmatch(name) else check_identifier(name)])
 
 
 def routine_key(name: str) -> AssetKey:

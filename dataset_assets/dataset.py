@@ -61,13 +61,13 @@ class DatasetSpec:
         named_checks(self.checks)
 
 
-def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefinition:
+def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey], group: str) -> AssetsDefinition:
     """Returns the asset of a dataset. ``writers`` are the assets that write its versions."""
     key, upstream = dataset_key(spec.name), list(dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)]))
 
     @multi_asset(
         name=op_name(key),
-        specs=[_asset_spec(spec, upstream)],
+        specs=[_asset_spec(spec, upstream, group)],
         check_specs=check_specs(key, spec.checks),
         partitions_def=versions_of(spec.name),
         backfill_policy=BackfillPolicy.single_run(),
@@ -83,7 +83,9 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
                 # Finished versions are reported. The run fails, and the sensor requests the others again.
                 for partition, each in reports.items():
                     facts = profile_metadata(each, spec.columns, spec.lineage)
-                    event = AssetMaterialization(key, partition=partition, metadata=facts, tags=unchanging_tags(upstream))
+                    event = AssetMaterialization(
+                        key, partition=partition, metadata=facts, tags=unchanging_tags(upstream)
+                    )
                     context.log_event(event)
                 raise
             for partition, each in reports.items():
@@ -95,15 +97,29 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey]) -> AssetsDefin
     return profile_versions
 
 
-def _asset_spec(spec: DatasetSpec, upstream: Sequence[AssetKey]) -> AssetSpec:
+def _asset_spec(spec: DatasetSpec, upstream: Sequence[AssetKey], group: str) -> AssetSpec:
     return AssetSpec(
         dataset_key(spec.name),
         description=spec.description,
         owners=spec.owners,
         tags=spec.tags,
-        kinds={"iceberg"},
+        kinds={"dataset", "iceberg"},
+        group_name=group,
         deps=[AssetDep(upper, partition_mapping=NO_PARTITIONS) for upper in upstream],
         freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(seconds=spec.freshness))
         if spec.freshness
         else None,
+    )
+
+
+def unloaded_dataset(name: str, writers: Sequence[AssetKey], group: str) -> AssetSpec:
+    """Returns the asset of a dataset whose declaration does not load. It keeps its records, but no run checks it."""
+    return AssetSpec(
+        dataset_key(name),
+        description="The declaration of this dataset may be in a file that does not load, so its versions are not "
+        "checked until it does: see the group `broken`.",
+        kinds={"dataset", "iceberg"},
+        group_name=group,
+        partitions_def=versions_of(name),
+        deps=[AssetDep(upper, partition_mapping=NO_PARTITIONS) for upper in writers],
     )

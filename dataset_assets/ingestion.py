@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from dagster import (
     AssetExecutionContext,
+    AssetOut,
     AssetsDefinition,
-    AssetSpec,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     MaterializeResult,
@@ -98,13 +98,16 @@ def as_ingestion(declared: Ingestion | FolderIngestion) -> Ingestion:
     return Ingestion(declared, cron=declared.cron, timezone=declared.timezone)
 
 
-def ingestion_asset(declared: Ingestion) -> AssetsDefinition:
+def ingestion_asset(declared: Ingestion, group: str) -> AssetsDefinition:
     """Returns the asset whose runs append the new rows."""
     source = declared.source
 
     key = ingest_key(declared.name)
 
-    @multi_asset(name=op_name(key), specs=[AssetSpec(key, description=source.description, kinds={"file"})])
+    # Not of an AssetSpec: its output would be named after the key, which may have any characters.
+    output = AssetOut(key=key, description=source.description, kinds={"ingestion", "file"}, group_name=group)
+
+    @multi_asset(name=op_name(key), outs={"result": output})
     def ingest_new_rows(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context):
             results = []

@@ -20,6 +20,7 @@ from dagster import (
 
 from dataset_assets.asset_checks import recorded_verdicts
 from dataset_assets.asset_keys import dataset_key, key_of, op_name, requested_versions, routine_key, versions_of
+from dataset_assets.groups import group_of
 from dataset_assets.heartbeat import heartbeat
 from dataset_assets.profile_metadata import column_lineage, column_schema, run_link
 from dataset_assets.run_tags import WORK_TAG, tag_outages
@@ -65,7 +66,8 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
     spec = AssetSpec(
         routine_key(declared.name),
         description=_description(declared, set(open_sources)),
-        kinds={"python"},
+        kinds={"routine", "python"},
+        group_name=group_of(declared.owners, declared.target if declared.output else declared.sources[0]),
         owners=declared.owners,
         tags={name: value for name, value in declared.tags.items() if LABEL.fullmatch(value)},
         deps=[_dep(source, several) for source in shown],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dagster import SensorEvaluationContext
 from sqlalchemy.exc import SQLAlchemyError
 
-from lakefeed.errors import LakefeedError
+from lakefeed.errors import CatalogUnavailableError, LakefeedError
 
 
 @contextmanager
@@ -16,14 +16,14 @@ def log_and_go_on(context: SensorEvaluationContext, consequence: str) -> Iterato
     """Logs an error of the block, and yields the list to which it is added.
 
     Raises:
-        SQLAlchemyError: the catalog or Dagster's storage cannot be reached, so no other block would work either.
+        SQLAlchemyError, CatalogUnavailableError: a database cannot be reached, so no other block would work either.
     """
     trouble: list[Exception] = []
     try:
         yield trouble
-    except SQLAlchemyError:
+    except (SQLAlchemyError, CatalogUnavailableError):
         raise
-    except Exception as error:  # noqa: BLE001 - a table or a record may be damaged in any way
+    except Exception as error:
         expected = isinstance(error, LakefeedError)
         context.log.error("%s: %s: %s", consequence, type(error).__name__, error, exc_info=not expected)
         trouble.append(error)

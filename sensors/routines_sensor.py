@@ -87,9 +87,7 @@ def _decide(runs: RunQueue, routine: Routine, routines: Sequence[Routine]) -> De
     return due(routine, others=routines, failures=failures, verdicts=verdicts_of(runs.instance, routine))
 
 
-def _plan(
-    runs: RunQueue, catalog: CatalogResource, routine: Routine, decision: Decision, code: str
-) -> TickPlan | None:
+def _plan(runs: RunQueue, catalog: CatalogResource, routine: Routine, decision: Decision, code: str) -> TickPlan | None:
     """Returns the work of this tick; None if there is none before something changes."""
     asset = routine_key(routine.name)
     tags = {**routine.tags, **({MAX_RUNTIME_TAG: str(round(routine.timeout))} if routine.timeout else {})}

@@ -17,6 +17,8 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dataset_assets.asset_keys import key_of
+from dataset_assets.code_version import code_version
+from dataset_assets.dataset import DatasetSpec
 from definitions import Declaration, build_definitions, catalog_datasets
 from lakefeed import Dataset
 from lakefeed.routines import Routine
@@ -50,7 +52,12 @@ class Dagster:
         found = catalog_datasets() if found is None else found
         routines = [each for each in self.everything if isinstance(each, Routine)]
         names = {*found, "photos", "copies"}
-        sensor = routines_sensor(routines) if which == "routines" else versions_sensor(sorted(names), found)
+        code = {each.name: code_version(*each.checks) for each in self.everything if isinstance(each, DatasetSpec)}
+        sensor = (
+            routines_sensor(routines)
+            if which == "routines"
+            else versions_sensor(sorted(names), found, routines=routines, code=code)
+        )
         with build_sensor_context(self.instance, cursor=self.cursors.get(which)) as context:
             given = {"catalog": CatalogResource(), "reload": ReloadResource()}
             result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
@@ -84,6 +91,9 @@ class Dagster:
             tags=dict(request.tags),
             raise_on_error=False,
         )
+
+    def run_asset(self, key: AssetKey) -> ExecuteInProcessResult:
+        return self.run(RunRequest(asset_selection=[key]))
 
     def by_hand(self, key: AssetKey, *versions: int) -> ExecuteInProcessResult:
         ends = {

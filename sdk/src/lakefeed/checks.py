@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -351,7 +351,7 @@ def check_names(checks: Sequence[Check]) -> list[str]:
 
 def _arguments_text(check: Check) -> str:
     """Returns the arguments of a check that differ from their defaults; "" for a check that was given its name."""
-    entries = {each.name: each for each in fields(check)} if is_dataclass(check) else {}
+    entries: dict[str, Field[Any]] = dict(getattr(check, "__dataclass_fields__", {}))  # a check may be any object
     if "name" in entries and entries.pop("name").default != check.name:
         return ""
     texts = []
