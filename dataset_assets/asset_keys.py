@@ -34,7 +34,7 @@ def identifier(name: str) -> str:
 
 
 def check_identifier(name: str) -> str:
-    """Returns the name of an asset check. It is an `identifier` that may have capitals, because it is no file's name.
+    """Returns the name of an asset check. Unlike an `identifier`, it may have capitals.
 
     Example:
         >>> check_identifier("NoNight"), check_identifier("no night")

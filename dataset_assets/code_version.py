@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+
+import lakefeed
 
 # Libraries: a change of their files is no change of the project.
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -30,7 +31,7 @@ def code_version(*values: Any) -> str:
     Args:
         values: functions, dataclasses that hold functions, and plain values.
     """
-    digest = hashlib.blake2b(version("lakefeed").encode(), digest_size=6)
+    digest = hashlib.blake2b(lakefeed.__version__.encode(), digest_size=6)
     seen: set[int] = set()
     modules: dict[str, ModuleType] = {}
     for value in values:
