@@ -73,7 +73,7 @@ os.environ["LAKEFEED_HOME"] = folder_of_its_own()
 
 # A slow or busy machine is no failure; the same examples every time.
 settings.register_profile(
-    "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci", max_examples=35, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 # HYPOTHESIS_PROFILE=thorough pytest tests/properties: new examples every time, and many of them.
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=2_000, derandomize=False)

@@ -141,8 +141,17 @@ def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> 
         assert taken(third) == epochs[1]
 
 
-@pytest.mark.parametrize("plan", ["in order", "windowed", "global", "filtered by function", "filter of a head"])
-@pytest.mark.parametrize("source", ["memory", "saved"])
+WITH_WORKERS = ("in order", "windowed", "global", "filtered by function", "filter of a head")
+
+
+@pytest.mark.parametrize(
+    ("source", "plan"),
+    [
+        *(("saved", plan) for plan in WITH_WORKERS),
+        *(("memory", plan) for plan in ("in order", "filter of a head")),
+        *(pytest.param("memory", plan, marks=pytest.mark.soak) for plan in WITH_WORKERS[1:4]),
+    ],
+)
 def test_workers_resume_as_exactly(plan: str, source: str, saved: Dataset) -> None:
     prepared = PLANS[plan](memory() if source == "memory" else saved)
 

@@ -27,6 +27,7 @@ from lakefeed.sources.memory_source import MemorySource
 from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from tests.sdk.media.pictures import write
+from tests.sdk.prepared_homes import PreparedHomes
 from tests.sdk.processes import Program
 from tests.sdk.test_garbage import age, collected, contents, files_of, save
 
@@ -78,11 +79,21 @@ def collect_now(tmp_path: Path, at: Callable[[str], object]) -> GarbageReport:
 @pytest.fixture
 def doomed(tmp_path: Path) -> None:
     """A lake with a pack and a large blob that no version names any more."""
-    save("gone", tmp_path, SMALL, LARGE)
+    make_doomed(tmp_path)
+
+
+@pytest.fixture
+def doomed_again(tmp_path: Path, prepared_homes: PreparedHomes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same lake, put back for each order of the steps."""
+    prepared_homes.enter("doomed", lambda: make_doomed(tmp_path), monkeypatch)
+
+
+def make_doomed(folder: Path) -> None:
+    save("gone", folder, SMALL, LARGE)
     Dataset("gone").delete()
 
 
-@pytest.mark.usefixtures("doomed")
+@pytest.mark.usefixtures("doomed_again")
 @pytest.mark.parametrize("of_save", OF_A_SAVE)
 @pytest.mark.parametrize("of_collection", OF_A_COLLECTION)
 @pytest.mark.parametrize("first", ["save", "collection"])

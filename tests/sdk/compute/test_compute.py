@@ -20,6 +20,7 @@ from lakefeed.compute import Dask, Engine, Processes, append_to, save
 from lakefeed.errors import FenceError, InvalidArgumentError, SchemaError
 from lakefeed.routines import Routine, run_routine, run_versions
 from tests.sdk.media.pictures import encoded, write
+from tests.sdk.prepared_homes import PreparedHomes
 
 pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.slow]
 SCHEMA = pa.schema({"id": pa.int64(), "double": pa.int64()})
@@ -46,11 +47,14 @@ def doubled(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 @pytest.fixture
-def source() -> Dataset:
+def source(prepared_homes: PreparedHomes, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Several files, so that there are several fragments."""
-    Dataset.from_dict({"id": list(range(A_FILE))}).save("source")
-    for start in range(A_FILE, ROWS, A_FILE):
-        Dataset.from_dict({"id": list(range(start, start + A_FILE))}).append_to("source")
+
+    def build() -> None:
+        for start in range(0, ROWS, A_FILE):
+            Dataset.from_dict({"id": list(range(start, start + A_FILE))}).save("source", if_exists="append")
+
+    prepared_homes.enter("source", build, monkeypatch)
     return Dataset("source")
 
 
@@ -58,8 +62,8 @@ def output() -> dict[str, list[int]]:
     return Dataset("output").to_arrow().to_pydict()
 
 
-def files_below(home: Path) -> int:
-    return len(list((home / "warehouse").rglob("*/output-*/data/*.parquet")))
+def files_below() -> int:
+    return len(list((Lake.current().settings.home / "warehouse").rglob("*/output-*/data/*.parquet")))
 
 
 ENGINES = [
@@ -80,7 +84,7 @@ def test_rows_and_order_are_those_of_one_process(source: Dataset, engine: Engine
     assert [version.version for version in Dataset("output").list_versions()] == [2, 1]
 
 
-def test_there_are_parts(source: Dataset, home: Path) -> None:
+def test_there_are_parts(source: Dataset) -> None:
     save(source, "output", Here())
     assert len(Lake.current().table("output").inspect.files()) > Here.width
 
@@ -106,7 +110,7 @@ def test_rows_that_need_all_others_are_refused(source: Dataset, change) -> None:
     assert not Dataset.exists("output")
 
 
-def test_a_function_that_cannot_travel_is_refused_with_advice(source: Dataset, home: Path) -> None:
+def test_a_function_that_cannot_travel_is_refused_with_advice(source: Dataset) -> None:
     lock = threading.Lock()
 
     def locked(row: dict[str, int]) -> bool:
@@ -116,12 +120,12 @@ def test_a_function_that_cannot_travel_is_refused_with_advice(source: Dataset, h
     with pytest.raises(InvalidArgumentError, match=r"cannot be sent to other processes.*inside the function"):
         save(source.filter(locked), "output", Processes(2))
     assert not Dataset.exists("output")
-    assert files_below(home) == 0
+    assert files_below() == 0
 
 
-def test_a_failure_leaves_no_version_and_no_file(source: Dataset, home: Path) -> None:
+def test_a_failure_leaves_no_version_and_no_file(source: Dataset) -> None:
     save(source, "output", Here())
-    before = files_below(home)
+    before = files_below()
 
     def failing(row: dict[str, int]) -> bool:
         if row["id"] == 7:
@@ -132,7 +136,7 @@ def test_a_failure_leaves_no_version_and_no_file(source: Dataset, home: Path) ->
         append_to(source.filter(failing), "output", Here())
     assert Dataset("output").version == 1
     assert output()["id"] == list(range(ROWS))
-    assert files_below(home) == before
+    assert files_below() == before
 
 
 def failing_late(row: dict[str, int]) -> bool:
@@ -156,12 +160,12 @@ def killing(row: dict[str, int]) -> bool:
     ids=["raises", "dies"],
 )
 @pytest.mark.soak
-def test_a_failure_removes_what_other_processes_have_written(source: Dataset, home: Path, predicate, error) -> None:
+def test_a_failure_removes_what_other_processes_have_written(source: Dataset, predicate, error) -> None:
     save(source, "output", Here())
-    before = files_below(home)
+    before = files_below()
     with pytest.raises(error):
         append_to(source.filter(predicate), "output", Processes(2))
-    assert files_below(home) == before
+    assert files_below() == before
     assert output()["id"] == list(range(ROWS))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakefeed import Dataset
+from lakefeed.formats import parquet_format
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import RowFilter
 from lakefeed.optimize import optimize
@@ -28,15 +31,14 @@ def table(start: int, rows: int = ROWS_A_FILE) -> pa.Table:
     return pa.table({"x": list(numbers), "y": [str(n) for n in numbers], "blob": [b"z" * 50] * rows})
 
 
-@pytest.fixture
-def many(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+@pytest.fixture(scope="module")
+def many(shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
     """A dataset of six versions, one file each, ten row groups a file."""
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", str(ROWS_A_GROUP))
-    monkeypatch.setenv("LAKEFEED__READ__THREADS", "1")
-    dataset = Dataset.from_arrow(table(0)).save("many", column_types=None)
-    for number in range(1, FILES):
-        dataset = Dataset.from_arrow(table(number * ROWS_A_FILE)).append_to("many")
-    return dataset
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS=str(ROWS_A_GROUP), LAKEFEED__READ__THREADS="1"):
+        for number in range(FILES):
+            rows = Dataset.from_arrow(table(number * ROWS_A_FILE))
+            rows.save("many", column_types=None, if_exists="append")
+        return Dataset("many", version=FILES)
 
 
 class Reads:
@@ -51,6 +53,7 @@ class Reads:
 
 @pytest.fixture
 def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
+    parquet_format._footers.clear()  # of the tests before
     seen, read, footer = Reads(), ParquetFile.read, ParquetFile._read_footer
 
     def counted(

@@ -21,7 +21,7 @@ from lakefeed.run.partitions import Partitions, partitions_of
 from lakefeed.run.random_access import NO_ROW, RandomAccessReader
 from lakefeed.sources.memory_source import MemorySource
 
-ROWS = 8_000
+ROWS = 3_000
 TABLE = pa.table(
     {
         "x": np.arange(ROWS),
@@ -56,9 +56,9 @@ def plain(table: pa.Table) -> pa.Table:
     ("count", "budget"),
     [
         *((count, budget) for count in (1, 17) for budget in (1 << 40, 100_000, 2_000)),
-        *((ROWS, budget) for budget in (1 << 40, 100_000)),
+        *((ROWS, budget) for budget in (1 << 40, 200_000)),
         pytest.param(ROWS, 2_000, marks=pytest.mark.live),
-        *((3 * ROWS, budget) for budget in (1 << 40, 200_000)),
+        *((3 * ROWS, budget) for budget in (1 << 40, 400_000)),
     ],
 )
 def test_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, count: int) -> None:
@@ -67,7 +67,7 @@ def test_rows_in_any_order_and_as_often_as_named(tmp_path: Path, budget: int, co
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("budget", [1 << 40, 60_000, pytest.param(20_000, marks=pytest.mark.live)])
+@pytest.mark.parametrize("budget", [1 << 40, 200_000, pytest.param(20_000, marks=pytest.mark.live)])
 def test_gaps_are_rows_of_nulls(tmp_path: Path, budget: int) -> None:
     places = np.random.default_rng(0).integers(NO_ROW, ROWS, ROWS)
     places[::7] = NO_ROW

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -68,11 +70,15 @@ def restructured(lake: Lake) -> Dataset:
 CONDITIONS = ["x >= 20 and x < 44", "word = 'aaa'", "word is null or x = 7", "box.w > 30", "box is null", "x < 0"]
 
 
-@pytest.mark.parametrize("made", [saved, appended, removed, grown, restructured])
+@pytest.fixture(scope="module", params=[saved, appended, removed, grown, restructured])
+def dataset(request: pytest.FixtureRequest, shared_home: Callable[..., AbstractContextManager[Path]]) -> Dataset:
+    made: Made = request.param
+    with shared_home(LAKEFEED__WRITE__ROW_GROUP_ROWS="10"):
+        return made(Lake.current())
+
+
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_rows_are_those_of_the_filter(made: Made, condition: str, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "10")
-    dataset = made(lake)
+def test_rows_are_those_of_the_filter(dataset: Dataset, condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = Dataset.from_arrow(dataset.to_arrow())
     tested: list[str] = []
     real = Filter.apply
