@@ -10,6 +10,7 @@ import pyarrow as pa
 from lakefeed import optimize
 from lakefeed._typing import LoadFiles, Ragged, Row
 from lakefeed._validate import check_flag, is_auto
+from lakefeed.dataset.local_data import LocalData
 from lakefeed.dataset.operations import Operations
 from lakefeed.loaders import batch_positions, torch_entry
 from lakefeed.run import display, python_rows, row_count, to_memory
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lakefeed.loaders.world import World
 
 
-class Reading(Operations):
+class Reading(Operations, LocalData):
     """The methods that read, count or show rows."""
 
     def __iter__(self) -> Iterator[Any]:

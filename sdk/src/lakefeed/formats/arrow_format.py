@@ -15,9 +15,8 @@ from cachetools import LRUCache, cached
 
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, access_errors, content_errors, open_url, require_columns
+from lakefeed.formats.file_format import FilePart, Indexed, access_errors, content_errors, open_url
 from lakefeed.storage.archives.streams import Stream
-from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import identity_at, is_local
 from lakefeed.storage.urls import display_url
@@ -27,23 +26,32 @@ OLD_FEATHER = b"FEA1"
 FILES_CACHED = 4096
 
 
-class Arrow(Streamed):
+class Arrow(Indexed):
     """``.arrow``, ``.ipc`` and ``.feather`` files of both variants."""
 
     name: ClassVar[str] = "arrow"
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".ipc", ".feather")
-    has_row_counts: ClassVar[bool] = True
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).is_plain and _batch_index(url, _identities(states)) is not None
+        identities = Identities() if states is None else states
+        return super().addressable(url, identities) and _batch_index(url, identities) is not None
 
-    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        identities = _identities(states)
-        if not self.addressable(url, identities):
-            return super().schema(url, identities)
-        with _open(url, None, identities) as file:
+    def index_schema(self, url: str, states: Identities) -> pa.Schema:
+        with _open(url, None, states) as file:
             schema: pa.Schema = file.schema
             return schema
+
+    def index_parts(self, url: str, predicate: Expr | None, states: Identities) -> Iterator[FilePart]:
+        row_counts, size = _batch_index(url, states) or ((), 0)
+        part_size = size // max(len(row_counts), 1)
+        return (FilePart(index, count, part_size) for index, count in enumerate(row_counts))
+
+    def read_part(
+        self, url: str, key: int, columns: Sequence[str] | None, start: int, stop: int | None, states: Identities
+    ) -> Iterator[pa.RecordBatch]:
+        with _open(url, columns, states) as file:
+            batch = file.get_batch(key)
+            yield batch.slice(start, None if stop is None else stop - start)
 
     def head(self, stream: Stream) -> pa.Schema:
         with _open_stream(stream) as reader:
@@ -56,40 +64,6 @@ class Arrow(Streamed):
         with _open_stream(stream) as reader:
             for batch in reader:
                 yield (batch if columns is None else batch.select(_present_columns(columns, batch)))
-
-    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
-        require_columns(url, self.schema(url, states).names, schema.names)
-
-    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
-        identities = _identities(states)
-        if not self.addressable(url, identities):
-            return super().parts(url, predicate, identities)
-        row_counts, size = _batch_index(url, identities) or ((), 0)
-        part_size = size // max(len(row_counts), 1)
-        return (FilePart(index, count, part_size) for index, count in enumerate(row_counts))
-
-    def read(
-        self,
-        url: str,
-        part: FilePart,
-        schema: pa.Schema,
-        columns: Sequence[str] | None,
-        start: int,
-        stop: int | None,
-        *,
-        strict: bool = True,
-        states: Identities | None = None,
-    ) -> Iterator[pa.RecordBatch]:
-        if part.rows is None:
-            yield from super().read(url, part, schema, columns, start, stop, strict=strict, states=states)
-            return
-        with _open(url, columns, _identities(states)) as file:
-            batch = file.get_batch(part.key)
-            yield batch.slice(start, None if stop is None else stop - start)
-
-
-def _identities(states: Identities | None) -> Identities:
-    return Identities() if states is None else states
 
 
 def _batch_index(url: str, states: Identities) -> tuple[tuple[int, ...], int] | None:

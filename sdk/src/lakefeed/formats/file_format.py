@@ -30,6 +30,7 @@ __all__ = [
     "Divided",
     "FilePart",
     "Format",
+    "Indexed",
     "Streamed",
     "access_errors",
     "content_errors",
@@ -197,6 +198,62 @@ class Streamed:
                     opened.throw(error)  # raises it, or an error that says that the file changed
 
 
+class Indexed(Streamed):
+    """A format whose files say where their parts are and how many rows these have, such as Parquet.
+
+    A subclass defines `index_schema`, `index_parts` and `read_part` for files that stand by themselves. Files in
+    archives are read from front to back, with `head` and `rows`.
+    """
+
+    has_row_counts: ClassVar[bool] = True
+
+    def index_schema(self, url: str, states: Identities) -> pa.Schema:
+        """Returns the schema of an addressable file."""
+        raise NotImplementedError(type(self).__name__)
+
+    def index_parts(self, url: str, predicate: Expr | None, states: Identities) -> Iterator[FilePart]:
+        """Yields the parts of an addressable file; see `Format.parts`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def read_part(
+        self, url: str, key: int, columns: Sequence[str] | None, start: int, stop: int | None, states: Identities
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the rows ``[start, stop)`` of a part of an addressable file; see `Format.read`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def addressable(self, url: str, states: Identities | None = None) -> bool:
+        return parse_chain(url).is_plain
+
+    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
+        states = _states(states)
+        return self.index_schema(url, states) if self.addressable(url, states) else super().schema(url, states)
+
+    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
+        require_columns(url, self.schema(url, states).names, schema.names)
+
+    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
+        states = _states(states)
+        if not self.addressable(url, states):
+            return super().parts(url, predicate, states)
+        return self.index_parts(url, predicate, states)
+
+    def read(
+        self,
+        url: str,
+        part: FilePart,
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        start: int,
+        stop: int | None,
+        *,
+        strict: bool = True,
+        states: Identities | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        if part.rows is None:
+            return super().read(url, part, schema, columns, start, stop, strict=strict, states=states)
+        return self.read_part(url, part.key, columns, start, stop, _states(states))
+
+
 class Divided(Streamed):
     """A format of text whose blocks are decoded independently, so that several threads decode a file.
 
@@ -245,6 +302,10 @@ def open_url(url: str, compression: str | None = "infer", states: Identities | N
     """
     with open_stream(url, states) if compression == "infer" else consistent_file(url, PART_AHEAD_BYTES, states) as file:
         yield file
+
+
+def _states(states: Identities | None) -> Identities:
+    return Identities() if states is None else states
 
 
 def require_columns(url: str, names: Sequence[str], required: Sequence[str]) -> None:

@@ -17,12 +17,11 @@ from cachetools import LRUCache
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError
 from lakefeed.expr import Expr
-from lakefeed.formats.file_format import FilePart, Streamed, access_errors, content_errors, open_url, require_columns
+from lakefeed.formats.file_format import FilePart, Indexed, access_errors, content_errors, open_url
 from lakefeed.formats.open_files import reuse_open_file
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
 from lakefeed.formats.row_filter import RowFilter
 from lakefeed.storage.archives.streams import Stream, spool
-from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import check_unchanged, identity_at
 from lakefeed.storage.urls import split_protocol
@@ -34,42 +33,22 @@ DECODED_BYTES = MIB
 """Bytes that are decoded at a time. They fit the processor's cache and bound the memory beside the rows."""
 
 
-class Parquet(Streamed):
+class Parquet(Indexed):
     """``.parquet`` files. A file in an archive is copied to local disk first."""
 
     name: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
-    has_row_counts: ClassVar[bool] = True
 
-    def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).is_plain
+    def index_schema(self, url: str, states: Identities) -> pa.Schema:
+        return _parquet_file(url, states).footer().schema
 
-    def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
-        return _parquet_file(url, states).footer().schema if self.addressable(url) else super().schema(url, states)
-
-    def check(self, url: str, schema: pa.Schema, states: Identities | None = None) -> None:
-        require_columns(url, self.schema(url, states).names, schema.names)
-
-    def parts(self, url: str, predicate: Expr | None, states: Identities | None = None) -> Iterator[FilePart]:
-        if not self.addressable(url):
-            return super().parts(url, predicate, states)
+    def index_parts(self, url: str, predicate: Expr | None, states: Identities) -> Iterator[FilePart]:
         return _parquet_file(url, states).footer().groups(predicate)
 
-    def read(
-        self,
-        url: str,
-        part: FilePart,
-        schema: pa.Schema,
-        columns: Sequence[str] | None,
-        start: int,
-        stop: int | None,
-        *,
-        strict: bool = True,
-        states: Identities | None = None,
+    def read_part(
+        self, url: str, key: int, columns: Sequence[str] | None, start: int, stop: int | None, states: Identities
     ) -> Iterator[pa.RecordBatch]:
-        if part.rows is None:
-            return super().read(url, part, schema, columns, start, stop, strict=strict, states=states)
-        return _parquet_file(url, states).read(part.key, columns, start, stop)
+        return _parquet_file(url, states).read(key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
         with spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
@@ -83,9 +62,8 @@ class Parquet(Streamed):
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 
-def _parquet_file(url: str, states: Identities | None) -> ParquetFile:
-    identities = Identities() if states is None else states
-    return ParquetFile(url, lambda url: open_url(url, compression=None, states=identities), states=identities)
+def _parquet_file(url: str, states: Identities) -> ParquetFile:
+    return ParquetFile(url, lambda url: open_url(url, compression=None, states=states), states=states)
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,13 @@ from lakefeed.plan.exact_fingerprint import functions_fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Shuffled, order
 from lakefeed.plan.walk import nodes
-from lakefeed.run import stream_reader
-from lakefeed.run.block_decoding import decode_blocks
+from lakefeed.run import block_decoding, external_shuffle, shared_spill, stream_reader
 from lakefeed.run.epoch_reader import EpochReader
-from lakefeed.run.external_shuffle import external_shuffle
 from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.partitions import Partitions, partitions_of
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.random_access import LARGE_ROW_BYTES, RandomAccessReader
 from lakefeed.run.rebatch import rebatch
-from lakefeed.run.shared_spill import shared_spill
 from lakefeed.run.spill import SpilledRows, spill
 from lakefeed.run.step_chain import peel, run_chain
 from lakefeed.sources.memory_source import MemorySource
@@ -114,7 +111,7 @@ class LocalRunner:
         large = partitions.mapped + ORDER_BYTES * len(chosen) > budget
         large_rows = partitions.mapped >= LARGE_ROW_BYTES * max(len(chosen), 1)
         if window is None and partitions.mapped and large and not large_rows and isinstance(chosen, Shuffled):
-            mixed = partial(external_shuffle, partitions, chosen, budget, self._disk)
+            mixed = partial(external_shuffle.external_shuffle, partitions, chosen, budget, self._disk)
             assert partitions.plan is not None, "mapped, so they were put on disk"
             partitions = self._spilled(partitions.plan, mixed, chosen.seed)
             chosen = order(partitions.lengths, partitions.sizes, None, None)
@@ -156,7 +153,8 @@ class LocalRunner:
         functions = None if self.job is None else functions_fingerprint(plan)
         if functions is None:  # nobody else, or nobody can tell whether others have the same functions
             return spill(make(), plan.schema, self._disk)
-        return shared_spill(make, plan.schema, self._disk, digest([self.job, functions, _told_apart(plan), *order]))
+        key = digest([self.job, functions, _told_apart(plan), *order])
+        return shared_spill.shared_spill(make, plan.schema, self._disk, key)
 
     @property
     def _disk(self) -> Path:
@@ -187,7 +185,7 @@ class LocalRunner:
             if blocks is None:
                 yield from scan.source.read(fragment, scan.pushdown)
             else:
-                yield from decode_blocks(blocks, self.settings.read)
+                yield from block_decoding.decode_blocks(blocks, self.settings.read)
 
 
 @dataclass(frozen=True)
