@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError
+from lakefeed.routines.clock_times import ClockTimes
 
+MINUTE_SECONDS = 60
+HOUR_SECONDS = 3_600
+HOURS_OF_DAY = 24
+BEGINNING = dt.datetime(1970, 1, 1)
 Outcome: TypeAlias = Literal["success", "failure"]
 
 
@@ -63,7 +70,8 @@ class Removed:
 class Cron:
     """Due at the times of a cron expression, for the rows that existed at the latest of them.
 
-    If times passed while nothing ran, the routine runs once for all of them.
+    If times passed while nothing ran, the routine runs once for all of them. When the clocks are set forward or back, a
+    rule for every hour is due in every hour that passes, and any other time is due once.
 
     Args:
         expression: five fields: minute, hour, day, month, weekday.
@@ -86,7 +94,7 @@ class Cron:
         Args:
             now: the time.
         """
-        return next(iter(_times(self.expression, _zone(self.timezone), now, reverse=True)), None)
+        return _cron_times(self.expression, self.timezone).latest(now)
 
     def next(self, now: dt.datetime) -> dt.datetime | None:
         """Returns the first of its times after ``now``; None if there is none.
@@ -94,7 +102,7 @@ class Cron:
         Args:
             now: the time.
         """
-        return next(iter(_times(self.expression, _zone(self.timezone), now, reverse=False)), None)
+        return _cron_times(self.expression, self.timezone).next(now)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class Every:
         Args:
             now: the time.
         """
-        return self._at(now, 0)
+        return self._times().latest(now)
 
     def next(self, now: dt.datetime) -> dt.datetime | None:
         """Returns the first of its times after ``now``.
@@ -133,14 +141,29 @@ class Every:
         Args:
             now: the time.
         """
-        return self._at(now, 1)
+        return self._times().next(now)
 
-    def _at(self, now: dt.datetime, ahead: int) -> dt.datetime:
-        zone = _zone(self.timezone)
-        began = dt.datetime(1970, 1, 1)
-        wall = now.astimezone(zone).replace(tzinfo=None)
-        steps = int((wall - began).total_seconds() // self.seconds) + ahead
-        return (began + dt.timedelta(seconds=steps * self.seconds)).replace(tzinfo=zone).astimezone(dt.UTC)
+    def _times(self) -> ClockTimes:
+        # The clocks of all zones show the same seconds.
+        zone = _zone(self.timezone if self.seconds >= MINUTE_SECONDS else "UTC")
+        return ClockTimes(self._after, self._until, zone, in_every_hour=self.seconds <= HOUR_SECONDS)
+
+    def _after(self, wall: dt.datetime) -> Iterator[dt.datetime]:
+        times = takewhile(lambda time: time < dt.datetime.max, map(self._at, count(self._steps(wall))))
+        return (time for time in times if time > wall)
+
+    def _until(self, wall: dt.datetime) -> Iterator[dt.datetime]:
+        times = takewhile(lambda time: time > dt.datetime.min, map(self._at, count(self._steps(wall) + 1, -1)))
+        return (time for time in times if time <= wall)
+
+    def _steps(self, wall: dt.datetime) -> int:
+        return int((wall - BEGINNING).total_seconds() // self.seconds)
+
+    def _at(self, steps: int) -> dt.datetime:
+        try:
+            return BEGINNING + dt.timedelta(seconds=steps * self.seconds)
+        except OverflowError:  # after or before all times that there are
+            return dt.datetime.max if steps > 0 else dt.datetime.min
 
 
 @dataclass(frozen=True)
@@ -183,20 +206,25 @@ def _zone(name: str) -> ZoneInfo:
         ) from None
 
 
-def _times(expression: str, zone: ZoneInfo, now: dt.datetime, *, reverse: bool) -> list[dt.datetime]:
+def _cron_times(expression: str, timezone: str) -> ClockTimes:
     try:
         from cronsim import CronSim, CronSimError
     except ImportError as error:
         raise MissingDependencyError(
             "cron triggers need the library cronsim; install it: pip install 'lakefeed[cron]'"
         ) from error
-    # Exclusive of where it begins, and blind to seconds: from the next minute backwards it sees this minute.
-    local = now.astimezone(zone)
-    begin = local.replace(second=0, microsecond=0) + dt.timedelta(minutes=1) if reverse else local
+
+    def after(wall: dt.datetime) -> Iterator[dt.datetime]:
+        return CronSim(expression, wall.replace(microsecond=0))
+
+    def until(wall: dt.datetime) -> Iterator[dt.datetime]:
+        # It is exclusive of where it begins.
+        return CronSim(expression, wall.replace(microsecond=0) + dt.timedelta(seconds=1), reverse=True)
+
     try:
-        time = next(CronSim(expression, begin, reverse=reverse), None)
+        hours = CronSim(expression, BEGINNING).hours
     except CronSimError as error:
         raise InvalidArgumentError(
             f"{expression!r} is not a cron expression ({error}); it has five fields: minute hour day month weekday"
         ) from None
-    return [] if time is None else [time.astimezone(dt.UTC)]
+    return ClockTimes(after, until, _zone(timezone), in_every_hour=len(hours) == HOURS_OF_DAY)
