@@ -26,7 +26,7 @@ from dataset_assets.dataset import DatasetSpec, dataset_asset, unloaded_dataset
 from dataset_assets.groups import group_of
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.loading import Declaration, load_declarations, split_loadable
-from dataset_assets.routine import routine_asset
+from dataset_assets.routine import routine_asset, with_neighbours
 from lakefeed.catalog import Lake
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.routines import Routine, cycles
@@ -93,11 +93,12 @@ def _definitions(
 ) -> Definitions:
     ingestions = [as_ingestion(each) for each in declarations if isinstance(each, FolderIngestion | Ingestion)]
     triggers = list(map(ingestion_trigger, ingestions))
-    routines = [each for each in declarations if isinstance(each, Routine)]
+    routines = with_neighbours([each for each in declarations if isinstance(each, Routine)])
     declared = {each.name for each in declarations if isinstance(each, DatasetSpec)}
     _check_unique("dataset", [each.name for each in declarations if isinstance(each, DatasetSpec)])
     _check_unique("ingestion", [each.name for each in ingestions])
     _check_unique("routine", [each.name for each in routines])
+    _check_unique("former name of a routine", [name for each in routines for name in each.names])
     specs = _datasets(declarations, ingestions, routines)
     undeclared = [name for name in existing if name not in specs]
     # Without their declaration, datasets would be checked without its checks.

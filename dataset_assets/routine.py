@@ -55,6 +55,22 @@ def routine(
     return declare
 
 
+def with_neighbours(routines: Sequence[Routine]) -> list[Routine]:
+    """Returns the routines, each of which knows the others that append to the same output.
+
+    Their positions are no sign that it was renamed.
+    """
+    targets: dict[str, list[Routine]] = {}
+    for each in routines:
+        targets.setdefault(each.target, []).append(each)
+    return [
+        replace(
+            each, beside=(*each.beside, *(other.stored_name for other in targets[each.target] if other is not each))
+        )
+        for each in routines
+    ]
+
+
 def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> AssetsDefinition:
     """Returns the asset of a routine. The position stored with the output decides which rows a run reads.
 

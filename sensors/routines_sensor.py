@@ -15,7 +15,7 @@ from dagster import (
 
 from dataset_assets.asset_keys import routine_key
 from dataset_assets.code_version import code_version
-from dataset_assets.routine import verdicts_of
+from dataset_assets.routine import verdicts_of, with_neighbours
 from lakefeed.routines import After, Decision, Pending, Routine, due, pending, position
 from resources.catalog_resource import CatalogResource
 from sensors.isolation import log_and_go_on
@@ -29,7 +29,7 @@ MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
     """Returns the sensor that starts ``routines``."""
-    named = {routine.name: routine for routine in routines}
+    named = {routine.name: routine for routine in with_neighbours(routines)}
     code = {routine.name: code_version(routine) for routine in routines}
 
     @sensor(
@@ -50,7 +50,7 @@ def routines_sensor(routines: Sequence[Routine]) -> SensorDefinition:
             if runs.under_way(routine_key(name)):
                 continue  # examined again when it has ended
             with log_and_go_on(context, f"routine {name} is not started") as trouble:
-                decision = _decide(runs, named[name], routines)
+                decision = _decide(runs, named[name], list(named.values()))
                 todo = _plan(runs, catalog, named[name], decision, code[name])
                 if todo is not None:
                     plans.append(todo)

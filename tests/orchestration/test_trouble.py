@@ -17,6 +17,7 @@ from dataset_assets.code_version import code_version
 from dataset_assets.dataset import DatasetSpec
 from dataset_assets.heartbeat import HEARTBEAT_TAG
 from dataset_assets.run_tags import INTERRUPTED_TAG, WORK_TAG
+from definitions import build_definitions
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.checks import Custom, NotNull
@@ -312,3 +313,35 @@ def test_wiped_records_are_made_again(instance: DagsterInstance, monkeypatch: py
     hours_later(monkeypatch)
     dagster.work()
     assert set(dagster.reported(PHOTOS)) == {"v1"}
+
+
+# ------------------------------------------------------------------ renamed
+
+
+def test_a_renamed_routine_doubles_nothing(instance: DagsterInstance) -> None:
+    dagster = Dagster(instance, COPY)
+    write(1)
+    dagster.work()
+    dagster.everything = (replace(COPY, name="duplicate"),)
+    dagster.work()
+    assert not dagster.by_hand(routine_key("duplicate"), 1).success
+    assert Dataset("copies").count() == 1
+    dagster.everything = (replace(COPY, name="duplicate", formerly="copy"),)
+    write(2)
+    dagster.work()
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2]
+    assert set(dagster.reported(routine_key("duplicate"))) == {"v1", "v2"}
+
+
+def test_two_declared_routines_may_append_to_one_output(instance: DagsterInstance) -> None:
+    dagster = Dagster(instance, COPY, replace(COPY, name="again"))
+    write(1)
+    dagster.work()
+    assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 1]
+    renamed = replace(COPY, name="renamed", formerly="copy")
+    broken_keys = {
+        key.to_user_string()
+        for key in build_definitions([COPY, renamed]).get_repository_def().asset_graph.get_all_asset_keys()
+        if key.path[0] == "broken"
+    }
+    assert broken_keys == {"broken/routine_renamed"}

@@ -10,14 +10,14 @@ from lakefeed._validate import check_flag, check_keys
 from lakefeed.catalog import properties, version_arguments, versions
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
-from lakefeed.run import row_edits, save
+from lakefeed.run import row_edits, save, version_list
 from lakefeed.run import version_changes as comparison
 
 if TYPE_CHECKING:
-    from lakefeed.catalog.versions import DatasetVersion
     from lakefeed.dataset.changed_rows import AddedRows, RemovedRows
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.run.version_changes import Changes
+    from lakefeed.run.version_list import VersionList
 
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
@@ -54,8 +54,10 @@ class Versioning(Core):
         """
         return self._reference.metadata()
 
-    def list_versions(self) -> list[DatasetVersion]:
+    def list_versions(self) -> VersionList:
         """Returns every version, newest first, with its author and the number of rows that it added.
+
+        The list prints as a table.
 
         An overwrite counts all rows before and after it as removed and added: what they have in common shows only when
         both are read, as by `changes`. ``net_records`` is exact for every version.
@@ -70,7 +72,7 @@ class Versioning(Core):
             >>> [(version.version, version.added_records) for version in Dataset("listed").list_versions()]
             [(2, 2), (1, 1)]
         """
-        return versions.list_versions(self._reference.table())
+        return version_list.VersionList(versions.list_versions(self._reference.table()))
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """Returns the rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.

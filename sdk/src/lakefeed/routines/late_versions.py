@@ -44,7 +44,7 @@ def _positions(routine: Routine, source: str, table: Table, target: Table | None
     """Yields the routine's position in the source after each of its commits."""
     for version in list_versions(target) if target is not None else ():
         work = json.loads(version.work or "{}")
-        if work.get("routine") == routine.name:
+        if work.get("routine") in routine.names:
             for span in work["read"]:
                 if span["source"] == source and span["to_version"] is not None:
                     yield number_at(table, int(span["to_version"]), span.get("to_snapshot"))

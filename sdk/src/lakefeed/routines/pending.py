@@ -15,6 +15,7 @@ from lakefeed.catalog.version_numbers import ids_of_unstored_numbers
 from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.late_versions import find_late_versions
+from lakefeed.routines.other_positions import check_first_read
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position, from_text
 from lakefeed.routines.snapshots import located
@@ -188,13 +189,15 @@ def pending(
             first version without a verdict.
 
     Raises:
-        StateMismatchError: a source was deleted and made again, and ``on_remade`` is "stop".
+        StateMismatchError: a source was deleted and made again, and ``on_remade`` is "stop"; or the routine has no
+            position, but another routine has read one of its sources into the same output.
         InvalidArgumentError: the routine has ``only_checked`` but no verdicts are given, or a bound is not a version.
     """
     if routine.only_checked and verdicts is None:
         raise InvalidArgumentError(
             f"routine {routine.name!r} reads only checked versions: pass their verdicts with verdicts="
         )
+    _check_first_read(routine)
     stored = stored_value(routine)
     positions = from_text(stored, len(routine.sources))
     looked_at = [
@@ -205,6 +208,12 @@ def pending(
     if not (any(each.versions for each in ranges) and all(each.known for each in ranges)):
         return None
     return Pending(stored, ranges, remade=any(remade for _, remade in looked_at))
+
+
+def _check_first_read(routine: Routine) -> None:
+    target = table_or_none(routine.target)
+    if target is not None and fence_value(target, routine.fence) is None:
+        check_first_read(routine, target)
 
 
 def stored_value(routine: Routine) -> str | None:

@@ -75,6 +75,9 @@ class Routine:
         tags: tags of the runs and of the asset (on the asset only with letters, digits, ``_``, ``.`` and ``-``).
         owners: mail addresses, or ``team:name``.
         distributed: the run's engine makes the rows of the returned Dataset in parts.
+        formerly: the name under which the routine made its first commits, if it was renamed. Keep it: the position
+            stays under that name.
+        beside: the names of other routines that read the same sources and append to the same output.
 
     Raises:
         InvalidArgumentError, InvalidNameError: the declaration cannot work.
@@ -99,12 +102,19 @@ class Routine:
     tags: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[str, ...] = ()
     distributed: bool = False
+    formerly: str | None = None
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if isinstance(self.beside, str):
             raise InvalidArgumentError(
-                f"{self.name!r} cannot name a routine: use a-z, 0-9, '_' and '-', starting with a letter"
+                f"routine {self.name!r}: beside is a tuple of names, not the text {self.beside!r}"
             )
+        for name in (self.name, *([self.formerly] if self.formerly is not None else []), *self.beside):
+            if not NAME.fullmatch(str(name)):
+                raise InvalidArgumentError(
+                    f"{name!r} cannot name a routine: use a-z, 0-9, '_' and '-', starting with a letter"
+                )
         for name in (*self.sources, *([self.output] if self.output is not None else [])):
             check_name(name)
         for tag in self.tags.items():
@@ -129,12 +139,22 @@ class Routine:
     @property
     def target(self) -> str:
         """The dataset that it writes: the output, or the log of its side effects."""
-        return self.output if self.output is not None else f"{LOGS}.{self.name}"
+        return self.output if self.output is not None else f"{LOGS}.{self.stored_name}"
 
     @property
     def fence(self) -> str:
         """The key under which the position is stored with the target."""
-        return f"{self.name}/{'+'.join(self.sources)}"
+        return f"{self.stored_name}/{'+'.join(self.sources)}"
+
+    @property
+    def stored_name(self) -> str:
+        """The name under which the position is stored."""
+        return self.name if self.formerly is None else self.formerly
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that its commits may record."""
+        return frozenset({self.name, self.stored_name})
 
     @property
     def reads_removed(self) -> bool:

@@ -148,4 +148,4 @@ def _is_written_by(version: DatasetVersion, routine: Routine) -> bool:
     if version.work is None:
         return False
     work: Mapping[str, Any] = json.loads(version.work)
-    return work.get("routine") == routine.name and work.get("sources") == list(routine.sources)
+    return work.get("routine") in routine.names and work.get("sources") == list(routine.sources)

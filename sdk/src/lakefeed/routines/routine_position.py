@@ -82,3 +82,13 @@ def from_text(text: str | None, sources: int) -> tuple[Position | None, ...]:
     if text is None:
         return (None,) * sources
     return tuple(None if part == NOTHING else Position.parse(part) for part in text.split(";"))
+
+
+def is_position_text(text: str) -> bool:
+    """Returns whether a text is the value of a routine's fence.
+
+    Example:
+        >>> is_position_text("a@v1;-"), is_position_text("s3://lake/ledger.json")
+        (True, False)
+    """
+    return all(part == NOTHING or _TEXT.fullmatch(part) for part in text.split(";"))
