@@ -32,7 +32,7 @@ PREVIEW_ROWS = 8
 THUMBNAILS = 16
 THUMBNAIL_PIXELS = 48
 CELL_CHARACTERS = 60
-STATISTICS = ("nulls", "values", "distinct", "min", "max", "mean", "5%", "25%", "50%", "75%", "95%")
+STATISTICS = ("nulls", "values", "unreadable", "distinct", "min", "max", "mean", "5%", "25%", "50%", "75%", "95%")
 # Beyond this the plots of a materialization would be more than its page can show.
 PLOTTED_COLUMNS = 20
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -127,8 +127,17 @@ def _schema_changes(profile: Profile) -> str:
 
 
 def _statistics(profile: Profile) -> MetadataValue:
-    records = [TableRecord({"column": name, **_cells(stats)}) for name, stats in profile.columns.items()]
+    records = [TableRecord({"column": name, **_cells(stats)}) for name, stats in _with_fields(profile).items()]
     return MetadataValue.table(records, TableSchema([TableColumn(name) for name in ("column", *STATISTICS)]))
+
+
+def _with_fields(profile: Profile) -> dict[str, ColumnStatistics]:
+    """Returns the statistics of the columns, each followed by those of its files' fields, such as ``image.width``."""
+    columns: dict[str, ColumnStatistics] = {}
+    for name, stats in profile.columns.items():
+        columns[name] = stats
+        columns |= {f"{name}.{entry}": of_entry for entry, of_entry in stats.fields.items()}
+    return columns
 
 
 def _cells(stats: ColumnStatistics) -> dict[str, Any]:
@@ -136,6 +145,7 @@ def _cells(stats: ColumnStatistics) -> dict[str, Any]:
     cells = [
         stats.nulls,
         stats.values,
+        "" if stats.unreadable is None else stats.unreadable,
         "" if stats.distinct is None else f"{about}{stats.distinct}",
         _cell(stats.least),
         _cell(stats.greatest),
@@ -148,7 +158,9 @@ def _cells(stats: ColumnStatistics) -> dict[str, Any]:
 def _plot_values(profile: Profile) -> dict[str, float]:
     """Returns numbers by column, which Dagster plots over the versions."""
     plotted: dict[str, float] = {}
-    for name, stats in list(profile.columns.items())[:PLOTTED_COLUMNS]:
+    for name, stats in list(_with_fields(profile).items())[:PLOTTED_COLUMNS]:
+        if stats.unreadable:
+            plotted[f"unreadable/{name}"] = stats.unreadable
         rows = stats.nulls + stats.values
         if rows and stats.nulls:
             plotted[f"null_share/{name}"] = stats.nulls / rows

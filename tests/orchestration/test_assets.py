@@ -124,6 +124,25 @@ def test_images_show_as_thumbnails(instance: DagsterInstance, tmp_path: Path) ->
     assert "data:image/png;base64," in facts["preview"]
 
 
+def test_the_statistics_of_images_are_their_sizes(instance: DagsterInstance, tmp_path: Path) -> None:
+    paths: list[Any] = []
+    for width in (10, 20, 40):
+        paths.append(str(tmp_path / f"{width}.png"))
+        Image.new("L", (width, 8)).save(paths[-1])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    rows = Dataset.from_dict({"image": [*paths, str(tmp_path / "broken.png"), None]})
+    rows.with_column_types({"image": "image"}).save("photos")
+    run(instance, dataset_key("photos"), 1)
+    facts = reported(instance, dataset_key("photos"))["v1"]
+    table = {record.data["column"]: record.data for record in facts["statistics"].records}
+    assert list(table) == ["image", "image.size", "image.width", "image.height"]
+    assert (table["image"]["values"], table["image"]["nulls"], table["image"]["unreadable"]) == (4, 1, 1)
+    shown = {"values": 3, "distinct": "3", "min": "10", "max": "40", "mean": "23.3333", "50%": "20"}
+    assert shown.items() <= table["image.width"].items()
+    assert (table["image.height"]["min"], table["image.height"]["max"]) == ("8", "8")
+    assert facts["unreadable/image"] == 1
+
+
 def test_videos_show_their_first_frame(instance: DagsterInstance, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     write(1, clip=[make_video(tmp_path / "clip.mp4", 3)])

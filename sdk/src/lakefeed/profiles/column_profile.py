@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,18 @@ ORDERED = (
 )
 
 
+SIZE = "size"
+
+
+def is_file_type(kind: pa.DataType) -> bool:
+    """Returns whether a type is that of a column of files.
+
+    Args:
+        kind: the type.
+    """
+    return pa.types.is_struct(kind) and kind.get_field_index("sha256") >= 0
+
+
 @dataclass(frozen=True)
 class ColumnStatistics:
     """The statistics of a column.
@@ -38,6 +52,10 @@ class ColumnStatistics:
         distinct: the number of distinct values; None for nested types.
         exact: False if ``distinct`` is an estimate.
         quantiles: the quantiles of numbers at `SHARES`.
+        fields: of a column of files, the statistics of their sizes in bytes and of what their kind has, such as the
+            width and height of images.
+        unreadable: the number of files of which only the size is known, because they cannot be read or were
+            saved with ``stats=False``; None for other columns.
     """
 
     nulls: int = 0
@@ -48,6 +66,8 @@ class ColumnStatistics:
     distinct: int | None = None
     exact: bool = True
     quantiles: tuple[float, ...] = ()
+    fields: Mapping[str, ColumnStatistics] = field(default_factory=dict)
+    unreadable: int | None = None
 
 
 class Column:
@@ -60,6 +80,8 @@ class Column:
         self._total, self._numbers = 0.0, 0
         self._distinct: Distinct | None = Distinct()
         self._sample = Sample()
+        self._fields: dict[str, Column] = {}
+        self._unreadable: int | None = None
 
     def add(self, values: pa.Array[Any]) -> None:
         """Adds the values of a batch.
@@ -71,6 +93,8 @@ class Column:
         present = len(plain) - plain.null_count
         self._nulls += plain.null_count
         self._values += present
+        if is_file_type(plain.type):
+            self._add_files(plain)
         if present:
             self._count(plain)
             self._order(plain)
@@ -82,9 +106,21 @@ class Column:
         distinct = None if self._distinct is None or not self._values else self._distinct.count
         exact = self._distinct is None or self._distinct.exact
         quantiles = self._sample.quantiles(SHARES)
+        fields = {name: column.statistics for name, column in self._fields.items()}
+        extremes = (self._least, self._greatest)
         return ColumnStatistics(
-            self._nulls, self._values, self._least, self._greatest, mean, distinct, exact, quantiles
+            self._nulls, self._values, *extremes, mean, distinct, exact, quantiles, fields, self._unreadable
         )
+
+    def _add_files(self, files: pa.Array[Any]) -> None:
+        present = files.drop_null()
+        names = [each.name for each in files.type if pa.types.is_integer(each.type) or pa.types.is_floating(each.type)]
+        for name in names:
+            self._fields.setdefault(name, Column()).add(pc.struct_field(present, name))
+        if measured := [name for name in names if name != SIZE]:
+            unknown = [pc.is_null(pc.struct_field(present, name)) for name in measured]
+            number = pc.sum(functools.reduce(pc.and_, unknown)).as_py()
+            self._unreadable = (self._unreadable or 0) + int(number or 0)
 
     def _count(self, values: pa.Array[Any]) -> None:
         digests = hashes(values)

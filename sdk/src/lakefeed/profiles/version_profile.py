@@ -15,7 +15,7 @@ from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.catalog.warehouse import is_warehouse_missing
 from lakefeed.dataset import Dataset, rows_changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
-from lakefeed.profiles.column_profile import Column, ColumnStatistics
+from lakefeed.profiles.column_profile import Column, ColumnStatistics, is_file_type
 from lakefeed.storage.remote.outages import is_outage
 
 FIRST_ROWS = 16
@@ -146,7 +146,7 @@ def _read_rows(initial: Profile) -> Profile:
         rows += batch.num_rows
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
             columns[column].add(values)
-            if _holds_files(values.type):
+            if is_file_type(values.type):
                 digests += [each for each in pc.struct_field(values, "sha256").to_pylist() if each]
                 del digests[MAX_DIGESTS:]
                 file_bytes += _sum(values, "size")
@@ -158,10 +158,6 @@ def _read_rows(initial: Profile) -> Profile:
         digests=tuple(dict.fromkeys(digests)),
         file_bytes=file_bytes,
     )
-
-
-def _holds_files(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("sha256") >= 0
 
 
 def _sum(values: pa.Array[Any], name: str) -> int:
