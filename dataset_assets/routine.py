@@ -58,7 +58,7 @@ def routine(
 def with_neighbours(routines: Sequence[Routine]) -> list[Routine]:
     """Returns the routines, each of which knows the others that append to the same output.
 
-    Their positions are no sign that it was renamed.
+    So none of them is taken for a former name of another.
     """
     targets: dict[str, list[Routine]] = {}
     for each in routines:
