@@ -66,7 +66,7 @@ def test_every_action_is_one_version(photos: Dataset) -> None:
     photos.restore(start)
     versions = photos.list_versions()[:6]
     assert [version.version for version in versions] == list(range(start + 5, start - 1, -1))
-    assert [version.operation for version in versions[:5]] == ["overwrite"] * 3 + ["delete", "append"]
+    assert [version.operation for version in versions[:5]] == ["overwrite"] * 4 + ["append"]
     assert [version.total_records for version in versions] == [20, 2, 21, 20, 21, 20]
 
 

@@ -118,10 +118,10 @@ def instance_with(name: str, part: Any, attributes: tuple[str, ...]) -> Any:
         TypeError: it lacks one of the ``attributes``.
         ValueError: its ``name`` is another one.
     """
-    made = part() if isinstance(part, type) else part
-    missing = [each for each in attributes if not hasattr(made, each)]
+    instance = part() if isinstance(part, type) else part
+    missing = [each for each in attributes if not hasattr(instance, each)]
     if missing:
-        raise TypeError(f"{made!r:.80} lacks {quoted_list(missing)}")
-    if made.name != name:
-        raise ValueError(f"its name is {made.name!r}, and the entry point is called {name!r}")
-    return made
+        raise TypeError(f"{instance!r:.80} lacks {quoted_list(missing)}")
+    if instance.name != name:
+        raise ValueError(f"its name is {instance.name!r}, and the entry point is called {name!r}")
+    return instance

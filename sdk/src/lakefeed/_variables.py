@@ -100,7 +100,7 @@ def is_near(name: str) -> bool:
 
 def _with_one_mistake(word: str) -> frozenset[str]:
     """The word, and all that one letter less, more or another, or two letters in the other order make of it."""
-    halves = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    halves = [(word[:index], word[index:]) for index in range(len(word) + 1)]
     less = {left + right[1:] for left, right in halves if right}
     turned = {left + right[1] + right[0] + right[2:] for left, right in halves if len(right) > 1}
     other = {left + letter + right[1:] for left, right in halves if right for letter in ascii_lowercase}

@@ -385,12 +385,12 @@ def _columns(names: str | Sequence[str], profile: Profile) -> list[str]:
 
 def _digests(profile: Profile) -> Iterator[str]:
     """Yields the digests of all files, including those that the profile left out."""
-    seen: set[str] = set()
+    known: set[str] = set()
     files = [each.name for each in profile.schema if pa.types.is_struct(each.type) and "sha256" in _fields(each.type)]
     for batch in profile.added.select(files).batches(format="arrow", load_files=False) if files else ():
         for values in batch.columns:
-            fresh = set(pc.struct_field(values, "sha256").to_pylist()) - seen - {None}
-            seen |= fresh
+            fresh = set(pc.struct_field(values, "sha256").to_pylist()) - known - {None}
+            known |= fresh
             yield from sorted(fresh)
 
 

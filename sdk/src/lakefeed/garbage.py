@@ -158,8 +158,8 @@ class _Candidates:
     def report(self, dry_run: bool, marker: Marker) -> GarbageReport:
         objects = [held.info for held in self.objects]
         everything = [*objects, *self.files, *self.unfinished]
-        place = self.lake.blobs.backend.objects
-        urls = [place.url(info.key) for info in (*objects, *self.unfinished)] + [info.key for info in self.files]
+        store = self.lake.blobs.backend.objects
+        urls = [store.url(info.key) for info in (*objects, *self.unfinished)] + [info.key for info in self.files]
         return GarbageReport(
             dry_run,
             blobs=sum(not is_pack_key(info.key) for info in objects),

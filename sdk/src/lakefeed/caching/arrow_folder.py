@@ -72,15 +72,15 @@ def map_rows(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Nod
     plan = bind_files(plan)
     exact = exact_fingerprint(plan)
     identity = exact or fingerprint(plan)
-    kept = lake.settings.cache / "mapped"
+    parent = lake.settings.cache / "mapped"
     if path is not None:
-        place = Path(path).expanduser().absolute()
+        location = Path(path).expanduser().absolute()
     elif exact is not None:
-        place = kept / exact
+        location = parent / exact
     else:
-        place = kept / f"call-{uuid.uuid4().hex}"
-        atexit.register(_remove, place, os.getpid())
-    folder = ArrowFolder(place)
+        location = parent / f"call-{uuid.uuid4().hex}"
+        atexit.register(_remove, location, os.getpid())
+    folder = ArrowFolder(location)
     with folder.locked():
         # Another process may have been faster.
         manifest = folder.manifest()
@@ -92,13 +92,13 @@ def map_rows(lake: Lake, plan: Node, path: str | os.PathLike[str] | None) -> Nod
                 f"mapped(path={str(path)!r}): the rows there are of another plan or version; give a new folder"
             )
     origin = Lineage.from_json(manifest.facts["lineage"])
-    file = place / manifest.file
+    file = location / manifest.file
     return Scan(MappedSource(file, manifest.schema, f"mapped:{identity}", origin, manifest.parts, exact is not None))
 
 
-def _remove(place: Path, owner: int) -> None:
+def _remove(location: Path, owner: int) -> None:
     if os.getpid() == owner:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(location, ignore_errors=True)
 
 
 def _groups(lake: Lake, plan: Node) -> Iterator[Group]:

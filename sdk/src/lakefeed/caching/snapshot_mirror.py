@@ -57,14 +57,14 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
         DatasetNotFoundError, VersionNotFoundError: it is neither in the lake nor mirrored.
     """
     try:
-        found = plan()
+        current = plan()
     except _unreachable() as error:
         # Where the dataset is there without the version, only rows of that very table will do.
         there = uuid_of(lake, name) if isinstance(error, VersionNotFoundError) else None
-        kept = _newest(lake.settings, name, version, there)
-        if kept is None:
+        mirror = _newest(lake.settings, name, version, there)
+        if mirror is None:
             raise
-        folder, manifest = kept
+        folder, manifest = mirror
         logger.warning(
             "%s cannot be looked up (%s): its local mirror of version %s is used",
             name,
@@ -75,7 +75,7 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
         if load_files:
             fetch_files(source, lake.blobs, lake.settings, _pins(folder))
         return Scan(source)
-    return mirrored(lake, found, load_files=load_files)
+    return mirrored(lake, current, load_files=load_files)
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
@@ -98,19 +98,19 @@ def _needed(plan: Node) -> dict[str, tuple[Source, frozenset[str]]]:
 
 
 def _mirror(lake: Lake, source: Source, columns: frozenset[str], *, load_files: bool) -> MirrorSource:
-    place = _place(lake.settings, source)
-    found = _with_columns(place, columns)
-    if found is None:
-        folder = Folder(place / _columns_key(columns, source.schema))
+    parent = _place(lake.settings, source)
+    match = _with_columns(parent, columns)
+    if match is None:
+        folder = Folder(parent / _columns_key(columns, source.schema))
         with folder.locked():
             # Another process may have been faster.
             manifest = folder.manifest() or folder.write(
                 source.schema, columns, lambda: _groups(source, columns, lake.settings), _facts(lake.settings, source)
             )
-        found = (folder, manifest)
-    mirror = _source(*found)
+        match = (folder, manifest)
+    mirror = _source(*match)
     if load_files:
-        fetch_files(mirror, lake.blobs, lake.settings, _pins(found[0]))
+        fetch_files(mirror, lake.blobs, lake.settings, _pins(match[0]))
     return mirror
 
 
@@ -130,9 +130,9 @@ def _columns_key(columns: frozenset[str], schema: pa.Schema) -> str:
     return hashlib.sha256("\0".join(sorted(columns)).encode()).hexdigest()[:DIGEST_CHARS]
 
 
-def _with_columns(place: Path, columns: frozenset[str]) -> tuple[Folder, Manifest] | None:
+def _with_columns(parent: Path, columns: frozenset[str]) -> tuple[Folder, Manifest] | None:
     """A mirror that has the columns, and perhaps more."""
-    for path in sorted(place.glob("*/")):
+    for path in sorted(parent.glob("*/")):
         manifest = Folder(path).manifest()
         if manifest is not None and manifest.columns >= columns:
             return Folder(path), manifest
@@ -146,16 +146,16 @@ def _newest(
 
     Of several tables that had the name, it is one of ``table_uuid``; None: of the table that was mirrored last.
     """
-    found: list[tuple[Folder, Manifest, Origin]] = []
+    candidates: list[tuple[Folder, Manifest, Origin]] = []
     for path in sorted((settings.cache / "datasets" / name).glob(f"*/{EVERYTHING}/"), key=_written):
         manifest = Folder(path).manifest()
         if manifest is None or manifest.facts["catalog"] != _catalog(settings):
             continue
         origin = _origin(manifest)
         if origin.from_version is None and (version is None or (origin.version, origin.schema_id) == (version, None)):
-            found.append((Folder(path), manifest, origin))
-    table = table_uuid or (found[-1][2].table_uuid if found else "")
-    of_table = [each for each in found if each[2].table_uuid == table]
+            candidates.append((Folder(path), manifest, origin))
+    table = table_uuid or (candidates[-1][2].table_uuid if candidates else "")
+    of_table = [each for each in candidates if each[2].table_uuid == table]
     return max(of_table, key=lambda each: (each[2].version, each[2].schema_id or 0))[:2] if of_table else None
 
 

@@ -180,16 +180,16 @@ def _without(columns: Columns, dropped: Sequence[str]) -> Columns:
     fields, declared = list(columns.fields), dict(columns.declared)
     media, lost = dict(columns.media), dict(columns.dropped_media)
     for path in sorted(set(paths), key=len, reverse=True):
-        place = next((place for place, each in enumerate(fields) if each.name == path[0]), None)
-        if place is None:
+        index = next((index for index, each in enumerate(fields) if each.name == path[0]), None)
+        if index is None:
             continue  # its struct is dropped as well
-        field = fields[place]
+        field = fields[index]
         if len(path) == 1:
             if field.name in media:
                 lost[str(field.field_id)] = media.pop(field.name)
-            del fields[place], declared[field.name]
+            del fields[index], declared[field.name]
         else:
-            fields[place] = _without_inner(field, path[1:])
+            fields[index] = _without_inner(field, path[1:])
             declared[field.name] = _without_inner_type(declared[field.name], path[1:])
     if not fields:
         raise SchemaError(f"cannot drop all columns ({quoted_list(dropped)}); drop the table instead")
@@ -211,11 +211,11 @@ def _path(columns: Columns, name: str) -> tuple[str, ...]:
 
 def leaf_paths(fields: Any) -> list[str]:
     """Returns the paths of the columns and of the fields of structs, with dots."""
-    found: list[str] = []
+    paths: list[str] = []
     for field in fields:
         inner = leaf_paths(field.type) if is_open_struct(field) else []
-        found += [f"{field.name}.{each}" for each in inner] or [field.name]
-    return found
+        paths += [f"{field.name}.{each}" for each in inner] or [field.name]
+    return paths
 
 
 def _without_inner(field: NestedField, path: tuple[str, ...]) -> NestedField:

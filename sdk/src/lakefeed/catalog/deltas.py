@@ -144,12 +144,12 @@ def _removed_deltas(table: Table, step: Step) -> list[Delta]:
     if operation(step.after) is Operation.REPLACE:
         return []
     changes = committed_changes(table, step)
-    kept = (*changes.moved_or_revived, *changes.new)
+    remaining = (*changes.moved_or_revived, *changes.new)
     facts = _facts(step.after)
     if ROWS_ADDED in facts and REPLACED_EQUAL not in facts and not changes.revived:
         # No row that delete files removed equals a row of another file that came in.
-        return [Delta(changes.deleted), Delta(changes.removed, kept)]
-    return [Delta(changes.lost, kept)]
+        return [Delta(changes.deleted), Delta(changes.removed, remaining)]
+    return [Delta(changes.lost, remaining)]
 
 
 def _facts(snapshot: Snapshot) -> dict[str, str]:

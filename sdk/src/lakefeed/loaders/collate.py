@@ -42,11 +42,11 @@ def check_ragged(ragged: Any, schema: pa.Schema) -> None:
     """
     if ragged not in RAGGED:
         raise InvalidArgumentError(f"ragged={ragged!r}: the forms are {quoted_list(RAGGED)}")
-    made = [f"{field.name}{LENGTHS}" for field in schema if ragged == "pad" and _is_ragged(field.type)]
-    taken = [name for name in made if name in schema.names]
-    if taken:
+    names = [f"{field.name}{LENGTHS}" for field in schema if ragged == "pad" and _is_ragged(field.type)]
+    existing = [name for name in names if name in schema.names]
+    if existing:
         raise InvalidArgumentError(
-            f'ragged="pad" puts the lengths of rows into {quoted_list(taken)}, but there is a column of that name; '
+            f'ragged="pad" puts the lengths of rows into {quoted_list(existing)}, but there is a column of that name; '
             "rename it"
         )
 
@@ -59,14 +59,14 @@ def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> 
     Raises:
         TypeMismatchError: null where no tensor can have it.
     """
-    found: dict[str, Any] = {}
+    tensors_by_name: dict[str, Any] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        made = _column(name, column, copy, ragged)
-        if isinstance(made, _Padded):
-            found[name], found[f"{name}{LENGTHS}"] = made.values, made.lengths
+        tensor = _column(name, column, copy, ragged)
+        if isinstance(tensor, _Padded):
+            tensors_by_name[name], tensors_by_name[f"{name}{LENGTHS}"] = tensor.values, tensor.lengths
         else:
-            found[name] = made
-    return found if copy else _separated(found)
+            tensors_by_name[name] = tensor
+    return tensors_by_name if copy else _separated(tensors_by_name)
 
 
 def _separated(batch: dict[str, Any]) -> dict[str, Any]:
@@ -125,13 +125,13 @@ class Columns:
             yield _in_order(batch, order)
 
 
-def _in_order(made: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    found = {}
+def _in_order(batch: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    ordered = {}
     for name in order:
-        found[name] = made[name]
-        if f"{name}{LENGTHS}" in made:
-            found[f"{name}{LENGTHS}"] = made[f"{name}{LENGTHS}"]
-    return found
+        ordered[name] = batch[name]
+        if f"{name}{LENGTHS}" in batch:
+            ordered[f"{name}{LENGTHS}"] = batch[f"{name}{LENGTHS}"]
+    return ordered
 
 
 class _Jagged:
@@ -254,9 +254,9 @@ def _offsets(column: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Returns the offsets of the lists among all values, with the end of the last list."""
     if not len(column.offsets):
         return np.empty(0, np.int64)
-    found = np.array(np.from_dlpack(column.offsets), dtype=np.int64)  # np.asarray(column.offsets) would load pandas
-    found -= found[0]
-    return found
+    offsets = np.array(np.from_dlpack(column.offsets), dtype=np.int64)  # np.asarray(column.offsets) would load pandas
+    offsets -= offsets[0]
+    return offsets
 
 
 def _no_null(name: str, kind: pa.DataType) -> TypeMismatchError:

@@ -77,12 +77,12 @@ def exact_cast(column: AnyColumn, kind: pa.DataType) -> AnyColumn:
     if column.type.equals(kind):
         return column
     reason = _loss(column.type, kind)
-    found: AnyColumn = column.cast(kind)
+    converted: AnyColumn = column.cast(kind)
     if reason is not None:
         dates = pa.types.is_timestamp(column.type) and pa.types.is_date(kind)
-        if not dates or not found.cast(column.type).equals(column):
+        if not dates or not converted.cast(column.type).equals(column):
             raise pa.ArrowInvalid(reason)
-    return found
+    return converted
 
 
 def _loss(given: pa.DataType, kind: pa.DataType) -> str | None:
@@ -141,12 +141,12 @@ def check_lossless(values: Any, kind: pa.DataType, *, declared: bool) -> None:
     return None
 
 
-def _is_like(found: type, kind: pa.DataType) -> bool:
+def _is_like(python_type: type, kind: pa.DataType) -> bool:
     """Returns whether the Arrow type holds values of the Python type that are in its range."""
-    if issubclass(found, pa.Scalar):
+    if issubclass(python_type, pa.Scalar):
         return True
     yes, no = next(((yes, no) for test, yes, no in PYTHON_TYPES if test(kind)), (object, ()))
-    return issubclass(found, yes) and not issubclass(found, no)
+    return issubclass(python_type, yes) and not issubclass(python_type, no)
 
 
 def _is_gap(cell: Any) -> bool:
@@ -189,24 +189,24 @@ def _pairs(value: Any) -> Iterable[Any]:
     return value.items() if isinstance(value, Mapping) else value
 
 
-def _reason(found: type, among: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
+def _reason(python_type: type, among: Sequence[Any], kind: pa.DataType, declared: bool) -> str | None:
     """Returns the reason why values of one Python type do not fit the Arrow type; None if they fit."""
     types = pa.types
-    if found in (str, bytes, int, float, bool):
+    if python_type in (str, bytes, int, float, bool):
         return None
-    cells = [cell for cell in among if type(cell) is found]
-    if issubclass(found, Decimal) and types.is_integer(kind):
+    cells = [cell for cell in among if type(cell) is python_type]
+    if issubclass(python_type, Decimal) and types.is_integer(kind):
         return _first(cells, lambda cell: cell != int(cell), f"as {kind} would lose its fraction")
-    if types.is_date(kind) and issubclass(found, dt.datetime):
+    if types.is_date(kind) and issubclass(python_type, dt.datetime):
         return _first(cells, lambda cell: not (declared and _is_day(cell)), "among dates would lose its time of day")
-    if types.is_timestamp(kind) and issubclass(found, dt.datetime):
+    if types.is_timestamp(kind) and issubclass(python_type, dt.datetime):
         zone = "with a time zone" if kind.tz is not None else "without a time zone"
         wrong = _first(cells, lambda cell: (cell.tzinfo is None) != (kind.tz is None), f"among times {zone}")
         return wrong or _first(cells, lambda cell: _too_fine(cell.microsecond, cell, kind), f"is finer than {kind}")
-    if types.is_time(kind) and issubclass(found, dt.time):
+    if types.is_time(kind) and issubclass(python_type, dt.time):
         wrong = _first(cells, lambda cell: cell.tzinfo is not None, f"would lose its time zone as {kind}")
         return wrong or _first(cells, lambda cell: _too_fine(cell.microsecond, cell, kind), f"is finer than {kind}")
-    if types.is_duration(kind) and issubclass(found, dt.timedelta):
+    if types.is_duration(kind) and issubclass(python_type, dt.timedelta):
         return _first(cells, lambda cell: _too_fine(cell.microseconds, cell, kind), f"is finer than {kind}")
     return None
 

@@ -136,10 +136,10 @@ def _fixed(rows: Bytes) -> pa.Array[Any]:
 
 def _joined(*parts: pa.Array[Any]) -> pa.Array[Any]:
     separator: Any = pa.scalar(b"", pa.large_binary())
-    found: pa.Array[Any] = pc.call_function("binary_join_element_wise", [*parts, separator])
-    return found
+    joined: pa.Array[Any] = pc.call_function("binary_join_element_wise", [*parts, separator])
+    return joined
 
 
 def _numpy(mask: Any) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = mask.to_numpy(zero_copy_only=False)
-    return found
+    array: NDArray[np.bool_] = mask.to_numpy(zero_copy_only=False)
+    return array

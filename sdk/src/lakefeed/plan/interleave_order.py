@@ -31,11 +31,11 @@ class Draws:
 
     def chunk(self, number: int) -> Indices:
         """Returns the inputs of the draws ``[number * CHUNK, (number + 1) * CHUNK)``."""
-        place = number * CHUNK
+        start = number * CHUNK
         if self.probabilities is None:
-            return np.arange(place, place + CHUNK) % self.inputs
+            return np.arange(start, start + CHUNK) % self.inputs
         edges = np.cumsum(self.probabilities)[:-1]
-        drawn = np.searchsorted(edges, words(CHUNK, self.seed, _INTERLEAVE, place) / _TWO_TO_64, side="right")
+        drawn = np.searchsorted(edges, words(CHUNK, self.seed, _INTERLEAVE, start) / _TWO_TO_64, side="right")
         # The sum of the probabilities may be a little less than 1; the rest must not fall on an input of probability 0.
         return np.asarray(np.minimum(drawn, np.flatnonzero(self.probabilities)[-1]), np.int64)
 
@@ -120,14 +120,14 @@ class Interleaved:
     def _end(self, counts: Indices, drawn: Indices) -> int | None:
         """Returns the number of draws of the chunk until the end; None if the chunk does not reach the end."""
         first = self.stopping == "first_exhausted"
-        found = []
+        ends = []
         for index, (length, ever) in enumerate(zip(self.lengths, self.draws.drawn, strict=True)):
             # An input ends with the draw that finds no row, or with its last row (an empty input when it is drawn).
             due = length - int(counts[index]) if first else max(length, 1) - int(counts[index]) - 1
             if ever and due >= 0:
                 mine = np.flatnonzero(drawn == index)
-                found.append(None if due >= len(mine) else int(mine[due]))
-        reached = [place for place in found if place is not None]
+                ends.append(None if due >= len(mine) else int(mine[due]))
+        reached = [end for end in ends if end is not None]
         if first:
             return min(reached, default=None)
-        return max(reached) + 1 if len(reached) == len(found) else None
+        return max(reached) + 1 if len(reached) == len(ends) else None

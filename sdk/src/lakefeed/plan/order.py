@@ -214,8 +214,10 @@ class Shuffled:
             for begin in range(max(skip - low, 0) // SPAN_ROWS * SPAN_ROWS, high - low, SPAN_ROWS):
                 some = mixed[begin : begin + SPAN_ROWS]
                 mine = block[some]
-                place = pool.start + low + begin
-                yield Span(place, place + len(some), pool, *self._located(partitions[mine], low + some + shift[mine]))
+                position = pool.start + low + begin
+                yield Span(
+                    position, position + len(some), pool, *self._located(partitions[mine], low + some + shift[mine])
+                )
 
     def keys(self, start: int, stop: int) -> tuple[Words, Indices]:
         """Returns the sort keys of the rows ``[start, stop)`` in a global shuffle of resident rows.
@@ -227,14 +229,14 @@ class Shuffled:
         by_begin = np.argsort(begins)
         edges = begins[by_begin]
         drawn: list[Words] = []
-        places: list[Indices] = []
+        positions: list[Indices] = []
         for block in by_begin[np.searchsorted(edges, start, side="right") - 1 : np.searchsorted(edges, stop)].tolist():
             begin = int(begins[block])
             low, high = max(start, begin), min(stop, begin + int(lengths[block]))
-            place = int(before[block]) + low - begin
-            drawn.append(words(high - low, self.seed, _ROWS, 0, 0, start=place))
-            places.append(np.arange(place, place + high - low))
-        return np.concatenate(drawn), np.concatenate(places)
+            position = int(before[block]) + low - begin
+            drawn.append(words(high - low, self.seed, _ROWS, 0, 0, start=position))
+            positions.append(np.arange(position, position + high - low))
+        return np.concatenate(drawn), np.concatenate(positions)
 
     def _located(self, partitions: Indices, rows: Indices) -> tuple[Indices, Indices]:
         """Returns the positions as rows of real partitions."""

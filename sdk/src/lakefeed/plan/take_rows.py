@@ -63,8 +63,8 @@ def _take(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[Any]:
     """Returns the values at ``positions``; null where ``valid`` is false (None: it never is)."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
-        taken: pa.Array[Any] = kind.wrap_array(_take(column.storage, positions, valid))
-        return taken
+        wrapped: pa.Array[Any] = kind.wrap_array(_take(column.storage, positions, valid))
+        return wrapped
     if kind in _COPIES:
         return _take_views(column, positions, valid)
     if pa.types.is_run_end_encoded(kind):
@@ -88,9 +88,9 @@ def _take_views(column: Any, positions: Indices, valid: Mask | None) -> pa.Array
         return empty
     validity, views, *data = column.buffers()
     rows = np.frombuffer(views, np.uint8, len(column) * VIEW_BYTES, column.offset * VIEW_BYTES)
-    taken = _buffer(rows.reshape(-1, VIEW_BYTES)[positions])
+    selected = _buffer(rows.reshape(-1, VIEW_BYTES)[positions])
     validity = _bitmap(_validity(column, positions, valid))
-    lent: Any = pa.Array.from_buffers(column.type, len(positions), [validity, taken, *data])
+    lent: Any = pa.Array.from_buffers(column.type, len(positions), [validity, selected, *data])
     # A copy: otherwise few values hold the memory of all.
     copied: pa.Array[Any] = lent.cast(_COPIES[column.type]).cast(column.type)
     return copied
@@ -106,8 +106,8 @@ def _take_runs(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[
     first = np.concatenate([[0], edges]).astype(np.int64) if len(chosen) else np.empty(0, np.int64)
     run_ends = pa.array(np.concatenate([edges, [len(chosen)]])[: len(first)]).cast(kind.run_end_type)
     values = _take(column.values, runs[first], None if valid is None else valid[first])
-    taken: pa.Array[Any] = pa.RunEndEncodedArray.from_arrays(run_ends, values, kind)
-    return taken
+    encoded: pa.Array[Any] = pa.RunEndEncodedArray.from_arrays(run_ends, values, kind)
+    return encoded
 
 
 def _take_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[Any]:
@@ -146,10 +146,10 @@ def _take_as_bytes(column: Any, positions: Indices, offsets: Indices, validity: 
     scaled = _buffer(offsets.astype(np.int64) * width)
     lists: Any = pa.Array.from_buffers(pa.large_binary(), len(column), [None, scaled, data])
     if validity is None:
-        taken: Any = lists.take(pa.array(positions))
+        selected: Any = lists.take(pa.array(positions))
     else:
-        taken = lists.take(pa.array(positions, mask=~validity))
-    _, ends, moved = taken.buffers()
+        selected = lists.take(pa.array(positions, mask=~validity))
+    _, ends, moved = selected.buffers()
     bounds = np.frombuffer(ends, np.int64, len(positions) + 1) if len(positions) else np.zeros(1, np.int64)
     bounds = bounds // width
     return _list(kind, bounds, validity, _plain_array(kind.value_type, int(bounds[-1]), moved))

@@ -61,18 +61,18 @@ class FlatNode:
 def flatten(plan: Node) -> list[FlatNode]:
     """Returns the plan as a flat list for pickling, children before parents. To pickle a tree would recurse."""
     order = list(reversed(list(nodes(plan))))
-    place: dict[int, int] = {}
+    positions: dict[int, int] = {}
     for index, node in enumerate(order):
-        place.setdefault(id(node), index)  # a node that occurs twice: before the first of its parents
+        positions.setdefault(id(node), index)  # a node that occurs twice: before the first of its parents
     flat = []
     for node in order:
         values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
         children: dict[str, int | tuple[int, ...]] = {}
         for name, value in values.items():
             if isinstance(value, Node):
-                children[name] = place[id(value)]
+                children[name] = positions[id(value)]
             elif nodes_of(value):
-                children[name] = tuple(place[id(item)] for item in value)
+                children[name] = tuple(positions[id(item)] for item in value)
         flat.append(
             FlatNode(type(node), {name: value for name, value in values.items() if name not in children}, children)
         )

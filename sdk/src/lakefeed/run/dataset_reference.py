@@ -72,7 +72,7 @@ class Reference:
         return ops.Scan(self._source(table, versions.newest_or_empty(table)))
 
     def since(
-        self, what: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
+        self, kind: Literal["added", "removed", "gained"], start: Pin | None, stop: Pin | None
     ) -> tuple[IcebergSource, int | None]:
         """Returns the changes of the versions after ``start`` (None: all) up to ``stop`` (None: this), and ``start``.
 
@@ -82,7 +82,7 @@ class Reference:
         table = self._same()
         end = self.pin if stop is None else stop
         if end is None and table.current_snapshot() is None and start is None:
-            return self._source(table, versions.newest_or_empty(table), iceberg_source.Since(None, what)), None
+            return self._source(table, versions.newest_or_empty(table), iceberg_source.Since(None, kind)), None
         head = versions.find_snapshot(table, end)
         last = versions.version_of(head, table)
         # A number means a version before the last one, which need not be among those of now.
@@ -90,11 +90,11 @@ class Reference:
         versions.versions_between(table, first, last.version, head)
         self._tie(table)
         reference = self if stop is None else replace(self, pin=last.version)
-        return reference._source(table, last, iceberg_source.Since(first, what)), first
+        return reference._source(table, last, iceberg_source.Since(first, kind)), first
 
-    def after(self, what: Literal["added", "removed"], known: int) -> IcebergSource:
+    def after(self, kind: Literal["added", "removed"], known: int) -> IcebergSource:
         """Returns the changes of the versions after number ``known`` up to this one, even if that has expired."""
-        return self._source(*self._resolved(), iceberg_source.Since(known, what))
+        return self._source(*self._resolved(), iceberg_source.Since(known, kind))
 
     def metadata(self) -> dict[str, Any]:
         """Name, description, schema, column types, properties, versions, tags and branches, as the catalog has them."""

@@ -26,15 +26,15 @@ class FilterCounts:
         """Returns the rows of each partition (a value that identifies it) after ``plan``; ``count`` counts them."""
         if not _lasting(plan):
             return count()
-        place = self.folder / f"{fingerprint(plan)}-{digest(list(partitions))}.json"
-        found = _read(place, len(partitions))
-        if found is None:
-            found = count()
+        path = self.folder / f"{fingerprint(plan)}-{digest(list(partitions))}.json"
+        counts = _read(path, len(partitions))
+        if counts is None:
+            counts = count()
             with staged_file(self.folder) as (temporary, file):
-                file.write(json.dumps(found).encode())
+                file.write(json.dumps(counts).encode())
                 file.flush()
-                publish(temporary, place)
-        return found
+                publish(temporary, path)
+        return counts
 
 
 def _lasting(plan: Node) -> bool:
@@ -43,9 +43,9 @@ def _lasting(plan: Node) -> bool:
     return not functions and all(source.immutable for source in sources(plan))
 
 
-def _read(place: Path, partitions: int) -> list[int] | None:
+def _read(path: Path, partitions: int) -> list[int] | None:
     try:
-        found = json.loads(place.read_text())
+        counts = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return found if isinstance(found, list) and len(found) == partitions else None
+    return counts if isinstance(counts, list) and len(counts) == partitions else None

@@ -217,8 +217,8 @@ def _take(batch: _Batch, index: int, rows: Indices) -> pa.Array[Any]:
         return take_values(column, rows)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
     buffer = pa.allocate_buffer(len(rows) * values.itemsize * math.prod(values.shape[1:]))
-    taken = np.frombuffer(memoryview(buffer), values.dtype).reshape(len(rows), *values.shape[1:])
-    np.take(values, rows, axis=0, out=taken, mode="clip")
+    target = np.frombuffer(memoryview(buffer), values.dtype).reshape(len(rows), *values.shape[1:])
+    np.take(values, rows, axis=0, out=target, mode="clip")
     return _array(column.type, len(rows), buffer)
 
 

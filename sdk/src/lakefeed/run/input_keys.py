@@ -53,8 +53,8 @@ class InputKeys:
         """Returns a number for each row that is equal where the keys are; `ABSENT` for a key that is not here."""
         codes: Positions | None = None
         for index, (column, uniques) in enumerate(zip(columns, self._uniques, strict=True)):
-            found: Any = pc.index_in(column, value_set=uniques)
-            inner: Positions = found.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64)
+            indices: Any = pc.index_in(column, value_set=uniques)
+            inner: Positions = indices.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64)
             if codes is None:
                 codes = inner
                 continue

@@ -21,13 +21,13 @@ SomeRows = TypeVar("SomeRows", bound=Rows)
 
 
 @contextmanager
-def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
+def counted(title: str, unit: str) -> Iterator[Callable[[int], object]]:
     """Yields a function to call with the number of units that are done. The bar appears with the first."""
     bar: tqdm[Any] | None = None
 
     def update(done: int) -> None:
         nonlocal bar
-        bar = bar if bar is not None else _bar(what, unit)
+        bar = bar if bar is not None else _bar(title, unit)
         bar.update(done)
 
     try:
@@ -37,9 +37,9 @@ def counted(what: str, unit: str) -> Iterator[Callable[[int], object]]:
             bar.close()
 
 
-def tracked(batches: Iterable[SomeRows], what: str, total: int | None = None) -> Iterator[SomeRows]:
+def tracked(batches: Iterable[SomeRows], title: str, total: int | None = None) -> Iterator[SomeRows]:
     """The batches, with their rows shown as they go by."""
-    with _bar(what, " rows", total) as bar:
+    with _bar(title, " rows", total) as bar:
         for batch in batches:
             yield batch
             bar.update(batch.num_rows)

@@ -253,11 +253,11 @@ class _Runs:
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         source = np.zeros(len(chosen), np.int64)
         for start, stop in measured_ranges(lambda _: rows, source, chosen, min(self.part, GATHER_BYTES)):
-            taken = gather(lambda _: rows, source[start:stop], chosen[start:stop])
+            selected = gather(lambda _: rows, source[start:stop], chosen[start:stop])
             within = [start, *(edge for edge in edges[bisect(edges, start) :] if edge < stop), stop]
             for low, high in pairwise(within):
                 self._cuts[int(numbers[low])].append(
-                    (*self._write(taken.slice(low - start, high - low)), positions[low:high])
+                    (*self._write(selected.slice(low - start, high - low)), positions[low:high])
                 )
 
     def _write(self, rows: pa.RecordBatch) -> tuple[int, int]:

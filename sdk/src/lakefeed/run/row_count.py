@@ -12,15 +12,15 @@ from lakefeed.run.step_chain import parted, peel
 def known_rows(plan: Node) -> int | None:
     """The exact number of rows if it is known without reading data, else None."""
     walk = parted(plan, (Shuffle, Sort, Concatenate, Repeat))
-    found: list[int | None] = [None] * len(walk)
+    counts: list[int | None] = [None] * len(walk)
     for index, (node, inputs) in reversed(list(enumerate(walk))):
         steps, base = peel(node)
-        rows = _base_rows(base, [found[each] for each in inputs])
+        rows = _base_rows(base, [counts[each] for each in inputs])
         for step in steps:
             if rows is not None and not step.keeps_row_count:
                 rows = step.kept(0, rows) if step.positional else None
-        found[index] = rows
-    return found[0]
+        counts[index] = rows
+    return counts[0]
 
 
 def length(plan: Node) -> int:

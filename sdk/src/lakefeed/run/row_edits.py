@@ -129,11 +129,11 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     """The places of the rows of a file for which the predicate is true."""
     read = roots(wanted)
     columns = tuple(name for name in source.schema.names if name in read)
-    found = [np.empty(0, np.int64)]
-    for place, batch in source.numbered_batches(file, columns, wanted):
+    matches = [np.empty(0, np.int64)]
+    for start, batch in source.numbered_batches(file, columns, wanted):
         true: Any = evaluate(wanted, batch)
-        found.append(np.flatnonzero(true.fill_null(False).to_numpy(zero_copy_only=False)) + place)
-    return np.concatenate(found)
+        matches.append(np.flatnonzero(true.fill_null(False).to_numpy(zero_copy_only=False)) + start)
+    return np.concatenate(matches)
 
 
 def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:

@@ -152,8 +152,8 @@ def types_of_old(lake: Lake, plan: Node, name: str) -> dict[str, str]:
 
 def typed_columns(schema: pa.Schema) -> dict[str, str]:
     """The file columns and their media types."""
-    found = ((field.name, column_type(field)) for field in schema)
-    return {name: media for name, media in found if media is not None}
+    columns = ((field.name, column_type(field)) for field in schema)
+    return {name: media for name, media in columns if media is not None}
 
 
 def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | str | None) -> dict[str, str]:

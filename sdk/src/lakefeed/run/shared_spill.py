@@ -45,25 +45,25 @@ def shared_spill(
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _sweep(directory)
-    place = directory / f"{key}{ROWS}"
-    with _locked(place):
-        descriptor = _in_use(place)
+    path = directory / f"{key}{ROWS}"
+    with _locked(path):
+        descriptor = _in_use(path)
         if descriptor is None:
-            descriptor = _made(make(), schema, place)
+            descriptor = _made(make(), schema, path)
         rows = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    weakref.finalize(rows, _let_go, place, descriptor, os.getpid())
+    weakref.finalize(rows, _let_go, path, descriptor, os.getpid())
     return SpilledRows.of(rows)
 
 
-def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, place: Path) -> int:
-    temporary = place.with_suffix(NEW)
+def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    temporary = path.with_suffix(NEW)
     with new_file(temporary) as file:
         write_rows(file, batches, schema)
         descriptor = os.dup(file.fileno())
     try:
-        with storage_errors(place):
+        with storage_errors(path):
             lock_descriptor(descriptor, shared=True)
-            temporary.replace(place)
+            temporary.replace(path)
     except BaseException:
         os.close(descriptor)
         discard(temporary)
@@ -71,33 +71,33 @@ def _made(batches: Iterable[pa.RecordBatch], schema: pa.Schema, place: Path) -> 
     return descriptor
 
 
-def _in_use(place: Path) -> int | None:
+def _in_use(path: Path) -> int | None:
     """The rows that others use, used by us too from now on; None if nobody does: what was left is removed."""
     try:
-        descriptor = os.open(place, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     if lock_descriptor(descriptor, timeout=0):
-        place.unlink()
+        path.unlink()
         os.close(descriptor)
         return None
     lock_descriptor(descriptor, shared=True)
     return descriptor
 
 
-def _let_go(place: Path, descriptor: int, owner: int) -> None:
+def _let_go(path: Path, descriptor: int, owner: int) -> None:
     """Done with the rows; a forked process, which has them from its parent, leaves them alone."""
     if os.getpid() != owner:
         return
     try:
-        if not place.exists():
+        if not path.exists():
             return  # somebody has removed the folder, and no exception of a finalizer reaches anybody
         # Not without end: the collector of garbage may call this inside of what holds the lock.
-        with suppress(BlockingIOError), _locked(place, PATIENCE_SECONDS):
+        with suppress(BlockingIOError), _locked(path, PATIENCE_SECONDS):
             # Of forked processes too, which have the same lock.
             unlock(descriptor)
             if lock_descriptor(descriptor, timeout=0):
-                discard(place)
+                discard(path)
     finally:
         unlock_and_close(descriptor)
 
@@ -105,14 +105,14 @@ def _let_go(place: Path, descriptor: int, owner: int) -> None:
 def _sweep(directory: Path) -> None:
     """Removes what processes have left that were killed."""
     for key in {path.stem for path in directory.iterdir() if path.suffix in (ROWS, NEW, LOCK)}:
-        place = directory / f"{key}{ROWS}"
-        with suppress(BlockingIOError), _locked(place, 0):  # somebody is at it
-            place.with_suffix(NEW).unlink(missing_ok=True)
-            used = _in_use(place)
-            if used is not None:
-                os.close(used)
+        path = directory / f"{key}{ROWS}"
+        with suppress(BlockingIOError), _locked(path, 0):  # somebody is at it
+            path.with_suffix(NEW).unlink(missing_ok=True)
+            descriptor = _in_use(path)
+            if descriptor is not None:
+                os.close(descriptor)
 
 
-def _locked(place: Path, timeout: float | None = None) -> AbstractContextManager[int]:
+def _locked(path: Path, timeout: float | None = None) -> AbstractContextManager[int]:
     """This process alone writes, opens or removes these rows. Raises: as `file_lock`."""
-    return file_lock(place.with_suffix(LOCK), timeout=timeout, mode=0o600, temporary=True)
+    return file_lock(path.with_suffix(LOCK), timeout=timeout, mode=0o600, temporary=True)

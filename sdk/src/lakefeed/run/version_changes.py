@@ -62,8 +62,8 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     return Changes(from_version, source.version.version, added - new, removed - old, both, columns)
 
 
-def _part(source: IcebergSource, from_version: int | None, what: Literal["gained", "lost"]) -> IcebergSource:
-    since = iceberg_source.Since(from_version, what)
+def _part(source: IcebergSource, from_version: int | None, direction: Literal["gained", "lost"]) -> IcebergSource:
+    since = iceberg_source.Since(from_version, direction)
     return iceberg_source.IcebergSource.of(
         source.lake, source.name, source.table, source.version, since, source.schema_id
     )

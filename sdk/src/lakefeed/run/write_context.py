@@ -45,7 +45,7 @@ def write_context(lake: Lake) -> Iterator[BeforeCommit]:
 
 @contextmanager
 def with_files(
-    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, label: str
 ) -> Iterator[WriteContext]:
     """The plan with its file columns ``types`` stored as ``copy`` says, for as long as the block takes.
 
@@ -58,14 +58,14 @@ def with_files(
         return
     saving = lake.blobs.open_writer()
     commit = PreCommitCheck(saving.require_alive)
-    storing = _storing(lake, plan, types, copy, stats, what, saving)
+    storing = _storing(lake, plan, types, copy, stats, label, saving)
     with reclaim_when_full(lake, lambda: saving.new_objects, commit), saving, storing as typed:
         yield WriteContext(typed, commit)
 
 
 @contextmanager
 def with_files_of_part(
-    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, label: str
 ) -> Iterator[PartContext]:
     """As `with_files`, for a part of a write that is committed elsewhere: StorageFullError names what it wrote."""
     check_copy(copy)
@@ -74,18 +74,18 @@ def with_files_of_part(
             yield PartContext(plan, tuple)
         return
     saving = lake.blobs.open_writer()
-    storing = _storing(lake, plan, types, copy, stats, what, saving)
+    storing = _storing(lake, plan, types, copy, stats, label, saving)
     with report_when_full(lambda: saving.new_objects), saving, storing as typed:
         yield PartContext(typed, lambda: saving.new_objects)
 
 
 @contextmanager
 def _storing(
-    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, what: str, saving: BlobWriter
+    lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, label: str, saving: BlobWriter
 ) -> Iterator[Node]:
-    with counted(f"files of {what}", "B") as progress:
-        seen = FileFingerprints(lake.settings.cache)
+    with counted(f"files of {label}", "B") as progress:
+        fingerprints = FileFingerprints(lake.settings.cache)
         foreign = ForeignColumns(lineage(plan).untrusted, lake.settings.files.local_folders)
         yield StoreFiles(
-            plan, FileColumnWriter(dict(sorted(types.items())), saving, seen, copy, stats, progress, foreign)
+            plan, FileColumnWriter(dict(sorted(types.items())), saving, fingerprints, copy, stats, progress, foreign)
         )

@@ -37,7 +37,7 @@ def restorable(kind: pa.DataType) -> bool:
     if types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
         return False
     if types.is_nested(kind):
-        inside = [kind.field(place).type for place in range(kind.num_fields)]
+        inside = [kind.field(index).type for index in range(kind.num_fields)]
         return any(map(restorable, inside)) and not any(map(_has_dictionary, inside))
     return types.is_float16(kind) or types.is_duration(kind)
 
@@ -57,39 +57,39 @@ def restored_types(
 
     fields = [field for schema in tables.values() for field in schema if restorable(field.type)]
     kinds = list(dict.fromkeys(field.type for field in fields))
-    found: list[pa.DataType | None] = [None] * results
+    restored: list[pa.DataType | None] = [None] * results
     if not kinds:
-        return found
+        return restored
     for node in walk(parsed):
         if isinstance(node, dict) and node.get("type") == "SELECT_NODE":
             node.update({key: value for key, value in _CLAUSES.items() if key in node})
     try:
         rows = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(parsed)]).fetchall()
     except duckdb.Error:
-        return found
+        return restored
     query = str(rows[0][0])
-    for place in range(len(kinds)):
-        connection.execute(f"CREATE TEMP TYPE {_marker(place)} AS ENUM ('{_name(place)}')")
+    for index in range(len(kinds)):
+        connection.execute(f"CREATE TEMP TYPE {_marker(index)} AS ENUM ('{_name(index)}')")
     chosen = [kinds, *([kind] for kind in kinds[:MAX_TRIES] if len(kinds) > 1)]
     for some in chosen:
         try:
             _make_tables(connection, tables, {kind: _marker(kinds.index(kind)) for kind in some})
-            told = [str(kind) for kind in connection.sql(query).types]
+            result_types = [str(kind) for kind in connection.sql(query).types]
         except duckdb.Error:
             continue
         for kind in some:
             text = f"ENUM('{_name(kinds.index(kind))}')"
-            found = [kind if each == text else known for each, known in zip(told, found, strict=True)]
+            restored = [kind if each == text else known for each, known in zip(result_types, restored, strict=True)]
         if some is kinds:
             break
-    return found
+    return restored
 
 
 def _make_tables(
     connection: DuckDBPyConnection, tables: Mapping[str, pa.Schema], markers: Mapping[pa.DataType, str]
 ) -> None:
-    for place, (name, schema) in enumerate(tables.items()):
-        connection.register(f"lakefeed_{place}", duckdb_schema(schema).empty_table())
+    for index, (name, schema) in enumerate(tables.items()):
+        connection.register(f"lakefeed_{index}", duckdb_schema(schema).empty_table())
         columns = (
             f"CAST(NULL AS {markers[field.type]}) AS {_quoted(field.name)}"
             if field.type in markers
@@ -97,7 +97,7 @@ def _make_tables(
             for field in schema
         )
         connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS SELECT {', '.join(columns)} FROM lakefeed_{place}"
+            f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS SELECT {', '.join(columns)} FROM lakefeed_{index}"
         )
 
 
@@ -108,12 +108,12 @@ def _has_dictionary(kind: pa.DataType) -> bool:
     return types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType) or any(map(_has_dictionary, inside))
 
 
-def _name(place: int) -> str:
-    return f"lakefeed type {place}"
+def _name(index: int) -> str:
+    return f"lakefeed type {index}"
 
 
-def _marker(place: int) -> str:
-    return _quoted(_name(place))
+def _marker(index: int) -> str:
+    return _quoted(_name(index))
 
 
 def _quoted(name: str) -> str:

@@ -74,12 +74,12 @@ class PackedBlobs:
 
     def size(self, sha256: str) -> int | None:
         """Returns the size in bytes; None for an unknown blob."""
-        digest, seen = bytes.fromhex(sha256), self.index.refresh_count
+        digest, refreshes = bytes.fromhex(sha256), self.index.refresh_count
         location = self.index.find(digest)
         if location is None and (size := self.single_blobs.size(sha256)) is not None:
             return size
         if location is None:
-            self.index.refresh(seen)
+            self.index.refresh(refreshes)
             location = self.index.find(digest)
         return location.length if location is not None else None
 
