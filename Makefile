@@ -76,7 +76,7 @@ screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)
-	$(DEMO_ENV) LAKEFEED_DAGSTER_URL=http://$(HOST):$(PORT) $(BIN)/dagster dev -w workspace.yaml -h $(HOST) -p $(PORT) $(ARGS)
+	@$(DEMO_ENV) LAKEFEED_DAGSTER_URL=http://$(HOST):$(PORT) $(BIN)/python -m dataset_assets.demo.ui $(HOST) $(PORT) $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, and that the definitions load
 	$(BIN)/ruff check .

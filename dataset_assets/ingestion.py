@@ -24,7 +24,7 @@ from dagster import (
 
 from dataset_assets.asset_keys import identifier, ingest_key, key_of, op_name
 from dataset_assets.heartbeat import heartbeat
-from dataset_assets.run_tags import UNFINISHED, WORK_TAG
+from dataset_assets.run_tags import UNFINISHED, WORK_TAG, is_canceled_recently
 from dataset_assets.synchronization import UNCHANGING
 from lakefeed.ingest import FileSource, FolderSource, Source, arrivals, ingest, quarantine_of
 
@@ -134,6 +134,7 @@ def ingestion_asset(declared: Ingestion, group: str) -> AssetsDefinition:
 def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinition:
     """Returns the schedule or the sensor that starts a run when there are new rows."""
     job = define_asset_job(declared.job_name, selection=[ingest_key(declared.name)])
+    work = ingest_key(declared.name).to_user_string()
     if declared.arrival_seconds is None:
 
         @schedule(
@@ -144,7 +145,7 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
             default_status=DefaultScheduleStatus.RUNNING,
         )
         def examine() -> RunRequest | SkipReason:
-            return RunRequest() if declared.source.waiting() else SkipReason(f"nothing new for {declared.into}")
+            return _request_if_waiting(declared)
 
         return examine
 
@@ -155,13 +156,19 @@ def ingestion_trigger(declared: Ingestion) -> ScheduleDefinition | SensorDefinit
         default_status=DefaultSensorStatus.RUNNING,
     )
     def arrived(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        work = ingest_key(declared.name).to_user_string()
         if context.instance.get_runs_count(RunsFilter(tags={WORK_TAG: work}, statuses=UNFINISHED)):
             return SkipReason("a run is ingesting already")
-        waiting = declared.source.waiting()
-        return RunRequest(tags={WORK_TAG: work}) if waiting else SkipReason(f"nothing new for {declared.into}")
+        if is_canceled_recently(context.instance, work):
+            return SkipReason("a user canceled a run a few minutes ago")
+        return _request_if_waiting(declared)
 
     return arrived
+
+
+def _request_if_waiting(declared: Ingestion) -> RunRequest | SkipReason:
+    if declared.source.waiting():
+        return RunRequest(tags={WORK_TAG: ingest_key(declared.name).to_user_string()})
+    return SkipReason(f"nothing new for {declared.into}")
 
 
 def _waiting_files(source: Source) -> dict[str, int | str]:

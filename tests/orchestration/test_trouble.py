@@ -9,18 +9,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunStatus
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    DagsterInstance,
+    DagsterRunStatus,
+    RunRequest,
+    SensorDefinition,
+    SkipReason,
+    build_sensor_context,
+)
 from dagster._core.test_utils import create_run_for_test
 
 from dataset_assets.asset_keys import dataset_key, key_of, routine_key
 from dataset_assets.code_version import code_version
 from dataset_assets.dataset import DatasetSpec
 from dataset_assets.heartbeat import HEARTBEAT_TAG
+from dataset_assets.ingestion import Ingestion, ingestion_trigger
 from dataset_assets.run_tags import INTERRUPTED_TAG, WORK_TAG
 from definitions import build_definitions
 from lakefeed import Dataset
 from lakefeed.catalog import Lake
 from lakefeed.checks import Custom, NotNull
+from lakefeed.ingest import FolderSource
 from lakefeed.profiles import Profile
 from lakefeed.routines import Cron, Routine
 from sensors.run_requests import MAX_ATTEMPTS
@@ -266,6 +277,19 @@ def test_a_canceled_run_of_code_that_was_mended_is_requested_again_at_once(insta
     create_run_for_test(instance, status=DagsterRunStatus.CANCELED, tags=dict(request.tags))
     dagster.everything = (COPY,)
     assert len(dagster.tick("routines")) == 1
+
+
+def test_arrivals_wait_after_a_run_was_canceled(instance: DagsterInstance, home: Path) -> None:
+    declared = Ingestion(FolderSource("photos", "photos", "inbox", "*.csv", settle=0), arrival_seconds=2)
+    sensor = ingestion_trigger(declared)
+    assert isinstance(sensor, SensorDefinition)
+    (home / "inbox").mkdir(parents=True)
+    (home / "inbox" / "a.csv").write_text("x\n1\n")
+    with build_sensor_context(instance) as context:
+        request = sensor(context)
+        assert isinstance(request, RunRequest)
+        create_run_for_test(instance, status=DagsterRunStatus.CANCELED, tags=dict(request.tags))
+        assert isinstance(sensor(context), SkipReason)
 
 
 def test_an_odd_tag_of_a_run_stops_nothing(instance: DagsterInstance) -> None:
