@@ -36,11 +36,7 @@ def instance() -> Iterator[DagsterInstance]:
 def stale_partitions(dagster: Dagster) -> list[tuple[str, str | None, str]]:
     graph = dagster.definitions().get_repository_def().asset_graph
     resolver = CachingStaleStatusResolver(dagster.instance, graph, LoadingContextForTest(dagster.instance))
-    keys: list[tuple[AssetKey, str]] = [
-        (PHOTOS, "photos"),
-        (dataset_key("copies"), "copies"),
-        (routine_key("copy"), "photos"),
-    ]
+    keys = {PHOTOS: "photos", dataset_key("copies"): "copies", routine_key("copy"): "photos"}
     pairs: list[tuple[AssetKey, str | None]] = [
         (key, partition) for key, name in keys.items() for partition in dagster.partitions(name)
     ]
