@@ -137,6 +137,6 @@ class KeyLookup:
 def doubled_keys(name: str, shown: str) -> DuplicateKeyError:
     """Returns the error for a table that another program gave two rows of one key."""
     return DuplicateKeyError(
-        f"{name!r} has two rows of one key: {shown}. Another program appended them. Table({name!r}).compact() keeps "
-        "the later row of each key"
+        f"{name!r} has two rows of one key: {shown}. Another program appended them. Write the key again, which "
+        "replaces both rows, or delete it with delete_keys"
     )

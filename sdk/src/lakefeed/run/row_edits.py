@@ -19,10 +19,11 @@ from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.edit_commit import restore as restore_version
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import BeforeCommit
+from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
 from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
-from lakefeed.errors import CommitConflictError
+from lakefeed.errors import CommitConflictError, InvalidArgumentError, quoted_list
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
@@ -96,6 +97,9 @@ def upsert_into(
 
     With ``compare``, rows that equal the stored ones are left alone.
     """
+    own = key_columns(lake.table(name))
+    if own and set(own) != set(keys):
+        raise InvalidArgumentError(f"keys={list(keys)}: the key of {name!r} is {quoted_list(own)}")
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
         declared = decide_columns(lake.table(name), typed.schema).declared
         upsert = Upsert.of(lake.settings, typed, keys, declared, compare)

@@ -15,6 +15,7 @@ from lakefeed.catalog.action import Fence, Provenance, WriteOptions
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError, quoted_list
 from lakefeed.media import column_type, infer_column_types, may_hold_files, normalize_types
@@ -22,6 +23,7 @@ from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.plan import Node
 from lakefeed.plan.walk import transform
+from lakefeed.run import keyed_rows
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.progress import tracked
 from lakefeed.run.row_count import known_rows
@@ -110,7 +112,10 @@ def save(
 
 
 def append_to(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
-    """The plan's rows appended to a dataset as its next version."""
+    """Appends the plan's rows to a dataset as its next version. Of a dataset with a key, the keys must be new."""
+    keys = key_columns(lake.table(name))
+    if keys:
+        return keyed_rows.insert(lake, plan, name, keys, writing)
     with (
         typed_for(lake, plan, name, writing) as (typed, before_commit),
         closing(LocalRunner(lake.settings).batches(typed)) as batches,

@@ -1,0 +1,56 @@
+"""Appends to a dataset that has a key: the rows stay unique by key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lakefeed.catalog.column_decisions import decide_columns
+from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.errors import DuplicateKeyError
+from lakefeed.plan import Node
+from lakefeed.run.row_edits import newest
+from lakefeed.run.save import Writing, typed_for
+from lakefeed.run.upsert import SHOWN_KEYS, Upsert
+from lakefeed.sources.iceberg_source import IcebergSource
+
+
+class Insert(Upsert):
+    """Rows of new keys only."""
+
+    def apply(self, draft: Draft, source: IcebergSource | None) -> None:
+        """Adds the rows.
+
+        Raises:
+            DuplicateKeyError: a key is there already.
+        """
+        present = self._matching(source) if source is not None and self.rows.num_rows else {}
+        if present:
+            places = np.unique(np.concatenate([match.given for match in present.values()]))
+            shown = self._given_at(places[:SHOWN_KEYS], self.keys).to_pylist()
+            more = f" and {len(places) - SHOWN_KEYS} more" if len(places) > SHOWN_KEYS else ""
+            raise DuplicateKeyError(
+                f"{draft.table.name()[-1]!r} has rows of these keys: {', '.join(map(str, shown))}{more}. Nothing was "
+                "written. Replace them with upsert_into or Table.write, or leave them out"
+            )
+        self._add(draft, source, {}, {})
+
+
+def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
+    """Makes a version with the plan's rows added.
+
+    Raises:
+        DuplicateKeyError: a key is there already, or twice in the rows. Nothing is written.
+    """
+    with typed_for(lake, plan, name, writing) as (typed, before_commit):
+        rows = Insert.of(lake.settings, typed, keys, decide_columns(lake.table(name), typed.schema).declared, False)
+
+        def revise(draft: Draft) -> None:
+            current = draft.table.metadata.current_snapshot()
+            rows.apply(draft, newest(draft, name) if current is not None else None)
+
+        options: dict[str, Any] = {**writing.action}
+        return edit(lake, name, revise, **options, before_commit=before_commit, incoming=typed.schema)
