@@ -9,12 +9,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dagster import AssetCheckSeverity, DagsterInstance, build_sensor_context
 
 from dataset_assets.asset_keys import dataset_key, key_of
 from dataset_assets.dataset import DatasetSpec
-from lakefeed import Dataset
+from lakefeed import Dataset, Table
 from lakefeed.catalog import Lake
 from lakefeed.checks import Custom, InRange, NotNull
 from lakefeed.errors import InvalidArgumentError
@@ -257,3 +258,12 @@ def test_a_version_that_expired_in_the_middle_keeps_its_partition(instance: Dags
     assert list(dagster.partitions()) == ["v1", "v2", "v4"]
     assert dagster.reported(PHOTOS)["v4"]["checks_passed"] is True
     assert sorted(Dataset("copies").to_arrow()["x"].to_pylist()) == [1, 2, 3, 4]
+
+
+def test_versions_of_a_keyed_table_are_partitions(instance: DagsterInstance) -> None:
+    table = Table.create("keyed", key_schema={"id": pa.int64()})
+    table.write({"id": [1, 2], "x": [1.0, 2.0]})
+    table.write({"id": [2], "x": [20.0]})
+    dagster = Dagster(instance)
+    dagster.work()
+    assert set(dagster.reported(dataset_key("keyed"))) == {"v1", "v2", "v3"}

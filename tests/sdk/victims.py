@@ -37,3 +37,14 @@ def note_down(rows: Dataset, run: RoutineRun) -> None:
     line = json.dumps([run.token, rows.to_arrow()["id"].to_pylist()]) + "\n"
     with (Path(os.environ["LAKEFEED_HOME"]) / "effects.jsonl").open("a") as effects:
         effects.write(line)
+
+
+def write_turns(name: str, keys: int) -> None:
+    """Transactions on a keyed table, each of which gives all keys the same two numbers."""
+    from lakefeed import Table
+
+    table = Table(name)
+    for turn in range(1, 1000):
+        with table.txn() as txn:
+            txn.write({"id": list(range(keys)), "a": [turn] * keys})
+            txn.write({"id": list(range(keys)), "b": [turn] * keys})
