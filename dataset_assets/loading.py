@@ -51,16 +51,18 @@ def split_loadable(
     """
     sound, broken = list(declarations), list[BrokenDeclaration]()
     while True:
-        error = _load_error(sound, broken, load)
-        if error is None:
-            return load(sound, broken), broken
+        loaded = _attempt(sound, broken, load)
+        if not isinstance(loaded, Exception):
+            return loaded, broken
         if not sound:
-            raise error
+            raise loaded
         # The shortest list that does not load ends with a broken declaration.
         lengths = range(1, len(sound) + 1)
-        at = bisect_left(lengths, True, key=lambda length: _load_error(sound[:length], broken, load) is not None)
-        error = _load_error(sound[: at + 1], broken, load) or error
-        broken.append(_broken(sound.pop(at), error))
+        at = bisect_left(
+            lengths, True, key=lambda length: isinstance(_attempt(sound[:length], broken, load), Exception)
+        )
+        error = _attempt(sound[: at + 1], broken, load)
+        broken.append(_broken(sound.pop(at), error if isinstance(error, Exception) else loaded))
 
 
 def _import_module(module: pkgutil.ModuleInfo) -> ModuleType | BrokenDeclaration:
@@ -72,20 +74,21 @@ def _import_module(module: pkgutil.ModuleInfo) -> ModuleType | BrokenDeclaration
         return BrokenDeclaration.of_file(file, error)
 
 
-def _load_error(
+def _attempt(
     sound: Sequence[Declaration],
     broken: Sequence[BrokenDeclaration],
-    load: Callable[[Sequence[Declaration], Sequence[BrokenDeclaration]], object],
-) -> Exception | None:
+    load: Callable[[Sequence[Declaration], Sequence[BrokenDeclaration]], Loaded],
+) -> Loaded | Exception:
+    """Returns what ``load`` makes of the declarations, or the error that it raises."""
     try:
-        load(sound, broken)
+        return load(sound, broken)
     except Exception as error:  # noqa: BLE001 - Dagster raises many kinds of errors for wrong definitions
         return error
-    return None
 
 
 def _broken(declared: Declaration, error: Exception) -> BrokenDeclaration:
+    kind = "routine" if isinstance(declared, Routine) else "ingestion"
     if isinstance(declared, DatasetSpec):
         return BrokenDeclaration.of_declaration("dataset", declared.name, error, declared.name)
-    kind = "routine" if isinstance(declared, Routine) else "ingestion"
-    return BrokenDeclaration.of_declaration(kind, declared.name, error)
+    # An ingestion without a source has no name.
+    return BrokenDeclaration.of_declaration(kind, str(getattr(declared, "name", "unnamed")), error)

@@ -25,7 +25,7 @@ from dataset_assets.asset_keys import (
 )
 from dataset_assets.broken_declaration import BrokenDeclaration
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.ingestion import FolderIngestion, as_ingestion
+from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion
 from definitions import build_definitions, load_declarations
 from lakefeed import Dataset
 from lakefeed.checks import Custom, InRange, NotNull, Unique
@@ -246,6 +246,7 @@ def test_declarations_that_contradict_are_broken_one_by_one() -> None:
             FolderIngestion("box", "sound", "box2"),
             FolderIngestion("never", "sound", "box3", cron="nonsense"),
             FolderIngestion("nowhere", "sound", "box4", timezone="Mars/Olympus"),
+            Ingestion(None),  # type: ignore[arg-type]
         ],
         ["stray"],
     )
@@ -259,6 +260,7 @@ def test_declarations_that_contradict_are_broken_one_by_one() -> None:
         "broken/ingestion_box",
         "broken/ingestion_never",
         "broken/ingestion_nowhere",
+        "broken/ingestion_unnamed",
     }
     assert {"datasets/sound", "datasets/a", "datasets/stray", "routines/copy", "ingest/box"} <= keys(found)
     assert "'sound' are declared several times" in described(found, "broken/dataset_sound")
