@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError
+from lakefeed.routines.function_call import call_function, run_function
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
-from lakefeed.routines.routine_run import call_function, run_function
 
 __all__ = ["run_routine"]
 

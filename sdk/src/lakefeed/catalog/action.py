@@ -74,6 +74,27 @@ class Fence:
         _require_text(self.value, "Fence.value")
 
 
+@dataclass(frozen=True)
+class OpenFence(Fence):
+    """A fence whose action is completed when its rows are written, because its value depends on them.
+
+    Attributes:
+        complete: returns the action to commit. It is called once, right after the rows of `create` and `append` were
+            written, and at the start of an edit. An error that it raises ends the action.
+    """
+
+    complete: Callable[[Action], Action]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A further fence of an action: the value that it must have, and the value that it gets (None leaves it)."""
+
+    key: str
+    expected: str | None
+    value: str | None
+
+
 class WriteOptions(TypedDict, total=False):
     """The keyword arguments of a write that concern its commit. See ``Dataset.save``."""
 
@@ -112,6 +133,11 @@ class Action:
     provenance: Provenance = Provenance()
     idempotency_key: str | None = None
     fence: Fence | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    def completed(self) -> Action:
+        """Returns the action to commit, for which the rows are written. See `OpenFence`."""
+        return self.fence.complete(self) if isinstance(self.fence, OpenFence) else self
 
     def summary_entries(self) -> dict[str, str]:
         """Returns the entries of the snapshot summary."""
@@ -120,7 +146,9 @@ class Action:
 
     def properties(self) -> dict[str, str]:
         """Returns the table properties that the commit sets."""
-        return {FENCE_PREFIX + self.fence.key: self.fence.value} if self.fence is not None else {}
+        fences = {} if self.fence is None else {self.fence.key: self.fence.value}
+        fences |= {each.key: each.value for each in self.conditions if each.value is not None}
+        return {FENCE_PREFIX + key: value for key, value in fences.items()}
 
     def earlier_version(self, table: Table) -> DatasetVersion | None:
         """Returns the version that has the idempotency key of this action; None if there is none."""
@@ -137,14 +165,13 @@ class Action:
         Raises:
             FenceError: another run has moved the fence.
         """
-        if self.fence is None:
-            return
-        current = fence_value(table, self.fence.key) if table is not None else None
-        if current != self.fence.expected:
-            raise FenceError(
-                f"fence {self.fence.key!r} is at {current!r}, expected {self.fence.expected!r}: another run has moved "
-                "it. Nothing was written. Read the fence again and continue from there"
-            )
+        for fence in (*(() if self.fence is None else (self.fence,)), *self.conditions):
+            current = fence_value(table, fence.key) if table is not None else None
+            if current != fence.expected:
+                raise FenceError(
+                    f"fence {fence.key!r} is at {current!r}, expected {fence.expected!r}: another run has moved it. "
+                    "Nothing was written. Read the fence again and continue from there"
+                )
 
 
 def fence_value(table: Table, key: str) -> str | None:

@@ -114,6 +114,9 @@ def create(
     builder = SnapshotBuilder(staged, action.summary_entries(), new_table=True, before_commit=before_commit)
     with builder.discard_on_failure():
         builder.contents = Contents(write(lake, staged, declared, builder, batches))
+        action = action.completed()
+        builder.facts = action.summary_entries()
+        staged.metadata.properties.update(action.properties())
         for _ in range(MAX_CREATION_ATTEMPTS):
             snapshot = builder.build_snapshot(_with_first_number(lake, staged))
             if submit(
@@ -177,6 +180,8 @@ def append(
     builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
     with builder.discard_on_failure():
         files = write(lake, decision.table, declared, builder, batches)
+        action = action.completed()
+        builder.facts = action.summary_entries()
         builder.contents = Contents(files)
         if not builder.contents.added and fence is None and table.current_snapshot() is not None:
             return resolve(table)

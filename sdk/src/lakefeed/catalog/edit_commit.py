@@ -233,7 +233,7 @@ def edit(
         UnsupportedError: the table is partitioned, or has equality deletes of another writer.
         FenceError, CommitConflictError: nothing was written.
     """
-    action = Action(provenance or Provenance(), idempotency_key, fence)
+    action = Action(provenance or Provenance(), idempotency_key, fence).completed()
     table = lake.table(name)
     builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
     written: dict[Hashable, tuple[DataFile, ...]] = {}

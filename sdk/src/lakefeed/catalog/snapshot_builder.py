@@ -180,7 +180,7 @@ class SnapshotBuilder:
         self._catalog = table.catalog
         self._identifier = table.name()
         self._metadata_location = table.location_provider().new_metadata_location
-        self._facts = facts
+        self.facts = facts
         self._own_location = table.metadata.location if new_table else None
         self._attempts = itertools.count()
         self._manifests = itertools.count()
@@ -268,7 +268,7 @@ class SnapshotBuilder:
         # PyIceberg counts the totals of three operations only.
         counted = Operation.OVERWRITE if operation is Operation.REPLACE else operation
         summary = update_snapshot_summaries(
-            Summary(counted, **collector.build(), **self._facts, **self.contents.facts),
+            Summary(counted, **collector.build(), **self.facts, **self.contents.facts),
             parent.summary if parent is not None else None,
         )
         rows = self._row_entry(summary, metadata, parent)

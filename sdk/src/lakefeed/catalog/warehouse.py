@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,16 @@ def warehouse_of(lake: Lake) -> Warehouse:
     return _open_folder(load_file_io({**lake.catalog.properties}, location), location)
 
 
-def remove_data_files(table: Table, part: str) -> None:
-    """Removes the data files of a failed write, whose names contain ``part``. Raises nothing."""
+def remove_data_files(table: Table, part: str, used: Collection[str] = ()) -> None:
+    """Removes the data files of a write, whose names contain ``part``, but not ``used`` ones. Raises nothing."""
+    names = {path.rpartition("/")[2] for path in used}
     location = actual_location(table.io, table.location_provider().data_path)
     with cleanup_errors(f"{location}/*{part}*"):
         folder = _open_folder(table.io, location)
-        for key in [info.key for info in folder.files() if part in info.key.rpartition("/")[2]]:
-            folder.remove(key)
+        for key in [info.key for info in folder.files()]:
+            name = key.rpartition("/")[2]
+            if part in name and name not in names:
+                folder.remove(key)
 
 
 def is_warehouse_missing(lake: Lake) -> bool:

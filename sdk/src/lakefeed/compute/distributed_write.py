@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
@@ -29,6 +29,7 @@ from lakefeed.media import typed_schema
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan import Node
 from lakefeed.plan.walk import flatten
+from lakefeed.run.guarded_steps import guard_of
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.progress import counted
 from lakefeed.run.row_edits import replace_rows
@@ -205,13 +206,26 @@ class _DistributedWrite:
                 table, builder.commit.hex
             )  # also those of workers that were killed, or that ended too late
             raise
-        return tuple(file for index in range(len(tasks)) for file in done[index].files)
+        files = tuple(file for result in self._until_stop(done) for file in result.files)
+        if len(done) < len(tasks):  # also those of workers that could not be stopped in time
+            remove_data_files(table, builder.commit.hex, {file.file_path for file in files})
+        return files
+
+    def _until_stop(self, done: Mapping[int, WriteResult]) -> list[WriteResult]:
+        """Returns the results of all parts in order, or of those up to the first row that could not be made."""
+        results = [done[index] for index in sorted(done)]
+        guard = guard_of(self.plan)
+        if guard is not None:
+            guard.errors.clear()
+            guard.errors.add_all(result.errors for result in results if result.errors is not None)
+        last = _first_stop(done)
+        return results if last is None else results[: last + 1]
 
     def _run_tasks(self, builder: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
-            with counted(self.label, " rows") as progress:
-                for index, result in self.engine.run(tasks):
+            with counted(self.label, " rows") as progress, _closing(self.engine.run(tasks)) as running:
+                for index, result in running:
                     if isinstance(result, StorageFullError):
                         self.objects.update(result.remaining_objects)
                     if isinstance(result, BaseException):
@@ -220,6 +234,9 @@ class _DistributedWrite:
                     self.objects.update(result.objects)
                     builder.track_files(result.files)
                     progress(result.rows)
+                    last = _first_stop(done)
+                    if last is not None and all(before in done for before in range(last)):
+                        break  # what comes after it will not be committed
         except StorageFullError as error:
             self.objects.update(error.remaining_objects)
             error.remaining_objects = ()
@@ -237,6 +254,22 @@ class _DistributedWrite:
             self.writing.copy_files,
             self.writing.stats,
         )
+
+
+@contextmanager
+def _closing(results: Iterator[tuple[int, Any]]) -> Iterator[Iterator[tuple[int, Any]]]:
+    """Stops the tasks of an engine at the end of the block."""
+    try:
+        yield results
+    finally:
+        if isinstance(results, Generator):
+            results.close()
+
+
+def _first_stop(done: Mapping[int, WriteResult]) -> int | None:
+    """Returns the first part that ends before its last row, because of an error."""
+    stopped = (index for index, each in done.items() if each.errors is not None and each.errors.stop is not None)
+    return min(stopped, default=None)
 
 
 def _check(rows: Any, engine: Any) -> None:

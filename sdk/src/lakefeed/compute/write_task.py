@@ -18,16 +18,19 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.table_rows import write_prefixed_files
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan.walk import FlatNode, rebuild
+from lakefeed.run.guarded_steps import guard_of
 from lakefeed.run.local_runner import LocalRunner
+from lakefeed.run.row_errors import RowErrors
 from lakefeed.run.write_context import with_files_of_part
 
 
 class WriteResult(NamedTuple):
-    """The files that a worker wrote, and their rows."""
+    """The files that a worker wrote, and their rows; with guarded steps, the rows on which they raised."""
 
     files: tuple[DataFile, ...]
     rows: int
     objects: tuple[str, ...] = ()
+    errors: RowErrors | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,13 @@ class WriteTask:
         """Writes the files. A task that runs twice writes two sets of files, of which one is used."""
         table, plan = self.table.open(self.lake), rebuild(self.plan)
         name = table.name()[-1]
-        prefix = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
+        prefix, guard = f"{self.prefix}-{uuid.uuid4().hex[:8]}", guard_of(plan)
+        if guard is not None:
+            guard.errors.clear()
         with (
             with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, objects),
             closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
         ):
             files = write_prefixed_files(self.lake, table, self.declared, prefix, batches)
-        return WriteResult(tuple(files), sum(file.record_count for file in files), tuple(sorted(objects())))
+        rows, errors = sum(file.record_count for file in files), None if guard is None else guard.errors
+        return WriteResult(tuple(files), rows, tuple(sorted(objects())), errors)

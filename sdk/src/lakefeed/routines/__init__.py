@@ -11,11 +11,15 @@ from lakefeed._deprecated import deprecated_names
 from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.cycles import cycles
 from lakefeed.routines.due import Decision, due
+from lakefeed.routines.failed_rows import FailedRow, failed_rows
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
+from lakefeed.routines.retrying import RetryResult, drop_failed, retry_failed
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, Span, history, routine_of
 from lakefeed.routines.routine_position import Position
-from lakefeed.routines.routine_run import run_routine, run_versions, skip
+from lakefeed.routines.routine_run import run_routine, run_versions
+from lakefeed.routines.skipped_rows import SkippedRows
+from lakefeed.routines.skipping import skip
 from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Removed, Trigger
 
 __all__ = [
@@ -24,25 +28,31 @@ __all__ = [
     "Cron",
     "Decision",
     "Every",
+    "FailedRow",
     "Lineage",
     "Manual",
     "Pending",
     "Position",
     "Removed",
+    "RetryResult",
     "Routine",
     "RoutineFn",
     "RoutineResult",
     "RoutineRun",
+    "SkippedRows",
     "Span",
     "Trigger",
     "Verdicts",
     "VersionRange",
     "column_lineage",
     "cycles",
+    "drop_failed",
     "due",
+    "failed_rows",
     "history",
     "pending",
     "position",
+    "retry_failed",
     "routine_of",
     "run_routine",
     "run_versions",

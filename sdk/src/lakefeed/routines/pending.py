@@ -18,6 +18,7 @@ from lakefeed.routines.late_versions import find_late_versions
 from lakefeed.routines.other_positions import check_first_read
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position, from_text
+from lakefeed.routines.skipped_rows import SkippedRows, errors_key, from_json, of_table, skips_key
 from lakefeed.routines.snapshots import located
 
 # Whether the versions of each source passed their checks; one that is missing is not checked yet.
@@ -43,6 +44,7 @@ class VersionRange:
         begin: the number of rows of the first version that are done.
         left_out: for the versions that are not passed to the function, the reasons.
         over_gaps: for some versions, the number of rows of expired versions that are read with them.
+        skipped_rows: for some versions, ranges of rows that are left out.
     """
 
     source: str
@@ -55,6 +57,7 @@ class VersionRange:
     left_out: Mapping[int, str] | None = None
     over_gaps: Mapping[int, int] = field(default_factory=dict)
     snapshot_ids: Mapping[int, int] = field(default_factory=dict)
+    skipped_rows: Mapping[int, tuple[SkippedRows, ...]] = field(default_factory=dict)
 
     @property
     def from_version(self) -> int | None:
@@ -133,11 +136,15 @@ class Pending:
         stored: the value of the fence from which this follows.
         ranges: one range for each source.
         remade: a source was deleted and made again.
+        skips: the stored ranges of rows to leave out.
+        errors: the stored reference to the failed rows.
     """
 
     stored: str | None
     ranges: tuple[VersionRange, ...]
     remade: bool = False
+    skips: str | None = None
+    errors: str | None = None
 
     @property
     def versions(self) -> tuple[DatasetVersion, ...]:
@@ -198,16 +205,17 @@ def pending(
             f"routine {routine.name!r} reads only checked versions: pass their verdicts with verdicts="
         )
     _check_first_read(routine)
-    stored = stored_value(routine)
+    stored, skips, errors = _stored_values(routine)
     positions = from_text(stored, len(routine.sources))
     looked_at = [
         _range_of(routine, source, at, _bound_of(routine, up_to, source), after, (verdicts or {}).get(source))
         for source, at in zip(routine.sources, positions, strict=True)
     ]
-    ranges = tuple(each for each, _ in looked_at)
+    skipped = from_json(skips)
+    ranges = tuple(replace(each, skipped_rows=of_table(skipped, each.table_uuid)) for each, _ in looked_at)
     if not (any(each.versions for each in ranges) and all(each.known for each in ranges)):
         return None
-    return Pending(stored, ranges, remade=any(remade for _, remade in looked_at))
+    return Pending(stored, ranges, any(remade for _, remade in looked_at), skips, errors)
 
 
 def _check_first_read(routine: Routine) -> None:
@@ -218,8 +226,18 @@ def _check_first_read(routine: Routine) -> None:
 
 def stored_value(routine: Routine) -> str | None:
     """Returns the value of the routine's fence; None before its first commit."""
+    return _stored_values(routine)[0]
+
+
+def _stored_values(routine: Routine) -> tuple[str | None, str | None, str | None]:
+    """Returns the position, the rows to leave out, and the reference to the failed rows."""
     target = table_or_none(routine.target)
-    return None if target is None else fence_value(target, routine.fence)
+    if target is None:
+        return None, None, None
+    position_text, skips, errors = (
+        fence_value(target, key) for key in (routine.fence, skips_key(routine), errors_key(routine))
+    )
+    return position_text, skips, errors
 
 
 def table_or_none(name: str) -> Table | None:

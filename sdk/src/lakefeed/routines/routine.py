@@ -6,14 +6,16 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 
+from lakefeed._validate import check_column_name, check_flag, is_whole
 from lakefeed.catalog import check_name
 from lakefeed.dataset import Dataset
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.errors import InvalidArgumentError, InvalidNameError
 from lakefeed.routines.triggers import After, Appended, Manual, Removed, Trigger
+from lakefeed.run.row_errors import OnRowError
 
 RoutineFn: TypeAlias = Callable[..., Dataset | pa.Table | Iterable[pa.RecordBatch] | None]
 Remade: TypeAlias = Literal["continue", "replace", "stop"]
@@ -78,6 +80,15 @@ class Routine:
         formerly: the name under which the routine made its first commits, if it was renamed. Keep it: the position
             stays under that name.
         beside: the names of other routines that read the same sources and append to the same output.
+        on_error: the reaction to a row on which the function raises. "fail" commits the rows before it, and raises.
+            "quarantine" records it in the dataset ``<output>_errors`` and goes on with the other rows. "null" does the
+            same, and its row of the output has only its key; all other columns are null. The last two need a function
+            whose result for a row does not depend on other rows, one source and an output. See `retry_failed`.
+        key: the column of the source that names a row in errors. None takes ``id``, ``uuid``, ``key``, or the first
+            column that ends in ``_id``.
+        max_errors: with more failed rows in one commit, the run fails. None allows any number.
+        commit_parts: with ``on_error="fail"``, commit the rows before a row that failed, if the function returned a
+            Dataset of operations that work row by row or batch by batch. False commits all rows of a version or none.
 
     Raises:
         InvalidArgumentError, InvalidNameError: the declaration cannot work.
@@ -104,6 +115,10 @@ class Routine:
     distributed: bool = False
     formerly: str | None = None
     beside: tuple[str, ...] = ()
+    on_error: OnRowError = "fail"
+    key: str | None = None
+    max_errors: int | None = None
+    commit_parts: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.beside, str):
@@ -123,6 +138,7 @@ class Routine:
                     f"tags of routine {self.name!r} must map text to text, got {tag}; convert a dict with json.dumps"
                 )
         self._check_numbers()
+        self._check_errors()
         self._check_triggers()
         self._check_parameters()
 
@@ -155,6 +171,11 @@ class Routine:
     def names(self) -> frozenset[str]:
         """The names that its commits may record."""
         return frozenset({self.name, self.stored_name})
+
+    @property
+    def errors_dataset(self) -> str:
+        """The dataset that shows the rows on which the function raised."""
+        return f"{self.target}_errors"
 
     @property
     def reads_removed(self) -> bool:
@@ -198,6 +219,34 @@ class Routine:
             raise InvalidArgumentError(
                 f'routine {self.name!r}: on_remade must be "continue", "replace" or "stop", got {self.on_remade!r}'
             )
+
+    def _check_errors(self) -> None:
+        if str(self.on_error) not in get_args(OnRowError):
+            raise InvalidArgumentError(
+                f'routine {self.name!r}: on_error must be "fail", "quarantine" or "null", got {self.on_error!r:.80}'
+            )
+        if self.key is not None:
+            check_column_name(self.key, "key")
+        check_flag(self.commit_parts, "commit_parts")
+        if self.max_errors is not None and (not is_whole(self.max_errors) or self.max_errors < 0):
+            raise InvalidArgumentError(
+                f"routine {self.name!r}: max_errors must be a whole number from 0 or None, got {self.max_errors!r:.80}"
+            )
+        if self.on_error == "fail":
+            return
+        if self.output is None or len(self.sources) > 1:
+            lack = "no output" if self.output is None else f"{len(self.sources)} sources"
+            raise InvalidArgumentError(
+                f"routine {self.name!r} has {lack}, so its rows cannot fail one by one: on_error={self.on_error!r} "
+                "needs one source and an output"
+            )
+        try:
+            check_name(self.errors_dataset)
+        except InvalidNameError as error:
+            raise InvalidNameError(
+                f"routine {self.name!r}: its failed rows would go to {self.errors_dataset!r}, but a name has at most "
+                "63 characters; choose a shorter name for the output"
+            ) from error
 
     def _check_triggers(self) -> None:
         if not self.triggers:

@@ -11,6 +11,7 @@ from lakefeed.catalog import DatasetVersion, list_versions
 from lakefeed.routines.column_lineage import Lineage
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import Routine
+from lakefeed.routines.skipped_rows import SkippedRows
 from lakefeed.routines.work_unit import WorkUnit
 
 
@@ -41,6 +42,9 @@ class RoutineResult:
         run: the id of the run.
         complete: False if rows of ``to_version`` are left for the next commit.
         left_out: the versions that were not passed to the function, with the reasons.
+        left_out_rows: the ranges of rows that were not passed to the function.
+        failed: the number of rows on which the function raised. They are in the dataset of the errors.
+        retried: the number of failed rows that were passed again; the commit then reads nothing else.
         also: the versions of further sources.
         lineage: for each column of the output, the columns of datasets from which it is computed, as far as known.
     """
@@ -55,6 +59,9 @@ class RoutineResult:
     left_out: tuple[tuple[int, str], ...] = ()
     also: tuple[Span, ...] = ()
     lineage: Lineage = field(default_factory=dict, compare=False)
+    left_out_rows: tuple[SkippedRows, ...] = ()
+    failed: int = 0
+    retried: int = 0
 
 
 def history(routine: Routine) -> list[RoutineResult]:
@@ -86,11 +93,19 @@ def result_of(version: DatasetVersion, before: Lineage | None = None) -> Routine
         left_out=tuple((number, reason) for number, reason in work["left_out"]),
         also=tuple(further),
         lineage=_lineage(work["columns"]) if "columns" in work else before or {},
+        left_out_rows=tuple(SkippedRows(**each) for each in work.get("left_out_rows", ())),
+        failed=work.get("failed", 0),
+        retried=work.get("retried", 0),
     )
 
 
-def work_of(routine: Routine, unit: WorkUnit, lineage: Lineage | None = None) -> str:
-    """Returns the record of a commit for `history`. ``lineage`` is given if it changed."""
+def work_of(
+    routine: Routine, unit: WorkUnit, lineage: Lineage | None = None, skipped: Sequence[SkippedRows] = (), **counts: int
+) -> str:
+    """Returns the record of a commit for `history`. ``lineage`` is given if it changed.
+
+    ``counts`` are those of `RoutineResult` that are not 0, and ``skipped`` the rows that are left out later.
+    """
     facts: dict[str, Any] = {
         "routine": routine.name,
         "sources": list(routine.sources),
@@ -101,7 +116,18 @@ def work_of(routine: Routine, unit: WorkUnit, lineage: Lineage | None = None) ->
     }
     if lineage is not None:
         facts["columns"] = lineage
+    left_out_rows = [asdict(each) for part in unit.parts for each in part.skipped_rows] + [*map(asdict, skipped)]
+    if left_out_rows:
+        facts["left_out_rows"] = left_out_rows
+    facts |= {name: count for name, count in counts.items() if count}
     return json.dumps(facts, separators=(",", ":"))
+
+
+def retry_work_of(routine: Routine, source: str, version: int, rows: int, failed: int) -> str:
+    """Returns the record of a commit that passed failed rows of a version again."""
+    span = Span(source, version, version).facts()
+    facts = {"routine": routine.name, "sources": list(routine.sources), "read": [span], "rows": 0, "complete": True}
+    return json.dumps({**facts, "left_out": [], "retried": rows, "failed": failed}, separators=(",", ":"))
 
 
 def describe_work(routine: Routine, unit: WorkUnit) -> str:
@@ -112,6 +138,7 @@ def describe_work(routine: Routine, unit: WorkUnit) -> str:
         if span.to_version is not None
     ]
     left_out = [f"v{number} {reason}" for part in unit.parts for number, reason in part.skipped]
+    left_out += [str(each) for part in unit.parts for each in part.skipped_rows]
     return "; ".join([f"routine {routine.name}: {', '.join(read)}", *left_out])
 
 

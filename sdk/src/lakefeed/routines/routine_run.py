@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
-from lakefeed.catalog import DatasetVersion, Fence, Provenance, cast, check_compatible, resolve
-from lakefeed.compute import Engine, append_to, save
-from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError, TransformError
-from lakefeed.routines.column_lineage import Lineage, column_lineage
-from lakefeed.routines.pending import Bounds, Verdicts, pending, table_or_none
-from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
-from lakefeed.routines.routine_history import RoutineResult, describe_work, history, result_of, work_of
-from lakefeed.routines.work_unit import WorkUnit, leave_out_version, next_work_unit
+from lakefeed.catalog import Provenance
+from lakefeed.compute import Engine
+from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError
+from lakefeed.routines.failed_rows import check_errors_dataset, show_failed_rows
+from lakefeed.routines.pending import Bounds, Verdicts, pending
+from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_history import RoutineResult
+from lakefeed.routines.unit_commit import Commit, JoinedVersionsError, RunContext, commit_unit
+from lakefeed.routines.work_unit import next_work_unit
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """The provenance, resources and engine of a run."""
-
-    provenance: Provenance = field(default_factory=Provenance)
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    engine: Engine | None = None
 
 
 def run_routine(
@@ -75,9 +61,22 @@ def run_routine(
         RoutineResult(rows_in=600, rows_out=600, from_version=None, to_version=1, output_version=1, ...)
     """
     together = 0 if routine.output is None else None
-    provenance = Provenance(run=run, code=code)
-    context = RunContext(provenance, resources or {}, engine)
-    return _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, context)
+    context = RunContext(Provenance(run=run, code=code), resources or {}, engine)
+    try:
+        commit = _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, context)
+    except JoinedVersionsError as joined:
+        # Each version by itself, up to the one that fails.
+        for commit in iter(
+            lambda: _run_one(routine, up_to, after, verdicts, 0, routine.max_rows_per_run, context), None
+        ):
+            if commit.error is not None:
+                raise commit.error from None
+        raise joined.error from None
+    if commit is None:
+        return None
+    if commit.error is not None:
+        raise commit.error
+    return commit.result
 
 
 def run_versions(
@@ -111,6 +110,8 @@ def run_versions(
     Raises:
         StateMismatchError, TransformError, SchemaError, InvalidArgumentError: as in `run_routine`.
     """
+    if routine.on_error != "fail":
+        show_failed_rows(routine)  # those of a run that was killed
     todo = pending(routine, up_to, after=after, verdicts=verdicts)
     if todo is None:
         return
@@ -122,49 +123,17 @@ def run_versions(
         most = min((each for each in (routine.max_rows_per_run, left) if each is not None), default=None)
         if routine.output is None:
             most = routine.max_rows_per_run  # where it is split must not depend on what ran before
-        result = _run_one(routine, bounds, after, verdicts, together, most, context)
-        if result is None:
+        try:
+            commit = _run_one(routine, bounds, after, verdicts, together, most, context)
+        except JoinedVersionsError:
+            together = 0  # each version by itself, so that those before the one that fails are committed
+            continue
+        if commit is None:
             return
-        yield result
-        left = None if left is None else left - result.rows_in
-
-
-def skip(routine: Routine, version: int, reason: str, *, source: str | None = None) -> RoutineResult:
-    """Leaves out a version that the function cannot process, so that later versions are read.
-
-    It must be the next version to read. The output gets a version without rows that records this.
-
-    Args:
-        routine: the routine.
-        version: the number of the version.
-        reason: the reason, for the record.
-        source: the dataset of the version. None is the first source.
-
-    Returns:
-        The commit.
-
-    Raises:
-        InvalidArgumentError: another version is the next, or the columns of the output are unknown.
-        FenceError: a run has just moved the position.
-    """
-    name = source or routine.sources[0]
-    todo = pending(replace(routine, only_checked=False))
-    source_range = next((each for each in todo.ranges if each.source == name and each.versions), None) if todo else None
-    if todo is None or source_range is None or source_range.versions[0].version != version:
-        following = f"v{source_range.versions[0].version} of {name!r}" if source_range else f"no version of {name!r}"
-        raise InvalidArgumentError(
-            f"routine {routine.name!r} cannot skip v{version}: the next version that it reads is {following}"
-        )
-    alone = replace(source_range, versions=source_range.versions[:1])
-    others = tuple(alone if each.source == name else replace(each, versions=()) for each in todo.ranges)
-    marked = leave_out_version(replace(todo, ranges=others), name, version, f"skipped by hand: {reason}")
-    done = _commit_unit(routine, next_work_unit(marked, None, None), RunContext())
-    if done is None:
-        raise InvalidArgumentError(
-            f"routine {routine.name!r} has no output yet, so the columns of {routine.target!r} are unknown: "
-            "give the routine a schema"
-        )
-    return done
+        yield commit.result
+        if commit.error is not None:
+            raise commit.error
+        left = None if left is None else left - commit.result.rows_in
 
 
 def _run_one(
@@ -175,12 +144,15 @@ def _run_one(
     together: int | None,
     most: int | None,
     context: RunContext,
-) -> RoutineResult | None:
+) -> Commit | None:
     _check_resources(routine, context)
+    if routine.on_error != "fail":
+        check_errors_dataset(routine)
+        show_failed_rows(routine)
     todo = pending(routine, up_to, after=after, verdicts=verdicts)
     while todo is not None:
         try:
-            return _commit_unit(routine, next_work_unit(todo, together, most), context)
+            commit = commit_unit(routine, next_work_unit(todo, together, most), context)
         except DatasetExistsError:
             logger.info("routine %s: another run has just created %r", routine.name, routine.target)
             todo = pending(routine, up_to, after=after, verdicts=verdicts)
@@ -190,149 +162,11 @@ def _run_one(
                 raise
             logger.info("routine %s: another run committed v%d first", routine.name, todo.to_version)
             todo = again
+        else:
+            if routine.on_error != "fail":
+                show_failed_rows(routine)
+            return commit
     return None
-
-
-def _commit_unit(routine: Routine, unit: WorkUnit, context: RunContext) -> RoutineResult | None:
-    """Commits a unit of work. Returns None if it reads nothing and no output exists that could record it."""
-    fence = Fence(routine.fence, expected=unit.pending.stored, value=unit.value)
-    rows = _output_rows(routine, unit, context)
-    if rows is None:
-        return None
-    work = work_of(routine, unit, _lineage_if_new(routine, column_lineage(rows)) if unit.reads else None)
-    commit = replace(context.provenance, message=describe_work(routine, unit), work=work, depth=unit.depth)
-    target, produced = table_or_none(routine.target), _cast_to_schema(routine, rows) if unit.reads else rows
-    if routine.distributed and context.engine is not None and unit.reads and not unit.pending.remade:
-        write = save if target is None else append_to
-        written = write(produced, routine.target, context.engine, provenance=commit, fence=fence)
-    elif target is None:
-        written = produced.save(routine.target, provenance=commit, fence=fence)
-    elif unit.pending.remade and routine.on_remade == "replace":
-        written = produced.overwrite(routine.target, provenance=commit, fence=fence)
-    else:
-        written = produced.append_to(routine.target, provenance=commit, fence=fence)
-    output = _output_version(routine, written.version)
-    for part in unit.parts:
-        for number, reason in part.skipped:
-            logger.warning("routine %s: %s v%d %s", routine.name, part.range.source, number, reason)
-    logger.info("%s -> %s v%d", commit.message, routine.target, output.version)
-    return result_of(output)
-
-
-def _output_version(routine: Routine, version: int) -> DatasetVersion:
-    table = table_or_none(routine.target)
-    if table is None:
-        raise InvalidArgumentError(f"{routine.target!r} was deleted just after routine {routine.name!r} wrote to it")
-    return resolve(table, version)
-
-
-def _output_rows(routine: Routine, unit: WorkUnit, context: RunContext) -> Dataset | None:
-    """Returns the rows of the commit; None if there are none and their columns are unknown."""
-    if not unit.reads:
-        schema = _known_schema(routine)
-        return None if schema is None else Dataset.from_arrow(schema.empty_table())
-    routine_run = RoutineRun(routine.name, unit.token(routine.fence), context.resources, context.provenance.run)
-    rows = [part.dataset for part in unit.parts]
-    if routine.output is None:
-        call_function(routine, rows, routine_run)
-        return _log_rows(unit, routine_run)
-    return _returned_rows(routine, rows, routine_run, _known_schema(routine))
-
-
-def _lineage_if_new(routine: Routine, lineage: Lineage) -> Lineage | None:
-    """Returns the lineage if it differs from that of the version before."""
-    done = history(routine)
-    return lineage if lineage != (done[-1].lineage if done else {}) else None
-
-
-def run_function(
-    routine: Routine, rows: Sequence[Dataset], routine_run: RoutineRun, schema: pa.Schema | None
-) -> Dataset:
-    """Returns the rows that the function makes. ``schema`` is that of the output, if it is known.
-
-    Raises:
-        TransformError: it returned something other than a Dataset, a Table or record batches, or no batch at all.
-        SchemaError: the rows do not fit the declared schema.
-    """
-    return _cast_to_schema(routine, _returned_rows(routine, rows, routine_run, schema))
-
-
-def _returned_rows(
-    routine: Routine, rows: Sequence[Dataset], routine_run: RoutineRun, schema: pa.Schema | None
-) -> Dataset:
-    result = call_function(routine, rows, routine_run)
-    if isinstance(result, Dataset):
-        return result
-    if isinstance(result, pa.Table):
-        return Dataset.from_arrow(result)
-    if not isinstance(result, Iterable):
-        raise TransformError(
-            f"routine {routine.name!r} returned a {type(result).__name__}; it must return a Dataset, a pyarrow.Table, "
-            "or yield pyarrow.RecordBatch"
-        )
-    return _stream_batches(routine, iter(result), rows, routine_run, schema)
-
-
-def call_function(routine: Routine, rows: Sequence[Dataset], routine_run: RoutineRun) -> Any:
-    """Returns the result of the function. A generator of a routine without an output is run to its end."""
-    wants = "run" in inspect.signature(routine.fn).parameters
-    result = routine.fn(*rows, **({"run": routine_run} if wants else {}))
-    if routine.output is None and isinstance(result, Iterator):
-        for _ in result:
-            pass
-    return result
-
-
-def _log_rows(unit: WorkUnit, routine_run: RoutineRun) -> Dataset:
-    lines = [
-        {
-            "source": part.range.source,
-            "version": part.versions[-1].version,
-            "rows": part.rows,
-            "token": routine_run.token,
-        }
-        for part in unit.parts
-        if part.versions
-    ]
-    return Dataset.from_pylist(lines, schema=LOG_SCHEMA)
-
-
-def _stream_batches(
-    routine: Routine,
-    batches: Iterator[pa.RecordBatch],
-    rows: Sequence[Dataset],
-    routine_run: RoutineRun,
-    known: pa.Schema | None,
-) -> Dataset:
-    """Returns the batches as a Dataset. Its first pass continues with the iterator whose first batch was taken."""
-    first = next(batches, None)
-    schema = first.schema if first is not None else known
-    if schema is None:
-        raise TransformError(
-            f"routine {routine.name!r} returned no batch on its first run, so the columns of "
-            f"{routine.output!r} are unknown; give the routine a schema, or yield an empty batch"
-        )
-    begun = [chain([] if first is None else [first], batches)]
-
-    def once_then_again() -> Iterable[pa.RecordBatch]:
-        return begun.pop() if begun else call_function(routine, rows, routine_run)
-
-    return Dataset.from_batches(once_then_again, schema=schema)
-
-
-def _cast_to_schema(routine: Routine, produced: Dataset) -> Dataset:
-    """Returns the rows with the declared types. Types that do not fit are an error before any row is read."""
-    schema = routine.schema
-    if schema is None or produced.schema.equals(schema, check_metadata=True):
-        return produced
-    check_compatible(produced.schema, schema)
-    return produced.map_batches(lambda batch: cast(batch, schema), schema=schema)
-
-
-def _known_schema(routine: Routine) -> pa.Schema | None:
-    if routine.output is None:
-        return LOG_SCHEMA
-    return Dataset(routine.output).schema if table_or_none(routine.output) is not None else routine.schema
 
 
 def _check_resources(routine: Routine, context: RunContext) -> None:

@@ -13,6 +13,7 @@ from lakefeed.errors import CommitConflictError
 from lakefeed.plan import lineage
 from lakefeed.routines.pending import Pending, VersionRange
 from lakefeed.routines.routine_position import Position, to_text
+from lakefeed.routines.skipped_rows import SkippedRows
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SourcePart:
         skipped: the versions that are left out, with the reasons.
         begin: the index of the first row that is read.
         end: the index after the last row that is read; None for the end of the last version.
+        skipped_rows: the ranges of rows before ``begin`` that are left out.
     """
 
     range: VersionRange
@@ -32,6 +34,7 @@ class SourcePart:
     skipped: tuple[tuple[int, str], ...] = ()
     begin: int = 0
     end: int | None = None
+    skipped_rows: tuple[SkippedRows, ...] = ()
 
     @property
     def reached(self) -> Position | None:
@@ -103,6 +106,31 @@ class WorkUnit:
         return sum(part.rows for part in self.parts)
 
     @property
+    def reading(self) -> SourcePart | None:
+        """The part of the only source with rows to read; None with several."""
+        parts = [part for part in self.parts if part.versions]
+        return parts[0] if len(parts) == 1 else None
+
+    @property
+    def may_end_early(self) -> bool:
+        """True if a position can lie between any two of the rows: they are those of one version."""
+        return self.reading is not None and len(self.reading.versions) == 1
+
+    def until(self, row: int) -> WorkUnit:
+        """Returns the work up to a row, which is not part of it. For a unit that `may_end_early`."""
+        return self.between(None, row)
+
+    def between(self, begin: int | None, end: int | None) -> WorkUnit:
+        """Returns the work with other bounds of its only part; None keeps a bound."""
+        changed = [
+            replace(part, begin=part.begin if begin is None else begin, end=part.end if end is None else end)
+            if part.versions
+            else part
+            for part in self.parts
+        ]
+        return replace(self, parts=tuple(changed))
+
+    @property
     def depth(self) -> int:
         """The number of routines that the rows will have passed."""
         return 1 + max((version.depth for part in self.parts for version in part.versions), default=0)
@@ -131,6 +159,10 @@ def next_work_unit(pending: Pending, together: int | None, most: int | None) -> 
             parts[index] = replace(part, skipped=(*part.skipped, (version.version, reason)))
             continue
         begin = part.range.begin if version is part.range.versions[0] else 0
+        if version.version in part.range.skipped_rows:
+            if not part.versions:  # else such a version is read by itself
+                parts[index] = _without_skipped(part, version, begin, most)
+            break
         fresh = max(0, part.range.rows_of(version) - begin)
         if most is not None and rows + fresh > most:
             if rows == 0:
@@ -141,6 +173,22 @@ def next_work_unit(pending: Pending, together: int | None, most: int | None) -> 
         if together is not None and rows >= together:
             break
     return WorkUnit(pending, tuple(parts))
+
+
+def _without_skipped(part: SourcePart, version: DatasetVersion, begin: int, most: int | None) -> SourcePart:
+    """Returns the part with the first rows of a version that are not left out."""
+    passed, end = [], None
+    for each in part.range.skipped_rows[version.version]:
+        if each.start > begin:
+            end = each.start
+            break
+        if each.stop > begin:
+            begin = each.stop
+            passed.append(each)
+    rows = max(0, part.range.rows_of(version) - begin)
+    if most is not None and (rows if end is None else end - begin) > most:
+        end = begin + most
+    return replace(part, versions=(version,), begin=begin, end=end, skipped_rows=tuple(passed))
 
 
 def _by_commit_time(ranges: Sequence[VersionRange]) -> Iterator[tuple[int, DatasetVersion]]:
