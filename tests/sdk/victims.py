@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from lakefeed import Dataset
 from lakefeed.ingest import Source, ingest
-from lakefeed.routines import Routine, RoutineRun, run_versions
+from lakefeed.routines import Routine, RoutineRun, retry_failed, run_versions
 
 
 def work_off(routine: Routine, max_rows: int | None = None) -> None:
     """A run of a routine."""
     list(run_versions(routine, max_rows=max_rows))
+
+
+def retry(routine: Routine) -> None:
+    """A retry of the rows that failed."""
+    retry_failed(routine)
 
 
 def take(source: Source) -> None:
@@ -48,3 +56,37 @@ def write_turns(name: str, keys: int) -> None:
         with table.txn() as txn:
             txn.write({"id": list(range(keys)), "a": [turn] * keys})
             txn.write({"id": list(range(keys)), "b": [turn] * keys})
+
+
+FAILING = pa.schema({"id": pa.int64(), "size": pa.int64()})
+
+
+def failing(row: dict[str, Any]) -> dict[str, Any]:
+    """Raises for every tenth row, and by chance for others: no two calls agree on the rows that fail."""
+    if row["id"] % 10 == 3 or random.random() < 0.1:
+        raise ValueError(f"row {row['id']} fails")
+    return {"id": row["id"], "size": 1}
+
+
+def failing_rows(rows: Dataset) -> Dataset:
+    return rows.map(failing, schema=FAILING)
+
+
+def failing_batches(rows: Dataset) -> Iterator[Any]:
+    for batch in rows.batches(format="arrow"):
+        yield pa.RecordBatch.from_pylist([failing(row) for row in batch.to_pylist()], schema=FAILING)
+
+
+def mended_rows(rows: Dataset) -> Dataset:
+    return rows.map(lambda row: {"id": row["id"], "size": 1}, schema=FAILING)
+
+
+def decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """The size of an image; raises where that is damaged, and for ten rows more."""
+    if row["id"] % 200 == 7:
+        raise KeyError("no label")
+    return {"id": row["id"], "size": row["image"].pil().width}
+
+
+def decoded_rows(rows: Dataset) -> Dataset:
+    return rows.map(decoded, schema=FAILING)

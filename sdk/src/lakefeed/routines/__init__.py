@@ -11,7 +11,7 @@ from lakefeed._deprecated import deprecated_names
 from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.cycles import cycles
 from lakefeed.routines.due import Decision, due
-from lakefeed.routines.failed_rows import FailedRow, failed_rows
+from lakefeed.routines.error_records import FailedRow, failed_rows
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
 from lakefeed.routines.retrying import RetryResult, drop_failed, retry_failed
 from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun

@@ -16,7 +16,7 @@ from lakefeed.catalog.action import WriteOptions
 from lakefeed.dataset import Dataset, dataset_of, lake_of, pinned_dataset, rows_changed_after
 from lakefeed.errors import CommitConflictError, FenceError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.ops import Take
-from lakefeed.routines.failed_rows import (
+from lakefeed.routines.error_records import (
     FailedRow,
     check_errors_dataset,
     read_failed_rows,

@@ -9,7 +9,7 @@ from typing import Any
 from lakefeed.catalog import Provenance
 from lakefeed.compute import Engine
 from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError
-from lakefeed.routines.failed_rows import check_errors_dataset, show_failed_rows
+from lakefeed.routines.error_records import check_errors_dataset, show_failed_rows
 from lakefeed.routines.pending import Bounds, Verdicts, pending
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_history import RoutineResult

@@ -21,7 +21,7 @@ from lakefeed.optimize.slice_pushdown import PushSlices
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes
 from lakefeed.routines.column_lineage import Lineage, column_lineage
-from lakefeed.routines.failed_rows import FailedRow, failed_row, read_failed_rows, store_failed_rows
+from lakefeed.routines.error_records import FailedRow, failed_row, read_failed_rows, store_failed_rows
 from lakefeed.routines.function_call import call_function, cast_to_schema, returned_rows
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakefeed.catalog import Draft, Fence, Lake, Provenance, edit, fence_value
+from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.dataset import Dataset
 from lakefeed.errors import CommitConflictError, DatasetExistsError, DatasetNotFoundError, FenceError, SchemaError
 from lakefeed.expr import parse
@@ -216,8 +217,10 @@ def _drop_others(draft: Draft, routine: Routine, wanted: Collection[FailedRow]) 
     source, missing = newest(draft, routine.errors_dataset), set(wanted)
     own = parse(f"routine = '{routine.name}'", source.schema)
     for _, file in source.matching_files(own):
-        unwanted = [position for position, row in _own_rows(source, file, routine) if row not in wanted]
-        missing -= {row for _, row in _own_rows(source, file, routine)}
+        removed = set(deleted_positions(draft.table, file.path, file.deletes).tolist())
+        present = [(at, row) for at, row in _own_rows(source, file, routine) if at not in removed]
+        unwanted = [position for position, row in present if row not in wanted]
+        missing -= {row for _, row in present}
         draft.drop(file, np.asarray(unwanted, np.int64), partial(source.read_file, file))
     return missing
 
