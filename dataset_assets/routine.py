@@ -27,7 +27,17 @@ from dataset_assets.run_tags import WORK_TAG, tag_outages
 from dataset_assets.synchronization import unchanging_tags
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
-from lakefeed.routines import Routine, RoutineFn, RoutineResult, Verdicts, history, pending, position, run_versions
+from lakefeed.routines import (
+    Routine,
+    RoutineFn,
+    RoutineResult,
+    Verdicts,
+    failed_rows,
+    history,
+    pending,
+    position,
+    run_versions,
+)
 
 LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 """Values of tags that Dagster allows on assets; tags of runs may be any text."""
@@ -183,6 +193,13 @@ def _metadata(found: Sequence[RoutineResult], declared: Routine) -> dict[str, An
         "rows_in": sum(each.rows_in for each in found),
         "rows_out": sum(each.rows_out for each in found),
     }
+    left_out = [f"{each}" for result in found for each in result.left_out_rows]
+    if left_out:
+        facts["left_out"] = "; ".join(left_out)
+    if declared.on_error != "fail":
+        facts["rows_failed"] = sum(each.failed for each in found)
+        facts["failed_rows_waiting"] = len(failed_rows(declared))
+        facts["failed_rows_in"] = declared.errors_dataset
     if found and declared.output is not None:
         lineage = found[-1].lineage
         deps = {name: [(dataset_key(dataset), column) for dataset, column in lineage[name]] for name in lineage}

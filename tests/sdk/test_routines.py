@@ -118,7 +118,7 @@ def test_history_is_what_the_output_records() -> None:
 
 def test_two_routines_keep_their_own_positions() -> None:
     add(1)
-    other = Routine("again", doubled, "numbers", "doubles")
+    other = Routine("again", doubled, "numbers", "doubles", beside=("double",))
     run_routine(DOUBLE)
     run_routine(other)
     assert output() == [1, 1]

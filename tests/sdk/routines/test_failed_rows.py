@@ -293,7 +293,7 @@ def test_failed_rows_can_be_dropped() -> None:
 
 def test_two_routines_share_a_dataset_of_errors_and_one_that_is_deleted_comes_back() -> None:
     add(*range(10))
-    one, two = routine(on_error="quarantine"), replace(routine(on_error="quarantine"), name="other")
+    one, two = routine(on_error="quarantine"), replace(routine(on_error="quarantine"), name="other", beside=("work",))
     run_routine(one)
     run_routine(two)
     assert Dataset("out_errors").count() == 6

@@ -146,7 +146,7 @@ def failed_row(
         run: the id of the run.
     """
     return FailedRow(
-        routine.name, source[0], versions[1], error.row, error.key, error.file, error.error, error.message,
+        routine.stored_name, source[0], versions[1], error.row, error.key, error.file, error.error, error.message,
         error.traceback, 1, dt.datetime.now(dt.UTC), run, routine.on_error == "null", versions[0], source[1],
     )  # fmt: skip
 
@@ -215,7 +215,7 @@ def _copy(routine: Routine, rows: Sequence[FailedRow], fence: Fence, *, exists: 
 def _drop_others(draft: Draft, routine: Routine, wanted: Collection[FailedRow]) -> set[FailedRow]:
     """Removes the routine's rows that are not wanted. Returns those that are missing."""
     source, missing = newest(draft, routine.errors_dataset), set(wanted)
-    own = parse(f"routine = '{routine.name}'", source.schema)
+    own = parse(f"routine = '{routine.stored_name}'", source.schema)
     for _, file in source.matching_files(own):
         removed = set(deleted_positions(draft.table, file.path, file.deletes).tolist())
         present = [(at, row) for at, row in _own_rows(source, file, routine) if at not in removed]
@@ -228,7 +228,7 @@ def _drop_others(draft: Draft, routine: Routine, wanted: Collection[FailedRow]) 
 def _own_rows(source: Any, file: Any, routine: Routine) -> Iterator[tuple[int, FailedRow]]:
     for begin, batch in source.numbered_batches(file):
         for index, row in enumerate(batch.to_pylist()):
-            if row["routine"] == routine.name:
+            if row["routine"] == routine.stored_name:
                 yield begin + index, FailedRow(**row)
 
 

@@ -294,7 +294,7 @@ def _failed_again(row: FailedRow, again: Mapping[Any, RowError], run: str | None
 
 def _checked(routine: Routine, rows: Iterable[FailedRow]) -> list[FailedRow]:
     chosen = list(rows) if is_list(rows) else [None]
-    if not all(isinstance(row, FailedRow) and row.routine == routine.name for row in chosen):
+    if not all(isinstance(row, FailedRow) and row.routine == routine.stored_name for row in chosen):
         raise InvalidArgumentError(f"rows must be a list of some of failed_rows({routine.name}), got {rows!r:.80}")
     return chosen  # type: ignore[return-value]  # checked
 
