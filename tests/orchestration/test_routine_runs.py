@@ -250,3 +250,18 @@ def test_an_asset_with_a_run_under_way_is_left_alone(instance: DagsterInstance) 
     assert dagster.tick("routines") == []
     instance.report_runless_asset_event(AssetMaterialization(PHOTOS, partition="v1"))
     assert dagster.tick("routines") == []
+
+
+def only_even(row: dict[str, int]) -> dict[str, int]:
+    if row["x"] % 2:
+        raise ValueError("odd")
+    return row
+
+
+def test_the_number_of_failed_rows_is_shown(instance: DagsterInstance) -> None:
+    even = replace(COPY, fn=lambda rows: rows.map(only_even, schema=rows.schema), on_error="quarantine")
+    dagster = Dagster(instance, even)
+    write(1, 2, 3, 4)
+    dagster.work()
+    [facts] = dagster.reported(routine_key("copy")).values()
+    assert (facts["rows_failed"], facts["failed_rows_waiting"], facts["failed_rows_in"]) == (2, 2, "copies_errors")
