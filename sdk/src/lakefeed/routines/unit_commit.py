@@ -255,7 +255,7 @@ class _Completion:
 
 @contextmanager
 def open_blob_writer() -> Iterator[BlobWriter]:
-    """The time in which blobs that are written are no garbage: until the commit that refers to them."""
+    """Protects blobs that are written from the garbage collection, until the commit that refers to them."""
     lake = Lake.current()
     saving = lake.blobs.open_writer()
     with reclaim_when_full(lake, lambda: saving.new_objects), saving:

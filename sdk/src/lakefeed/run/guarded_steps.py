@@ -51,7 +51,7 @@ class CastRows(Step):
 
 
 class Steps:
-    """Steps over an input. They are no children of a plan, so no rewrite moves them or looks into them."""
+    """Steps over an input. They are not children of a plan, so that rewrites neither move them nor look into them."""
 
     def __init__(self, top: Node) -> None:
         self._top = top
