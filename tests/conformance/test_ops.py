@@ -35,6 +35,8 @@ from lakefeed.ops import (
     Sample,
     Scan,
     Shuffle,
+    SkippingLoadFiles,
+    SkippingMap,
     Slice,
     Sort,
     SplitByKey,
@@ -67,6 +69,12 @@ MAPPED = pa.schema([pa.field("y", pa.int64(), nullable=False), ("r", SCHEMA.fiel
 
 def mapped(row: dict[str, Any]) -> dict[str, Any]:
     return {"r": row["r"], "y": row["x"] * 2}
+
+
+def picky(row: dict[str, Any]) -> dict[str, Any]:
+    if row["x"] % 5 == 3:
+        raise KeyError("a fifth of the rows")
+    return mapped(row)
 
 
 def odd(row: dict[str, Any]) -> bool:
@@ -122,12 +130,21 @@ MAKERS: dict[type[Node], Callable[[Node, Path], Node]] = {
     MapBatches: lambda child, _: MapBatches(child, doubled, SCHEMA),
     Project: lambda child, _: Project(child, ("r", "x")),
     Shuffle: lambda child, _: Shuffle(child, 7, 5),
+    SkippingLoadFiles: lambda child, folder: SkippingLoadFiles(
+        FileColumns(with_files(child, folder), (("u", "file"),), stored(folder), False, False),
+        (("u", "bytes"),),
+        stored(folder),
+        2,
+        "skip",
+        0.01,
+    ),
+    SkippingMap: lambda child, _: SkippingMap(child, picky, MAPPED),
     Slice: lambda child, _: Slice(child, 7, 41),
     Sort: lambda child, _: Sort(child, ("d", "x"), (True, False), settings()),
     SplitByKey: lambda child, _: SplitByKey(child, "d", 3, 0.4, "train"),
     SplitByPlace: lambda child, _: SplitByPlace(child, ROWS, 3, 0.4, "test"),
 }
-OPS = [op for op in MAKERS if op is not LoadFiles]
+OPS = [op for op in MAKERS if not issubclass(op, LoadFiles)]
 
 
 def test_every_operation_is_here() -> None:

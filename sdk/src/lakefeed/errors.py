@@ -20,7 +20,7 @@
     ├── RowIndexError              (IndexError)         a row of this index does not exist
     ├── SubscriptError             (TypeError)          a streamed dataset cannot be indexed
     ├── FormatError                (ValueError)         a file whose format is unknown or broken
-    ├── TransformError             (ValueError)         a user function returned a wrong value
+    ├── TransformError             (ValueError)         a user function failed or returned a wrong value
     ├── FileError                  (OSError)            a referenced file cannot be used
     │   ├── MissingFileError       (FileNotFoundError)  the file does not exist
     │   ├── ChangedFileError                            the file changed between two reads
@@ -49,13 +49,62 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 MAX_QUOTED = 10
 
 
+@dataclass(frozen=True)
+class FailedRow:
+    """The row that an error is about.
+
+    ``number``: the position of the row in the dataset that the failing function reads; within the file if only that is
+    known (``within_file``). None: unknown, and ``place`` says where the row is. ``values``: the value of the row's id
+    and the names of its files, as text. ``batch``: ``number`` counts within this batch of a loader, which will replace
+    it.
+    """
+
+    number: int | None
+    values: str = ""
+    file: str | None = None
+    within_file: bool = False
+    place: str = "a row"
+    batch: int | None = None
+
+    def __str__(self) -> str:
+        row = self.place if self.number is None else f"row {self.number}"
+        values = f" ({self.values})" if self.values else ""
+        origin = "" if self.file is None else f" {'of' if self.within_file else 'from'} {self.file}"
+        return f"{row}{values}{origin}"
+
+
+@dataclass(frozen=True)
+class RowMessage:
+    """A message about a row, which is named between ``text`` and ``rest``. The row becomes known step by step."""
+
+    text: str
+    row: FailedRow
+    rest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.row}{self.rest}"
+
+
 class LakefeedError(Exception):
     """Root of every error that lakefeed raises on purpose."""
+
+    @property
+    def failed_row(self) -> FailedRow | None:
+        """The row that the error is about, if it is about one."""
+        message = self.args[0] if self.args else None
+        return message.row if isinstance(message, RowMessage) else None
+
+    def name_row(self, row: FailedRow) -> None:
+        """Replaces the row of the message, or adds it."""
+        message = self.args[0] if self.args else None
+        known = message if isinstance(message, RowMessage) else RowMessage(f"{self};", row)
+        self.args = (RowMessage(known.text, row, known.rest),)
 
     def __str__(self) -> str:
         # LookupError's relatives would print the repr of the message.
@@ -155,7 +204,7 @@ class FormatError(LakefeedError, ValueError):
 
 
 class TransformError(LakefeedError, ValueError):
-    """A user function returned a value of the wrong kind."""
+    """A user function raised an error, which is the cause, or returned a value of the wrong kind."""
 
 
 class FileError(LakefeedError, OSError):
@@ -215,7 +264,7 @@ class StorageError(FileError):
         return type(self)(text, self.errno, self.filename, self.free_bytes)
 
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...], dict[str, object]]:
-        return type(self), (str(self), self.errno, self.filename, self.free_bytes), dict(self.__dict__)
+        return type(self), (*self.args[:1], self.errno, self.filename, self.free_bytes), dict(self.__dict__)
 
 
 class StorageFullError(StorageError):

@@ -27,9 +27,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = load_files.LoadAhead.start
 
-    def counting(ahead: load_files.LoadAhead, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+    def counting(ahead: load_files.LoadAhead, batch: pa.RecordBatch, offset: int = 0) -> Callable[[], pa.RecordBatch]:
         counts.append(batch.num_rows)
-        return real(ahead, batch)
+        return real(ahead, batch, offset)
 
     monkeypatch.setattr(load_files.LoadAhead, "start", counting)
     return counts
@@ -60,10 +60,10 @@ def test_the_first_rows_do_not_wait_for_all(files: Dataset, begun: list[int], mo
 def test_files_of_the_batches_to_come_are_begun_with(files: Dataset, begun: list[int]) -> None:
     steps, _ = peel(files.load_files("bytes")._plan)
     batches = run_whole(steps, iter(files.to_arrow().to_batches(max_chunksize=4)))
-    first = next(batches)
+    first = next(batches).rows
     assert first["f"].to_pylist() == [bytes([n]) * 100 for n in range(4)]
     assert begun == [4] * 5  # as many as fit into the first portion of a stream
-    assert [batch.num_rows for batch in batches] == [4] * 4
+    assert [batch.rows.num_rows for batch in batches] == [4] * 4
 
 
 def test_a_chain_that_is_closed_closes_what_it_draws_from(files: Dataset) -> None:

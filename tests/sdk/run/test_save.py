@@ -84,7 +84,7 @@ def test_errors_name_their_rows() -> None:
     def fail(row: dict[str, Any]) -> dict[str, Any]:
         return {"x": "word"} if row["x"] == 70_000 else row
 
-    with pytest.raises(TransformError, match=r"column 'x'.*rows from"):
+    with pytest.raises(TransformError, match=r"column 'x'.* for row 70000"):
         Dataset.from_dict({"x": list(range(80_000))}).map(fail, schema=X).save("t")
     assert not Dataset.exists("t")
 

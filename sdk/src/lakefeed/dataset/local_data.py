@@ -25,7 +25,7 @@ class LocalData(Core):
         columns: Sequence[str] | None = None,
         workers: int = 8,
         max_inflight_bytes: int = 256_000_000,
-        on_error: Literal["raise", "null"] = "raise",
+        on_error: Literal["raise", "null", "skip"] = "raise",
         fetch_timeout: float = 30.0,
     ) -> Dataset:
         """Returns the rows with the content of files in file columns.
@@ -38,8 +38,8 @@ class LocalData(Core):
             workers: the number of threads that fetch.
             max_inflight_bytes: the most bytes of files that are being loaded or wait to be used. A single larger file
                 is still loaded.
-            on_error: "raise", or "null" for None in place of a file that cannot be loaded. A warning then counts these
-                files and names the reasons.
+            on_error: "raise"; "null" for None in place of a file that cannot be loaded; or "skip" to leave out its row.
+                A warning then counts these and names the first reasons.
             fetch_timeout: the seconds in which a server must answer, and must send each 256 KiB.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -282,17 +282,19 @@ class Operations(Core):
 
     query = sql
 
-    def map(self, fn: RowFn, *, schema: pa.Schema) -> Dataset:
+    def map(self, fn: RowFn, *, schema: pa.Schema, on_error: Literal["raise", "skip"] = "raise") -> Dataset:
         """Returns the rows that ``fn`` makes of each row. It runs when rows are read.
 
         Args:
             fn: a function that takes a row as a dict and returns a dict. File cells are handles.
             schema: the columns and types that it returns.
+            on_error: "raise", or "skip" to leave out rows for which ``fn`` fails. A warning then counts these rows and
+                names the first reasons.
 
         Raises:
-            SchemaError, TypeMismatchError: the schema is unusable. While reading: a row does not fit it.
-            InvalidArgumentError: ``fn`` is not callable.
-            TransformError: while reading: ``fn`` returned something other than a dict.
+            SchemaError, TypeMismatchError: the schema is unusable.
+            InvalidArgumentError: ``fn`` is not callable, or ``on_error`` is malformed.
+            TransformError: while reading: ``fn`` failed for a row, which the message names, or its result does not fit.
 
         Example:
             >>> schema = pa.schema({"y": pa.int64()})
@@ -300,7 +302,7 @@ class Operations(Core):
             >>> doubled.to_arrow()["y"].to_pylist()
             [2, 4]
         """
-        return self._derive(ops.Map.of(self._plan, fn, schema, self._lake.blobs))
+        return self._derive(ops.Map.of(self._plan, fn, schema, self._lake.blobs, on_error))
 
     def map_batches(self, fn: BatchFn, *, schema: pa.Schema) -> Dataset:
         """Returns the batches that ``fn`` makes of each Arrow batch. It may change the number of rows.
@@ -313,7 +315,7 @@ class Operations(Core):
         Raises:
             SchemaError, TypeMismatchError: the schema is unusable. While reading: a batch does not fit it.
             InvalidArgumentError: ``fn`` is not callable.
-            TransformError: while reading: ``fn`` returned something other than a batch.
+            TransformError: while reading: ``fn`` failed, or returned something other than a batch.
         """
         return self._derive(ops.MapBatches.of(self._plan, fn, schema))
 

@@ -98,6 +98,11 @@ class Places:
         """Yields the batches: ``several`` of one part at a time, or ``one`` of several parts."""
         return cut(parts, self.stops(), several, one)
 
+    def positions_of(self, step: int) -> tuple[int, int]:
+        """Returns the positions of the reader ``[start, stop)`` of the rows of a step of this rank."""
+        start, stop = self.deal.range(step)
+        return start + self.shift, stop + self.shift
+
     def end(self, step: int) -> int:
         """Returns the first position of the epoch after a step of all ranks."""
         return self.deal.end(step)

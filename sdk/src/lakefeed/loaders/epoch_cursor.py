@@ -9,6 +9,7 @@ from typing import Any
 
 from lakefeed._validate import is_whole
 from lakefeed.errors import InvalidArgumentError
+from lakefeed.loaders.batch_failures import RowNames
 from lakefeed.loaders.batch_positions import Batching, Places
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.metrics import Meter
@@ -31,6 +32,8 @@ class Iteration:
     external: bool = False
     batches: Generator[Any] | None = None
     """The steps, once they are drawn."""
+    names: RowNames | None = None
+    """The names of the rows, once they are read."""
 
 
 class EpochCursor:

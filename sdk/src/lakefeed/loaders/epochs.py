@@ -1,7 +1,7 @@
 """The epochs of a plan: a reader for each epoch, and the steps that wait until a batch is drawn.
 
-    late steps (row-local, one row out for each row in, and not cheap:      run on the rows of a batch only
-        map, load_files)
+    late steps (row-local, one row out for each row in (or none where       run on the rows of a batch only
+        rows that fail are skipped), and not cheap: map, load_files)
     Slice                                                                  a range of positions
     Shuffle                                                                the order
     the rest                                                               partitions
@@ -165,8 +165,13 @@ def _over(shuffle: Shuffle, places: tuple[int, int | None], late: tuple[Step, ..
 def _late(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Returns the topmost steps that may wait, without leading steps that only move columns."""
     count = 0
-    while count < len(steps) and steps[-1 - count].row_local and steps[-1 - count].keeps_row_count:
+    while count < len(steps) and _may_wait(steps[-1 - count]):
         count += 1
     while count and steps[-count].vectorized:
         count -= 1
     return steps[len(steps) - count :]
+
+
+def _may_wait(step: Step) -> bool:
+    """Returns whether a step may run once a batch is drawn: the batch is then as planned, or has fewer rows."""
+    return step.row_local and (step.keeps_row_count or step.skips_rows)

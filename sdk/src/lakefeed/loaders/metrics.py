@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lakefeed.run.epoch_reader import Part
+from lakefeed.run.step_chain import SkippedRows
 from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 
@@ -20,6 +21,8 @@ class LoaderMetrics:
     latest batch. Where ``waited`` is most of ``seconds`` the loader is the bottleneck, else the training is.
     ``rows`` and ``bytes`` were read for this rank (those made ahead are among them), ``batches`` were delivered.
     ``rows_read`` are the rows that this process read for them: of a stream also those of other ranks.
+    ``rows_skipped`` are rows that `map` or `load_files` with ``on_error="skip"`` left out: those of this rank, or of
+    all that this process read where they are left out before rows are dealt to ranks (below a filter).
     ``cache_hits`` are files of `load_files` that were on this machine, ``cache_misses`` those that were fetched.
     """
 
@@ -31,6 +34,7 @@ class LoaderMetrics:
     cache_hits: int = 0
     cache_misses: int = 0
     rows_read: int = 0
+    rows_skipped: int = 0
 
     @property
     def rows_per_second(self) -> float:
@@ -40,11 +44,12 @@ class LoaderMetrics:
 class Meter:
     """Counts; cheap enough for every batch."""
 
-    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_rows_read", "_waited", "files")
+    __slots__ = ("_batches", "_begun", "_bytes", "_ended", "_rows", "_rows_read", "_waited", "files", "skipped")
 
-    def __init__(self) -> None:
+    def __init__(self, skipped: SkippedRows | None = None) -> None:
         self._batches = self._rows = self._bytes = self._rows_read = 0
         self.files = CacheStatistics()
+        self.skipped = SkippedRows() if skipped is None else skipped
         self._waited = 0.0
         self._begun: float | None = None
         self._ended = 0.0
@@ -77,5 +82,5 @@ class Meter:
         seconds = 0.0 if self._begun is None else self._ended - self._begun
         files = self.files.read()
         return LoaderMetrics(
-            self._batches, self._rows, self._bytes, self._waited, seconds, *files, rows_read=self._rows_read
+            self._batches, self._rows, self._bytes, self._waited, seconds, *files, self._rows_read, self.skipped.count
         )

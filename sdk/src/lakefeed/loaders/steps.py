@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow as pa
 from torch.utils.data import DistributedSampler, Sampler, SequentialSampler
 
-from lakefeed.errors import TransformError
+from lakefeed.errors import LakefeedError, TransformError
+from lakefeed.loaders.batch_failures import RowNames
 from lakefeed.loaders.batch_positions import Places
 from lakefeed.loaders.epoch_cursor import EpochCursor, Iteration
 from lakefeed.loaders.stream_sharding import StreamSharding
-from lakefeed.loaders.worker_tasks import BatchWork, Finish, FinishedBatch, ahead_of, tasks
+from lakefeed.loaders.worker_tasks import BatchReport, BatchWork, Finish, FinishedBatch, LeftOut, ahead_of, tasks
 from lakefeed.run.epoch_reader import EpochReader, Range
 from lakefeed.run.prefetch import background
-from lakefeed.run.step_chain import run_whole
+from lakefeed.run.step_chain import LateBatch, SkippedRows, run_whole
 from lakefeed.run.stream_reader import StreamReader
 
 UNSIZED = (
@@ -34,10 +35,17 @@ class EpochSampler(Sampler[int]):
         finish: makes batches of rows.
         prefetch_batches: batches that are made ahead without worker processes.
         workers: worker processes.
+        reported: whether batches of the loader's own iterations come as `BatchReport`, since PyTorch hands them on.
     """
 
     def __init__(
-        self, dataset: BatchWork, cursor: EpochCursor, finish: Finish, prefetch_batches: int, workers: int
+        self,
+        dataset: BatchWork,
+        cursor: EpochCursor,
+        finish: Finish,
+        prefetch_batches: int,
+        workers: int,
+        reported: bool,
     ) -> None:
         dataset.sampler = self
         self.work = dataset
@@ -45,6 +53,7 @@ class EpochSampler(Sampler[int]):
         self.finish = finish
         self.prefetch_batches = prefetch_batches
         self.workers = workers
+        self.reported = reported
         self.due: Iteration | None = None
         """The iteration of the loader that draws next."""
 
@@ -55,12 +64,7 @@ class EpochSampler(Sampler[int]):
         """Returns a sampler of the epoch that is due, again and again."""
         cursor = EpochCursor(self.cursor.epochs, self.cursor.batching, self.cursor.meter, repeats=True)
         cursor.epoch = self.cursor.epoch
-        return type(self)(self.work, cursor, self.finish, self.prefetch_batches, self.workers)
-
-    @property
-    def counted(self) -> bool:
-        """True if worker processes count files, so that their batches come as `Counted`."""
-        return bool(self.workers) and ahead_of(self.finish.late) is not None
+        return type(self)(self.work, cursor, self.finish, self.prefetch_batches, self.workers, self.reported)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch to deliver next, as a framework counts it."""
@@ -103,7 +107,7 @@ class Steps:
         # With the first item, not now: torch makes two iterators of a batch sampler and draws from the second.
         sampler = self.sampler
         due, sampler.due = sampler.due, None
-        batches = self._external() if due is None else self._drawn(due, sampler.counted)
+        batches = self._external() if due is None else self._drawn(due, sampler.reported)
         if due is not None:
             due.batches = batches
         with closing(batches):
@@ -116,20 +120,28 @@ class Steps:
             for step, batch in enumerate(batches):
                 if iteration.positions.is_last(step):
                     cursor.complete(iteration)
-                yield batch
+                if not (isinstance(batch[0], FinishedBatch) and isinstance(batch[0].batch, LeftOut)):
+                    yield batch
         cursor.complete(iteration)
 
-    def _drawn(self, iteration: Iteration, counted: bool) -> Generator[list[Any]]:
+    def _drawn(self, iteration: Iteration, reported: bool) -> Generator[list[Any]]:
         positions = iteration.positions
         if isinstance(positions, Places) and not positions.deal.steps:
             return
         feed = self.sampler.cursor.epochs.feed(iteration.epoch, iteration.stream)
-        with closing(self._batches(feed, positions, counted)) as batches:
-            for batch in batches:
-                yield [batch]
+        iteration.names = names = RowNames(feed, positions)
+        try:
+            with closing(self._batches(feed, positions, names, reported)) as batches:
+                for batch in batches:
+                    yield [batch]
+        except LakefeedError as error:
+            names.name(error)
+            raise
+        finally:
+            self.sampler.cursor.meter.skipped.log()
 
     def _batches(
-        self, feed: EpochReader | StreamReader, positions: Places | StreamSharding, counted: bool
+        self, feed: EpochReader | StreamReader, positions: Places | StreamSharding, names: RowNames, reported: bool
     ) -> Generator[Any]:
         sampler = self.sampler
         late, meter = sampler.finish.late, sampler.cursor.meter
@@ -141,12 +153,14 @@ class Steps:
         gathered = background(parts, 0 if here else sampler.prefetch_batches)
         if sampler.workers:
             ahead = sampler.workers if ahead_of(late) is not None else 0
-            return tasks(positions.cut(gathered, _slices, _same), ahead, counted)
+            return tasks(positions.cut(gathered, _slices, _same), ahead, reported)
         if late:
             rows = positions.cut(gathered, _slices, _same)
             depth = 0 if any(step.runs_user_code for step in late) else sampler.prefetch_batches
-            return background(_finished(run_whole(late, rows, meter.files), finish.made), depth)
-        return _handed_over(positions.cut(gathered, finish.several, finish))
+            made = background(_finished(run_whole(late, rows, meter.files), finish, names, meter.skipped), depth)
+        else:
+            made = _handed_over(positions.cut(gathered, finish.several, finish))
+        return _reported(made) if reported else made
 
 
 def check_complete(iteration: Iteration, steps: int) -> None:
@@ -163,10 +177,22 @@ def check_complete(iteration: Iteration, steps: int) -> None:
         )
 
 
-def _finished(batches: Generator[pa.RecordBatch], finish: Callable[[pa.RecordBatch], Any]) -> Generator[FinishedBatch]:
+def _finished(
+    batches: Generator[LateBatch], finish: Finish, names: RowNames, skipped: SkippedRows
+) -> Generator[FinishedBatch]:
     with closing(batches):
-        for rows in batches:
-            yield FinishedBatch(finish(rows))
+        for late in batches:
+            for _, error in late.failures:
+                names.name(error)
+                skipped.add(error)
+            empty = finish.alone and not late.rows.num_rows
+            yield FinishedBatch(LeftOut() if empty else finish.made(late.rows))
+
+
+def _reported(batches: Generator[FinishedBatch]) -> Generator[FinishedBatch]:
+    with closing(batches):
+        for finished in batches:
+            yield FinishedBatch(BatchReport(finished.batch))
 
 
 def _handed_over(batches: Generator[Any]) -> Generator[FinishedBatch]:

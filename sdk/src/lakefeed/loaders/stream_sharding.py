@@ -70,6 +70,12 @@ class StreamSharding:
             return self._whole.end(step)
         return self._begin + (step + 1) * self._step_rows
 
+    def positions_of(self, step: int) -> tuple[int, int]:
+        """Returns the positions of the reader ``[start, stop)`` of the rows of a step of this rank that was made."""
+        deal = self._whole or self._sharding(self._begin + (step + 1) * self._step_rows)
+        start, stop = deal.range(step)
+        return start + self._shift, stop + self._shift
+
     def within(self, low: int, high: int) -> list[Range]:
         """Returns the ranges of positions to read of ``[low, high)``: all, since the end of the stream is unknown."""
         return [(low, high)]

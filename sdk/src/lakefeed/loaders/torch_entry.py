@@ -15,6 +15,7 @@ from lakefeed.loaders.batch_positions import Batching
 from lakefeed.plan import Node, Source
 from lakefeed.run import LocalRunner
 from lakefeed.run.shared_spill import job
+from lakefeed.run.step_chain import SkippedRows
 
 if TYPE_CHECKING:
     from lakefeed.loaders.torch_loader import TorchLoader
@@ -53,6 +54,5 @@ def torch_loader(
     from lakefeed.loaders.epochs import Epochs
 
     endless = check_flag(infinite, "infinite")
-    if batching.world.world_size > 1:
-        runner = replace(runner, job=job())
+    runner = replace(runner, skipped=SkippedRows(), job=job() if batching.world.world_size > 1 else runner.job)
     return create_loader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)

@@ -17,15 +17,25 @@ from torch.utils.data import DataLoader
 
 from lakefeed._rng import DrawnSeed
 from lakefeed._typing import Ragged
-from lakefeed.errors import InvalidArgumentError, quoted_list
+from lakefeed.errors import InvalidArgumentError, LakefeedError, quoted_list
+from lakefeed.loaders.batch_failures import collate
 from lakefeed.loaders.batch_positions import Batching
 from lakefeed.loaders.collate import check_ragged
-from lakefeed.loaders.epoch_cursor import EpochCursor
+from lakefeed.loaders.epoch_cursor import EpochCursor, Iteration
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
 from lakefeed.loaders.metrics import LoaderMetrics, Meter
 from lakefeed.loaders.steps import EpochSampler, ShardedEpochSampler, Steps, check_complete
-from lakefeed.loaders.worker_tasks import BatchWork, Collated, Counted, Finish, FinishedBatch, check_portable, detached
+from lakefeed.loaders.worker_tasks import (
+    BatchReport,
+    BatchWork,
+    Collated,
+    Finish,
+    FinishedBatch,
+    LeftOut,
+    check_portable,
+    detached,
+)
 from lakefeed.plan import Step
 from lakefeed.plan.walk import nodes
 from lakefeed.run.row_count import known_rows
@@ -90,18 +100,22 @@ class TorchLoader(DataLoader[Any]):
         # Without processes or pinning torch's own iterator would only add its overhead to each batch.
         plain = not (self.num_workers or self.pin_memory)
         drawn = iter(self.batch_sampler) if plain else None  # type: ignore[arg-type]
-        batches = super().__iter__() if drawn is None else _collated(drawn, self.collate_fn)
+        batches = super().__iter__() if drawn is None else _collated(drawn, self.collate_fn, iteration)
         clock = time.perf_counter
         steps = 0
         try:
             begun = clock()
             for batch in batches:
+                if isinstance(batch, BatchReport):
+                    batch = self._received(batch, iteration, steps)
                 iteration.position = iteration.positions.end(steps)
-                meter.delivered(begun, clock())
                 if iteration.positions.is_last(steps):
                     cursor.complete(iteration)
                 steps += 1
-                yield self._uncounted(batch) if self._sampler.counted else batch
+                if isinstance(batch, LeftOut):
+                    continue
+                meter.delivered(begun, clock())
+                yield batch
                 begun = clock()
             check_complete(iteration, steps)
             cursor.complete(iteration)
@@ -116,9 +130,17 @@ class TorchLoader(DataLoader[Any]):
             if iteration.batches is not None:
                 iteration.batches.close()
 
-    def _uncounted(self, counted: Counted) -> Any:
-        self._cursor.meter.files.add(counted.hits, counted.misses)
-        return counted.batch
+    def _received(self, report: BatchReport, iteration: Iteration, step: int) -> Any:
+        """Returns the batch of a report, whose counts are added to those of the loader."""
+        if report.failure is not None:
+            raise report.failure.named(iteration.names, step)
+        meter = self._cursor.meter
+        meter.files.add(report.hits, report.misses)
+        for _, error in report.skipped:
+            if iteration.names is not None:
+                iteration.names.name(error)
+            meter.skipped.add(error)
+        return report.batch
 
     @property
     def epoch(self) -> int:
@@ -208,13 +230,16 @@ def create_loader(
     check_ragged(ragged, epochs.plan.schema)
     _check_ranks(epochs, batching)
     _check_seeds(epochs, batching)
-    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None)
+    _check_skipping(epochs, batching)
+    alone = batching.world.world_size == 1
+    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None, alone=alone)
     check_portable(finish, settings)
-    cursor = EpochCursor(epochs, batching, Meter())
+    cursor = EpochCursor(epochs, batching, Meter(epochs.runner.skipped))
     dataset = BatchWork(finish, cursor.rows)
     kind = ShardedEpochSampler if batching.world.world_size > 1 else EpochSampler
-    sampler = kind(dataset, cursor, finish, prefetch_batches, settings.get("num_workers", 0))
-    if sampler.counted:
+    workers = settings.get("num_workers", 0)
+    sampler = kind(dataset, cursor, finish, prefetch_batches, workers, bool(workers or settings.get("pin_memory")))
+    if sampler.reported:
         settings["collate_fn"] = Collated(settings["collate_fn"])
     loader = TorchLoader(dataset, Steps(sampler), infinite, **settings)
     functions = any(isinstance(node, Step) and node.runs_user_code for node in nodes(epochs.plan))
@@ -223,8 +248,20 @@ def create_loader(
     return loader
 
 
-def _collated(drawn: Iterator[list[FinishedBatch]], collate: Callable[[Any], Any]) -> Iterator[Any]:
-    return (collate(item.batch) for (item,) in drawn)
+def _collated(
+    drawn: Iterator[list[FinishedBatch]], function: Callable[[Any], Any], iteration: Iteration
+) -> Generator[Any]:
+    for step, (item,) in enumerate(drawn):
+        if function is _unchanged or isinstance(item.batch, LeftOut):
+            yield item.batch
+            continue
+        try:
+            batch = collate(function, item.batch)
+        except LakefeedError as error:
+            if iteration.names is not None:
+                iteration.names.name_batch(error, step)
+            raise
+        yield batch
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -247,6 +284,16 @@ def _check_ranks(epochs: Epochs, batching: Batching) -> None:
     rows = known_rows(epochs.plan) if batching.world.world_size > 1 else None
     if rows is not None:
         batching.deal(rows, 0)
+
+
+def _check_skipping(epochs: Epochs, batching: Batching) -> None:
+    """Raises if a rank could have no row to give for a step, because its only row was skipped."""
+    skips = any(step.skips_rows for step in epochs.late)
+    if skips and batching.batch_size is None and batching.world.world_size > 1:
+        raise InvalidArgumentError(
+            'with on_error="skip" a rank may have no row for a step that all ranks must take; use batch_size=1, whose '
+            "batch then has no rows, or skip the rows before: mapped(), cache() or save()"
+        )
 
 
 def _check_seeds(epochs: Epochs, batching: Batching) -> None:

@@ -21,10 +21,12 @@ import pyarrow as pa
 from torch.utils.data import Dataset
 
 from lakefeed._typing import Ragged
-from lakefeed.errors import InvalidArgumentError
+from lakefeed.errors import InvalidArgumentError, LakefeedError
+from lakefeed.loaders.batch_failures import WorkerFailure, collate
 from lakefeed.loaders.collate import Columns, tensors
 from lakefeed.ops import Scan
-from lakefeed.plan import Ahead, Node, Step
+from lakefeed.plan import Ahead, Failure, Node, Step
+from lakefeed.run.step_chain import LateBatch, finish_ahead
 from lakefeed.sources.memory_source import MemorySource
 from lakefeed.storage.cache.blob_cache import CacheStatistics
 
@@ -38,12 +40,16 @@ class Task:
     turn: int
     number: int
     rows: tuple[tuple[int, bytes], ...]
-    counted: bool = False
-    """True if the batch must come as `Counted`."""
+    reported: bool = False
+    """True if the batch must come as a `BatchReport`."""
+
+
+class LeftOut:
+    """Stands for a batch all of whose rows were skipped, which the training loop does not get."""
 
 
 class FinishedBatch:
-    """A batch that is handed over from a sampler to a dataset."""
+    """A batch (or `LeftOut`) that is handed over from a sampler to a dataset."""
 
     __slots__ = ("batch",)
 
@@ -55,17 +61,18 @@ class FinishedBatch:
 class Finish:
     """Turns rows into a batch of tensors: the ``late`` steps, then `tensors`, or the values of a single row.
 
-    ``copy``: the rows share memory with others and must be copied.
+    ``copy``: the rows share memory with others and must be copied. ``alone``: there are no other ranks, so a batch
+    without rows is left out.
     """
 
     late: tuple[Step, ...]
     ragged: Ragged
     single: bool
     copy: bool = False
+    alone: bool = True
 
     def __call__(self, rows: pa.RecordBatch) -> dict[str, Any]:
-        for step in self.late:
-            rows = step.apply(rows, 0)
+        """Returns the batch of rows, if there are no late steps."""
         return self.made(rows)
 
     def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
@@ -83,12 +90,18 @@ def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: column[0] for name, column in batch.items()}
 
 
-class Counted(NamedTuple):
-    """A batch of a worker process, with the cached and the fetched files since the batch before."""
+class BatchReport(NamedTuple):
+    """A batch (or `LeftOut`, or a failure) on its way to the loader.
+
+    ``hits`` and ``misses``: the cached and the fetched files since the batch before. ``skipped``: the rows that were
+    left out.
+    """
 
     batch: Any
-    hits: int
-    misses: int
+    hits: int = 0
+    misses: int = 0
+    skipped: Sequence[Failure] = ()
+    failure: WorkerFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,14 @@ class Collated:
     function: Callable[[Any], Any]
 
     def __call__(self, made: Any) -> Any:
-        if not isinstance(made, Counted):
-            return self.function(made)
-        return made._replace(batch=self.function(made.batch))
+        if not isinstance(made, BatchReport):
+            return collate(self.function, made)
+        if made.failure is not None or isinstance(made.batch, LeftOut):
+            return made
+        try:
+            return made._replace(batch=collate(self.function, made.batch))
+        except LakefeedError as error:
+            return made._replace(batch=None, failure=WorkerFailure.of(error, whole=True))
 
 
 class BatchWork(Dataset[Any]):
@@ -125,7 +143,7 @@ class BatchWork(Dataset[Any]):
         self._turn = -1
         self._tally = CacheStatistics()
         self._ahead: Ahead | None = None
-        self._waiting: dict[int, Callable[[], pa.RecordBatch]] = {}
+        self._waiting: dict[int, Callable[[], LateBatch]] = {}
 
     def __len__(self) -> int:
         """Returns the rows of the epoch, over all ranks."""
@@ -153,16 +171,25 @@ class BatchWork(Dataset[Any]):
         if task.turn != self._turn:
             self._begin(task.turn)
         for number, rows in task.rows:
-            self._waiting[number] = self._begun(rows)
-        batch = self._finish.made(self._waiting.pop(task.number)())
-        return Counted(batch, *self._tally.reset()) if task.counted and self._first is not None else batch
+            self._waiting[number] = self._begun(number, rows)
+        try:
+            late = self._waiting.pop(task.number)()
+        except LakefeedError as error:
+            if not task.reported or error.failed_row is None:
+                raise
+            return BatchReport(None, failure=WorkerFailure.of(error))
+        empty = self._finish.alone and not late.rows.num_rows and (task.reported or self._finish.single)
+        batch = LeftOut() if empty else self._finish.made(late.rows)
+        return BatchReport(batch, *self._tally.reset(), late.failures) if task.reported else batch
 
-    def _begun(self, message: bytes) -> Callable[[], pa.RecordBatch]:
-        rows = pa.ipc.open_stream(message).read_next_batch()
-        if self._ahead is None:
-            return lambda: _applied(self._rest, rows)
-        loaded = self._ahead.start(_applied(self._before, rows))
-        return lambda: _applied(self._rest, loaded())
+    def _begun(self, number: int, message: bytes) -> Callable[[], LateBatch]:
+        late = LateBatch(number, pa.ipc.open_stream(message).read_next_batch())
+        ahead = self._ahead
+        if ahead is None:
+            return lambda: _applied(self._rest, late)
+        before = _applied(self._before, late)
+        loaded = ahead.start(before.rows)
+        return lambda: _applied(self._rest, finish_ahead(ahead, before, loaded))
 
     def _begin(self, turn: int) -> None:
         """Forgets what an abandoned iteration has left."""
@@ -178,7 +205,7 @@ def ahead_of(late: Sequence[Step]) -> Step | None:
     return first if first is not None and first.works_ahead else None
 
 
-def tasks(batches: Generator[pa.RecordBatch], ahead: int, counted: bool = False) -> Generator[Task]:
+def tasks(batches: Generator[pa.RecordBatch], ahead: int, reported: bool = False) -> Generator[Task]:
     """The batches as work for other processes: each task comes with the rows of the one ``ahead`` places after it.
 
     torch gives every n-th task to the same one of n workers, so that is the worker's next.
@@ -196,7 +223,7 @@ def tasks(batches: Generator[pa.RecordBatch], ahead: int, counted: bool = False)
                 drawn += 1
             if number >= drawn:
                 return
-            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows), counted)
+            yield Task(turn, number, tuple((place, _message(batch)) for place, batch in rows), reported)
 
 
 def _message(rows: pa.RecordBatch) -> bytes:
@@ -206,10 +233,10 @@ def _message(rows: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _applied(steps: Sequence[Step], rows: pa.RecordBatch) -> pa.RecordBatch:
+def _applied(steps: Sequence[Step], late: LateBatch) -> LateBatch:
     for step in steps:
-        rows = step.apply(rows, 0)
-    return rows
+        late = late.run(step)
+    return late
 
 
 def detached(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from math import inf
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from lakefeed._units import KIB, MIB
 from lakefeed.config import Settings
-from lakefeed.errors import StorageError, UnsupportedError
+from lakefeed.errors import FileError, LakefeedError, StorageError, UnsupportedError
 from lakefeed.media.cells import FileCells, FileReference, file_references, plain_urls, require_readable
 from lakefeed.media.file_column_types import MODE_TYPES, parse_mode
 from lakefeed.media.media_registry import media_type
@@ -51,7 +51,7 @@ SLOW_BATCHES = 32
 RECENT_FILES = 64
 """Number of files whose sizes predict the size of the next ones."""
 
-OnError: TypeAlias = Literal["raise", "null"]
+OnError: TypeAlias = Literal["raise", "null", "skip"]
 LoadedCell: TypeAlias = bytes | mmap | str | None
 
 
@@ -119,7 +119,8 @@ class ColumnLoader:
     Args:
         store: the store that holds the blobs.
         workers: the number of files that are fetched at a time.
-        on_error: ``"raise"``, or ``"null"`` for null if a file cannot be loaded; `close` logs their number.
+        on_error: ``"raise"``; ``"null"`` for null if a file cannot be loaded, and `close` logs their number; or
+            ``"skip"`` for null, and the caller leaves the rows of `PendingColumn.failures` out.
         timeout: seconds that a request may take, see `lakefeed.storage.fetch.Fetch`.
         max_bytes: the maximum number of bytes held.
         fresh: seconds for which a copy is used without asking the server; None for the setting.
@@ -141,7 +142,8 @@ class ColumnLoader:
         self._statistics = statistics
         self._max_bytes = max_bytes
         self._workers = workers
-        self._skips_errors = on_error == "null"
+        self._skips_errors = on_error != "raise"
+        self._logs_errors = on_error == "null"
         settings = Settings.load().files
         update = {"timeout": timeout, "fresh": settings.fresh if fresh is None else fresh}
         self._cache = BlobCache(store.cache_dir)
@@ -221,7 +223,7 @@ class ColumnLoader:
         """Stops all fetching and logs the number of files that could not be loaded."""
         self._queue.close()
         self._cache.eviction.count_added()
-        if self._failures:
+        if self._failures and self._logs_errors:
             logger.warning(
                 "%d of %d files could not be loaded and are null; the first: %s",
                 self._failures, self._files, "; ".join(self._reasons),
@@ -321,7 +323,8 @@ class ColumnLoader:
             return column.ready
         loaded: list[LoadedCell] = []
         for job in column.jobs:
-            loaded += [self._result_of(outcome) for outcome in self._queue.outcomes(job)]
+            for outcome in self._queue.outcomes(job):
+                loaded.append(self._result_of(outcome, column, len(loaded)))
             job.outcomes = []
         self._files += len(loaded)
         if column.mode == "bytes":
@@ -331,21 +334,34 @@ class ColumnLoader:
         del loaded, remaining
         return binary_array(cells) if column.mode == "bytes" else pa.array(cells, MODE_TYPES[column.mode])
 
-    def _result_of(self, outcome: Any) -> LoadedCell:
+    def _result_of(self, outcome: Any, column: PendingColumn, file: int) -> LoadedCell:
+        """Returns the content of a file of a column, or null; or raises its error."""
         if not isinstance(outcome, FetchFailure):
             return outcome  # type: ignore[no-any-return]  # the result of `FileLoader`
         # A full or broken disk of this machine is not an error of the file.
-        is_about_file = isinstance(outcome.error, OSError | UnsupportedError)
-        if not (self._skips_errors and is_about_file and not isinstance(outcome.error, StorageError)):
-            raise outcome.error
+        error = outcome.error
+        if isinstance(error, StorageError) or not isinstance(error, OSError | UnsupportedError):
+            raise error
+        cells = [cell for cell, is_valid in enumerate(column.valid) if is_valid]
+        column.failures.append((cells[file], _own_error(error)))
+        if not self._skips_errors:
+            raise error
         self._failures += 1
         if len(self._reasons) < MAX_REASONS:
-            self._reasons.append(str(outcome.error))
+            self._reasons.append(str(error))
         return None
 
     @property
     def _default_size(self) -> int:
         return max(self._recent_sizes, default=DEFAULT_FILE_BYTES)
+
+
+def _own_error(error: Exception) -> LakefeedError:
+    if isinstance(error, LakefeedError):
+        return error
+    own = FileError(f"{type(error).__name__}: {error}")
+    own.__cause__ = error
+    return own
 
 
 def _expected_size(file: FileReference | None, known: UrlCopy | None, expected: int) -> int:
@@ -365,12 +381,17 @@ def _size_on_disk(path: str) -> int | None:
 
 @dataclass(frozen=True)
 class PendingColumn:
-    """A column whose files are being fetched. ``valid``: for each cell, whether it is not null."""
+    """A column whose files are being fetched.
+
+    ``valid``: for each cell, whether it is not null. ``failures``: the cells whose files could not be loaded, once they
+    were waited for.
+    """
 
     valid: Sequence[bool]
     jobs: Sequence[Job[tuple[FileReference, Mode]]]
     mode: Mode
     ready: pa.Array[Any] | None = None
+    failures: list[tuple[int, LakefeedError]] = field(default_factory=list)
 
 
 def binary_array(cells: list[Any]) -> pa.Array[Any]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lakefeed.ops.interleave import Interleave
     from lakefeed.ops.interleave import check_probabilities as check_probabilities
     from lakefeed.ops.join import Join
-    from lakefeed.ops.load_files import LoadFiles
-    from lakefeed.ops.map import Map
+    from lakefeed.ops.load_files import LoadFiles, SkippingLoadFiles
+    from lakefeed.ops.map import Map, SkippingMap
     from lakefeed.ops.map_batches import MapBatches
     from lakefeed.ops.project import Project
     from lakefeed.ops.query import Query
@@ -58,6 +58,8 @@ __all__ = [
     "Sample",
     "Scan",
     "Shuffle",
+    "SkippingLoadFiles",
+    "SkippingMap",
     "Slice",
     "Sort",
     "SplitByKey",
@@ -80,8 +82,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "filter_rows": ("FilterRows",),
             "interleave": ("Interleave", "check_probabilities"),
             "join": ("Join",),
-            "load_files": ("LoadFiles",),
-            "map": ("Map",),
+            "load_files": ("LoadFiles", "SkippingLoadFiles"),
+            "map": ("Map", "SkippingMap"),
             "map_batches": ("MapBatches",),
             "project": ("Project",),
             "query": ("Query", "check_tables"),

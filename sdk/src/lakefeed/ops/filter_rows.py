@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from lakefeed._typing import RowPredicate
 from lakefeed._validate import check_function
-from lakefeed.errors import TransformError
-from lakefeed.ops.row_functions import handle_rows, raised_stop
+from lakefeed.errors import RowMessage, TransformError
+from lakefeed.ops.row_failures import failed_row, function_error, is_about_row
+from lakefeed.ops.row_functions import handle_rows
 from lakefeed.plan import Node, Step, name_of
 from lakefeed.plan.take_rows import filter_by_mask
 from lakefeed.storage import BlobStore
@@ -41,20 +42,21 @@ class FilterRows(Step):
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         rows = handle_rows(batch, self.store)
-        results = (self._call(row, offset + index) for index, row in enumerate(rows))
+        results = (self._call(row, batch, index, offset) for index, row in enumerate(rows))
         return filter_by_mask(batch, pa.array(np.fromiter(results, bool, batch.num_rows)))
 
-    def _call(self, row: dict[str, object], row_index: int) -> bool:
+    def _call(self, row: dict[str, object], batch: pa.RecordBatch, index: int, offset: int) -> bool:
+        function = f"filter function {name_of(self.predicate)}"
         try:
             result = self.predicate(row)
-        except StopIteration as error:
-            raise raised_stop(f"filter function {name_of(self.predicate)} for row {row_index}") from error
+        except Exception as error:
+            if not is_about_row(error):
+                raise
+            raise function_error(function, failed_row(batch, index, offset), error) from error
         if isinstance(result, bool | np.bool_):
             return bool(result)
-        raise TransformError(
-            f"filter function {name_of(self.predicate)} returned {type(result).__name__} {result!r:.80} "
-            f"for row {row_index}; it must return True or False"
-        )
+        message = f"{function} returned {type(result).__name__} {result!r:.80} for"
+        raise TransformError(RowMessage(message, failed_row(batch, index, offset), "; it must return True or False"))
 
     def identity(self) -> dict[str, object]:
         return {"predicate": self.predicate}

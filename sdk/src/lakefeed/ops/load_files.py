@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
+import numpy as np
 import pyarrow as pa
 
 from lakefeed._typing import LoadFiles as LoadModes
 from lakefeed._validate import check_seconds, is_auto, is_list, is_whole, list_names
-from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, TypeMismatchError, quoted_list
+from lakefeed.errors import (
+    ColumnNotFoundError,
+    InvalidArgumentError,
+    LakefeedError,
+    RowMessage,
+    TypeMismatchError,
+    quoted_list,
+)
 from lakefeed.media import column_type, default_mode, load_columns, loaded_type
-from lakefeed.plan import Node, Step
+from lakefeed.ops.row_failures import failed_row
+from lakefeed.plan import Failure, Node, Step
+from lakefeed.plan.take_rows import filter_by_mask
 from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
     from lakefeed.media.cells import FileCells
+    from lakefeed.media.load_columns import PendingColumn
     from lakefeed.storage import BlobStore
+
+OnError: TypeAlias = Literal["raise", "null", "skip"]
 
 LOAD_MODES = ("auto", "bytes", "path")
 PORTION_ROWS = 64
@@ -40,7 +53,7 @@ class LoadFiles(Step):
     modes: tuple[tuple[str, Literal["bytes", "path"]], ...]
     store: BlobStore
     workers: int
-    on_error: Literal["raise", "null"]
+    on_error: OnError
     timeout: float
     max_inflight_bytes: int = 256_000_000
 
@@ -56,7 +69,7 @@ class LoadFiles(Step):
         to: LoadModes,
         columns: Sequence[str] | None,
         workers: int,
-        on_error: Literal["raise", "null"],
+        on_error: OnError,
         timeout: float,
         max_inflight_bytes: int,
     ) -> LoadFiles | None:
@@ -67,14 +80,15 @@ class LoadFiles(Step):
             ColumnNotFoundError: a column does not exist.
             TypeMismatchError: a column is not a file column.
         """
-        if on_error not in ("raise", "null"):
-            raise InvalidArgumentError(f'on_error must be "raise" or "null", got {on_error!r}')
+        if on_error not in get_args(OnError):
+            raise InvalidArgumentError(f'on_error must be "raise", "null" or "skip", got {on_error!r:.80}')
         check_seconds(timeout, "fetch_timeout")
         for value, name in ((workers, "workers"), (max_inflight_bytes, "max_inflight_bytes")):
             if not is_whole(value) or value < 1:
                 raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r:.80}")
         modes = _choose_modes(child.schema, to, columns)
-        return cls(child, modes, lake.blobs, workers, on_error, timeout, max_inflight_bytes) if modes else None
+        kind = SkippingLoadFiles if on_error == "skip" else cls
+        return kind(child, modes, lake.blobs, workers, on_error, timeout, max_inflight_bytes) if modes else None
 
     def output_schema(self) -> pa.Schema:
         modes = dict(self.modes)
@@ -93,8 +107,12 @@ class LoadFiles(Step):
         return columns.isdisjoint(name for name, _ in self.modes)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        return self.skip_failures(batch, offset)[0]
+
+    def skip_failures(self, batch: pa.RecordBatch, offset: int) -> tuple[pa.RecordBatch, list[Failure]]:
         with closing(self.ahead()) as ahead:
-            return ahead.start(batch)()
+            rows = ahead.start(batch, offset)()
+            return rows, ahead.failures
 
     def ahead(self, tally: CacheStatistics | None = None) -> LoadAhead:
         return LoadAhead(self, tally)
@@ -104,6 +122,21 @@ class LoadFiles(Step):
 
     def describe(self) -> str:
         return f"LoadFiles {', '.join(f'{name}={mode}' for name, mode in self.modes)}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SkippingLoadFiles(LoadFiles):
+    """Does as `LoadFiles`, and leaves out the rows with a file that cannot be loaded."""
+
+    keeps_row_count: ClassVar[bool] = False
+    skips_rows: ClassVar[bool] = True
+
+    def narrow(self, wanted: frozenset[str]) -> tuple[Node, frozenset[str]]:
+        # Which rows are left out does not depend on the columns that are wanted.
+        return self, wanted | {name for name, _ in self.modes}
+
+    def describe(self) -> str:
+        return f"Skipping{super().describe()}"
 
 
 class LoadAhead:
@@ -118,6 +151,7 @@ class LoadAhead:
             (name, column_type(step.child.schema.field(name)) or "file", mode) for name, mode in step.modes
         ]
         self._cells: tuple[pa.RecordBatch | None, dict[str, FileCells]] = None, {}
+        self.failures: list[Failure] = []
         self._started = 0
         self._finished = 0
 
@@ -141,16 +175,24 @@ class LoadAhead:
         wanted = max(self._finished, rows, FIRST_ROWS)
         return not ahead or (self._started + rows <= 2 * wanted and ahead + rows <= max(AHEAD_ROWS, 3 * rows))
 
-    def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+    def start(self, batch: pa.RecordBatch, offset: int = 0) -> Callable[[], pa.RecordBatch]:
         cells = self._cells_of(batch)
         begun = {name: self._loads.begin(cells[name]) for name, _, _ in self._columns}
         self._started += batch.num_rows
 
         def finish() -> pa.RecordBatch:
             self._finished += batch.num_rows
-            loaded = dict(zip(begun, self._loads.finish(list(begun.values())), strict=True))
+            try:
+                loaded = dict(zip(begun, self._loads.finish(list(begun.values())), strict=True))
+            except LakefeedError:
+                _row_failures(begun, batch, offset)  # names the row
+                raise
             arrays = [loaded.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-            return pa.RecordBatch.from_arrays(arrays, schema=self._step.schema)
+            rows = pa.RecordBatch.from_arrays(arrays, schema=self._step.schema)
+            if not self._step.skips_rows:
+                return rows
+            self.failures = _row_failures(begun, batch, offset)
+            return _without(rows, [index for index, _ in self.failures])
 
         return finish
 
@@ -174,6 +216,28 @@ class LoadAhead:
             if row and total > limit:
                 return row
         return rows
+
+
+def _row_failures(columns: Mapping[str, PendingColumn], batch: pa.RecordBatch, offset: int) -> list[Failure]:
+    """Returns the rows whose files could not be loaded, each with the error of its first such file."""
+    failures: dict[int, LakefeedError] = {}
+    for name, column in columns.items():
+        for index, error in column.failures:
+            if index not in failures:
+                row = failed_row(batch, index, offset)
+                if error.failed_row is None:
+                    error.args = (RowMessage(f"{error}; column {name!r} of", row),)
+                error.name_row(row)
+                failures[index] = error
+    return sorted(failures.items())
+
+
+def _without(rows: pa.RecordBatch, indices: Sequence[int]) -> pa.RecordBatch:
+    if not indices:
+        return rows
+    wanted = np.ones(rows.num_rows, bool)
+    wanted[list(indices)] = False
+    return filter_by_mask(rows, pa.array(wanted))
 
 
 def _choose_modes(

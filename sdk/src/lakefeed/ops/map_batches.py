@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from lakefeed._typing import BatchFn
 from lakefeed._validate import check_function, check_schema
-from lakefeed.errors import TransformError
-from lakefeed.ops.row_functions import check_batch, raised_stop
+from lakefeed.errors import FailedRow, TransformError
+from lakefeed.ops.row_failures import function_error, is_about_row
+from lakefeed.ops.row_functions import check_batch
 from lakefeed.plan import Node, Step, name_of
 
 
@@ -41,8 +42,11 @@ class MapBatches(Step):
         function = f"map_batches function {name_of(self.fn)}"
         try:
             result = self.fn(batch)
-        except StopIteration as error:
-            raise raised_stop(function) from error
+        except Exception as error:
+            if not is_about_row(error):
+                raise
+            rows = FailedRow(None, place=f"rows {offset} to {offset + batch.num_rows - 1}")
+            raise function_error(function, rows, error) from error
         if not isinstance(result, pa.RecordBatch):
             raise TransformError(f"{function} returned {type(result).__name__}; it must return a pyarrow.RecordBatch")
         return check_batch(result, self.result, function)

@@ -61,13 +61,6 @@ def _untensored(cell: Any) -> Any:
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()  # NumPy has no bfloat16
 
 
-def raised_stop(function: str) -> TransformError:
-    """Returns the error for a function that raised StopIteration, which would end the rows without a word."""
-    return TransformError(
-        f"{function} raised StopIteration, which ends no rows; raise another error, or filter them out"
-    )
-
-
 def check_batch(batch: pa.RecordBatch, schema: pa.Schema, function: str) -> pa.RecordBatch:
     """Returns the batch in exactly ``schema``.
 

@@ -4,7 +4,7 @@ from lakefeed.plan.exact_fingerprint import exact_fingerprint
 from lakefeed.plan.explain import explain, name_of
 from lakefeed.plan.fingerprint import fingerprint
 from lakefeed.plan.lineage import Lineage, Origin, lineage
-from lakefeed.plan.node import Ahead, Input, Node, Step
+from lakefeed.plan.node import Ahead, Failure, Input, Node, Step
 from lakefeed.plan.source import (
     RESIDENT,
     Fragment,
@@ -21,6 +21,7 @@ from lakefeed.plan.walk import flatten, rebuild
 __all__ = [
     "RESIDENT",
     "Ahead",
+    "Failure",
     "Fragment",
     "Input",
     "Lineage",

@@ -6,15 +6,19 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
 import pyarrow as pa
 
 from lakefeed._rng import Indices
+from lakefeed.errors import LakefeedError
 from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 if TYPE_CHECKING:
     from lakefeed.plan.source import Source
+
+Failure: TypeAlias = tuple[int, LakefeedError]
+"""A row of a batch that a step left out, by its index there, and the error."""
 
 
 class Input(Protocol):
@@ -176,11 +180,16 @@ class Ahead(Protocol):
     def room(self, rows: int) -> bool:
         """Returns whether so many more rows may be started before started ones are taken. True where none are."""
 
-    def start(self, batch: pa.RecordBatch) -> Callable[[], pa.RecordBatch]:
+    def start(self, batch: pa.RecordBatch, offset: int = 0) -> Callable[[], pa.RecordBatch]:
         """Starts the work on a batch without waiting. Returns a function that waits for it and returns the batch.
 
-        Call these functions once each, in the order of the starts. A result counts as held until the next call.
+        ``offset`` as for `Step.apply`. Call these functions once each, in the order of the starts. A result counts as
+        held until the next call.
         """
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The rows that the batch that was returned last leaves out, for a step that ``skips_rows``."""
 
     def close(self) -> None:
         """Cancels the work whose results were not taken."""
@@ -207,6 +216,9 @@ class Step(Node):
     vectorized: ClassVar[bool] = False
     """Runs only Arrow kernels on the columns of a row, so it is best done in the thread that decodes."""
 
+    skips_rows: ClassVar[bool] = False
+    """Rows for which the step fails are left out."""
+
     works_ahead: ClassVar[bool] = False
     """`ahead` is faster than `apply`, because the step mostly waits."""
 
@@ -220,6 +232,10 @@ class Step(Node):
         return not (self.positional or self.batchwise)
 
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        raise NotImplementedError(type(self).__name__)
+
+    def skip_failures(self, batch: pa.RecordBatch, offset: int) -> tuple[pa.RecordBatch, list[Failure]]:
+        """Does as `apply`, and returns the rows that were left out as well, for a step that ``skips_rows``."""
         raise NotImplementedError(type(self).__name__)
 
     def kept(self, offset: int, rows: int) -> int:

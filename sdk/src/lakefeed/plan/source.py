@@ -74,6 +74,12 @@ class Fragment:
             return None
         return (self.rows if self.stop is None else self.stop) - self.start
 
+    @property
+    def file(self) -> str | None:
+        """The path or URL of the file that holds the rows; None if there is none."""
+        name = self.key[0] if isinstance(self.key, tuple) and self.key else None
+        return name if isinstance(name, str) else None
+
 
 class Source(Protocol):
     """A table to read. Deterministic and picklable; `read` may be called from several threads at once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -52,6 +52,18 @@ class EpochReader:
     partitions: Partitions
     order: Order
     settings: ReadSettings
+    numbering: tuple[Order, Sequence[int]] | None = None
+    """The order and the lengths of the partitions before the rows were put on disk in their order."""
+
+    def locate(self, position: int) -> tuple[int | None, str | None]:
+        """Returns the row at a position of the epoch, counted in the order of the partitions, and its file."""
+        order, lengths = self.numbering or (self.order, self.partitions.lengths)
+        span = next(order.spans(position))
+        partition, row = span.pool.partitions[0], position - span.start
+        if span.partitions is not None and span.rows is not None:
+            partition, row = int(span.partitions[row]), int(span.rows[row])
+        file = None if self.numbering else self.partitions.items[partition].reading.file
+        return sum(lengths[:partition]) + row, file
 
     @property
     def lends(self) -> bool:

@@ -164,6 +164,10 @@ class InterleavedPartition:
     def runs_user_code(self) -> bool:
         return self.mixed.runs_user_code
 
+    @property
+    def file(self) -> None:
+        return None
+
     def raw(self) -> Iterator[_Part]:
         """Yields the rows of each input partition, or its raw rows if functions of the user make the rows."""
         for pick in self._picks():

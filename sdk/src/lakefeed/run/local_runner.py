@@ -29,7 +29,7 @@ from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.random_access import LARGE_ROW_BYTES, RandomAccessReader
 from lakefeed.run.rebatch import rebatch
 from lakefeed.run.spill import SpilledRows, spill
-from lakefeed.run.step_chain import peel, run_chain
+from lakefeed.run.step_chain import SkippedRows, name_file, peel, run_chain
 from lakefeed.sources.memory_source import MemorySource
 
 Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
@@ -43,10 +43,12 @@ class LocalRunner:
     """Runs plans with threads of this process.
 
     ``job``: what the processes of this machine have in common that want the same rows; they put them on disk once.
+    ``skipped``: counts the rows that steps leave out because they failed; None: each run logs its own.
     """
 
     settings: Settings
     job: str | None = None
+    skipped: SkippedRows | None = None
 
     def batches(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan, streamed in order, in the chunks in which they come. Closing it stops all work."""
@@ -60,10 +62,15 @@ class LocalRunner:
     def stream(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan that is optimized already."""
         steps, base = peel(plan)
-        if not isinstance(base, Scan):
-            return run_chain(steps, base.execute([_Running(self, child) for child in base.children]))
-        early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
-        return run_chain(steps[early:], self._scan(base, steps[:early]))
+        skipped = SkippedRows() if self.skipped is None else self.skipped
+        if isinstance(base, Scan):
+            early = next((index for index, step in enumerate(steps) if not step.vectorized), len(steps))
+            current = _CurrentFile(ahead=any(step.works_ahead for step in steps))
+            rows = run_chain(steps[early:], self._scan(base, steps[:early], current), None, skipped)
+            rows = name_file(rows, lambda: current.name)
+        else:
+            rows = run_chain(steps, base.execute([_Running(self, child) for child in base.children]), None, skipped)
+        return rows if self.skipped is not None else _logged(rows, skipped)
 
     def partitions(self, plan: Node, *, resident: bool = False) -> Partitions:
         """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.
@@ -71,7 +78,8 @@ class LocalRunner:
         ``resident``: they must be cheap to read in any order, so a table in files is spilled too.
         """
         counts = FilterCounts(self.settings.cache / "counts")
-        found = partitions_of(plan, self.settings.read, None if resident else self.spilled, counts, resident)
+        spilled = None if resident else self.spilled
+        found = partitions_of(plan, self.settings.read, spilled, counts, resident, self.skipped)
         if found is None:
             return self._spilled(plan, lambda: self.stream(plan))
         return found
@@ -81,7 +89,8 @@ class LocalRunner:
 
         A plan with an operation that uses the disk anyway (a sort, a join) is put there, once for all ranks.
         """
-        found = partitions_of(plan, self.settings.read, None, FilterCounts(self.settings.cache / "counts"))
+        counts = FilterCounts(self.settings.cache / "counts")
+        found = partitions_of(plan, self.settings.read, None, counts, skipped=self.skipped)
         if found is None and any(node.uses_disk for node in nodes(plan)):
             return self.partitions(plan)
         return found
@@ -109,15 +118,17 @@ class LocalRunner:
         chosen = order(partitions.lengths, partitions.sizes, seed, window)
         budget = self.settings.sql.memory_bytes
         large = partitions.mapped + ORDER_BYTES * len(chosen) > budget
+        numbering = None
         large_rows = partitions.mapped >= LARGE_ROW_BYTES * max(len(chosen), 1)
         if window is None and partitions.mapped and large and not large_rows and isinstance(chosen, Shuffled):
             mixed = partial(external_shuffle.external_shuffle, partitions, chosen, budget, self._disk)
             assert partitions.plan is not None, "mapped, so they were put on disk"
+            numbering = chosen, partitions.lengths
             partitions = self._spilled(partitions.plan, mixed, chosen.seed)
             chosen = order(partitions.lengths, partitions.sizes, None, None)
         elif not large:
             partitions = replace(partitions, on_disk=())  # their memory need not be given back
-        return EpochReader(partitions, chosen, self.settings.read)
+        return EpochReader(partitions, chosen, self.settings.read, numbering)
 
     def picked(
         self, plan: Node, positions: Indices, *, gaps: bool = False, on_disk: SpilledRows | None = None
@@ -160,32 +171,55 @@ class LocalRunner:
     def _disk(self) -> Path:
         return self.settings.cache / "spill"
 
-    def _scan(self, scan: Scan, steps: Sequence[Step]) -> Generator[pa.RecordBatch]:
+    def _scan(self, scan: Scan, steps: Sequence[Step], current: _CurrentFile) -> Generator[pa.RecordBatch]:
         """The rows of a source after ``steps``, which are done where the fragments are decoded."""
         if not scan.source.ranged:
-            yield from run_chain(steps, self._undivided(scan))
+            yield from run_chain(steps, self._undivided(scan, current))
             return
         scan, steps = _selecting(scan, steps)
         source, pushdown = scan.source, scan.pushdown
 
-        def read(fragment: Fragment) -> list[pa.RecordBatch]:
-            return list(run_chain(steps, source.read(fragment, pushdown)))
+        def read(fragment: Fragment) -> tuple[str | None, list[pa.RecordBatch]]:
+            return fragment.file, list(run_chain(steps, source.read(fragment, pushdown)))
 
         eager = pushdown.predicate is not None
         fragments = source.fragments(pushdown)
         ahead = read_ahead(fragments, read, self.settings.read, lambda fragment: fragment.size, eager=eager)
         with closing(ahead):
-            for batches in ahead:
+            for file, batches in ahead:
+                current.file = file
                 yield from batches
 
-    def _undivided(self, scan: Scan) -> Generator[pa.RecordBatch]:
+    def _undivided(self, scan: Scan, current: _CurrentFile) -> Generator[pa.RecordBatch]:
         """Yields the rows of a source whose fragments cannot be cut. Text files are decoded in threads."""
         for fragment in scan.source.fragments(scan.pushdown):
+            current.file = fragment.file
             blocks = scan.source.blocks(fragment, scan.pushdown)
             if blocks is None:
                 yield from scan.source.read(fragment, scan.pushdown)
             else:
                 yield from block_decoding.decode_blocks(blocks, self.settings.read)
+
+
+@dataclass
+class _CurrentFile:
+    """The file of the rows that a source gave last; ``ahead``: it gives rows before the ones that are at work."""
+
+    file: str | None = None
+    ahead: bool = False
+
+    @property
+    def name(self) -> str | None:
+        return None if self.ahead else self.file
+
+
+def _logged(batches: Generator[pa.RecordBatch], skipped: SkippedRows) -> Generator[pa.RecordBatch]:
+    """Yields the batches, and logs at the end how many rows were left out."""
+    try:
+        with closing(batches):
+            yield from batches
+    finally:
+        skipped.log()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.errors import TransformError
 from lakefeed.ops import Scan
 from lakefeed.plan import RESIDENT, Fragment, Step
-from lakefeed.run.step_chain import run_chain
+from lakefeed.run.step_chain import SkippedRows, name_file, run_chain
 
 
 class Reading(Protocol):
@@ -35,6 +35,10 @@ class Reading(Protocol):
 
     def raw(self) -> Iterator[Any]:
         """Reads, and yields the raw rows for `made`."""
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the rows; None if there is none, or more than one."""
 
     def made(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
         """Yields the rows in order."""
@@ -67,6 +71,10 @@ class Stored:
     def runs_user_code(self) -> bool:
         return False
 
+    @property
+    def file(self) -> str | None:
+        return self.fragment.file
+
     def raw(self) -> Iterator[pa.RecordBatch]:
         return self.scan.source.read(self.fragment, self.scan.pushdown)
 
@@ -98,9 +106,10 @@ class Partition:
     def runs_user_code(self) -> bool:
         return self.reading.runs_user_code or any(step.runs_user_code for step in self.steps)
 
-    def stepped(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
-        """Yields the rows in order, made of the raw rows."""
-        return run_chain(self.steps, self.reading.made(raw), self.offsets)
+    def stepped(self, raw: Iterable[Any], skipped: SkippedRows | None = None) -> Iterator[pa.RecordBatch]:
+        """Yields the rows in order, made of the raw rows. ``skipped`` counts those that steps leave out."""
+        rows = run_chain(self.steps, self.reading.made(raw), self.offsets, skipped)
+        return name_file(rows, lambda: self.reading.file)
 
     def checked(self, batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
         """Returns the batches of the partition, those without rows left out.

@@ -32,7 +32,7 @@ from lakefeed.run.interleaved_partitions import InterleavedPartitions, forget
 from lakefeed.run.partition import Partition, Reading, Stored
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.spill import SpilledRows
-from lakefeed.run.step_chain import parted, peel
+from lakefeed.run.step_chain import SkippedRows, parted, peel
 from lakefeed.sources.memory_source import MemorySource
 
 
@@ -48,6 +48,8 @@ class Partitions:
     """The mapped files."""
     plan: Node | None = None
     """The plan whose rows were put on disk, if they were."""
+    skipped: SkippedRows | None = None
+    """Counts the rows that steps leave out."""
 
     @property
     def lengths(self) -> list[int]:
@@ -89,7 +91,7 @@ class Partitions:
 
     def stepped(self, index: int, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
         """Yields the rows of one partition in order, made of its raw rows."""
-        return self.items[index].stepped(raw)
+        return self.items[index].stepped(raw, self.skipped)
 
     def batches(self, index: int) -> Iterator[pa.RecordBatch]:
         """Yields the rows of one partition in order."""
@@ -111,6 +113,7 @@ def partitions_of(
     spilled: Callable[[Node], SpilledRows] | None = None,
     counts: FilterCounts | None = None,
     resident: bool = False,
+    skipped: SkippedRows | None = None,
 ) -> Partitions | None:
     """Returns the partitions of an optimized plan, or None if its rows cannot be addressed.
 
@@ -120,6 +123,7 @@ def partitions_of(
         spilled: writes an input of a combination to a table on disk. Without it, such an input gives None.
         counts: the cached counts of filters.
         resident: return None also if rows must be read from files, and count none of them.
+        skipped: counts the rows that steps leave out when the partitions are read.
     """
     count = partial(_remembered, settings=settings, counts=counts)
     walk = parted(plan, (Concatenate, Repeat, Interleave))
@@ -141,9 +145,8 @@ def partitions_of(
         return None
     _count(done[0], count)
     mapped = sum(spilled.table.nbytes for spilled in on_disk)
-    return Partitions(
-        plan.schema, tuple(partition for run in done[0] for partition in run.partitions()), mapped, tuple(on_disk)
-    )
+    items = tuple(partition for run in done[0] for partition in run.partitions())
+    return Partitions(plan.schema, items, mapped, tuple(on_disk), skipped=skipped)
 
 
 @dataclass
@@ -251,7 +254,7 @@ def _counted(run: _Run, settings: ReadSettings) -> list[int]:
     readings = run.readings
     if isinstance(base, Scan):
         readings = [Stored(base, each.fragment) for each in run.readings if isinstance(each, Stored)]
-    counts = []
+    counts: list[int] = []
     with closing(read_ahead(readings, lambda each: list(each.raw()), settings, lambda each: each.size)) as ahead:
         for reading, offsets, raw in zip(readings, run.offsets, ahead, strict=True):
             chain = steps if isinstance(base, Scan) else peel(run.plan)[0]

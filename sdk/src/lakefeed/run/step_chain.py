@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
+from threading import Lock
 
+import numpy as np
 import pyarrow as pa
 
-from lakefeed.plan import Node, Step
+from lakefeed._rng import Indices
+from lakefeed.errors import LakefeedError
+from lakefeed.plan import Ahead, Failure, Node, Step
 from lakefeed.storage.cache.blob_cache import CacheStatistics
+from lakefeed.storage.urls import display_url
+
+logger = logging.getLogger(__name__)
+
+MAX_REASONS = 3
+
+
+class SkippedRows:
+    """The number of rows that were left out, and the first reasons. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._reasons: list[str] = []
+        self._logged = 0
+        self.count = 0
+
+    def add(self, error: LakefeedError) -> None:
+        """Counts a row that was left out because of ``error``."""
+        self.add_reason(str(error))
+
+    def add_reason(self, reason: str) -> None:
+        """Counts a row that was left out, with the reason as text."""
+        with self._lock:
+            self.count += 1
+            if len(self._reasons) < MAX_REASONS:
+                self._reasons.append(reason)
+
+    def log(self) -> None:
+        """Logs a warning about the rows since the last one."""
+        with self._lock:
+            count, reasons = self.count - self._logged, self._reasons
+            self._logged, self._reasons = self.count, []
+        if count:
+            logger.warning("%d rows failed and were skipped; the first: %s", count, "; ".join(reasons))
+
+    def __reduce__(self) -> tuple[type[SkippedRows], tuple[()]]:
+        return SkippedRows, ()  # another process counts its own
 
 
 def peel(plan: Node) -> tuple[tuple[Step, ...], Node]:
@@ -36,17 +79,22 @@ def parted(plan: Node, through: tuple[type[Node], ...]) -> list[tuple[Node, list
 
 
 def run_chain(
-    steps: Sequence[Step], batches: Iterable[pa.RecordBatch], offsets: Sequence[int] | None = None
+    steps: Sequence[Step],
+    batches: Iterable[pa.RecordBatch],
+    offsets: Sequence[int] | None = None,
+    skipped: SkippedRows | None = None,
 ) -> Generator[pa.RecordBatch]:
     """The batches after every step; ``offsets``: the place of the first row in each step's input (default 0).
 
     Stops drawing batches as soon as no later row can come out. Batches left without rows are dropped. What works ahead
-    is given its rows in portions, ahead of their use.
+    is given its rows in portions, ahead of their use. ``skipped`` counts the rows that steps leave out.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     places = list(offsets) if offsets is not None else [0] * len(steps)
     last = next((index for index in reversed(range(len(steps))) if steps[index].works_ahead), None)
     if last is not None:
-        batches = _ahead(steps[last], run_chain(steps[:last], batches, places[:last]), whole=False)
+        below = run_chain(steps[:last], batches, places[:last], skipped)
+        batches = _ahead(steps[last], below, places[last], skipped)
         steps, places = steps[last + 1 :], places[last + 1 :]
     source = iter(batches)
     try:
@@ -58,7 +106,12 @@ def run_chain(
                 if not batch.num_rows:
                     break
                 rows = batch.num_rows
-                batch = step.apply(batch, places[index])
+                if step.skips_rows:
+                    batch, failures = step.skip_failures(batch, places[index])
+                    for _, error in failures:
+                        skipped.add(error)
+                else:
+                    batch = step.apply(batch, places[index])
                 places[index] += rows
             if batch.num_rows:
                 yield batch
@@ -67,39 +120,137 @@ def run_chain(
             source.close()
 
 
+@dataclass
+class LateBatch:
+    """The rows of one batch of a loader while they go through the late steps.
+
+    ``number``: of the batch. ``origins``: the index that each row had in the batch as it was planned, None where no row
+    was left out. ``failures``: the rows that were left out, by that index.
+    """
+
+    number: int
+    rows: pa.RecordBatch
+    origins: Indices | None = None
+    failures: list[Failure] = field(default_factory=list)
+
+    def run(self, step: Step) -> LateBatch:
+        """Returns the batch after a step.
+
+        Raises:
+            LakefeedError: as the step; its row is one of this batch.
+        """
+        try:
+            rows, failures = step.skip_failures(self.rows, 0) if step.skips_rows else (step.apply(self.rows, 0), [])
+        except LakefeedError as error:
+            self.name_row(error)
+            raise
+        return self.left_with(rows, failures)
+
+    def left_with(self, rows: pa.RecordBatch, failures: Sequence[Failure]) -> LateBatch:
+        """Returns the batch with the rows that a step has made, and has left out."""
+        if not failures:
+            return LateBatch(self.number, rows, self.origins, self.failures)
+        for _, error in failures:
+            self.name_row(error)
+        origins = np.arange(self.rows.num_rows) if self.origins is None else self.origins
+        gone = [index for index, _ in failures]
+        failed = [(int(origins[index]), error) for index, error in failures]
+        return LateBatch(self.number, rows, np.delete(origins, gone), self.failures + failed)
+
+    def name_row(self, error: LakefeedError) -> None:
+        """Lets the row of an error count in the batch as it was planned."""
+        row = error.failed_row
+        if row is not None and row.number is not None:
+            index = row.number if self.origins is None else int(self.origins[row.number])
+            error.name_row(replace(row, number=index, batch=self.number))
+
+
 def run_whole(
     steps: Sequence[Step], batches: Iterable[pa.RecordBatch], tally: CacheStatistics | None = None
-) -> Generator[pa.RecordBatch]:
-    """Each batch after every step, one for one and none of them cut: for row-local steps that keep row counts.
+) -> Generator[LateBatch]:
+    """Each batch after every step, one for one and none of them cut: for row-local steps that at most skip rows.
 
     What works ahead (`load_files`) has begun with the batches to come when one is given out, so batches are drawn
     before they are needed: as many rows again as were given out, or at least one batch. ``tally`` counts its files.
     """
+    late = _numbered(batches)
     for step in steps:
-        batches = _ahead(step, batches, tally, whole=True) if step.works_ahead else _applied(step, batches)
-    with _closing(batches):
-        yield from batches
+        late = _ahead_whole(step, late, tally) if step.works_ahead else _applied(step, late)
+    with closing(late):
+        yield from late
 
 
-def _applied(step: Step, batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-    with _closing(batches):
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Generator[LateBatch]:
+    with closing(batches) if isinstance(batches, Generator) else nullcontext():
+        for number, batch in enumerate(batches):
+            yield LateBatch(number, batch)
+
+
+def _applied(step: Step, batches: Generator[LateBatch]) -> Generator[LateBatch]:
+    with closing(batches):
         for batch in batches:
-            yield step.apply(batch, 0)
+            yield batch.run(step)
+
+
+def _ahead_whole(step: Step, batches: Generator[LateBatch], tally: CacheStatistics | None) -> Generator[LateBatch]:
+    waiting: deque[tuple[LateBatch, Callable[[], pa.RecordBatch]]] = deque()
+    with closing(batches), closing(step.ahead(tally)) as ahead:
+        for batch in batches:
+            while waiting and not ahead.room(batch.rows.num_rows):
+                yield finish_ahead(ahead, *waiting.popleft())
+            waiting.append((batch, ahead.start(batch.rows)))
+        while waiting:
+            yield finish_ahead(ahead, *waiting.popleft())
+
+
+def finish_ahead(ahead: Ahead, batch: LateBatch, finish: Callable[[], pa.RecordBatch]) -> LateBatch:
+    """Returns a batch whose work ahead was started, once it is finished; ``finish`` as `Ahead.start` returned it.
+
+    Raises:
+        LakefeedError: as the step; its row is one of this batch.
+    """
+    try:
+        rows = finish()
+    except LakefeedError as error:
+        batch.name_row(error)
+        raise
+    return batch.left_with(rows, ahead.failures)
 
 
 def _ahead(
-    step: Step, batches: Iterable[pa.RecordBatch], tally: CacheStatistics | None = None, *, whole: bool
+    step: Step, batches: Generator[pa.RecordBatch], place: int, skipped: SkippedRows
 ) -> Generator[pa.RecordBatch]:
     waiting: deque[Callable[[], pa.RecordBatch]] = deque()
-    with _closing(batches), closing(step.ahead(tally)) as ahead:
+    with closing(batches), closing(step.ahead()) as ahead:
+
+        def finished() -> pa.RecordBatch:
+            rows = waiting.popleft()()
+            for _, error in ahead.failures:
+                skipped.add(error)
+            return rows
+
         for batch in batches:
-            for portion in (batch,) if whole else ahead.portions(batch):
+            for portion in ahead.portions(batch):
                 while waiting and not ahead.room(portion.num_rows):
-                    yield waiting.popleft()()
-                waiting.append(ahead.start(portion))
+                    yield finished()
+                waiting.append(ahead.start(portion, place))
+                place += portion.num_rows
         while waiting:
-            yield waiting.popleft()()
+            yield finished()
 
 
-def _closing(batches: Iterable[pa.RecordBatch]) -> AbstractContextManager[object]:
-    return closing(batches) if isinstance(batches, Generator) else nullcontext()
+def name_file(
+    batches: Generator[pa.RecordBatch], file: Callable[[], str | None], *, within_file: bool = False
+) -> Generator[pa.RecordBatch]:
+    """Yields the batches; where they fail because of a row, the error names the file that is being read.
+
+    ``within_file``: the positions of the rows count in that file.
+    """
+    with closing(batches):
+        try:
+            yield from batches
+        except LakefeedError as error:
+            row, name = error.failed_row, file()
+            if row is not None and row.file is None and name is not None:
+                error.name_row(replace(row, file=display_url(name), within_file=within_file))
+            raise

@@ -32,7 +32,7 @@ from lakefeed.plan.row_bytes import row_bytes
 from lakefeed.run.epoch_reader import JOIN_BYTES, Part, Wanted, all_ranges
 from lakefeed.run.gather import Gatherable, Range, gather, measure, measured_groups
 from lakefeed.run.prefetch import background
-from lakefeed.run.step_chain import peel, run_chain
+from lakefeed.run.step_chain import name_file, peel, run_chain
 
 if TYPE_CHECKING:
     from lakefeed.run.local_runner import LocalRunner
@@ -43,6 +43,7 @@ SHARDS_AT_ONCE = 4
 SHARD_RUN_ROWS = 256
 """Rows that are taken from one shard before the next has its turn."""
 SHARD_BATCHES_AHEAD = 2
+RECENT_WINDOWS = 64
 HEAD_ROWS = 16
 """The first rows, by which a stream that begins anew is recognized."""
 
@@ -65,6 +66,8 @@ class StreamProgress:
     head: str | None = None
     expected_head: str | None = None
     windows: deque[Window] = field(default_factory=deque)
+    recent: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=RECENT_WINDOWS))
+    """The number, start and stop of the windows that were permuted last."""
 
     def window_at(self, position: int) -> Window:
         """Returns the last known window that begins at or before ``position``, and forgets those before it."""
@@ -145,6 +148,20 @@ class StreamReader:
         """
         return self._windowed(start, wanted) if self._shuffles else self._in_order(start, wanted)
 
+    def locate(self, position: int) -> tuple[int | None, str | None]:
+        """Returns the row of the stream at a position that was read a moment ago, and its file, if they are known."""
+        if not self._shuffles:
+            return position, None
+        window = next((each for each in self.progress.recent if each[1] <= position < each[2]), None)
+        if window is None or self._shards():
+            return None, None  # rows of several shards are numbered within their shards only
+        number, start, stop = window
+        return start + int(self._order(number, start, stop)[position - start]), None
+
+    def _order(self, number: int, start: int, stop: int) -> Indices:
+        assert self.seed is not None
+        return permutation(stop - start, self.seed, _WINDOWS, number)
+
     @property
     def _shuffles(self) -> bool:
         return self.seed is not None and self.window > 1
@@ -203,8 +220,8 @@ class StreamReader:
     def _permuted(
         self, rows: Sequence[pa.RecordBatch], window: Window, stop: int, ranges: Sequence[Range]
     ) -> Iterator[Part]:
-        assert self.seed is not None
-        order = permutation(stop - window.start, self.seed, _WINDOWS, window.number)
+        self.progress.recent.append((window.number, window.start, stop))
+        order = self._order(window.number, window.start, stop)
         held = Gatherable.of(rows, JOIN_BYTES)
 
         def row_of(positions: Indices) -> Indices:
@@ -277,7 +294,8 @@ class StreamReader:
     def _opened(self, fragment: Fragment) -> Generator[pa.RecordBatch]:
         steps, base = peel(self.plan)
         assert isinstance(base, Scan)
-        batches = run_chain(steps, base.source.read(fragment, base.pushdown))
+        batches = run_chain(steps, base.source.read(fragment, base.pushdown), None, self.runner.skipped)
+        batches = name_file(batches, lambda: fragment.file, within_file=True)
         return background(batches, 0 if self.runs_user_code else SHARD_BATCHES_AHEAD)
 
 
