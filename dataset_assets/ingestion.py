@@ -178,6 +178,7 @@ def _waiting_files(source: Source) -> dict[str, int | str]:
     left = arrivals(source)
     return {
         "files_settling": len(left.settling),
+        "files_failed": _names([file.path for file in left.failed]),
         "files_changed_since": _names([file.path for file in left.changed]),
         "files_vanished": _names([file.path for file in left.vanished]),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -81,6 +82,35 @@ def test_of_a_folder_of_which_some_is_put_aside(kills: int, landing: Landing, nu
     assert sorted(ids("numbers")) == list(range(next(numbers)))
     put_aside = Dataset("numbers_quarantine").to_arrow()["file"].to_pylist()
     assert sorted(put_aside) == [f"{number:05}.csv" for number in range(1, next(landing.written))]
+
+
+@AS_OFTEN
+def test_of_files_of_which_rows_cannot_be_read(kills: int, landing: Landing, numbers: Iterator[int]) -> None:
+    """Lines that are no JSON, and rows whose image is missing at the time of one run and there at that of the next."""
+    source = FolderSource("numbers", "numbers", "landing", "*.jsonl", settle=0, max_files=2, drift="quarantine")
+    picture = landing.place / "picture.png"
+
+    def deliver() -> None:
+        name = f"{next(landing.written):05}.jsonl"
+        values = list(itertools.islice(numbers, 4))
+        lines = [json.dumps({"id": value, "image": "picture.png" if value % 2 else None}) for value in values]
+        (landing.place / f"{name}.part").write_text("\n".join([lines[0], "{broken", *lines[1:], ""]))
+        (landing.place / f"{name}.part").rename(landing.place / name)
+        if picture.exists():
+            picture.unlink()
+        else:
+            picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    deliver()
+    with meanwhile(deliver):
+        killed_at_random(kills, take, source)
+    finish(take, source, processes=2)
+    entries = Dataset("numbers_quarantine").to_arrow().to_pylist()
+    aside = [json.loads(entry["content"])["id"] for entry in entries if entry["content"] != "{broken"]
+    assert sorted([*ids("numbers"), *aside]) == list(range(next(numbers)))
+    broken = [entry["file"] for entry in entries if entry["content"] == "{broken"]
+    assert sorted(broken) == [f"{number:05}.jsonl" for number in range(next(landing.written))]
 
 
 @AS_OFTEN

@@ -9,7 +9,8 @@ or a row.
 from typing import TYPE_CHECKING
 
 from lakefeed._deprecated import deprecated_names
-from lakefeed.ingest.file_ingestion import Arrivals, FileSource, arrivals, read_file
+from lakefeed.ingest.delivery_rows import read_file
+from lakefeed.ingest.file_ingestion import Arrivals, FileSource, arrivals
 from lakefeed.ingest.file_listings import FolderSource, ManifestSource, WebSource
 from lakefeed.ingest.huggingface_ingestion import HuggingFaceSource
 from lakefeed.ingest.ingestion_source import IngestResult, Source, ingest

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +17,24 @@ from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.formats.text_blocks import decode_text
+from lakefeed.ingest.delivery_names import is_ignored_name
+from lakefeed.ingest.delivery_rows import NOT_UTF8_NAME
 from lakefeed.ingest.file_ingestion import FileSource
+from lakefeed.ingest.folder_walk import is_utf8, printable_name, walk_folder
 from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.page_links import links_below
+from lakefeed.ingest.path_patterns import PathPattern
+from lakefeed.ingest.signed_urls import unsigned_url
 from lakefeed.storage.archives.streams import open_stream
+from lakefeed.storage.archives.url_chains import COMPRESSIONS, parse_chain
 from lakefeed.storage.listed_urls import check_allow_prefixes, resolve_listed
-from lakefeed.storage.remote.retrying_file import WEB_PROTOCOLS, query_filesystem, stamp_of
+from lakefeed.storage.remote.retrying_file import OBJECT_STORES, WEB_PROTOCOLS, query_filesystem, stamp_of
 from lakefeed.storage.urls import display_url, local_path, scheme
 
-PARTIAL_PREFIXES = (".", "_")
-PARTIAL_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload")
+logger = logging.getLogger(__name__)
+
+TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+"""The suffixes of manifests that are tables. Other manifests are text."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,9 @@ class FolderSource(FileSource):
 
     Args:
         folder: an absolute path, a path relative to ``$LAKEFEED_HOME``, or a URL of any file system of fsspec.
-        pattern: a glob, relative to the folder.
+        pattern: a glob, relative to the folder. ``**`` matches any number of folders. Hidden and unfinished files, and
+            what systems leave in folders (``.x``, ``_x``, ``x.part``, ``x~``, ``@eaDir``, ``Thumbs.db``, …), match only
+            where a part of the pattern asks for them: ``*.part``, ``_new/*.csv``.
 
     The other arguments are those of `FileSource`.
     """
@@ -60,15 +73,22 @@ class FolderSource(FileSource):
             raise InvalidArgumentError(f"{self.folder!r} of ingest {self.name!r} is not a local folder")
         return Lake.current().settings.home / local
 
-    def list_files(self) -> Iterator[ListedFile]:
-        if local_path(self.folder) is None:
-            yield from sorted(self._remote())
-            return
-        folder = self.path
-        for path in sorted(folder.glob(self.pattern)):
-            relative = path.relative_to(folder)
-            if not is_partial(relative.as_posix()) and path.is_file():
-                yield _stat(folder, relative.as_posix())
+    @property
+    def appears_whole(self) -> bool:
+        return scheme(self.folder) in OBJECT_STORES
+
+    def list_files(self) -> list[ListedFile]:
+        return sorted(map(self.listed, self._statuses()))
+
+    def scan_files(self) -> Iterator[tuple[str, int, int, str]]:
+        own = type(self).list_files is FolderSource.list_files
+        return self._statuses() if own else iter(self.list_files())
+
+    def listed(self, status: tuple[str, int, int, str]) -> ListedFile:
+        path, size, modified_ns, stamp = status
+        if is_utf8(path):
+            return ListedFile(path, size, modified_ns, stamp)
+        return ListedFile(printable_name(path), size, modified_ns, NOT_UTF8_NAME)
 
     def location(self, path: str) -> Path | str:
         return self.path / path if local_path(self.folder) is not None else f"{self.folder.rstrip('/')}/{path}"
@@ -79,13 +99,23 @@ class FolderSource(FileSource):
         info = query_filesystem(str(self.location(file.path)), lambda fs, path: fs.info(path))
         return _listed_file(file.path, info)
 
+    def _statuses(self) -> Iterator[tuple[str, int, int, str]]:
+        if local_path(self.folder) is None:
+            return self._remote()
+        return walk_folder(self.path, PathPattern(self.pattern), self._report)
+
+    def _report(self, path: str, error: OSError) -> None:
+        logger.warning(
+            "ingest %s: %r in %s cannot be listed: %s", self.name, path, display_url(self.folder), error.strerror
+        )
+
     def _remote(self) -> Iterator[ListedFile]:
-        pattern = f"{self.folder.rstrip('/')}/{self.pattern}"
-        files: Mapping[str, dict[str, Any]] = query_filesystem(pattern, lambda fs, path: fs.glob(path, detail=True))
-        root = query_filesystem(self.folder, lambda fs, path: path).rstrip("/") + "/"
+        pattern = PathPattern(self.pattern)
+        # Not a glob: the name of the folder may have the characters of one.
+        files, root = query_filesystem(self.folder, lambda fs, path: (_find(fs, path, pattern.depth), path))
         for path, info in files.items():
-            relative = path.removeprefix(root)
-            if info.get("type") == "file" and not is_partial(relative):
+            relative = path.removeprefix(root.rstrip("/") + "/")
+            if relative != path and pattern.matches(relative):
                 yield _listed_file(relative, info)
 
 
@@ -93,7 +123,9 @@ class FolderSource(FileSource):
 class ManifestSource(FileSource):
     """Ingests the files that a manifest names: a text file with a URL on each line, or rows with a column ``url``.
 
-    Each line or row is ingested once. A column ``stamp`` can mark that the file at a URL has changed.
+    Each line or row is ingested once. A column ``stamp`` can mark that the file at a URL has changed. A signature in a
+    query (``?sig=``, ``X-Amz-Signature``) is used, and not stored: the same URL with a new signature is the same file.
+    A table is recognized by its suffix. Text is UTF-8, with any line ends; lines that begin with ``#`` are left out.
 
     A local manifest may name any file. A remote manifest may name files of its own host or bucket, and files that
     ``allow`` permits. It never reads files of this machine. Relative names start from the folder of the manifest.
@@ -120,23 +152,42 @@ class ManifestSource(FileSource):
             self.location(file.path)  # raises where the manifest must not name it
         return files
 
+    def ledger_path(self, path: str) -> str:
+        """Returns the URL without its signature, which is another one whenever a manifest is written."""
+        return unsigned_url(path)
+
     def location(self, path: str) -> str:
+        folder = local_path(parse_chain(self._location).base)
+        if folder is not None:
+            return _from_folder(folder.parent, path)
         return resolve_listed(self.manifest, path, self.allow)
 
     def _entries(self) -> Iterator[ListedFile]:
-        location = self.manifest if local_path(self.manifest) is None else str(self._local)
-        if not location.endswith(".txt"):
-            rows = Dataset.from_file(location)
+        if self._is_table:
+            rows = Dataset.from_file(self._location)
             if "url" not in rows.schema.names:
                 raise ColumnNotFoundError.of("url", rows.schema.names, f"the manifest of ingest {self.name!r}")
             for row in rows.rows(load_files=False):
-                if row["url"] is not None:
-                    yield ListedFile(str(row["url"]), stamp=str(row.get("stamp") or ""))
+                if row["url"] is not None and str(row["url"]).strip():
+                    yield ListedFile(str(row["url"]).strip(), stamp=str(row.get("stamp") or ""))
             return
-        with open_stream(location) as file:
+        with open_stream(self._location) as file:
             content: bytes = file.read()
-        lines = (line.strip() for line in decode_text(content, display_url(location)).splitlines())
+        text = decode_text(content, display_url(self._location))
+        # Not splitlines(), which also splits at characters that names may have.
+        lines = (line.strip() for line in re.split(r"\r\n|\n|\r", text))
         yield from (ListedFile(line) for line in lines if line and not line.startswith("#"))
+
+    @property
+    def _location(self) -> str:
+        return self.manifest if local_path(self.manifest) is None else str(self._local)
+
+    @property
+    def _is_table(self) -> bool:
+        name = parse_chain(self._location).name.lower()
+        for suffix in COMPRESSIONS:
+            name = name.removesuffix(suffix)
+        return name.endswith(TABLE_SUFFIXES)
 
     @property
     def _local(self) -> Path:
@@ -168,21 +219,41 @@ class WebSource(FileSource):
             )
 
     def list_files(self) -> list[ListedFile]:
-        names = {name for name in links_below(self._base) if not is_partial(name)}
-        return [ListedFile(name) for name in sorted(names) if fnmatch.fnmatch(name, self.pattern)]
+        names = {name for name in links_below(self._base) if not self._is_ignored(name)}
+        matches = [name for name in names if fnmatch.fnmatchcase(name, self.pattern)]
+        good = [ListedFile(name) for name in matches if is_utf8(name)]
+        bad = [ListedFile(printable_name(name), stamp=NOT_UTF8_NAME) for name in matches if not is_utf8(name)]
+        return sorted([*good, *bad])
 
     def location(self, path: str) -> str:
         return self._base + quote(path)
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(map(is_ignored_name, name.split("/"))) and not is_ignored_name(self.pattern.rpartition("/")[2])
 
     @property
     def _base(self) -> str:
         return self.url.rstrip("/") + "/"
 
 
-def is_partial(relative: str) -> bool:
-    """Returns whether the name marks a hidden or incomplete file."""
-    hidden = any(part.startswith(PARTIAL_PREFIXES) for part in relative.split("/"))
-    return hidden or Path(relative).suffix.lower() in PARTIAL_SUFFIXES
+def _from_folder(folder: Path, entry: str) -> str:
+    """Returns an entry of a local manifest. A relative name starts from the folder of the manifest."""
+    try:
+        name = parse_chain(entry).base
+    except InvalidArgumentError:
+        return entry  # reading it raises
+    if scheme(name) or name.startswith(("/", "~", "data:", "file:")):
+        return entry
+    return entry.removesuffix(name) + os.path.normpath(folder / name)
+
+
+def _find(fs: Any, path: str, depth: int | None) -> Mapping[str, dict[str, Any]]:
+    """Returns the files below a folder, up to a depth, with what the file system knows about them."""
+    try:
+        files: Mapping[str, dict[str, Any]] = fs.find(path, maxdepth=depth, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {name: info for name, info in files.items() if info.get("type") == "file"}
 
 
 def _stat(folder: Path, relative: str) -> ListedFile:

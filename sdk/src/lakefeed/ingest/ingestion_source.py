@@ -24,12 +24,14 @@ class IngestResult:
         rows: the number of rows that were added.
         version: the version that was made.
         quarantined: the files that did not fit, or some of whose rows did not fit.
+        failed: the files that could not be read. They are tried again later.
     """
 
     files: tuple[str, ...]
     rows: int
     version: int
     quarantined: tuple[str, ...] = field(default=())
+    failed: tuple[str, ...] = field(default=())
 
 
 class FencedSource:
@@ -86,9 +88,12 @@ def ingest(source: Source, *, run: str | None = None, code: str | None = None) -
         code: the version of the code, for the provenance.
 
     Raises:
-        MissingFileError: a file vanished, or names a file that does not exist. Its commit is not made.
-        FileError: a file cannot be read, or changed while it was read. Its commit is not made.
-        SchemaError: the rows do not fit the dataset, and the source has ``drift="fail"``.
+        MissingFileError: a file vanished, or names a file that does not exist. The other files are ingested first.
+        FileError: a file cannot be read, or changed while it was read. The other files are ingested first.
+        SchemaError, FormatError: a file does not fit the dataset, or is broken. Its commit is not made.
+
+    A source of files with ``drift="quarantine"`` raises none of these for a single file or row: it puts them into the
+    quarantine, or tries them again later, and logs it.
     """
     return source.take(Provenance(run=run, code=code))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +26,7 @@ COLUMNS: dict[str, pa.DataType] = {
 SCHEMA = pa.schema(COLUMNS)
 
 
-@dataclass(frozen=True, order=True)
-class ListedFile:
+class ListedFile(NamedTuple):
     """The state of a file in a listing or ledger. Unknown facts are -1 or "".
 
     Attributes:
@@ -41,27 +42,41 @@ class ListedFile:
     stamp: str = ""
 
 
-def read_ledger(pointer: str | None) -> tuple[ListedFile, ...]:
-    """Returns the files of the ledger that a fence points at."""
-    if pointer is None:
-        return ()
-    table = pq.read_table(io.BytesIO(Lake.current().blobs.read(pointer.removeprefix(BLOB))), schema=SCHEMA)
-    return tuple(ListedFile(**{**row, "stamp": row["stamp"] or ""}) for row in table.to_pylist())
+def read_ledger(pointer: str | None) -> MappingProxyType[str, ListedFile]:
+    """Returns the files of the ledger that a fence points at, by path. Do not change the result: calls share it."""
+    return MappingProxyType({}) if pointer is None else _read_ledger(pointer)
+
+
+@lru_cache(2)  # a ledger is immutable, and a look at 100,000 files costs less than to read theirs
+def _read_ledger(pointer: str) -> MappingProxyType[str, ListedFile]:
+    columns = read_table(pointer, SCHEMA).to_pydict()
+    stamps = [stamp or "" for stamp in columns["stamp"]]
+    files = map(ListedFile, columns["path"], columns["size"], columns["modified_ns"], stamps)
+    return MappingProxyType({file.path: file for file in files})
 
 
 @contextmanager
-def store_ledger(files: Sequence[ListedFile]) -> Iterator[str]:
+def store_ledger(files: Iterable[ListedFile]) -> Iterator[str]:
     """Stores a ledger of these files, and yields the fence's value that points at it. The block commits that value."""
+    ordered = sorted(files)
+    columns = zip(*ordered, strict=True) if ordered else ((),) * len(COLUMNS)
+    with store_table(pa.table(dict(zip(COLUMNS, map(list, columns), strict=True)), schema=SCHEMA)) as value:
+        yield value
+
+
+def read_table(pointer: str, schema: pa.Schema) -> pa.Table:
+    """Returns the table that `store_table` stored under a fence's value."""
+    return pq.read_table(io.BytesIO(Lake.current().blobs.read(pointer.removeprefix(BLOB))), schema=schema)
+
+
+@contextmanager
+def store_table(table: pa.Table) -> Iterator[str]:
+    """Stores a table in the blob store, and yields the fence's value for it. The block commits that value."""
     lake = Lake.current()
     saving = lake.blobs.open_writer()
+    sink: Any = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
     with reclaim_when_full(lake, lambda: saving.new_objects), saving:
-        blob = saving.put_single(io.BytesIO(_to_parquet(files)))
+        blob = saving.put_single(io.BytesIO(sink.getvalue()))
         saving.flush()
         yield f"{BLOB}{blob.sha256}"
-
-
-def _to_parquet(files: Iterable[ListedFile]) -> bytes:
-    sink = io.BytesIO()
-    table = pa.Table.from_pylist([asdict(file) for file in sorted(files)], schema=SCHEMA)
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

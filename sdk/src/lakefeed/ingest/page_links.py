@@ -6,16 +6,28 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from lakefeed._units import MIB
 from lakefeed.errors import MissingFileError
 from lakefeed.storage.archives.streams import open_stream
+from lakefeed.storage.listed_urls import PORTS
 
 MAX_BYTES = 64 * MIB
 LINKING = ("a", "area")
 
+IGNORED_SCHEMES = frozenset(
+    {"about", "blob", "chrome", "cid", "data", "file", "ftp", "ftps", "geo", "http", "https", "irc", "javascript",
+     "local", "magnet", "mailto", "news", "sftp", "sms", "tel", "urn", "view-source", "ws", "wss"}
+)  # fmt: skip
+"""Schemes of links that are no names of files with a colon."""
+
 _IN_TEXT = re.compile(r"https?://[^\s\"'<>]+")
+_TRAILING = ".,;:!?)]}"
+"""Punctuation after an address in text."""
+_NAME_WITH_COLON = re.compile(r"(?!.*(?:://|::|:/))([^/?#:]+):[^:]*\.\w+(?:[?#].*)?", re.DOTALL)
+_CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_CHARSET_BYTES = 4_096
 _BAD = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -46,7 +58,8 @@ def names_below(base: str, page: str) -> Iterator[str]:
     parser.feed(page)
     parser.close()
     begin = _join_url(base, parser.base) if parser.base is not None else base
-    for link in [*parser.links, *_IN_TEXT.findall(page)]:
+    in_text = (address.rstrip(_TRAILING) for text in parser.texts for address in _IN_TEXT.findall(text))
+    for link in [*map(_relative_link, parser.links), *in_text]:
         address = _join_url(begin, link) if begin is not None else None
         name = None if address is None else _name_below(base, address)
         if name:
@@ -56,13 +69,28 @@ def names_below(base: str, page: str) -> Iterator[str]:
 def _name_below(base: str, address: str) -> str | None:
     """Returns the unquoted path of a file below ``base``; None for other addresses and for folders."""
     here, there = urlsplit(base), urlsplit(address)
-    if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+    if _server(here) is None or _server(here) != _server(there):
         return None
-    root, path = unquote(here.path), unquote(there.path)
+    # Bytes that are not UTF-8 stay what they are.
+    root, path = (unquote(url.path, errors="surrogateescape") for url in (here, there))
     name = path.removeprefix(root)
     if name == path or not name or name.endswith("/") or name.startswith("/") or _BAD.search(name):
         return None
-    return None if ".." in re.split(r"/|%2f", unquote(name).lower()) else name
+    return None if ".." in re.split(r"/|%2f", unquote(name, errors="surrogateescape").lower()) else name
+
+
+def _server(url: SplitResult) -> tuple[str, str | None, int | None] | None:
+    """Returns the scheme, the host and the port of a URL; None if its port is no number."""
+    try:
+        return url.scheme, url.hostname, url.port or PORTS.get(url.scheme)
+    except ValueError:
+        return None
+
+
+def _relative_link(link: str) -> str:
+    """Returns a link as one that no colon makes a URL. Servers list ``b:c.csv`` as it is, which looks like a scheme."""
+    match = _NAME_WITH_COLON.fullmatch(link.strip())
+    return link if match is None or match[1].lower() in IGNORED_SCHEMES else f"./{link.strip()}"
 
 
 def _join_url(base: str, link: str) -> str | None:
@@ -76,7 +104,19 @@ def _join_url(base: str, link: str) -> str | None:
 def _page(url: str) -> str:
     with open_stream(url) as file:
         content: bytes = file.read(MAX_BYTES)
-    return content.decode("utf-8", errors="replace")
+    return _decode_page(content)
+
+
+def _decode_page(content: bytes) -> str:
+    """Returns the text of a page in the encoding that it has or names."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if content.startswith(mark):
+            return content.decode(encoding, errors="replace")
+    named = _CHARSET.search(content[:_CHARSET_BYTES])
+    for encoding in ("utf-8", named[1].decode() if named else "cp1252", "cp1252"):
+        with suppress(LookupError, UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode("latin-1")
 
 
 class _Links(HTMLParser):
@@ -85,6 +125,7 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.texts: list[str] = []
         self.base: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -93,3 +134,7 @@ class _Links(HTMLParser):
             self.links.append(target)
         elif target and tag == "base" and self.base is None:
             self.base = target
+
+    def handle_data(self, data: str) -> None:
+        if "://" in data:
+            self.texts.append(data)

@@ -11,11 +11,17 @@ from lakefeed.dataset import Dataset
 from lakefeed.errors import TypeMismatchError
 
 
+class UnfitColumnError(TypeMismatchError):
+    """The types of a column have no common wider type. ``path`` is the file that differs."""
+
+    path: str = ""
+
+
 def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
     """Returns the schema that all files fit. It gives the dataset ``name`` these columns, if that exists.
 
     Raises:
-        TypeMismatchError: the types of a column have no common wider type.
+        UnfitColumnError: the types of a column have no common wider type.
         SchemaError: the dataset cannot store a column.
     """
     existing = Dataset(name) if Dataset.exists(name) else None
@@ -39,7 +45,9 @@ def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Fie
     try:
         kind = pa.unify_schemas([pa.schema([known]), pa.schema([new])], promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise TypeMismatchError(
+        error = UnfitColumnError(
             f"column {new.name!r} is {new.type} in {path!r} and {known.type} before; no type holds both"
-        ) from None
+        )
+        error.path = path
+        raise error from None
     return known.with_type(kind)
