@@ -17,7 +17,7 @@ from lakefeed import Dataset
 from lakefeed._units import MIB
 from lakefeed.config import Settings, SqlSettings
 from lakefeed.errors import ExpressionError, UnsupportedError
-from lakefeed.sql import QueryTable, analyze_query, run_query
+from lakefeed.sql import QueryTable, analyze_query, query_engine, run_query
 from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_connection
 from lakefeed.sql.idle_databases import MAX_IDLE, idle_databases
 
@@ -35,6 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         return connect(path, config=config)
 
     idle_databases.forget()
+    query_engine._analyze.cache_clear()  # of the same queries in tests before
     monkeypatch.setattr(duckdb, "connect", record)
     yield configurations
     idle_databases.forget()
