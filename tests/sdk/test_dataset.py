@@ -474,7 +474,7 @@ def test_delete() -> None:
         (lambda d: d.load_files({"x": "bytes"}), TypeMismatchError, "not file columns"),
         (lambda d: d.load_files({"xx": "bytes"}), ColumnNotFoundError, "Did you mean 'x'"),
         (lambda d: d.load_files(workers=0), InvalidArgumentError, "workers"),
-        (lambda d: d.load_files(on_error="skip"), InvalidArgumentError, "on_error"),
+        (lambda d: d.load_files(on_error="ignore"), InvalidArgumentError, "on_error"),
         (lambda d: d.with_column_types({"x": "image"}), TypeMismatchError, "'x'"),
         (lambda d: d.with_column_types({"xx": Image}), ColumnNotFoundError, "Did you mean 'x'"),
         (lambda d: d.with_column_types("all"), InvalidArgumentError, "column_types"),
