@@ -15,6 +15,7 @@ import pytest
 
 from lakefeed import Dataset, World
 from lakefeed.errors import InvalidArgumentError, LakefeedError, MissingFileError, TransformError
+from lakefeed.storage.remote.outages import is_outage
 
 torch = pytest.importorskip("torch")
 
@@ -332,3 +333,14 @@ def test_an_error_of_a_function_is_caught_by_its_own_type(rows: Dataset) -> None
             assert isinstance(caught.value, TransformError)
             again = pickle.loads(pickle.dumps(caught.value))
             assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+
+def test_an_error_of_this_package_is_not_its_own_cause(rows: Dataset) -> None:
+    def broken(row: dict[str, Any]) -> dict[str, Any]:
+        raise MissingFileError("gone")
+
+    with pytest.raises(MissingFileError, match="row 0") as caught:
+        rows.map(broken, schema=Y).to_arrow()
+    assert caught.value.__cause__ is None
+    caught.value.__cause__ = caught.value
+    assert not is_outage(caught.value)

@@ -100,7 +100,10 @@ def collate(function: Callable[[Any], Any], batch: Any) -> Any:
         if not is_about_row(error):
             raise
         rows = FailedRow(None, _ids(batch), place="the rows of a batch")
-        raise function_error(f"collate_fn {name_of(function)}", rows, error) from error
+        failure = function_error(f"collate_fn {name_of(function)}", rows, error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def _ids(batch: Any) -> str:

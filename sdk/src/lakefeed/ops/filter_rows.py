@@ -52,7 +52,10 @@ class FilterRows(Step):
         except Exception as error:
             if not is_about_row(error):
                 raise
-            raise function_error(function, failed_row(batch, index, offset), error) from error
+            failure = function_error(function, failed_row(batch, index, offset), error)
+            if failure is error:
+                raise
+            raise failure from error
         if isinstance(result, bool | np.bool_):
             return bool(result)
         message = f"{function} returned {type(result).__name__} {result!r:.80} for"

@@ -77,7 +77,10 @@ class Map(Step):
         except Exception as error:
             if not is_about_row(error):
                 raise
-            raise function_error(function, failed_row(batch, index, offset), error) from error
+            failure = function_error(function, failed_row(batch, index, offset), error)
+            if failure is error:
+                raise
+            raise failure from error
         if not isinstance(result, Mapping):
             raise TransformError(
                 RowMessage(

@@ -46,7 +46,10 @@ class MapBatches(Step):
             if not is_about_row(error):
                 raise
             rows = FailedRow(None, place=f"rows {offset} to {offset + batch.num_rows - 1}")
-            raise function_error(function, rows, error) from error
+            failure = function_error(function, rows, error)
+            if failure is error:
+                raise
+            raise failure from error
         if not isinstance(result, pa.RecordBatch):
             raise TransformError(f"{function} returned {type(result).__name__}; it must return a pyarrow.RecordBatch")
         return check_batch(result, self.result, function)

@@ -24,8 +24,10 @@ ENDPOINT_CLASSES = frozenset({"InvalidEndpointConfigurationError", "InvalidRegio
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yields the error and its causes. fsspec hides the response of a server behind "not found"."""
-    while error is not None:
+    passed: set[int] = set()
+    while error is not None and id(error) not in passed:
         yield error
+        passed.add(id(error))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
