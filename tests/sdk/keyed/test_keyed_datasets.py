@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset, Table, collect_garbage, demo
-from lakefeed.errors import DuplicateKeyError, InvalidArgumentError
+from lakefeed import Dataset, Table, collect_garbage, compute, demo
+from lakefeed.compute import Processes
+from lakefeed.errors import CommitConflictError, DuplicateKeyError, InvalidArgumentError, UnsupportedError
 from lakefeed.routines import Routine, run_routine
 from tests.sdk.processes import Program, finish_all
 
@@ -73,7 +75,6 @@ def test_garbage_collection_keeps_the_files_of_all_versions(home: Path) -> None:
     images.write({"id": [0], "label": ["changed"]})
     images.delete_keys([1])
     collect_garbage(dry_run=False, grace=dt.timedelta(0))
-    collect_garbage(grace=0, delete=True) if False else collect_garbage()
     for version in (2, 3, 4):
         loaded = images.as_dataset(version).load_files("bytes").to_arrow()["image"]
         assert all(each.startswith(b"\x89PNG") for each in loaded.to_pylist())
@@ -91,6 +92,21 @@ def test_a_keyed_dataset_keeps_its_key_whoever_writes(table: Table) -> None:
     rows.head(1).upsert_into("photos", keys="id")
     assert table.scan(where="id >= 99").to_table().to_pydict() == {"id": [99, 100], "x": [0.0, 1.0]}
     assert table.scan().to_table().num_rows == 101
+    with pytest.raises(DuplicateKeyError, match="100"):
+        rows.overwrite("photos")
+    for write in (compute.append_to, partial(compute.save, if_exists="new_version")):
+        with pytest.raises(UnsupportedError, match="'photos' has the key 'id'"):
+            write(Dataset.from_dict({"id": [7], "x": [7.0]}), "photos", engine=Processes(1))
+    assert table.snapshot().version == 4
+    Dataset.from_dict({"id": [9, 3, 5], "x": [9.0, 3.0, 5.0]}).overwrite("photos")
+    assert table.scan().to_table().to_pydict() == {"id": [3, 5, 9], "x": [3.0, 5.0, 9.0]}
+    assert len(Dataset("photos", version=4)) == 101
+    with pytest.raises(CommitConflictError):
+        Dataset("photos", version=4).overwrite("photos")
+    photos = Dataset("photos")
+    photos.filter("id > 3").overwrite("photos")
+    table.write({"id": [4], "x": [4.0]})
+    assert table.scan().to_table()["id"].to_pylist() == [4, 5, 9]
 
 
 WRITER = """

@@ -18,13 +18,14 @@ from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full
 from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck, SnapshotBuilder
+from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.catalog.warehouse import remove_data_files
 from lakefeed.compute.compute_engine import Engine, pack_task
 from lakefeed.compute.plan_partitions import divide_plan
 from lakefeed.compute.write_task import TableHandle, WriteResult, WriteTask
 from lakefeed.dataset import Dataset, dataset_at, lake_of, plan_of
-from lakefeed.errors import InvalidArgumentError, StorageFullError
+from lakefeed.errors import InvalidArgumentError, StorageFullError, UnsupportedError, quoted_list
 from lakefeed.media import typed_schema
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.plan import Node
@@ -131,6 +132,7 @@ def append_to(
     Raises:
         InvalidArgumentError: as in `save`. Nothing is written.
         DatasetNotFoundError, SchemaError, MissingFileError, CommitConflictError: as in `Dataset.append_to`.
+        UnsupportedError: the dataset has a key. Nothing is written.
     """
     writing = Writing.of(options, copy_files, stats)
     _check(rows, engine)
@@ -153,6 +155,12 @@ def _replace(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine
 
 
 def _write_to(lake: Lake, plan: Node, name: str, writing: Writing, engine: Engine, verb: str) -> _DistributedWrite:
+    keys = key_columns(lake.table(name))
+    if keys:
+        raise UnsupportedError(
+            f"{name!r} has the key {quoted_list(keys)}, which workers cannot check; write with Dataset.{verb}"
+            f"{'_to' if verb == 'append' else ''} or Table.write"
+        )
     types = types_of_old(lake, plan, name)
     return _DistributedWrite(lake, plan, dict(sorted(types.items())), writing, engine, f"{verb} {name}")
 

@@ -139,6 +139,7 @@ class Writes(Core):
             MissingFileError: a file that the rows name does not exist. Nothing is written.
             CommitConflictError: these rows were read from the dataset itself, and it has a newer version. Nothing is
                 written.
+            DuplicateKeyError: the dataset has a key, and two of these rows have the same. Nothing is written.
 
         Example:
             >>> _ = Dataset.from_dict({"x": [3, 1, 2]}).save("sorted")

@@ -1,4 +1,4 @@
-"""Appends to a dataset that has a key: the rows stay unique by key."""
+"""Writes whole rows to a dataset that has a key: the rows stay unique by key, and are sorted by it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DuplicateKeyError
 from lakefeed.plan import Node
-from lakefeed.run.row_edits import newest
+from lakefeed.run.row_edits import check_not_moved, newest, versions_read
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import SHOWN_KEYS, Upsert
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -39,6 +39,16 @@ class Insert(Upsert):
         self._add(draft, source, {}, {})
 
 
+class Replacement(Upsert):
+    """Rows that take the place of all others."""
+
+    def apply(self, draft: Draft, source: IcebergSource | None) -> None:
+        """Removes all files, and adds the rows."""
+        for file in draft.files:
+            draft.remove(file)
+        self._add(draft, None, {}, {})
+
+
 def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
     """Makes a version with the plan's rows added.
 
@@ -54,3 +64,25 @@ def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Wr
 
         options: dict[str, Any] = {**writing.action}
         return edit(lake, name, revise, **options, before_commit=before_commit, incoming=typed.schema)
+
+
+def replace(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
+    """Makes a version that consists of the plan's rows.
+
+    Raises:
+        CommitConflictError: the plan reads the very dataset, and that has moved on since.
+        DuplicateKeyError: two of the rows have the same key. Nothing is written.
+    """
+    table = lake.table(name)
+    read = versions_read(lake, name, table, plan)
+    with typed_for(lake, plan, name, writing) as (typed, before_commit):
+        rows = Replacement.of(lake.settings, typed, keys, decide_columns(table, typed.schema).declared, False)
+
+        def revise(draft: Draft) -> None:
+            check_not_moved(draft, name, read)
+            rows.apply(draft, None)
+
+        options: dict[str, Any] = {**writing.action}
+        return edit(
+            lake, name, revise, counts_exact=False, **options, before_commit=before_commit, incoming=typed.schema
+        )

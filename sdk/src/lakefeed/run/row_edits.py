@@ -27,6 +27,7 @@ from lakefeed.errors import CommitConflictError, InvalidArgumentError, quoted_li
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
+from lakefeed.run import keyed_rows
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.row_count import count_rows
 from lakefeed.run.save import Writing, typed_for
@@ -55,7 +56,11 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
 
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
+        DuplicateKeyError: the dataset has a key, and two of the rows have the same.
     """
+    keys = key_columns(lake.table(name))
+    if keys:
+        return keyed_rows.replace(lake, plan, name, keys, writing)
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
 
         def rows() -> Iterator[pa.RecordBatch]:
@@ -78,10 +83,10 @@ def replace_rows(
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
     table = lake.table(name)
     check_compatible(schema, decide_columns(table, schema).declared)
-    read = _versions_read(lake, name, table, plan)
+    read = versions_read(lake, name, table, plan)
 
     def revise(draft: Draft) -> None:
-        _check_not_moved(draft, name, read)
+        check_not_moved(draft, name, read)
         for file in draft.files:
             draft.remove(file)
         draft.add("rows", rows, write)
@@ -140,7 +145,7 @@ def _matching(source: IcebergSource, file: DataFileRef, wanted: Expr) -> NDArray
     return np.concatenate(matches)
 
 
-def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
+def versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
     """The snapshots of the table that the plan reads, from the lake or from copies of their rows."""
     uuid = str(table.metadata.table_uuid)
     origins = lineage(plan).origins
@@ -151,7 +156,7 @@ def _versions_read(lake: Lake, name: str, table: Table, plan: Node) -> set[int]:
     return {origin.snapshot_id for origin in origins if origin.table_uuid in tables}
 
 
-def _check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
+def check_not_moved(draft: Draft, name: str, read: set[int]) -> None:
     """Refuses an overwrite that would remove rows that were added after its own rows were read."""
     now = newest_or_empty(draft.table) if read else None
     if now is not None and now.snapshot_id not in read:
