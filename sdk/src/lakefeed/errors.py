@@ -60,7 +60,7 @@ class FailedRow:
     """The row that an error is about.
 
     ``number``: the position of the row in the dataset that the failing function reads; within the file if only that is
-    known (``within_file``). None: unknown, and ``place`` says where the row is. ``values``: the value of the row's id
+    known (``within_file``). None: unknown, and ``description`` stands in for it. ``values``: the value of the row's id
     and the names of its files, as text. ``batch``: ``number`` counts within this batch of a loader, which will replace
     it.
     """
@@ -69,11 +69,11 @@ class FailedRow:
     values: str = ""
     file: str | None = None
     within_file: bool = False
-    place: str = "a row"
+    description: str = "a row"
     batch: int | None = None
 
     def __str__(self) -> str:
-        row = self.place if self.number is None else f"row {self.number}"
+        row = self.description if self.number is None else f"row {self.number}"
         values = f" ({self.values})" if self.values else ""
         origin = "" if self.file is None else f" {'of' if self.within_file else 'from'} {self.file}"
         return f"{row}{values}{origin}"

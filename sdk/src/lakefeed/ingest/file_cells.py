@@ -69,8 +69,8 @@ class FileCells:
         errors: dict[int, tuple[str, LakefeedError]] = {}
         for name, media in self.types.items():
             if name in batch.schema.names:
-                found = self._column_errors(batch.column(name), name, media, foreign, first_row)
-                errors = {row - first_row: (name, error) for row, error in found.items()} | errors
+                wrong = self._column_errors(batch.column(name), name, media, foreign, first_row)
+                errors = {row - first_row: (name, error) for row, error in wrong.items()} | errors
         return errors
 
     def _column_errors(

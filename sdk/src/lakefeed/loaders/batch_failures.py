@@ -43,15 +43,15 @@ class RowNames:
             return
         start, _ = self.batches.positions_of(row.batch)
         number, file = self.feed.locate(start + row.number)
-        place = f"the row at position {start + row.number} of the stream"
+        description = f"the row at position {start + row.number} of the stream"
         file = display_url(file) if row.file is None and file is not None else row.file
-        error.name_row(replace(row, number=number, file=file, place=place, batch=None))
+        error.name_row(replace(row, number=number, file=file, description=description, batch=None))
 
     def name_batch(self, error: LakefeedError, step: int) -> None:
         """Names the rows of a batch in an error about the whole batch."""
         row = error.failed_row
         if row is not None:
-            error.name_row(replace(row, place=f"rows {self._rows(step)}"))
+            error.name_row(replace(row, description=f"rows {self._rows(step)}"))
 
     def _rows(self, step: int) -> str:
         start, stop = self.batches.positions_of(step)
@@ -99,7 +99,7 @@ def collate(function: Callable[[Any], Any], batch: Any) -> Any:
     except Exception as error:
         if not is_about_row(error):
             raise
-        rows = FailedRow(None, _ids(batch), place="the rows of a batch")
+        rows = FailedRow(None, _ids(batch), description="the rows of a batch")
         failure = function_error(f"collate_fn {name_of(function)}", rows, error)
         if failure is error:
             raise

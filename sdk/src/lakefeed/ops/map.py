@@ -110,7 +110,7 @@ class Map(Step):
         return arrays
 
     def _array(self, field: pa.Field[Any], values: list[Any]) -> pa.Array[Any] | LakefeedError:
-        function, rows = f"map function {name_of(self.fn)}", FailedRow(None, place="some rows")
+        function, rows = f"map function {name_of(self.fn)}", FailedRow(None, description="some rows")
         try:
             column = build_column(values, field.type)
         except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:

@@ -45,7 +45,7 @@ class MapBatches(Step):
         except Exception as error:
             if not is_about_row(error):
                 raise
-            rows = FailedRow(None, place=f"rows {offset} to {offset + batch.num_rows - 1}")
+            rows = FailedRow(None, description=f"rows {offset} to {offset + batch.num_rows - 1}")
             failure = function_error(function, rows, error)
             if failure is error:
                 raise

@@ -86,11 +86,11 @@ def _identifiers(batch: pa.RecordBatch, index: int) -> list[tuple[str, str]]:
     """Returns the id of a row, and the names of its files, as text."""
     names = sorted((rank, name) for name in batch.schema.names if (rank := _rank(name)) is not None)
     cells: list[tuple[str, Any]] = [(name, batch.column(name)[index].as_py()) for _, name in names[:1]]
-    found = [(name, f"{value!r:.{VALUE_CHARS}}") for name, value in cells if value is not None]
+    identifiers = [(name, f"{value!r:.{VALUE_CHARS}}") for name, value in cells if value is not None]
     for field in batch.schema:
         if column_type(field) is not None and (file := _file_name(batch.column(field.name)[index].as_py())):
-            found.append((field.name, display_url(file)))
-    return found
+            identifiers.append((field.name, display_url(file)))
+    return identifiers
 
 
 def _rank(name: str) -> int | None:
