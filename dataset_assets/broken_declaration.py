@@ -78,14 +78,14 @@ class BrokenDeclaration:
 
 def distinct(broken: list[BrokenDeclaration]) -> list[BrokenDeclaration]:
     """Returns the broken declarations with names that are unique."""
-    taken: set[str] = set()
+    names: set[str] = set()
     unique = []
     for each in broken:
         name, number = each.name, 1
-        while name in taken:
+        while name in names:
             number += 1
             name = f"{each.name}_{number}"
-        taken.add(name)
+        names.add(name)
         unique.append(replace(each, name=name))
     return unique
 

@@ -32,57 +32,61 @@ def code_version(*values: Any) -> str:
         values: functions, dataclasses that hold functions, and plain values.
     """
     digest = hashlib.blake2b(lakefeed.__version__.encode(), digest_size=6)
-    seen: set[int] = set()
+    visited: set[int] = set()
     modules: dict[str, ModuleType] = {}
     for value in values:
-        for part in _describe(value, seen, modules):
+        for part in _describe(value, visited, modules):
             digest.update(part.encode())
     for name in sorted(modules):
         digest.update(_source_hash(modules[name]).encode())
     return digest.hexdigest()
 
 
-def _describe(value: Any, seen: set[int], modules: dict[str, ModuleType]) -> Iterator[str]:
+def _describe(value: Any, visited: set[int], modules: dict[str, ModuleType]) -> Iterator[str]:
     """Yields texts that describe a value, and adds the modules of the project that it uses."""
-    if id(value) in seen:
+    if id(value) in visited:
         return
     if isinstance(value, functools.partial):
-        yield from _describe_all((value.func, value.args, value.keywords), seen, modules)
+        yield from _describe_all((value.func, value.args, value.keywords), visited, modules)
     elif isinstance(value, MethodType):
-        yield from _describe_all((value.__func__, value.__self__), seen, modules)
+        yield from _describe_all((value.__func__, value.__self__), visited, modules)
     elif isinstance(value, FunctionType):
-        seen.add(id(value))
+        visited.add(id(value))
         _add_modules(sys.modules.get(value.__module__), modules)
         yield from _describe_code(value.__code__)
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         wrapped = inspect.unwrap(value)
         others = [] if wrapped is value else [wrapped]
-        yield from _describe_all((value.__defaults__, value.__kwdefaults__, *cells, *others), seen, modules)
+        yield from _describe_all((value.__defaults__, value.__kwdefaults__, *cells, *others), visited, modules)
     elif isinstance(value, type):
-        seen.add(id(value))
+        visited.add(id(value))
         _add_modules(sys.modules.get(value.__module__), modules)
         yield value.__qualname__
         methods = [each for _, each in sorted(vars(value).items()) if isinstance(each, FunctionType | property)]
-        yield from _describe_all([each.fget if isinstance(each, property) else each for each in methods], seen, modules)
+        yield from _describe_all(
+            [each.fget if isinstance(each, property) else each for each in methods], visited, modules
+        )
     elif isinstance(value, Mapping):
-        yield from _describe_all([each for pair in value.items() for each in pair], seen, modules)
+        yield from _describe_all([each for pair in value.items() for each in pair], visited, modules)
     elif isinstance(value, list | tuple):
-        yield from _describe_all(value, seen, modules)
+        yield from _describe_all(value, visited, modules)
     elif is_dataclass(value):
-        seen.add(id(value))
-        yield from _describe_all([type(value), *(getattr(value, each.name) for each in fields(value))], seen, modules)
+        visited.add(id(value))
+        yield from _describe_all(
+            [type(value), *(getattr(value, each.name) for each in fields(value))], visited, modules
+        )
     elif callable(value) or isinstance(value, Set):
-        seen.add(id(value))
-        yield from _describe(type(value), seen, modules) if callable(value) else sorted(map(repr, value))
+        visited.add(id(value))
+        yield from _describe(type(value), visited, modules) if callable(value) else sorted(map(repr, value))
     else:
         # The text of another object may cost a read of it, or name its address.
         yield repr(value) if value is None or isinstance(value, PLAIN_TYPES) else type(value).__qualname__
 
 
-def _describe_all(values: Any, seen: set[int], modules: dict[str, ModuleType]) -> Iterator[str]:
+def _describe_all(values: Any, visited: set[int], modules: dict[str, ModuleType]) -> Iterator[str]:
     for value in values:
         yield "\0"
-        yield from _describe(value, seen, modules)
+        yield from _describe(value, visited, modules)
 
 
 def _describe_code(code: CodeType) -> Iterator[str]:

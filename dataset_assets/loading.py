@@ -25,7 +25,7 @@ def load_declarations() -> Iterator[Declaration | BrokenDeclaration]:
 
     A module that raises an error is yielded as a broken declaration.
     """
-    seen: set[int] = set()
+    collected: set[int] = set()
     for module in sorted(pkgutil.iter_modules(dataset_assets.defs.__path__), key=lambda module: module.name):
         loaded = _import_module(module)
         if isinstance(loaded, BrokenDeclaration):
@@ -33,8 +33,8 @@ def load_declarations() -> Iterator[Declaration | BrokenDeclaration]:
             continue
         for value in vars(loaded).values():
             # A module may import a declaration of another one, or give it two names.
-            if isinstance(value, Declaration) and id(value) not in seen:
-                seen.add(id(value))
+            if isinstance(value, Declaration) and id(value) not in collected:
+                collected.add(id(value))
                 yield value
 
 

@@ -126,10 +126,10 @@ def verdicts_of(instance: Any, declared: Routine) -> Verdicts | None:
     if not declared.only_checked:
         return None
     todo = pending(replace(declared, only_checked=False))
-    found = todo.ranges if todo else ()
+    results = todo.ranges if todo else ()
     return {
         each.source: recorded_verdicts(instance, each.source, each.table_uuid, (v.version for v in each.versions))
-        for each in found
+        for each in results
     }
 
 
@@ -176,39 +176,39 @@ def _reports(
             )
 
 
-def _version_metadata(found: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
+def _version_metadata(results: Sequence[RoutineResult], version: int, declared: Routine) -> dict[str, Any]:
     """Returns the metadata of a source version, which earlier runs may have processed. A version may have no result."""
-    reasons = [dict(each.left_out)[version] for each in found if version in dict(each.left_out)]
+    reasons = [dict(each.left_out)[version] for each in results if version in dict(each.left_out)]
     if reasons:
         return {"rows_in": 0, "rows_out": 0, "left_out": "; ".join(reasons)}
-    return _metadata(found, declared)
+    return _metadata(results, declared)
 
 
 def _covers(result: RoutineResult, version: int) -> bool:
     return (result.from_version or 0) < version <= result.to_version
 
 
-def _metadata(found: Sequence[RoutineResult], declared: Routine) -> dict[str, Any]:
+def _metadata(results: Sequence[RoutineResult], declared: Routine) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "rows_in": sum(each.rows_in for each in found),
-        "rows_out": sum(each.rows_out for each in found),
+        "rows_in": sum(each.rows_in for each in results),
+        "rows_out": sum(each.rows_out for each in results),
     }
-    left_out = [f"{each}" for result in found for each in result.left_out_rows]
+    left_out = [f"{each}" for result in results for each in result.left_out_rows]
     if left_out:
         facts["left_out"] = "; ".join(left_out)
     if declared.on_error != "fail":
-        facts["rows_failed"] = sum(each.failed for each in found)
+        facts["rows_failed"] = sum(each.failed for each in results)
         facts["failed_rows_waiting"] = len(failed_rows(declared))
         facts["failed_rows_in"] = declared.errors_dataset
-    if found and declared.output is not None:
-        lineage = found[-1].lineage
+    if results and declared.output is not None:
+        lineage = results[-1].lineage
         deps = {name: [(dataset_key(dataset), column) for dataset, column in lineage[name]] for name in lineage}
         facts["dagster/column_schema"] = column_schema(Dataset(declared.target).schema)
         facts |= {"dagster/column_lineage": column_lineage(deps)} if deps else {}
-    if found:
-        facts["output"] = ", ".join(f"{declared.target} {key_of(each.output_version)}" for each in found)
-        facts["written_by_run"] = run_link(found[-1].run or "")
-    read = [f"{span.source} up to v{span.to_version}" for each in found for span in each.also]
+    if results:
+        facts["output"] = ", ".join(f"{declared.target} {key_of(each.output_version)}" for each in results)
+        facts["written_by_run"] = run_link(results[-1].run or "")
+    read = [f"{span.source} up to v{span.to_version}" for each in results for span in each.also]
     return facts | ({"also_read": ", ".join(read)} if read else {})
 
 

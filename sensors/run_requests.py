@@ -92,9 +92,9 @@ class RunQueue:
     def close_dead(self) -> None:
         """Ends the runs whose process died without notice (power cut, SIGKILL)."""
         for record in self.records:
-            seen = _last_seen(record)
-            if record.dagster_run.status is DagsterRunStatus.STARTED and seen is not None:
-                self._close_if_dead(record.dagster_run, time.time() - seen)
+            heartbeat = _last_seen(record)
+            if record.dagster_run.status is DagsterRunStatus.STARTED and heartbeat is not None:
+                self._close_if_dead(record.dagster_run, time.time() - heartbeat)
 
     def request(
         self, asset: AssetKey, span: str, tags: Mapping[str, str], retries: RetryPolicy = RetryPolicy()
@@ -258,5 +258,5 @@ def _backoff(failures: int, first: float) -> float:
 
 
 def _last_seen(record: RunRecord) -> float | None:
-    seen = last_heartbeat(record.dagster_run)
-    return record.start_time if seen is None and WORK_TAG in record.dagster_run.tags else seen
+    heartbeat = last_heartbeat(record.dagster_run)
+    return record.start_time if heartbeat is None and WORK_TAG in record.dagster_run.tags else heartbeat

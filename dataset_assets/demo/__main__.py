@@ -166,11 +166,11 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - begun:5.1f} s] {text}", flush=True)
 
 
-def wait_for(what: str, done: Callable[[], bool]) -> None:
+def wait_for(condition: str, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not done():
         if time.monotonic() > deadline:
-            raise DemoError(f"waited {PATIENCE_SECONDS:.0f} s for {what} in vain")
+            raise DemoError(f"waited {PATIENCE_SECONDS:.0f} s for {condition} in vain")
         time.sleep(0.5)
 
 

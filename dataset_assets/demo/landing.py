@@ -21,12 +21,12 @@ def land(folder: Path, delivery: int) -> int:
     """
     images, labels = _digits()
     ids = np.array_split(np.arange(len(labels)), DELIVERIES)[delivery - 1]
-    place = folder / f"delivery-{delivery}"
-    if not (place / "labels.csv").exists():
-        (place / "images").mkdir(parents=True, exist_ok=True)
+    delivery_folder = folder / f"delivery-{delivery}"
+    if not (delivery_folder / "labels.csv").exists():
+        (delivery_folder / "images").mkdir(parents=True, exist_ok=True)
         for number in ids:
-            Image.fromarray(images[number]).save(place / _file(number))
-        _write_labels(place, [(int(number), _file(number), int(labels[number])) for number in ids])
+            Image.fromarray(images[number]).save(delivery_folder / _file(number))
+        _write_labels(delivery_folder, [(int(number), _file(number), int(labels[number])) for number in ids])
     return len(ids)
 
 
@@ -41,10 +41,10 @@ def _file(number: int) -> str:
     return f"images/{number:04d}.png"
 
 
-def _write_labels(place: Path, rows: list[tuple[int, str, int]]) -> None:
-    unfinished = place / "labels.csv.part"
+def _write_labels(delivery_folder: Path, rows: list[tuple[int, str, int]]) -> None:
+    unfinished = delivery_folder / "labels.csv.part"
     with unfinished.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "file", "label"])
         writer.writerows(rows)
-    unfinished.rename(place / "labels.csv")
+    unfinished.rename(delivery_folder / "labels.csv")

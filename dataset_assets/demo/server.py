@@ -92,33 +92,35 @@ class Server:
     def launch(self, job: str) -> str:
         """The id of a new run of the job."""
         selector = {**LOCATION, "jobName": job}
-        found = self.query(LAUNCH, params={"selector": selector, "runConfigData": "{}", "mode": "default"})["launchRun"]
-        if found["__typename"] != "LaunchRunSuccess":
-            raise DagsterError(f"job {job} cannot be launched: {found.get('message', found['__typename'])}")
-        run_id: str = found["run"]["runId"]
+        answer = self.query(LAUNCH, params={"selector": selector, "runConfigData": "{}", "mode": "default"})[
+            "launchRun"
+        ]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"job {job} cannot be launched: {answer.get('message', answer['__typename'])}")
+        run_id: str = answer["run"]["runId"]
         return run_id
 
     def execute_again(self, run_id: str) -> str:
         """The id of a new run that does all of an old one again, as the UI's "Re-execute all" does."""
         params = {"parentRunId": run_id, "strategy": "ALL_STEPS"}
-        found = self.query(AGAIN, params=params)["launchRunReexecution"]
-        if found["__typename"] != "LaunchRunSuccess":
-            raise DagsterError(f"run {run_id} is not executed again: {found.get('message', found['__typename'])}")
-        again: str = found["run"]["runId"]
+        answer = self.query(AGAIN, params=params)["launchRunReexecution"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"run {run_id} is not executed again: {answer.get('message', answer['__typename'])}")
+        again: str = answer["run"]["runId"]
         return again
 
     def runs(self, tag: str, value: str) -> list[str]:
         """The ids of the runs that have the tag, the newest first."""
-        found = self.query(RUNS, tag={"key": tag, "value": value})["runsOrError"]["results"]
-        return [run["runId"] for run in found]
+        answer = self.query(RUNS, tag={"key": tag, "value": value})["runsOrError"]["results"]
+        return [run["runId"] for run in answer]
 
     def backfill(self, asset: list[str], partitions: list[str]) -> str:
         """The id of a backfill of some partitions of an asset; its runs go in the order of the partitions."""
         params = {"assetSelection": [{"path": asset}], "partitionNames": partitions}
-        found = self.query(BACKFILL, params=params)["launchPartitionBackfill"]
-        if found["__typename"] != "LaunchBackfillSuccess":
-            raise DagsterError(f"no backfill of {asset}: {found.get('message', found['__typename'])}")
-        backfill: str = found["backfillId"]
+        answer = self.query(BACKFILL, params=params)["launchPartitionBackfill"]
+        if answer["__typename"] != "LaunchBackfillSuccess":
+            raise DagsterError(f"no backfill of {asset}: {answer.get('message', answer['__typename'])}")
+        backfill: str = answer["backfillId"]
         return backfill
 
     def backfill_status(self, backfill: str) -> str:
@@ -148,10 +150,10 @@ class Server:
             entries = self.query(READY)["workspaceOrError"].get("locationEntries", [])
         except OSError:
             return False
-        found = [entry["locationOrLoadError"] or {} for entry in entries]
-        if broken := [each["message"] for each in found if each.get("__typename") == "PythonError"]:
+        answer = [entry["locationOrLoadError"] or {} for entry in entries]
+        if broken := [each["message"] for each in answer if each.get("__typename") == "PythonError"]:
             raise DagsterError(f"the definitions do not load: {broken[0]}")
-        return any(each.get("__typename") == "RepositoryLocation" for each in found)
+        return any(each.get("__typename") == "RepositoryLocation" for each in answer)
 
 
 @contextmanager

@@ -225,8 +225,8 @@ def test_positional_steps_say_how_many_rows_they_keep(node: Node) -> None:
         pytest.skip("places do not matter to it")
     (batch,) = TABLE.combine_chunks().to_batches()
     for start, rows in ((0, 60), (0, 0), (5, 3), (40, 20), (41, 19), (59, 1)):
-        assert node.kept(start, rows) == node.apply(batch.slice(start, rows), start).num_rows
-        assert not node.exhausted(start) or not node.kept(start, 60 - start)
+        assert node.count_kept(start, rows) == node.apply(batch.slice(start, rows), start).num_rows
+        assert not node.exhausted(start) or not node.count_kept(start, 60 - start)
 
 
 def test_no_rows_in_no_rows_out(request: pytest.FixtureRequest, runner: LocalRunner, tmp_path: Path) -> None:

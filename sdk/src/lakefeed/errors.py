@@ -173,10 +173,10 @@ class ColumnNotFoundError(SchemaError, LookupError):
     def of(cls, missing: str | Iterable[str], existing: Sequence[str], where: str = "") -> ColumnNotFoundError:
         names = [missing] if isinstance(missing, str) else list(missing)
         near = [hit for name in names for hit in difflib.get_close_matches(name, existing, n=3)]
-        place = f" in {where}" if where else ""
+        location = f" in {where}" if where else ""
         plural = "s" if len(names) > 1 else ""
         hint = f" Did you mean {quoted_list(near)}?" if near else ""
-        return cls(f"no column{plural} {quoted_list(names)}{place}; the columns are {quoted_list(existing)}.{hint}")
+        return cls(f"no column{plural} {quoted_list(names)}{location}; the columns are {quoted_list(existing)}.{hint}")
 
 
 class TypeMismatchError(SchemaError, TypeError):

@@ -200,7 +200,7 @@ def test_functions_see_the_rows_of_an_interleaved_input_once(data: Dataset) -> N
 
 
 @pytest.mark.usefixtures("short_stretches")
-def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
+def test_recent_rows_of_interleaved_partitions_go_with_the_reader(data: Dataset) -> None:
     made = interleave([interleave([data, data]), data])
     feed = made._runner.feed(optimize(made._plan), None, None)
     with closing(feed.batches()) as batches:
@@ -209,8 +209,8 @@ def test_what_stretches_share_goes_with_the_feed(data: Dataset) -> None:
     assert isinstance(stretch, interleaved_partitions.InterleavedPartition)
     inner = stretch.mixed.inputs[0][0].reading
     assert isinstance(inner, interleaved_partitions.InterleavedPartition)
-    assert not any(kept.rows._made or kept.raw._made for part in (stretch, inner) for kept in part.mixed.kept)
-    assert pickle.loads(pickle.dumps(stretch)).mixed.kept[0].rows._made == {}
+    assert not any(recent.rows._values or recent.raw._values for part in (stretch, inner) for recent in part.mixed.recent)
+    assert pickle.loads(pickle.dumps(stretch)).mixed.recent[0].rows._values == {}
 
 
 def test_only_the_input_that_must_be_run_is_run_into_a_file(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

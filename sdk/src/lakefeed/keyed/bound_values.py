@@ -34,12 +34,12 @@ class Environment:
     def schema_for(self, text: str) -> pa.Schema:
         """Returns the names that an expression may use as columns; tables only if it names them."""
         fields, named = {}, frozenset(tables_in(text))
-        for place, (name, schema) in enumerate(self.schemas.items()):
+        for index, (name, schema) in enumerate(self.schemas.items()):
             if name in named:  # another table than the first may lack the key of a row
-                fields[table_root(name)] = pa.field(table_root(name), pa.struct(list(schema)), nullable=place > 0)
-        for place, schema in enumerate(self.schemas.values()):
+                fields[table_root(name)] = pa.field(table_root(name), pa.struct(list(schema)), nullable=index > 0)
+        for index, schema in enumerate(self.schemas.values()):
             for field in schema:
-                fields.setdefault(field.name, field.with_nullable(field.nullable or place > 0))
+                fields.setdefault(field.name, field.with_nullable(field.nullable or index > 0))
         return pa.schema(list(fields.values()))
 
     def owner(self, column: str) -> str:
@@ -147,8 +147,8 @@ def _field_at(schema: pa.Schema, path: tuple[str | int, ...]) -> pa.Field[Any]:
 def _values_at(batch: pa.RecordBatch, path: tuple[str | int, ...]) -> Any:
     column: Any = batch.column(str(path[0]))
     for step in path[1:]:
-        place = column.type.get_field_index(str(step))
-        column = column.flatten()[place]
+        index = column.type.get_field_index(str(step))
+        column = column.flatten()[index]
     return column
 
 

@@ -140,8 +140,8 @@ class KeyedCommit:
         hint = key_hint(source.schema, self.keys[0], keys.column(self.keys[0]))
         for _, file in source.matching_files(hint):
             gone = [
-                place + np.flatnonzero(match_keys(key_arrays(batch, self.keys), arrays) != ABSENT)
-                for place, batch in source.numbered_batches(file, self.keys, hint)
+                position + np.flatnonzero(match_keys(key_arrays(batch, self.keys), arrays) != ABSENT)
+                for position, batch in source.numbered_batches(file, self.keys, hint)
             ]
             if any(map(len, gone)):
                 draft.drop(file, np.concatenate(gone), partial(source.read_file, file))
@@ -223,11 +223,11 @@ def completed(source: IcebergSource, rows: pa.RecordBatch, target: pa.Schema, ke
     columns, fields = list(rows.columns), list(rows.schema)
     indices: Any = pa.array(positions, mask=positions == ABSENT)
     for name in names:
-        place = rows.schema.get_field_index(name)
+        index = rows.schema.get_field_index(name)
         kind = target.field(name).type
         stored: Any = pa.nulls(rows.num_rows, kind) if old is None else take_values(old.column(name), indices)
-        columns[place] = overlay(target.field(name), columns[place], stored)
-        fields[place] = fields[place].with_type(columns[place].type)
+        columns[index] = overlay(target.field(name), columns[index], stored)
+        fields[index] = fields[index].with_type(columns[index].type)
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
@@ -235,7 +235,7 @@ def overlay(target: pa.Field[Any], new: Any, old: Any) -> Any:
     """Returns the values ``new``, with those of ``old`` in the struct fields that ``new`` lacks."""
     if not is_open_struct(target) or not pa.types.is_struct(new.type):
         return new
-    given = {each.name: place for place, each in enumerate(new.type)}
+    given = {each.name: index for index, each in enumerate(new.type)}
     stored = dict(zip((each.name for each in old.type), old.flatten(), strict=True))
     fields, arrays = [], []
     for inner in target.type:

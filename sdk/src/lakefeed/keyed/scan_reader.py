@@ -223,9 +223,9 @@ class ScanReader:
 
     def _lookup(self, table: PinnedTable, keys: pa.RecordBatch) -> tuple[pa.RecordBatch | None, Positions]:
         counts = LookupCounts()
-        found = KeyLookup(table.source, table.keys).take(keys, self.columns[table.name], counts)
+        rows = KeyLookup(table.source, table.keys).take(keys, self.columns[table.name], counts)
         self.metrics.groups_taken += counts.row_groups_read
-        return found
+        return rows
 
     # ------------------------------------------------------------------ metrics
 

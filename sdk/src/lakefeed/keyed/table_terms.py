@@ -65,11 +65,11 @@ def find_field(schema: pa.Schema, path: str) -> Any:
     if path in schema.names:
         return schema.field(path)
     first, *rest = path.split(".")
-    found = schema.field(first) if first in schema.names else None
+    field = schema.field(first) if first in schema.names else None
     for step in rest:
-        inner = {} if found is None or not is_open_struct(found) else {each.name: each for each in found.type}
-        found = inner.get(step)
-    return found
+        inner = {} if field is None or not is_open_struct(field) else {each.name: each for each in field.type}
+        field = inner.get(step)
+    return field
 
 
 def _known(schema: pa.Schema, path: str) -> str:

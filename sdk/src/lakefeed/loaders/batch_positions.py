@@ -15,9 +15,9 @@ from lakefeed.loaders.world import RankSharding, World
 from lakefeed.run.epoch_reader import Part, Range
 from lakefeed.run.rebatch import joined
 
-Made = TypeVar("Made")
-Several: TypeAlias = Callable[[pa.RecordBatch, Sequence[Range]], Iterable[Made]]
-One: TypeAlias = Callable[[pa.RecordBatch], Made]
+Batch = TypeVar("Batch")
+Several: TypeAlias = Callable[[pa.RecordBatch, Sequence[Range]], Iterable[Batch]]
+One: TypeAlias = Callable[[pa.RecordBatch], Batch]
 
 STEPS_AT_ONCE = 4_096
 
@@ -94,7 +94,7 @@ class Places:
         starts, stops = self.deal.touching(low - self.shift, high - self.shift)
         return zip((starts + self.shift).tolist(), (stops + self.shift).tolist(), strict=True)
 
-    def cut(self, parts: Generator[Part], several: Several[Made], one: One[Made]) -> Generator[Made]:
+    def cut(self, parts: Generator[Part], several: Several[Batch], one: One[Batch]) -> Generator[Batch]:
         """Yields the batches: ``several`` of one part at a time, or ``one`` of several parts."""
         return cut(parts, self.stops(), several, one)
 
@@ -108,7 +108,7 @@ class Places:
         return self.deal.end(step)
 
 
-def cut(parts: Generator[Part], stops: Iterator[int], several: Several[Made], one: One[Made]) -> Generator[Made]:
+def cut(parts: Generator[Part], stops: Iterator[int], several: Several[Batch], one: One[Batch]) -> Generator[Batch]:
     """The rows up to each of the places ``stops``: ``several`` of one part at a time, or ``one`` of more parts."""
     due = next(stops, None)
     held: list[pa.RecordBatch] = []

@@ -157,10 +157,10 @@ class Steps:
         if late:
             rows = positions.cut(gathered, _slices, _same)
             depth = 0 if any(step.runs_user_code for step in late) else sampler.prefetch_batches
-            made = background(_finished(run_whole(late, rows, meter.files), finish, names, meter.skipped), depth)
+            batches = background(_finished(run_whole(late, rows, meter.files), finish, names, meter.skipped), depth)
         else:
-            made = _handed_over(positions.cut(gathered, finish.several, finish))
-        return _reported(made) if reported else made
+            batches = _handed_over(positions.cut(gathered, finish.several, finish))
+        return _reported(batches) if reported else batches
 
 
 def check_complete(iteration: Iteration, steps: int) -> None:
@@ -186,7 +186,7 @@ def _finished(
                 names.name(error)
                 skipped.add(error)
             empty = finish.alone and not late.rows.num_rows
-            yield FinishedBatch(LeftOut() if empty else finish.made(late.rows))
+            yield FinishedBatch(LeftOut() if empty else finish.convert(late.rows))
 
 
 def _reported(batches: Generator[FinishedBatch]) -> Generator[FinishedBatch]:

@@ -15,7 +15,7 @@ from lakefeed.loaders.world import RankSharding
 from lakefeed.run.epoch_reader import Part, Range
 from lakefeed.run.rebatch import joined
 
-Made = TypeVar("Made")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class StreamSharding:
         """Returns the ranges of positions to read of ``[low, high)``: all, since the end of the stream is unknown."""
         return [(low, high)]
 
-    def cut(self, parts: Generator[Part], several: Several[Made], one: One[Made]) -> Generator[Made]:
+    def cut(self, parts: Generator[Part], several: Several[Batch], one: One[Batch]) -> Generator[Batch]:
         """Yields this rank's batches: ``several`` of one part at a time, or ``one`` of several parts.
 
         Raises:
@@ -88,16 +88,16 @@ class StreamSharding:
         """
         held: deque[_Rows] = deque()
         cutter = _Cutter(several, one, self._keep)
-        seen = self._begin
+        position = self._begin
         with closing(parts):
             for part in parts:
                 for (start, stop), row in part.ranges:
                     held.append(_Rows(start - self._shift, stop - self._shift, part.rows, row))
-                    seen = stop - self._shift
-                full = (seen - self._begin - self._rows_ahead) // self._step_rows
+                    position = stop - self._shift
+                full = (position - self._begin - self._rows_ahead) // self._step_rows
                 if full > 0:
                     yield from cutter.cut(held, self._sharding(self._begin + full * self._step_rows))
-        self._whole = self._batching.deal(seen, self._begin)
+        self._whole = self._batching.deal(position, self._begin)
         yield from cutter.cut(held, self._whole)
 
     def _sharding(self, rows: int) -> RankSharding:
@@ -105,10 +105,10 @@ class StreamSharding:
         return RankSharding(rows, self._batching.batch_size or 1, self._batching.world, False, self._begin)
 
 
-class _Cutter(Generic[Made]):
+class _Cutter(Generic[Batch]):
     """Cuts rows into the batches of one rank, step by step."""
 
-    def __init__(self, several: Several[Made], one: One[Made], keep: Callable[[pa.RecordBatch, int], None]) -> None:
+    def __init__(self, several: Several[Batch], one: One[Batch], keep: Callable[[pa.RecordBatch, int], None]) -> None:
         self._several = several
         self._one = one
         self._keep = keep
@@ -116,7 +116,7 @@ class _Cutter(Generic[Made]):
         self._begun: list[pa.RecordBatch] = []
         """The first rows of a batch, of which the others are still to come."""
 
-    def cut(self, held: deque[_Rows], sharding: RankSharding) -> Iterator[Made]:
+    def cut(self, held: deque[_Rows], sharding: RankSharding) -> Iterator[Batch]:
         """Yields the batches of the rows before the end of ``sharding``, and removes these rows."""
         while held and held[0].start < sharding.rows:
             rows = held.popleft()
@@ -125,7 +125,7 @@ class _Cutter(Generic[Made]):
                 held.appendleft(rest)
             yield from self._batches(rows, sharding)
 
-    def _batches(self, rows: _Rows, sharding: RankSharding) -> Iterator[Made]:
+    def _batches(self, rows: _Rows, sharding: RankSharding) -> Iterator[Batch]:
         whole: list[Range] = []
         starts, stops = sharding.touching(rows.start, rows.stop)
         self._keep(rows.batch, int((stops - starts).sum()))

@@ -73,17 +73,17 @@ class Finish:
 
     def __call__(self, rows: pa.RecordBatch) -> dict[str, Any]:
         """Returns the batch of rows, if there are no late steps."""
-        return self.made(rows)
+        return self.convert(rows)
 
     def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         """Returns the batch of each range of rows, if there are no late steps."""
         columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
         return map(_first_row, columns.batches(ranges)) if self.single else columns.batches(ranges)
 
-    def made(self, rows: pa.RecordBatch) -> dict[str, Any]:
+    def convert(self, rows: pa.RecordBatch) -> dict[str, Any]:
         """Returns the batch of rows that went through the late steps."""
-        made = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
-        return _first_row(made) if self.single else made
+        batch = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
+        return _first_row(batch) if self.single else batch
 
 
 def _first_row(batch: dict[str, Any]) -> dict[str, Any]:
@@ -110,15 +110,15 @@ class Collated:
 
     function: Callable[[Any], Any]
 
-    def __call__(self, made: Any) -> Any:
-        if not isinstance(made, BatchReport):
-            return collate(self.function, made)
-        if made.failure is not None or isinstance(made.batch, LeftOut):
-            return made
+    def __call__(self, batch: Any) -> Any:
+        if not isinstance(batch, BatchReport):
+            return collate(self.function, batch)
+        if batch.failure is not None or isinstance(batch.batch, LeftOut):
+            return batch
         try:
-            return made._replace(batch=collate(self.function, made.batch))
+            return batch._replace(batch=collate(self.function, batch.batch))
         except LakefeedError as error:
-            return made._replace(batch=None, failure=WorkerFailure.of(error, whole=True))
+            return batch._replace(batch=None, failure=WorkerFailure.of(error, whole=True))
 
 
 class BatchWork(Dataset[Any]):
@@ -179,7 +179,7 @@ class BatchWork(Dataset[Any]):
                 raise
             return BatchReport(None, failure=WorkerFailure.of(error))
         empty = self._finish.alone and not late.rows.num_rows and (task.reported or self._finish.single)
-        batch = LeftOut() if empty else self._finish.made(late.rows)
+        batch = LeftOut() if empty else self._finish.convert(late.rows)
         return BatchReport(batch, *self._tally.reset(), late.failures) if task.reported else batch
 
     def _begun(self, number: int, message: bytes) -> Callable[[], LateBatch]:
@@ -242,11 +242,11 @@ def _applied(steps: Sequence[Step], late: LateBatch) -> LateBatch:
 def detached(steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps without the plan below them, which may be large."""
     below: Node = Scan(MemorySource(steps[0].child.schema.empty_table())) if steps else None  # type: ignore[assignment]
-    found: list[Step] = []
+    rebased: list[Step] = []
     for step in steps:
-        found.append(step.with_children((below,)))
-        below = found[-1]
-    return tuple(found)
+        rebased.append(step.with_children((below,)))
+        below = rebased[-1]
+    return tuple(rebased)
 
 
 def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
@@ -265,12 +265,12 @@ def check_portable(finish: Finish, options: Mapping[str, Any]) -> None:
         return
     functions = [(f"the function of {type(step).__name__.lower()}", vars(step)) for step in finish.late]
     given = [(name, options[name]) for name in ("collate_fn", "worker_init_fn") if options.get(name) is not None]
-    for what, value in functions + given:
+    for argument, value in functions + given:
         try:
             ForkingPickler.dumps(value)
         except (PicklingError, AttributeError, TypeError) as error:
             raise InvalidArgumentError(
-                f"{what} cannot be sent to worker processes that are started by {method!r}: {error}. Define the "
+                f"{argument} cannot be sent to worker processes that are started by {method!r}: {error}. Define the "
                 "function at the top level of a module instead of as a lambda or inside another function, use "
                 'num_workers=0, or multiprocessing_context="fork"'
             ) from error

@@ -115,7 +115,7 @@ class Join(Node):
         return column if column in self.right.schema.names else column.removesuffix(SUFFIX)
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        left, right = (rows.kept() for rows in inputs)
+        left, right = (rows.reusable() for rows in inputs)
         pairs = joined_positions(
             self.settings,
             _SQL_JOINS[self.kind],

@@ -50,7 +50,7 @@ class Slice(Step):
         low, high = self._clamp(offset, batch.num_rows)
         return batch.slice(low - offset, high - low)
 
-    def kept(self, offset: int, rows: int) -> int:
+    def count_kept(self, offset: int, rows: int) -> int:
         low, high = self._clamp(offset, rows)
         return high - low
 

@@ -75,7 +75,7 @@ class Sort(Node):
         return True
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        rows = inputs[0].kept()
+        rows = inputs[0].reusable()
         yield from rows.at(self._positions(rows))
 
     def _positions(self, rows: Input) -> Indices:

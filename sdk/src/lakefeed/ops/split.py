@@ -89,7 +89,7 @@ class SplitByPlace(Step):
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         return filter_by_mask(batch, pa.array(self._mask(offset, batch.num_rows)))
 
-    def kept(self, offset: int, rows: int) -> int:
+    def count_kept(self, offset: int, rows: int) -> int:
         return int(self._mask(offset, rows).sum())
 
     def _mask(self, offset: int, rows: int) -> npt.NDArray[np.bool_]:

@@ -45,7 +45,7 @@ class Stride(Step):
     def apply(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
         return batch.take(np.arange((self.first - offset) % self.every, batch.num_rows, self.every))
 
-    def kept(self, offset: int, rows: int) -> int:
+    def count_kept(self, offset: int, rows: int) -> int:
         return len(range((self.first - offset) % self.every, rows, self.every))
 
     def describe(self) -> str:

@@ -30,7 +30,7 @@ class Input(Protocol):
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Streams the rows in order, with only these columns."""
 
-    def kept(self) -> Input:
+    def reusable(self) -> Input:
         """Returns the same rows for reading more than once: on local disk where making them takes more than reading."""
 
     def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
@@ -74,10 +74,10 @@ class Node:
 
     @cached_property
     def children(self) -> tuple[Node, ...]:
-        found: list[Node] = []
+        children: list[Node] = []
         for value in self._fields().values():
-            found.extend(nodes_of(value))
-        return tuple(found)
+            children.extend(nodes_of(value))
+        return tuple(children)
 
     @property
     def leaf_source(self) -> Source | None:
@@ -238,7 +238,7 @@ class Step(Node):
         """Does as `apply`, and returns the rows that were left out as well, for a step that ``skips_rows``."""
         raise NotImplementedError(type(self).__name__)
 
-    def kept(self, offset: int, rows: int) -> int:
+    def count_kept(self, offset: int, rows: int) -> int:
         """Returns how many of the input rows ``[offset, offset + rows)`` a positional step keeps."""
         return rows
 

@@ -165,14 +165,14 @@ def cut_fragments(fragments: Iterable[Fragment], rows: tuple[int, int | None] | 
         yield from fragments
         return
     start, stop = rows
-    place = 0
+    position = 0
     for fragment in fragments:
-        if stop is not None and place >= stop:
+        if stop is not None and position >= stop:
             return
         length = fragment.rows
         assert length is not None, "only fragments of known length can be cut"
-        low, high = max(start - place, 0), length if stop is None else min(stop - place, length)
-        place += length
+        low, high = max(start - position, 0), length if stop is None else min(stop - position, length)
+        position += length
         if low < high:
             yield fragment if (low, high) == (0, length) else replace(fragment, start=low, stop=high)
 

@@ -112,13 +112,13 @@ class ValueText:
         self._above[key] = depth
         outer, self._lowest = self._lowest, depth
         try:
-            found = _digest(f"{type(value).__qualname__}[{','.join(self._parts(value))}]")
+            digest = _digest(f"{type(value).__qualname__}[{','.join(self._parts(value))}]")
         finally:
             del self._above[key]
             whole, self._lowest = self._lowest >= depth, min(self._lowest, outer)
         if whole:
-            self._digests[key] = found
-        return found
+            self._digests[key] = digest
+        return digest
 
     def _parts(self, value: Any) -> list[str]:
         try:

@@ -27,7 +27,7 @@ from lakefeed.routines.function_call import cast_to_schema, returned_rows
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import Routine, RoutineRun
 from lakefeed.routines.routine_history import retry_work_of
-from lakefeed.routines.row_work import Made, RowSearch, guard_rows, on_disk
+from lakefeed.routines.row_work import OutputRows, RowSearch, guard_rows, on_disk
 from lakefeed.routines.skipped_rows import errors_key
 from lakefeed.routines.unit_commit import input_scan, known_schema, open_blob_writer, output_version
 from lakefeed.run.row_errors import RowError, RowErrors, key_column
@@ -161,15 +161,15 @@ def _retry_group(
         left = [row for row in group if _identity(row) in identities]
         if not left:  # another retry was faster
             return RetryResult()
-        made = _make(routine, inputs, left, RoutineRun(routine.name, _token(left), resources, provenance.run))
+        output = _make(routine, inputs, left, RoutineRun(routine.name, _token(left), resources, provenance.run))
         try:
-            return _commit(routine, left, made, reference, stored, provenance)
+            return _commit(routine, left, output, reference, stored, provenance)
         except FenceError:
             continue
     raise _conflict_error(routine)
 
 
-def _make(routine: Routine, inputs: Dataset, rows: Sequence[FailedRow], routine_run: RoutineRun) -> Made:
+def _make(routine: Routine, inputs: Dataset, rows: Sequence[FailedRow], routine_run: RoutineRun) -> OutputRows:
     """Makes the rows of failed rows. The positions of errors are those in ``rows``."""
     errors = RowErrors("quarantine")
 
@@ -192,22 +192,22 @@ def _make(routine: Routine, inputs: Dataset, rows: Sequence[FailedRow], routine_
     guarded = guard_rows(first, input_scan(chosen), errors, routine.key)
     if guarded is None:
         return search.make(0, len(rows), first)
-    made = on_disk(guarded)
+    output = on_disk(guarded)
     numbers = {row.row: number for number, row in enumerate(rows)}
     errors.renumber(numbers)
-    return made
+    return output
 
 
 def _commit(
     routine: Routine,
     rows: Sequence[FailedRow],
-    made: Made,
+    output: OutputRows,
     reference: str | None,
     stored: Sequence[FailedRow],
     provenance: Provenance,
 ) -> RetryResult:
     """Commits what was made, together with the failed rows that are left."""
-    errors = made.errors or RowErrors("quarantine")
+    errors = output.errors or RowErrors("quarantine")
     done = [row for number, row in enumerate(rows) if number not in errors.errors and not errors.is_past_end(number)]
     again = {_identity(rows[number]): error for number, error in errors.errors.items()}
     result = RetryResult(len(done), len(rows) - len(done))
@@ -220,7 +220,7 @@ def _commit(
         )
         commit = replace(provenance, message=message, work=work, depth=_depth(rows[0]))
         with _fence(routine, reference, left) as fence:
-            written = _write(routine, rows[0].null_row, made.rows, {"provenance": commit, "fence": fence})
+            written = _write(routine, rows[0].null_row, output.rows, {"provenance": commit, "fence": fence})
         version = output_version(routine, written.version)
         result = replace(result, rows_out=version.added_records, output_versions=(version.version,))
     if errors.stop is not None:
@@ -228,17 +228,17 @@ def _commit(
     return result
 
 
-def _write(routine: Routine, null_rows: bool, made: Dataset, options: WriteOptions) -> Dataset:
+def _write(routine: Routine, null_rows: bool, output: Dataset, options: WriteOptions) -> Dataset:
     if not null_rows:
-        return made.append_to(routine.target, **options)
+        return output.append_to(routine.target, **options)
     schema = Dataset(routine.target).schema
     key = key_column(Dataset(routine.sources[0]).schema, routine.key)
-    if key is None or key not in schema.names or key not in made.schema.names:
+    if key is None or key not in schema.names or key not in output.schema.names:
         raise InvalidArgumentError(
             f"the rows of nulls in {routine.target!r} cannot be replaced, because it lacks a column that identifies a "
             f"row of {routine.sources[0]!r}: name one with key= that the function returns, or use drop_failed"
         )
-    return made.upsert_into(routine.target, key, **options)
+    return output.upsert_into(routine.target, key, **options)
 
 
 def _scan(routine: Routine, row: FailedRow) -> Dataset | None:

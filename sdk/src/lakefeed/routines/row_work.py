@@ -31,7 +31,7 @@ Call: TypeAlias = Callable[[int, int], Dataset]
 
 
 @dataclass(frozen=True)
-class Made:
+class OutputRows:
     """The rows that a routine makes.
 
     Attributes:
@@ -45,10 +45,10 @@ class Made:
     plain: Dataset
 
 
-def guard_rows(made: Dataset, base: Node, errors: RowErrors, key: str | None) -> Made | None:
+def guard_rows(output: Dataset, base: Node, errors: RowErrors, key: str | None) -> OutputRows | None:
     """Returns the rows of a Dataset with its steps guarded; None if it is not made of steps over ``base``."""
-    guard = GuardedSteps.of(plan_of(made, "a routine"), base, errors, key)
-    return None if guard is None else Made(dataset_of(lake_of(made), guard), errors, made)
+    guard = GuardedSteps.of(plan_of(output, "a routine"), base, errors, key)
+    return None if guard is None else OutputRows(dataset_of(lake_of(output), guard), errors, output)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class RowSearch:
     _plain: Dataset | None = None
     _cause: Exception | None = None
 
-    def make(self, begin: int, end: int, first: Dataset | None = None, error: Exception | None = None) -> Made:
+    def make(self, begin: int, end: int, first: Dataset | None = None, error: Exception | None = None) -> OutputRows:
         """Returns the rows of ``[begin, end)``, on local disk.
 
         Args:
@@ -100,7 +100,7 @@ class RowSearch:
         table = pa.concat_tables([schema.empty_table(), *(_fit(table, schema) for table in whole)])
         origin = Lineage() if self._plain is None else lineage(plan_of(self._plain, "a routine"))
         rows = dataset_of(Lake.current(), Scan(_MadeRows(table, origin)))
-        return Made(rows, self.errors, self._plain or rows)
+        return OutputRows(rows, self.errors, self._plain or rows)
 
     def _make(self, begin: int, end: int, first: Dataset | None = None, error: Exception | None = None) -> None:
         if self.errors.is_past_end(begin):
@@ -119,9 +119,9 @@ class RowSearch:
         self._make(middle, end)
 
     def _rows(self, begin: int, end: int, first: Dataset | None) -> pa.Table:
-        made = self.call(begin, end) if first is None else first
-        self._plain = self._plain or made
-        return _spilled(made)
+        output = self.call(begin, end) if first is None else first
+        self._plain = self._plain or output
+        return _spilled(output)
 
     def _record(self, begin: int, end: int, error: Exception) -> None:
         self._cause = error
@@ -146,11 +146,11 @@ class _MadeRows(MemorySource):
         return self.origin
 
 
-def on_disk(made: Made) -> Made:
+def on_disk(output: OutputRows) -> OutputRows:
     """Returns the rows on local disk, so that the errors are known."""
-    table = _spilled(made.rows)
-    rows = Scan(_MadeRows(table, lineage(plan_of(made.rows, "a routine"))))
-    return Made(dataset_of(lake_of(made.rows), rows), made.errors, made.plain)
+    table = _spilled(output.rows)
+    rows = Scan(_MadeRows(table, lineage(plan_of(output.rows, "a routine"))))
+    return OutputRows(dataset_of(lake_of(output.rows), rows), output.errors, output.plain)
 
 
 def _spilled(rows: Dataset) -> pa.Table:

@@ -132,8 +132,8 @@ def _ranges_of_keys(routine: Routine, part: SourcePart, keys: Any, begin: int) -
             f"no unread row of v{part.versions[0].version} has {column} {quoted_list(map(str, missing))}"
         )
     runs = groupby(enumerate(sorted(positions)), lambda each: each[1] - each[0])
-    found = [[position for _, position in run] for _, run in runs]
-    return [(run[0], run[-1] + 1) for run in found]
+    consecutive = [[position for _, position in run] for _, run in runs]
+    return [(run[0], run[-1] + 1) for run in consecutive]
 
 
 def _values(dataset: Dataset, column: str) -> Iterator[Any]:

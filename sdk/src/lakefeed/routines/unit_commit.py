@@ -26,7 +26,7 @@ from lakefeed.routines.function_call import call_function, cast_to_schema, retur
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, describe_work, history, result_of, work_of
-from lakefeed.routines.row_work import Made, RowSearch, guard_rows
+from lakefeed.routines.row_work import OutputRows, RowSearch, guard_rows
 from lakefeed.routines.skipped_rows import errors_key, from_json, skips_key, to_json
 from lakefeed.routines.work_unit import SourcePart, WorkUnit
 from lakefeed.run.row_errors import RowError, RowErrors, Stop
@@ -70,10 +70,10 @@ def commit_unit(routine: Routine, unit: WorkUnit, context: RunContext) -> Commit
         JoinedVersionsError: a row failed, and each version should be read by itself.
     """
     try:
-        made = make_rows(routine, unit, context)
-        if made is None:
+        output = make_rows(routine, unit, context)
+        if output is None:
             return None
-        return _write(routine, unit, context, made)
+        return _write(routine, unit, context, output)
     except (FenceError, DatasetExistsError, JoinedVersionsError):
         raise
     except Exception as error:
@@ -84,23 +84,23 @@ def commit_unit(routine: Routine, unit: WorkUnit, context: RunContext) -> Commit
         raise
 
 
-def make_rows(routine: Routine, unit: WorkUnit, context: RunContext) -> Made | None:
+def make_rows(routine: Routine, unit: WorkUnit, context: RunContext) -> OutputRows | None:
     """Returns the rows of a unit; None if there are none and their columns are unknown."""
     if not unit.reads:
         schema = known_schema(routine)
         if schema is None:
             return None
         empty = Dataset.from_arrow(schema.empty_table())
-        return Made(empty, None, empty)
+        return OutputRows(empty, None, empty)
     if routine.output is None:
         routine_run = _routine_run(routine, unit, context)
         call_function(routine, [part.dataset for part in unit.parts], routine_run)
         rows = _log_rows(unit, routine_run)
-        return Made(rows, None, rows)
+        return OutputRows(rows, None, rows)
     return _make_output(routine, unit, context)
 
 
-def _make_output(routine: Routine, unit: WorkUnit, context: RunContext) -> Made:
+def _make_output(routine: Routine, unit: WorkUnit, context: RunContext) -> OutputRows:
     errors = RowErrors(routine.on_error, routine.max_errors)
     inputs = [part.dataset for part in unit.parts]
     try:
@@ -112,11 +112,11 @@ def _make_output(routine: Routine, unit: WorkUnit, context: RunContext) -> Made:
     # An edit calls for its rows more than once, so they are made before.
     edits = unit.pending.remade and routine.on_remade == "replace"
     if first is not None and not edits and (routine.on_error != "fail" or _may_commit_parts(routine, unit, first)):
-        made = guard_rows(first, input_scan(inputs[unit.parts.index(_reading(unit))]), errors, routine.key)
-        if made is not None:
-            return made
+        output = guard_rows(first, input_scan(inputs[unit.parts.index(_reading(unit))]), errors, routine.key)
+        if output is not None:
+            return output
     if routine.on_error == "fail" and first is not None:
-        return Made(first, None, first)
+        return OutputRows(first, None, first)
     return _search(routine, unit, context, errors).make(*_bounds(unit), first, error)
 
 
@@ -126,8 +126,8 @@ def input_scan(rows: Dataset) -> Node:
 
 
 def _call(routine: Routine, unit: WorkUnit, inputs: Sequence[Dataset], context: RunContext) -> Dataset:
-    made = returned_rows(routine, inputs, _routine_run(routine, unit, context), known_schema(routine))
-    return cast_to_schema(routine, made)
+    output = returned_rows(routine, inputs, _routine_run(routine, unit, context), known_schema(routine))
+    return cast_to_schema(routine, output)
 
 
 def _search(routine: Routine, unit: WorkUnit, context: RunContext, errors: RowErrors) -> RowSearch:
@@ -151,11 +151,11 @@ def _reading(unit: WorkUnit) -> SourcePart:
     return unit.reading
 
 
-def _may_commit_parts(routine: Routine, unit: WorkUnit, made: Dataset) -> bool:
+def _may_commit_parts(routine: Routine, unit: WorkUnit, output: Dataset) -> bool:
     """Returns whether the rows before one that fails can be committed, and there is something that may fail."""
     if not routine.commit_parts or not unit.may_end_early or len(routine.sources) > 1:
         return False
-    steps = (node for node in nodes(plan_of(made, "a routine")) if isinstance(node, Step))
+    steps = (node for node in nodes(plan_of(output, "a routine")) if isinstance(node, Step))
     return any(step.runs_user_code or step.works_ahead for step in steps)
 
 
@@ -172,10 +172,10 @@ def _routine_run(routine: Routine, unit: WorkUnit, context: RunContext) -> Routi
 # ------------------------------------------------------------------------------------------ the commit
 
 
-def _write(routine: Routine, unit: WorkUnit, context: RunContext, made: Made) -> Commit:
-    completion = _Completion(routine, unit, context.provenance, made)
+def _write(routine: Routine, unit: WorkUnit, context: RunContext, output: OutputRows) -> Commit:
+    completion = _Completion(routine, unit, context.provenance, output)
     fence = OpenFence(routine.fence, unit.pending.stored, unit.value, completion)
-    target, rows, engine = table_or_none(routine.target), made.rows, context.engine
+    target, rows, engine = table_or_none(routine.target), output.rows, context.engine
     options: WriteOptions = {"provenance": context.provenance, "fence": fence}
     with completion:
         if routine.distributed and engine is not None and unit.reads and not unit.pending.remade:
@@ -187,27 +187,27 @@ def _write(routine: Routine, unit: WorkUnit, context: RunContext, made: Made) ->
             written = rows.overwrite(routine.target, **options)
         else:
             written = rows.append_to(routine.target, **options)
-    output = output_version(routine, written.version)
+    latest = output_version(routine, written.version)
     for part in unit.parts:
         for number, reason in part.skipped:
             logger.warning("routine %s: %s v%d %s", routine.name, part.range.source, number, reason)
-    logger.info("%s -> %s v%d", completion.message, routine.target, output.version)
-    result, stop = result_of(output), completion.stop
+    logger.info("%s -> %s v%d", completion.message, routine.target, latest.version)
+    result, stop = result_of(latest), completion.stop
     if result.failed:
         logger.warning("routine %s: %d rows failed, see %r", routine.name, result.failed, routine.errors_dataset)
     if stop is None:
         return Commit(result)
-    stop.error.add_note(f"The rows before are committed, as {routine.target!r} v{output.version}.")
+    stop.error.add_note(f"The rows before are committed, as {routine.target!r} v{latest.version}.")
     return Commit(result, stop.error)
 
 
 class _Completion:
     """Completes the commit of a unit when its rows are written and the failed ones are known."""
 
-    def __init__(self, routine: Routine, unit: WorkUnit, provenance: Provenance, made: Made) -> None:
-        self._routine, self._unit, self._made = routine, unit, made
+    def __init__(self, routine: Routine, unit: WorkUnit, provenance: Provenance, output: OutputRows) -> None:
+        self._routine, self._unit, self._output = routine, unit, output
         self._stack = ExitStack()
-        lineage = lineage_if_new(routine, column_lineage(made.plain)) if unit.reads else None
+        lineage = lineage_if_new(routine, column_lineage(output.plain)) if unit.reads else None
         self._lineage, self._provenance = lineage, provenance
         self.stop: Stop | None = None
         self.message = ""
@@ -224,7 +224,7 @@ class _Completion:
         Raises:
             Exception: the error of a row before which nothing can be committed.
         """
-        routine, unit, errors = self._routine, self._unit, self._made.errors
+        routine, unit, errors = self._routine, self._unit, self._output.errors
         self.stop = None if errors is None else errors.stop
         if self.stop is not None:
             part = _reading(unit)

@@ -306,7 +306,7 @@ class _Pass:
         if self._errors.is_past_end(int(positions[0])):
             return []
         try:
-            return [(np.full(made.num_rows, positions[0]), made) for made in run_chain(steps, [batch])]
+            return [(np.full(rows.num_rows, positions[0]), rows) for rows in run_chain(steps, [batch])]
         except Exception as error:  # noqa: BLE001 - it may be that of one row
             # A function of batches is not called again unless rows are looked for that can be left out.
             if self._errors.policy == "fail" or _is_settled(positions, error):
@@ -326,10 +326,10 @@ class _Pass:
             if self._errors.is_past_end(int(at[0])):
                 return
             try:
-                made = result()
+                rows = result()
             except Exception:  # noqa: BLE001 - it may be that of one row
-                at, made = self._halve(step.apply, step.schema, portion, at)
-            parts.extend(self._run_steps(rest, made, at))
+                at, rows = self._halve(step.apply, step.schema, portion, at)
+            parts.extend(self._run_steps(rest, rows, at))
 
         begin = 0
         with closing(step.ahead()) as ahead:

@@ -20,7 +20,7 @@ from lakefeed.plan.interleave_order import Interleaved
 from lakefeed.run.gather import Gatherable, gather, gather_parts
 from lakefeed.run.partition import Partition
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 INTERLEAVED_BYTES = 32 * MIB
 """The size of an interleaved partition. Several make a pool of a shuffle, which would otherwise keep some order."""
@@ -35,42 +35,43 @@ class _Pick:
     partition: Partition
     rows: Indices
     places: Indices
-    kept: _Kept | None
+    recent: _RecentRows | None
     """Holds the rows if a neighbouring interleaved partition needs the input partition too."""
 
     def raw(self) -> list[Any]:
         """Returns the raw rows of the partition."""
-        return self._found(None if self.kept is None else self.kept.raw, lambda: list(self.partition.reading.raw()))
+        recent = None if self.recent is None else self.recent.raw
+        return self._get_or_make(recent, lambda: list(self.partition.reading.raw()))
 
-    def taken(self, raw: Callable[[], list[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    def gather_rows(self, raw: Callable[[], list[Any]], schema: pa.Schema) -> pa.RecordBatch:
         """Returns the rows, made of the raw rows."""
-        held = None if self.kept is None else self.kept.rows
-        rows = self._found(held, lambda: Gatherable.of(self.partition.checked(self.partition.stepped(raw()))))
+        held = None if self.recent is None else self.recent.rows
+        rows = self._get_or_make(held, lambda: Gatherable.of(self.partition.checked(self.partition.stepped(raw()))))
         return conform_batch(gather(lambda _: rows, np.zeros(len(self.rows), np.int64), self.rows), schema)
 
-    def _found(self, held: _Held | None, make: Callable[[], Made]) -> Made:
-        found: Made = make() if held is None else held.found(id(self.partition), make)
-        return found
+    def _get_or_make(self, held: _RecentValues | None, make: Callable[[], Value]) -> Value:
+        value: Value = make() if held is None else held.get_or_make(id(self.partition), make)
+        return value
 
 
 _Part: TypeAlias = tuple[_Pick, Any]
 
 
-class _Held:
+class _RecentValues:
     """The last values, each made once, also where several threads ask at the same time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._made: dict[int, Future[Any]] = {}
+        self._values: dict[int, Future[Any]] = {}
 
-    def found(self, key: int, make: Callable[[], Any]) -> Any:
+    def get_or_make(self, key: int, make: Callable[[], Any]) -> Any:
         """Returns the value of ``make``, from memory if it was made before."""
         with self._lock:
-            future = self._made.pop(key, None)
+            future = self._values.pop(key, None)
             first = future is None
-            self._made[key] = future = future or Future()
-            while len(self._made) > HELD_PARTITIONS:
-                del self._made[next(iter(self._made))]
+            self._values[key] = future = future or Future()
+            while len(self._values) > HELD_PARTITIONS:
+                del self._values[next(iter(self._values))]
         if first:
             try:
                 future.set_result(make())
@@ -83,18 +84,18 @@ class _Held:
     def forget(self) -> None:
         """Forgets all values."""
         with self._lock:
-            self._made.clear()
+            self._values.clear()
 
-    def __reduce__(self) -> tuple[type[_Held], tuple[()]]:
-        return _Held, ()
+    def __reduce__(self) -> tuple[type[_RecentValues], tuple[()]]:
+        return _RecentValues, ()
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class _RecentRows:
     """The raw rows, and the rows, of input partitions that neighbouring interleaved partitions share."""
 
-    raw: _Held = field(default_factory=_Held)
-    rows: _Held = field(default_factory=_Held)
+    raw: _RecentValues = field(default_factory=_RecentValues)
+    rows: _RecentValues = field(default_factory=_RecentValues)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ class InterleavedPartitions:
     """For each input, the positions at which its partitions end."""
     row_bytes: int
     runs_user_code: bool
-    kept: tuple[_Kept, ...]
+    recent: tuple[_RecentRows, ...]
     """For each input."""
 
     @classmethod
@@ -124,7 +125,7 @@ class InterleavedPartitions:
             ends,
             max((_row_bytes(partitions) for partitions in inputs), default=1),
             any(partition.runs_user_code for partitions in inputs for partition in partitions),
-            tuple(_Kept() for _ in inputs),
+            tuple(_RecentRows() for _ in inputs),
         )
 
     def interleaved(self) -> Iterator[InterleavedPartition]:
@@ -134,9 +135,9 @@ class InterleavedPartitions:
 
     def forget(self) -> None:
         """Forgets the rows that are held for the next interleaved partitions."""
-        for kept in self.kept:
-            kept.raw.forget()
-            kept.rows.forget()
+        for recent in self.recent:
+            recent.raw.forget()
+            recent.rows.forget()
         forget(partition for partitions in self.inputs for partition in partitions)
 
 
@@ -171,12 +172,12 @@ class InterleavedPartition:
     def raw(self) -> Iterator[_Part]:
         """Yields the rows of each input partition, or its raw rows if functions of the user make the rows."""
         for pick in self._picks():
-            yield pick, pick.raw() if pick.partition.runs_user_code else self._taken(pick, None)
+            yield pick, pick.raw() if pick.partition.runs_user_code else self._gather_rows(pick, None)
 
-    def made(self, raw: Iterable[_Part]) -> Iterator[pa.RecordBatch]:
+    def decode(self, raw: Iterable[_Part]) -> Iterator[pa.RecordBatch]:
         parts, places = [], []
         for pick, read in raw:
-            parts.append(self._taken(pick, read) if pick.partition.runs_user_code else read)
+            parts.append(self._gather_rows(pick, read) if pick.partition.runs_user_code else read)
             places.append(pick.places)
         sources = [Gatherable([part]) for part in parts]
         source_of = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
@@ -184,15 +185,15 @@ class InterleavedPartition:
         order = np.argsort(np.concatenate(places))
         yield from gather_parts(sources.__getitem__, source_of[order], row_of[order], INTERLEAVED_BYTES)
 
-    def _taken(self, pick: _Pick, read: list[Any] | None) -> pa.RecordBatch:
-        return pick.taken(
+    def _gather_rows(self, pick: _Pick, read: list[Any] | None) -> pa.RecordBatch:
+        return pick.gather_rows(
             (lambda: list(pick.partition.reading.raw())) if read is None else lambda: read, self.mixed.schema
         )
 
     def _picks(self) -> Iterator[_Pick]:
         inputs, rows = self.mixed.order.located(self.start, self.stop)
-        known = zip(self.mixed.inputs, self.mixed.ends, self.mixed.kept, strict=True)
-        for index, (partitions, ends, kept) in enumerate(known):
+        known = zip(self.mixed.inputs, self.mixed.ends, self.mixed.recent, strict=True)
+        for index, (partitions, ends, recent) in enumerate(known):
             places = np.flatnonzero(inputs == index)
             partition_of = np.searchsorted(ends, rows[places], side="right")
             by_partition = np.argsort(partition_of, kind="stable")
@@ -203,7 +204,7 @@ class InterleavedPartition:
                 if low < high:
                     number, mine = int(ordered[low]), places[by_partition[low:high]]
                     local = rows[mine] - (ends[number] - partitions[number].rows)
-                    yield _Pick(partitions[number], local, mine, kept if number in shared else None)
+                    yield _Pick(partitions[number], local, mine, recent if number in shared else None)
 
 
 def forget(partitions: Iterable[Partition]) -> None:

@@ -79,10 +79,10 @@ class LocalRunner:
         """
         counts = FilterCounts(self.settings.cache / "counts")
         spilled = None if resident else self.spilled
-        found = partitions_of(plan, self.settings.read, spilled, counts, resident, self.skipped)
-        if found is None:
+        partitions = partitions_of(plan, self.settings.read, spilled, counts, resident, self.skipped)
+        if partitions is None:
             return self._spilled(plan, lambda: self.stream(plan))
-        return found
+        return partitions
 
     def addressable(self, plan: Node) -> Partitions | None:
         """Returns the rows of an optimized plan, addressable; None if they are to be streamed.
@@ -90,10 +90,10 @@ class LocalRunner:
         A plan with an operation that uses the disk anyway (a sort, a join) is put there, once for all ranks.
         """
         counts = FilterCounts(self.settings.cache / "counts")
-        found = partitions_of(plan, self.settings.read, None, counts, skipped=self.skipped)
-        if found is None and any(node.uses_disk for node in nodes(plan)):
+        partitions = partitions_of(plan, self.settings.read, None, counts, skipped=self.skipped)
+        if partitions is None and any(node.uses_disk for node in nodes(plan)):
             return self.partitions(plan)
-        return found
+        return partitions
 
     def feed(
         self, plan: Node, seed: int | None, window: int | None, window_bytes: int | None = None
@@ -104,10 +104,10 @@ class LocalRunner:
         """
         if seed is not None and window is None:
             return self.ordered(self.partitions(plan, resident=True), seed, window)
-        found = self.addressable(plan)
-        if found is None:
+        partitions = self.addressable(plan)
+        if partitions is None:
             return stream_reader.StreamReader(plan, self, seed, window or 1, window_bytes)
-        return self.ordered(found, seed, found.bounded_window(window, window_bytes))
+        return self.ordered(partitions, seed, partitions.bounded_window(window, window_bytes))
 
     def ordered(self, partitions: Partitions, seed: int | None, window: int | None) -> EpochReader:
         """The partitions in a shuffled (or, without a seed, their own) order.
@@ -155,9 +155,9 @@ class LocalRunner:
 
     def _spilled(self, plan: Node, make: Rows, *order: int) -> Partitions:
         rows = self._on_disk(plan, make, *order)
-        found = partitions_of(Scan(MemorySource(rows.table)), self.settings.read)
-        assert found is not None
-        return replace(found, mapped=rows.table.nbytes, on_disk=(rows,), plan=plan)
+        partitions = partitions_of(Scan(MemorySource(rows.table)), self.settings.read)
+        assert partitions is not None
+        return replace(partitions, mapped=rows.table.nbytes, on_disk=(rows,), plan=plan)
 
     def _on_disk(self, plan: Node, make: Rows, *order: int) -> SpilledRows:
         """Returns the rows that ``make`` yields, those of ``plan`` in an ``order``, on local disk."""
@@ -238,7 +238,7 @@ class _Running:
     def at(self, places: Indices, *, gaps: bool = False) -> Iterator[pa.RecordBatch]:
         return self.runner.picked(self.plan, places, gaps=gaps, on_disk=self.on_disk)
 
-    def kept(self) -> _Running:
+    def reusable(self) -> _Running:
         steps, base = peel(self.plan)
         if isinstance(base, Scan) and base.source.ranged and not any(map(_laborious, steps)):
             return self
@@ -258,13 +258,13 @@ def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]
 
 def _told_apart(plan: Node) -> list[object]:
     """All that the rows of an optimized plan follow from."""
-    found: list[object] = [fingerprint(plan), plan.schema]
+    partitions: list[object] = [fingerprint(plan), plan.schema]
     for node in nodes(plan):
         if isinstance(node, Scan):
-            found.append(node.pushdown)
+            partitions.append(node.pushdown)
         if isinstance(node, Shuffle):
-            found.append(node.epoch)
-    return found
+            partitions.append(node.epoch)
+    return partitions
 
 
 def _laborious(step: Step) -> bool:

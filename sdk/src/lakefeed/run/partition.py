@@ -34,13 +34,13 @@ class Reading(Protocol):
         """True if `made` calls functions of the user."""
 
     def raw(self) -> Iterator[Any]:
-        """Reads, and yields the raw rows for `made`."""
+        """Reads, and yields the raw rows for `decode`."""
 
     @property
     def file(self) -> str | None:
         """The file that holds the rows; None if there is none, or more than one."""
 
-    def made(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+    def decode(self, raw: Iterable[Any]) -> Iterator[pa.RecordBatch]:
         """Yields the rows in order."""
 
 
@@ -78,7 +78,7 @@ class Stored:
     def raw(self) -> Iterator[pa.RecordBatch]:
         return self.scan.source.read(self.fragment, self.scan.pushdown)
 
-    def made(self, raw: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def decode(self, raw: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return iter(raw)
 
 
@@ -108,7 +108,7 @@ class Partition:
 
     def stepped(self, raw: Iterable[Any], skipped: SkippedRows | None = None) -> Iterator[pa.RecordBatch]:
         """Yields the rows in order, made of the raw rows. ``skipped`` counts those that steps leave out."""
-        rows = run_chain(self.steps, self.reading.made(raw), self.offsets, skipped)
+        rows = run_chain(self.steps, self.reading.decode(raw), self.offsets, skipped)
         return name_file(rows, lambda: self.reading.file)
 
     def checked(self, batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:

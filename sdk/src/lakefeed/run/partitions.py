@@ -131,16 +131,16 @@ def partitions_of(
     on_disk: list[SpilledRows] = []
     for index, (node, children) in reversed(list(enumerate(walk))):
         steps, base = peel(node)
-        found = _below(base, [done[child] for child in children], count)
-        if found is None or (index and any(step.works_ahead for step in steps)):
+        partitions = _below(base, [done[child] for child in children], count)
+        if partitions is None or (index and any(step.works_ahead for step in steps)):
             if spilled is None or not index:
                 return None
             on_disk.append(spilled(node))
-            steps, found = (), _scanned(Scan(MemorySource(on_disk[-1].table)))
-            assert found is not None, "a table knows its rows"
+            steps, partitions = (), _scanned(Scan(MemorySource(on_disk[-1].table)))
+            assert partitions is not None, "a table knows its rows"
         for step in steps:
-            _add(found, step, count)
-        done[index] = found
+            _add(partitions, step, count)
+        done[index] = partitions
     if resident and any(reading.size for run in done[0] for reading in run.readings):
         return None
     _count(done[0], count)
@@ -216,18 +216,20 @@ def _add(runs: list[_Run], step: Step, count: _Counter) -> None:
         run.plan = step.over((run.plan,))
         starts = _starts(run.lengths, start)
         start += sum(run.lengths)
-        run.offsets = [(*mine, place) for mine, place in zip(run.offsets, starts, strict=True)]
+        run.offsets = [(*mine, position) for mine, position in zip(run.offsets, starts, strict=True)]
         if step.positional:
-            run.lengths = [step.kept(place, length) for place, length in zip(starts, run.lengths, strict=True)]
+            run.lengths = [
+                step.count_kept(position, length) for position, length in zip(starts, run.lengths, strict=True)
+            ]
         elif not step.keeps_row_count:
             run.counted = False
 
 
-def _starts(lengths: Sequence[int], place: int) -> list[int]:
+def _starts(lengths: Sequence[int], position: int) -> list[int]:
     starts = []
     for length in lengths:
-        starts.append(place)
-        place += length
+        starts.append(position)
+        position += length
     return starts
 
 

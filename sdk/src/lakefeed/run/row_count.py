@@ -18,7 +18,7 @@ def known_rows(plan: Node) -> int | None:
         rows = _base_rows(base, [counts[each] for each in inputs])
         for step in steps:
             if rows is not None and not step.keeps_row_count:
-                rows = step.kept(0, rows) if step.positional else None
+                rows = step.count_kept(0, rows) if step.positional else None
         counts[index] = rows
     return counts[0]
 

@@ -98,7 +98,7 @@ def run_chain(
         steps, places = steps[last + 1 :], places[last + 1 :]
     source = iter(batches)
     try:
-        while not any(step.exhausted(place) for step, place in zip(steps, places, strict=True)):
+        while not any(step.exhausted(position) for step, position in zip(steps, places, strict=True)):
             batch = next(source, None)
             if batch is None:
                 return
@@ -218,7 +218,7 @@ def finish_ahead(ahead: Ahead, batch: LateBatch, finish: Callable[[], pa.RecordB
 
 
 def _ahead(
-    step: Step, batches: Generator[pa.RecordBatch], place: int, skipped: SkippedRows
+    step: Step, batches: Generator[pa.RecordBatch], position: int, skipped: SkippedRows
 ) -> Generator[pa.RecordBatch]:
     waiting: deque[Callable[[], pa.RecordBatch]] = deque()
     with closing(batches), closing(step.ahead()) as ahead:
@@ -233,8 +233,8 @@ def _ahead(
             for portion in ahead.portions(batch):
                 while waiting and not ahead.room(portion.num_rows):
                     yield finished()
-                waiting.append(ahead.start(portion, place))
-                place += portion.num_rows
+                waiting.append(ahead.start(portion, position))
+                position += portion.num_rows
         while waiting:
             yield finished()
 

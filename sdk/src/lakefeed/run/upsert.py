@@ -99,15 +99,15 @@ class Upsert:
     def apply(self, draft: Draft, source: IcebergSource | None) -> None:
         """Writes into the draft what the upsert makes of the rows of ``source`` (None: there are none yet)."""
         check_compatible(self.plan.schema, draft.schema)
-        found: dict[str, Match] = {}
+        matches: dict[str, Match] = {}
         if source is not None and self.rows.num_rows:
-            found = self._matching(source)
-        changed = self._changed(source, found, draft) if source is not None else {}
+            matches = self._matching(source)
+        changed = self._changed(source, matches, draft) if source is not None else {}
         for file in draft.files:
             if file.path in changed:
                 assert source is not None, "a file without a version"
                 draft.drop(file, changed[file.path].places, partial(source.read_file, file))
-        self._add(draft, source, found, changed)
+        self._add(draft, source, matches, changed)
 
     # ------------------------------------------------------------------ the input
 
@@ -151,10 +151,10 @@ class Upsert:
         stored = storage_schema(self._declared_keys)
 
         def given() -> Iterator[tuple[int, list[pa.Array[Any]]]]:
-            place = 0
+            position = 0
             for batch in table.select(list(self.keys)).to_batches(max_chunksize=INPUT_ROWS):
-                yield place, self._stored_keys(batch)
-                place += batch.num_rows
+                yield position, self._stored_keys(batch)
+                position += batch.num_rows
 
         if table.num_rows > KEYS_IN_MEMORY or not all(map(has_kernels, stored.types)):
             return KeyJoin(self.settings, tuple(stored.types), given)
@@ -177,15 +177,15 @@ class Upsert:
     def _given_at(self, places: Places, columns: tuple[str, ...], table: pa.Table | None = None) -> pa.RecordBatch:
         """The rows of the input (at least one) at these places, in that order."""
         order = np.argsort(places, kind="stable")
-        found, start = [], 0
+        matches, start = [], 0
         for batch in (self.rows if table is None else table).select(list(columns)).to_batches():
             low, high = np.searchsorted(places[order], [start, start + batch.num_rows])
             if low < high:
-                found.append(take_rows(batch, places[order][low:high] - start))
+                matches.append(take_rows(batch, places[order][low:high] - start))
             start += batch.num_rows
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return take_rows(joined(found), back)
+        return take_rows(joined(matches), back)
 
     # ------------------------------------------------------------------ rows of equal keys
 
@@ -194,7 +194,7 @@ class Upsert:
 
         The keys of files that were looked into already are not read again.
         """
-        found = {}
+        matches = {}
         for _, file in source.matching_files(self._hint):
             if file.path not in self._matches:
                 self._matches[file.path] = self._look_into(source, file)
@@ -203,8 +203,8 @@ class Upsert:
                 deleted = deleted_positions(source.table, file.path, file.deletes)
                 match = match.only(np.isin(match.places, deleted, invert=True))
             if len(match.places):
-                found[file.path] = match
-        return found
+                matches[file.path] = match
+        return matches
 
     def _look_into(self, source: IcebergSource, file: DataFileRef) -> Match:
         """Reads the keys of the row groups that may hold a key of the input."""
@@ -214,9 +214,9 @@ class Upsert:
             return Match(*index.find(lambda: self._keys_of(source, file, None)))
         groups = frozenset(group for group, each in enumerate(bounds) if index.may_be_in(each))
         pairs = []
-        for place, columns in self._keys_of(source, file, groups):
+        for position, columns in self._keys_of(source, file, groups):
             places, given = index.find(columns)
-            pairs.append((places + place, given))
+            pairs.append((places + position, given))
         if not pairs:
             return Match(np.empty(0, np.int64), np.empty(0, np.int64))
         return Match(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
@@ -227,12 +227,12 @@ class Upsert:
         """Yields the keys of row groups of a file, each batch with the position of its first row."""
         held: list[pa.RecordBatch] = []
         first = rows = 0
-        for place, batch in source.numbered_batches(file, self.keys, groups=groups):
-            if held and (place != first + rows or rows >= MATCHED_ROWS):
+        for position, batch in source.numbered_batches(file, self.keys, groups=groups):
+            if held and (position != first + rows or rows >= MATCHED_ROWS):
                 yield first, self._stored_keys(joined(held))
                 held = []
             if not held:
-                first, rows = place, 0
+                first, rows = position, 0
             held.append(batch)
             rows += batch.num_rows
         if held:
@@ -252,18 +252,18 @@ class Upsert:
 
     # ------------------------------------------------------------------ rows that differ
 
-    def _changed(self, source: IcebergSource, found: dict[str, Match], draft: Draft) -> dict[str, Match]:
+    def _changed(self, source: IcebergSource, matches: dict[str, Match], draft: Draft) -> dict[str, Match]:
         """Returns the matches of which a column differs. A key that several rows have always counts as changed."""
-        given = [np.empty(0, np.int64), *(match.given for match in found.values())]
+        given = [np.empty(0, np.int64), *(match.given for match in matches.values())]
         values, times = np.unique(np.concatenate(given), return_counts=True)
         if (times > 1).any():
             draft.allow_equal_rows()
         if not self.compare:
-            return found
+            return matches
         changed = {}
         for file in source.files:
-            if file.path in found:
-                match = found[file.path]
+            if file.path in matches:
+                match = matches[file.path]
                 if file not in self._differing:
                     self._differing[file] = self._differs(source, file, match)
                 changed[file.path] = match.only(self._differing[file] | np.isin(match.given, values[times > 1]))
@@ -283,11 +283,11 @@ class Upsert:
     # ------------------------------------------------------------------ rows that come in
 
     def _add(
-        self, draft: Draft, source: IcebergSource | None, found: dict[str, Match], changed: dict[str, Match]
+        self, draft: Draft, source: IcebergSource | None, matches: dict[str, Match], changed: dict[str, Match]
     ) -> None:
         rows = self.rows
         comes = np.ones(rows.num_rows, np.bool_)
-        for match in found.values():
+        for match in matches.values():
             comes[match.given] = False
         for match in changed.values():
             comes[match.given] = True
@@ -356,12 +356,12 @@ class Upsert:
 
 def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
     """Returns the rows of a file at these places (sorted, at least one), in the order of ``columns``."""
-    found = []
-    for place, batch in source.numbered_batches(file, columns, groups=source.groups_of(file, places)):
-        low, high = np.searchsorted(places, [place, place + batch.num_rows])
+    matches = []
+    for position, batch in source.numbered_batches(file, columns, groups=source.groups_of(file, places)):
+        low, high = np.searchsorted(places, [position, position + batch.num_rows])
         if low < high:
-            found.append(take_rows(batch, places[low:high] - place))
-    return joined(found).select(list(columns))
+            matches.append(take_rows(batch, places[low:high] - position))
+    return joined(matches).select(list(columns))
 
 
 def _check_key(column: pa.Field[Any]) -> None:
