@@ -209,7 +209,8 @@ def test_recent_rows_of_interleaved_partitions_go_with_the_reader(data: Dataset)
     assert isinstance(stretch, interleaved_partitions.InterleavedPartition)
     inner = stretch.mixed.inputs[0][0].reading
     assert isinstance(inner, interleaved_partitions.InterleavedPartition)
-    assert not any(recent.rows._values or recent.raw._values for part in (stretch, inner) for recent in part.mixed.recent)
+    recent = [*stretch.mixed.recent, *inner.mixed.recent]
+    assert not any(each.rows._values or each.raw._values for each in recent)
     assert pickle.loads(pickle.dumps(stretch)).mixed.recent[0].rows._values == {}
 
 

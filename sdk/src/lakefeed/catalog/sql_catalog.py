@@ -10,6 +10,7 @@ from pyiceberg.catalog.sql import IcebergNamespaceProperties, IcebergTables, Sql
 from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
+    NoSuchNamespaceError,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
@@ -20,7 +21,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 from pyiceberg.utils.properties import property_as_bool
-from sqlalchemy import Select, delete, insert, make_url, select, update
+from sqlalchemy import Select, delete, exists, insert, make_url, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -130,11 +131,27 @@ class LakeSqlCatalog(SqlCatalog):
 
     @retry_reads
     def namespace_exists(self, namespace: str | Identifier) -> bool:
-        return super().namespace_exists(namespace)
+        name = Catalog.namespace_to_string(namespace, NoSuchNamespaceError)
+        columns = (
+            (IcebergTables.catalog_name, IcebergTables.table_namespace),
+            (IcebergNamespaceProperties.catalog_name, IcebergNamespaceProperties.namespace),
+        )
+        matches = [
+            exists().where(owner == self.name, or_(column == name, column.startswith(f"{name}.", autoescape=True)))
+            for owner, column in columns
+        ]
+        with Session(self.engine) as session:
+            return bool(session.scalar(select(or_(*matches))))
 
     @retry_reads
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
-        return super().load_namespace_properties(namespace)
+        statement = select(IcebergNamespaceProperties.property_key, IcebergNamespaceProperties.property_value).where(
+            IcebergNamespaceProperties.catalog_name == self.name,
+            IcebergNamespaceProperties.namespace == Catalog.namespace_to_string(namespace),
+        )
+        with Session(self.engine) as session:
+            properties = dict(session.execute(statement).all())
+        return properties or super().load_namespace_properties(namespace)  # which tells whether the namespace exists
 
     @retry_reads
     def heads(self) -> list[tuple[str, str, str]]:
