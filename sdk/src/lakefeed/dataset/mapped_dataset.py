@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, overload
 
 from lakefeed._typing import Row
 from lakefeed.dataset.dataset import Dataset
-from lakefeed.run import python_rows, row_index
+from lakefeed.loaders import mapped_rows
+from lakefeed.run import python_rows
 
 if TYPE_CHECKING:
-    from lakefeed.run.row_index import RowIndex
+    from lakefeed.loaders.mapped_rows import MappedRows
 
 
 class MappedDataset(Dataset):
     """Rows by index. It is also a map-style dataset for a plain ``torch.utils.data.DataLoader``.
+
+    PyTorch's ``default_collate`` makes the batches of `to_torch` of its rows.
 
     Example:
         >>> len(Dataset.from_dict({"x": [1, 2, 3]}).mapped()[1:])
@@ -35,13 +38,10 @@ class MappedDataset(Dataset):
         Raises:
             RowIndexError: a row of this index does not exist.
         """
-        rows = self._row_index
-        if row_index.is_position(index):
-            return next(iter(python_rows.rows([rows.row(int(index))], self._lake)))  # type: ignore[arg-type]  # a number
-        return list(python_rows.rows(rows.at(row_index.check_positions(index, len(rows))), self._lake))
+        return self._rows_by_index.get(index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Row]:
-        """Returns the rows of a batch. PyTorch calls this method.
+        """Returns the rows of a batch. PyTorch calls this method, and collates the rows to a batch as of `to_torch`.
 
         Args:
             indices: the indices of the rows.
@@ -52,5 +52,6 @@ class MappedDataset(Dataset):
         return self[indices]
 
     @cached_property
-    def _row_index(self) -> RowIndex:
-        return row_index.RowIndex(self._runner.partitions(self._plan))
+    def _rows_by_index(self) -> MappedRows:
+        store = python_rows.file_store(self._lake, self.schema)
+        return mapped_rows.MappedRows(self._runner.partitions(self._plan), store)

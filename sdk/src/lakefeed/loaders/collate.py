@@ -4,7 +4,7 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 
 - integers and floats: a tensor of that dtype, not copied where the memory is the batch's own;
 - booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
-- fixed-size lists of those: a tensor with one more dimension;
+- fixed-size lists of those: a tensor with one more dimension; fixed-shape tensors: a tensor of their shape;
 - lists of varying length of those: as `RAGGED` says, one nested tensor of layout ``torch.jagged`` by default;
 - text, bytes, structs and everything else: a Python list;
 - nulls: NaN in float columns (a null vector is all NaN), None in Python lists; anywhere else an error, since every
@@ -13,11 +13,13 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from lakefeed._typing import Ragged
@@ -60,7 +62,7 @@ def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> 
         TypeMismatchError: null where no tensor can have it.
     """
     tensors_by_name: dict[str, Any] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for name, column in zip(batch.schema.names, map(_unwrapped, batch.columns), strict=True):
         tensor = _column(name, column, copy, ragged)
         if isinstance(tensor, _Padded):
             tensors_by_name[name], tensors_by_name[f"{name}{LENGTHS}"] = tensor.values, tensor.lengths
@@ -88,6 +90,8 @@ class Columns:
     """
 
     def __init__(self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> None:
+        if any(isinstance(kind, pa.FixedShapeTensorType) for kind in rows.schema.types):
+            rows = pa.RecordBatch.from_arrays(list(map(_unwrapped, rows.columns)), rows.schema.names)
         self._rows = rows
         self._copy = copy
         self._ragged = ragged
@@ -155,6 +159,33 @@ class _Padded:
         self.lengths = lengths
 
 
+def is_tensor_type(kind: Any) -> bool:
+    """Returns whether columns of a type become tensors, one or several; else they become Python lists."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return is_tensor_type(kind.value_type)
+    if isinstance(kind, pa.FixedShapeTensorType):
+        kind = kind.storage_type
+    return _numeric(_leaf(kind)) or _is_ragged(kind)
+
+
+def _unwrapped(column: Any) -> Any:
+    """Returns a column of fixed-shape tensors as fixed-size lists nested to that shape, any other as it is."""
+    kind = column.type
+    if not isinstance(kind, pa.FixedShapeTensorType) or not math.prod(kind.shape) or not kind.shape:
+        return column
+    rows, size, shape = len(column), math.prod(kind.shape), kind.shape
+    values = column.storage.values.slice(column.storage.offset * size, rows * size)
+    order = kind.permutation or list(range(len(shape)))
+    if order != sorted(order):
+        numbers = np.arange(rows * size).reshape(rows, *shape)
+        values = values.take(pa.array(numbers.transpose(0, *(axis + 1 for axis in order)).ravel()))
+    for axis in reversed(order[1:]):
+        values = pa.FixedSizeListArray.from_arrays(values, shape[axis])
+    return pa.FixedSizeListArray.from_arrays(
+        values, shape[order[0]], mask=pc.is_null(column.storage) if column.null_count else None
+    )
+
+
 def _whole(column: Any) -> bool:
     """Returns whether a column surely becomes one tensor: an error over null must wait for the batch of the row."""
     leaf = _leaf(column.type)
@@ -172,6 +203,8 @@ def _column(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
     kind = column.type
     if isinstance(column, pa.DictionaryArray):
         return _column(name, column.dictionary_decode(), copy, ragged)
+    if isinstance(column, pa.RunEndEncodedArray):
+        return _column(name, pc.call_function("run_end_decode", [column]), copy, ragged)
     if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)):
         return _vectors(name, column, copy)
     if _is_ragged(kind):
@@ -234,7 +267,8 @@ def _packed(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
     if column.null_count:
         raise TypeMismatchError(
             f"column {name!r} of type {column.type} holds null lists, for which its tensor has no value; leave such "
-            f'rows out (filter("{name} is not null")), fill them (map), or take ragged="list", which has None for them'
+            f'rows out (filter("{name} is not null")), fill them (map), or take ragged="list" in to_torch, '
+            "which has None for them"
         )
     values, offsets = _flat(name, column, copy), torch.from_numpy(_offsets(column))
     if ragged == "jagged":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -36,12 +37,17 @@ WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 """The types as which values of so many bytes are moved; wider values are moved as rows of bytes."""
 
 
-class _Batch:
+class HeldRows:
     """A batch whose rows are gathered several times."""
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self.rows = rows
         self._values: dict[int, Values | None] = {}
+
+    @cached_property
+    def columns(self) -> list[Any]:
+        """The columns, which Arrow would wrap anew at each access."""
+        return self.rows.columns
 
     def values(self, column: int) -> Values | None:
         """Returns one value a row, of a width that numpy moves at once; None if the column has other values."""
@@ -50,14 +56,14 @@ class _Batch:
         return self._values[column]
 
 
-_Picks: TypeAlias = list[tuple[_Batch, Indices]]
+_Picks: TypeAlias = list[tuple[HeldRows, Indices]]
 
 
 class Gatherable:
     """Consecutive rows, in one batch or several, that are gathered several times. Batches are held as they are."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
-        self.batches = [_Batch(batch) for batch in batches if batch.num_rows] or [_Batch(batches[0])]
+        self.batches = [HeldRows(batch) for batch in batches if batch.num_rows] or [HeldRows(batches[0])]
         self.ends = np.cumsum([batch.rows.num_rows for batch in self.batches], dtype=np.int64)
 
     @classmethod
@@ -69,13 +75,15 @@ class Gatherable:
     def num_rows(self) -> int:
         return int(self.ends[-1])
 
-    def row(self, row: int) -> pa.RecordBatch:
-        """Returns one row, without a copy."""
-        number = int(np.searchsorted(self.ends, row, side="right")) if len(self.batches) > 1 else 0
-        batch = self.batches[number].rows
-        return batch.slice(row - (int(self.ends[number]) - batch.num_rows), 1)
+    def find(self, row: int) -> tuple[HeldRows, int]:
+        """Returns the batch that holds a row, and its number in the batch."""
+        if len(self.batches) == 1:
+            return self.batches[0], row
+        number = int(np.searchsorted(self.ends, row, side="right"))
+        batch = self.batches[number]
+        return batch, row - (int(self.ends[number]) - batch.rows.num_rows)
 
-    def pick(self, rows: Indices) -> Iterator[tuple[_Batch, Indices, Indices | None]]:
+    def pick(self, rows: Indices) -> Iterator[tuple[HeldRows, Indices, Indices | None]]:
         """Yields each batch that has some of these rows, its rows, and which of ``rows`` they are (None: all)."""
         if len(self.batches) == 1:
             yield self.batches[0], rows, None
@@ -210,7 +218,7 @@ def _pick(sources: Sources, source_of: Indices, row_of: Indices) -> tuple[_Picks
     return picks, positions[0] if len(positions) == 1 else np.concatenate(positions)
 
 
-def _take(batch: _Batch, index: int, rows: Indices) -> pa.Array[Any]:
+def _take(batch: HeldRows, index: int, rows: Indices) -> pa.Array[Any]:
     column = batch.rows.column(index)
     values = batch.values(index)
     if values is None:

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 def rows(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[Row]:
     """One dict a row; file cells are handles where there is a lake to open them from."""
     for batch in batches:
-        yield from handle_rows(batch, _store(lake, batch.schema))
+        yield from handle_rows(batch, file_store(lake, batch.schema))
 
 
 def dict_batches(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[dict[str, list[Any]]]:
     """One dict of lists a batch."""
     for batch in batches:
-        yield handle_columns(batch, _store(lake, batch.schema))
+        yield handle_columns(batch, file_store(lake, batch.schema))
 
 
-def _store(lake: Lake | None, schema: pa.Schema) -> BlobStore | None:
-    """The blob store, where there is a column that needs it: it is not imported for rows without files."""
+def file_store(lake: Lake | None, schema: pa.Schema) -> BlobStore | None:
+    """Returns the blob store if a column needs it. It is not imported for rows without files."""
     return lake.blobs if lake is not None and any(column_type(field) is not None for field in schema) else None
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed.errors import InvalidArgumentError, RowIndexError
-from lakefeed.run.gather import Gatherable, gather_parts
+from lakefeed.run.gather import Gatherable, HeldRows, gather_parts
 from lakefeed.run.partitions import Partitions
 
 
@@ -28,8 +28,8 @@ class RowIndex:
     def __len__(self) -> int:
         return self._rows
 
-    def row(self, position: int) -> pa.RecordBatch:
-        """Returns one row, without a copy; a negative position counts from the end.
+    def row(self, position: int) -> tuple[HeldRows, int]:
+        """Returns the rows that hold a row, and its number in them; a negative position counts from the end.
 
         Raises:
             RowIndexError: the row does not exist.
@@ -38,7 +38,7 @@ class RowIndex:
         if not 0 <= row < self._rows:
             raise self._missing(position)
         partition = bisect_right(self._ends, row)
-        return self._source(partition).row(row - (self._ends[partition - 1] if partition else 0))
+        return self._source(partition).find(row - (self._ends[partition - 1] if partition else 0))
 
     def at(self, positions: Sequence[int] | Indices) -> list[pa.RecordBatch]:
         """Returns the rows at ``positions``, in that order, in batches of bounded size.
