@@ -273,3 +273,12 @@ def test_batches_cut_from_lent_columns_are_copies() -> None:
     for made in next(Columns(rows, copy=True).batches([(0, 2)])).values():
         made.fill_(9)
     assert rows.to_pydict() == before
+
+
+@pytest.mark.parametrize("values", [[1, 2], ["a", "b"], [None, 1.5]])
+def test_run_ends_are_what_they_stand_for(values: list[Any]) -> None:
+    array = pa.RunEndEncodedArray.from_arrays([3, 5], values)
+    whole = [values[0]] * 3 + [values[1]] * 2
+    assert shown({"c": column(array[2:])}) == shown({"c": column(whole[2:])})
+    viewed = pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int16()), pa.array(["a", "b"], pa.string_view()))
+    assert column(viewed[1:]) == ["b", "b"]

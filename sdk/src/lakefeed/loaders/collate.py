@@ -19,11 +19,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from lakefeed._typing import Ragged
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError, quoted_list
+from lakefeed.plan.take_rows import take_values
 
 RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 """The results of lists of varying length.
@@ -182,7 +182,7 @@ def _unwrapped(column: Any) -> Any:
     for axis in reversed(order[1:]):
         values = pa.FixedSizeListArray.from_arrays(values, shape[axis])
     return pa.FixedSizeListArray.from_arrays(
-        values, shape[order[0]], mask=pc.is_null(column.storage) if column.null_count else None
+        values, shape[order[0]], mask=column.storage.is_null() if column.null_count else None
     )
 
 
@@ -204,7 +204,7 @@ def _column(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
     if isinstance(column, pa.DictionaryArray):
         return _column(name, column.dictionary_decode(), copy, ragged)
     if isinstance(column, pa.RunEndEncodedArray):
-        return _column(name, pc.call_function("run_end_decode", [column]), copy, ragged)
+        return _column(name, _decoded(column), copy, ragged)
     if pa.types.is_fixed_size_list(kind) and _numeric(_leaf(kind)):
         return _vectors(name, column, copy)
     if _is_ragged(kind):
@@ -212,6 +212,12 @@ def _column(name: str, column: Any, copy: bool, ragged: Ragged) -> Any:
     if not _numeric(kind):
         return column.to_pylist()
     return _numbers(name, column, copy)
+
+
+def _decoded(column: Any) -> Any:
+    """Returns run-end encoded values one by one."""
+    ends = np.array(np.from_dlpack(column.run_ends), np.int64) - column.offset
+    return take_values(column.values, np.searchsorted(ends, np.arange(len(column)), side="right"))
 
 
 def _vectors(name: str, column: Any, copy: bool) -> torch.Tensor:
