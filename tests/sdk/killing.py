@@ -30,10 +30,20 @@ AS_OFTEN = pytest.mark.parametrize(
 )
 
 
-def killed_at_random(kills: int, work: Callable[..., None], *arguments: Any, longest: float = LONGEST_SECONDS) -> None:
-    """Runs ``work`` until ``kills`` processes of it were killed while they were at it, ``longest`` seconds at most."""
+def killed_at_random(
+    kills: int,
+    work: Callable[..., None],
+    *arguments: Any,
+    longest: float = LONGEST_SECONDS,
+    refill: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs ``work`` until ``kills`` processes of it were killed while they were at it, ``longest`` seconds at most.
+
+    ``refill`` is called before each process, to give it something to do.
+    """
     draw = random.Random(len(arguments) + kills)
     while kills:
+        refill()
         process = _started(work, *arguments)
         process.join(draw.uniform(0, longest))
         process.kill()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed import Dataset
+from lakefeed.errors import FormatError
 from lakefeed.ingest import Source, ingest
 from lakefeed.routines import Routine, RoutineRun, retry_failed, run_versions
 
@@ -24,6 +25,13 @@ def work_off(routine: Routine, max_rows: int | None = None) -> None:
 def retry(routine: Routine) -> None:
     """A retry of the rows that failed."""
     retry_failed(routine)
+
+
+def work_and_retry(routine: Routine) -> None:
+    """A run of a routine between two retries."""
+    retry(routine)
+    work_off(routine)
+    retry(routine)
 
 
 def take(source: Source) -> None:
@@ -81,6 +89,26 @@ def mended_rows(rows: Dataset) -> Dataset:
     return rows.map(lambda row: {"id": row["id"], "size": 1}, schema=FAILING)
 
 
+def mended_by_chance(row: dict[str, Any]) -> dict[str, Any]:
+    if random.random() < 0.8:
+        raise ValueError(f"row {row['id']} fails again")
+    return {"id": row["id"], "size": 1}
+
+
+def failing_by_chance(row: dict[str, Any]) -> dict[str, Any]:
+    if random.random() < 0.1:
+        raise ValueError(f"row {row['id']} fails this time")
+    return {"id": row["id"], "size": 1}
+
+
+def rows_failing_by_chance(rows: Dataset) -> Dataset:
+    return rows.map(failing_by_chance, schema=FAILING)
+
+
+def half_mended_rows(rows: Dataset) -> Dataset:
+    return rows.map(mended_by_chance, schema=FAILING)
+
+
 def decoded(row: dict[str, Any]) -> dict[str, Any]:
     """The size of an image; raises where that is damaged, and for ten rows more."""
     if row["id"] % 200 == 7:
@@ -90,3 +118,15 @@ def decoded(row: dict[str, Any]) -> dict[str, Any]:
 
 def decoded_rows(rows: Dataset) -> Dataset:
     return rows.map(decoded, schema=FAILING)
+
+
+def decoded_or_zero(row: dict[str, Any]) -> dict[str, Any]:
+    """The size of an image; 0 where that is damaged."""
+    try:
+        return {"id": row["id"], "size": row["image"].pil().width}
+    except FormatError:
+        return {"id": row["id"], "size": 0}
+
+
+def mended_images(rows: Dataset) -> Dataset:
+    return rows.map(decoded_or_zero, schema=FAILING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
+from lakefeed.compute import save
+from lakefeed.compute.compute_engine import run_task
 from lakefeed.errors import InvalidArgumentError, InvalidNameError, SchemaError
 from lakefeed.routines import (
     Routine,
@@ -343,6 +345,34 @@ def test_nulls_need_columns_that_may_be_null() -> None:
     strict = pa.schema([("id", pa.int64()), pa.field("y", pa.int64(), nullable=False)])
     with pytest.raises(SchemaError, match="'y'"):
         run_routine(routine(lambda rows: rows.map(checked, schema=strict), on_error="null"))
+
+
+def test_rows_that_the_function_skips_by_itself_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def skipping(rows: Dataset) -> Dataset:
+        return rows.map(checked, schema=SCHEMA, on_error="skip")
+
+    add(*range(20))
+    for on_error in ("fail", "quarantine", "null"):
+        for fn in (skipping, lambda rows: skipping(rows).sort("id"), lambda rows: skipping(rows).to_arrow()):
+            caplog.clear()
+            result = run_routine(Routine("work", fn, "numbers", "out", on_error=on_error, beside=("none",)))
+            assert result is not None
+            assert (result.rows_out, result.failed) == (16, 0)
+            assert [each for each in caplog.messages if "4 rows failed and were skipped" in each], (on_error, fn)
+            Dataset("out").delete()
+    for write in (Dataset.save, Dataset.append_to, Dataset.overwrite, lambda rows, name: save(rows, "other", Here())):
+        caplog.clear()
+        write(skipping(Dataset("numbers")), "out")
+        assert [each for each in caplog.messages if "4 rows failed and were skipped" in each], write
+
+
+class Here:
+    """An engine that is this process."""
+
+    width = 2
+
+    def run(self, tasks: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        yield from ((index, run_task(task)) for index, task in enumerate(tasks))
 
 
 def test_all_rows_fail() -> None:

@@ -36,6 +36,7 @@ from lakefeed.run.progress import counted
 from lakefeed.run.row_edits import replace_rows
 from lakefeed.run.save import Writing, types_of_new, types_of_old
 from lakefeed.run.save_modes import make_or_add
+from lakefeed.run.step_chain import SkippedRows
 from lakefeed.run.write_context import write_context
 
 
@@ -214,9 +215,13 @@ class _DistributedWrite:
                 table, builder.commit.hex
             )  # also those of workers that were killed, or that ended too late
             raise
-        files = tuple(file for result in self._until_stop(done) for file in result.files)
+        written, skipped = self._until_stop(done), SkippedRows()
+        files = tuple(file for result in written for file in result.files)
         if len(done) < len(tasks):  # also those of workers that could not be stopped in time
             remove_data_files(table, builder.commit.hex, {file.file_path for file in files})
+        for result in written:
+            skipped.add_report(*result.skipped)
+        skipped.log()  # the logs of workers may be read by nobody
         return files
 
     def _until_stop(self, done: Mapping[int, WriteResult]) -> list[WriteResult]:

@@ -21,16 +21,21 @@ from lakefeed.plan.walk import FlatNode, rebuild
 from lakefeed.run.guarded_steps import guard_of
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.row_errors import RowErrors
+from lakefeed.run.step_chain import SkippedRows
 from lakefeed.run.write_context import with_files_of_part
 
 
 class WriteResult(NamedTuple):
-    """The files that a worker wrote, and their rows; with guarded steps, the rows on which they raised."""
+    """The files that a worker wrote, and their rows; with guarded steps, the rows on which they raised.
+
+    ``skipped``: the report of the rows that steps left out.
+    """
 
     files: tuple[DataFile, ...]
     rows: int
     objects: tuple[str, ...] = ()
     errors: RowErrors | None = None
+    skipped: tuple[int, tuple[str, ...]] = (0, ())
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,13 @@ class WriteTask:
         table, plan = self.table.open(self.lake), rebuild(self.plan)
         name = table.name()[-1]
         prefix, guard = f"{self.prefix}-{uuid.uuid4().hex[:8]}", guard_of(plan)
+        skipped = SkippedRows() if guard is None else guard.errors.skipped
         if guard is not None:
             guard.errors.clear()
         with (
             with_files_of_part(self.lake, plan, self.types, self.copy, self.stats, name) as (typed, objects),
-            closing(LocalRunner(self.lake.settings).batches(typed)) as batches,
+            closing(LocalRunner(self.lake.settings, skipped=skipped).batches(typed)) as batches,
         ):
             files = write_prefixed_files(self.lake, table, self.declared, prefix, batches)
         rows, errors = sum(file.record_count for file in files), None if guard is None else guard.errors
-        return WriteResult(tuple(files), rows, tuple(sorted(objects())), errors)
+        return WriteResult(tuple(files), rows, tuple(sorted(objects())), errors, skipped.report())

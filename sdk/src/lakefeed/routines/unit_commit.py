@@ -193,6 +193,8 @@ def _write(routine: Routine, unit: WorkUnit, context: RunContext, output: Output
             logger.warning("routine %s: %s v%d %s", routine.name, part.range.source, number, reason)
     logger.info("%s -> %s v%d", completion.message, routine.target, latest.version)
     result, stop = result_of(latest), completion.stop
+    if output.errors is not None:
+        output.errors.skipped.log()
     if result.failed:
         logger.warning("routine %s: %d rows failed, see %r", routine.name, result.failed, routine.errors_dataset)
     if stop is None:

@@ -27,7 +27,7 @@ from lakefeed.plan.take_rows import filter_by_mask, take_rows
 from lakefeed.plan.walk import FlatNode, nodes
 from lakefeed.run.rebatch import joined
 from lakefeed.run.row_errors import OF_THE_MACHINE, RowError, RowErrors, file_column, key_column, names_of_row
-from lakefeed.run.step_chain import peel, run_chain
+from lakefeed.run.step_chain import SkippedRows, peel, run_chain
 
 Part = tuple[Indices, pa.RecordBatch]
 """Rows that were made, and for each the position of the input row (or of the first of several) it is made of."""
@@ -164,8 +164,7 @@ class _FirstBatch:
 
     def remember(self, batch: pa.RecordBatch, offset: int, rows: pa.RecordBatch, errors: RowErrors) -> None:
         """Stores the result of the first batch, and gives it up at the second."""
-        recorded = replace(errors, errors=dict(errors.errors))
-        self._result = None if offset else (batch.num_rows, rows, recorded)
+        self._result = None if offset else (batch.num_rows, rows, errors.copy())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_result": None}
@@ -305,13 +304,17 @@ class _Pass:
     def _run_together(self, steps: Sequence[Step], batch: pa.RecordBatch, positions: Indices) -> list[Part]:
         if self._errors.is_past_end(int(positions[0])):
             return []
+        skipped = SkippedRows()
         try:
-            return [(np.full(rows.num_rows, positions[0]), rows) for rows in run_chain(steps, [batch])]
+            parts = [(np.full(rows.num_rows, positions[0]), rows) for rows in run_chain(steps, [batch], None, skipped)]
         except Exception as error:  # noqa: BLE001 - it may be that of one row
             # A function of batches is not called again unless rows are looked for that can be left out.
             if self._errors.policy == "fail" or _is_settled(positions, error):
                 self._record(positions, error)
                 return []
+        else:
+            self._errors.skipped.add_report(*skipped.report())
+            return parts
         half = batch.num_rows // 2
         first = self._run_together(steps, batch.slice(0, half), positions[:half])
         return [*first, *self._run_together(steps, batch.slice(half), positions[half:])]

@@ -18,6 +18,7 @@ from lakefeed.errors import (
     TransformError,
 )
 from lakefeed.media import column_type
+from lakefeed.run.step_chain import SkippedRows
 from lakefeed.storage.remote.outages import is_outage
 
 OnRowError: TypeAlias = Literal["fail", "quarantine", "null"]
@@ -91,17 +92,26 @@ class RowErrors:
         limit: the number of errors after which the rows end; None for no limit.
         errors: the errors of rows that were left out or replaced, by position.
         stop: the end of the rows; None if all of them were made.
+        skipped: counts the rows that a step of the function left out by itself, with its own ``on_error="skip"``.
     """
 
     policy: OnRowError
     limit: int | None = None
     errors: dict[int, RowError] = field(default_factory=dict)
     stop: Stop | None = None
+    skipped: SkippedRows = field(default_factory=SkippedRows)
     _outage: list[tuple[int, Exception]] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forgets everything, for another pass."""
         self.errors, self.stop, self._outage = {}, None, []
+        self.skipped.clear()
+
+    def copy(self) -> RowErrors:
+        """Returns a record that later rows do not change."""
+        copied = RowErrors(self.policy, self.limit)
+        copied.add_all([self])
+        return copied
 
     def begin_batch(self) -> None:
         """Is called before each batch of rows."""
@@ -129,6 +139,7 @@ class RowErrors:
         """Adds what was recorded for other rows of the same input."""
         for other in others:
             self.errors.update(other.errors)
+            self.skipped.add_report(*other.skipped.report())
             if other.stop is not None:
                 self._end(other.stop)
         self._cut()

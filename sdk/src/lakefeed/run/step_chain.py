@@ -43,6 +43,23 @@ class SkippedRows:
             if len(self._reasons) < MAX_REASONS:
                 self._reasons.append(reason)
 
+    def report(self) -> tuple[int, tuple[str, ...]]:
+        """Returns the number of rows and the first reasons, for `add_report` in another process."""
+        with self._lock:
+            return self.count, tuple(self._reasons)
+
+    def add_report(self, count: int, reasons: Sequence[str]) -> None:
+        """Adds the rows of a `report`."""
+        with self._lock:
+            self.count += count
+            self._reasons = [*self._reasons, *reasons][:MAX_REASONS]
+
+    def clear(self) -> None:
+        """Forgets all rows."""
+        with self._lock:
+            self.count = self._logged = 0
+            self._reasons = []
+
     def log(self) -> None:
         """Logs a warning about the rows since the last one."""
         with self._lock:
