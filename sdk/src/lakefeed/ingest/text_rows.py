@@ -192,8 +192,12 @@ class _LazyPiece(Piece):
         object.__setattr__(self, "_origin", (rows, line))
 
     def locate(self, index: int) -> tuple[int, str] | None:
+        return self._located.locate(index)
+
+    @cached_property
+    def _located(self) -> Piece:
         rows, line = self.__dict__["_origin"]
-        return Piece(self.batch, self.row, rows._records(self.block, line), self.block).locate(index)
+        return Piece(self.batch, self.row, rows._records(self.block, line), self.block)
 
 
 class CsvRows(TextRows):
