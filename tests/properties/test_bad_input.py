@@ -300,6 +300,7 @@ CALLS: dict[str, Call] = {
     "Table.write": keyed_call("write", {"rows": {"a": [1]}}, rows=WRITTEN, push_down_nulls=FLAG, compare=FLAG,
                               column_types=NEW_TYPES),
     "Table.delete_keys": keyed_call("delete_keys", {"keys": []}, keys=DELETED),
+    "Table.compact": keyed_call("compact"),
     "Table.drop_columns": keyed_call("drop_columns", {"column_paths": ["s"]}, column_paths=PATHS),
     "Table.txn": keyed_call("txn", {}, compare=FLAG, column_types=NEW_TYPES),
     "Table.snapshot": keyed_call("snapshot", {}, asof=ASOF),

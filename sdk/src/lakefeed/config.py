@@ -80,6 +80,9 @@ class WriteSettings(_Section):
 
     ``encodings``: "fast" decodes fastest. "basic" is for readers that know only plain values and dictionaries, such as
     the vectorized reader of Iceberg for Spark before 2026.
+
+    ``compaction``: "auto" merges small files of keyed tables in the writes that find them; "off" leaves them to
+    `Table.compact`.
     """
 
     row_group_rows: int = Field(default=131_072, ge=1)
@@ -87,6 +90,7 @@ class WriteSettings(_Section):
     file_bytes: int = Field(default=256 * MIB, ge=1)
     compression: str = "zstd"
     encodings: Literal["fast", "basic"] = "fast"
+    compaction: Literal["auto", "off"] = "auto"
 
 
 class ReadSettings(_Section):

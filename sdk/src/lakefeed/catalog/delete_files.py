@@ -24,6 +24,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed._units import MIB
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import UnsupportedError
 
@@ -132,7 +133,7 @@ def _entries(
         if manifest.content != ManifestContent.DELETES:
             continue
         with damage_errors(table.name()[-1], manifest.manifest_path):
-            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+            entries = manifest_entries_of(table, manifest)
         for entry in entries:
             yield manifest, checked_delete_entry(table, snapshot, entry)
 

@@ -147,8 +147,8 @@ def _removed_deltas(table: Table, step: Step) -> list[Delta]:
     remaining = (*changes.moved_or_revived, *changes.new)
     facts = _facts(step.after)
     if ROWS_ADDED in facts and REPLACED_EQUAL not in facts and not changes.revived:
-        # No row that delete files removed equals a row of another file that came in.
-        return [Delta(changes.deleted), Delta(changes.removed, remaining)]
+        # The counts are exact, so a row that was replaced by an equal one is removed, and the new one is added.
+        return [Delta(changes.deleted), Delta(changes.removed, changes.moved)]
     return [Delta(changes.lost, remaining)]
 
 

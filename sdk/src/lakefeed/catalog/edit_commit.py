@@ -3,16 +3,17 @@
 An edit is a function of the newest version. It receives a `Draft`, removes rows of files and adds rows. The positions
 of removed rows are written to one delete file. A file that has lost a large share of its rows is written again instead,
 without them. Its remaining rows keep their position: the new file has the data sequence number of the old one and a
-name that sorts in the same position. New rows belong to the version that writes them, so they come last. After a
-conflict, the edit is called again with the version of the other writer. Files that were written for unchanged inputs
-are used again.
+name that sorts in the same position. New rows belong to the version that writes them, so they come last. Files of a
+keyed table may be merged in the same snapshot; a merged file has the highest sequence number of its inputs, so its rows
+are not new. After a conflict, the edit is called again with the version of the other writer. Files that were written
+for unchanged inputs are used again.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -28,6 +29,7 @@ from pyiceberg.table.update import TableUpdate
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
 from lakefeed.catalog.commit_retry import commit_with_retry
+from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
 from lakefeed.catalog.delete_files import (
     NONE,
     Positions,
@@ -45,12 +47,34 @@ from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.schema_evolution import schema_switch_updates
 from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
-from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows
+from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows, write_sorted_rows
 from lakefeed.catalog.version_files import DataFileRef, data_files, live_rows, manifest_entries
 from lakefeed.catalog.versions import DatasetVersion, Pin, find_snapshot
 
 REWRITTEN_SHARE: Final = 0.3
 """A file that has lost this share of its rows is written again without them."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Rows to remove from a file.
+
+    Attributes:
+        file: the file.
+        before: the positions of the rows that were removed already.
+        fresh: the positions of the rows to remove.
+        rows: returns all rows of the file.
+    """
+
+    file: DataFileRef
+    before: Positions
+    fresh: Positions
+    rows: Callable[[], Iterable[pa.RecordBatch]]
+
+    @property
+    def removed(self) -> Positions:
+        """The positions of all removed rows."""
+        return np.union1d(self.before, self.fresh)
 
 
 @dataclass
@@ -64,6 +88,8 @@ class Draft:
         counts_exact: every added row is new and every removed row is gone, so the summary can count them. If False,
             added rows may equal removed ones; readers compare them.
         replaced_equal: some added rows may equal removed rows of other files, although the counts are exact.
+        merger: merges files of a keyed table that are due; None merges nothing.
+        compact: merges all files that were there before.
     """
 
     lake: Lake
@@ -71,7 +97,11 @@ class Draft:
     builder: SnapshotBuilder
     counts_exact: bool = True
     replaced_equal: bool = False
+    merger: Merger | None = None
+    compact: bool = False
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
+    _merges: dict[Hashable, Merge] = field(default_factory=dict)
+    _drops: dict[str, Drop] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
     _rewritten: list[RewrittenFile] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
@@ -110,24 +140,27 @@ class Draft:
             rows: returns all rows of the file, including those that are removed already.
         """
         before = deleted_positions(self.table, file.path, file.deletes)
+        if file.path in self._drops:
+            positions = np.union1d(positions, self._drops[file.path].fresh)
         fresh = subtract_positions(positions, before)
-        removed = len(before) + len(fresh)
-        if len(fresh) == 0:
+        if len(fresh):
+            self._drops[file.path] = Drop(file, before, fresh, rows)
+
+    def _apply(self, drop: Drop) -> None:
+        """Removes rows of a file that is not merged."""
+        if len(drop.removed) == drop.file.rows:
+            self.remove(drop.file)
             return
-        if removed == file.rows:
-            self.remove(file)
+        self._rows_removed += len(drop.fresh)
+        if len(drop.removed) < REWRITTEN_SHARE * drop.file.rows:
+            self._deleted[drop.file.path] = drop.fresh
             return
-        self._rows_removed += len(fresh)
-        if removed < REWRITTEN_SHARE * file.rows:
-            self._deleted[file.path] = fresh
-            return
-        everything = np.union1d(before, fresh)
-        key = (self._columns, file.path, hashlib.sha256(everything.tobytes()).digest())
+        key = (self._columns, drop.file.path, hashlib.sha256(drop.removed.tobytes()).digest())
         if key not in self._written:
-            written = rewrite_without(self.lake, self.table, self.builder, file, everything, rows())
+            written = rewrite_without(self.lake, self.table, self.builder, drop.file, drop.removed, drop.rows())
             self._written[key] = (written,)
-        self._remove_file(file)
-        self._rewritten += [RewrittenFile(written, file.sequence) for written in self._written[key]]
+        self._remove_file(drop.file)
+        self._rewritten += [RewrittenFile(written, drop.file.sequence) for written in self._written[key]]
 
     def _remove_file(self, file: DataFileRef) -> None:
         self._removed[file.path] = file.manifest
@@ -147,8 +180,78 @@ class Draft:
         """The columns of the files to write, which may differ between attempts."""
         return tuple(self.table.schema().fields)
 
+    # ------------------------------------------------------------------ merges
+
+    def _merge_files(self) -> None:
+        """Merges the files that are due, without the rows that were removed."""
+        files = [file for file in self.files if file.path not in self._removed]
+        if self.merger is None or not (self.compact or self._added or self._drops or self._removed):
+            return
+        for key, merge in list(self._merges.items()):
+            if self._merge_again(key, merge, files):
+                return
+        if self.compact:
+            due = [] if is_compact(self.table, files) and not self._drops else files
+        else:
+            due = runs_to_merge(self.table, files)
+        if due:
+            self._use(self._merged(due), due)
+
+    def _merged(self, files: Sequence[DataFileRef]) -> Merge:
+        assert self.merger is not None, "the caller has checked it"
+        removed = {file.path: self._removed_positions(file) for file in files}
+        key = merge_key(self._columns, removed, self.compact)
+        if key not in self._merges:
+            rows = self.merger.rows(files, removed, self.compact)
+            written = write_sorted_rows(self.lake, self.table, self.schema, self.builder, rows)
+            newest = max(file.sequence for file in files)
+            unique = not self.merger.has_equal_keys()
+            self._merges[key] = Merge(removed, written, newest, unique, self._columns, self.compact)
+        return self._merges[key]
+
+    def _merge_again(self, key: Hashable, merge: Merge, files: Sequence[DataFileRef]) -> bool:
+        """Uses a merge of an earlier attempt, although other writers have removed more of its rows since.
+
+        Returns False if it no longer applies.
+        """
+        assert self.merger is not None, "the caller has checked it"
+        live = {file.path: file for file in files}
+        inputs = [live[path] for path in merge.removed if path in live]
+        removed = {file.path: self._removed_positions(file) for file in inputs}
+        if not merge.applies_to(live, removed, self._columns):
+            del self._merges[key]
+            return False
+        later = merge.later_removed(removed)
+        if later:
+            rows = [(live[path], positions) for path, positions in later.items()]
+            places = self.merger.locate(rows, merge.outputs()) if merge.unique else None
+            if places is None:
+                del self._merges[key]
+                return False
+            self._deleted.update(places)
+        self._use(merge, inputs)
+        return True
+
+    def _removed_positions(self, file: DataFileRef) -> Positions:
+        drop = self._drops.get(file.path)
+        return deleted_positions(self.table, file.path, file.deletes) if drop is None else drop.removed
+
+    def _use(self, merge: Merge, inputs: Sequence[DataFileRef]) -> None:
+        """Replaces the inputs of a merge by its files."""
+        live = sum(file.rows - len(merge.removed[file.path]) for file in inputs)
+        self._rows_removed += live - sum(file.record_count for file in merge.files)
+        for file in inputs:
+            drop = self._drops.pop(file.path, None)
+            self._rows_removed += 0 if drop is None else len(drop.fresh)
+            self._remove_file(file)
+        self._rewritten += [RewrittenFile(file, merge.sequence) for file in merge.files]
+
     def contents(self) -> Contents:
         """Returns the changes of the snapshot."""
+        self._merge_files()
+        for drop in self._drops.values():
+            self._apply(drop)
+        only_moved = self.compact and not (self._added or self._rows_removed)
         rows_added = sum(file.record_count for file in self._added)
         counts = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.counts_exact else {}
         if self.counts_exact and self.replaced_equal:
@@ -159,6 +262,7 @@ class Draft:
             tuple(self._rewritten),
             self._removed,
             counts,
+            replaces=only_moved,
             manifests=frozenset(self._manifests),
             deletes=deletes,
             removed_deletes=removed_deletes,
@@ -237,11 +341,12 @@ def edit(
     table = lake.table(name)
     builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
     written: dict[Hashable, tuple[DataFile, ...]] = {}
+    merges: dict[Hashable, Merge] = {}
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
         decision = decide_columns(current, incoming) if decide is None else decide(current)
-        draft = Draft(lake, decision.table, builder, counts_exact, _written=written)
+        draft = Draft(lake, decision.table, builder, counts_exact, _written=written, _merges=merges)
         revise(draft)
         builder.contents = decision.contents(draft.contents())
         same_columns = decide is None or not decision.updates

@@ -19,6 +19,7 @@ from lakefeed.catalog.delete_files import (
     delete_index,
     positions_by_path,
 )
+from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_files import (
     DataFileRef,
     file_ref,
@@ -217,7 +218,7 @@ def _deletes_of_parent(table: Table, step: Step) -> DeleteIndex:
         if manifest.content != ManifestContent.DELETES:
             continue
         with damage_errors(table.name()[-1], manifest.manifest_path):
-            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+            entries = manifest_entries_of(table, manifest, removed=True)
         for entry in entries:
             was_removed = entry.status == ManifestEntryStatus.DELETED
             if was_removed and manifest.added_snapshot_id != own:

@@ -34,6 +34,7 @@ from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.lake import remove_tree
+from lakefeed.catalog.manifest_cache import cached_entries
 from lakefeed.catalog.properties import ROWS
 from lakefeed.catalog.row_totals import TOTAL_DELETE_FILES, count_rows
 from lakefeed.catalog.table_output import discard_files, new_file
@@ -335,7 +336,7 @@ class SnapshotBuilder:
     ) -> ManifestFile:
         deletes, left_out = manifest.content == ManifestContent.DELETES, self.contents.left_out
         with self._new_manifest(metadata, self._attempt_paths, manifest.partition_spec_id, deletes) as writer:
-            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
+            for entry in cached_entries(self._io, manifest):
                 if entry.data_file.file_path in left_out:
                     removed.append(entry.data_file)
                     writer.delete(entry)
@@ -360,7 +361,7 @@ class SnapshotBuilder:
         deletes = manifests[0].content == ManifestContent.DELETES
         with self._new_manifest(metadata, self._attempt_paths, metadata.default_spec_id, deletes) as writer:
             for manifest in manifests:
-                for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
+                for entry in cached_entries(self._io, manifest):
                     writer.existing(entry)
         return writer.to_manifest_file()
 

@@ -62,16 +62,18 @@ def write_sorted_rows(
     lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
 ) -> tuple[DataFile, ...]:
     """Writes rows, which are in the sort order of the table, as `write_rows`. The files say that they are sorted."""
-    sizes = lake.settings.write
-    # Small row groups, because a lookup of a key decodes the whole one.
-    small = sizes.model_copy(update={"row_group_rows": min(sizes.row_group_rows, SORTED_GROUP_ROWS)})
-    target = _target(table, declared, uuid.uuid4().hex, small)
+    target = _target(table, declared, uuid.uuid4().hex, _small_groups(lake.settings.write))
     order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id)
     if order is not None and not order.is_unsorted:
         target = replace(target, sort_order=order)
     files = write_files(target, _storage_batches(batches, declared, target.schema))
     builder.track_files(files)
     return tuple(files)
+
+
+def _small_groups(sizes: WriteSettings) -> WriteSettings:
+    """Returns sizes with small row groups, because a lookup of a key decodes the whole one."""
+    return sizes.model_copy(update={"row_group_rows": min(sizes.row_group_rows, SORTED_GROUP_ROWS)})
 
 
 def write_prefixed_files(
@@ -94,7 +96,12 @@ def rewrite_without(
     declared = declared_schema(table)
     location = _sibling_location(table, file.path)
     sizes = lake.settings.write.model_copy(update={"file_bytes": sys.maxsize})  # so that one file becomes one file
+    order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id)
+    ordered = order is not None and not order.is_unsorted and file.sort_order_id == order.order_id
+    if ordered:
+        sizes = _small_groups(sizes)
     target = replace(_target(table, declared, "", sizes), new_location=lambda _: location)
+    target = replace(target, sort_order=order) if ordered else target
     (written,) = write_files(target, _drop_positions(_storage_batches(batches, declared, target.schema), positions))
     builder.track_files([written])
     return written

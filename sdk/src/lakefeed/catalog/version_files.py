@@ -28,6 +28,7 @@ from lakefeed.catalog.delete_files import (
     subtract_positions,
 )
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import VersionNotFoundError
@@ -55,6 +56,7 @@ class DataFileRef:
         nan_value_counts: the number of NaNs, by field id.
         lower_bounds: the lower bounds, by field id, in Iceberg's serialization.
         upper_bounds: the upper bounds.
+        sort_order_id: the sort order of the rows; None if it is unknown.
     """
 
     path: str
@@ -71,6 +73,7 @@ class DataFileRef:
     nan_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
     lower_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
     upper_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
+    sort_order_id: int | None = field(default=None, repr=False, compare=False)
 
     @property
     def has_deletes(self) -> bool:
@@ -191,7 +194,7 @@ def manifest_entries(
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
         with damage_errors(table.name()[-1], manifest.manifest_path):
-            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=not removed)
+            entries = manifest_entries_of(table, manifest, removed)
         return [(manifest, entry) for entry in entries if entry.data_file.content == DataFileContent.DATA]
 
     for pairs in ExecutorFactory.get_or_create().map(read, manifests):
@@ -217,6 +220,7 @@ def file_ref(manifest: ManifestFile, entry: ManifestEntry) -> DataFileRef:
         nan_value_counts=file.nan_value_counts or {},
         lower_bounds=file.lower_bounds or {},
         upper_bounds=file.upper_bounds or {},
+        sort_order_id=file.sort_order_id,
     )
 
 

@@ -138,5 +138,5 @@ def doubled_keys(name: str, shown: str) -> DuplicateKeyError:
     """Returns the error for a table that another program gave two rows of one key."""
     return DuplicateKeyError(
         f"{name!r} has two rows of one key: {shown}. Another program appended them. Write the key again, which "
-        "replaces both rows, or delete it with delete_keys"
+        "replaces both rows, delete it with delete_keys, or call Table.compact(), which keeps the later row"
     )

@@ -26,6 +26,7 @@ from lakefeed.keyed.key_lookup import KeyLookup, key_hint
 from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, match_keys, one_batch
 from lakefeed.ops import Scan
 from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.row_edits import newest
 from lakefeed.run.upsert import Upsert
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -76,6 +77,7 @@ class KeyedCommit:
         deletes: the keys to delete, in the same way.
         dropped: the paths of the columns to drop.
         compare: leaves a row alone that equals the stored one.
+        compact: merges all files that are there.
     """
 
     settings: Settings
@@ -85,6 +87,7 @@ class KeyedCommit:
     deletes: list[pa.Table] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     compare: bool = False
+    compact: bool = False
     _groups: list[pa.Table] | None = None
     _upserts: dict[tuple[int, str], Upsert] = field(default_factory=dict)
 
@@ -111,6 +114,7 @@ class KeyedCommit:
             gathered.part = self._part(index, group, draft)
             self._upsert(index, group, draft.schema, source).apply(cast("Draft", gathered), source)
         gathered.pass_on()
+        merge_files(draft, source, self.compact)
 
     def _part(self, index: int, group: pa.Table, draft: Draft) -> Hashable:
         """Returns what tells the rows of a group from others. Parts of structs depend on the version that is read."""

@@ -221,6 +221,33 @@ class Table:
             written = changes.commit()
         return written or self.snapshot()
 
+    def compact(self, **options: Unpack[WriteOptions]) -> Snapshot:
+        """Writes all rows again as one sequence of full files in the order of the key, as one version.
+
+        Writes merge small files themselves (``write.compaction``). After a compaction, reads in the order of the key
+        cost as much as any others. Of several rows of one key, which another program has appended, the last one
+        remains. Writers need not stop meanwhile. Older versions keep their files.
+
+        Args:
+            options: as in `write`.
+
+        Returns:
+            The new version; the newest one if the table is compact.
+
+        Raises:
+            CommitConflictError: other writers kept merging the same files. Nothing was written.
+
+        Example:
+            >>> table = Table.create("compacting", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [2], "x": [1]}), table.write({"id": [1], "x": [2]})
+            >>> table.compact().version
+            4
+        """
+        with transaction.Transaction(self, writing=Writing.of(options)) as changes:
+            changes.compact()
+            written = changes.commit()
+        return written or self.snapshot()
+
     def txn(
         self,
         *,

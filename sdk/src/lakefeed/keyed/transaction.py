@@ -96,7 +96,7 @@ class Transaction:
     def is_empty(self) -> bool:
         """Returns whether there is nothing to commit."""
         changes = self._changes
-        return not (changes.writes or changes.deletes or changes.dropped)
+        return not (changes.writes or changes.deletes or changes.dropped or changes.compact)
 
     def write(self, rows: Any, push_down_nulls: bool = False) -> None:
         """Writes rows: an existing key gets the values of the columns that the rows have, a new key is a new row.
@@ -187,6 +187,11 @@ class Transaction:
         if both:
             raise SchemaError(f"drop_columns: this transaction writes {both}; drop them in another one")
         self._changes.dropped += [path for path in paths if path not in self._changes.dropped]
+
+    def compact(self) -> None:
+        """Writes the rows that are there before the transaction again, as `Table.compact` does."""
+        self._require_open()
+        self._changes.compact = True
 
     def commit(self) -> Snapshot | None:
         """Makes the changes visible as one version.

@@ -12,6 +12,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DuplicateKeyError
 from lakefeed.plan import Node
+from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.row_edits import check_not_moved, newest, versions_read
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import SHOWN_KEYS, Upsert
@@ -60,7 +61,9 @@ def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Wr
 
         def revise(draft: Draft) -> None:
             current = draft.table.metadata.current_snapshot()
-            rows.apply(draft, newest(draft, name) if current is not None else None)
+            source = newest(draft, name) if current is not None else None
+            rows.apply(draft, source)
+            merge_files(draft, source)
 
         options: dict[str, Any] = {**writing.action}
         return edit(lake, name, revise, **options, before_commit=before_commit, incoming=typed.schema)

@@ -28,6 +28,7 @@ from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
 from lakefeed.run import keyed_rows
+from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.row_count import count_rows
 from lakefeed.run.save import Writing, typed_for
@@ -46,6 +47,7 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         wanted = parse(predicate, source.schema)
         for _, file in source.matching_files(wanted):
             draft.drop(file, _matching(source, file, wanted), partial(source.read_file, file))
+        merge_files(draft, source)
 
     with write_context(lake) as before_commit:
         return edit(lake, name, revise, **_how(writing), before_commit=before_commit)
@@ -112,6 +114,7 @@ def upsert_into(
         def revise(draft: Draft) -> None:
             source = newest(draft, name) if draft.table.metadata.current_snapshot() is not None else None
             upsert.apply(draft, source)
+            merge_files(draft, source)
 
         return edit(lake, name, revise, **_how(writing), before_commit=before_commit, incoming=typed.schema)
 

@@ -197,7 +197,7 @@ class Upsert:
         matches = {}
         for _, file in source.matching_files(self._hint):
             if file.path not in self._matches:
-                self._matches[file.path] = self._look_into(source, file)
+                self._matches[file.path] = self.look_into(source, file)
             match = self._matches[file.path]
             if file.has_deletes and len(match.places):
                 deleted = deleted_positions(source.table, file.path, file.deletes)
@@ -206,7 +206,7 @@ class Upsert:
                 matches[file.path] = match
         return matches
 
-    def _look_into(self, source: IcebergSource, file: DataFileRef) -> Match:
+    def look_into(self, source: IcebergSource, file: DataFileRef) -> Match:
         """Reads the keys of the row groups that may hold a key of the input."""
         index = self._index
         bounds = source.group_bounds(file, self.keys[0])
@@ -273,7 +273,7 @@ class Upsert:
         fields = [field for field in self.target if field.name in self._names]
         declared = pa.schema(fields)
         kept = storage_schema(declared)
-        old = cast_to_storage(_rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
+        old = cast_to_storage(rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
         new = cast_to_storage(self._given_at(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
@@ -348,13 +348,13 @@ class Upsert:
         for file in source.files:
             if file.path in changed:
                 match = changed[file.path]
-                parts.append(_rows_at(source, file, match.places, missing))
+                parts.append(rows_at(source, file, match.places, missing))
                 row[match.given] = np.arange(count, count + len(match.places))
                 count += len(match.places)
         return joined(parts), row
 
 
-def _rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
+def rows_at(source: IcebergSource, file: DataFileRef, places: Places, columns: tuple[str, ...]) -> pa.RecordBatch:
     """Returns the rows of a file at these places (sorted, at least one), in the order of ``columns``."""
     matches = []
     for position, batch in source.numbered_batches(file, columns, groups=source.groups_of(file, places)):
