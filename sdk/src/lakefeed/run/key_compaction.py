@@ -127,8 +127,10 @@ class KeyMerger:
                     return None
         if not parts:
             return np.empty(0, np.int64), counts
-        columns = {f"k{place}": pa.chunked_array(list(column)) for place, column in enumerate(zip(*parts, strict=True))}
-        order: Any = pc.sort_indices(pa.table(columns), sort_keys=[(name, "ascending") for name in columns])
+        columns = [pa.chunked_array(list(column)) for column in zip(*parts, strict=True)]
+        names = [f"k{place}" for place in range(len(columns))]
+        keys = pa.Table.from_arrays(columns, names=names)
+        order: Any = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in names])
         positions = order.to_numpy().astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)])
         return (positions, starts) if _are_sorted(positions, starts) else None
@@ -183,9 +185,7 @@ def _are_sorted(order: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:
 # ------------------------------------------------------------------------------------------ merging
 
 
-def _in_order(
-    live: IcebergSource, order: NDArray[np.int64], starts: NDArray[np.int64]
-) -> Iterator[pa.RecordBatch]:
+def _in_order(live: IcebergSource, order: NDArray[np.int64], starts: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     """Yields the rows of sorted files in an order that keeps the order of each file."""
     groups = groupby(live.fragments(Pushdown()), lambda fragment: fragment.key[2])
     streams = {index: _RowStream(live, list(fragments)) for index, fragments in groups}
@@ -193,7 +193,7 @@ def _in_order(
         chunk = order[start : start + CHUNK_ROWS]
         files = np.searchsorted(starts, chunk, side="right") - 1
         by_file = np.argsort(files, kind="stable")
-        parts = []
+        parts: list[pa.RecordBatch] = []
         for index in np.unique(files).tolist():
             parts += streams[index].take(chunk[files == index] - starts[index])
         back = np.empty_like(by_file)
