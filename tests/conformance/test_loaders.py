@@ -144,6 +144,7 @@ def test_a_resume_at_every_step_goes_on_as_without(data: Dataset, plan: str) -> 
 WITH_WORKERS = ("in order", "windowed", "global", "filtered by function", "filter of a head")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("source", "plan"),
     [

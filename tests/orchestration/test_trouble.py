@@ -144,6 +144,7 @@ def test_damaged_tables_stop_no_others(instance: DagsterInstance) -> None:
     assert {"v1"} == set(dagster.reported(PHOTOS)) == set(dagster.reported(routine_key("copy")))
 
 
+@pytest.mark.live
 def test_a_sixty_fold_lake_with_damage_and_odd_names_ticks(instance: DagsterInstance) -> None:
     names = [f"d{at}" for at in range(48)] + ["a-b", "a_b", "t.a", "t_a", "t-a", "x2d", "a__b", "t.a-b", "t.a_b", "z-"]
     for name in [*names, "bad"]:

@@ -60,6 +60,7 @@ def test_the_first_row_of_a_dataset_loads_what_reads_it_and_no_more(lake: Lake) 
     assert len([name for name in loaded if name.startswith("lakefeed")]) < OURS_AT_FIRST_ROW
 
 
+@pytest.mark.live
 def test_the_first_batch_of_a_loader_loads_no_more_than_torch_and_the_reader(lake: Lake) -> None:
     pytest.importorskip("torch")
     Dataset.from_dict({"x": [1, 2], "s": ["a", "b"]}).save("rows")

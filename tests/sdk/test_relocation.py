@@ -275,6 +275,7 @@ def test_pyiceberg_writes_through_a_moved_lake(filled: Path, tmp_path: Path, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "cache", "moved"]
 
 
+@pytest.mark.live
 def test_a_warehouse_in_an_object_store_belongs_to_one_catalog(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

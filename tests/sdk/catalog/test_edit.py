@@ -270,6 +270,7 @@ def test_plain_pyiceberg_goes_on_from_ours(lake: Lake, plain: SqlCatalog) -> Non
     assert sorted(plain.load_table("default.t").scan().to_arrow()["x"].to_pylist()) == [1, 4]
 
 
+@pytest.mark.live
 def test_many_edits_stay_readable(lake: Lake, plain: SqlCatalog) -> None:
     grow(lake, list(range(5)))
     for value in range(100, 170):

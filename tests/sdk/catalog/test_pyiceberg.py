@@ -124,6 +124,7 @@ def test_a_column_that_pyiceberg_widened_is_what_it_says(lake: Lake, plain: SqlC
     assert declared_schema(lake.table("t")).field("x").type == pa.int64()
 
 
+@pytest.mark.live
 def test_many_commits_stay_readable_for_pyiceberg(lake: Lake, plain: SqlCatalog) -> None:
     create(lake, "t", SCHEMA, [])
     for value in range(70):

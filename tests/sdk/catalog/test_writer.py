@@ -99,6 +99,7 @@ def test_statistics_of_awkward_columns(lake: Lake) -> None:
     assert Dataset("t").filter(f"before_surrogates >= '{value}'").count() == 1
 
 
+@pytest.mark.live
 def test_memory_does_not_grow_with_the_input(home: Path) -> None:
     lake = Lake(Settings.load(**{"write.row_group_bytes": MIB, "write.file_bytes": 8 * MIB}))
     peaks: list[int] = []

@@ -394,6 +394,7 @@ def test_errors_of_the_catalog_and_settings(tmp_path: Path, monkeypatch: pytest.
 COMMAND = [sys.executable, "-m", "lakefeed.cli"]
 
 
+@pytest.mark.live
 def test_help_terminals_and_pipes_of_a_real_process(pets: Dataset, home: Path) -> None:
     script = (
         "import json, sys; from lakefeed.cli.main import cli\n"

@@ -244,7 +244,7 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.live)])
 @pytest.mark.parametrize("plan", PLANS)
 def test_ranks_stay_in_step_without_the_rows_that_were_skipped(rows: Dataset, plan: str, workers: int) -> None:
     """docs/loader.md: "All ranks still take the same number of steps"."""

@@ -234,6 +234,7 @@ def wide(rows: int) -> Dataset:
     return Dataset.from_batches(batches, schema=pa.schema({"x": pa.int64(), "k": pa.int64(), "text": pa.string()}))
 
 
+@pytest.mark.live
 @pytest.mark.slow
 def test_an_aggregation_beyond_the_memory_limit_spills(tmp_path: Path) -> None:
     rows = 800_000  # 300 MB under 100 MB

@@ -200,7 +200,10 @@ def always(row: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", ["map", "filter", "slice", "select", "rows", "mixed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["map", "rows", *(pytest.param(kind, marks=pytest.mark.live) for kind in ("filter", "slice", "select", "mixed"))],
+)
 def test_thousands_of_nested_nodes(kind: str) -> None:
     dataset = deep(kind)
     copy = pickle.loads(pickle.dumps(dataset))

@@ -118,6 +118,7 @@ def test_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, s
     assert list((tmp_path / "cache" / "spill").iterdir()) == []
 
 
+@pytest.mark.live
 def test_memory_is_bounded_by_the_budget_not_by_the_rows(tmp_path: Path) -> None:
     runner = LocalRunner(Settings.load(**{"sql.memory_bytes": 32 << 20}))
     plan = wide(400_000)._plan  # 120 MB
