@@ -4,10 +4,14 @@
     ├── ConfigError                (ValueError)         invalid settings
     │   └── SharedWarehouseError                        another catalog owns the warehouse
     ├── InvalidArgumentError       (ValueError)         an argument outside what the call accepts
+    │   ├── ConflictingPathsError                       a file and a folder of one path, or names that would meet
     │   ├── InvalidNameError                            a dataset name that breaks the naming rule
     │   └── CredentialsError                            a URL that would keep a secret in a table
     ├── DatasetNotFoundError       (LookupError)        the dataset does not exist
+    │   └── TreeNotFoundError      (ValueError)         the file tree does not exist
     ├── DatasetExistsError         (ValueError)         the dataset exists already
+    ├── InUseError                 (ValueError)         others use what was to be deleted
+    ├── TreeStateError             (ValueError)         a file tree is final, in progress, or has pending uploads
     ├── UnsavedDatasetError        (ValueError)         the operation needs a saved dataset
     ├── VersionNotFoundError       (LookupError)        the version does not exist
     │   └── TagNotFoundError                            the tag does not exist
@@ -123,6 +127,10 @@ class InvalidArgumentError(LakefeedError, ValueError):
     """An argument outside what the call accepts."""
 
 
+class ConflictingPathsError(InvalidArgumentError):
+    """A path is a file and a folder, or two names are one on the target file system. The message names both."""
+
+
 class InvalidNameError(InvalidArgumentError):
     """A dataset name that breaks the naming rule."""
 
@@ -133,6 +141,22 @@ class CredentialsError(InvalidArgumentError):
 
 class DatasetNotFoundError(LakefeedError, LookupError):
     """The dataset does not exist."""
+
+
+class TreeNotFoundError(DatasetNotFoundError, ValueError):
+    """The file tree does not exist, or several fit. The message lists those that exist."""
+
+
+class InUseError(LakefeedError, ValueError):
+    """Others use what was to be deleted. ``users`` names them."""
+
+    def __init__(self, message: str = "", users: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.users = users
+
+
+class TreeStateError(LakefeedError, ValueError):
+    """A file tree is final, is still in progress, or has pending uploads, so that the call is not possible."""
 
 
 class DatasetExistsError(LakefeedError, ValueError):

@@ -34,7 +34,7 @@ from pyiceberg.table.update import (
     UpgradeFormatVersionUpdate,
 )
 
-from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.action import Action, Condition, Fence, Provenance
 from lakefeed.catalog.column_decisions import decide_columns
 from lakefeed.catalog.commit_retry import commit_metadata, commit_with_retry, snapshot_updates, submit
 from lakefeed.catalog.compatibility import check_compatible, check_round_trip
@@ -74,6 +74,7 @@ def create(
     before_commit: BeforeCommit | None = None,
     write: RowWriter = write_rows,
     key: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
 ) -> DatasetVersion:
     """Creates a dataset and returns its first version. A failure leaves no table and no file.
 
@@ -93,6 +94,7 @@ def create(
         before_commit: is called right before each commit. An error that it raises ends the action.
         write: writes rows into data files.
         key: the columns of which the values identify a row. They must not be nullable.
+        facts: further entries of the snapshot summary.
 
     Returns:
         The new version.
@@ -113,7 +115,7 @@ def create(
     staged = _stage_table(lake, name, declared, properties, key)
     builder = SnapshotBuilder(staged, action.summary_entries(), new_table=True, before_commit=before_commit)
     with builder.discard_on_failure():
-        builder.contents = Contents(write(lake, staged, declared, builder, batches))
+        builder.contents = Contents(write(lake, staged, declared, builder, batches), facts=facts or {})
         action = action.completed()
         builder.facts = action.summary_entries()
         staged.metadata.properties.update(action.properties())
@@ -144,6 +146,7 @@ def append(
     fence: Fence | None = None,
     before_commit: BeforeCommit | None = None,
     write: RowWriter = write_rows,
+    conditions: tuple[Condition, ...] = (),
 ) -> DatasetVersion:
     """Appends rows to a dataset.
 
@@ -157,6 +160,7 @@ def append(
         fence: the fence that the action checks and sets. A fenced action makes a version even without rows.
         before_commit: is called right before each commit. An error that it raises ends the action.
         write: writes rows into data files.
+        conditions: further fences that the action checks.
 
     Returns:
         The new version; the newest version if there are neither rows nor a fence.
@@ -167,7 +171,7 @@ def append(
         FenceError: another run has moved the fence.
         CommitConflictError: other writers kept committing first.
     """
-    action = Action(provenance or Provenance(), idempotency_key, fence)
+    action = Action(provenance or Provenance(), idempotency_key, fence, conditions)
     table = lake.table(name)
     earlier = action.earlier_version(table)
     if earlier is not None:

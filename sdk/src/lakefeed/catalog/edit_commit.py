@@ -90,6 +90,7 @@ class Draft:
         replaced_equal: some added rows may equal removed rows of other files, although the counts are exact.
         merger: merges files of a keyed table that are due; None merges nothing.
         compact: merges all files that were there before.
+        facts: further entries of the snapshot summary.
     """
 
     lake: Lake
@@ -99,6 +100,7 @@ class Draft:
     replaced_equal: bool = False
     merger: Merger | None = None
     compact: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _merges: dict[Hashable, Merge] = field(default_factory=dict)
     _drops: dict[str, Drop] = field(default_factory=dict)
@@ -261,7 +263,7 @@ class Draft:
             tuple(self._added),
             tuple(self._rewritten),
             self._removed,
-            counts,
+            {**counts, **self.facts},
             replaces=only_moved,
             manifests=frozenset(self._manifests),
             deletes=deletes,
@@ -313,6 +315,7 @@ def edit(
     before_commit: BeforeCommit | None = None,
     incoming: pa.Schema | None = None,
     decide: Callable[[Table], ColumnDecision] | None = None,
+    always: bool = False,
 ) -> DatasetVersion:
     """Commits an edit.
 
@@ -328,9 +331,10 @@ def edit(
         incoming: the schema of added rows. It may decide types of columns (:mod:`lakefeed.catalog.column_decisions`).
         decide: returns the columns of the new version; it replaces the decision by ``incoming``. A change of columns is
             committed even if no row changes.
+        always: makes a version even if nothing changes.
 
     Returns:
-        The new version; the newest version if nothing changes and there is no fence.
+        The new version; the newest version if nothing changes, there is no fence, and ``always`` is False.
 
     Raises:
         DatasetNotFoundError: the dataset does not exist.
@@ -350,9 +354,8 @@ def edit(
         revise(draft)
         builder.contents = decision.contents(draft.contents())
         same_columns = decide is None or not decision.updates
-        nothing = (
-            builder.contents.is_empty and same_columns and fence is None and current.current_snapshot() is not None
-        )
+        needless = not always and same_columns and fence is None and current.current_snapshot() is not None
+        nothing = builder.contents.is_empty and needless
         return None if nothing else decision.updates
 
     with builder.discard_on_failure():

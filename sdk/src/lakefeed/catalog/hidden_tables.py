@@ -1,0 +1,72 @@
+"""Tables of a namespace that breaks the naming rule, so that no list of datasets shows them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pyiceberg.exceptions import NoSuchNamespaceError
+
+from lakefeed.catalog.lake import NAME_PART, Lake
+from lakefeed.catalog.tombstones import deletions_key
+from lakefeed.errors import InvalidNameError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+    from lakefeed.catalog.damaged_tables import TableLoader
+    from lakefeed.storage.blobs.blob_store import BlobStore
+
+
+class HiddenTables(Lake):
+    """The tables of the namespace ``namespace`` of a lake, by their last names.
+
+    Garbage collections walk all namespaces, so the contents that these tables name are safe.
+    """
+
+    def __init__(self, lake: Lake, namespace: str) -> None:
+        super().__init__(lake.settings)
+        self._outer, self._namespace = lake, namespace
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog of the lake."""
+        return self._outer.catalog
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The blob store of the lake."""
+        return self._outer.blobs
+
+    def identifier(self, name: str) -> tuple[str, ...]:
+        """Returns the namespace and the name."""
+        if not NAME_PART.fullmatch(name):
+            raise InvalidNameError(f"invalid table name {name!r}")
+        return self._namespace, name
+
+    def names(self) -> list[str]:
+        """Returns the names of the tables, sorted."""
+        try:
+            return sorted(table for *_, table in self.catalog.list_tables((self._namespace,)))
+        except NoSuchNamespaceError:
+            return []
+
+    def discard(self, name: str) -> None:
+        """Removes a table with its files, and the record of its deletion: its name is never used again.
+
+        Raises:
+            DatasetNotFoundError: the table does not exist.
+        """
+        self.drop(name, force=True)
+        with suppress(NoSuchNamespaceError):
+            self.catalog.update_namespace_properties((self._namespace,), removals={deletions_key(name)})
+
+    def _tables(self) -> TableLoader:
+        return self._outer._tables()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "_outer": self._outer, "_namespace": self._namespace}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()

@@ -1,0 +1,208 @@
+"""Trees in progress: files that were added or removed, and the view of the tree with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from lakefeed._arrow import compute as pc
+from lakefeed.errors import TreeStateError
+from lakefeed.media.file import FILE
+from lakefeed.media.media_records import records_array
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints
+from lakefeed.trees.content_hashes import hash_files
+from lakefeed.trees.draft_tables import DraftFacts, DraftTable
+from lakefeed.trees.finished_tree import FinishedTree
+from lakefeed.trees.folder_scan import LocalFile
+from lakefeed.trees.tree_identity import TreeId
+from lakefeed.trees.tree_paths import check_conflicts, conflict_error, folders_above, has_below, matching
+from lakefeed.trees.tree_results import AddedFiles, Synced
+from lakefeed.trees.tree_rows import CHANGE_SCHEMA, TREE_SCHEMA, TreeRows, apply_changes, column, overlay
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.lake import Lake
+
+FEW_PATHS: Final = 256
+"""Up to so many new paths, conflicts are looked up path by path."""
+
+
+@dataclass(eq=False)
+class DraftTree:
+    """A tree in progress. For one thread.
+
+    Attributes:
+        lake: the lake.
+        id: the id.
+        facts: its facts.
+        parents: the parents, in order.
+        pending: by path, the local files that were added and are not uploaded yet; None for files that were removed.
+    """
+
+    lake: Lake
+    id: TreeId
+    facts: DraftFacts
+    parents: Sequence[FinishedTree]
+    pending: dict[str, LocalFile | None] = field(default_factory=dict)
+    _base: TreeRows | None = None
+    _stored: tuple[int, TreeRows] | None = None
+
+    @property
+    def table(self) -> DraftTable:
+        """The table with what was uploaded."""
+        return DraftTable(self.lake, self.id.key)
+
+    @property
+    def base(self) -> TreeRows:
+        """The files of the parents.
+
+        Raises:
+            ConflictingPathsError: a path is a file in one parent and a folder in another.
+        """
+        if self._base is None:
+            self._base = overlay([each.rows for each in self.parents], [str(each.id) for each in self.parents])
+        return self._base
+
+    @property
+    def stored(self) -> TreeRows:
+        """The files of the parents, with all that any process has uploaded.
+
+        Raises:
+            TreeStateError: another process has finalized or deleted the draft.
+        """
+        table = self.table.load()
+        if table is None:
+            raise self.gone_error()
+        snapshot = table.metadata.current_snapshot_id or 0
+        if self._stored is None or self._stored[0] != snapshot:
+            self._stored = snapshot, apply_changes(self.base, self.table.changes(table))
+        return self._stored[1]
+
+    @property
+    def is_dirty(self) -> bool:
+        """True if files wait to be uploaded."""
+        return any(file is not None for file in self.pending.values())
+
+    def view(self) -> TreeRows:
+        """Returns the files with those that wait to be uploaded, which have no digest yet."""
+        return apply_changes(self.stored, pending_changes(self.pending))
+
+    def gone_error(self) -> TreeStateError:
+        """Returns the error for a draft that exists no more."""
+        waiting = [path for path, file in self.pending.items() if file is not None]
+        lost = f" Not uploaded, and in no version: {len(waiting)} files, such as {waiting[0]!r}." if waiting else ""
+        return TreeStateError(f"the draft {str(self.id)!r} was finalized or deleted by another process.{lost}")
+
+    def sealed_error(self) -> TreeStateError:
+        """Returns the error for an upload to a draft that is being finalized."""
+        return TreeStateError(
+            f"the draft {str(self.id)!r} is being finalized by another process, so nothing can be uploaded. If that "
+            "process has died, call finalize() to complete its work"
+        )
+
+    def add(self, files: Mapping[str, LocalFile], origin: str) -> AddedFiles:
+        """Adds files by their paths in the tree.
+
+        Raises:
+            ConflictingPathsError: a path would be a file and a folder. Nothing was added.
+            FileError: a file cannot be read. Nothing was added.
+        """
+        stored = self.stored
+        self._check_conflicts(stored, files, origin)
+        unchanged = self._unchanged(stored, files)
+        added = modified = 0
+        for path, file in files.items():
+            was_pending, before = path in self.pending, self.pending.get(path)
+            if path in unchanged:
+                modified += was_pending
+                self.pending.pop(path, None)
+                continue
+            exists = before is not None if was_pending else stored.index(path) is not None
+            added += not exists
+            modified += exists and before != file
+            self.pending[path] = file
+        return AddedFiles.of(added, modified, len(files) - added - modified)
+
+    def remove(self, pattern: str, recursive: bool) -> int:
+        """Removes the files that match a pattern, and returns their number."""
+        view = self.view()
+        return self._remove(view.paths.filter(matching(view.paths, pattern, recursive)).to_pylist())
+
+    def sync(self, files: Mapping[str, LocalFile], folder: str, origin: str) -> Synced:
+        """Makes the tree below a folder of it equal to these files, by their paths in the tree."""
+        view = self.view()
+        below = view.paths if not folder else view.paths.filter(matching(view.paths, folder, recursive=True))
+        gone = below.filter(pc.invert(pc.is_in(below, value_set=pa.array(list(files), pa.string()))))
+        before = dict(self.pending)
+        removed = self._remove(gone.to_pylist())
+        try:
+            counts = self.add(files, origin)
+        except BaseException:
+            self.pending = before
+            raise
+        return Synced.of(removed, counts.added, counts.modified)
+
+    def _remove(self, paths: Iterable[str]) -> int:
+        removed, stored = 0, self.stored
+        for removed, path in enumerate(paths, 1):  # noqa: B007 - the last number is the result
+            if stored.index(path) is None:
+                self.pending.pop(path, None)
+            else:
+                self.pending[path] = None
+        return removed
+
+    def _unchanged(self, stored: TreeRows, files: Mapping[str, LocalFile]) -> set[str]:
+        """Returns the paths whose stored file has the same content and executable bit. Hashes those of equal size."""
+        known = {path: at for path, at in _positions(stored, files).items() if at is not None}
+        places = pa.array(list(known.values()), pa.int64())
+        sizes = column(stored.table, "file").field("size")
+        same_size: list[str] = []
+        taken = sizes.take(places).to_pylist(), stored.contents[3].take(places).to_pylist()
+        for path, size, executable in zip(known, *taken, strict=True):
+            if files[path].size == size and files[path].executable == executable:
+                same_size.append(path)
+        fingerprints = FileFingerprints(self.lake.settings.cache)
+        hashes = hash_files([files[path] for path in same_size], fingerprints)
+        digests = stored.contents[0].take(pa.array([known[path] for path in same_size], pa.int64())).to_pylist()
+        return {path for path, digest, own in zip(same_size, digests, hashes, strict=True) if digest == own.hex()}
+
+    def _check_conflicts(self, stored: TreeRows, files: Mapping[str, LocalFile], origin: str) -> None:
+        gone = {path for path, file in self.pending.items() if file is None}
+        if len(files) > FEW_PATHS or gone:
+            present = (path for path in stored.path_list if path not in gone)
+            check_conflicts({*present, *files, *(self.pending.keys() - gone)}, origin)
+            return
+        waiting = sorted({*self.pending, *files}) if len(self.pending) <= FEW_PATHS else None
+        for path in files:
+            for folder in folders_above(path):
+                if stored.index(folder) is not None or folder in self.pending or folder in files:
+                    raise conflict_error(folder, path, origin)
+            below = has_below(stored.path_list, path) or (has_below(waiting, path) if waiting is not None else None)
+            if below is not None:
+                raise conflict_error(path, below, origin)
+
+
+def _positions(stored: TreeRows, files: Mapping[str, LocalFile]) -> dict[str, int | None]:
+    if len(files) <= FEW_PATHS:
+        return {path: stored.index(path) for path in files}
+    paths = list(files)
+    found: Any = pc.index_in(pa.array(paths, pa.string()), value_set=stored.paths)
+    return dict(zip(paths, found.to_pylist(), strict=True))
+
+
+def pending_changes(pending: Mapping[str, LocalFile | None]) -> pa.Table:
+    """Returns pending files as changes; contents that are not uploaded have a size and no digest."""
+    records = [None if file is None else {"size": file.size} for file in pending.values()]
+    size = len(pending)
+    columns: list[Any] = [
+        pa.array(list(pending), pa.string()),
+        records_array(records, FILE),
+        pa.array([file is not None and file.executable for file in pending.values()], pa.bool_()),
+        pa.nulls(size, pa.string()),
+        pa.nulls(size, pa.string()),
+        pa.array(["remove" if file is None else "add" for file in pending.values()], pa.string()),
+    ]
+    assert len(TREE_SCHEMA) == len(columns) - 1
+    return pa.table(columns, schema=CHANGE_SCHEMA)

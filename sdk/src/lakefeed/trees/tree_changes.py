@@ -1,0 +1,123 @@
+"""The changes of a draft that a user asks for, with their arguments checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from lakefeed._validate import check_flag
+from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, TreeStateError
+from lakefeed.trees import tree_finalization, tree_upload
+from lakefeed.trees.draft_tree import DraftTree
+from lakefeed.trees.finished_tree import FinishedTree
+from lakefeed.trees.folder_scan import LocalFile, local_path_of, scan
+from lakefeed.trees.tree_paths import check_folder, check_path, join, pattern_of, wildcard_matcher
+from lakefeed.trees.tree_results import AddedFiles, Synced
+
+logger = logging.getLogger(__name__)
+
+
+def require_draft(tree: DraftTree | FinishedTree, method: str) -> DraftTree:
+    """Returns the draft.
+
+    Raises:
+        TreeStateError: the tree is final.
+    """
+    if isinstance(tree, DraftTree):
+        return tree
+    raise TreeStateError(
+        f"{method}: the tree {str(tree.id)!r} is final, and versions never change; create one with it as a parent: "
+        f"FileTree.create(…, parent_datasets=[{str(tree.id)!r}])"
+    )
+
+
+def add_files(
+    draft: DraftTree, path: Any, wildcard: Any, base: Any, folder: Any, recursive: bool, verbose: Any
+) -> AddedFiles:
+    """Adds a local file or folder; see `FileTree.add_files`."""
+    check_flag(verbose, "verbose")
+    source = local_path_of(path, "path")
+    matches, target = wildcard_matcher(wildcard, recursive), check_folder(folder, "dataset_path")
+    if not os.path.lexists(source):
+        raise MissingFileError(f"add_files: there is no file or folder {str(source)!r}")
+    start = local_path_of(base, "local_base_folder") if base is not None else _default_base(source)
+    if not source.is_relative_to(start):
+        raise InvalidArgumentError(f"add_files: {str(source)!r} is not below local_base_folder={str(start)!r}")
+    found = scan(source, matches, start, _symlinks(draft), recursive)
+    counts = draft.add(_targets(found, target, "add_files"), "add_files")
+    if verbose:
+        logger.info("added %d files to %s, modified %d", counts.added, draft.id, counts.modified)
+    return counts
+
+
+def _default_base(source: Any) -> Any:
+    return source if source.is_dir() else source.parent
+
+
+def _symlinks(draft: DraftTree) -> Any:
+    return draft.facts.symlinks
+
+
+def _targets(found: dict[str, LocalFile], folder: str, origin: str) -> dict[str, LocalFile]:
+    if not folder:
+        return found
+    return {check_path(join(folder, path), origin): file for path, file in found.items()}
+
+
+def remove_files(draft: DraftTree, pattern: Any, recursive: Any, verbose: Any) -> int:
+    """Removes files; see `FileTree.remove_files`."""
+    check_flag(verbose, "verbose")
+    check_flag(recursive, "recursive")
+    if pattern is None:
+        raise InvalidArgumentError("remove_files: give a path, a folder or a pattern; '*' removes all files")
+    removed = draft.remove(pattern_of(pattern, "dataset_path"), recursive)
+    if verbose:
+        logger.info("removed %d files from %s", removed, draft.id)
+    return removed
+
+
+def sync_folder(draft: DraftTree, path: Any, folder: Any, verbose: Any) -> Synced:
+    """Makes the tree equal to a folder; see `FileTree.sync_folder`."""
+    check_flag(verbose, "verbose")
+    source, target = local_path_of(path, "local_path"), check_folder(folder, "dataset_path")
+    if not source.exists():
+        raise MissingFileError(f"sync_folder: there is no folder {str(source)!r}. Nothing was removed")
+    if not source.is_dir():
+        raise FileError(f"sync_folder: {str(source)!r} is not a folder; add it with add_files")
+    found = scan(source, lambda path: True, source, _symlinks(draft))
+    counts = draft.sync(_targets(found, target, "sync_folder"), target, "sync_folder")
+    if verbose:
+        logger.info("removed %d files from %s, changed %d", counts[0], draft.id, counts[1])
+    return counts
+
+
+def upload(draft: DraftTree, show_progress: bool, verbose: Any) -> None:
+    """Uploads pending files; see `FileTree.upload`."""
+    check_flag(verbose, "verbose")
+    waiting = len(draft.pending)
+    tree_upload.upload(draft, show_progress)
+    if verbose:
+        logger.info("uploaded %d changes of %s", waiting, draft.id)
+
+
+def finalize(
+    tree: DraftTree | FinishedTree, verbose: Any, raise_on_error: Any, auto_upload: Any
+) -> FinishedTree | None:
+    """Makes a draft a version; returns None after a failure that is not to be raised. See `FileTree.finalize`."""
+    check_flag(verbose, "verbose")
+    check_flag(raise_on_error, "raise_on_error")
+    check_flag(auto_upload, "auto_upload")
+    try:
+        draft = require_draft(tree, "finalize")
+        if auto_upload:
+            tree_upload.upload(draft, show_progress=False)
+        finished = tree_finalization.finalize(draft)
+    except TreeStateError as error:
+        if raise_on_error:
+            raise
+        logger.warning("finalize: %s", error)
+        return None
+    if verbose:
+        logger.info("finalized %s as version %s", finished.id, finished.label)
+    return finished

@@ -1,0 +1,208 @@
+"""The commit of a finished tree as the next version of its dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lakefeed._arrow import compute as pc
+from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog.commit import create
+from lakefeed.catalog.delete_files import deleted_positions
+from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.reclaim import reclaim_when_full
+from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck
+from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.errors import DatasetExistsError, TreeStateError
+from lakefeed.run.row_edits import newest
+from lakefeed.sources.iceberg_source import IcebergSource
+from lakefeed.trees.draft_tables import DraftFacts
+from lakefeed.trees.finished_tree import (
+    ABOUT,
+    ID,
+    LABEL,
+    PARENTS,
+    TAGS,
+    TREE,
+    FinishedTree,
+    fact_of,
+    find_finished,
+    tree_table,
+)
+from lakefeed.trees.tree_identity import FIRST_LABEL, TreeId, next_label
+from lakefeed.trees.tree_rows import TREE_SCHEMA, TreeRows, column, different, positions_of
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from lakefeed.storage.blobs.blob_writer import BlobWriter
+
+BATCH_ROWS = 32_768
+
+
+@contextmanager
+def saving(lake: Lake) -> Iterator[tuple[BlobWriter, BeforeCommit]]:
+    """Holds a lease for a commit that names contents. Yields the writer of contents and the check before the commit."""
+    writer = lake.blobs.open_writer()
+    check = PreCommitCheck(writer.require_alive)
+    with reclaim_when_full(lake, lambda: writer.new_objects, check), writer:
+        yield writer, check
+
+
+def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, after: Callable[[], None]) -> FinishedTree:
+    """Makes a tree the next version of its dataset, which is created if it is missing, and returns it.
+
+    Repeated calls with one id make one version.
+
+    Args:
+        lake: the lake.
+        tree: the id.
+        facts: its facts.
+        rows: its files. Those without origin get the id as their origin.
+        after: is called after the commit, while the contents are still protected.
+
+    Raises:
+        TreeStateError: the label was taken meanwhile.
+        CommitConflictError: other writers kept committing first. Nothing was written.
+    """
+    rows = TreeRows(rows.with_origin(str(tree)))
+    with saving(lake) as (writer, check):
+        writer.protect(rows.digests)
+        writer.flush()
+        _Commit(lake, tree, facts, rows, check).run()
+        after()
+    finished = find_finished(lake, tree)
+    if finished is None:
+        raise TreeStateError(f"the tree {str(tree)!r} was deleted by another process right after its commit")
+    return finished
+
+
+@dataclass
+class _Commit:
+    lake: Lake
+    tree: TreeId
+    facts: DraftFacts
+    rows: TreeRows
+    check: BeforeCommit
+
+    def run(self) -> None:
+        if tree_table(self.lake, self.tree.dataset) is None and self._create():
+            return
+        tree_table(self.lake, self.tree.dataset)  # it may be another dataset of this name
+        edit(
+            self.lake,
+            self.tree.dataset,
+            self._revise,
+            idempotency_key=str(self.tree),
+            before_commit=self.check,
+            incoming=TREE_SCHEMA,
+            always=True,
+        )
+
+    def _create(self) -> bool:
+        """Creates the dataset with this tree as its first version. Returns False if another process was faster."""
+        title = json.dumps({"project": self.facts.project, "name": self.facts.name})
+        try:
+            create(
+                self.lake,
+                self.tree.dataset,
+                TREE_SCHEMA,
+                self.rows.table.to_batches(BATCH_ROWS),
+                properties={TREE: title},
+                idempotency_key=str(self.tree),
+                before_commit=self.check,
+                facts=self._summary(self.facts.label or FIRST_LABEL),
+            )
+        except DatasetExistsError:
+            return False
+        return True
+
+    def _summary(self, label: str) -> dict[str, str]:
+        facts = self.facts
+        about = {} if facts.description is None else {ABOUT: facts.description}
+        tags = {TAGS: json.dumps(facts.tags)} if facts.tags else {}
+        return {ID: self.tree.key, LABEL: label, PARENTS: json.dumps(facts.parents), **tags, **about}
+
+    def _revise(self, draft: Draft) -> None:
+        draft.facts.update(self._summary(choose_label(draft.table, self.facts)))
+        missing = np.ones(len(self.rows), np.bool_)
+        if draft.table.current_snapshot() is not None:
+            source = newest(draft, self.tree.dataset)
+            for file in draft.files:
+                self._drop_others(draft, source, file, missing)
+        added = self.rows.select(pa.array(missing)).table
+        if added.num_rows:
+            draft.add(missing.tobytes(), lambda: added.to_batches(BATCH_ROWS))
+
+    def _drop_others(self, draft: Draft, source: IcebergSource, file: DataFileRef, missing: NDArray[np.bool_]) -> None:
+        """Removes the rows of a file that are not in the tree, and marks those of the tree that it has."""
+        gone = deleted_positions(draft.table, file.path, file.deletes)
+        drops = [np.empty(0, np.int64)]
+        for start, batch in source.numbered_batches(file, tuple(TREE_SCHEMA.names)):
+            live = ~np.isin(np.arange(start, start + batch.num_rows), gone)
+            drops.append(np.flatnonzero(live & ~self._mark(batch, live, missing)) + start)
+        positions = np.concatenate(drops)
+        if len(positions):
+            draft.drop(file, positions, lambda: source.read_file(file))
+
+    def _mark(self, batch: pa.RecordBatch, live: NDArray[np.bool_], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns which of the live rows are in the tree, once each, and marks them as not missing."""
+        stored = TreeRows(pa.table([batch[f.name].cast(f.type) for f in TREE_SCHEMA], schema=TREE_SCHEMA))
+        positions = np.where(live, positions_of(self.rows, stored.paths), -1)
+        _, first = np.unique(positions, return_index=True)
+        wanted = np.zeros(len(positions), np.bool_)
+        wanted[first] = True
+        wanted &= positions >= 0
+        wanted[wanted] = missing[positions[wanted]]
+        chosen = positions[wanted]
+        equal = ~_as_mask(different(stored, pa.array(wanted), self.rows, pa.array(chosen)))
+        equal &= _as_mask(_same_origin(stored, wanted, self.rows, chosen))
+        wanted[wanted] = equal
+        missing[positions[wanted]] = False
+        return wanted
+
+
+def _same_origin(stored: TreeRows, wanted: NDArray[np.bool_], rows: TreeRows, positions: NDArray[np.int64]) -> Any:
+    old = pc.fill_null(column(stored.table, "origin").filter(pa.array(wanted)), "")
+    return pc.equal(old, column(rows.table, "origin").take(pa.array(positions)))
+
+
+def _as_mask(values: Any) -> NDArray[np.bool_]:
+    numpy = values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)
+    return np.asarray(numpy, np.bool_)
+
+
+def choose_label(table: Table, facts: DraftFacts) -> str:
+    """Returns the label of the next version.
+
+    Raises:
+        TreeStateError: the label that was asked for names another version.
+    """
+    labels = used_labels(table)
+    if facts.label is None:
+        return next_label(labels, labels)
+    if facts.label in labels:
+        raise taken_error(facts, labels)
+    return facts.label
+
+
+def used_labels(table: Table) -> Collection[str]:
+    """Returns the labels of the versions, newest first."""
+    labels = (fact_of(snapshot, LABEL) for snapshot in ancestry(table))
+    return dict.fromkeys(label for label in labels if label is not None)
+
+
+def taken_error(facts: DraftFacts, labels: Collection[str]) -> TreeStateError:
+    """Returns the error for a label that another version has."""
+    return TreeStateError(
+        f"{facts.project}/{facts.name} has a version {facts.label!r} already; labels are unique. Choose another "
+        f"dataset_version, such as {next_label(labels, labels)!r}, or leave it out"
+    )

@@ -1,0 +1,61 @@
+"""The facts of trees, and their publication."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from lakefeed.catalog.commit import update_properties
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.versions import version_of
+from lakefeed.dataset.core import dataset_at
+from lakefeed.errors import TreeStateError
+from lakefeed.storage.urls import redact
+from lakefeed.trees.draft_tree import DraftTree
+from lakefeed.trees.finished_tree import PUBLISHED_PREFIX, FinishedTree
+
+if TYPE_CHECKING:
+    from lakefeed.dataset.dataset import Dataset as RowDataset
+
+logger = logging.getLogger(__name__)
+
+
+def title(tree: DraftTree | FinishedTree) -> tuple[str, str]:
+    """Returns the project and the name, as they were given."""
+    return (tree.facts.project, tree.facts.name) if isinstance(tree, DraftTree) else tree.title
+
+
+def dataset(tree: DraftTree | FinishedTree) -> RowDataset:
+    """Returns a version as a dataset.
+
+    Raises:
+        TreeStateError: the tree is a draft.
+    """
+    finished = _require_final(tree, "dataset")
+    return dataset_at(finished.lake, finished.dataset, version_of(finished.snapshot, finished.table))
+
+
+def publish(tree: DraftTree | FinishedTree, raise_on_error: bool) -> bool:
+    """Publishes a version; see `FileTree.publish`."""
+    try:
+        finished = _require_final(tree, "publish")
+    except TreeStateError as error:
+        if raise_on_error:
+            raise
+        logger.warning("%s", error)
+        return False
+    now = str(time.time_ns() // 1_000_000)
+    update_properties(finished.lake, finished.dataset, {PUBLISHED_PREFIX + finished.id.key: now})
+    return True
+
+
+def storage_url(lake: Lake) -> str:
+    """Returns the URL of the blob store, without credentials."""
+    return redact(lake.blobs.url)
+
+
+def _require_final(tree: DraftTree | FinishedTree, method: str) -> FinishedTree:
+    if isinstance(tree, DraftTree):
+        raise TreeStateError(f"{method}: the tree {str(tree.id)!r} is a draft; call finalize() first")
+    return tree
