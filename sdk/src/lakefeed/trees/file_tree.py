@@ -40,7 +40,7 @@ class FileTree:
     def __init__(self) -> None:
         raise TypeError("a FileTree is made by FileTree.create(…), FileTree.get(…) or FileTree.squash(…)")
 
-    _lake: Lake
+    _home: Lake
     _tree: DraftTree | FinishedTree
 
     # ------------------------------------------------------------------------------------- trees
@@ -247,7 +247,7 @@ class FileTree:
         Raises:
             TreeStateError: the tree is final.
             MissingFileError: the path does not exist, or a link leads to nothing. Nothing was added.
-            FileError: a file cannot be read, or is no regular file. Nothing was added.
+            FileError: a file cannot be read, or is not a regular file. Nothing was added.
             ConflictingPathsError: a path would be a file and a folder. Nothing was added.
             InvalidArgumentError: an argument is wrong, or a name cannot be in a tree. Nothing was added.
         """
@@ -318,7 +318,7 @@ class FileTree:
         """
         draft = self._draft("upload")
         tree_arguments.check_workers(max_workers)
-        tree_arguments.check_store(self._lake, output_url, "output_url")
+        tree_arguments.check_store(self._home, output_url, "output_url")
         tree_changes.upload(draft, check_flag(show_progress, "show_progress"), verbose)
 
     def finalize(self, verbose: bool = False, raise_on_error: bool = True, *, auto_upload: bool = False) -> bool:
@@ -375,7 +375,7 @@ class FileTree:
             recursive: as in `remove_files`.
             dataset_id: only the files whose content this version brought.
         """
-        return tree_listings.list_files(self._lake, self._tree, dataset_path, recursive, dataset_id)
+        return tree_listings.list_files(self._home, self._tree, dataset_path, recursive, dataset_id)
 
     def list_added_files(self, dataset_id: Any = None) -> list[str]:
         """Returns the paths that another tree lacks, sorted.
@@ -383,7 +383,7 @@ class FileTree:
         Args:
             dataset_id: the other tree; None for the parents.
         """
-        return tree_listings.differences(self._lake, self._tree, dataset_id).added
+        return tree_listings.differences(self._home, self._tree, dataset_id).added
 
     def list_removed_files(self, dataset_id: Any = None) -> list[str]:
         """Returns the paths of another tree that this one lacks, sorted.
@@ -391,7 +391,7 @@ class FileTree:
         Args:
             dataset_id: the other tree; None for the parents.
         """
-        return tree_listings.differences(self._lake, self._tree, dataset_id).removed
+        return tree_listings.differences(self._home, self._tree, dataset_id).removed
 
     def list_modified_files(self, dataset_id: Any = None) -> list[str]:
         """Returns the paths whose content or executable bit differs from that in another tree, sorted.
@@ -399,7 +399,7 @@ class FileTree:
         Args:
             dataset_id: the other tree; None for the parents.
         """
-        return tree_listings.differences(self._lake, self._tree, dataset_id).modified
+        return tree_listings.differences(self._home, self._tree, dataset_id).modified
 
     def list_renamed_files(self, dataset_id: Any = None) -> list[tuple[str, str]]:
         """Returns pairs of a removed and an added path of one content.
@@ -407,7 +407,7 @@ class FileTree:
         Args:
             dataset_id: the other tree; None for the parents.
         """
-        return tree_listings.renamed(self._lake, self._tree, dataset_id)
+        return tree_listings.renamed(self._home, self._tree, dataset_id)
 
     @property
     def file_entries_dict(self) -> Mapping[str, FileEntry]:
@@ -416,7 +416,7 @@ class FileTree:
 
     def get_dependency_graph(self) -> dict[str, list[str]]:
         """Returns the ids of the parents of this tree and of all its ancestors, by id."""
-        return tree_listings.dependency_graph(self._lake, self._tree)
+        return tree_listings.dependency_graph(self._home, self._tree)
 
     # ------------------------------------------------------------------------------------- facts
 
@@ -472,21 +472,21 @@ class FileTree:
 
     def get_default_storage(self) -> str:
         """Returns the URL of the blob store, without credentials."""
-        return tree_facts.storage_url(self._lake)
+        return tree_facts.storage_url(self._home)
 
     # ------------------------------------------------------------------------------------- inside
 
     @classmethod
     def _of(cls, tree: DraftTree | FinishedTree) -> FileTree:
         made = cls.__new__(cls)
-        made._lake, made._tree = tree.lake, tree
+        made._home, made._tree = tree.lake, tree
         return made
 
     def _draft(self, method: str) -> DraftTree:
         return tree_changes.require_draft(self._tree, method)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FileTree) and self.id == other.id and self._lake.settings == other._lake.settings
+        return isinstance(other, FileTree) and self.id == other.id and self._home.settings == other._home.settings
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -137,7 +137,7 @@ def tree_table(lake: Lake, dataset: str) -> Table | None:
     """Returns the table of a tree; None if it does not exist.
 
     Raises:
-        InvalidArgumentError: there is a dataset of that name that is no file tree.
+        InvalidArgumentError: there is a dataset of that name that is not a file tree.
     """
     try:
         table = lake.table(dataset)

@@ -65,7 +65,7 @@ def scan(
 
     Raises:
         MissingFileError: the path does not exist.
-        FileError: a wanted file is no regular file, cannot be read, or is a link to nothing.
+        FileError: a wanted file is not a regular file, cannot be read, or is a link to nothing.
         RefusedTargetError: a link leads out of the folder, and ``symlinks`` is "error".
         InvalidArgumentError: a wanted name cannot be in a tree.
     """
@@ -87,7 +87,7 @@ def scan(
 
 
 def _walk(folder: str, prefix: str, root: str | None, recursive: bool) -> Iterator[tuple[str, str]]:
-    """Yields relative and absolute paths of all that is no folder. Follows links, but not to a folder around them."""
+    """Yields relative and absolute paths of all that is not a folder. Follows links, but not to a folder around them."""
     waiting = [(folder, prefix, frozenset([_identity(os.stat(folder))]))]  # noqa: PTH116
     while waiting:
         current, above, ancestors = waiting.pop()
@@ -114,8 +114,8 @@ def _walk(folder: str, prefix: str, root: str | None, recursive: bool) -> Iterat
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError as error:  # a loop of links
-        raise _read_error(entry.path, error) from error
+    except OSError:  # a loop of links, which is an error if it is wanted
+        return False
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def _local_file(path: str, root: str | None = None) -> LocalFile:
 
     Raises:
         MissingFileError: it vanished, or is a link to nothing.
-        FileError: it is no regular file, or cannot be read.
+        FileError: it is not a regular file, or cannot be read.
     """
     try:
         status = os.stat(path)  # noqa: PTH116 - creating a Path costs more than the call
@@ -157,7 +157,7 @@ def _checked(relative: str, path: str) -> str:
     problem = path_problem(relative)
     if problem is not None:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise InvalidArgumentError(f"the file {shown!r} cannot be in a tree: its path {problem}; rename it")
+        raise InvalidArgumentError(f"the file '{shown}' cannot be in a tree: its path {problem}; rename it")
     return relative
 
 
@@ -170,5 +170,5 @@ def _read_error(path: str, error: OSError) -> FileError:
     shown = os.fsencode(path).decode("utf-8", "backslashreplace")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""  # noqa: PTH114, PTH115
-        return MissingFileError(f"there is no file or folder {shown!r}{target}")
-    return FileError(f"{shown!r} cannot be read: {error.strerror or error}")
+        return MissingFileError(f"there is no file or folder '{shown}'{target}")
+    return FileError(f"'{shown}' cannot be read: {error.strerror or error}")

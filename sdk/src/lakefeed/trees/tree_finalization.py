@@ -25,7 +25,7 @@ def parents_of(lake: Lake, values: Any, argument: str) -> list[FinishedTree]:
     """Returns finished trees.
 
     Raises:
-        InvalidArgumentError: one is a draft, or no tree.
+        InvalidArgumentError: one is a draft, or not a tree.
         TreeNotFoundError: one does not exist.
     """
     if values is None:
@@ -47,7 +47,7 @@ def create_draft(lake: Lake, facts: DraftFacts, parents: Sequence[FinishedTree])
     """Creates a draft.
 
     Raises:
-        InvalidArgumentError: the name is that of a dataset that is no tree.
+        InvalidArgumentError: the name is that of a dataset that is not a tree.
         TreeStateError: the label is taken.
         ConflictingPathsError: a path is a file in one parent and a folder in another.
     """

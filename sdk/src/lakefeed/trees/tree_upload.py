@@ -54,7 +54,7 @@ class TreeContent(ContentSource):
 def upload(draft: DraftTree, show_progress: bool) -> None:
     """Uploads pending files, and records pending removals.
 
-    Files that have vanished, or are no regular files any more, stay pending; the others are uploaded.
+    Files that have vanished, or are not regular files any more, stay pending; the others are uploaded.
 
     Raises:
         MissingFileError, FileError: files have vanished, or cannot be read. The message names them.
