@@ -14,7 +14,7 @@ from lakefeed.trees.draft_tables import DraftFacts
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import FinishedTree, tree_table
 from lakefeed.trees.tree_identity import TreeId, check_label, check_tags, check_title, dataset_name
-from lakefeed.trees.tree_lookup import Wanted
+from lakefeed.trees.tree_lookup import TreeQuery
 
 __all__ = ["check_title"]
 
@@ -67,9 +67,9 @@ def check_workers(value: Any) -> None:
         raise InvalidArgumentError(f"max_workers must be a whole number from 1, or None, got {value!r:.80}")
 
 
-def wanted(project: Any, name: Any, tags: Any, published: Any, label: Any) -> Wanted:
+def wanted(project: Any, name: Any, tags: Any, published: Any, label: Any) -> TreeQuery:
     """Returns what trees must have."""
-    return Wanted(
+    return TreeQuery(
         None if project is None else check_title(project, "dataset_project"),
         None if name is None else check_title(name, "dataset_name"),
         None if label is None else check_label(label),
@@ -78,7 +78,7 @@ def wanted(project: Any, name: Any, tags: Any, published: Any, label: Any) -> Wa
     )
 
 
-def find(lake: Lake, tree: Any, wanted: Wanted, only_completed: Any) -> FinishedTree | DraftTree:
+def find(lake: Lake, tree: Any, wanted: TreeQuery, only_completed: Any) -> FinishedTree | DraftTree:
     """Returns the tree of an id, or the newest one that is wanted."""
     if only_completed is not None:
         check_flag(only_completed, "only_completed")
@@ -94,12 +94,12 @@ def find(lake: Lake, tree: Any, wanted: Wanted, only_completed: Any) -> Finished
     return found
 
 
-def _require_name(wanted: Wanted) -> None:
+def _require_name(wanted: TreeQuery) -> None:
     if wanted.project is None and wanted.name is None:
         raise InvalidArgumentError("give dataset_id, or dataset_project and dataset_name")
 
 
-def _refuse_others(wanted: Wanted) -> None:
+def _refuse_others(wanted: TreeQuery) -> None:
     if wanted.project is not None or wanted.name is not None or wanted.label is not None or wanted.tags:
         raise InvalidArgumentError(f"give either dataset_id or {wanted}, not both")
 
@@ -135,12 +135,12 @@ def _newest(lake: Lake, pair: Any) -> FinishedTree:
             f"dataset_project_name_pairs must be a list of pairs of a project and a name, got {pair!r:.80}"
         )
     project, name = (check_title(each, "dataset_project_name_pairs") for each in pair)
-    found = tree_lookup.find_tree(lake, Wanted(project, name), only_completed=True)
+    found = tree_lookup.find_tree(lake, TreeQuery(project, name), only_completed=True)
     assert isinstance(found, FinishedTree), "only completed"
     return found
 
 
-def delete(lake: Lake, tree: Any, wanted: Wanted, force: Any, entire: Any) -> None:
+def delete(lake: Lake, tree: Any, wanted: TreeQuery, force: Any, entire: Any) -> None:
     """Deletes the tree of an id, or one or all that are wanted."""
     check_flag(force, "force")
     if check_flag(entire, "entire_dataset") and wanted.label is not None:

@@ -12,7 +12,7 @@ from lakefeed.errors import InUseError, TreeNotFoundError, quoted_list
 from lakefeed.trees.draft_tables import DraftTable, list_drafts
 from lakefeed.trees.finished_tree import FinishedTree, find_finished, history
 from lakefeed.trees.tree_identity import TreeId
-from lakefeed.trees.tree_lookup import Wanted, draft_facts, find_versions
+from lakefeed.trees.tree_lookup import TreeQuery, draft_facts, find_versions
 
 
 def delete_tree(lake: Lake, tree: TreeId, force: bool) -> None:
@@ -58,7 +58,7 @@ def _users(lake: Lake, trees: Collection[FinishedTree]) -> Iterator[str]:
     for tree in trees:
         if tree.is_published:
             yield f"{tree.id} is published"
-    for version in find_versions(lake, Wanted()):
+    for version in find_versions(lake, TreeQuery()):
         if str(version.id) not in own and own.intersection(version.parents):
             yield f"{version.id} has it as a parent"
     for draft, facts in list_drafts(lake):

@@ -54,8 +54,8 @@ def open_draft(lake: Lake, tree: TreeId, facts: DraftFacts) -> DraftTree:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What trees must have.
+class TreeQuery:
+    """The properties that trees must have.
 
     Attributes:
         project: the project; None for any.
@@ -80,7 +80,7 @@ class Wanted:
         return self.label in (None, label) and set(self.tags) <= set(tags)
 
 
-def find_versions(lake: Lake, wanted: Wanted) -> Iterator[FinishedTree]:
+def find_versions(lake: Lake, wanted: TreeQuery) -> Iterator[FinishedTree]:
     """Yields the wanted versions, those of each dataset newest first."""
     for dataset in _datasets(lake, wanted):
         try:
@@ -94,7 +94,7 @@ def find_versions(lake: Lake, wanted: Wanted) -> Iterator[FinishedTree]:
                 yield version
 
 
-def find_drafts(lake: Lake, wanted: Wanted) -> list[tuple[TreeId, DraftFacts]]:
+def find_drafts(lake: Lake, wanted: TreeQuery) -> list[tuple[TreeId, DraftFacts]]:
     """Returns the wanted drafts. Those that a killed process has finalized, but not removed, are removed now."""
     drafts = []
     for tree, facts in list_drafts(lake) if not wanted.published else ():
@@ -108,12 +108,12 @@ def find_drafts(lake: Lake, wanted: Wanted) -> list[tuple[TreeId, DraftFacts]]:
     return drafts
 
 
-def find_tree(lake: Lake, wanted: Wanted, only_completed: bool | None) -> FinishedTree | DraftTree:
+def find_tree(lake: Lake, wanted: TreeQuery, only_completed: bool | None) -> FinishedTree | DraftTree:
     """Returns the newest tree that is wanted.
 
     Args:
         lake: the lake.
-        wanted: what it must have.
+        wanted: the properties that it must have.
         only_completed: True for versions only; False for versions and drafts; None for a draft only if there is no
             version.
 
@@ -139,7 +139,7 @@ def find_tree(lake: Lake, wanted: Wanted, only_completed: bool | None) -> Finish
     return open_draft(lake, tree, facts)
 
 
-def _require_one(ids: Sequence[str], wanted: Wanted) -> None:
+def _require_one(ids: Sequence[str], wanted: TreeQuery) -> None:
     if len(ids) > 1:
         raise TreeNotFoundError(
             f"there are {len(ids)} file trees of {wanted}: {', '.join(ids[:MAX_LISTED])}; give dataset_id, or the "
@@ -147,15 +147,15 @@ def _require_one(ids: Sequence[str], wanted: Wanted) -> None:
         )
 
 
-def _hint(lake: Lake, wanted: Wanted, only_completed: bool | None) -> str:
+def _hint(lake: Lake, wanted: TreeQuery, only_completed: bool | None) -> str:
     drafts = find_drafts(lake, wanted) if only_completed is True else []
     if drafts:
         return f" The draft {str(drafts[0][0])!r} is in progress."
-    labels = [each.label for each in find_versions(lake, Wanted(wanted.project, wanted.name))]
+    labels = [each.label for each in find_versions(lake, TreeQuery(wanted.project, wanted.name))]
     return f" The versions, newest first, are {', '.join(labels[:MAX_LISTED])}." if labels else ""
 
 
-def _datasets(lake: Lake, wanted: Wanted) -> list[str]:
+def _datasets(lake: Lake, wanted: TreeQuery) -> list[str]:
     """Returns the names of the datasets that may have wanted trees."""
     if wanted.project is not None and wanted.name is not None:
         return [dataset_name(wanted.project, wanted.name)]
@@ -168,7 +168,7 @@ def _datasets(lake: Lake, wanted: Wanted) -> list[str]:
 
 
 def list_trees(
-    lake: Lake, wanted: Wanted, partial_name: str | None, ids: Collection[str] | None, only_completed: bool
+    lake: Lake, wanted: TreeQuery, partial_name: str | None, ids: Collection[str] | None, only_completed: bool
 ) -> list[dict[str, Any]]:
     """Returns the facts of trees, newest first."""
     found = [
