@@ -87,7 +87,7 @@ def scan(
 
 
 def _walk(folder: str, prefix: str, root: str | None, recursive: bool) -> Iterator[tuple[str, str]]:
-    """Yields relative and absolute paths of all that is not a folder. Follows links, but not to a folder around them."""
+    """Yields relative and absolute paths of all but folders. Follows links, but not to a folder around them."""
     waiting = [(folder, prefix, frozenset([_identity(os.stat(folder))]))]  # noqa: PTH116
     while waiting:
         current, above, ancestors = waiting.pop()
