@@ -69,6 +69,20 @@ def write_turns(name: str, keys: int) -> None:
 FAILING = pa.schema({"id": pa.int64(), "size": pa.int64()})
 
 
+def compact_turns(name: str, keys: int) -> None:
+    """Transactions on a keyed table, each of which gives a third of the keys the same two numbers, and compactions."""
+    from lakefeed import Table
+
+    table = Table(name)
+    for turn in range(1, 1000):
+        chosen = list(range(turn % 3, keys, 3))
+        with table.txn() as txn:
+            txn.write({"id": chosen, "a": [turn] * len(chosen)})
+            txn.write({"id": chosen, "b": [turn] * len(chosen)})
+        if turn % 4 == 0:
+            table.compact()
+
+
 def failing(row: dict[str, Any]) -> dict[str, Any]:
     """Raises for every tenth row, and by chance for others: no two calls agree on the rows that fail."""
     if row["id"] % 10 == 3 or random.random() < 0.1:

@@ -25,7 +25,7 @@ from lakefeed.catalog.table_output import new_file
 from lakefeed.config import WriteSettings
 from lakefeed.storage.disk.disk_errors import storage_errors
 
-MERGED_FILES: Final = 16
+MERGED_FILES: Final = 8
 """So many delete files of similar size are merged into the one that is written."""
 ROW_GROUP_ROWS: Final = 1 << 20
 COLUMNS: Final[list[pa.Field[Any]]] = [

@@ -29,6 +29,7 @@ from lakefeed.catalog.database_connection import is_disconnect, open_engine, req
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual_location, open_io
 from lakefeed.catalog.metadata_cache import MetadataCache
+from lakefeed.catalog.metadata_updates import update_beside_snapshots
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 from lakefeed.catalog.relocation import locate_warehouse
 from lakefeed.catalog.table_output import discard_files, new_file
@@ -167,7 +168,7 @@ class LakeSqlCatalog(SqlCatalog):
     ) -> CommitTableResponse:
         self.require_owner()
         current = self._load_current(table)
-        staged = self._update_and_stage_table(current, table.name(), requirements, updates)
+        staged = self._stage(current, table.name(), requirements, updates)
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
         with new_file(staged.io, staged.metadata_location) as output:
@@ -188,7 +189,31 @@ class LakeSqlCatalog(SqlCatalog):
             raise
         if current is not None:
             self._delete_dropped_metadata(staged.io, current.metadata, staged.metadata)
+        self._metadata_cache.add(staged.metadata_location, staged.metadata)
         return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
+
+    def _stage(
+        self,
+        current: Table | None,
+        identifier: Identifier,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> StagedTable:
+        """Returns the updated table, which is not written yet."""
+        if current is None:
+            return self._update_and_stage_table(current, identifier, requirements, updates)
+        for requirement in requirements:
+            requirement.validate(current.metadata)
+        staged: list[StagedTable] = []
+
+        def update(metadata: TableMetadata) -> TableMetadata:
+            light = Table(identifier, metadata, current.metadata_location, current.io, self)
+            staged.append(self._update_and_stage_table(light, identifier, (), updates))
+            return staged[0].metadata
+
+        metadata = update_beside_snapshots(current.metadata, updates, update)
+        staged[0].metadata = metadata
+        return staged[0]
 
     @retry_reads
     def metadata_location(self, identifier: str | Identifier) -> str | None:
