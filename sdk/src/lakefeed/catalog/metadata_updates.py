@@ -1,7 +1,7 @@
 """Updates of table metadata, without a copy of every snapshot.
 
-PyIceberg copies the whole metadata deeply for each commit, which takes longer than the rest of a commit once a table has
-hundreds of versions. Snapshots never change, so those that no update concerns are set aside meanwhile.
+PyIceberg copies the whole metadata deeply for each commit, which takes longer than the rest of a commit once a table
+has hundreds of versions. Snapshots never change, so those that no update concerns are set aside meanwhile.
 """
 
 from __future__ import annotations
