@@ -218,6 +218,7 @@ def test_two_checks_of_one_name_are_refused() -> None:
         DatasetSpec("photos", checks=[Custom("readable", lambda rows: True)])
 
 
+@pytest.mark.live
 def test_an_outage_during_a_check_is_no_verdict_and_the_check_is_tried_again(
     instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

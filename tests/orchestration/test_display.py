@@ -48,6 +48,7 @@ def stale_partitions(dagster: Dagster) -> list[tuple[str, str | None, str]]:
     ]
 
 
+@pytest.mark.live
 def test_a_version_is_in_sync_whatever_runs_again(instance: DagsterInstance, home: Path) -> None:
     (home / "inbox").mkdir(parents=True)
     dagster = Dagster(instance, INBOX, COPY, BOTH)

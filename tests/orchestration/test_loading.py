@@ -81,6 +81,7 @@ def test_keys_that_name_no_version_are_none(key: str) -> None:
     assert version_of(key) is None
 
 
+@pytest.mark.live
 @pytest.mark.usefixtures("lake")
 def test_names_that_look_alike_load_and_run_beside_each_other(instance: DagsterInstance, home: Path) -> None:
     alike = ["my-data", "my_data", "team.photos", "team_photos"]
