@@ -55,7 +55,7 @@ PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-
 test: $(INSTALLED) ## the library and the project on embedded parts (eight minutes on two cores)
 	$(PYTEST) -m "not live and not soak" $(ARGS)
 
-test-live: $(INSTALLED) postgres browser ## the rest: a live Dagster, PostgreSQL, S3, a browser, interpreters that are killed, the SDK alone
+test-live: $(INSTALLED) postgres browser ## the rest: what takes long, a live Dagster, PostgreSQL, S3, a browser, interpreters that are killed, the SDK alone
 	$(PYTEST) -m "live and not soak" $(ARGS)
 
 test-stack: $(INSTALLED) postgres ## what runs on PostgreSQL and S3, all of it, on servers of its own
