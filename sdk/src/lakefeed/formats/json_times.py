@@ -13,6 +13,24 @@ ZONE_PATTERN = r"[T ].*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 """A timestamp that ends in a zone. The end of a date without a time only looks like a zone."""
 
 
+MAX_DEPTH = 100
+"""Deeper values are damaged, or an attack: what handles types by recursion would fail on them."""
+
+
+def check_depth(schema: pa.Schema) -> None:
+    """Checks that no type is nested deeper than `MAX_DEPTH` levels.
+
+    Raises:
+        pa.ArrowInvalid: a type is.
+    """
+    kinds = list(schema.types)
+    for _ in range(MAX_DEPTH):
+        kinds = [kind.field(n).type for kind in kinds for n in range(kind.num_fields)]
+        if not kinds:
+            return
+    raise pa.ArrowInvalid(f"values are nested deeper than {MAX_DEPTH} levels")
+
+
 def has_timestamps(kind: pa.DataType) -> bool:
     """Returns whether values of a type are timestamps or contain them."""
     return types.is_timestamp(kind) or any(has_timestamps(kind.field(n).type) for n in range(kind.num_fields))

@@ -29,10 +29,31 @@ UTF8_MARK = b"\xef\xbb\xbf"
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """The byte order marks of UTF-16 and UTF-32. Without them, one of the first bytes is zero."""
 
-BEGINNING_BYTES = 4
+BINARY_MARKS = {
+    b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP or an Office document", b"BZh91AY&": "bzip2", b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard", b"PAR1\x15": "Parquet", b"ARROW1\0": "Arrow", b"%PDF-": "PDF",
+    b"\xd0\xcf\x11\xe0": "an Office document",
+}  # fmt: skip
+"""The beginnings of files that are not text, whatever their names say."""
+
+BEGINNING_BYTES, WIDE_BYTES = 8, 4
 
 SHOWN_BYTES = 80
 NOT_UTF8 = "is not UTF-8; convert the file, such as by iconv -f ISO-8859-1 -t UTF-8"
+
+
+class OpenQuoteError(FormatError):
+    """A quoted cell does not end.
+
+    Attributes:
+        text: the text of which no block was yielded, to the end of the file.
+        line: the number of its first line.
+        quote: the offset of the quote in it.
+    """
+
+    text: bytes = b""
+    line: int = 1
+    quote: int = 0
 
 
 def blocks(
@@ -48,7 +69,8 @@ def blocks(
         quoted: the file is CSV, in which quoted cells may contain line ends and lines may end in ``\r``.
 
     Raises:
-        FormatError: a line is longer than `LINE_BYTES`, a quoted cell does not end, or the file is UTF-16 or UTF-32.
+        OpenQuoteError: a quoted cell does not end.
+        FormatError: a line is longer than `LINE_BYTES`, or the file is UTF-16, UTF-32 or not text.
     """
     rest, line = _read_start(file, name), 1
     while True:
@@ -68,9 +90,11 @@ def blocks(
             raise FormatError(f"{name}, {_too_long_message(block, line, open_quote(block) if quoted else None)}")
         rest = block[end:]
     if quoted and (start := open_quote(block)) is not None:
-        raise FormatError(
+        error = OpenQuoteError(
             f"{name}, line {line + count_lines(block[:start])}: the quote that opens a cell is not closed"
         )
+        error.text, error.line, error.quote = block, line, start
+        raise error
     if block:
         yield line, block
 
@@ -106,8 +130,11 @@ def _read_start(file: Any, name: str) -> bytes:
 
 
 def _check_wide(content: bytes, name: str) -> None:
-    """Raises FormatError if the first bytes show that a text is UTF-16 or UTF-32."""
-    if content.startswith(WIDE_MARKS) or b"\0" in content[:BEGINNING_BYTES]:
+    """Raises FormatError if the first bytes show that a text is UTF-16 or UTF-32, or not text at all."""
+    kind = next((kind for mark, kind in BINARY_MARKS.items() if content.startswith(mark)), None)
+    if kind is not None:
+        raise FormatError(f"{name}, line 1: the file is not text but {kind}; give it the suffix of its format")
+    if content.startswith(WIDE_MARKS) or b"\0" in content[:WIDE_BYTES]:
         raise FormatError(
             f"{name}, line 1: the text is UTF-16 or UTF-32, not UTF-8; convert it, such as by iconv -f UTF-16 -t UTF-8"
         )

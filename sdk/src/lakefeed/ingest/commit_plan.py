@@ -175,9 +175,8 @@ def _schema(source: Any, schemas: Mapping[ListedFile, pa.Schema]) -> pa.Schema:
         return first
     existing = Dataset(source.into)
     known = {field.name: field for field in existing.schema if field.name not in existing.column_types}
-    if source.drift == "quarantine":  # by the dataset, not by whichever file comes first
-        return pa.schema([known.get(field.name) or _file_field(field, first) for field in existing.schema])
-    return pa.schema([known.get(field.name, field) for field in first])
+    # By the dataset, not by whichever file comes first.
+    return pa.schema([known.get(field.name) or _file_field(field, first) for field in existing.schema])
 
 
 def _file_field(field: pa.Field[Any], first: pa.Schema) -> pa.Field[Any]:

@@ -22,6 +22,9 @@ IGNORED_NAMES = (
 )  # fmt: skip
 """Names of files and folders that operating systems and network drives make themselves, in lower case."""
 
+FOLDER_MARK = "_$folder$"
+"""The end of the names of empty objects that stand for folders in object stores."""
+
 FREQUENT_ENDINGS = frozenset(
     {".arrow", ".bin", ".csv", ".flac", ".gz", ".jpeg", ".jpg", ".json", ".jsonl", ".mp3", ".mp4", ".ndjson", ".npy",
      ".parquet", ".png", ".tar", ".tif", ".tiff", ".txt", ".wav", ".webp", ".xml", ".zip", ".zst"}
@@ -49,6 +52,8 @@ def is_ignored_name(name: str) -> bool:
     if lower.startswith(IGNORED_PREFIXES) or lower[-1:] == "~" or lower in _NAMES:
         return True
     if lower[lower.rfind(".") :] in _ENDINGS:
+        return True
+    if lower.endswith(FOLDER_MARK):
         return True
     is_automatic_save = len(lower) > 1 and lower[0] == lower[-1] == "#"  # of Emacs
     return is_automatic_save or (".sb-" in lower and _SAFE_SAVE.fullmatch(lower) is not None)

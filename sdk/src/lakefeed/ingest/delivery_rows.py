@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,8 +32,7 @@ from lakefeed.ingest.file_cells import FileCells
 from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.quarantine import Entry, FileRecord, Records, shown_path
 from lakefeed.ingest.text_rows import BadRow, Piece, TextRows, text_rows
-
-logger = logging.getLogger(__name__)
+from lakefeed.media.probes import Probes
 
 NOT_UTF8_NAME = "the name is not UTF-8"
 """The stamp of a file whose name cannot be stored as it is."""
@@ -43,7 +41,6 @@ OWN_ERRORS = (CatalogUnavailableError, MissingDependencyError, StorageError)
 READ_ERRORS = (ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError, pa.ArrowException)
 """Errors of a file that the function ``read`` cannot read."""
 CONNECTION_WORDS = ("Connect", "Timeout", "Proxy", "SSL", "HTTP")
-LOGGED_ROWS = 5
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 60.0, 6 * 3600.0
 
 
@@ -188,6 +185,7 @@ class CommitRows:
         known: whether a path with a state is in the ledger.
         provenance: the run and code that write.
         deep: whether the files that rows name are read to their end before the rows are written.
+        probes: reads the files that rows name, if damaged ones are left out.
     """
 
     source: Any
@@ -200,6 +198,7 @@ class CommitRows:
     provenance: Provenance
     deep: bool = False
     partly: dict[ListedFile, tuple[int, ...]] = field(default_factory=dict)
+    probes: Probes | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yields the rows. Before it ends, all entries of the quarantine are committed.
@@ -208,6 +207,10 @@ class CommitRows:
             RepeatError: rows of a file were yielded that must not be committed. The file is among the setbacks.
             SchemaError, FormatError: a file does not fit, and the source does not quarantine it.
         """
+        with Probes() if self.source.row_policy != "fail" else nullcontext() as self.probes:
+            yield from self._batches()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         entries: list[Entry] = []
         self.partly.clear()
         is_lost = False
@@ -262,12 +265,12 @@ class CommitRows:
             **{file: self.records.of(file)._replace(rows=rows) for file, rows in self.partly.items()},
             **{file: self.records.of(file)._replace(whole=True) for file in self.setbacks.whole},
         }
-        log_entries(self.source.name, entries)
+        quarantine.log_entries(self.source.name, entries)
         write_records(self.source, self.records, entries, now, self.known, self.provenance)
 
     def _file_rows(self, file: ListedFile) -> FileRows:
         location = str(self.source.location(file.path))
-        cells = FileCells(self.types, location, self.deep)
+        cells = FileCells(self.types, location, self.deep, self.probes)
         return FileRows(self.source, file, self.schema, cells, self.records.of(file))
 
     def _checked(self, rows: FileRows) -> Iterator[pa.RecordBatch]:
@@ -339,21 +342,6 @@ class BadFileError(Exception):
     def __init__(self, file: ListedFile, error: SchemaError) -> None:
         super().__init__(str(error))
         self.file, self.error = file, error
-
-
-def log_entries(name: str, entries: Sequence[Entry]) -> None:
-    """Logs entries of the quarantine, and of a file with many bad rows only the first ones."""
-    counts = Counter(entry.file for entry in entries)
-    logged: Counter[str] = Counter()
-    for entry in entries:
-        logged[entry.file] += 1
-        if logged[entry.file] <= LOGGED_ROWS:
-            line = "" if entry.line is None else f", line {entry.line}"
-            row = "" if entry.row is None else f", row {entry.row}{line}"
-            logger.warning("ingest %s: %s%s goes to the quarantine: %s", name, entry.file, row, entry.reason)
-    for file, count in counts.items():
-        if count > LOGGED_ROWS:
-            logger.warning("ingest %s: %s: %d more rows go to the quarantine", name, file, count - LOGGED_ROWS)
 
 
 def check_name(file: ListedFile) -> None:

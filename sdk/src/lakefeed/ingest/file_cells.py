@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -20,6 +20,7 @@ from lakefeed.errors import FileError, LakefeedError
 from lakefeed.media.cell_sources import ContentSource, FileColumn
 from lakefeed.media.file_column_types import decode_column, is_text
 from lakefeed.media.foreign_columns import ForeignColumns
+from lakefeed.media.probes import Probes
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.urls import local_path, scheme
@@ -35,11 +36,13 @@ class FileCells:
         types: the media types of the columns.
         location: the path or URL of the delivered file.
         deep: whether files are read to their end, as opposed to opened.
+        probes: reads files as their media type, to find damaged ones; None leaves those in.
     """
 
     types: Mapping[str, str]
     location: str
     deep: bool = False
+    probes: Probes | None = None
 
     def resolve(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Returns the rows with absolute names of files."""
@@ -87,8 +90,7 @@ class FileCells:
             half = len(column) // 2
             first = self._column_errors(column.slice(0, half), name, media, foreign, begin)
             return first | self._column_errors(column.slice(half), name, media, foreign, begin + half)
-        reasons = ((source.text, self._error_of(source)) for source in cells.sources)
-        errors = {text: reason for text, reason in reasons if reason is not None}
+        errors = self._errors_of(cells)
         if not errors:
             return {}
         if len(column) == 1:
@@ -102,6 +104,27 @@ class FileCells:
             for index in range(len(column))
             for row, error in self._column_errors(column.slice(index, 1), name, media, foreign, begin + index).items()
         }
+
+    def _errors_of(self, cells: FileColumn) -> dict[str | None, FileError]:
+        """Returns the errors of the files of a column, by their names. Contents in memory have no names."""
+        reasons = ((source.text, self._error_of(source)) for source in cells.sources)
+        errors = {text: reason for text, reason in reasons if reason is not None}
+        if self.probes is None:
+            return errors
+        here = [each for each in cells.sources if (each.path is not None or each.data is not None)]
+        readable = [each for each in here if each.text is None or each.text not in errors]
+        contents = [each.path or (each.data.to_pybytes() if each.data is not None else b"") for each in readable]
+        for source, stats in zip(
+            readable, self.probes.submit(cells.kind.name, contents, readable).result(), strict=True
+        ):
+            if not stats and cells.kind.stat_fields:
+                errors[source.text] = self._damage_of(source, cells.kind.name, self.probes.reasons)
+        return errors
+
+    def _damage_of(self, source: ContentSource, media: str, reasons: Sequence[str]) -> FileError:
+        prefix = f"{source}: "
+        reason = next((each.removeprefix(prefix) for each in reasons if each.startswith(prefix)), "it is damaged")
+        return FileError(f"{source} cannot be read as {media}: {reason}")
 
     def _error_of(self, source: ContentSource) -> FileError | None:
         """Returns the error that storing a local file would raise; None if it can be read."""

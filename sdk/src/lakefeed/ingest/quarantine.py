@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -33,6 +34,8 @@ MAX_ROWS = 1_000
 MAX_ENTRIES = 100_000
 """A file with more rows that do not fit is quarantined as a whole."""
 MAX_NAME_CHARS = 63
+LOGGED_ROWS = 5
+"""The most rows of a file that are logged one by one."""
 SUFFIX = "_quarantine"
 EARLIER_COLUMNS: dict[str, pa.DataType] = {
     "source": pa.string(),
@@ -310,3 +313,18 @@ def _parse_text(values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def log_entries(name: str, entries: Sequence[Entry]) -> None:
+    """Logs entries, and of a file with many bad rows only the first ones."""
+    counts = Counter(entry.file for entry in entries)
+    logged: Counter[str] = Counter()
+    for entry in entries:
+        logged[entry.file] += 1
+        if logged[entry.file] <= LOGGED_ROWS:
+            line = "" if entry.line is None else f", line {entry.line}"
+            row = "" if entry.row is None else f", row {entry.row}{line}"
+            logger.warning("ingest %s: %s%s goes to the quarantine: %s", name, entry.file, row, entry.reason)
+    for file, count in counts.items():
+        if count > LOGGED_ROWS:
+            logger.warning("ingest %s: %s: %d more rows go to the quarantine", name, file, count - LOGGED_ROWS)

@@ -42,8 +42,11 @@ def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
 def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Field[Any]:
     if known is None or known.type == new.type:
         return new if known is None else known
+    old, more = (field.with_type(_decoded_type(field.type)) for field in (known, new))
     try:
-        kind = pa.unify_schemas([pa.schema([known]), pa.schema([new])], promote_options="permissive").field(0).type
+        if _is_binary(old.type) != _is_binary(more.type) and pa.null() not in (old.type, more.type):
+            raise pa.ArrowTypeError("text does not hold all bytes")  # Arrow makes bytes of text
+        kind = pa.unify_schemas([pa.schema([old]), pa.schema([more])], promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         error = UnfitColumnError(
             f"column {new.name!r} is {new.type} in {path!r} and {known.type} before; no type holds both"
@@ -51,3 +54,12 @@ def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Fie
         error.path = path
         raise error from None
     return known.with_type(kind)
+
+
+def _decoded_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of the values: whether a writer has encoded them by a dictionary is a matter of chance."""
+    return kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

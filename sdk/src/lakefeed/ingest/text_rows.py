@@ -27,8 +27,8 @@ from lakefeed.formats.csv_format import Csv
 from lakefeed.formats.csv_records import count_lines, header_end, record_ends
 from lakefeed.formats.file_format import content_errors
 from lakefeed.formats.format_registry import FORMATS
-from lakefeed.formats.json_times import cast_timestamps, has_timestamps, infer_zones, timestamps_as_text
-from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, NOT_UTF8, blocks, memory_file
+from lakefeed.formats.json_times import cast_timestamps, check_depth, has_timestamps, infer_zones, timestamps_as_text
+from lakefeed.formats.text_blocks import BLOCK_BYTES, CHUNK_BYTES, NOT_UTF8, OpenQuoteError, blocks, memory_file
 from lakefeed.formats.whole_numbers import may_be_inexact, rounded_number
 from lakefeed.ops import Scan
 from lakefeed.sources.file_source import FilesSource, create_file_source
@@ -79,6 +79,12 @@ class Piece:
         return record.line, _text_of(self.block[record.start : record.stop])
 
 
+class _OpenBlock(bytes):
+    """The record that begins a quoted cell which does not end, to the end of the file."""
+
+    reason: str
+
+
 class TextRows(ABC):
     """The rows of the text files at a URL."""
 
@@ -113,8 +119,10 @@ class TextRows(ABC):
                 with content_errors(stream.url, self._format):
                     count = 0
                     for line, names, block in self._blocks(stream, CHUNK_BYTES):
-                        records: Sequence[_Record] | None = None
                         count += 1
+                        if isinstance(block, _OpenBlock):
+                            yield BadRow(row, line, _text_of(block), block.reason)
+                            continue
                         try:
                             table = self._table(block, names, kinds)
                             yield from self._whole_block(table, row, line, block)
@@ -253,7 +261,10 @@ class CsvRows(TextRows):
 
     def _blocks(self, stream: Stream, size: int) -> Iterator[tuple[int, Sequence[str], bytes]]:
         names: tuple[str, ...] | None = None
-        for line, block in blocks(stream.file, size, display_url(stream.url), quoted=True):
+        for line, block in _with_open_block(blocks(stream.file, size, display_url(stream.url), quoted=True)):
+            if names is not None and isinstance(block, _OpenBlock):
+                yield line, names, block
+                return
             start = 0
             if names is None and block.strip(BLANK):
                 start = header_end(block)
@@ -390,6 +401,30 @@ class JsonRows(TextRows):
         return str(error).removesuffix(" in row 0")
 
 
+def _with_open_block(text_blocks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Yields blocks. Of a quoted cell that does not end, the whole record is the last one.
+
+    Raises:
+        OpenQuoteError: it is the first record, with the names of the columns.
+    """
+    try:
+        yield from text_blocks
+    except OpenQuoteError as error:
+        ends = record_ends(error.text[: error.quote])
+        begin = int(ends[-1]) if len(ends) else 0
+        if begin == 0 and error.line == 1:
+            raise
+        if begin:
+            yield error.line, error.text[:begin]
+        first = error.line + count_lines(error.text[:begin])
+        rest = _OpenBlock(error.text[begin:])
+        last = first + count_lines(rest.rstrip(BLANK))
+        at = error.line + count_lines(error.text[: error.quote])
+        swallowed = f", so lines {first} to {last} are one row" if last > first else ""
+        rest.reason = f"the quote that opens a cell in line {at} is not closed{swallowed}"
+        yield first, rest
+
+
 def text_rows(rows: Dataset | str) -> TextRows | None:
     """Returns the rows of one CSV or JSON lines file; None for other formats and for rows of operations.
 
@@ -443,7 +478,9 @@ def _inferred_tables(block: bytes, records: Sequence[_Record]) -> Iterator[pa.Ta
 def _read_json(text: bytes, options: Any) -> pa.Table:
     # One block: a block boundary could cut a line that is longer than half a block.
     read = pajson.ReadOptions(block_size=max(len(text), 1))
-    return pajson.read_json(memory_file(text), read_options=read, parse_options=options)
+    table = pajson.read_json(memory_file(text), read_options=read, parse_options=options)
+    check_depth(table.schema)
+    return table
 
 
 def _common_type(counts: Counter[pa.DataType]) -> pa.DataType:

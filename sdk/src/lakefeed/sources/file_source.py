@@ -69,7 +69,9 @@ class FilesSource(PlainSource):
         }
         first = schemas[self.urls[0]]
         duplicates = duplicate_names(first.names)
-        if duplicates or not first.names:
+        if not first.names:
+            raise SchemaError(f"{display_url(self.urls[0])} has no columns")
+        if duplicates:
             raise SchemaError(
                 f"{display_url(self.urls[0])} must have columns with different names; duplicates: "
                 f"{quoted_list(duplicates)}"
