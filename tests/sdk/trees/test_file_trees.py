@@ -65,6 +65,8 @@ SEED = {
     "get": "dataset_id dataset_project dataset_name dataset_tags only_completed only_published",
     "get_default_storage": "",
     "get_dependency_graph": "",
+    "get_local_copy": "use_soft_links raise_on_error",
+    "get_mutable_local_copy": "target_folder overwrite raise_on_error",
     "is_dirty": "",
     "is_final": "",
     "list_added_files": "dataset_id",
@@ -76,6 +78,7 @@ SEED = {
     "remove_files": "dataset_path recursive verbose",
     "squash": "dataset_name dataset_ids dataset_project_name_pairs output_url",
     "sync_folder": "local_path dataset_path verbose",
+    "verify_dataset_hash": "local_copy_path skip_hash verbose",
     "upload": "show_progress verbose output_url compression",
 }
 """The arguments of ClearML's calls, by position."""

@@ -141,8 +141,9 @@ def test_processes_upload_to_one_draft(home: Path, tmp_path: Path) -> None:
     assert len(contents(tree)) == 4 * 3 * 2
 
 
-def release(folder: str, name: str) -> None:
-    """Creates, uploads and finalizes trees, whose files all hold one number, until it is killed."""
+def release(folder: str, name: str, cache: str) -> None:
+    """Creates, uploads, finalizes and copies trees, whose files all hold one number, until it is killed."""
+    os.environ["LAKEFEED_CACHE_DIR"] = cache
     number = int.from_bytes(os.urandom(3), "big")
     while True:
         number += 1
@@ -151,14 +152,19 @@ def release(folder: str, name: str) -> None:
         tree.sync_folder(fill(work, {f"{i}.txt": str(number) for i in range(4)}))
         tree.upload(show_progress=False)
         tree.finalize()
+        tree.get_local_copy()
 
 
 @pytest.mark.live
 @KILLS
 def test_kills_leave_whole_versions_and_drafts_that_go_on(home: Path, tmp_path: Path, kills: int) -> None:
-    killed_at_random(kills, release, str(tmp_path / "work"), "killed", longest=2.0)
+    killed_at_random(kills, release, str(tmp_path / "work"), "killed", str(tmp_path / "cache"), longest=2.0)
     collect_garbage(dry_run=False, grace=NO_GRACE, patience=dt.timedelta(seconds=1))
     listed = FileTree.list_datasets("animals", only_completed=False)
+    copies = [folder for folder in (tmp_path / "cache" / "trees").glob("*") if not folder.name.startswith("new-")]
+    for folder in copies:
+        texts = [path.read_text() for path in (folder / "tree").iterdir()]
+        assert (len(texts), len(set(texts))) == (4, 1)
     for each in listed:
         tree = FileTree.get(each["id"])
         if not tree.is_final():
@@ -169,6 +175,7 @@ def test_kills_leave_whole_versions_and_drafts_that_go_on(home: Path, tmp_path: 
                 continue
         rows = contents(tree)
         assert len(rows) == 4
+        assert {path.name: path.read_text() for path in Path(tree.get_local_copy() or "").iterdir()} == rows
         assert len(set(rows.values())) == 1
     labels = [each["version"] for each in FileTree.list_datasets("animals")]
     assert len(set(labels)) == len(labels)

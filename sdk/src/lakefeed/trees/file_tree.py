@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakefeed._validate import check_flag
 from lakefeed.catalog.lake import Lake
-from lakefeed.trees import tree_arguments, tree_changes, tree_facts, tree_finalization, tree_listings, tree_lookup
+from lakefeed.trees import (
+    tree_arguments,
+    tree_changes,
+    tree_copies,
+    tree_facts,
+    tree_finalization,
+    tree_listings,
+    tree_lookup,
+)
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.tree_results import AddedFiles, FileEntry, Synced
@@ -362,6 +370,92 @@ class FileTree:
     def is_final(self) -> bool:
         """Returns whether the tree is a version."""
         return isinstance(self._tree, FinishedTree)
+
+    # ------------------------------------------------------------------------------------- copies
+
+    def get_local_copy(
+        self,
+        use_soft_links: bool | None = None,
+        raise_on_error: bool = True,
+        *,
+        part: int | None = None,
+        num_parts: int | None = None,
+        max_workers: int | None = None,
+        files: str | Sequence[str] | None = None,
+    ) -> str | None:
+        """Returns a folder with a read-only copy of the files, in the cache of this machine.
+
+        The copy appears whole. Each call looks at each file, and mends those that are missing or changed. To a folder
+        into which somebody has put other files it does nothing, and makes another copy.
+
+        Args:
+            use_soft_links: accepted for ClearML's code; files of several copies are hard links where possible.
+            raise_on_error: raise an error instead of returning None.
+            part: the number of one of several parts, from 0: disjoint ones of about the same number of bytes.
+            num_parts: the number of parts.
+            max_workers: the number of threads.
+            files: patterns of the files to copy, as in `remove_files`.
+
+        Returns:
+            The path of the folder; None if a file cannot be read or written, and ``raise_on_error`` is False.
+
+        Raises:
+            TreeStateError: the tree is a draft.
+            InvalidArgumentError: an argument is wrong, or a pattern matches no file.
+            MissingFileError, IntegrityError: the store has lost or damaged a content.
+            StorageError: the disk is full, or cannot be written to.
+            ConflictingPathsError: two paths are one on this file system.
+        """
+        return tree_copies.local_copy(self._tree, use_soft_links, raise_on_error, part, num_parts, max_workers, files)
+
+    def get_mutable_local_copy(
+        self,
+        target_folder: Any,
+        overwrite: bool = False,
+        raise_on_error: bool = True,
+        *,
+        part: int | None = None,
+        num_parts: int | None = None,
+        max_workers: int | None = None,
+        files: str | Sequence[str] | None = None,
+    ) -> str | None:
+        """Returns a folder with a writable copy of the files. It appears whole.
+
+        Args:
+            target_folder: the folder, which must be empty or not exist.
+            overwrite: replace a folder that is there, with everything in it.
+            raise_on_error: raise an error instead of returning None.
+            part: as in `get_local_copy`.
+            num_parts: as in `get_local_copy`.
+            max_workers: as in `get_local_copy`.
+            files: as in `get_local_copy`.
+
+        Returns:
+            The path of the folder; None after an error, if ``raise_on_error`` is False.
+
+        Raises:
+            InvalidArgumentError: the folder is not empty, and ``overwrite`` is False.
+            TreeStateError, FileError, ConflictingPathsError: as for `get_local_copy`.
+        """
+        return tree_copies.mutable_copy(
+            self._tree, target_folder, overwrite, raise_on_error, part, num_parts, max_workers, files
+        )
+
+    def verify_dataset_hash(
+        self, local_copy_path: Any = None, skip_hash: bool = False, verbose: bool = False
+    ) -> list[str]:
+        """Returns the paths of the files of a copy that are missing, or whose bytes differ.
+
+        Args:
+            local_copy_path: the folder; None for the copy in the cache.
+            skip_hash: compare sizes only.
+            verbose: log the result.
+
+        Raises:
+            TreeStateError: the tree is a draft.
+            MissingFileError: there is no such folder.
+        """
+        return tree_copies.verify(self._tree, local_copy_path, skip_hash, verbose)
 
     # ------------------------------------------------------------------------------------- listings
 

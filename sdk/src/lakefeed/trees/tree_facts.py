@@ -32,14 +32,14 @@ def dataset(tree: DraftTree | FinishedTree) -> RowDataset:
     Raises:
         TreeStateError: the tree is a draft.
     """
-    finished = _require_final(tree, "dataset")
+    finished = require_final(tree, "dataset")
     return dataset_at(finished.lake, finished.dataset, version_of(finished.snapshot, finished.table))
 
 
 def publish(tree: DraftTree | FinishedTree, raise_on_error: bool) -> bool:
     """Publishes a version; see `FileTree.publish`."""
     try:
-        finished = _require_final(tree, "publish")
+        finished = require_final(tree, "publish")
     except TreeStateError as error:
         if raise_on_error:
             raise
@@ -55,7 +55,12 @@ def storage_url(lake: Lake) -> str:
     return redact(lake.blobs.url)
 
 
-def _require_final(tree: DraftTree | FinishedTree, method: str) -> FinishedTree:
+def require_final(tree: DraftTree | FinishedTree, method: str) -> FinishedTree:
+    """Returns the version.
+
+    Raises:
+        TreeStateError: the tree is a draft.
+    """
     if isinstance(tree, DraftTree):
         raise TreeStateError(f"{method}: the tree {str(tree.id)!r} is a draft; call finalize() first")
     return tree

@@ -20,7 +20,7 @@ from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
 from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.cache.blob_cache import BlobCache, require_digest
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
-from lakefeed.storage.disk.hashing import check_digest, sha256_bytes
+from lakefeed.storage.disk.hashing import check_digest, sha256_bytes, sha256_stream
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
 
 
@@ -163,6 +163,19 @@ class BlobStore:
             return self._read_cached(sha256, suffix)  # the store has lost the blob, the cache has not
         self._verify(sha256, data)
         return data
+
+    def copy_to(self, sha256: str, write: Callable[[bytes], object]) -> int:
+        """Passes the bytes of a blob to ``write``, in parts, and returns their number. Keeps no copy in the cache.
+
+        Raises:
+            MissingFileError: the store has no such blob.
+            IntegrityError: the blob in the store is damaged. The bytes that were passed are not to be used.
+        """
+        with self._open(check_digest(sha256)) as stream:
+            digest, size = sha256_stream(stream, into=write)
+        if digest != sha256:
+            require_digest(sha256, digest, self.locate(sha256))
+        return size
 
     def local_path(self, sha256: str, suffix: str = "") -> Path:
         """Returns the path of a read-only local copy of a blob with the extension ``suffix`` (such as ``".png"``).

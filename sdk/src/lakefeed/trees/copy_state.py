@@ -1,0 +1,56 @@
+"""The state of a local copy of a tree, compared with the list of its files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lakefeed.storage.disk.sealed_files import is_sealed
+from lakefeed.trees.copy_manifest import CopiedFile
+
+
+class State(NamedTuple):
+    """The state of a copy: the files that are missing or changed, and the first path that somebody added."""
+
+    damaged: list[CopiedFile]
+    extra: str | None
+
+
+def inspect(folder: Path, files: Sequence[CopiedFile]) -> State:
+    """Returns the state of a copy. Looks at each file, and reads none."""
+    expected = {file.path: file for file in files}
+    folders = {path[:at] for path in expected for at, char in enumerate(path) if char == "/"}
+    for path, status in _walk(str(folder)):
+        if stat.S_ISDIR(status.st_mode):
+            if path not in folders:
+                return State([], path)
+            continue
+        file = expected.get(path)
+        if file is None:
+            return State([], path)
+        if is_sealed(status, file.size, file.executable):
+            del expected[path]
+    return State(list(expected.values()), None)
+
+
+def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields relative paths and their status. Follows no links."""
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            entries = os.scandir(f"{folder}/{prefix}")
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield prefix + entry.name, status
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(f"{prefix}{entry.name}/")
