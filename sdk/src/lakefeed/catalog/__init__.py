@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from lakefeed.catalog.commit import append, create, update_properties
     from lakefeed.catalog.compatibility import cast, check_compatible
     from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
-    from lakefeed.catalog.edit_commit import Draft, edit, restore
+    from lakefeed.catalog.edit_commit import Draft, edit
     from lakefeed.catalog.lake import Lake, check_name
+    from lakefeed.catalog.restore_commit import restore
     from lakefeed.catalog.schema import column_types, declared_schema, storage_schema
     from lakefeed.catalog.schema_evolution import add_column, drop_columns, rename_column, widen_column
     from lakefeed.catalog.version_files import DataFileRef, data_files
@@ -60,7 +61,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "action": ("Fence", "Provenance", "fence_value"),
             "deltas": ("Delta", "added_rows", "net_rows", "removed_rows"),
             "commit": ("append", "create", "update_properties"),
-            "edit_commit": ("Draft", "edit", "restore"),
+            "edit_commit": ("Draft", "edit"),
+            "restore_commit": ("restore",),
             "schema_evolution": ("add_column", "drop_columns", "rename_column", "widen_column"),
             "version_files": ("DataFileRef", "data_files"),
             "compatibility": ("cast", "check_compatible"),

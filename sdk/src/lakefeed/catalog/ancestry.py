@@ -22,6 +22,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.metadata_files import recorded_ancestor
 from lakefeed.catalog.version_files import manifest_entries
+from lakefeed.catalog.version_numbers import is_column_snapshot
 
 ORIGIN_CACHE_SIZE = 8
 PARENT_HEADER = "parent-snapshot-id"
@@ -29,7 +30,7 @@ PARENT_HEADER = "parent-snapshot-id"
 
 def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
     """Returns a snapshot (None: the current one) and its ancestors that have not expired, newest first."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+    by_id = {each.snapshot_id: each for each in table.metadata.snapshots if not is_column_snapshot(each)}
     snapshot = head if head is not None else table.metadata.current_snapshot()
     lineage: list[Snapshot] = []
     while snapshot is not None:

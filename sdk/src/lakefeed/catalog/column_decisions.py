@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.table import Table
-from pyiceberg.table.update import TableUpdate, update_table_metadata
+from pyiceberg.table.update import TableUpdate
 from pyiceberg.types import NestedField
 
 from lakefeed.catalog.categories import merge_categories
+from lakefeed.catalog.column_schema import apply_updates
 from lakefeed.catalog.null_types import decide_field, decide_iceberg_field, unique_comment
 from lakefeed.catalog.schema import declared_schema, media_of
 from lakefeed.catalog.schema_evolution import Columns, columns_of, evolution_updates
@@ -86,9 +87,7 @@ def decide_columns(table: Table, incoming: pa.Schema | None) -> ColumnDecision:
     media = {**columns.media, **media_of(pa.schema(list(declared.values())))}
     after = Columns(tuple(fields), declared, media, columns.dropped_media)
     _, updates = evolution_updates(table, after)
-    metadata = update_table_metadata(table.metadata, updates)
-    changed = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
-    return ColumnDecision(changed, updates, table.metadata.current_schema_id)
+    return ColumnDecision(apply_updates(table, updates), updates, table.metadata.current_schema_id)
 
 
 def _decide_column(

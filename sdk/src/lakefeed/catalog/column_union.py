@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table
-from pyiceberg.table.update import TableUpdate, update_table_metadata
+from pyiceberg.table.update import TableUpdate
 from pyiceberg.types import NestedField, StructType
 
 from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
+from lakefeed.catalog.column_schema import apply_updates, column_file_ids
 from lakefeed.catalog.compatibility import check_round_trip, is_compatible
 from lakefeed.catalog.null_types import unique_comment
 from lakefeed.catalog.schema import MEDIA_KEY, iceberg_schema, media_of, normalize_schema, storage_schema
@@ -23,7 +24,9 @@ from lakefeed.errors import ColumnNotFoundError, SchemaError, TypeMismatchError,
 NextId = Callable[[], int]
 
 
-def unite_columns(table: Table, incoming: pa.Schema | None, dropped: Sequence[str] = ()) -> ColumnDecision:
+def unite_columns(
+    table: Table, incoming: pa.Schema | None, dropped: Sequence[str] = (), in_column_files: Sequence[str] = ()
+) -> ColumnDecision:
     """Returns the columns of a table after rows of the schema ``incoming`` are written and columns are dropped.
 
     A column or struct field that the table lacks is added, and is null in older rows. A type becomes wider where that
@@ -33,6 +36,8 @@ def unite_columns(table: Table, incoming: pa.Schema | None, dropped: Sequence[st
         table: the table.
         incoming: the columns of the rows; None if there are none.
         dropped: the paths of columns to drop. Dots lead into structs.
+        in_column_files: columns whose values will be in column files. One that is in the rows now becomes a new column
+            of the same name, for files of older versions keep the old values.
 
     Raises:
         ColumnNotFoundError: a dropped column does not exist. None is dropped.
@@ -44,16 +49,41 @@ def unite_columns(table: Table, incoming: pa.Schema | None, dropped: Sequence[st
     next_id = itertools.count(decided.table.metadata.last_column_id + 1).__next__
     after = before if incoming is None else _with_incoming(before, incoming, next_id)
     after = _without(after, dropped)
+    after, apart = _set_apart(after, in_column_files, column_file_ids(decided.table), next_id)
     if after is before:
         return decided
-    _, updates = evolution_updates(decided.table, after)
-    return _changed(table, decided, updates)
+    return _changed(decided, evolution_updates(decided.table, after, apart)[1], table)
 
 
-def _changed(table: Table, decided: ColumnDecision, updates: tuple[TableUpdate, ...]) -> ColumnDecision:
-    metadata = update_table_metadata(decided.table.metadata, updates)
-    changed = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
-    return ColumnDecision(changed, (*decided.updates, *updates), table.metadata.current_schema_id)
+def publish_columns(decided: ColumnDecision, remaining: frozenset[int], current: Table) -> ColumnDecision:
+    """Returns the columns after a commit that leaves only the columns ``remaining`` in column files.
+
+    Args:
+        decided: the columns before.
+        remaining: the ids of columns.
+        current: the table before the commit.
+    """
+    columns = columns_of(decided.table)
+    return _changed(decided, evolution_updates(decided.table, columns, remaining)[1], current)
+
+
+def _changed(decided: ColumnDecision, updates: tuple[TableUpdate, ...], current: Table) -> ColumnDecision:
+    changed = apply_updates(decided.table, updates)
+    return ColumnDecision(changed, (*decided.updates, *updates), current.metadata.current_schema_id)
+
+
+def _set_apart(
+    columns: Columns, names: Sequence[str], apart: frozenset[int], next_id: NextId
+) -> tuple[Columns, frozenset[int]]:
+    """Returns the columns, of which those of these names are in column files, and the ids of all such columns."""
+    moved = {each.name for each in columns.fields if each.name in names and each.field_id not in apart}
+    if not moved:
+        return columns, apart
+    fields: list[NestedField] = []
+    for each in columns.fields:
+        fields += assign_fresh_schema_ids(_schema_of(each), next_id).fields if each.name in moved else [each]
+    ids = frozenset(each.field_id for each in fields if each.name in moved)
+    return replace(columns, fields=tuple(fields)), apart | ids
 
 
 def _with_incoming(columns: Columns, incoming: pa.Schema, next_id: NextId) -> Columns:

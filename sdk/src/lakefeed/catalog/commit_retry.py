@@ -49,12 +49,13 @@ def commit_with_retry(
     builder: SnapshotBuilder,
     action: Action,
     revise: Callable[[Table], tuple[TableUpdate, ...] | None] = lambda _: (),
+    following: Callable[[], tuple[TableUpdate, ...]] = lambda: (),
 ) -> DatasetVersion:
     """Commits an action and returns its version.
 
     ``revise`` is called before each attempt with the current table. It updates the contents of the builder and returns
     further updates for the same commit. It returns None if there is nothing to commit; then the newest version is
-    returned.
+    returned. ``following`` returns updates that come after that of the snapshot.
 
     Raises:
         FenceError, CommitConflictError: nothing was written.
@@ -69,11 +70,12 @@ def commit_with_retry(
             if further is None:
                 return resolve(current)
             snapshot = builder.build_snapshot(current.metadata)
+            added = (*snapshot_updates(snapshot), *following())
         except OSError:
             reload_table(lake, name, table)  # raises if the table was deleted, and its files with it
             raise
         properties = {**action.properties(), **numbers_property(current)}
-        updates = (*_format_upgrade(current), *further, *snapshot_updates(snapshot), *_property_updates(properties))
+        updates = (*_format_upgrade(current), *further, *added, *_property_updates(properties))
         if submit(lake, current, builder, _requirements(current, further), updates):
             return version_of(snapshot, current)
     raise conflict_error(lake, name)

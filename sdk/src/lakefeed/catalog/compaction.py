@@ -168,10 +168,10 @@ def _bounds(field: NestedField, file: DataFileRef) -> tuple[object, object] | No
 
 
 def is_compact(table: Table, files: Sequence[DataFileRef]) -> bool:
-    """Returns whether files are those of one sorted write, without deleted rows."""
+    """Returns whether files are those of one sorted write, without deleted rows and column files."""
     order = table.metadata.default_sort_order_id
     names = [file.path.rpartition("/")[2] for file in files]
     prefixes = {name.partition("-")[0] for name in names}
     numbered = all(NUMBERED_NAME.fullmatch(name) and ".r" not in name for name in names)
-    ordered = all(file.sort_order_id == order and not file.has_deletes for file in files)
+    ordered = all(file.sort_order_id == order and not (file.has_deletes or file.columns) for file in files)
     return numbered and ordered and len(prefixes) < 2

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakefeed.catalog.file_changes import (
-    Step,
-    committed_changes,
-    compare_deletes,
-    expired_changes,
-    operation,
-    subtract_files,
-)
+from lakefeed.catalog import file_changes
 from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED
 from lakefeed.catalog.version_files import DataFileRef, file_ref, manifest_entries, plan_files, row_order
 from lakefeed.catalog.versions import steps_between, version_number
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.file_changes import Step
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,9 @@ def net_rows(table: Table, older: Snapshot | None, newer: Snapshot) -> tuple[Del
         UnsupportedError: one of them has equality deletes.
     """
     before, after = plan_files(table, older) if older is not None else (), plan_files(table, newer)
-    deleted, revived = compare_deletes(table, before, after)
-    added = (*subtract_files(after, before), *revived)
-    removed = (*subtract_files(before, after), *deleted)
+    deleted, revived = file_changes.compare_deletes(table, before, after)
+    added = (*file_changes.subtract_files(after, before), *revived)
+    removed = (*file_changes.subtract_files(before, after), *deleted)
     return Delta(added, removed), Delta(removed, added)
 
 
@@ -132,18 +129,18 @@ def _append_delta(table: Table, run: list[Step]) -> Delta:
 
 
 def _added_delta(table: Table, step: Step) -> Delta:
-    if operation(step.after) is not Operation.OVERWRITE:
+    if file_changes.operation(step.after) is not Operation.OVERWRITE:
         return Delta(())
-    changes = committed_changes(table, step)
+    changes = file_changes.committed_changes(table, step)
     if ROWS_ADDED in _facts(step.after):
         return Delta(changes.new)
     return Delta(changes.new, changes.lost, changes.moved_or_revived if changes.lost else ())
 
 
 def _removed_deltas(table: Table, step: Step) -> list[Delta]:
-    if operation(step.after) is Operation.REPLACE:
+    if file_changes.operation(step.after) is Operation.REPLACE:
         return []
-    changes = committed_changes(table, step)
+    changes = file_changes.committed_changes(table, step)
     remaining = (*changes.moved_or_revived, *changes.new)
     facts = _facts(step.after)
     if ROWS_ADDED in facts and REPLACED_EQUAL not in facts and not changes.revived:
@@ -157,12 +154,12 @@ def _facts(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _added_over_gap(table: Table, step: Step) -> list[Delta]:
-    changes = expired_changes(table, step)
+    changes = file_changes.expired_changes(table, step)
     return [Delta(changes.new, changes.lost, changes.moved_or_revived if changes.lost else ())]
 
 
 def _removed_over_gap(table: Table, step: Step) -> list[Delta]:
-    changes = expired_changes(table, step, removed=True)
+    changes = file_changes.expired_changes(table, step, removed=True)
     return [Delta(changes.lost, (*changes.moved_or_revived, *changes.new))]
 
 
@@ -182,4 +179,4 @@ def _runs_of_appends(steps: Iterable[Step]) -> Iterator[list[Step]]:
 
 
 def _is_append(step: Step) -> bool:
-    return operation(step.after) is Operation.APPEND
+    return file_changes.operation(step.after) is Operation.APPEND

@@ -12,44 +12,43 @@ for unchanged inputs are used again.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import TableUpdate
 
 from lakefeed.catalog.action import Action, Fence, Provenance
+from lakefeed.catalog.column_commit import ColumnChanges, ColumnCommit, NewColumnFile
 from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
+from lakefeed.catalog.column_files import column_index, unaligned_error
+from lakefeed.catalog.column_schema import column_file_ids
+from lakefeed.catalog.column_union import publish_columns
+from lakefeed.catalog.column_writer import write_column_file
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
 from lakefeed.catalog.delete_files import (
     NONE,
     Positions,
-    delete_entries,
     delete_index,
     deleted_positions,
     subtract_positions,
 )
 from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
-from lakefeed.catalog.file_changes import compare_deletes
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
-from lakefeed.catalog.replaced_rows import CompareFiles, count_removed_rows
 from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema
-from lakefeed.catalog.schema_evolution import schema_switch_updates
 from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
 from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows, write_sorted_rows
-from lakefeed.catalog.version_files import DataFileRef, data_files, live_rows, manifest_entries
-from lakefeed.catalog.versions import DatasetVersion, Pin, find_snapshot
+from lakefeed.catalog.version_files import DataFileRef, data_files, live_rows
+from lakefeed.catalog.versions import DatasetVersion
 
 REWRITTEN_SHARE: Final = 0.3
 """A file that has lost this share of its rows is written again without them."""
@@ -91,6 +90,7 @@ class Draft:
         merger: merges files of a keyed table that are due; None merges nothing.
         compact: merges all files that were there before.
         facts: further entries of the snapshot summary.
+        columns: the column files of the action.
     """
 
     lake: Lake
@@ -101,9 +101,11 @@ class Draft:
     merger: Merger | None = None
     compact: bool = False
     facts: dict[str, str] = field(default_factory=dict)
+    columns: ColumnCommit | None = None
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _merges: dict[Hashable, Merge] = field(default_factory=dict)
     _drops: dict[str, Drop] = field(default_factory=dict)
+    _column_files: dict[str, NewColumnFile] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
     _rewritten: list[RewrittenFile] = field(default_factory=list)
     _removed: dict[str, str] = field(default_factory=dict)
@@ -157,12 +159,49 @@ class Draft:
         if len(drop.removed) < REWRITTEN_SHARE * drop.file.rows:
             self._deleted[drop.file.path] = drop.fresh
             return
-        key = (self._columns, drop.file.path, hashlib.sha256(drop.removed.tobytes()).digest())
+        key = (self._columns, drop.file.path, drop.file.columns, hashlib.sha256(drop.removed.tobytes()).digest())
         if key not in self._written:
             written = rewrite_without(self.lake, self.table, self.builder, drop.file, drop.removed, drop.rows())
             self._written[key] = (written,)
         self._remove_file(drop.file)
         self._rewritten += [RewrittenFile(written, drop.file.sequence) for written in self._written[key]]
+
+    def set_columns(
+        self, file: DataFileRef, names: Sequence[str], key: Hashable, groups: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> None:
+        """Writes values of columns for all rows of a file into a column file. They replace those that the file has.
+
+        Args:
+            file: the file.
+            names: the columns, which are in column files (see `unite_columns`).
+            key: tells the values from others for the same file. Those of one key are written once for all attempts.
+            groups: returns the values, one batch for each row group of the file.
+        """
+        assert self.columns is not None, "only edits write column files"
+        known = (self._columns, "columns", file.path, file.columns, key)
+        if known not in self._written:
+            written = write_column_file(self.lake, self.table, file.path, names, groups)
+            self.columns.builder.track_files([written])
+            self._written[known] = (written,)
+        ids = frozenset(each.field_id for each in self.table.schema().fields if each.name in names)
+        self._column_files[file.path] = NewColumnFile(self._written[known][0], ids)
+
+    def column_changes(self) -> ColumnChanges:
+        """Returns the changes of the column files.
+
+        Raises:
+            UnsupportedError: another program wrote rows anew, without the columns in column files.
+        """
+        parent = self.table.metadata.current_snapshot()
+        if not self._column_files and not column_index(self.table, parent):
+            return ColumnChanges()
+        remaining = [file for file in self.files if file.path not in self._removed]
+        unaligned = [file for file in remaining if file.unaligned and file.path not in self._column_files]
+        if unaligned:
+            raise unaligned_error(self.table.name()[-1])
+        present = {*(file.path for file in remaining), *(file.file_path for file in self._added)}
+        added = [each for path, each in self._column_files.items() if path in present]
+        return ColumnChanges.of(self.table, parent, added, present)
 
     def _remove_file(self, file: DataFileRef) -> None:
         self._removed[file.path] = file.manifest
@@ -202,13 +241,14 @@ class Draft:
     def _merged(self, files: Sequence[DataFileRef]) -> Merge:
         assert self.merger is not None, "the caller has checked it"
         removed = {file.path: self._removed_positions(file) for file in files}
-        key = merge_key(self._columns, removed, self.compact)
+        columns = self._columns_of(files)
+        key = merge_key(columns, removed, self.compact)
         if key not in self._merges:
             rows = self.merger.rows(files, removed, self.compact)
             written = write_sorted_rows(self.lake, self.table, self.schema, self.builder, rows)
             newest = max(file.sequence for file in files)
             unique = not self.merger.has_equal_keys()
-            self._merges[key] = Merge(removed, written, newest, unique, self._columns, self.compact)
+            self._merges[key] = Merge(removed, written, newest, unique, columns, self.compact)
         return self._merges[key]
 
     def _merge_again(self, key: Hashable, merge: Merge, files: Sequence[DataFileRef]) -> bool:
@@ -220,7 +260,7 @@ class Draft:
         live = {file.path: file for file in files}
         inputs = [live[path] for path in merge.removed if path in live]
         removed = {file.path: self._removed_positions(file) for file in inputs}
-        if not merge.applies_to(live, removed, self._columns):
+        if not merge.applies_to(live, removed, self._columns_of(inputs)):
             del self._merges[key]
             return False
         later = merge.later_removed(removed)
@@ -233,6 +273,10 @@ class Draft:
             self._deleted.update(places)
         self._use(merge, inputs)
         return True
+
+    def _columns_of(self, files: Iterable[DataFileRef]) -> Hashable:
+        """Returns what the columns of files depend on."""
+        return self._columns, frozenset((file.path, file.columns) for file in files if file.columns)
 
     def _removed_positions(self, file: DataFileRef) -> Positions:
         drop = self._drops.get(file.path)
@@ -344,106 +388,27 @@ def edit(
     action = Action(provenance or Provenance(), idempotency_key, fence).completed()
     table = lake.table(name)
     builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
+    columns = ColumnCommit(table)
     written: dict[Hashable, tuple[DataFile, ...]] = {}
     merges: dict[Hashable, Merge] = {}
 
     def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
         check_writable(current)
         decision = decide_columns(current, incoming) if decide is None else decide(current)
-        draft = Draft(lake, decision.table, builder, counts_exact, _written=written, _merges=merges)
+        draft = Draft(lake, decision.table, builder, counts_exact, columns=columns, _written=written, _merges=merges)
         revise(draft)
-        builder.contents = decision.contents(draft.contents())
-        same_columns = decide is None or not decision.updates
+        contents = draft.contents()
+        changes = draft.column_changes()
+        if changes.remaining != column_file_ids(decision.table):
+            decision = publish_columns(decision, changes.remaining, current)
+        contents = decision.contents(contents)
+        facts = columns.prepare(decision.table, current, changes)
+        same_rows = contents.replaces or (bool(changes.added) and contents.is_empty)
+        builder.contents = replace(contents, facts={**contents.facts, **facts}, replaces=same_rows)
+        same_columns = (decide is None or not decision.updates) and not changes
         needless = not always and same_columns and fence is None and current.current_snapshot() is not None
         nothing = builder.contents.is_empty and needless
         return None if nothing else decision.updates
 
-    with builder.discard_on_failure():
-        return commit_with_retry(lake, name, table, builder, action, attempt)
-
-
-def restore(
-    lake: Lake,
-    name: str,
-    version: Pin,
-    *,
-    provenance: Provenance | None = None,
-    idempotency_key: str | None = None,
-    fence: Fence | None = None,
-    before_commit: BeforeCommit | None = None,
-    compare: CompareFiles | None = None,
-) -> DatasetVersion:
-    """Makes a version with the rows, the columns and the row order of an old version. Writes no data.
-
-    Args:
-        lake: the lake.
-        name: the name of the dataset.
-        version: the version to restore.
-        provenance: who writes.
-        idempotency_key: if the dataset has a version with this key, that version is returned.
-        fence: the fence that the action checks and sets.
-        before_commit: is called right before each commit. An error that it raises ends the action.
-        compare: compares the rows of files if metadata does not tell how many are removed (see `count_removed_rows`).
-
-    Returns:
-        The new version; the newest version if it equals the old one and there is no fence.
-
-    Raises:
-        DatasetNotFoundError, VersionNotFoundError: the version does not exist.
-        UnsupportedError: the table has equality deletes of another writer.
-        FenceError, CommitConflictError: nothing was written.
-    """
-    action = Action(provenance or Provenance(), idempotency_key, fence)
-    table = lake.table(name)
-    builder = SnapshotBuilder(table, action.summary_entries(), before_commit=before_commit)
-
-    def attempt(current: Table) -> tuple[TableUpdate, ...] | None:
-        old = find_snapshot(current, version)
-        builder.contents = _contents_to_restore(lake, current, old, compare)
-        switch = schema_switch_updates(current, old)
-        return None if builder.contents.is_empty and not switch and fence is None else switch
-
-    with builder.discard_on_failure():
-        return commit_with_retry(lake, name, table, builder, action, attempt)
-
-
-def _contents_to_restore(lake: Lake, current: Table, old: Snapshot, compare: CompareFiles | None) -> Contents:
-    now, before = data_files(lake, current), data_files(lake, current, old.snapshot_id)
-    # A table may name a file more than once; its rows count each time.
-    counts, counts_before = (Counter(file.path for file in files) for files in (now, before))
-    changed = {path for path in counts | counts_before if counts[path] != counts_before[path]}
-    removed = [file for file in now if file.path in changed]
-    restored = [entry for entry in _data_entries(current, old) if entry.data_file.file_path in changed]
-    deleted, revived = compare_deletes(
-        current, (file for file in now if file.path not in changed), (f for f in before if f.path not in changed)
-    )
-    lost, back = [*removed, *deleted], [*(file for file in before if file.path in changed), *revived]
-    rows_removed = count_removed_rows(current, lost, back, compare)
-    removed_deletes, restored_deletes = _deletes_to_restore(current, old)
-    return Contents(
-        rewritten=tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in restored),
-        removed={file.path: file.manifest for file in removed},
-        # Restored rows are not new: the version that wrote them has added them.
-        facts={ROWS_ADDED: "0", ROWS_REMOVED: str(rows_removed)},
-        schema_id=old.schema_id,
-        manifests=frozenset(file.manifest for file in removed),
-        restored_deletes=restored_deletes,
-        removed_deletes=removed_deletes,
-        rows=count_rows(old, current),
-    )
-
-
-def _deletes_to_restore(current: Table, old: Snapshot) -> tuple[dict[str, str], tuple[RewrittenFile, ...]]:
-    """Returns the delete files that only the current version has, and those that only the old one has."""
-    newest = current.metadata.current_snapshot()
-    now = delete_index(current, newest).files if newest is not None else ()
-    entries = delete_entries(current, old, old.manifests(current.io))
-    paths, paths_before = {each.path for each in now}, {entry.data_file.file_path for entry in entries}
-    removed = {each.path: each.manifest for each in now if each.path not in paths_before}
-    restored = (entry for entry in entries if entry.data_file.file_path not in paths)
-    return removed, tuple(RewrittenFile(entry.data_file, entry.sequence_number or 0) for entry in restored)
-
-
-def _data_entries(table: Table, snapshot: Snapshot) -> Iterator[ManifestEntry]:
-    manifests = (m for m in snapshot.manifests(table.io) if m.content == ManifestContent.DATA)
-    return (entry for _, entry in manifest_entries(table, manifests))
+    with builder.discard_on_failure(), columns.discard_with(builder):
+        return commit_with_retry(lake, name, table, builder, action, attempt, columns.updates)

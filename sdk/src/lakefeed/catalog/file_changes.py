@@ -22,6 +22,7 @@ from lakefeed.catalog.delete_files import (
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_files import (
     DataFileRef,
+    Files,
     file_ref,
     files_of,
     manifest_entries,
@@ -35,8 +36,6 @@ from lakefeed.errors import UnsupportedError
 
 REMOVED_DELETE_FILES = "removed-delete-files"
 DELETED_DATA_FILES = "deleted-data-files"
-
-Files = tuple[DataFileRef, ...]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from lakefeed.catalog import damaged_tables, embedded_tables, open_catalog, tombstones, version_numbers
+from lakefeed.catalog import column_schema, damaged_tables, embedded_tables, open_catalog, tombstones, version_numbers
 from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError, InvalidNameError, quoted_list
 from lakefeed.storage.urls import redact
@@ -129,9 +130,10 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            return version_numbers.with_version_numbers(damaged_tables.load_table(self._tables(), identifier))
+            table = version_numbers.with_version_numbers(damaged_tables.load_table(self._tables(), identifier))
         except damaged_tables.MISSING_TABLE_ERRORS:
             raise self.not_found(name) from None
+        return column_schema.with_column_schemas(table) if COLUMN_BRANCH in table.metadata.refs else table
 
     def exists(self, name: str) -> bool:
         """Returns whether a dataset of that name exists. It may be damaged."""

@@ -65,10 +65,15 @@ def write_files(target: WriteTarget, batches: Iterable[pa.RecordBatch]) -> list[
     ``batches`` have the schema of the target. Holds one row group in memory. On any failure, also of the input, the
     files written so far are removed.
     """
+    return write_row_groups(target, row_groups(batches, target.sizes))
+
+
+def write_row_groups(target: WriteTarget, groups: Iterable[pa.Table]) -> list[DataFile]:
+    """Writes row groups into data files, as `write_files`."""
     written: list[DataFile] = []
     open_file: _OpenFile | None = None
     try:
-        for group in row_groups(batches, target.sizes):
+        for group in groups:
             if open_file is None:
                 open_file = _OpenFile(target, len(written), group)
             open_file.write(group)

@@ -14,6 +14,9 @@ DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
 # The version numbers of snapshots without a sequence number, by snapshot id.
 VERSION_NUMBERS: Final = "lakefeed.version-numbers"
 
+# By schema id: the schema of the columns that are in column files, from that schema on; empty if there are none.
+COLUMN_SCHEMA_PREFIX: Final = "lakefeed.column-schema."
+
 # A namespace property, by table name: the deleted datasets of that name.
 DELETED_PREFIX: Final = "lakefeed.deleted."
 
@@ -33,6 +36,13 @@ ROWS_REMOVED: Final = "lakefeed.rows-removed"
 REPLACED_EQUAL: Final = "lakefeed.replaced-equal"
 # The number of rows of a version that has delete files. Iceberg's own total counts rows that they remove.
 ROWS: Final = "lakefeed.rows"
+# The snapshot of the column files of a version; empty if it has none. A version without this entry has its parent's.
+COLUMN_SNAPSHOT: Final = "lakefeed.column-snapshot"
+# The summary of a snapshot of column files has this entry. Such a snapshot is not a version.
+HAS_COLUMN_FILES: Final = "lakefeed.column-files"
+
+# The branch of the newest snapshot of column files.
+COLUMN_BRANCH: Final = "lakefeed.columns"
 
 # Properties of every new table: they keep the numbers of manifests and of metadata files small.
 TABLE_DEFAULTS: Final = {

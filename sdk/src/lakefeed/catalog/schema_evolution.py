@@ -19,7 +19,6 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.name_mapping import NameMapping, create_mapping_from_schema
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
-    AddSchemaUpdate,
     AssertCurrentSchemaId,
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
@@ -36,6 +35,7 @@ from pyiceberg.types import (
     NestedField,
 )
 
+from lakefeed.catalog.column_schema import column_file_ids, schema_updates
 from lakefeed.catalog.commit_retry import commit_metadata, unchanged_requirements
 from lakefeed.catalog.compatibility import check_round_trip, is_compatible
 from lakefeed.catalog.lake import Lake
@@ -246,29 +246,31 @@ def _evolve(lake: Lake, name: str, change: Callable[[Columns, Callable[[], int]]
     return evolved[0]
 
 
-def evolution_updates(table: Table, after: Columns) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
+def evolution_updates(
+    table: Table, after: Columns, in_column_files: frozenset[int] | None = None
+) -> tuple[pa.Schema, tuple[TableUpdate, ...]]:
     """Returns the declared schema of new columns, and the updates that set them.
+
+    Args:
+        table: the table.
+        after: the new columns.
+        in_column_files: the ids of the columns that are in column files; None for those that are now.
 
     Raises:
         SchemaError: the columns do not make an Iceberg schema.
     """
-    declared = pa.schema(list(after.declared.values()))
-    schema_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
+    apart = column_file_ids(table) if in_column_files is None else in_column_files
     try:
-        schema = Schema(*after.fields, schema_id=schema_id, identifier_field_ids=_identifier_fields(table, after))
+        schema, updates = schema_updates(table, after.fields, _identifier_fields(table, after), apart)
     except ValueError as error:
         raise iceberg_schema_error(error) from None
+    declared = pa.schema([after.declared[each.name] for each in schema.fields])
     properties = {
-        **evolved_arrow_types_property(declared, schema, schema_id),
+        **evolved_arrow_types_property(declared, schema, schema.schema_id),
         **_media_properties(after.media, after.dropped_media),
         **_name_mapping(table, after.fields),
     }
-    updates = (
-        AddSchemaUpdate(schema_=schema),
-        SetCurrentSchemaUpdate(schema_id=-1),
-        SetPropertiesUpdate(updates=properties),
-    )
-    return declared, updates
+    return declared, (*updates, SetPropertiesUpdate(updates=properties))
 
 
 def columns_of(table: Table) -> Columns:

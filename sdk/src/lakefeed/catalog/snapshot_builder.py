@@ -35,7 +35,7 @@ from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.lake import remove_tree
 from lakefeed.catalog.manifest_cache import cached_entries
-from lakefeed.catalog.properties import ROWS
+from lakefeed.catalog.properties import COLUMN_SNAPSHOT, ROWS
 from lakefeed.catalog.row_totals import TOTAL_DELETE_FILES, count_rows
 from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.version_numbers import next_number
@@ -273,7 +273,7 @@ class SnapshotBuilder:
             parent.summary if parent is not None else None,
         )
         rows = self._row_entry(summary, metadata, parent)
-        return Summary(operation, **summary.additional_properties, **rows)
+        return Summary(operation, **{**_column_files_of(parent), **summary.additional_properties}, **rows)
 
     def _row_entry(self, summary: Summary, metadata: TableMetadata, parent: Snapshot | None) -> dict[str, str]:
         """Returns the entry of the number of rows, which Iceberg's totals do not tell if there are delete files."""
@@ -398,6 +398,12 @@ class SnapshotBuilder:
             yield writer
             # Not after a failure: PyIceberg's writer would complete the file, or hide the error with another one.
             writer.__exit__(None, None, None)
+
+
+def _column_files_of(parent: Snapshot | None) -> dict[str, str]:
+    """Returns the summary entry of the column files of a version, which the next one has, too."""
+    facts = parent.summary.additional_properties if parent is not None and parent.summary is not None else {}
+    return {COLUMN_SNAPSHOT: facts[COLUMN_SNAPSHOT]} if COLUMN_SNAPSHOT in facts else {}
 
 
 def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:

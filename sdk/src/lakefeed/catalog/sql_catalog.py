@@ -34,7 +34,7 @@ from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 from lakefeed.catalog.relocation import locate_warehouse
 from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.tombstones import deletions_key, last_number, parse_deletions
-from lakefeed.catalog.version_numbers import NumberedTable
+from lakefeed.catalog.version_numbers import AdaptedTable
 from lakefeed.catalog.warehouse_owner import Ownership
 from lakefeed.storage.disk.disk_errors import storage_errors
 
@@ -241,7 +241,7 @@ class LakeSqlCatalog(SqlCatalog):
         location = self.metadata_location(table.name())
         if location is None:
             return None
-        if location == table.metadata_location and not isinstance(table, StagedTable | NumberedTable):
+        if location == table.metadata_location and not isinstance(table, StagedTable | AdaptedTable):
             return table
         try:
             return self.load_table(table.name())

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
+from lakefeed.catalog import column_files
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.delete_files import (
     DeleteFileRef,
@@ -29,9 +30,15 @@ from lakefeed.catalog.delete_files import (
 )
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.manifest_cache import manifest_entries_of
+from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import VersionNotFoundError
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.column_files import ColumnFileRef
+
+T = TypeVar("T")
 
 PLAN_CACHE_SIZE = 16
 NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
@@ -48,6 +55,8 @@ class DataFileRef:
         sequence: the version that wrote its rows. A rewritten file keeps the number of the original file.
         deletes: the delete files that may list some of its rows, which are not read.
         among: if not None, only rows that these delete files list are read.
+        columns: the column files, newest first. Their values replace those of the file.
+        unaligned: another program wrote its rows anew, without the columns that are in column files.
         manifest: the path of the manifest that names it.
         spec_id: the partition spec.
         partition: the partition values.
@@ -65,6 +74,8 @@ class DataFileRef:
     sequence: int
     deletes: tuple[DeleteFileRef, ...] = ()
     among: tuple[DeleteFileRef, ...] | None = None
+    columns: tuple[ColumnFileRef, ...] = ()
+    unaligned: bool = False
     manifest: str = field(default="", repr=False, compare=False)
     spec_id: int = field(default=0, repr=False, compare=False)
     partition: tuple[Any, ...] = field(default=(), repr=False, compare=False)
@@ -84,6 +95,9 @@ class DataFileRef:
     def record_count(self) -> int:
         """The number of rows, under the name that PyIceberg's evaluators use."""
         return self.rows
+
+
+Files: TypeAlias = tuple[DataFileRef, ...]
 
 
 def data_files(
@@ -135,8 +149,9 @@ def files_of(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
         files = _plans.get(key)
     if files is None:
         files = plan_files(table, snapshot)
-        with _lock:
-            _plans[key] = files
+        if not any(file.unaligned for file in files):  # else a later version may assign the columns
+            with _lock:
+                _plans[key] = files
     return files
 
 
@@ -152,7 +167,71 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
     pairs = manifest_entries(table, data)
     files = sorted((file_ref(manifest, entry) for manifest, entry in pairs), key=row_order)
-    return with_deletes(files, deletes)
+    return with_columns(table, snapshot, with_deletes(files, deletes))
+
+
+def with_columns(table: Table, snapshot: Snapshot, files: Files) -> Files:
+    """Returns the data files of a version with their column files, and with the statistics of these.
+
+    Raises:
+        VersionNotFoundError: another program has expired the column files.
+    """
+    if COLUMN_BRANCH not in table.metadata.refs:
+        return files
+    index = column_files.column_index(table, snapshot)
+    if not index:
+        return files
+    files = tuple(with_column_files(file, index.of(file.path)) for file in files)
+    if not index.digests.difference(column_files.path_digest(file.path) for file in files):
+        return files
+    # Another program has removed files. It may have written their rows anew.
+    owner = column_files.column_owner(table, snapshot).sequence_number or 0
+    later = column_files.column_index(table, table.metadata.current_snapshot())
+    return tuple(
+        file
+        if file.sequence <= owner
+        else with_column_files(file, columns)
+        if (columns := later.of(file.path))
+        else replace(file, unaligned=True)
+        for file in files
+    )
+
+
+def with_last_columns(table: Table, snapshot: Snapshot | None, files: Files) -> Files:
+    """Returns data files, which a version or its ancestors have, with their last column files before its end."""
+    if snapshot is None or COLUMN_BRANCH not in table.metadata.refs:
+        return files
+    now = {file.path: file for file in files_of(table, snapshot)}
+    indexes = tuple(column_files.column_indexes(table, snapshot)) if any(f.path not in now for f in files) else ()
+    result = []
+    for file in files:
+        known = now.get(file.path)
+        columns = known.columns if known is not None else next((c for i in indexes if (c := i.of(file.path))), ())
+        result.append(replace(with_column_files(file, columns), unaligned=known is not None and known.unaligned))
+    return tuple(result)
+
+
+def with_column_files(file: DataFileRef, columns: tuple[ColumnFileRef, ...]) -> DataFileRef:
+    """Returns a data file with column files, whose statistics replace its own."""
+    if not columns:
+        return file
+
+    def merged(values: Mapping[int, T], newer: Iterable[Mapping[int, T]]) -> Mapping[int, T]:
+        for each, statistics in zip(reversed(columns), newer, strict=True):  # the newest last
+            values = {number: value for number, value in values.items() if number not in each.value_counts}
+            values = {**values, **statistics}
+        return values
+
+    oldest_first = columns[::-1]
+    return replace(
+        file,
+        columns=columns,
+        value_counts=merged(file.value_counts, (each.value_counts for each in oldest_first)),
+        null_value_counts=merged(file.null_value_counts, (each.null_value_counts for each in oldest_first)),
+        nan_value_counts=merged(file.nan_value_counts, (each.nan_value_counts for each in oldest_first)),
+        lower_bounds=merged(file.lower_bounds, (each.lower_bounds for each in oldest_first)),
+        upper_bounds=merged(file.upper_bounds, (each.upper_bounds for each in oldest_first)),
+    )
 
 
 def with_deletes(files: Iterable[DataFileRef], deletes: DeleteIndex) -> tuple[DataFileRef, ...]:

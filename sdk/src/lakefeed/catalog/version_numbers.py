@@ -16,11 +16,15 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed.catalog.properties import VERSION_NUMBERS
+from lakefeed.catalog.properties import HAS_COLUMN_FILES, VERSION_NUMBERS
 
 
-class NumberedTable(Table):
-    """A table whose snapshots all have version numbers. Only for reading: commits do not contain them."""
+class AdaptedTable(Table):
+    """A table whose metadata differs from what the catalog has. Only for reading: commits start from the catalog's."""
+
+
+class NumberedTable(AdaptedTable):
+    """A table whose snapshots all have version numbers."""
 
     snapshot_numbers: Mapping[int, int]
     """The version number of each snapshot, by its id. Stored numbers include expired snapshots."""
@@ -37,17 +41,23 @@ class NumberedTable(Table):
         return self.snapshot_numbers.get(snapshot_id, 0) if snapshot_id is not None else 0
 
 
+def is_column_snapshot(snapshot: Snapshot) -> bool:
+    """Returns whether a snapshot has column files. Such a snapshot does not count as a version."""
+    return snapshot.summary is not None and HAS_COLUMN_FILES in snapshot.summary.additional_properties
+
+
 def with_version_numbers(table: Table) -> Table:
     """Returns the table with a number for every snapshot; the same object if all have one.
 
     The numbers are distinct and ascend in commit order. Later commits do not change them.
     """
-    snapshots = table.metadata.snapshots
+    snapshots = [snapshot for snapshot in table.metadata.snapshots if not is_column_snapshot(snapshot)]
     if all(snapshot.sequence_number for snapshot in snapshots) and VERSION_NUMBERS not in table.properties:
         return table
     numbers = version_numbers(snapshots, _stored_numbers(table))
     numbered = [
-        snapshot.model_copy(update={"sequence_number": numbers[snapshot.snapshot_id]}) for snapshot in snapshots
+        snapshot.model_copy(update={"sequence_number": numbers.get(snapshot.snapshot_id, snapshot.sequence_number)})
+        for snapshot in table.metadata.snapshots
     ]
     metadata = table.metadata.model_copy(update={"snapshots": numbered})
     result = NumberedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)

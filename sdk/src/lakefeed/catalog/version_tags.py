@@ -17,6 +17,7 @@ from pyiceberg.table.update import (
 
 from lakefeed.catalog import commit_retry
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.versions import Pin, find_snapshot, tagged_snapshot, version_number
 from lakefeed.errors import InvalidNameError, TagExistsError
 
@@ -63,7 +64,8 @@ def tags(table: Table) -> dict[str, int]:
 
 def branches(table: Table) -> dict[str, int]:
     """Returns the newest version numbers of branches of other programs, by name."""
-    return {name: newest for name, newest in _numbers(table, SnapshotRefType.BRANCH).items() if name != MAIN_BRANCH}
+    own = (MAIN_BRANCH, COLUMN_BRANCH)
+    return {name: newest for name, newest in _numbers(table, SnapshotRefType.BRANCH).items() if name not in own}
 
 
 def _numbers(table: Table, kind: SnapshotRefType) -> dict[str, int]:

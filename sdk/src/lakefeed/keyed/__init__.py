@@ -6,6 +6,7 @@ from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from lakefeed.keyed.connection import Client, Iceberg, Project, connect
+    from lakefeed.keyed.enrichment import Enrichment
     from lakefeed.keyed.key_ranges import KeyRange, Shard
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Enrichment",
     "Iceberg",
     "KeyRange",
     "Project",
@@ -30,6 +32,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
         __name__,
         {
             "connection": ("Client", "Iceberg", "Project", "connect"),
+            "enrichment": ("Enrichment",),
             "key_ranges": ("KeyRange", "Shard"),
             "keyed_scan": ("Scan",),
             "keyed_table": ("Table",),

@@ -229,6 +229,11 @@ class Scan:
         return dataset_of(self._reader.base.lake, self.row_plan)
 
     @property
+    def reader(self) -> ScanReader:
+        """The reader of the rows."""
+        return self._reader
+
+    @property
     def row_plan(self) -> Node:
         """The rows as a plan."""
         return SourceScan(BatchesSource(self._batches, self.schema))

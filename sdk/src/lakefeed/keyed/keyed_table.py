@@ -14,7 +14,7 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.version_arguments import check_version
 from lakefeed.dataset.core import build
 from lakefeed.dataset.dataset import Dataset
-from lakefeed.keyed import keyed_creation, keyed_scan, table_snapshot, table_terms, transaction
+from lakefeed.keyed import enrichment, keyed_creation, keyed_scan, table_snapshot, table_terms, transaction
 from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.pinned_table import PinnedTable, require_key
 from lakefeed.run.save import Writing
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+    from lakefeed.keyed.enrichment import Enrichment
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.table_snapshot import Snapshot
     from lakefeed.keyed.transaction import Transaction
@@ -247,6 +248,29 @@ class Table:
             changes.compact()
             written = changes.commit()
         return written or self.snapshot()
+
+    def enrich(self, *projections: Any, where: Any = None) -> Enrichment:
+        """Returns an enrichment, which derives columns for the rows of this table when it is applied.
+
+        The columns are written into column files beside the rows, so the cost depends on the new columns only. Columns
+        that exist are derived anew. Other engines see the columns once the rows are rewritten (see `compact`).
+
+        Args:
+            projections: the columns, as in `Client.scan`: mappings of names to terms over this table and others with
+                the same key.
+            where: a condition, as text or a term. Other rows keep their values; those of new columns are null.
+
+        Raises:
+            SchemaError: the projections have only key columns.
+
+        Example:
+            >>> table = Table.create("enriched", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [1, 2], "x": [10, 20]})
+            >>> _ = table.enrich({"half": table["x"] / 2}, where="x > 10").apply()
+            >>> table.scan().to_table().to_pylist()
+            [{'id': 1, 'x': 10, 'half': None}, {'id': 2, 'x': 20, 'half': 10.0}]
+        """
+        return enrichment.Enrichment(self, projections, where)
 
     def txn(
         self,

@@ -205,12 +205,16 @@ class ScanReader:
         if self._pushed is not None:
             chosen = self._true_rows(rows[self.base.name])
             rows[self.base.name], present = take_rows(rows[self.base.name], chosen), present[chosen]
-        wanted = take_rows(keys, present)
+        return self._result(rows | self._others(take_rows(keys, present)))
+
+    def _others(self, keys: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+        """Returns for each key the row of each table but the first, or nulls."""
+        rows = {}
         for table in self.tables[1:]:
-            other, at = self._lookup(table, wanted)
+            other, at = self._lookup(table, keys)
             columns = self.columns[table.name]
             rows[table.name] = _nulls(table, columns, len(at)) if other is None else _at(other, at, columns)
-        return self._result(rows)
+        return rows
 
     def _true_rows(self, rows: pa.RecordBatch) -> Positions:
         """Returns the positions of the rows of the first table for which the condition is true."""
@@ -218,14 +222,51 @@ class ScanReader:
         read = tuple(name for name in self.base.schema.names if name in roots(self._pushed))
         stored, at = KeyLookup(self.base.source, self.keys).take(rows.select(list(self.keys)), read)
         assert stored is not None, "these rows are there"
-        mask: Any = evaluate(self._pushed, take_rows(stored, at))
-        return np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
+        return true_positions(evaluate(self._pushed, take_rows(stored, at)))
 
     def _lookup(self, table: PinnedTable, keys: pa.RecordBatch) -> tuple[pa.RecordBatch | None, Positions]:
         counts = LookupCounts()
         rows = KeyLookup(table.source, table.keys).take(keys, self.columns[table.name], counts)
         self.metrics.groups_taken += counts.row_groups_read
         return rows
+
+    # ------------------------------------------------------------------ rows of one file
+
+    @cached_property
+    def columns_to_derive(self) -> tuple[str, ...]:
+        """The columns of the first table that `derive` reads."""
+        read = set(self.columns[self.base.name]) - set(self.keys if len(self.tables) == 1 else ())
+        read |= {str(path[0]) for each in self.outputs for path in each.read}
+        read |= set() if self._pushed is None else roots(self._pushed)
+        whole = table_root(self.base.name) in read
+        return tuple(name for name in self.base.schema.names if whole or name in read) or self.keys[:1]
+
+    def derive(self, rows: pa.RecordBatch) -> tuple[Positions, pa.RecordBatch]:
+        """Returns the columns of the scan for rows of the first table: the positions of the rows, and the columns.
+
+        Rows for which the condition is not true are left out.
+        """
+        positions, batch = self._chosen(rows)
+        columns = [each.evaluate(batch) for each in self.outputs]
+        return positions, pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def chosen(self, rows: pa.RecordBatch) -> Positions:
+        """Returns the positions of the rows of the first table for which the condition is true."""
+        return self._chosen(rows)[0]
+
+    def _chosen(self, rows: pa.RecordBatch) -> tuple[Positions, pa.RecordBatch]:
+        positions = np.arange(rows.num_rows)
+        if self._pushed is not None:
+            positions = true_positions(evaluate(self._pushed, rows))
+            rows = take_rows(rows, positions)
+        tables = {self.base.name: rows}
+        if len(self.tables) > 1:
+            tables |= self._others(rows.select(list(self.keys)))
+        batch = self.environment.batch(tables)
+        if self._rest is not None:
+            matching = true_positions(evaluate(self._rest, batch))
+            positions, batch = positions[matching], take_rows(batch, matching)
+        return positions, batch
 
     # ------------------------------------------------------------------ metrics
 
@@ -258,6 +299,11 @@ class ScanReader:
             "runs": files,
             "seconds": self.metrics.seconds,
         }
+
+
+def true_positions(mask: Any) -> Positions:
+    """Returns the positions at which a mask is true."""
+    return np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def _doubled(rows: pa.RecordBatch, keys: Sequence[str]) -> Positions:

@@ -39,6 +39,7 @@ from lakefeed.media import check_column_types
 from lakefeed.ops import Project, Scan, Sort
 from lakefeed.plan import Node
 from lakefeed.plan.arrays import exact_array
+from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.save import Writing, choose_types, typed_columns, types_of_old
 from lakefeed.run.spill import spill
@@ -216,6 +217,7 @@ class Transaction:
 
     def _commit(self) -> Any:
         lake = self._table.lake
+        align_columns(lake, self._table.identifier)
         with write_context(lake) as alive:
 
             def before_commit() -> None:

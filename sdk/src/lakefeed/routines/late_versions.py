@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterator
 
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog import list_versions
 from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog.version_numbers import is_column_snapshot
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import Position
 from lakefeed.routines.snapshots import number_at
@@ -22,7 +24,7 @@ def find_late_versions(
     routine: Routine, source: str, table: Table, target: Table | None, at: Position
 ) -> frozenset[int]:
     """Returns the numbers of these versions; none if the position is one of the current versions."""
-    numbers = {snapshot.sequence_number or 0: snapshot for snapshot in table.metadata.snapshots}
+    numbers = {snapshot.sequence_number or 0: snapshot for snapshot in _versions(table)}
     below = [number for number in _ancestors(table, None) if number <= at.version]
     if at.version in below or at.version not in numbers:  # if it has expired, nothing says that it was rolled back
         return frozenset()
@@ -34,9 +36,13 @@ def find_late_versions(
     return frozenset(below).difference(read)
 
 
+def _versions(table: Table) -> list[Snapshot]:
+    return [snapshot for snapshot in table.metadata.snapshots if not is_column_snapshot(snapshot)]
+
+
 def _ancestors(table: Table, number: int | None) -> list[int]:
     """The numbers of a version (None: the newest) and its ancestors."""
-    heads = (each for each in table.metadata.snapshots if each.sequence_number == number)
+    heads = (each for each in _versions(table) if each.sequence_number == number)
     return [snapshot.sequence_number or 0 for snapshot in ancestry(table, next(heads, None))]
 
 

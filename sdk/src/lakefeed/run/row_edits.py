@@ -16,8 +16,8 @@ from lakefeed.catalog.column_decisions import decide_columns
 from lakefeed.catalog.compatibility import check_compatible
 from lakefeed.catalog.deltas import Delta
 from lakefeed.catalog.edit_commit import Draft, edit
-from lakefeed.catalog.edit_commit import restore as restore_version
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.restore_commit import restore as restore_version
 from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
@@ -27,7 +27,7 @@ from lakefeed.errors import CommitConflictError, InvalidArgumentError, quoted_li
 from lakefeed.expr import Expr, evaluate, parse, roots
 from lakefeed.ops import Scan
 from lakefeed.plan import Node, lineage
-from lakefeed.run import keyed_rows
+from lakefeed.run import column_alignment, keyed_rows
 from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.row_count import count_rows
@@ -49,6 +49,7 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
             draft.drop(file, _matching(source, file, wanted), partial(source.read_file, file))
         merge_files(draft, source)
 
+    column_alignment.align_columns(lake, name)
     with write_context(lake) as before_commit:
         return edit(lake, name, revise, **_how(writing), before_commit=before_commit)
 
@@ -107,6 +108,7 @@ def upsert_into(
     own = key_columns(lake.table(name))
     if own and set(own) != set(keys):
         raise InvalidArgumentError(f"keys={list(keys)}: the key of {name!r} is {quoted_list(own)}")
+    column_alignment.align_columns(lake, name)
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
         declared = decide_columns(lake.table(name), typed.schema).declared
         upsert = Upsert.of(lake.settings, typed, keys, declared, compare)

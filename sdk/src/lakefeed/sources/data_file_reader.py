@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
+from lakefeed.catalog import column_files, column_schema
 from lakefeed.catalog.delete_files import Positions, RowSelection
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.version_files import DataFileRef
@@ -34,6 +37,7 @@ class DataFileReader:
 
     def __init__(self, table: Table, iceberg: Schema, schema: pa.Schema, check_exists: Callable[[], None]) -> None:
         self._io, self._schema, self._check_exists = table.io, schema, check_exists
+        self._table, self._iceberg = table, iceberg
         self._projection = TableProjection(table, iceberg)
         self._layouts: dict[tuple[str, Pushdown], FileLayout] = {}
         self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
@@ -43,18 +47,25 @@ class DataFileReader:
         self, index: int, file: DataFileRef, predicate: Expr | None, selection: RowSelection | None = None
     ) -> Iterator[Fragment]:
         """Yields the row groups of a file (with its index in the source) in which a selected row may match."""
+        matching = self._matching_in_columns(file, predicate)
         for part in self._open(file.path).footer().groups(self._file_predicate(file, predicate)):
             rows = part.rows
+            if matching is not None and part.key not in matching:
+                continue
             if selection is not None:
                 rows = selection.count(*self._group_range(file.path, part.key))
                 if not rows:
                     continue
-            yield Fragment((file.path, part.key, index), rows, part.size)
+            yield Fragment((file.path, part.key, index), rows, part.size + self._column_bytes(file, part.key))
 
     def read(
         self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Reads the selected rows of a fragment; ``selection`` (None: all) is of the file."""
+        if file.columns or file.unaligned:
+            parts = self._parts(file, pushdown)
+            if parts is not None:
+                return self._read_parts(parts, fragment, pushdown, selection)
         _, group, _ = fragment.key
         layout = self._layout(file, pushdown)
         positions = None if selection is None else self._positions_in_group(file.path, group, selection)
@@ -73,6 +84,79 @@ class DataFileReader:
         assert positions is not None, "only some rows of the file remain"
         batches = map(layout.cast, self._open(file.path).read(group, layout.leaves))
         return take_sorted(batches, positions[fragment.start : fragment.stop])
+
+    # ------------------------------------------------------------------ column files
+
+    @cached_property
+    def _column_ids(self) -> Mapping[str, int]:
+        """Returns the ids of the columns, by name."""
+        return {each.name: each.field_id for each in self._iceberg.fields}
+
+    @cached_property
+    def _in_column_files(self) -> frozenset[int]:
+        return column_schema.column_file_ids(self._table, self._iceberg)
+
+    def _parts(self, file: DataFileRef, pushdown: Pushdown) -> list[tuple[DataFileRef, tuple[str, ...]]] | None:
+        """Returns the files that have the wanted columns, with the columns of each; None if one file has all.
+
+        Raises:
+            UnsupportedError: a column is in column files, and the rows are not assigned to them.
+        """
+        wanted = columns_to_read(self._schema, pushdown)
+        names = tuple(self._schema.names) if wanted is None else wanted
+        if file.unaligned and not self._in_column_files.isdisjoint(self._column_ids[name] for name in names):
+            raise column_files.unaligned_error(self._table.name()[-1])
+        parts = []
+        for each in file.columns:
+            inside = tuple(name for name in names if self._column_ids[name] in each.fields)
+            if inside:
+                parts.append((DataFileRef(each.path, each.rows, each.size, each.sequence), inside))
+        if not parts:
+            return None
+        elsewhere = {name for _, inside in parts for name in inside}
+        rest = tuple(name for name in names if name not in elsewhere)
+        own = replace(file, columns=())
+        return [(own, rest), *parts] if rest else parts
+
+    def _read_parts(
+        self,
+        parts: list[tuple[DataFileRef, tuple[str, ...]]],
+        fragment: Fragment,
+        pushdown: Pushdown,
+        selection: RowSelection | None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the selected rows of a fragment whose columns are in several files."""
+        streams = [
+            self.read(part, fragment, replace(pushdown, columns=names, predicate=None, exact=False), selection)
+            for part, names in parts
+        ]
+        wanted = project_schema(self._schema, replace(pushdown, columns=columns_to_read(self._schema, pushdown)))
+        predicate, names = pushdown.predicate, project_schema(self._schema, pushdown).names
+        for batch in side_by_side(streams, wanted):
+            if predicate is None or not pushdown.exact:
+                yield batch if batch.schema.names == names else batch.select(names)
+            else:
+                yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
+
+    def _matching_in_columns(self, file: DataFileRef, predicate: Expr | None) -> frozenset[int] | None:
+        """Returns the row groups in which a row may match by the statistics of the column files; None for all."""
+        if predicate is None or not file.columns:
+            return None
+        matching: frozenset[int] | None = None
+        for each in file.columns:
+            part = DataFileRef(each.path, each.rows, each.size, each.sequence)
+            groups = frozenset(
+                g.key for g in self._open(each.path).footer().groups(self._file_predicate(part, predicate))
+            )
+            matching = groups if matching is None else matching & groups
+        return matching
+
+    def _column_bytes(self, file: DataFileRef, group: int) -> int:
+        """Returns the decoded bytes of the columns of a row group that are in column files."""
+        metadata = (self._open(each.path).footer().metadata for each in file.columns)
+        return sum(each.row_group(group).total_byte_size for each in metadata)
+
+    # ------------------------------------------------------------------ one file
 
     def _read_matching(
         self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None
@@ -122,7 +206,10 @@ class DataFileReader:
         """Returns the predicate with the column names of the file."""
         if predicate is None:
             return None
-        names = self._projection.columns(file, self._open(file.path).footer()).by_path
+        names = dict(self._projection.columns(file, self._open(file.path).footer()).by_path)
+        if file.columns:  # the values that the file itself has are older
+            newer = {number for each in file.columns for number in each.fields}
+            names |= {name: None for name, number in self._column_ids.items() if number in newer}
         return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
     def _positions_in_group(self, path: str, group: int, selection: RowSelection) -> Positions | None:
@@ -154,6 +241,20 @@ class DataFileReader:
             self._layouts.clear()
         self._layouts[file.path, pushdown] = layout
         return layout
+
+
+def side_by_side(streams: Sequence[Iterator[pa.RecordBatch]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yields the columns of streams that have equally many rows, in the order of a schema."""
+    held = [next(stream, None) for stream in streams]
+    while held[0] is not None:
+        rows = min(batch.num_rows for batch in held if batch is not None)
+        columns: dict[str, pa.Array[Any]] = {}
+        for place, batch in enumerate(held):
+            assert batch is not None, "a column file has as many rows as its data file"
+            columns |= dict(zip(batch.schema.names, batch.slice(0, rows).columns, strict=True))
+            held[place] = batch.slice(rows) if rows < batch.num_rows else next(streams[place], None)
+        yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    assert all(batch is None for batch in held), "a column file has as many rows as its data file"
 
 
 def take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

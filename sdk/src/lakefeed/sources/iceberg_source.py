@@ -23,7 +23,7 @@ from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
 from lakefeed.catalog.table_identity import missing_version_error, uuid_of
-from lakefeed.catalog.version_files import DataFileRef, data_files, select_rows
+from lakefeed.catalog.version_files import DataFileRef, data_files, select_rows, with_last_columns
 from lakefeed.catalog.version_numbers import number_of_snapshot
 from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
@@ -172,6 +172,16 @@ class IcebergSource(PlainSource):
     @cached_property
     def deltas(self) -> tuple[Delta, ...]:
         """Returns the deltas that make up the rows, one for each commit if a range of versions is read."""
+        return tuple(map(self._with_columns, self._deltas_of_rows()))
+
+    def _with_columns(self, delta: Delta) -> Delta:
+        """Returns a delta whose files have their column files."""
+        if self.since is None:
+            return delta
+        columns = partial(with_last_columns, self.table, self._snapshot)
+        return Delta(columns(delta.files), columns(delta.less), columns(delta.moved))
+
+    def _deltas_of_rows(self) -> tuple[Delta, ...]:
         since, last = self.since, self.version.version
         if self._snapshot_id is None:
             return ()
@@ -314,6 +324,19 @@ class IcebergSource(PlainSource):
         and with ``groups``, all others.
         """
         return self._reader.numbered_batches(file, columns, predicate, groups)
+
+    def row_groups(
+        self, file: DataFileRef, columns: tuple[str, ...] | None = None
+    ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+        """Yields the rows of each row group of a file, with the position of the first row.
+
+        Rows that delete files list are included.
+        """
+        position = 0
+        for fragment in self._reader.fragments(0, file, None):
+            batches = list(self._reader.read(file, fragment, Pushdown(columns)))
+            yield position, batches
+            position += sum(batch.num_rows for batch in batches)
 
     def group_bounds(self, file: DataFileRef, column: str) -> list[Bounds]:
         """Returns the statistics of a column in each row group of a file."""
