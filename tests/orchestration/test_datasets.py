@@ -268,3 +268,8 @@ def test_versions_of_a_keyed_table_are_partitions(instance: DagsterInstance) -> 
     dagster = Dagster(instance)
     dagster.work()
     assert set(dagster.reported(dataset_key("keyed"))) == {"v1", "v2", "v3"}
+    table.write({"id": [3, 4, 5, 6], "x": [3.0, 4.0, 5.0, 6.0]})
+    table.delete_keys([3])
+    table.compact()
+    dagster.work()
+    assert set(dagster.reported(dataset_key("keyed"))) == {f"v{number}" for number in range(1, 7)}
