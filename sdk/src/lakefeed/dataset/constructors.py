@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
 from lakefeed.loaders import torch_entry
 from lakefeed.run import plugin_parts
-from lakefeed.sources import batch_source, file_source, huggingface_source, memory_source
+from lakefeed.sources import batch_source, file_source, folder_files, huggingface_source, memory_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,6 +176,34 @@ class Constructors(Core):
             2
         """
         return dataset_of(lake.Lake.current(), ops.Scan(batch_source.BatchesSource(factory, check_schema(schema))))
+
+    @classmethod
+    def from_folder(cls, folder: str | PathLike[str], label: Literal["parent"] | None = None) -> Dataset:
+        """Returns a dataset of the files of a local folder and of the folders below, a row for each, sorted by path.
+
+        The column ``file`` has the type of most files by their suffixes: image, audio, video, …, or file. Hidden and
+        unfinished files, and what systems leave in folders (``.x``, ``x.part``, ``Thumbs.db``, …), are left out. Links
+        to folders are not entered. No file is opened before it is read or saved.
+
+        Args:
+            folder: the path of the folder.
+            label: "parent" adds a column ``label`` with the name of the folder of each file. It is null for files in
+                ``folder`` itself.
+
+        Raises:
+            MissingFileError: the folder does not exist, or has no files.
+            FileError: a folder cannot be listed, or a name is not UTF-8.
+            InvalidArgumentError: an argument is wrong.
+
+        Example:
+            >>> from pathlib import Path
+            >>> for name in ("cats/1.png", "dogs/2.png"):
+            ...     Path("photos", name).parent.mkdir(parents=True)
+            ...     _ = Path("photos", name).write_bytes(b"")
+            >>> Dataset.from_folder("photos", label="parent").to_arrow()["label"].to_pylist()
+            ['cats', 'dogs']
+        """
+        return cls.from_arrow(folder_files.table_of_folder(folder, label))
 
     @classmethod
     def from_file(

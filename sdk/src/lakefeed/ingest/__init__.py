@@ -12,6 +12,7 @@ from lakefeed._deprecated import deprecated_names
 from lakefeed.ingest.delivery_rows import read_file
 from lakefeed.ingest.file_ingestion import Arrivals, FileSource, arrivals
 from lakefeed.ingest.file_listings import FolderSource, ManifestSource, WebSource
+from lakefeed.ingest.file_rows import FileAsRow
 from lakefeed.ingest.huggingface_ingestion import HuggingFaceSource
 from lakefeed.ingest.ingestion_source import IngestResult, Source, ingest
 from lakefeed.ingest.ledger import ListedFile
@@ -21,6 +22,7 @@ from lakefeed.ingest.query_ingestion import QuerySource
 __all__ = [
     "QUARANTINE_SCHEMA",
     "Arrivals",
+    "FileAsRow",
     "FileSource",
     "FolderSource",
     "HuggingFaceSource",

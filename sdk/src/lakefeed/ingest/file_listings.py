@@ -17,7 +17,6 @@ from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.formats.text_blocks import decode_text
-from lakefeed.ingest.delivery_names import is_ignored_name
 from lakefeed.ingest.delivery_rows import NOT_UTF8_NAME
 from lakefeed.ingest.file_ingestion import FileSource
 from lakefeed.ingest.folder_walk import is_utf8, printable_name, walk_folder
@@ -27,6 +26,7 @@ from lakefeed.ingest.path_patterns import PathPattern
 from lakefeed.ingest.signed_urls import unsigned_url
 from lakefeed.storage.archives.streams import open_stream
 from lakefeed.storage.archives.url_chains import COMPRESSIONS, parse_chain
+from lakefeed.storage.disk.delivery_names import is_ignored_name
 from lakefeed.storage.listed_urls import check_allow_prefixes, resolve_listed
 from lakefeed.storage.remote.retrying_file import OBJECT_STORES, WEB_PROTOCOLS, query_filesystem, stamp_of
 from lakefeed.storage.urls import display_url, local_path, scheme

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeAlias
 
-from lakefeed.ingest.delivery_names import FREQUENT_ENDINGS, IGNORED_PREFIXES, is_ignored_name, names_ignored
+from lakefeed.storage.disk.delivery_names import FREQUENT_ENDINGS, IGNORED_PREFIXES, is_ignored_name, names_ignored
 
 ANY_DEPTH = "**"
 

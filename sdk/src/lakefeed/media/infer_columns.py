@@ -45,16 +45,17 @@ def _infer_type(column: pa.ChunkedArray[Any]) -> str | None:
     if is_embedded(sample.type):
         return _majority([_type_of_pair(value["bytes"], value["path"]) for value in sample])
     if is_text(sample.type):
-        return _majority([_type_by_name(str(value)) for value in sample])
+        return _majority([media_type_by_name(str(value)) for value in sample])
     return _majority([_type_by_content(head_of(value)) for value in sample])
 
 
 def _type_of_pair(content: Any, path: Any) -> str | None:
     by_content = _type_by_content(head_of(content)) if content.is_valid else None
-    return _type_by_name(str(path)) if by_content is None and path.is_valid else by_content
+    return media_type_by_name(str(path)) if by_content is None and path.is_valid else by_content
 
 
-def _type_by_name(text: str) -> str | None:
+def media_type_by_name(text: str) -> str | None:
+    """Returns the media type of a path or URL by its suffix; None if it has none."""
     if len(text) > MAX_PATH_CHARACTERS or "\n" in text:
         return None
     extension = suffix(file_name(text))
