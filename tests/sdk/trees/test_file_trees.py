@@ -65,6 +65,7 @@ SEED = {
     "get": "dataset_id dataset_project dataset_name dataset_tags only_completed only_published",
     "get_default_storage": "",
     "get_dependency_graph": "",
+    "get_logger": "",
     "get_local_copy": "use_soft_links raise_on_error",
     "get_mutable_local_copy": "target_folder overwrite raise_on_error",
     "is_dirty": "",

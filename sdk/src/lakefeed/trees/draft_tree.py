@@ -81,6 +81,11 @@ class DraftTree:
         return self._stored[1]
 
     @property
+    def known(self) -> TreeRows:
+        """The files as `stored` was last seen, so that many calls look at the catalog once."""
+        return self.stored if self._stored is None else self._stored[1]
+
+    @property
     def is_dirty(self) -> bool:
         """True if files wait to be uploaded."""
         return any(file is not None for file in self.pending.values())
@@ -109,7 +114,7 @@ class DraftTree:
             ConflictingPathsError: a path would be a file and a folder. Nothing was added.
             FileError: a file cannot be read. Nothing was added.
         """
-        stored = self.stored
+        stored = self.known
         self._check_conflicts(stored, files, origin)
         unchanged = self._unchanged(stored, files)
         added = modified = 0
@@ -145,7 +150,7 @@ class DraftTree:
         return Synced.of(removed, counts.added, counts.modified)
 
     def _remove(self, paths: Iterable[str]) -> int:
-        removed, stored = 0, self.stored
+        removed, stored = 0, self.known
         for removed, path in enumerate(paths, 1):  # noqa: B007 - the last number is the result
             if stored.index(path) is None:
                 self.pending.pop(path, None)

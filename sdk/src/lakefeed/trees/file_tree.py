@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lakefeed._validate import check_flag
 from lakefeed.catalog.lake import Lake
@@ -15,17 +14,14 @@ from lakefeed.trees import (
     tree_facts,
     tree_finalization,
     tree_listings,
-    tree_lookup,
 )
+from lakefeed.trees.described_tree import DescribedTree
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.tree_results import AddedFiles, FileEntry, Synced
 
-if TYPE_CHECKING:
-    from lakefeed.dataset.dataset import Dataset as RowDataset
 
-
-class FileTree:
+class FileTree(DescribedTree):
     """A tree of files: a version, which never changes, or a draft, to which files are added and uploaded.
 
     A version is one of a dataset whose rows are the files, which `dataset` returns. Trees are made by `create`, `get`
@@ -47,9 +43,6 @@ class FileTree:
 
     def __init__(self) -> None:
         raise TypeError("a FileTree is made by FileTree.create(…), FileTree.get(…) or FileTree.squash(…)")
-
-    _home: Lake
-    _tree: DraftTree | FinishedTree
 
     # ------------------------------------------------------------------------------------- trees
 
@@ -511,62 +504,6 @@ class FileTree:
     def get_dependency_graph(self) -> dict[str, list[str]]:
         """Returns the ids of the parents of this tree and of all its ancestors, by id."""
         return tree_listings.dependency_graph(self._home, self._tree)
-
-    # ------------------------------------------------------------------------------------- facts
-
-    @property
-    def id(self) -> str:
-        """The id."""
-        return str(self._tree.id)
-
-    @property
-    def name(self) -> str:
-        """The name, as it was given."""
-        return tree_facts.title(self._tree)[1]
-
-    @property
-    def project(self) -> str:
-        """The project, as it was given."""
-        return tree_facts.title(self._tree)[0]
-
-    @property
-    def version(self) -> str | None:
-        """The label. That of a draft without one is drawn by `finalize`; until then it is None."""
-        return self._tree.label if isinstance(self._tree, FinishedTree) else self._tree.facts.label
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags."""
-        return list(self._tree.tags if isinstance(self._tree, FinishedTree) else self._tree.facts.tags)
-
-    @property
-    def description(self) -> str | None:
-        """The description."""
-        return self._tree.description if isinstance(self._tree, FinishedTree) else self._tree.facts.description
-
-    @property
-    def created(self) -> dt.datetime:
-        """The time of the version, or of the creation of the draft, with the zone UTC."""
-        milliseconds = self._tree.created_ms if isinstance(self._tree, FinishedTree) else self._tree.facts.created_ms
-        return tree_lookup.time_of(milliseconds)
-
-    @property
-    def parents(self) -> list[str]:
-        """The ids of the parents, in order."""
-        return list(self._tree.parents if isinstance(self._tree, FinishedTree) else self._tree.facts.parents)
-
-    @property
-    def dataset(self) -> RowDataset:
-        """The version as a dataset: a row for each file, for filters, splits and training.
-
-        Raises:
-            TreeStateError: the tree is a draft.
-        """
-        return tree_facts.dataset(self._tree)
-
-    def get_default_storage(self) -> str:
-        """Returns the URL of the blob store, without credentials."""
-        return tree_facts.storage_url(self._home)
 
     # ------------------------------------------------------------------------------------- inside
 

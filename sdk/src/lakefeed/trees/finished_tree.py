@@ -26,6 +26,8 @@ TREE: Final = "lakefeed.tree"
 """The table property with the name and the project of a tree, as JSON."""
 PUBLISHED_PREFIX: Final = "lakefeed.tree.published."
 """Begins the table property with the time at which a version was published, by the key of its id."""
+TAGS_PREFIX: Final = "lakefeed.tree.tags."
+"""Begins the table property with tags that were set after a version was made, as JSON, by the key of its id."""
 
 # Snapshot summary.
 ID: Final = "lakefeed.tree.id"
@@ -73,8 +75,8 @@ class FinishedTree:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags."""
-        return tuple(json.loads(self.fact(TAGS) or "[]"))
+        """The tags: those of the version, or those that were set since, by the time it was looked up."""
+        return tuple(json.loads(self.table.properties.get(TAGS_PREFIX + self.id.key) or self.fact(TAGS) or "[]"))
 
     @property
     def description(self) -> str | None:

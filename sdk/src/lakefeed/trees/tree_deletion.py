@@ -13,6 +13,7 @@ from lakefeed.trees.draft_tables import DraftTable, list_drafts
 from lakefeed.trees.finished_tree import FinishedTree, find_finished, history
 from lakefeed.trees.tree_identity import TreeId
 from lakefeed.trees.tree_lookup import TreeQuery, draft_facts, find_versions
+from lakefeed.trees.tree_reports import discard_reports
 
 
 def delete_tree(lake: Lake, tree: TreeId, force: bool) -> None:
@@ -40,6 +41,7 @@ def delete_dataset(lake: Lake, dataset: str, table: Table, force: bool) -> None:
     """
     _require_unused(lake, list(history(lake, dataset, table)), force)
     lake.drop(dataset)
+    discard_reports(lake, dataset)
 
 
 def _require_unused(lake: Lake, trees: Collection[FinishedTree], force: bool) -> None:

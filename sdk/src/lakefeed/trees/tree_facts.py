@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from lakefeed.catalog.commit import update_properties
 from lakefeed.catalog.lake import Lake
@@ -12,8 +15,11 @@ from lakefeed.catalog.versions import version_of
 from lakefeed.dataset.core import dataset_at
 from lakefeed.errors import TreeStateError
 from lakefeed.storage.urls import redact
+from lakefeed.trees.draft_tables import DRAFT, facts_of
 from lakefeed.trees.draft_tree import DraftTree
-from lakefeed.trees.finished_tree import PUBLISHED_PREFIX, FinishedTree
+from lakefeed.trees.finished_tree import PUBLISHED_PREFIX, TAGS_PREFIX, FinishedTree
+from lakefeed.trees.tree_identity import check_tags
+from lakefeed.trees.tree_lookup import open_tree
 
 if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset as RowDataset
@@ -48,6 +54,36 @@ def publish(tree: DraftTree | FinishedTree, raise_on_error: bool) -> bool:
     now = str(time.time_ns() // 1_000_000)
     update_properties(finished.lake, finished.dataset, {PUBLISHED_PREFIX + finished.id.key: now})
     return True
+
+
+def change_tags(
+    tree: DraftTree | FinishedTree, values: Any, change: Callable[[Sequence[str], Sequence[str]], Sequence[str]]
+) -> DraftTree | FinishedTree:
+    """Changes the tags, and returns the tree with them. ``change`` gets those of now, and those that are given."""
+    given, now = check_tags(values, "tags"), reopened(tree)
+    if isinstance(now, FinishedTree):
+        tags = json.dumps(list(dict.fromkeys(change(now.tags, given))))
+        update_properties(now.lake, now.dataset, {TAGS_PREFIX + now.id.key: tags})
+        return reopened(now)
+    now.facts = replace(now.facts, tags=tuple(dict.fromkeys(change(now.facts.tags, given))))
+    update_properties(now.table.tables, now.table.name, {DRAFT: now.facts.to_json()})
+    return now
+
+
+def reopened(tree: DraftTree | FinishedTree) -> DraftTree | FinishedTree:
+    """Returns the tree with the facts of now. A draft stays the same object.
+
+    Raises:
+        TreeNotFoundError: the version was deleted.
+        TreeStateError: the draft was finalized or deleted.
+    """
+    if isinstance(tree, DraftTree):
+        table = tree.table.load()
+        if table is None:
+            raise tree.gone_error()
+        tree.facts = facts_of(table)
+        return tree
+    return open_tree(tree.lake, tree.id)
 
 
 def storage_url(lake: Lake) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError, TreeStateError
 from lakefeed.trees import tree_upload
-from lakefeed.trees.draft_tables import DraftFacts, DraftTable
+from lakefeed.trees.draft_tables import DraftFacts, DraftTable, facts_of
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import FinishedTree, find_finished, tree_table
 from lakefeed.trees.tree_commit import commit_tree, taken_error, used_labels
@@ -117,6 +117,8 @@ def _commit(draft: DraftTree) -> FinishedTree:
         raise draft.gone_error() from None
     try:
         rows = draft.stored
+        table = draft.table.load()
+        draft.facts = draft.facts if table is None else facts_of(table)  # its tags may have changed
         check_conflicts(rows.path_list, "finalize")
         return commit_tree(draft.lake, draft.id, draft.facts, rows, draft.table.discard)
     except (TreeStateError, InvalidArgumentError):  # the same for any process that finalizes it now
