@@ -406,7 +406,7 @@ CALLS: dict[str, Call] = {
     "compute.Processes": Call(Processes, {}, {"workers": COUNT}),
     "compute.Dask": Call(compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT)}),
     "Dataset.overwrite": of("overwrite", CHANGE, name=THERE),
-    "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=COLUMNS),
+    "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=optional(COLUMNS)),
     "Dataset.delete_rows": of("delete_rows", {"predicate": "a > 1"}, predicate=EXPRESSION),
     "Dataset.restore": of("restore", {"version": 1}, version=Kind(lambda value: value == 1, (0, 99, "gone", "v1"))),
     "Dataset.add_column": of("add_column", {"name": "b", "type": pa.int64()},

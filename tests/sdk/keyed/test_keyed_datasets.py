@@ -89,7 +89,10 @@ def test_a_keyed_dataset_keeps_its_key_whoever_writes(table: Table) -> None:
         rows.upsert_into("photos", keys="x")
     assert table.snapshot().version == 2
     rows.slice(1, 2).append_to("photos")
-    rows.head(1).upsert_into("photos", keys="id")
+    rows.head(1).upsert_into("photos")
+    Dataset.from_dict({"id": [1]}).save("plain")
+    with pytest.raises(InvalidArgumentError, match=r"'plain' has no key.*keys=.*'id'"):
+        rows.head(1).upsert_into("plain")
     assert table.scan(where="id >= 99").to_table().to_pydict() == {"id": [99, 100], "x": [0.0, 1.0]}
     assert table.scan().to_table().num_rows == 101
     with pytest.raises(DuplicateKeyError, match="100"):
@@ -133,6 +136,7 @@ def test_racing_writers_of_one_new_key_make_one_row(home: Path, monkeypatch: pyt
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_many_racing_writers_of_new_keys_make_one_row_each(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__COMMIT__RETRIES", "1000")
     race(8, 25)

@@ -16,6 +16,7 @@ import pytest
 
 import lakefeed.expressions as se
 from lakefeed import Dataset, Table, col, connect, fetch, udf
+from lakefeed.dataset.core import plan_of
 from lakefeed.errors import (
     ColumnNotFoundError,
     DuplicateKeyError,
@@ -29,6 +30,7 @@ from lakefeed.errors import (
     VersionNotFoundError,
 )
 from lakefeed.keyed import KeyRange, Shard, key_ranges
+from lakefeed.plan import lineage
 
 ID = {"id": pa.int64()}
 
@@ -173,7 +175,7 @@ def test_rows_come_in_the_order_of_the_key_however_they_were_written(
         table.write(pa.table({"id": ids, "turn": np.full(300, turn)}))
         expected.update(dict.fromkeys(ids.tolist(), turn))
     scan = table.scan()
-    scan._reader.__dict__["ranges"] = key_ranges.layout_ranges(scan._reader.base.source, "id", 100)
+    scan._reader.__dict__["ranges"] = key_ranges.layout_ranges(scan._reader.base.source, ("id",), 100)
     assert len(scan.shards()) > 3
     rows = scan.to_record_batches(batch_size=64).read_all()
     assert rows["id"].to_pylist() == sorted(expected)
@@ -297,3 +299,51 @@ def test_shards_are_values() -> None:
     for bad in (5, (), [1]):
         with pytest.raises(InvalidArgumentError, match="begin"):
             KeyRange(bad)  # type: ignore[arg-type]
+
+
+def test_ranges_of_composite_keys_cut_within_equal_first_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "10")
+    monkeypatch.setattr(key_ranges.layout_ranges, "__defaults__", (20,))
+    table = Table.create("parts", key_schema={"part": pa.string(), "n": pa.int64()})
+    table.write({"part": ["test"] * 100 + ["train"] * 150, "n": [*range(100), *range(150)], "x": list(range(250))})
+    table.write({"part": ["test", "train"], "n": [7, 500], "x": [-7, -500]})
+    scan = table.scan()
+    shards = scan.shards()
+    assert len(shards) > 9
+    whole = scan.to_table()
+    assert whole.num_rows == 251
+    parts = [scan.to_table(shards=[each]) for each in shards]
+    assert max(part.num_rows for part in parts) <= 32
+    assert pa.concat_tables(parts).equals(whole)
+    one = table.scan()
+    one.to_table(shards=[shards[3]])
+    assert one.metrics["row_groups_skipped"] > 15
+
+
+def test_a_scan_is_a_dataset_whose_rows_have_positions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "10")
+    monkeypatch.setattr(key_ranges.layout_ranges, "__defaults__", (40,))
+    left, right = (Table.create(name, key_schema={"id": pa.int64()}) for name in ("left", "right"))
+    for first in (0, 1):
+        left.write({"id": list(range(first, 200, 2)), "x": [float(n) for n in range(100)]})
+    left.delete_keys([4, 5])
+    right.write({"id": list(range(0, 200, 3)), "z": [1.5] * 67})
+    scan = connect().scan(left, {"z": right["z"]}, where=left["x"] >= 3)
+    expected = scan.to_table()
+    rows = scan.as_dataset()
+    assert rows.to_arrow().equals(expected)
+    assert rows.slice(17, 103).select(["z"]).to_arrow().equals(expected.select(["z"]).slice(17, 86))
+    assert rows.count() == expected.num_rows
+    assert {each.dataset for each in lineage(plan_of(rows, "lineage")).origins} == {"left", "right"}
+    assert "left v4, right v2" in rows.explain()
+    loader = rows.shuffle(seed=1).to_torch(batch_size=10)
+    order = [each for batch in rows.shuffle(seed=1).to_torch(batch_size=10) for each in batch["id"].tolist()]
+    batches = iter(loader)
+    seen = [each for _ in range(5) for each in next(batches)["id"].tolist()]
+    state = scan.state_json()
+    left.compact()
+    later = connect().resume_scan(state).as_dataset().shuffle(seed=1).to_torch(batch_size=7)
+    later.load_state_dict(loader.state_dict())
+    assert seen + [each for batch in later for each in batch["id"].tolist()] == order
+    assert sorted(order) == expected["id"].to_pylist()

@@ -153,7 +153,7 @@ class Writes(Core):
     def upsert_into(
         self,
         name: str,
-        keys: str | Sequence[str],
+        keys: str | Sequence[str] | None = None,
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
         **options: Unpack[WriteOptions],
@@ -167,7 +167,7 @@ class Writes(Core):
         Args:
             name: the name of the dataset.
             keys: the name of the column that identifies a row, or a list of names. Their types are whole numbers, text,
-                bytes, dates or times.
+                bytes, dates or times. None for the key of a keyed table.
             copy_files: as in `save`.
             stats: as in `save`.
             provenance: as in `save`.
@@ -180,6 +180,7 @@ class Writes(Core):
         Raises:
             DuplicateKeyError: two of these rows have the same key. The message shows it.
             DatasetNotFoundError: the dataset does not exist. Nothing is written.
+            InvalidArgumentError: ``keys`` is None and the dataset has no key, or it has another one.
             SchemaError: the columns do not fit. Nothing is written.
             MissingFileError: a file that the rows name does not exist. Nothing is written.
             CommitConflictError: other writers kept winning. Nothing is written.
@@ -190,7 +191,8 @@ class Writes(Core):
             {'id': [1, 2, 3], 'x': [10, 21, 30]}
         """
         writing = save.Writing.of(options, copy_files, stats)
-        return self._written(name, row_edits.upsert_into(self._lake, self._plan, name, check_keys(keys), writing))
+        given = None if keys is None else check_keys(keys)
+        return self._written(name, row_edits.upsert_into(self._lake, self._plan, name, given, writing))
 
     @takes_write_options
     def delete_rows(

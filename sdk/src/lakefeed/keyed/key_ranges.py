@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.expr import Expr, lit, parse
+from lakefeed.expr import Bounds, Expr, lit, parse
 from lakefeed.expr.to_text import quote_name
 from lakefeed.keyed.key_lookup import can_prune
 from lakefeed.keyed.key_matching import comparable, key_arrays
@@ -49,15 +49,17 @@ class KeyRange:
         end = None if None in ends else max(each for each in ends if each is not None)
         return KeyRange(begin, end)
 
-    def hint(self, schema: pa.Schema, key: str) -> Expr | None:
-        """Returns a condition on the first key column that holds for every key of the range; None prunes nothing."""
-        if not can_prune(schema.field(key).type):
+    def hint(self, schema: pa.Schema, keys: Sequence[str]) -> Expr | None:
+        """Returns a condition that holds for every key of the range; None prunes nothing."""
+        prunable = list(takewhile(lambda name: can_prune(schema.field(name).type), keys))
+        if not prunable:
             return None
         conditions = []
         if self.begin is not None:
-            conditions.append(f"{quote_name(key)} >= {lit(self.begin[0]).text}")
+            conditions.append(_bound_text(prunable, self.begin, ">", ">="))
         if self.end is not None:
-            conditions.append(f"{quote_name(key)} {'<' if len(self.end) == 1 else '<='} {lit(self.end[0]).text}")
+            # An end with values for further columns is not before all keys that begin like it.
+            conditions.append(_bound_text(prunable, self.end, "<", "<" if len(self.end) <= len(prunable) else "<="))
         return parse(" and ".join(conditions), schema) if conditions else None
 
     def mask(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Any:
@@ -67,6 +69,16 @@ class KeyRange:
         if self.end is not None:
             masks.append(pc.invert(_at_least(arrays, self.end)))
         return None if not masks else masks[0] if len(masks) == 1 else pc.and_(masks[0], masks[1])
+
+
+def _bound_text(names: Sequence[str], bound: Key, beyond: str, last: str) -> str:
+    """Returns the condition that a key is beyond a bound, column by column; ``last`` compares the last column."""
+    pairs = [(quote_name(name), lit(value).text) for name, value in zip(names, bound, strict=False)]
+    name, value = pairs[-1]
+    text = f"{name} {last} {value}"
+    for name, value in reversed(pairs[:-1]):
+        text = f"({name} {beyond} {value} or ({name} = {value} and {text}))"
+    return text
 
 
 def _at_least(arrays: list[Any], bound: Key) -> Any:
@@ -117,14 +129,30 @@ def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
     return [KeyRange(begin, end) for begin, end in pairwise(edges)]
 
 
-def layout_ranges(source: IcebergSource, key: str, rows: int = RANGE_ROWS) -> list[KeyRange]:
+def layout_ranges(source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS) -> list[KeyRange]:
     """Returns ranges of about so many rows each, by the statistics of the row groups."""
-    if not can_prune(source.schema.field(key).type):
+    prunable = list(takewhile(lambda name: can_prune(source.schema.field(name).type), keys))
+    if not prunable:
         return [KeyRange()]
-    groups = (bounds for file in source.files for bounds in source.group_bounds(file, key))
-    starts = [(_plain(bounds.min), bounds.rows or 0) for bounds in groups]
-    known = sorted((start, count) for start, count in starts if start is not None)
-    return ranges_of((cut,) for cut in _cuts(known, rows))
+    groups = (
+        group
+        for file in source.files
+        for group in zip(*(source.group_bounds(file, name) for name in prunable), strict=True)
+    )
+    starts = [(_start(group), group[0].rows or 0) for group in groups]
+    return ranges_of(_cuts(sorted((start, count) for start, count in starts if start), rows))
+
+
+def _start(group: Sequence[Bounds]) -> Key:
+    """Returns the first key of a row group, as far as its statistics tell: the columns up to the first that varies."""
+    start = []
+    for bounds in group:
+        if bounds.min is None:
+            break
+        start.append(_plain(bounds.min))
+        if bounds.min != bounds.max:
+            break
+    return tuple(start)
 
 
 def _plain(value: Any) -> Any:
@@ -133,7 +161,7 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, Decimal) else value
 
 
-def _cuts(starts: list[tuple[Any, int]], rows: int) -> Iterator[Any]:
+def _cuts(starts: list[tuple[Key, int]], rows: int) -> Iterator[Key]:
     total, last = 0, starts[0][0] if starts else None
     for start, count in starts:
         if total >= rows and start != last:

@@ -11,15 +11,16 @@ from lakefeed._validate import check_flag, is_whole
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_of
 from lakefeed.errors import InvalidArgumentError, SchemaError
-from lakefeed.expr import Term, col, expression_text
+from lakefeed.expr import expression_text
 from lakefeed.keyed import scan_exports, scan_state
 from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.key_ranges import Shard, check_shards, shards_of_keys
 from lakefeed.keyed.key_takes import key_batches
 from lakefeed.keyed.pinned_table import PinnedTable
-from lakefeed.keyed.projections import check_names, merged_tree, table_names
+from lakefeed.keyed.projections import check_names, has_functions, merged_tree, table_names
 from lakefeed.keyed.scan_reader import ScanReader
-from lakefeed.keyed.table_terms import table_term, tables_in
+from lakefeed.keyed.scan_source import ScanSource
+from lakefeed.keyed.table_terms import tables_in
 from lakefeed.ops import Scan as SourceScan
 from lakefeed.plan import Node
 from lakefeed.run.progress import tracked
@@ -225,7 +226,11 @@ class Scan:
         return self.as_dataset().to_duckdb(table_name, connection)
 
     def as_dataset(self) -> Dataset:
-        """Returns the rows as a dataset, with all of its operations."""
+        """Returns the rows as a dataset, with all of its operations.
+
+        Rows are in the order of the key. A shuffle reads ranges of keys, and loaders resume exactly; of a scan that
+        calls functions of your own, rows are streamed.
+        """
         return dataset_of(self._reader.base.lake, self.row_plan)
 
     @property
@@ -235,8 +240,10 @@ class Scan:
 
     @property
     def row_plan(self) -> Node:
-        """The rows as a plan."""
-        return SourceScan(BatchesSource(self._batches, self.schema))
+        """The rows as a plan. They have positions if no function of the user makes a column."""
+        if has_functions(self._reader.tree):
+            return SourceScan(BatchesSource(self._batches, self.schema))
+        return SourceScan(ScanSource.of(self._reader, self.state_json()))
 
     def _batches(self) -> pa.RecordBatchReader:
         return self.to_record_batches(hide_progress_bar=True)
@@ -248,15 +255,11 @@ class Scan:
 
     def with_keys(self) -> Scan:
         """Returns the scan with the key columns first, if it lacks them."""
-        tree = {**self._keys_tree(), **self._reader.tree}
+        tree = {**self._reader.key_tree(), **self._reader.tree}
         return Scan(ScanReader(self._reader.tables, tree, self._reader.where))
 
     def _keys_only(self) -> Scan:
-        return Scan(ScanReader(self._reader.tables, self._keys_tree(), self._reader.where))
-
-    def _keys_tree(self) -> dict[str, Term]:
-        base = self._reader.base
-        return {key: table_term(base.name, col(f"`{key}`").text) for key in base.keys}
+        return Scan(self._reader.of_keys())
 
     def __repr__(self) -> str:
         tables = ", ".join(f"{table.name} v{table.version.version}" for table in self._reader.tables)

@@ -282,3 +282,19 @@ def check_names(tree: Tree) -> None:
     """
     if not tree:
         raise SchemaError("the projection has no columns; a scan needs at least one")
+
+
+def has_functions(tree: Tree) -> bool:
+    """Returns whether a column calls a function of the user, or loads files."""
+    return any(_has_function(value) for value in tree.values())
+
+
+def _has_function(value: Any) -> bool:
+    match value:
+        case dict():
+            return has_functions(value)
+        case Call() | Fetch():
+            return True
+        case Cast():
+            return _has_function(value.value)
+    return False

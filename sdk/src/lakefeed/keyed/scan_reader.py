@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
-from lakefeed.expr import Expr, conjoin, conjuncts, evaluate, paths, roots, without_root
+from lakefeed.expr import Expr, col, conjoin, conjuncts, evaluate, paths, roots, without_root
 from lakefeed.keyed.bound_values import Bound, Environment, bind, bind_condition
 from lakefeed.keyed.key_lookup import KeyLookup, LookupCounts, doubled_keys
 from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, match_keys, show_keys, sorted_by_key
 from lakefeed.keyed.key_ranges import KeyRange, layout_ranges
 from lakefeed.keyed.pinned_table import PinnedTable
 from lakefeed.keyed.projections import Tree
-from lakefeed.keyed.table_terms import table_root
+from lakefeed.keyed.table_terms import table_root, table_term
 from lakefeed.ops import Filter, Project, Scan
 from lakefeed.plan import Node, Pushdown
 from lakefeed.plan.take_rows import filter_by_mask, take_rows, take_values
@@ -116,13 +116,21 @@ class ScanReader:
             for table in self.tables
         }
 
+    def of_keys(self) -> ScanReader:
+        """Returns the reader of the key columns of the same rows."""
+        return ScanReader(self.tables, self.key_tree(), self.where)
+
+    def key_tree(self) -> Tree:
+        """Returns the key columns."""
+        return {key: table_term(self.base.name, col(f"`{key}`").text) for key in self.keys}
+
     # ------------------------------------------------------------------ ranges
 
     @cached_property
     def ranges(self) -> list[KeyRange]:
         """Ranges of keys that follow the layout of the largest table."""
         largest = max(self.tables, key=lambda table: table.source.count() or 0)
-        return layout_ranges(largest.source, self.keys[0])
+        return layout_ranges(largest.source, self.keys)
 
     def ordered(self, ranges: Sequence[KeyRange] | None = None) -> Iterator[pa.RecordBatch]:
         """Yields the rows in the order of the keys; those of several ranges range by range."""
@@ -171,7 +179,7 @@ class ScanReader:
         return _at(other, places, columns)
 
     def _read(self, table: PinnedTable, key_range: KeyRange, where: Expr | None) -> Iterator[pa.RecordBatch]:
-        hint = key_range.hint(table.schema, table.keys[0])
+        hint = key_range.hint(table.schema, table.keys)
         predicate = conjoin(each for each in (where, hint) if each is not None)
         self._count_groups(table, predicate)
         plan: Node = Scan(table.source)

@@ -99,15 +99,24 @@ def replace_rows(
 
 
 def upsert_into(
-    lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing, compare: bool = True
+    lake: Lake, plan: Node, name: str, keys: tuple[str, ...] | None, writing: Writing, compare: bool = True
 ) -> DatasetVersion:
     """Makes a version in which the plan's rows replace those of equal keys; rows of new keys are added.
 
-    With ``compare``, rows that equal the stored ones are left alone.
+    With ``compare``, rows that equal the stored ones are left alone. ``keys``: None for the key of a keyed table.
+
+    Raises:
+        InvalidArgumentError: the dataset has another key, or none and ``keys`` is None.
     """
     own = key_columns(lake.table(name))
-    if own and set(own) != set(keys):
+    if keys is None and not own:
+        raise InvalidArgumentError(
+            f"{name!r} has no key: name the columns that identify a row with keys=…; its columns are "
+            f"{quoted_list(field.name for field in lake.table(name).schema().fields)}"
+        )
+    if keys is not None and own and set(own) != set(keys):
         raise InvalidArgumentError(f"keys={list(keys)}: the key of {name!r} is {quoted_list(own)}")
+    keys = own or keys or ()
     column_alignment.align_columns(lake, name)
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
         declared = decide_columns(lake.table(name), typed.schema).declared

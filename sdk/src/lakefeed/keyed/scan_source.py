@@ -1,0 +1,126 @@
+"""A scan as a source of a plan: each range of keys is a fragment, so that rows have positions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import pyarrow as pa
+from cachetools import LRUCache
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.keyed import scan_state
+from lakefeed.keyed.key_ranges import KeyRange
+from lakefeed.keyed.scan_reader import ScanReader
+from lakefeed.plan import Fragment, Lineage, Origin, Pushdown
+from lakefeed.plan.fingerprint import digest
+from lakefeed.plan.source import RangedSource, cut_fragments
+
+CACHED_COUNTS: Final = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ScanSource(RangedSource):
+    """The rows of a scan without functions of the user, in the order of the key.
+
+    Attributes:
+        lake: the lake.
+        state: the scan as JSON, see `scan_state`.
+    """
+
+    lake: Lake
+    state: str
+
+    @classmethod
+    def of(cls, reader: ScanReader, state: str) -> ScanSource:
+        """Returns the source of a scan."""
+        source = cls(reader.base.lake, state)
+        source.__dict__["_reader"] = reader
+        return source
+
+    @cached_property
+    def _reader(self) -> ScanReader:
+        return scan_state.load_state(self.lake, self.state)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._reader.schema
+
+    @cached_property
+    def identity(self) -> str:
+        return f"scan:{digest(self.state)}"
+
+    @property
+    def location(self) -> str:
+        return f"scan of {', '.join(table.name for table in self._reader.tables)}"
+
+    @property
+    def immutable(self) -> bool:
+        return True
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(tuple(_origin(table) for table in self._reader.tables))
+
+    def count(self) -> int | None:
+        reader = self._reader
+        return reader.base.source.count() if reader.where is None else None
+
+    def fragments(self, pushdown: Pushdown) -> Iterator[Fragment]:
+        bytes_a_row = 8 * max(len(self.schema.names), 1)
+        whole = (
+            Fragment(index, rows, rows * bytes_a_row) for index, (_, rows) in enumerate(self._counted_ranges) if rows
+        )
+        return cut_fragments(whole, pushdown.rows)
+
+    def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
+        wanted = frozenset(self.schema.names if pushdown.columns is None else pushdown.columns)
+        names = tuple(name for name in self.schema.names if name in wanted)
+        key_range, _ = self._counted_ranges[fragment.key]
+        for batch in self._narrowed(names or self.schema.names[:1]).ordered([key_range]):  # one batch
+            stop = batch.num_rows if fragment.stop is None else fragment.stop
+            yield batch.slice(fragment.start, stop - fragment.start).select(list(names))
+
+    def describe(self, pushdown: Pushdown) -> str:
+        tables = ", ".join(f"{table.name} v{table.version.version}" for table in self._reader.tables)
+        return f"{tables}, in the order of {', '.join(self._reader.keys)}"
+
+    @cached_property
+    def _counted_ranges(self) -> Sequence[tuple[KeyRange, int]]:
+        """Returns the ranges with their row counts. They are found by reading the keys, and remembered."""
+        with _lock:
+            known = _counted.get(self.identity)
+        if known is None:
+            keys = self._reader.of_keys()
+            ranges = keys.ranges
+            known = tuple((each, sum(batch.num_rows for batch in keys.ordered([each]))) for each in ranges)
+            with _lock:
+                _counted[self.identity] = known
+        return known
+
+    def _narrowed(self, names: Sequence[str]) -> ScanReader:
+        """Returns the reader of some of the columns."""
+        key = tuple(names)
+        if key not in self._readers:
+            reader = self._reader
+            self._readers[key] = ScanReader(reader.tables, {name: reader.tree[name] for name in key}, reader.where)
+        return self._readers[key]
+
+    @cached_property
+    def _readers(self) -> dict[tuple[str, ...], ScanReader]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "_readers")}
+
+
+def _origin(table: Any) -> Origin:
+    version = table.version
+    return Origin(table.name, version.table_uuid, version.snapshot_id, version.version, None, None)
+
+
+_counted: LRUCache[str, tuple[tuple[KeyRange, int], ...]] = LRUCache(CACHED_COUNTS)
+_lock = threading.Lock()
