@@ -171,6 +171,8 @@ def _writers(ingestions: Sequence[Ingestion], routines: Sequence[Routine]) -> di
         for name in filter(None, (ingestion.into, ingestion.quarantine)):
             writers.setdefault(name, []).append(ingest_key(ingestion.name))
     for routine in routines:
+        if routine.columns:  # it is shown behind the dataset that it reads; Dagster cannot show a circle
+            continue
         writers.setdefault(routine.target, []).append(routine_key(routine.name))
     return writers
 

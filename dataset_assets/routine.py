@@ -219,7 +219,10 @@ def _dep(source: str, several: bool) -> AssetDep | AssetKey:
 
 def _description(declared: Routine, open_sources: set[str]) -> str:
     text = inspect.getdoc(declared.fn) or ""
-    if open_sources:
+    if declared.columns:
+        names = ", ".join(declared.columns)
+        text += f"\n\nDerives the columns {names} of {declared.target}, for rows that are new or changed."
+    elif open_sources:
         names = ", ".join(sorted(open_sources))
         text += f"\n\nFeeds itself through {names}; rows pass at most {declared.max_depth} routines."
     if declared.output is None:

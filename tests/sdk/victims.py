@@ -144,3 +144,20 @@ def decoded_or_zero(row: dict[str, Any]) -> dict[str, Any]:
 
 def mended_images(rows: Dataset) -> Dataset:
     return rows.map(decoded_or_zero, schema=FAILING)
+
+
+def enrich_turns(name: str) -> None:
+    """Enrichments of a keyed table, each of which sets two columns to the same value in each row, and compactions."""
+    from lakefeed import Table
+
+    table = Table(name)
+    for turn in range(1, 1000):
+        table.enrich({"a": table["x"] + turn, "b": table["x"] + turn}).apply()
+        if turn % 5 == 0:
+            table.compact()
+
+
+def double(rows: Dataset) -> Iterator[Any]:
+    """The key of each row, and a column that is derived from it."""
+    for batch in rows.batches(format="arrow"):
+        yield pa.record_batch({"id": batch["id"], "double": pa.array([2 * value for value in batch["x"].to_pylist()])})

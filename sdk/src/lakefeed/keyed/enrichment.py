@@ -8,7 +8,7 @@ from lakefeed.catalog.action import WriteOptions
 from lakefeed.catalog.edit_commit import edit
 from lakefeed.errors import SchemaError, quoted_list
 from lakefeed.keyed import keyed_scan
-from lakefeed.keyed.derived_columns import DerivedColumns, NoRowsError
+from lakefeed.keyed.enrichment_commit import DerivedColumns, NoRowsError
 from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.save import Writing
 from lakefeed.run.write_context import write_context

@@ -51,4 +51,5 @@ def _walk(begin: Routine, readers: dict[str, list[Routine]], done: set[str], cha
 
 
 def _following(routine: Routine, readers: dict[str, list[Routine]]) -> list[Routine]:
-    return list(readers.get(routine.output or "", ()))
+    # A routine that derives columns adds no rows, so it starts no other routine.
+    return [] if routine.columns else list(readers.get(routine.output or "", ()))

@@ -11,11 +11,12 @@ from itertools import groupby
 from typing import Any
 
 from lakefeed._validate import is_list
-from lakefeed.catalog import Fence, Provenance, fence_value, resolve
+from lakefeed.catalog import DatasetVersion, Fence, Provenance, fence_value, resolve
 from lakefeed.catalog.action import WriteOptions
 from lakefeed.dataset import Dataset, dataset_of, lake_of, pinned_dataset, rows_changed_after
 from lakefeed.errors import CommitConflictError, FenceError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.ops import Take
+from lakefeed.routines.derived_columns import write_derived
 from lakefeed.routines.error_records import (
     FailedRow,
     check_errors_dataset,
@@ -220,9 +221,15 @@ def _commit(
         )
         commit = replace(provenance, message=message, work=work, depth=_depth(rows[0]))
         with _fence(routine, reference, left) as fence:
-            written = _write(routine, rows[0].null_row, output.rows, {"provenance": commit, "fence": fence})
+            options: WriteOptions = {"provenance": commit, "fence": fence}
+            written: Dataset | DatasetVersion
+            if routine.columns:
+                written = write_derived(routine, rows[0].version, output.rows, options)
+            else:
+                written = _write(routine, rows[0].null_row, output.rows, options)
         version = output_version(routine, written.version)
-        result = replace(result, rows_out=version.added_records, output_versions=(version.version,))
+        rows_out = len(output.rows) if routine.columns else version.added_records
+        result = replace(result, rows_out=rows_out, output_versions=(version.version,))
     if errors.stop is not None:
         raise errors.stop.error
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -87,6 +87,9 @@ class Routine:
         key: the column of the source that names a row in errors. None takes ``id``, ``uuid``, ``key``, or the first
             column that ends in ``_id``.
         max_errors: with more failed rows in one commit, the run fails. None allows any number.
+        columns: columns of the output, which is the source and has a key. The rows that the function returns have the
+            key and these columns. The values are written beside the rows (`Table.enrich`), so the rows of the source
+            stay as they are, and the routine does not read its own commits.
         commit_parts: with ``on_error="fail"``, commit the rows before a row that failed, if the function returned a
             Dataset of operations that work row by row or batch by batch. False commits all rows of a version or none.
 
@@ -119,6 +122,7 @@ class Routine:
     key: str | None = None
     max_errors: int | None = None
     commit_parts: bool = True
+    columns: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.beside, str):
@@ -141,6 +145,7 @@ class Routine:
         self._check_errors()
         self._check_triggers()
         self._check_parameters()
+        self._check_columns()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -193,7 +198,7 @@ class Routine:
     @property
     def together(self) -> int:
         """The number of rows up to which versions are joined; 0 commits each version by itself."""
-        if self.output is None:  # a token must not depend on what came later
+        if self.output is None or self.columns:  # a token must not depend on what came later; a key has one value
             return 0
         if self.coalesce is not None:
             return self.coalesce
@@ -247,6 +252,26 @@ class Routine:
                 f"routine {self.name!r}: its failed rows would go to {self.errors_dataset!r}, but a name has at most "
                 "63 characters; choose a shorter name for the output"
             ) from error
+
+    def _check_columns(self) -> None:
+        if not isinstance(self.columns, list | tuple) or not all(
+            isinstance(each, str) and each for each in self.columns
+        ):
+            raise InvalidArgumentError(
+                f"routine {self.name!r}: columns is a list of names of columns, not {self.columns!r:.80}"
+            )
+        if not self.columns:
+            return
+        if self.sources != (self.output,) or self.reads_removed or self.distributed:
+            raise InvalidArgumentError(
+                f"routine {self.name!r} derives columns, so it reads the rows that are added to one dataset, writes to "
+                f"the same one, and is not distributed; it reads {list(self.sources)} and writes {self.output!r}"
+            )
+        if self.on_error == "null" or self.coalesce is not None:
+            raise InvalidArgumentError(
+                f"routine {self.name!r} derives columns: they are null for failed rows also with "
+                'on_error="quarantine", and versions are read one by one, without coalesce'
+            )
 
     def _check_triggers(self) -> None:
         if not self.triggers:

@@ -84,7 +84,7 @@ def result_of(version: DatasetVersion, before: Lineage | None = None) -> Routine
     first, *further = (Span(**span) for span in work["read"])
     return RoutineResult(
         rows_in=work["rows"],
-        rows_out=version.added_records,
+        rows_out=work.get("derived", version.added_records),
         from_version=first.from_version,
         to_version=first.to_version or 0,
         output_version=version.version,
@@ -104,7 +104,8 @@ def work_of(
 ) -> str:
     """Returns the record of a commit for `history`. ``lineage`` is given if it changed.
 
-    ``counts`` are those of `RoutineResult` that are not 0, and ``skipped`` the rows that are left out later.
+    ``counts`` are those of `RoutineResult` that are not 0 and the number of rows whose columns were derived, and
+    ``skipped`` the rows that are left out later.
     """
     facts: dict[str, Any] = {
         "routine": routine.name,

@@ -60,7 +60,7 @@ def run_routine(
         >>> run_routine(Routine("labels", labels, "digits", "digit_labels"))  # doctest: +SKIP
         RoutineResult(rows_in=600, rows_out=600, from_version=None, to_version=1, output_version=1, ...)
     """
-    together = 0 if routine.output is None else None
+    together = 0 if routine.output is None or routine.columns else None
     context = RunContext(Provenance(run=run, code=code), resources or {}, engine)
     try:
         commit = _run_one(routine, up_to, after, verdicts, together, routine.max_rows_per_run, context)

@@ -21,6 +21,7 @@ from lakefeed.optimize.slice_pushdown import PushSlices
 from lakefeed.plan import Node, Step
 from lakefeed.plan.walk import nodes
 from lakefeed.routines.column_lineage import Lineage, column_lineage
+from lakefeed.routines.derived_columns import derived_schema, write_derived
 from lakefeed.routines.error_records import FailedRow, failed_row, read_failed_rows, store_failed_rows
 from lakefeed.routines.function_call import call_function, cast_to_schema, returned_rows
 from lakefeed.routines.pending import table_or_none
@@ -110,12 +111,12 @@ def _make_output(routine: Routine, unit: WorkUnit, context: RunContext) -> Outpu
             raise
         first, error = None, raised
     # An edit calls for its rows more than once, so they are made before.
-    edits = unit.pending.remade and routine.on_remade == "replace"
+    edits = bool(routine.columns) or (unit.pending.remade and routine.on_remade == "replace")
     if first is not None and not edits and (routine.on_error != "fail" or _may_commit_parts(routine, unit, first)):
         output = guard_rows(first, input_scan(inputs[unit.parts.index(_reading(unit))]), errors, routine.key)
         if output is not None:
             return output
-    if routine.on_error == "fail" and first is not None:
+    if routine.on_error == "fail" and first is not None and not routine.columns:
         return OutputRows(first, None, first)
     return _search(routine, unit, context, errors).make(*_bounds(unit), first, error)
 
@@ -177,10 +178,13 @@ def _write(routine: Routine, unit: WorkUnit, context: RunContext, output: Output
     fence = OpenFence(routine.fence, unit.pending.stored, unit.value, completion)
     target, rows, engine = table_or_none(routine.target), output.rows, context.engine
     options: WriteOptions = {"provenance": context.provenance, "fence": fence}
+    written: Dataset | DatasetVersion
     with completion:
         if routine.distributed and engine is not None and unit.reads and not unit.pending.remade:
             write = save if target is None else append_to
             written = write(rows, routine.target, engine, **options)
+        elif routine.columns:
+            written = write_derived(routine, unit.last_version, rows, options)
         elif target is None:
             written = rows.save(routine.target, **options)
         elif unit.pending.remade and routine.on_remade == "replace":
@@ -235,7 +239,8 @@ class _Completion:
                 raise self.stop.error
             unit = unit.until(self.stop.row)
         failed = [] if errors is None else [errors.errors[row] for row in sorted(errors.errors)]
-        work = work_of(routine, unit, self._lineage, failed=len(failed))
+        derived = self._output.rows.count() if routine.columns else 0
+        work = work_of(routine, unit, self._lineage, failed=len(failed), derived=derived)
         self.message = describe_work(routine, unit)
         provenance = replace(self._provenance, message=self.message, work=work, depth=unit.depth)
         conditions = (self._errors_condition(failed), _skips_condition(routine, unit))
@@ -296,6 +301,8 @@ def known_schema(routine: Routine) -> pa.Schema | None:
     """Returns the columns of the output, if they are known."""
     if routine.output is None:
         return LOG_SCHEMA
+    if routine.columns:
+        return derived_schema(routine)
     return Dataset(routine.output).schema if table_or_none(routine.output) is not None else routine.schema
 
 

@@ -131,6 +131,12 @@ class WorkUnit:
         return replace(self, parts=tuple(changed))
 
     @property
+    def last_version(self) -> int:
+        """The last version of the first source of which rows are read, or left out; 0 if there is none."""
+        reached = self.parts[0].reached
+        return 0 if reached is None else max(reached.version, reached.within or 0)
+
+    @property
     def depth(self) -> int:
         """The number of routines that the rows will have passed."""
         return 1 + max((version.depth for part in self.parts for version in part.versions), default=0)

@@ -31,7 +31,7 @@ class Insert(Upsert):
         present = self._matching(source) if source is not None and self.rows.num_rows else {}
         if present:
             places = np.unique(np.concatenate([match.given for match in present.values()]))
-            shown = self._given_at(places[:SHOWN_KEYS], self.keys).to_pylist()
+            shown = self.given_rows(places[:SHOWN_KEYS], self.keys).to_pylist()
             more = f" and {len(places) - SHOWN_KEYS} more" if len(places) > SHOWN_KEYS else ""
             raise DuplicateKeyError(
                 f"{draft.table.name()[-1]!r} has rows of these keys: {', '.join(map(str, shown))}{more}. Nothing was "

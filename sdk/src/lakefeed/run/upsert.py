@@ -8,7 +8,7 @@ order of the input.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -134,7 +134,7 @@ class Upsert:
     def _check_distinct(self, table: pa.Table) -> None:
         repeated = self._index_of(table).repeated()
         if len(repeated):
-            shown = self._given_at(repeated[:SHOWN_KEYS], self.keys, table).to_pylist()
+            shown = self.given_rows(repeated[:SHOWN_KEYS], self.keys, table).to_pylist()
             keys = ", ".join(str(key) for key in shown)
             more = "" if len(repeated) <= SHOWN_KEYS else f" and {len(repeated) - SHOWN_KEYS} more"
             raise DuplicateKeyError(
@@ -174,7 +174,7 @@ class Upsert:
     def _stored_keys(self, batch: pa.RecordBatch) -> list[pa.Array[Any]]:
         return cast_to_storage(batch, self._declared_keys, storage_schema(self._declared_keys)).columns
 
-    def _given_at(self, places: Places, columns: tuple[str, ...], table: pa.Table | None = None) -> pa.RecordBatch:
+    def given_rows(self, places: Places, columns: tuple[str, ...], table: pa.Table | None = None) -> pa.RecordBatch:
         """The rows of the input (at least one) at these places, in that order."""
         order = np.argsort(places, kind="stable")
         matches, start = [], 0
@@ -220,6 +220,20 @@ class Upsert:
         if not pairs:
             return Match(np.empty(0, np.int64), np.empty(0, np.int64))
         return Match(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+
+    def given_keys(self, batches: Iterable[pa.RecordBatch]) -> Places:
+        """Returns the positions, in the input, of the keys of other rows."""
+        index = self._index
+
+        def keys() -> Iterator[tuple[int, list[pa.Array[Any]]]]:
+            position = 0
+            for batch in batches:
+                yield position, self._stored_keys(batch)
+                position += batch.num_rows
+
+        if isinstance(index, KeyJoin):
+            return np.asarray(index.find(keys)[1])
+        return np.concatenate([np.empty(0, np.int64), *(index.find(columns)[1] for _, columns in keys())])
 
     def _keys_of(
         self, source: IcebergSource, file: DataFileRef, groups: frozenset[int] | None
@@ -274,7 +288,7 @@ class Upsert:
         declared = pa.schema(fields)
         kept = storage_schema(declared)
         old = cast_to_storage(rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
-        new = cast_to_storage(self._given_at(match.given, tuple(declared.names)), declared, kept)
+        new = cast_to_storage(self.given_rows(match.given, tuple(declared.names)), declared, kept)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
             differs |= ~equal_values(before, after)
@@ -331,7 +345,7 @@ class Upsert:
         order = order[comes[order]]
         for start in range(0, len(order), INPUT_ROWS):
             places = order[start : start + INPUT_ROWS]
-            yield places, self._given_at(places, tuple(self.plan.schema.names))
+            yield places, self.given_rows(places, tuple(self.plan.schema.names))
 
     def _order_by_join(self) -> Places:
         parts = [self._stored_keys(batch) for batch in self.rows.select(list(self.keys)).to_batches()]

@@ -21,11 +21,9 @@ from lakefeed.keyed.keyed_commit import overlay, partial_structs
 from lakefeed.keyed.pinned_table import PinnedTable
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.plan.take_rows import take_rows
+from lakefeed.run.column_values import columns_to_write, merge_values
 from lakefeed.run.rebatch import joined
 from lakefeed.sources.iceberg_source import IcebergSource
-
-MAX_COLUMN_FILES = 4
-"""A file with so many column files gets one in their place."""
 
 
 class NoRowsError(Exception):
@@ -104,14 +102,8 @@ class FileColumns:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The columns to write: the derived ones, and others that are in column files if there are many of these."""
-        ids = {each.field_id: each.name for each in self.draft.table.schema().fields}
-        others = [{ids[number] for number in each.fields if number in ids} for each in self.file.columns]
-        remaining = [names for names in others if names - set(self.derived)]
-        if len(remaining) < MAX_COLUMN_FILES:
-            return self.derived
-        more = set[str]().union(*remaining)
-        return (*self.derived, *(name for name in ids.values() if name in more - set(self.derived)))
+        """The columns of the column file."""
+        return columns_to_write(self.draft, self.file, self.derived)
 
     @cached_property
     def _stored(self) -> tuple[str, ...]:
@@ -146,19 +138,10 @@ class FileColumns:
 
     def _merged(self, rows: pa.RecordBatch, positions: np.ndarray, derived: pa.RecordBatch) -> pa.RecordBatch:
         """Returns the columns of all rows: the derived values at their positions, the stored ones elsewhere."""
-        stored = cast(rows.select(list(self._stored)), self._schema)
-        columns = dict(zip(derived.schema.names, derived.columns, strict=True))
+        stored = rows.select(list(self._stored))
         if partial_structs(derived.schema, self._schema):
-            old = take_rows(stored, positions)
-            columns = {
-                name: overlay(self._schema.field(name), values, old.column(name)) for name, values in columns.items()
-            }
-        if len(positions) == rows.num_rows and len(columns) == len(self.names):
-            return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-        new = {
-            name: columns[name] if name in columns else take_rows(stored, positions).column(name) for name in self.names
-        }
-        fresh = cast(pa.RecordBatch.from_arrays(list(new.values()), names=list(new)), self._schema)
-        at = np.arange(rows.num_rows)
-        at[positions] = rows.num_rows + np.arange(len(positions))
-        return take_rows(joined([stored, fresh]), at)
+            old = take_rows(cast(stored, self._schema), positions)
+            pairs = zip(derived.schema.names, derived.columns, strict=True)
+            columns = {name: overlay(self._schema.field(name), new, old.column(name)) for name, new in pairs}
+            derived = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        return merge_values(stored, positions, derived, self._schema)
