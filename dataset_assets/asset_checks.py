@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,16 @@ def named_checks(checks: Sequence[Check]) -> dict[str, Check]:
     Raises:
         InvalidArgumentError: two checks share a name.
     """
-    every = [*DEFAULT_CHECKS, *checks]
-    return dict(zip(check_names(every), every, strict=True))
+    return _named([*DEFAULT_CHECKS, *checks]) if checks else dict(_default_checks())
+
+
+@functools.cache
+def _default_checks() -> dict[str, Check]:
+    return _named(DEFAULT_CHECKS)
+
+
+def _named(checks: Sequence[Check]) -> dict[str, Check]:
+    return dict(zip(check_names(checks), checks, strict=True))
 
 
 def check_specs(asset: AssetKey, checks: Sequence[Check]) -> list[AssetCheckSpec]:

@@ -50,6 +50,8 @@ def _describe(value: Any, visited: set[int], modules: dict[str, ModuleType]) -> 
         yield from _describe_all((value.func, value.args, value.keywords), visited, modules)
     elif isinstance(value, MethodType):
         yield from _describe_all((value.__func__, value.__self__), visited, modules)
+    elif isinstance(value, FunctionType | type) and _is_own(value.__module__):
+        yield value.__qualname__  # its code changes with the version of its package
     elif isinstance(value, FunctionType):
         visited.add(id(value))
         _add_modules(sys.modules.get(value.__module__), modules)
@@ -119,10 +121,13 @@ def _add_modules(module: ModuleType | None, modules: dict[str, ModuleType]) -> N
             waiting.append(sys.modules.get(name) if isinstance(name, str) else None)
 
 
+def _is_own(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0] in OWN_PACKAGES
+
+
 def _is_of_project(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    own = module.__name__.partition(".")[0] in OWN_PACKAGES
-    return file is not None and not own and not file.startswith(LIBRARIES)
+    return file is not None and not _is_own(module.__name__) and not file.startswith(LIBRARIES)
 
 
 def _source_hash(module: ModuleType) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from inspect import Parameter, Signature
 
 from dagster import (
     AssetDep,
@@ -26,6 +27,12 @@ from dataset_assets.synchronization import NO_PARTITIONS, UNCHANGING, unchanging
 from lakefeed.checks import Check
 from lakefeed.errors import LakefeedError
 from lakefeed.profiles import profiles
+
+SIGNATURE = Signature(
+    [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=AssetExecutionContext)],
+    return_annotation=MaterializeResult,
+)
+"""The signature of the function of each dataset. Dagster asks for it fifteen times, and to work it out takes long."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +72,6 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey], group: str) ->
     """Returns the asset of a dataset. ``writers`` are the assets that write its versions."""
     key, upstream = dataset_key(spec.name), list(dict.fromkeys([*writers, *map(dataset_key, spec.upstreams)]))
 
-    @multi_asset(
-        name=op_name(key),
-        specs=[_asset_spec(spec, upstream, group)],
-        check_specs=check_specs(key, spec.checks),
-        partitions_def=versions_of(spec.name),
-        backfill_policy=BackfillPolicy.single_run(),
-    )
     def profile_versions(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
         with heartbeat(context), tag_outages(context):
             reports: dict[str, CheckReport] = {}
@@ -94,7 +94,15 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey], group: str) ->
                 check_results=check_results(key, spec.checks, list(reports.values())), data_version=UNCHANGING
             )
 
-    return profile_versions
+    profile_versions.__signature__ = SIGNATURE  # type: ignore[attr-defined]  # of `inspect`
+    asset = multi_asset(
+        name=op_name(key),
+        specs=[_asset_spec(spec, upstream, group)],
+        check_specs=check_specs(key, spec.checks),
+        partitions_def=versions_of(spec.name),
+        backfill_policy=BackfillPolicy.single_run(),
+    )
+    return asset(profile_versions)
 
 
 def _asset_spec(spec: DatasetSpec, upstream: Sequence[AssetKey], group: str) -> AssetSpec:

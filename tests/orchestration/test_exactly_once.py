@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ NO_LOGS = {
 }
 COPY = Routine("copy", lambda rows: rows, "photos", "copies", retries=9, backoff=0)
 HOUR = 3_600.0
+BEGINNING = 1_767_225_600.0
+"""The beginning of 2026."""
+READ_SECONDS = 0.003
 
 
 @pytest.fixture
@@ -37,11 +41,15 @@ def instance() -> Iterator[DagsterInstance]:
 
 @pytest.fixture
 def put_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Puts the clock of the machine forward or back by so many seconds from what it really is."""
-    really = time.time
+    """Puts the clock of the machine forward or back by so many seconds.
 
-    def put(seconds: float) -> None:
-        monkeypatch.setattr(time, "time", lambda: really() + seconds)
+    The clock advances whenever it is read and not by itself, so a slow machine sees the same times as a fast one.
+    ``second`` is where in a minute it starts.
+    """
+    reads = itertools.count()
+
+    def put(seconds: float, second: float = 10.0) -> None:
+        monkeypatch.setattr(time, "time", lambda: BEGINNING + second + seconds + next(reads) * READ_SECONDS)
 
     return put
 
@@ -80,16 +88,24 @@ def test_all_that_dagster_remembers_may_be_deleted(instance: DagsterInstance) ->
         assert set(after.reported(routine_key("copy"))) == set(after.partitions())
 
 
-@pytest.mark.parametrize("when", [Appended(), Every(60), Appended(min_rows=100, max_wait=60)])
+@pytest.mark.parametrize(
+    ("when", "second"),
+    [
+        (Appended(), 10),
+        pytest.param(Every(60), 10, id="within a minute"),
+        pytest.param(Every(60), 57, id="a minute begins meanwhile"),
+        (Appended(min_rows=100, max_wait=60), 10),
+    ],
+)
 def test_a_clock_that_jumps(
-    instance: DagsterInstance, put_clock: Callable[[float], None], when: Appended | Every
+    instance: DagsterInstance, put_clock: Callable[..., None], when: Appended | Every, second: float
 ) -> None:
     dagster = Dagster(instance, replace(COPY, when=when))
     for value, seconds in enumerate([30 * HOUR, -5 * HOUR, -1_000 * HOUR, 0]):
-        put_clock(seconds)
+        put_clock(seconds, second)
         write(value)
         dagster.work()
-    put_clock(120)
+    put_clock(120, second)
     dagster.work()
     assert copied() == [0, 1, 2, 3]
     assert pending(COPY) is None

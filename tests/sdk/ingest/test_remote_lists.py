@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from lakefeed import Dataset
 from lakefeed.errors import FileError, FormatError, InvalidArgumentError, RefusedTargetError
-from lakefeed.ingest import FolderSource, ManifestSource, WebSource, ingest
+from lakefeed.ingest import FolderSource, ManifestSource, WebSource, arrivals, ingest
 from lakefeed.ingest.page_links import names_below
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.listed_urls import resolve_listed
@@ -148,6 +150,55 @@ def test_a_manifest_that_makes_no_sense(web: Site) -> None:
         taken(ManifestSource("numbers", "numbers", web.put("in/list.csv", b"link\na\n")))
 
 
+def test_a_signature_is_sent_as_it_is_and_makes_no_other_file(web: Site) -> None:
+    sent: list[str] = []
+
+    def note(handler: Any) -> None:
+        sent.append(handler.path)
+        handler.serve()
+
+    web.always["/in/a.csv"] = note
+    signatures = {
+        "azure": "sv=2024-11-04&se=2026-01-0{0}T00%3A00%3A00Z&sr=b&sp=r&sig=a%2Fb{0}%3D",
+        "s3": "X-Amz-Algorithm=AWS4&X-Amz-Date=2026010{0}&X-Amz-Expires=60&X-Amz-Signature={0}ab",
+        "gcs": "X-Goog-Credential=me%2F{0}&X-Goog-Signature={0}ab",
+        "front": "Expires={0}&Signature=a~b{0}_&Key-Pair-Id=K",
+    }
+    for name, query in signatures.items():
+        for turn in (1, 2):
+            text = f"{web.url}/in/a.csv?id=7&{query.format(turn)}"
+            source = ManifestSource(name, name, web.put("in/files.txt", text.encode()))
+            assert [len(files) for files in taken(source)] == ([1] if turn == 1 else [])
+        assert f"/in/a.csv?id=7&{query.format(1)}" in sent
+        assert not any(query.format(2) in path for path in sent)
+        assert arrivals(source).vanished == ()
+    assert taken(ManifestSource("s3", "s3", web.put("in/files.txt", b"a.csv?id=8&X-Amz-Signature=1"))) != []
+
+
+@pytest.mark.parametrize("name", ["files.txt", "files.txt.gz", "files.csv", "files.csv.gz", "files.jsonl.bz2"])
+def test_a_manifest_may_be_compressed_and_have_any_line_ends(web: Site, home: Path, name: str) -> None:
+    home.mkdir(exist_ok=True)
+    lines = ['{"url": "a.csv"}', '{"url": "b.csv"}'] if "json" in name else ["a.csv", "b.csv"]
+    lines = ["url", *lines] if "csv" in name else ["# today", *lines] if "txt" in name else lines
+    (home / "a.csv").write_text("x\n1\n")
+    (home / "b.csv").write_text("x\n2\n")
+    for number, end in enumerate(["\n", "\r\n", "\r"]):
+        content = ("\ufeff" + end.join(lines)).encode()
+        content = gzip.compress(content) if name.endswith("gz") else content
+        content = bz2.compress(content) if name.endswith("bz2") else content
+        (home / name).write_bytes(content)
+        for place in (web.put(f"in/{name}", content), name):
+            into = f"n{number}{int(place == name)}"
+            assert taken(ManifestSource(into, into, place)) == [("a.csv", "b.csv")]
+            assert values(into) == [1, 2]
+
+
+def test_a_compressed_manifest_that_ends_early_names_nothing(web: Site) -> None:
+    url = web.put("in/files.txt.gz", gzip.compress(b"a.csv\nb.csv\n" * 100)[:-9])
+    with pytest.raises((FormatError, FileError), match=r"files\.txt\.gz"):
+        taken(ManifestSource("numbers", "numbers", url))
+
+
 # ------------------------------------------------------------------------------------------------ web pages
 
 
@@ -186,6 +237,30 @@ def test_names_in_links_are_what_they_are(web: Site) -> None:
     web.put("in/", page(*map(quote, names)))
     assert taken(WebSource("numbers", "numbers", f"{web.url}/in/")) == [tuple(sorted(names))]
     assert values() == [7] * 5
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        lambda text: text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("cp1252"),
+        lambda text: b'<meta charset="iso-8859-15">' + text.encode("iso-8859-15"),
+        lambda text: b'<META http-equiv=Content-Type content="text/html; charset=cp437">' + text.encode("cp437"),
+        lambda text: b'<?xml version="1.0" encoding="latin-1"?>' + text.encode("latin-1"),
+        lambda text: b'<meta charset="no such">' + text.encode(),
+        lambda text: text.replace("é", "&eacute;").encode("ascii"),
+        lambda text: text.replace("é", "%C3%A9").encode("ascii"),
+    ],
+)
+def test_names_of_any_charset(web: Site, encoded: Any) -> None:
+    for name in ("café.csv", "b:c.csv", "2026-01-01T10:00.csv", "a&b.csv", "a.csv;v=1.csv"):
+        web.files[f"/in/{quote(name)}"] = b"x\n7\n"
+    links = ["café.csv", "./b:c.csv", "2026-01-01T10:00.csv", "a&amp;b.csv", "a.csv;v=1.csv", "mailto:me@x.csv"]
+    web.put("in/", encoded(page(*links).decode()))
+    expected = ("2026-01-01T10:00.csv", "a&b.csv", "a.csv;v=1.csv", "b:c.csv", "café.csv")
+    assert taken(WebSource("numbers", "numbers", f"{web.url}/in/")) == [expected]
 
 
 def test_pages_are_of_the_web_and_folders_are_not() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
+from lakefeed.formats.file_format import content_errors
 from lakefeed.formats.text_blocks import decode_text
 from lakefeed.ingest.delivery_rows import NOT_UTF8_NAME
 from lakefeed.ingest.file_ingestion import FileSource
@@ -171,7 +172,7 @@ class ManifestSource(FileSource):
                 if row["url"] is not None and str(row["url"]).strip():
                     yield ListedFile(str(row["url"]).strip(), stamp=str(row.get("stamp") or ""))
             return
-        with open_stream(self._location) as file:
+        with content_errors(self._location, "a manifest"), open_stream(self._location) as file:
             content: bytes = file.read()
         text = decode_text(content, display_url(self._location))
         # Not splitlines(), which also splits at characters that names may have.
