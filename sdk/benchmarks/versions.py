@@ -24,9 +24,10 @@ from lakefeed import Dataset
 from lakefeed.catalog.action import Action
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import Contents, SnapshotBuilder
-from lakefeed.catalog.version_files import DataFileRef, data_files
+from lakefeed.catalog.version_files import data_files
 
 FILES = 10_000
 TIMES = 15

@@ -37,7 +37,8 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, residual, to_iceberg, to_text
+from lakefeed.expr import Bounds, Expr, can_match, evaluate, parse, rename, residual, to_text
+from lakefeed.expr.to_iceberg import to_iceberg
 from tests.sdk.expr.to_sql import to_sql
 
 DAY = dt.date(2024, 2, 29)

@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -49,6 +50,8 @@ NOT_ON_THE_WAY = {"aiohttp", "asyncpg", "duckdb", "fsspec", "pandas", "pyarrow.c
 NOT_ON_THE_WAY |= {"sqlalchemy", "tenacity", "tqdm", "urllib3", "PIL", "av"}
 NOT_ON_THE_WAY |= {"lakefeed.catalog.sql_catalog", "lakefeed.catalog.snapshot_builder", "lakefeed.media.load_columns"}
 NOT_ON_THE_WAY |= {"lakefeed.sql.query_engine", "lakefeed.storage.blobs.blob_store", "lakefeed.storage.fetch"}
+OF_PYICEBERG = {"pyiceberg", "pyiceberg.exceptions"}
+"""Modules of PyIceberg that a version may load which this machine has read before."""
 OURS_AT_FIRST_ROW = 180
 """Modules of lakefeed that the first row of a saved dataset may load."""
 
@@ -67,6 +70,18 @@ def test_the_first_batch_of_a_loader_loads_no_more_than_torch_and_the_reader(lak
     loaded = loaded_by(f"{IMPORT}; next(iter(Dataset('rows').select(['x']).to_torch(batch_size=2)))")
     of_torch = loaded_by("import torch.utils.data")
     assert NOT_ON_THE_WAY & (loaded - of_torch) == set()
+
+
+def test_a_version_that_was_read_before_is_read_without_pyiceberg(lake: Lake) -> None:
+    Dataset.from_dict({"x": [1, 2], "s": ["a", "b"]}).save("rows")
+    Dataset("rows").to_arrow()
+    reads = ["next(iter(Dataset('rows')))", "next(iter(Dataset('rows', version=1)))", "len(Dataset('rows'))"]
+    if find_spec("torch"):
+        reads.append("next(iter(Dataset('rows').select(['x']).shuffle(seed=1).to_torch(batch_size=2)))")
+    loaded = loaded_by(f"{IMPORT}; next(iter(Dataset('rows', version=1)))")  # caches the plan of this version, too
+    loaded = loaded_by(f"{IMPORT}; {'; '.join(reads)}")
+    assert {name for name in loaded if name.partition(".")[0] == "pyiceberg"} <= OF_PYICEBERG
+    assert {"mmh3", "pyparsing", "pydantic_settings", "strictyaml", "zstandard"} & loaded == set()
 
 
 def test_values_of_the_catalog_load_no_catalog() -> None:

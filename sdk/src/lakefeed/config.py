@@ -15,13 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
 
 from lakefeed._units import GIB, MIB
 from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, is_near, setting_names
@@ -125,7 +118,7 @@ class SqlSettings(_Section):
     memory_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, validated. Locations that are not set are derived from ``home``.
 
     Example:
@@ -133,13 +126,7 @@ class Settings(BaseSettings):
         'sqlite:////data/lake/catalog.db'
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=SETTINGS_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(default_factory=lambda: _home())
     cache_dir: Path | None = None
@@ -151,6 +138,10 @@ class Settings(BaseSettings):
     read: ReadSettings = ReadSettings()
     files: FileSettings = FileSettings()
     sql: SqlSettings = SqlSettings()
+
+    def __init__(self, **values: Any) -> None:
+        written = _merged(_file_values(_config_file()), _environment_values(type(self)))
+        super().__init__(**_merged(written, values))
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -185,20 +176,6 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise ConfigError(f"invalid settings: {_reasons(cls, error, given, written)}") from None
-        except SettingsError as error:
-            raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Returns the sources in order of precedence: explicit arguments, the environment, the file."""
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file()))
 
     @property
     def catalog_uri(self) -> str:
@@ -311,6 +288,25 @@ def _file_values(file: Path | None) -> dict[str, Any]:
         return {} if file is None else tomllib.loads(file.read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{str(file)!r} cannot be read as TOML: {error}") from None
+
+
+def _environment_values(settings: type[BaseModel]) -> dict[str, Any]:
+    """Returns the settings in environment variables.
+
+    Raises:
+        ConfigError: a variable is not the JSON that its setting needs.
+    """
+    if not any(name.upper().startswith(SETTINGS_PREFIX) for name in os.environ):
+        return {}
+    from pydantic_settings import EnvSettingsSource, SettingsError  # takes a tenth of a second to import
+
+    try:
+        source = EnvSettingsSource(
+            cast(Any, settings), env_prefix=SETTINGS_PREFIX, env_nested_delimiter="__", case_sensitive=False
+        )
+        return source()
+    except SettingsError as error:
+        raise ConfigError(f"settings cannot be read: {error}: {error.__cause__}") from None
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from lakefeed.catalog import (
     restore,
 )
 from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.snapshot_builder import Contents
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.errors import CommitConflictError, FenceError, VersionNotFoundError
 
 SCHEMA = pa.schema([("x", pa.int64())])

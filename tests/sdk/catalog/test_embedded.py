@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.catalog.embedded_tables import CATALOG_NAME, EmbeddedTable, EmbeddedTables
+from lakefeed.catalog.embedded_pointers import CATALOG_NAME
+from lakefeed.catalog.embedded_tables import EmbeddedTable, EmbeddedTables
 from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, DamagedDatasetError, DatasetNotFoundError, LakefeedError

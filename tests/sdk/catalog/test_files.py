@@ -13,7 +13,7 @@ from pyiceberg.expressions import EqualTo, GreaterThan, IsNull
 from lakefeed.catalog import Lake, added_rows, append, create, data_files, resolve
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import LakeFileIO
-from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import VersionNotFoundError
 

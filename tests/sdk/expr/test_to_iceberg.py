@@ -23,7 +23,8 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from lakefeed.expr import parse, to_iceberg
+from lakefeed.expr import parse
+from lakefeed.expr.to_iceberg import to_iceberg
 
 ARROW = pa.schema(
     {

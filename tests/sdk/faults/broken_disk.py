@@ -29,8 +29,10 @@ SPACE = CREATE | GROW | MKDIR
 """The calls that a full disk refuses."""
 MOST = 2_000
 ALLOWED = re.compile(
-    # Databases, locks and counts of the cache, and the catalog with its journal; leases; complete blobs and packs.
+    # Databases, locks and counts of the cache, and the catalog with its journal; leases; complete blobs,
+    # packs and scan plans.
     r"\.db(-wal|-shm|-journal)?$|\.lock$|/lock$|/(usage|turns)$|/leases/|/lakes/|/packs/[0-9a-f]{32}\.pack$|/blobs/sha256/|/cache/sha256/"
+    r"|/cache/plans/[0-9a-f]{64}$"
 )
 
 

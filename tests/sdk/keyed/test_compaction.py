@@ -16,7 +16,8 @@ import pytest
 from lakefeed import Dataset, Table, connect
 from lakefeed.catalog import compaction
 from lakefeed.catalog.delete_files import deleted_positions
-from lakefeed.catalog.version_files import DataFileRef, data_files
+from lakefeed.catalog.file_refs import DataFileRef
+from lakefeed.catalog.version_files import data_files
 from lakefeed.config import Settings
 from lakefeed.errors import DuplicateKeyError
 from lakefeed.run import key_compaction

@@ -11,8 +11,9 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from lakefeed import Dataset, Fence
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.version_files import DataFileRef, data_files
+from lakefeed.catalog.version_files import data_files
 from lakefeed.errors import (
     ColumnNotFoundError,
     CommitConflictError,

@@ -12,7 +12,7 @@ from pyiceberg import types
 from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, NestedField
 
-FIELD_ID = b"PARQUET:field_id"
+from lakefeed.catalog.table_columns import FIELD_ID
 
 PRIMITIVE_TYPES: dict[type[IcebergType], pa.DataType] = {
     types.BooleanType: pa.bool_(),

@@ -21,9 +21,10 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField, PrimitiveType
 
 from lakefeed._units import KIB, MIB
-from lakefeed.catalog.delete_files import NONE, Positions, subtract_positions
+from lakefeed.catalog.delete_files import subtract_positions
+from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.table_key import key_columns
-from lakefeed.catalog.version_files import NUMBERED_NAME, DataFileRef
+from lakefeed.catalog.version_files import NUMBERED_NAME
 
 MERGED_RUNS: Final = 8
 """So many runs of a tier are merged."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, ValidationError
-from pyiceberg.table import Table
-from pyiceberg.typedef import Identifier
 
 from lakefeed.errors import DamagedDatasetError, FileError, LakefeedError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.typedef import Identifier
 
 MISSING_TABLE_ERRORS: Final = (NoSuchTableError, NoSuchNamespaceError)
 """Errors of a catalog for a table that does not exist."""

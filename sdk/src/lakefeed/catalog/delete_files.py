@@ -8,14 +8,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cachetools import LRUCache
-from numpy.typing import NDArray
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.table import Table
@@ -24,6 +22,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed._units import MIB
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.file_refs import NONE, DeleteFileRef, Positions
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import UnsupportedError
@@ -34,37 +33,6 @@ POSITION_COLUMNS: Final = ["file_path", "pos"]
 CACHED_BYTES: Final = 64 * MIB
 """Bytes of decoded delete files that are kept. The files never change."""
 BYTES_A_PATH: Final = 256
-
-Positions = NDArray[np.int64]
-"""Sorted, distinct positions of rows in a file."""
-NONE: Final[Positions] = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class DeleteFileRef:
-    """A position-delete file.
-
-    Attributes:
-        path: the location, as in metadata.
-        rows: the number of positions.
-        sequence: the version that deleted the rows.
-        first: the first path that it may name, in UTF-8.
-        last: the last one; None if there is no bound.
-        file_format: Iceberg's name of the file format.
-        manifest: the path of the manifest that names it.
-    """
-
-    path: str
-    rows: int
-    sequence: int
-    first: bytes = b""
-    last: bytes | None = None
-    file_format: str = "PARQUET"
-    manifest: str = field(default="", repr=False, compare=False)
-
-    def may_name(self, path: bytes) -> bool:
-        """Returns whether the file may name a data file, by its path in UTF-8."""
-        return self.first <= path and (self.last is None or path <= self.last)
 
 
 class DeleteIndex:
@@ -198,43 +166,6 @@ def subtract_positions(positions: Positions, others: Positions) -> Positions:
     nearest = np.minimum(np.searchsorted(others, positions), len(others) - 1)
     remaining: Positions = positions[others[nearest] != positions]
     return remaining
-
-
-@dataclass(frozen=True)
-class RowSelection:
-    """The rows of a file that are read.
-
-    Attributes:
-        rows: the number of rows of the file.
-        positions: the positions of the rows; if ``inverted``, those of all other rows.
-    """
-
-    rows: int
-    positions: Positions
-    inverted: bool = False
-
-    def __len__(self) -> int:
-        return self.rows - len(self.positions) if self.inverted else len(self.positions)
-
-    def count(self, begin: int, end: int) -> int:
-        """Returns the number of selected rows in ``[begin, end)``."""
-        low, high = np.searchsorted(self.positions, [begin, end])
-        return int(end - begin - (high - low) if self.inverted else high - low)
-
-    def within(self, begin: int, end: int) -> Positions:
-        """Returns the positions of the selected rows in ``[begin, end)``, relative to ``begin``.
-
-        Example:
-            >>> RowSelection(6, np.array([1, 4]), inverted=True).within(1, 6).tolist()
-            [1, 2, 4]
-        """
-        low, high = np.searchsorted(self.positions, [begin, end])
-        inside = self.positions[low:high] - begin
-        if not self.inverted:
-            return inside
-        selected = np.ones(end - begin, np.bool_)
-        selected[inside] = False
-        return np.flatnonzero(selected)
 
 
 def _read_positions(io: FileIO, file: DeleteFileRef) -> Iterator[tuple[str, Positions]]:

@@ -16,11 +16,12 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, StringType
 
-from lakefeed.catalog.arrow_types import FIELD_ID
-from lakefeed.catalog.delete_files import PATH_FIELD_ID, POSITION_FIELD_ID, DeleteFileRef, Positions
+from lakefeed.catalog.delete_files import PATH_FIELD_ID, POSITION_FIELD_ID
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.file_refs import DeleteFileRef, Positions
 from lakefeed.catalog.snapshot_builder import SnapshotBuilder
+from lakefeed.catalog.table_columns import FIELD_ID
 from lakefeed.catalog.table_output import new_file
 from lakefeed.config import WriteSettings
 from lakefeed.storage.disk.disk_errors import storage_errors

@@ -9,7 +9,6 @@ before, the rows of added files are compared with those of removed files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyiceberg.manifest import ManifestContent
@@ -17,27 +16,13 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakefeed.catalog import file_changes
+from lakefeed.catalog.file_refs import Delta
 from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED
-from lakefeed.catalog.version_files import DataFileRef, file_ref, manifest_entries, plan_files, row_order
+from lakefeed.catalog.version_files import file_ref, manifest_entries, plan_files, row_order
 from lakefeed.catalog.versions import steps_between, version_number
 
 if TYPE_CHECKING:
     from lakefeed.catalog.file_changes import Step
-
-
-@dataclass(frozen=True)
-class Delta:
-    """A multiset of rows: those of ``files`` minus those of ``less``.
-
-    Attributes:
-        files: the files with the rows.
-        less: the files whose rows are subtracted.
-        moved: the files whose rows do not count in ``less``.
-    """
-
-    files: tuple[DataFileRef, ...]
-    less: tuple[DataFileRef, ...] = ()
-    moved: tuple[DataFileRef, ...] = ()
 
 
 def added_rows(

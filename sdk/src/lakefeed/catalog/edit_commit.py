@@ -33,21 +33,16 @@ from lakefeed.catalog.column_union import publish_columns
 from lakefeed.catalog.column_writer import write_column_file
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
-from lakefeed.catalog.delete_files import (
-    NONE,
-    Positions,
-    delete_index,
-    deleted_positions,
-    subtract_positions,
-)
+from lakefeed.catalog.delete_files import delete_index, deleted_positions, subtract_positions
 from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
+from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
 from lakefeed.catalog.table_rows import RowWriter, check_writable, rewrite_without, write_rows, write_sorted_rows
-from lakefeed.catalog.version_files import DataFileRef, data_files, live_rows
+from lakefeed.catalog.version_files import data_files, live_rows
 from lakefeed.catalog.versions import DatasetVersion
 
 REWRITTEN_SHARE: Final = 0.3

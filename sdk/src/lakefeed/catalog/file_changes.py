@@ -19,9 +19,9 @@ from lakefeed.catalog.delete_files import (
     delete_index,
     positions_by_path,
 )
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_files import (
-    DataFileRef,
     Files,
     file_ref,
     files_of,

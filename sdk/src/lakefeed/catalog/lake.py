@@ -6,14 +6,25 @@ import difflib
 import os
 import re
 import shutil
+import sqlite3
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from lakefeed.catalog import column_schema, damaged_tables, embedded_tables, open_catalog, tombstones, version_numbers
+from lakefeed.catalog import (
+    column_schema,
+    damaged_tables,
+    embedded_pointers,
+    embedded_tables,
+    open_catalog,
+    plan_cache,
+    tombstones,
+    version_numbers,
+)
 from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.file_access import LocalAccess
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError, InvalidNameError, quoted_list
@@ -24,7 +35,10 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
+    from lakefeed.catalog.embedded_pointers import EmbeddedPointers
     from lakefeed.catalog.embedded_tables import EmbeddedTables
+    from lakefeed.catalog.plan_cache import PlanCache, PlanKey
+    from lakefeed.catalog.scan_plan import ScanPlan
     from lakefeed.catalog.tombstones import Deletion
     from lakefeed.storage.blobs.blob_store import BlobStore
 
@@ -69,7 +83,9 @@ class Lake:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings if settings is not None else Settings.load()
         self._catalog: Catalog | None
+        self._pointers: EmbeddedPointers | None
         self._embedded: EmbeddedTables | None
+        self._plan_cache: PlanCache | None
         self._blobs: BlobStore | None
         self._reset()
 
@@ -134,6 +150,30 @@ class Lake:
         except damaged_tables.MISSING_TABLE_ERRORS:
             raise self.not_found(name) from None
         return column_schema.with_column_schemas(table) if COLUMN_BRANCH in table.metadata.refs else table
+
+    def cached_plan(self, name: str, pin: int | str | None) -> tuple[ScanPlan, LocalAccess] | None:
+        """Returns the plan of a version of a dataset, and the access to its files, without loading PyIceberg.
+
+        ``pin``: the number or tag of the version; None for the newest, which the catalog is asked for.
+
+        Returns None if the plan is not cached, or if this process has loaded a table: then its metadata is in memory.
+        """
+        identifier = self.identifier(name)
+        cache = self._plans(before_tables=True)
+        if cache is None or self._pointers is None:
+            return None
+        try:
+            location = self._pointers.metadata_location(identifier)
+        except sqlite3.Error:
+            return None
+        plan = None if location is None else cache.find(plan_cache.PlanKey(location, pin))
+        return None if plan is None else (plan, LocalAccess(cache.roots))
+
+    def cache_plan(self, key: PlanKey, plan: ScanPlan, manifest_list: str) -> None:
+        """Caches the plan of a version for other processes, if its files are local."""
+        cache = self._plans()
+        if cache is not None:
+            cache.add(key, plan, manifest_list)
 
     def exists(self, name: str) -> bool:
         """Returns whether a dataset of that name exists. It may be damaged."""
@@ -212,7 +252,7 @@ class Lake:
         with self._lock:
             if self._catalog is not None:
                 self._catalog.close()
-            self._catalog = self._embedded = None
+            self._catalog = self._pointers = self._embedded = self._plan_cache = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings}
@@ -228,17 +268,39 @@ class Lake:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._catalog = None
+        self._pointers = None
         self._embedded = None
+        self._plan_cache = None
         self._blobs = None
 
     def _tables(self) -> damaged_tables.TableLoader:
         """Returns the loader of tables: the SQLite file, as long as nothing needs the catalog itself."""
         self._reset_after_fork()
         with self._lock:
-            if self._catalog is None and self._embedded is None:
-                self._embedded = embedded_tables.EmbeddedTables.of(self.settings, lambda: self.catalog)
+            if self._catalog is None and self._embedded is None and self._locate() is not None:
+                self._embedded = embedded_tables.EmbeddedTables.of(self.settings, lambda: self.catalog, self._pointers)
             reader = self._embedded if self._catalog is None else None
         return self.catalog if reader is None else reader
+
+    def _plans(self, before_tables: bool = False) -> PlanCache | None:
+        """Returns the cache of scan plans; None if the catalog is not embedded or its warehouse is not local.
+
+        With ``before_tables``, also None if a table was loaded.
+        """
+        self._reset_after_fork()
+        with self._lock:
+            if before_tables and (self._catalog is not None or self._embedded is not None):
+                return None
+            pointers = self._locate()
+            if self._plan_cache is None and pointers is not None and pointers.roots is not None:
+                self._plan_cache = plan_cache.PlanCache(self.settings.cache, pointers.roots)
+            return self._plan_cache
+
+    def _locate(self) -> EmbeddedPointers | None:
+        """Returns the pointers of the embedded catalog, looked up once; None as long as it must be opened."""
+        if self._pointers is None:
+            self._pointers = embedded_pointers.EmbeddedPointers.of(self.settings)
+        return self._pointers
 
     def _reset_after_fork(self) -> None:
         # A child process must neither use connections of its parent nor wait for a lock that the parent holds.

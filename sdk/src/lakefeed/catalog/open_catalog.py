@@ -13,7 +13,8 @@ from pyiceberg.io import PY_IO_IMPL
 from lakefeed._variables import did_you_mean
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.embedded_tables import CATALOG_NAME, catalog_properties, sql_properties
+from lakefeed.catalog.embedded_pointers import CATALOG_NAME
+from lakefeed.catalog.embedded_tables import catalog_properties, sql_properties
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list

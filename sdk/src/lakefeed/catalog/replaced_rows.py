@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 from pyiceberg.table import Table
 
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
-from lakefeed.catalog.version_files import DataFileRef, live_rows
+from lakefeed.catalog.version_files import live_rows
 
 CompareFiles: TypeAlias = Callable[[Table, Sequence[DataFileRef], Sequence[DataFileRef]], int]
 """Counts the rows of the first files that the other files do not have (as multisets)."""

@@ -39,9 +39,10 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
-from lakefeed.catalog.arrow_types import FIELD_ID, arrow_type
+from lakefeed.catalog.arrow_types import arrow_type
 from lakefeed.catalog.compatibility import check_distinct_names
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
+from lakefeed.catalog.table_columns import FIELD_ID
 from lakefeed.errors import SchemaError, TypeMismatchError, VersionNotFoundError
 
 MEDIA_KEY = b"lakefeed.type"

@@ -16,11 +16,11 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakefeed.catalog.compatibility import cast_to_storage, check_compatible
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.parquet_writer import WriteTarget, write_files
 from lakefeed.catalog.schema import declared_schema, file_schema
 from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, SnapshotBuilder
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import WriteSettings
 from lakefeed.errors import UnsupportedError
 

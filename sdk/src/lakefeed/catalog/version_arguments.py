@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 
 from lakefeed._validate import is_whole
-from lakefeed.catalog.version_tags import is_possible_tag
 from lakefeed.catalog.versions import AsOf, Pin
 from lakefeed.errors import InvalidArgumentError
+
+VERSION_LIKE = re.compile(r"v?\d+")
+"""Texts that name a version by its number. They are not tags."""
 
 
 def check_version(version: int | str | None, as_of: dt.datetime | int | None = None) -> Pin | None:
@@ -17,7 +20,7 @@ def check_version(version: int | str | None, as_of: dt.datetime | int | None = N
         if version is not None:
             raise InvalidArgumentError(f"pass either version or as_of, got version={version!r} and as_of={as_of!r}")
         return AsOf(_milliseconds(as_of))
-    if isinstance(version, str) and is_possible_tag(version):
+    if isinstance(version, str) and _is_possible_tag(version):
         return version
     if version is not None and (isinstance(version, str) or not is_whole(version) or version < 1):
         raise InvalidArgumentError(
@@ -32,6 +35,11 @@ def check_restore_version(version: int | str) -> Pin:
     if pin is None:
         raise InvalidArgumentError("restore() needs a version number or a tag, got None")
     return pin
+
+
+def _is_possible_tag(name: str) -> bool:
+    """Returns whether a tag of that name may exist. Other programs allow more names than lakefeed."""
+    return name.strip() != "" and VERSION_LIKE.fullmatch(name.strip()) is None
 
 
 def _milliseconds(as_of: dt.datetime | int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -20,14 +20,8 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakefeed.catalog import column_files
 from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.delete_files import (
-    DeleteFileRef,
-    DeleteIndex,
-    RowSelection,
-    delete_index,
-    deleted_positions,
-    subtract_positions,
-)
+from lakefeed.catalog.delete_files import DeleteIndex, delete_index, deleted_positions, subtract_positions
+from lakefeed.catalog.file_refs import DataFileRef, RowSelection
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.properties import COLUMN_BRANCH
@@ -42,60 +36,6 @@ T = TypeVar("T")
 
 PLAN_CACHE_SIZE = 16
 NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
-
-
-@dataclass(frozen=True)
-class DataFileRef:
-    """A data file.
-
-    Attributes:
-        path: the location, as in metadata.
-        rows: the number of rows.
-        size: the size in bytes.
-        sequence: the version that wrote its rows. A rewritten file keeps the number of the original file.
-        deletes: the delete files that may list some of its rows, which are not read.
-        among: if not None, only rows that these delete files list are read.
-        columns: the column files, newest first. Their values replace those of the file.
-        unaligned: another program wrote its rows anew, without the columns that are in column files.
-        manifest: the path of the manifest that names it.
-        spec_id: the partition spec.
-        partition: the partition values.
-        value_counts: the number of values, by field id.
-        null_value_counts: the number of nulls, by field id.
-        nan_value_counts: the number of NaNs, by field id.
-        lower_bounds: the lower bounds, by field id, in Iceberg's serialization.
-        upper_bounds: the upper bounds.
-        sort_order_id: the sort order of the rows; None if it is unknown.
-    """
-
-    path: str
-    rows: int
-    size: int
-    sequence: int
-    deletes: tuple[DeleteFileRef, ...] = ()
-    among: tuple[DeleteFileRef, ...] | None = None
-    columns: tuple[ColumnFileRef, ...] = ()
-    unaligned: bool = False
-    manifest: str = field(default="", repr=False, compare=False)
-    spec_id: int = field(default=0, repr=False, compare=False)
-    partition: tuple[Any, ...] = field(default=(), repr=False, compare=False)
-    value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    null_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    nan_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    lower_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
-    upper_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
-    sort_order_id: int | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def has_deletes(self) -> bool:
-        """True if delete files may list some of its rows."""
-        return bool(self.deletes) or self.among is not None
-
-    @property
-    def record_count(self) -> int:
-        """The number of rows, under the name that PyIceberg's evaluators use."""
-        return self.rows
-
 
 Files: TypeAlias = tuple[DataFileRef, ...]
 

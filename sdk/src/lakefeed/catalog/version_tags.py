@@ -18,11 +18,11 @@ from pyiceberg.table.update import (
 from lakefeed.catalog import commit_retry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_BRANCH
+from lakefeed.catalog.version_arguments import VERSION_LIKE
 from lakefeed.catalog.versions import Pin, find_snapshot, tagged_snapshot, version_number
 from lakefeed.errors import InvalidNameError, TagExistsError
 
 TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
-VERSION_LIKE = re.compile(r"v?\d+")
 
 
 def is_tag_name(name: object) -> bool:
@@ -33,14 +33,6 @@ def is_tag_name(name: object) -> bool:
         and VERSION_LIKE.fullmatch(name) is None
         and name != MAIN_BRANCH
     )
-
-
-def is_possible_tag(name: object) -> bool:
-    """Returns whether a tag of that name may exist. Other programs allow more names than `is_tag_name`.
-
-    A name that looks like a version number is not a tag.
-    """
-    return isinstance(name, str) and name.strip() != "" and VERSION_LIKE.fullmatch(name.strip()) is None
 
 
 def check_tag(name: str) -> str:

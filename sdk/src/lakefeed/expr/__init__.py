@@ -26,7 +26,6 @@ from lakefeed.expr.parser import parse, parse_value
 from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, residual
 from lakefeed.expr.terms import Term, col, expression_text, lit
 from lakefeed.expr.to_arrow import evaluate
-from lakefeed.expr.to_iceberg import to_iceberg
 from lakefeed.expr.to_text import to_text
 
 __all__ = [
@@ -60,7 +59,6 @@ __all__ = [
     "rename",
     "residual",
     "roots",
-    "to_iceberg",
     "to_text",
     "without_root",
 ]

@@ -16,7 +16,6 @@ from lakefeed.formats.file_format import FilePart
 
 Path: TypeAlias = tuple[str, ...]
 
-FIELD_ID = b"PARQUET:field_id"
 INT96 = "INT96"
 INT96_UNIT = "us"
 """The unit for timestamps of this old type. In nanoseconds, those before 1677 and after 2262 would overflow."""

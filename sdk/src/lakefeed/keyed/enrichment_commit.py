@@ -15,7 +15,7 @@ from lakefeed.catalog.column_union import unite_columns
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft
-from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.versions import resolve
 from lakefeed.keyed.keyed_commit import overlay, partial_structs
 from lakefeed.keyed.pinned_table import PinnedTable

@@ -17,9 +17,9 @@ from pyiceberg.table import Table
 from lakefeed.catalog.column_decisions import ColumnDecision
 from lakefeed.catalog.column_union import is_open_struct, leaf_paths, unite_columns, united_field
 from lakefeed.catalog.edit_commit import Draft
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import CommitConflictError, quoted_list
 from lakefeed.keyed.key_lookup import KeyLookup, key_hint

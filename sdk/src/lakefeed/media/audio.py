@@ -15,7 +15,6 @@ from lakefeed._units import KIB
 from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import first_stream, probe_audio, pyav
-from lakefeed.media.thumbnails import data_url
 from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps, start_timestamp
 
 Samples: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -122,6 +121,8 @@ class Audio(PlayableHandle):
         return [*TimedHandle._details(self), *(detail for detail in (rate, channels) if detail is not None)]
 
     def _repr_html_(self) -> str:
+        from lakefeed.media.thumbnails import data_url
+
         if self.length is None or self.length > MAX_PLAYER_BYTES or not (self.data or self.store):
             return self._html_repr()
         try:

@@ -13,7 +13,6 @@ from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, 
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType
 from lakefeed.media.probing.image_probe import HEIF_PLUGIN, open_image, probe_image
-from lakefeed.media.thumbnails import thumbnail_html
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -138,6 +137,8 @@ class Image(Handle):
         return [f"{self.width}x{self.height}"] if self.width is not None else []
 
     def _repr_html_(self) -> str:
+        from lakefeed.media.thumbnails import thumbnail_html
+
         try:
             return thumbnail_html(self.pil(), repr(self))
         except (LakefeedError, OSError, ValueError) as error:

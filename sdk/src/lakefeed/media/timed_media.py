@@ -13,7 +13,6 @@ from lakefeed.errors import FormatError
 from lakefeed.media.handles import Handle
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import open_container
-from lakefeed.media.probing.declared_size import declared_size
 
 _INDEXED_CONTAINER = "mov,mp4,m4a,3gp,3g2,mj2"
 
@@ -65,6 +64,8 @@ class PlayableHandle(TimedHandle):
         if decoded.frames and container.format.name == _INDEXED_CONTAINER:
             size = max((entry.pos + entry.size for entry in decoded.index_entries), default=0)
         else:
+            from lakefeed.media.probing.declared_size import declared_size
+
             with self.open() as stream:
                 size = declared_size(stream) or 0
         if size > container.size:

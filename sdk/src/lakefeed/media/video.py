@@ -15,7 +15,6 @@ from lakefeed.errors import FormatError, InvalidArgumentError, LakefeedError
 from lakefeed.media.media_type import MediaType, Stats
 from lakefeed.media.probing.av_probe import first_stream, probe_video
 from lakefeed.media.probing.image_probe import pillow
-from lakefeed.media.thumbnails import thumbnail_html
 from lakefeed.media.timed_media import DURATION, PlayableHandle, TimedHandle, has_exact_timestamps
 
 Frame: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
@@ -169,6 +168,8 @@ class Video(PlayableHandle):
         return [detail for detail in (size, *TimedHandle._details(self), rate) if detail is not None]
 
     def _repr_html_(self) -> str:
+        from lakefeed.media.thumbnails import thumbnail_html
+
         try:
             frame = next(self.frames(stop=1), None)
             if frame is None:

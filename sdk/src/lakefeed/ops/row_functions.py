@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 def handle_columns(batch: pa.RecordBatch, store: BlobStore | None) -> dict[str, list[Any]]:
     """Returns the columns as Python lists; file columns as lazy handles if there is a store."""
+    if store is None:
+        return {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     columns: dict[str, list[Any]] = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         media = column_type(field)
-        columns[field.name] = column.to_pylist() if media is None or store is None else handles(column, media, store)
+        columns[field.name] = column.to_pylist() if media is None else handles(column, media, store)
     return columns
 
 

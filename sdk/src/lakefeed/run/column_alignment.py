@@ -18,11 +18,12 @@ from lakefeed.catalog.column_schema import column_file_ids
 from lakefeed.catalog.compatibility import cast_to_storage
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.schema import storage_schema
 from lakefeed.catalog.table_key import key_columns
-from lakefeed.catalog.version_files import DataFileRef, files_of
+from lakefeed.catalog.version_files import files_of
 from lakefeed.catalog.versions import resolve, version_of
 from lakefeed.plan.take_rows import take_rows, take_values
 from lakefeed.run.input_keys import ABSENT, InputKeys

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakefeed import ops
-from lakefeed.catalog import schema, table_identity, version_tags, versions
+from lakefeed.catalog import plan_cache, schema, table_identity, version_tags, versions
 from lakefeed.catalog.properties import DESCRIPTION
 from lakefeed.run import save
 from lakefeed.sources import iceberg_source
@@ -14,7 +14,9 @@ from lakefeed.sources import iceberg_source
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
+    from lakefeed.catalog.file_access import LocalAccess
     from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.scan_plan import ScanPlan
     from lakefeed.catalog.versions import DatasetVersion, Pin
     from lakefeed.ops import Scan
     from lakefeed.sources.iceberg_source import IcebergSource, Since
@@ -62,10 +64,14 @@ class Reference:
 
     def resolved(self) -> DatasetVersion:
         """The version that is meant now."""
-        return self._resolved()[1]
+        cached = self._cached_plan()
+        return self._resolved()[1] if cached is None else cached[0].version
 
     def scan(self) -> Scan:
         """Its rows."""
+        cached = self._cached_plan()
+        if cached is not None:
+            return ops.Scan(iceberg_source.IcebergSource.of_plan(self.lake, self.name, *cached))
         if self.pin is not None:
             return ops.Scan(self._source(*self._resolved()))
         table = self._same()
@@ -110,6 +116,17 @@ class Reference:
             "branches": version_tags.branches(table),
         }
 
+    def _cached_plan(self) -> tuple[ScanPlan, LocalAccess] | None:
+        """Returns the plan of the version from the cache of the lake; None if the table must be loaded."""
+        if isinstance(self.pin, versions.AsOf):
+            return None
+        cached = self.lake.cached_plan(self.name, self.pin)
+        if cached is None or self.identity.table_uuid not in ("", cached[0].version.table_uuid):
+            return None
+        if self.pin is not None:
+            self.identity.table_uuid = cached[0].version.table_uuid
+        return cached
+
     def _resolved(self) -> tuple[Table, DatasetVersion]:
         table = self._same()
         version = versions.resolve(table, self.pin)
@@ -129,4 +146,7 @@ class Reference:
     def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
         # The newest rows come with the columns of now, a version with its own.
         columns = table.metadata.current_schema_id if self.pin is None else None
-        return iceberg_source.IcebergSource.of(self.lake, self.name, table, version, since, columns)
+        key = None
+        if since is None and not isinstance(self.pin, versions.AsOf):
+            key = plan_cache.PlanKey(table.metadata_location, self.pin)
+        return iceberg_source.IcebergSource.of(self.lake, self.name, table, version, since, columns, key)

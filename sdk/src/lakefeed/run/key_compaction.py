@@ -13,11 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
-from lakefeed.catalog.delete_files import Positions, RowSelection
-from lakefeed.catalog.deltas import Delta
 from lakefeed.catalog.edit_commit import Draft
+from lakefeed.catalog.file_refs import DataFileRef, Delta, Positions, RowSelection
 from lakefeed.catalog.table_key import key_columns
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import DuplicateKeyError
 from lakefeed.ops import Scan, Sort

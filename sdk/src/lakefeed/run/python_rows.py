@@ -20,14 +20,26 @@ if TYPE_CHECKING:
 
 def rows(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[Row]:
     """One dict a row; file cells are handles where there is a lake to open them from."""
-    for batch in batches:
-        yield from handle_rows(batch, file_store(lake, batch.schema))
+    for batch, store in _with_stores(batches, lake):
+        yield from handle_rows(batch, store)
 
 
 def dict_batches(batches: Iterable[pa.RecordBatch], lake: Lake | None) -> Iterator[dict[str, list[Any]]]:
     """One dict of lists a batch."""
+    for batch, store in _with_stores(batches, lake):
+        yield handle_columns(batch, store)
+
+
+def _with_stores(
+    batches: Iterable[pa.RecordBatch], lake: Lake | None
+) -> Iterator[tuple[pa.RecordBatch, BlobStore | None]]:
+    """Yields batches with the store of their files, which is looked up once for all batches of a schema."""
+    schema, store = None, None
     for batch in batches:
-        yield handle_columns(batch, file_store(lake, batch.schema))
+        if schema is None or not batch.schema.equals(schema, check_metadata=True):
+            schema = batch.schema
+            store = file_store(lake, schema)
+        yield batch, store
 
 
 def file_store(lake: Lake | None, schema: pa.Schema) -> BlobStore | None:

@@ -14,14 +14,13 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog.column_decisions import decide_columns
 from lakefeed.catalog.compatibility import check_compatible
-from lakefeed.catalog.deltas import Delta
 from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.file_refs import DataFileRef, Delta
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.restore_commit import restore as restore_version
 from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import CommitConflictError, InvalidArgumentError, quoted_list
 from lakefeed.expr import Expr, evaluate, parse, roots

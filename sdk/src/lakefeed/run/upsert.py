@@ -22,10 +22,10 @@ from lakefeed._arrow import compute as pc
 from lakefeed.catalog.compatibility import cast, cast_to_storage, check_compatible
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.schema import storage_schema
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import write_rows, write_sorted_rows
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
 from lakefeed.expr import And, Column, Compare, Expr, Literal

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyiceberg.schema import Schema
-from pyiceberg.table import Table
 
-from lakefeed.catalog import column_files, column_schema
-from lakefeed.catalog.delete_files import Positions, RowSelection
-from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog import column_files
+from lakefeed.catalog.file_access import FileAccess
+from lakefeed.catalog.file_refs import DataFileRef, Positions, RowSelection
+from lakefeed.catalog.table_columns import TableColumns, field_id
 from lakefeed.expr import Bounds, Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
@@ -31,14 +29,14 @@ CACHED_LAYOUTS = 64
 class DataFileReader:
     """Reads the data files of a table in one of its schemas.
 
-    ``iceberg`` and ``schema`` are that schema in Iceberg and in Arrow. ``check_exists`` is called when a file is
-    missing, and raises an error if the table was deleted. Thread-safe.
+    ``name`` is that of the dataset, for messages, and ``columns`` are those of the schema. ``check_exists`` is called
+    when a file is missing, and raises an error if the table was deleted. Thread-safe.
     """
 
-    def __init__(self, table: Table, iceberg: Schema, schema: pa.Schema, check_exists: Callable[[], None]) -> None:
-        self._io, self._schema, self._check_exists = table.io, schema, check_exists
-        self._table, self._iceberg = table, iceberg
-        self._projection = TableProjection(table, iceberg)
+    def __init__(self, name: str, access: FileAccess, columns: TableColumns, check_exists: Callable[[], None]) -> None:
+        self._name, self._columns = name, columns
+        self._access, self._schema, self._check_exists = access, columns.declared, check_exists
+        self._projection = TableProjection(columns)
         self._layouts: dict[tuple[str, Pushdown], FileLayout] = {}
         self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
         self._selectivities: dict[Expr, Selectivity] = {}
@@ -90,11 +88,7 @@ class DataFileReader:
     @cached_property
     def _column_ids(self) -> Mapping[str, int]:
         """Returns the ids of the columns, by name."""
-        return {each.name: each.field_id for each in self._iceberg.fields}
-
-    @cached_property
-    def _in_column_files(self) -> frozenset[int]:
-        return column_schema.column_file_ids(self._table, self._iceberg)
+        return {each.name: field_id(each) or 0 for each in self._columns.stored}
 
     def _parts(self, file: DataFileRef, pushdown: Pushdown) -> list[tuple[DataFileRef, tuple[str, ...]]] | None:
         """Returns the files that have the wanted columns, with the columns of each; None if one file has all.
@@ -104,8 +98,8 @@ class DataFileReader:
         """
         wanted = columns_to_read(self._schema, pushdown)
         names = tuple(self._schema.names) if wanted is None else wanted
-        if file.unaligned and not self._in_column_files.isdisjoint(self._column_ids[name] for name in names):
-            raise column_files.unaligned_error(self._table.name()[-1])
+        if file.unaligned and not self._columns.in_column_files.isdisjoint(self._column_ids[name] for name in names):
+            raise column_files.unaligned_error(self._name)
         parts = []
         for each in file.columns:
             inside = tuple(name for name in names if self._column_ids[name] in each.fields)
@@ -198,9 +192,8 @@ class DataFileReader:
         return frozenset((np.unique(np.searchsorted(starts, positions, side="right")) - 1).tolist())
 
     def _open(self, path: str) -> ParquetFile:
-        io = self._io
-        location, opener = actual_location(io, path), lambda _: io.new_input(path).open()
-        return ParquetFile(location, opener, immutable=True, missing=self._check_exists)
+        access = self._access
+        return ParquetFile(access.actual(path), lambda _: access.open(path), immutable=True, missing=self._check_exists)
 
     def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
         """Returns the predicate with the column names of the file."""

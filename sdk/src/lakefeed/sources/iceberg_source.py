@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyiceberg.schema import Schema
-from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed import sql
+from lakefeed.catalog import (
+    column_rules,
+    damaged_tables,
+    deltas,
+    schema,
+    table_identity,
+    version_files,
+    version_numbers,
+    versions,
+)
 from lakefeed.catalog.compatibility import cast
-from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.delete_files import Positions, RowSelection
-from lakefeed.catalog.deltas import Delta, added_rows, net_rows, removed_rows
-from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.schema import declared_schema, snapshot_schema, storage_schema
-from lakefeed.catalog.table_identity import missing_version_error, uuid_of
-from lakefeed.catalog.version_files import DataFileRef, data_files, select_rows, with_last_columns
-from lakefeed.catalog.version_numbers import number_of_snapshot
-from lakefeed.catalog.versions import DatasetVersion, find_snapshot, resolve
+from lakefeed.catalog.file_access import LocalAccess, TableAccess
+from lakefeed.catalog.file_refs import DataFileRef, Delta, Positions, RowSelection
+from lakefeed.catalog.scan_plan import ScanPlan
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
-from lakefeed.expr import Bounds, Expr, to_iceberg
+from lakefeed.expr import Bounds, Expr
 from lakefeed.plan import Fragment, Lineage, Origin, PlainSource, Pushdown, cut_fragments
 from lakefeed.sources.data_file_reader import DataFileReader, take_sorted
+
+if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
+
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.plan_cache import PlanKey
+    from lakefeed.catalog.table_columns import TableColumns
+    from lakefeed.catalog.versions import DatasetVersion
 
 CACHED_PLANS = 16
 CACHED_FRAGMENTS = 4096
@@ -53,8 +64,8 @@ class Since:
 class IcebergSource(PlainSource):
     """The rows of one snapshot in total row order: (version that wrote them, file within it, position in the file).
 
-    ``schema_id``: the schema of the table in which rows are read (None: that of the snapshot). Row groups are
-    fragments.
+    ``schema_id``: the schema of the table in which rows are read (None: that of the snapshot). ``plan_key``: the key
+    under which the plan of the scan is cached (None: it is not). Row groups are fragments.
     """
 
     lake: Lake
@@ -62,6 +73,7 @@ class IcebergSource(PlainSource):
     version: DatasetVersion
     since: Since | None = None
     schema_id: int | None = None
+    plan_key: PlanKey | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -72,16 +84,24 @@ class IcebergSource(PlainSource):
         version: DatasetVersion,
         since: Since | None = None,
         schema_id: int | None = None,
+        plan_key: PlanKey | None = None,
     ) -> IcebergSource:
         """Returns the source with table metadata that the caller has just loaded."""
-        source = cls(lake, name, version, since, schema_id)
+        source = cls(lake, name, version, since, schema_id, plan_key)
         source.__dict__["table"] = table
+        return source
+
+    @classmethod
+    def of_plan(cls, lake: Lake, name: str, plan: ScanPlan, access: LocalAccess) -> IcebergSource:
+        """Returns the source of a cached plan. It loads the table only for what the plan does not have."""
+        source = cls(lake, name, plan.version, None, plan.schema_id)
+        source.__dict__.update(columns=plan.columns, deltas=(Delta(plan.files),), local_access=access)
         return source
 
     @classmethod
     def of_delta(cls, lake: Lake, name: str, table: Table, delta: Delta) -> IcebergSource:
         """Returns the source of a delta, with the columns of the current version."""
-        source = cls.of(lake, name, table, resolve(table))
+        source = cls.of(lake, name, table, versions.resolve(table))
         source.__dict__["deltas"] = (delta,)
         return source
 
@@ -92,7 +112,7 @@ class IcebergSource(PlainSource):
         if self._snapshot_id is not None and table.metadata.snapshot_by_id(self._snapshot_id) is None:
             raise self._gone_error()
         if self._snapshot_id is not None and self.since is not None:
-            number = number_of_snapshot(table, self._snapshot_id)
+            number = version_numbers.number_of_snapshot(table, self._snapshot_id)
             if number != self.version.version:
                 raise VersionNotFoundError(
                     f"version {self.version.version} of {self.name!r} has the number {number} now, for another program "
@@ -106,21 +126,31 @@ class IcebergSource(PlainSource):
         return self.version.snapshot_id if self.version.version else None
 
     def _gone_error(self) -> VersionNotFoundError:
-        return missing_version_error(self.lake, self.name, self.version)
+        return table_identity.missing_version_error(self.lake, self.name, self.version)
 
     @cached_property
     def _reader(self) -> DataFileReader:
         check = partial(_check_exists, self.lake, self.name, self.version)
-        return DataFileReader(self.table, self.iceberg, self.schema, check)
+        return DataFileReader(self.name, self.local_access or TableAccess(self.table.io), self.columns, check)
 
     @cached_property
+    def local_access(self) -> LocalAccess | None:
+        """Returns the access to files without the table; None if the table opens them."""
+        return None
+
+    @cached_property
+    def columns(self) -> TableColumns:
+        """Returns the columns of the schema in which rows are read."""
+        return column_rules.table_columns(self.table, self._snapshot_id, self.schema_id)
+
+    @property
     def schema(self) -> pa.Schema:
-        return declared_schema(self.table, self._snapshot_id, self.schema_id)
+        return self.columns.declared
 
     @cached_property
     def iceberg(self) -> Schema:
         """Returns the Iceberg schema."""
-        of_snapshot = snapshot_schema(self.table, self._snapshot_id)
+        of_snapshot = schema.snapshot_schema(self.table, self._snapshot_id)
         return of_snapshot if self.schema_id is None else self.table.schemas()[self.schema_id]
 
     @property
@@ -138,7 +168,7 @@ class IcebergSource(PlainSource):
     @property
     def _changed_schema_id(self) -> int | None:
         """Returns the schema that is read, if the columns changed since the version was written."""
-        same = self._snapshot_id is not None and self.schema_id == self._schema_of_snapshot
+        same = self._snapshot_id is not None and self.schema_id == self.columns.schema_id
         return None if same else self.schema_id
 
     @property
@@ -149,7 +179,7 @@ class IcebergSource(PlainSource):
     def lineage(self) -> Lineage:
         origin = Origin(
             self.name,
-            str(self.table.metadata.table_uuid),
+            self.version.table_uuid or str(self.table.metadata.table_uuid),
             self.version.snapshot_id,
             self.version.version,
             None if self.since is None else self.since.version or 0,
@@ -166,10 +196,6 @@ class IcebergSource(PlainSource):
         return f"{self.name}/{self.version.snapshot_id}{self._variant}"
 
     @cached_property
-    def _schema_of_snapshot(self) -> int:
-        return snapshot_schema(self.table, self._snapshot_id).schema_id
-
-    @cached_property
     def deltas(self) -> tuple[Delta, ...]:
         """Returns the deltas that make up the rows, one for each commit if a range of versions is read."""
         return tuple(map(self._with_columns, self._deltas_of_rows()))
@@ -178,7 +204,7 @@ class IcebergSource(PlainSource):
         """Returns a delta whose files have their column files."""
         if self.since is None:
             return delta
-        columns = partial(with_last_columns, self.table, self._snapshot)
+        columns = partial(version_files.with_last_columns, self.table, self._snapshot)
         return Delta(columns(delta.files), columns(delta.less), columns(delta.moved))
 
     def _deltas_of_rows(self) -> tuple[Delta, ...]:
@@ -186,13 +212,21 @@ class IcebergSource(PlainSource):
         if self._snapshot_id is None:
             return ()
         if since is None:
-            return (Delta(data_files(self.lake, self.table, self._snapshot_id)),)
+            return (Delta(self._planned_files()),)
         if since.change == "added":
-            return added_rows(self.table, since.version, last, self._snapshot)
+            return deltas.added_rows(self.table, since.version, last, self._snapshot)
         if since.change == "removed":
-            return removed_rows(self.table, since.version, last, self._snapshot)
-        older = find_snapshot(self.table, since.version, self._snapshot) if since.version is not None else None
-        return (net_rows(self.table, older, self._snapshot)[0 if since.change == "gained" else 1],)
+            return deltas.removed_rows(self.table, since.version, last, self._snapshot)
+        older = versions.find_snapshot(self.table, since.version, self._snapshot) if since.version is not None else None
+        return (deltas.net_rows(self.table, older, self._snapshot)[0 if since.change == "gained" else 1],)
+
+    def _planned_files(self) -> tuple[DataFileRef, ...]:
+        """Returns the data files of the snapshot, and caches the plan of the scan."""
+        files = version_files.data_files(self.lake, self.table, self._snapshot_id)
+        if self.plan_key is not None:
+            plan = ScanPlan(self.version, self.schema_id, self.columns, files)
+            self.lake.cache_plan(self.plan_key, plan, self._snapshot.manifest_list)
+        return files
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -210,7 +244,7 @@ class IcebergSource(PlainSource):
             VersionNotFoundError: the version no longer exists.
         """
         try:
-            with damage_errors(self.name):
+            with damaged_tables.damage_errors(self.name):
                 return tuple(chain.from_iterable(delta.files for delta in self.deltas))
         except DamagedDatasetError:
             _check_exists(self.lake, self.name, self.version)
@@ -222,9 +256,11 @@ class IcebergSource(PlainSource):
 
         For deltas it compares the rows of files, so it reads them. For delete files it reads only these.
         """
-        with damage_errors(self.name):
+        with damaged_tables.damage_errors(self.name):
             selected = {
-                index: select_rows(self.table, file) for index, file in enumerate(self.files) if file.has_deletes
+                index: version_files.select_rows(self.table, file)
+                for index, file in enumerate(self.files)
+                if file.has_deletes
             }
         first = 0
         for delta in self.deltas:
@@ -354,7 +390,7 @@ class IcebergSource(PlainSource):
         """Yields the rows of one file without those that delete files list."""
         if not file.has_deletes:
             return self.read_file(file)
-        selection = select_rows(self.table, file)
+        selection = version_files.select_rows(self.table, file)
         fragments = self._reader.fragments(0, file, None, selection)
         return (batch for each in fragments for batch in self._reader.read(file, each, Pushdown(), selection))
 
@@ -371,11 +407,14 @@ class IcebergSource(PlainSource):
 
     def matching_files(self, predicate: Expr | None) -> Iterable[tuple[int, DataFileRef]]:
         """Returns the files in which a row may match, with their indices."""
-        whole = self.since is None and self._snapshot_id is not None
-        row_filter = to_iceberg(predicate, self.iceberg) if predicate is not None and whole else None
+        if predicate is None or self.since is not None or self._snapshot_id is None:
+            return enumerate(self.files)
+        from lakefeed.expr.to_iceberg import to_iceberg
+
+        row_filter = to_iceberg(predicate, self.iceberg)
         if row_filter is None:
             return enumerate(self.files)
-        matching = data_files(self.lake, self.table, self._snapshot_id, row_filter, self.iceberg)
+        matching = version_files.data_files(self.lake, self.table, self._snapshot_id, row_filter, self.iceberg)
         paths = {file.path for file in matching}
         return ((index, file) for index, file in enumerate(self.files) if file.path in paths)
 
@@ -394,7 +433,7 @@ class IcebergSource(PlainSource):
         remaining = sql.subtract_rows(self.lake.settings, self._comparable_rows(delta.files), less)
         first = 0
         for file in delta.files:
-            selection = select_rows(self.table, file) if file.has_deletes else None
+            selection = version_files.select_rows(self.table, file) if file.has_deletes else None
             rows = file.rows if selection is None else len(selection)
             low, high = np.searchsorted(remaining, [first, first + rows])
             positions = remaining[low:high] - first
@@ -403,7 +442,7 @@ class IcebergSource(PlainSource):
 
     def _comparable_rows(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
         """Returns rows in their storage types, which every engine can compare."""
-        stored = storage_schema(self.schema)
+        stored = schema.storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
         return sql.QueryTable(
             stored, lambda: (cast(batch, stored) for file in files for batch in plain.live_batches(file))
@@ -416,8 +455,8 @@ class IcebergSource(PlainSource):
 
 def _check_exists(lake: Lake, name: str, version: DatasetVersion) -> None:
     """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
-    if not version.table_uuid or uuid_of(lake, name) != version.table_uuid:
-        raise missing_version_error(lake, name, version) from None
+    if not version.table_uuid or table_identity.uuid_of(lake, name) != version.table_uuid:
+        raise table_identity.missing_version_error(lake, name, version) from None
 
 
 def _take_from_table(rows: sql.QueryTable, positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

@@ -17,10 +17,10 @@ from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim_when_full
 from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.errors import DatasetExistsError, TreeStateError
 from lakefeed.run.row_edits import newest
 from lakefeed.sources.iceberg_source import IcebergSource
