@@ -13,8 +13,9 @@ from pyiceberg.table.name_mapping import MappedField
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
+from lakefeed.catalog import column_schema
 from lakefeed.catalog.arrow_types import arrow_fields
-from lakefeed.catalog.column_schema import column_file_ids
+from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.schema import declared_schema, snapshot_schema
 from lakefeed.catalog.table_columns import FieldNames, TableColumns, child_fields, field_id
 
@@ -32,7 +33,7 @@ def table_columns(table: Table, snapshot_id: int | None = None, schema_id: int |
     """
     of_snapshot = snapshot_schema(table, snapshot_id)
     schema = of_snapshot if schema_id is None else table.schemas()[schema_id]
-    mapping = table.metadata.name_mapping()
+    mapping, beside = table.metadata.name_mapping(), COLUMN_BRANCH in table.metadata.refs
     return TableColumns(
         declared=declared_schema(table, snapshot_id, schema_id),
         stored=pa.schema(arrow_fields(schema)),
@@ -40,7 +41,7 @@ def table_columns(table: Table, snapshot_id: int | None = None, schema_id: int |
         names=_names_in_schemas(table) if mapping is None else tuple(map(_field_names, mapping.root)),
         partitions=_column_partitions(table),
         defaults=dict(_defaults(schema.fields)),
-        in_column_files=column_file_ids(table, schema),
+        in_column_files=column_schema.column_file_ids(table, schema) if beside else frozenset(),
     )
 
 
