@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.edit_commit import Draft
-from lakefeed.catalog.version_files import DataFileRef
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.plan.take_rows import take_rows
 from lakefeed.run.rebatch import joined
 

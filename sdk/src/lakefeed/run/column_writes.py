@@ -17,10 +17,10 @@ from lakefeed.catalog.column_decisions import ColumnDecision
 from lakefeed.catalog.column_union import unite_columns
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
+from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.table_key import key_columns
-from lakefeed.catalog.version_files import DataFileRef
 from lakefeed.catalog.versions import DatasetVersion, resolve
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError
 from lakefeed.ops import Project, Scan
