@@ -105,6 +105,18 @@ def test_a_truncated_file_raises_where_the_range_is_not_whole(tmp_path: Path, na
         assert len(truncated.samples(0.25, 0.5)) == 4_000
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.ogg", "flac"), ("a.opus", "libopus")])
+def test_a_truncated_file_without_a_size_of_its_samples_raises(tmp_path: Path, name: str, codec: str) -> None:
+    content = Path(make_audio(tmp_path / name, 4.0, codec=codec)).read_bytes()
+    whole = Audio(data=content + b"TAG" + bytes(125)).samples() if name == "a.mp3" else Audio(data=content).samples()
+    assert abs(len(whole) - 4 * len(whole) // round(Audio(data=content).info()["duration_seconds"] or 0)) < 1_000
+    for share in (5, 6, 7):
+        truncated = Audio(data=content[: len(content) * share // 10])
+        with pytest.raises(FormatError, match="the file is truncated"):
+            truncated.samples()
+        assert len(truncated.samples(0.0, 0.5)) > 4_000
+
+
 def test_sizes_that_are_not_known(tmp_path: Path) -> None:
     content = Path(make_audio(tmp_path / "a.wav")).read_bytes()
     at = content.index(b"data") + 4

@@ -122,6 +122,7 @@ def test_frames_of_a_file_that_begins_inside_a_group_of_pictures(tmp_path: Path,
         ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}),
         ("a.mkv", {}),
         ("a.avi", {}),
+        ("a.ts", {}),
     ],
 )
 def test_a_truncated_file_yields_its_frames_and_raises(tmp_path: Path, name: str, options: dict[str, str]) -> None:

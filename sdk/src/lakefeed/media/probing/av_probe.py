@@ -27,6 +27,9 @@ _ESTIMATED_DURATIONS = frozenset(
 _WAVE = (b"RIFF", b"RF64")
 _TRUST_HEADER = {"max_probe_packets": "1"}
 
+_VP8_SHOWN = 0x10
+"""The bit of a packet of VP8 whose frame is shown. Other packets are references for later ones."""
+
 MAX_COUNT_BYTES = 64 * MIB
 """Files up to this size have their frames counted if the header has no number."""
 
@@ -83,8 +86,9 @@ def first_stream(container: Any, kind: str) -> Any:
 def probe_video(stream: BinaryIO) -> Mapping[str, int | float | None]:
     """Reads the statistics of the first video stream without decoding.
 
-    ``num_frames`` is the number in the container. If the container has none (Matroska, WebM, MPEG), the packets are
-    counted. In files above `MAX_COUNT_BYTES` it is unknown.
+    ``num_frames`` is the number in the container. If the container has none (Matroska, WebM, MPEG), the packets that
+    are shown are counted; of interlaced video, a packet may be half a frame. In files above `MAX_COUNT_BYTES` it is
+    unknown.
 
     Raises:
         FormatError: the file is broken or has no video.
@@ -145,7 +149,10 @@ def _read_packets(container: Any, stream: Any) -> list[Any]:
     """Returns the packets that are shown or played; none if the file is too large."""
     if not 0 < container.size <= MAX_COUNT_BYTES:
         return []
-    return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    if stream.codec_context.name != "vp8":
+        return packets
+    return [packet for packet in packets if bytes(packet)[0] & _VP8_SHOWN]
 
 
 def _reason(error: BaseException) -> str:
