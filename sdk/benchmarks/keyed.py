@@ -1,4 +1,4 @@
-"""Upserts into a large keyed table, and many upserts in a row: CPU seconds and bytes written.
+"""Upserts into a large keyed table, many upserts in a row, scans and takes: CPU seconds and bytes written.
 
     python sdk/benchmarks/keyed.py [rows] [--peers PYTHON]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 ROWS = 2_000_000
 SMALL_UPSERTS = 1_000
@@ -79,6 +80,7 @@ def lakefeed(rows: int, folder: Path, small: int) -> None:
     from lakefeed import Dataset
     from lakefeed.catalog.commit import create
     from lakefeed.catalog.lake import Lake
+    from lakefeed.catalog.version_files import data_files
     from lakefeed.dataset.core import plan_of
     from lakefeed.run.row_edits import upsert_into
     from lakefeed.run.save import Writing
@@ -99,7 +101,7 @@ def lakefeed(rows: int, folder: Path, small: int) -> None:
             report(measure(f"lakefeed upsert {count}", lambda table=table: upsert(table), warehouse))
     table = upsert_rows(rows, 1_000, 7)
     report(measure("lakefeed upsert 1000, compared", lambda: upsert(table, compare=True), warehouse))
-    report(measure("lakefeed scan", lambda: [None for _ in Dataset("t").batches(format="arrow")], warehouse))
+    read_lakefeed(rows, warehouse)
     create(lake, "s", keyed, (), key=["id"])
     upsert(rows_of(np.arange(100_000), 0), "s")
     hundreds: list[float] = []
@@ -108,7 +110,54 @@ def lakefeed(rows: int, folder: Path, small: int) -> None:
         for index in range(first, min(first + 100, small)):
             upsert(upsert_rows(100_000, SMALL_ROWS, 100 + index), "s")
         hundreds.append(round(cpu_seconds() - cpu, 2))
-    report({"name": f"lakefeed {small} upserts of {SMALL_ROWS}", "cpu of each hundred": hundreds})
+    files = data_files(lake, lake.table("s"))
+    opened = {file.path for file in files} | {each.path for file in files for each in file.deletes}
+    report({"name": f"lakefeed {small} upserts of {SMALL_ROWS}", "cpu of each hundred": hundreds, "files": len(opened)})
+
+
+def read_lakefeed(rows: int, warehouse: Path) -> None:
+    """Scans in the order of the key and takes: of many runs, after a compaction, and with 1 % of the rows deleted."""
+    from lakefeed import Dataset, Table
+    from lakefeed.catalog.version_files import data_files
+
+    table = Table("t")
+
+    def scan() -> None:
+        for _ in table.scan().to_record_batches(hide_progress_bar=True):
+            pass
+
+    def plain() -> None:
+        for _ in Dataset("t").batches(format="arrow"):
+            pass
+
+    def load() -> None:
+        for _ in Dataset("t").select(["id", "a", "b"]).shuffle(seed=1, window=65_536).to_torch(batch_size=1024):
+            pass
+
+    next(iter(Dataset.from_dict({"x": [1]}).to_torch()))  # imports torch
+    files = len(data_files(table.lake, table.lake.table("t")))
+    report(measure(f"lakefeed key-ordered scan, {files} files", scan, warehouse))
+    report(measure("lakefeed compact", table.compact, warehouse))
+    report(measure("lakefeed key-ordered scan, compact", scan, warehouse))
+    report(measure("lakefeed plain scan, compact", plain, warehouse))
+    report(measure("lakefeed windowed loader of 3 columns, compact", load, warehouse))
+    for name, keys in takes(rows).items():
+        for columns in (["id", "a"], []):
+            take = table.scan(*columns)
+            label = f"lakefeed take 1000 {name}, {len(columns) or 'all'} columns"
+            report(measure(label, lambda take=take, keys=keys: take.to_table(key_table=keys), warehouse))
+    table.delete_keys(np.random.default_rng(5).choice(rows, rows // 100, replace=False).tolist())
+    report(measure("lakefeed plain scan, 1 % deleted", plain, warehouse))
+    report(measure("lakefeed windowed loader of 3 columns, 1 % deleted", load, warehouse))
+
+
+def takes(rows: int) -> dict[str, pa.Table]:
+    """Keys to take: far from each other, and near."""
+    random = np.random.default_rng(11)
+    return {
+        "far": pa.table({"id": random.choice(rows, 1_000, replace=False).astype(np.int64)}),
+        "near": pa.table({"id": np.arange(rows // 2, rows // 2 + 1_000, dtype=np.int64)}),
+    }
 
 
 def lance(rows: int, folder: Path) -> None:
@@ -127,6 +176,14 @@ def lance(rows: int, folder: Path) -> None:
                 merging.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
             report(measure(f"lance upsert {count}, index {index}", merge, path))
+    for name, keys in takes(rows).items():
+        text = ", ".join(map(str, keys["id"].to_pylist()))
+        for columns in (["id", "a"], None):
+
+            def take(columns: list[str] | None = columns, text: str = text) -> None:
+                lance.dataset(str(path)).to_table(columns=columns, filter=f"id IN ({text})")
+
+            report(measure(f"lance take 1000 {name}, {len(columns) if columns else 'all'} columns", take, path))
 
 
 def duck(rows: int, folder: Path) -> None:
@@ -147,6 +204,20 @@ def duck(rows: int, folder: Path) -> None:
             connection.execute("CHECKPOINT")
 
         report(measure(f"duckdb upsert {count}", replace, path))
+    pq.write_table(first, path / "t.parquet", row_group_size=32_768, compression="zstd")
+    source = f"read_parquet('{path / 't.parquet'}')"
+
+    def order() -> None:
+        for _ in connection.sql(f"SELECT * FROM {source} ORDER BY id").to_arrow_reader(131_072):
+            pass
+
+    report(measure("duckdb ORDER BY of a sorted Parquet file", order, path))
+    for name, keys in takes(rows).items():
+        connection.register("wanted", keys)
+        for columns in ("id, a", "*"):
+            query = f"SELECT {columns} FROM {source} SEMI JOIN wanted USING (id)"
+            label = f"duckdb take 1000 {name}, {columns}"
+            report(measure(label, lambda query=query: connection.sql(query).to_arrow_table(), path))
 
 
 def delta(rows: int, folder: Path) -> None:

@@ -24,6 +24,7 @@ from lakefeed._units import KIB, MIB
 from lakefeed.catalog.delete_files import subtract_positions
 from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.table_key import key_columns
+from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
 from lakefeed.catalog.version_files import NUMBERED_NAME
 
 MERGED_RUNS: Final = 8
@@ -170,9 +171,17 @@ def _bounds(field: NestedField, file: DataFileRef) -> tuple[object, object] | No
 
 def is_compact(table: Table, files: Sequence[DataFileRef]) -> bool:
     """Returns whether files are those of one sorted write, without deleted rows and column files."""
+    whole = not any(file.has_deletes or file.columns or REWRITTEN_SUFFIX.search(_stem(file)) for file in files)
+    return whole and is_in_key_order(table, files)
+
+
+def is_in_key_order(table: Table, files: Sequence[DataFileRef]) -> bool:
+    """Returns whether the rows of files, in row order, are in the order of the key: those of one sorted write."""
     order = table.metadata.default_sort_order_id
-    names = [file.path.rpartition("/")[2] for file in files]
-    prefixes = {name.partition("-")[0] for name in names}
-    numbered = all(NUMBERED_NAME.fullmatch(name) and ".r" not in name for name in names)
-    ordered = all(file.sort_order_id == order and not (file.has_deletes or file.columns) for file in files)
-    return numbered and ordered and len(prefixes) < 2
+    prefixes = {_stem(file).partition("-")[0] for file in files}
+    numbered = all(NUMBERED_NAME.fullmatch(f"{_stem(file)}.parquet") for file in files)
+    return numbered and len(prefixes) < 2 and all(file.sort_order_id == order for file in files)
+
+
+def _stem(file: DataFileRef) -> str:
+    return file.path.rpartition("/")[2].removesuffix(".parquet")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed.catalog.compaction import is_in_key_order
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
@@ -57,6 +58,11 @@ class PinnedTable:
     def schema(self) -> pa.Schema:
         """The columns."""
         return self.source.schema
+
+    @cached_property
+    def is_in_key_order(self) -> bool:
+        """Whether the rows lie in the order of the key, as after a compaction."""
+        return is_in_key_order(self.source.table, self.source.files)
 
     @property
     def key_schema(self) -> pa.Schema:

@@ -134,6 +134,9 @@ class ScanReader:
 
     def ordered(self, ranges: Sequence[KeyRange] | None = None) -> Iterator[pa.RecordBatch]:
         """Yields the rows in the order of the keys; those of several ranges range by range."""
+        if ranges is None and len(self.tables) == 1 and self.base.is_in_key_order:
+            yield from self.unordered()
+            return
         for key_range in self.ranges if ranges is None else ranges:
             rows = self._range(key_range)
             if rows is not None and rows.num_rows:
@@ -164,6 +167,8 @@ class ScanReader:
         batches = [batch for batch in self._read(table, key_range, where) if batch.num_rows]
         if not batches:
             return None
+        if table.is_in_key_order:
+            return joined(batches)
         rows = sorted_by_key(joined(batches), table.keys)
         doubled = _doubled(rows, table.keys)
         if len(doubled):
