@@ -1,5 +1,7 @@
 """lakefeed: versioned datasets in an Apache Iceberg lake that feed training."""
 
+# PyIceberg needs it, and it cannot be imported any more once the main thread has ended.
+import concurrent.futures.thread  # noqa: F401
 from typing import TYPE_CHECKING
 
 from lakefeed import errors

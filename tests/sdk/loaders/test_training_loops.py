@@ -18,7 +18,7 @@ from lakefeed.errors import InvalidArgumentError, TransformError
 
 torch = pytest.importorskip("torch")
 
-from torch.utils.data import DataLoader  # noqa: E402
+from torch.utils.data import DataLoader, default_collate  # noqa: E402
 
 from lakefeed.loaders.torch_loader import TorchLoader  # noqa: E402
 
@@ -301,15 +301,41 @@ def test_a_default_device_of_torch_does_not_matter() -> None:
         with torch.device("meta"):
             (batch,) = rows.to_torch(batch_size=2, ragged=ragged)
         assert all(column.device.type == "cpu" for column in batch.values() if isinstance(column, torch.Tensor))
+    changed = rows.map(dict, schema=kinds)
+    for device in ("meta", "cpu"):
+        torch.set_default_device(device)
+        try:
+            batches = [next(iter(rows.shuffle(1).to_torch(batch_size=2))), default_collate(rows.mapped()[[0, 1]])]
+            batches += [next(iter(changed.to_torch(batch_size=2, num_workers=workers))) for workers in (0, 1)]
+        finally:
+            torch.set_default_device(None)
+        assert {batch[name].device.type for batch in batches for name in kinds.names} == {"cpu"}
 
 
 def test_a_state_may_hold_integers_of_numpy() -> None:
     loader = stored().to_torch(batch_size=4)
     next(iter(loader))
-    state = {key: np.int64(value) if isinstance(value, int) else value for key, value in loader.state_dict().items()}
-    resumed = stored().to_torch(batch_size=4)
-    resumed.load_state_dict(state)
-    assert json.loads(json.dumps(resumed.state_dict())) == loader.state_dict()
+    state = loader.state_dict()
+    for kind in (np.int64, np.uint8, np.array, torch.tensor):
+        resumed = stored().to_torch(batch_size=4)
+        resumed.load_state_dict({key: kind(value) if isinstance(value, int) else value for key, value in state.items()})
+        assert json.loads(json.dumps(resumed.state_dict())) == state
+    stream = streamed().to_torch(batch_size=4)
+    next(iter(stream))
+    state = stream.state_dict()
+    resumed = streamed().to_torch(batch_size=4)
+    resumed.load_state_dict(state | {"window": tuple(map(np.int64, state["window"])), "position": np.int64(4)})
+    assert json.loads(json.dumps(resumed.state_dict())) == state
+
+
+def test_arguments_may_be_integers_of_numpy() -> None:
+    one, none = np.int64(1), np.int64(0)
+    loader = stored().to_torch(batch_size=np.int64(4), num_workers=none, rank=none, world_size=one)  # type: ignore[arg-type]
+    loader.set_epoch(np.int64(2))  # type: ignore[arg-type]
+    next(iter(loader))
+    plain = stored().to_torch(batch_size=4)
+    plain.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+    assert (plain.epoch, values(plain)) == (2, values(loader)[1:])
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int64])

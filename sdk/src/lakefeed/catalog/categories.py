@@ -15,10 +15,26 @@ from lakefeed._units import KIB, MIB
 from lakefeed.errors import SchemaError
 
 CATEGORIES = b"lakefeed.categories"
+NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 MAX_UNORDERED_BYTES = 64 * KIB
 """The maximum size of unordered categories. Table metadata stores them, and every commit writes it again."""
 
 MAX_ORDERED_BYTES = MIB
+
+
+def widen_indices(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema with dictionary indices of at least 32 bits, since batches have dictionaries of their own."""
+    metadata: Any = schema.metadata
+    return pa.schema([widen_index(field) for field in schema], metadata)
+
+
+def widen_index(field: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns the field with a dictionary index of at least 32 bits, if it is a dictionary column."""
+    kind = field.type
+    if not isinstance(kind, pa.DictionaryType) or kind.index_type not in NARROW_INDICES:
+        return field
+    wide: pa.DataType = pa.dictionary(pa.int32(), kind.value_type, kind.ordered)
+    return field.with_type(wide)
 
 
 def with_categories(table: pa.Table) -> pa.Table:
@@ -29,10 +45,19 @@ def with_categories(table: pa.Table) -> pa.Table:
     """
     positions = [index for index, field in enumerate(table.schema) if isinstance(field.type, pa.DictionaryType)]
     for position in positions:
-        field, column = table.schema.field(position), table.column(position).unify_dictionaries()
+        field, column = _unify(table.schema.field(position), table.column(position))
         if column.num_chunks:
             table = table.set_column(position, _declare_chunk_categories(field, column.chunk(0)), column)
     return table
+
+
+def _unify(field: pa.Field[Any], column: Any) -> tuple[pa.Field[Any], Any]:
+    """Returns a column with one dictionary, and its field."""
+    try:
+        return field, column.unify_dictionaries()
+    except pa.ArrowInvalid:  # the index is too narrow for the categories of all chunks together
+        wide = widen_index(field)
+        return wide, column.cast(wide.type).unify_dictionaries()
 
 
 def _declare_chunk_categories(field: pa.Field[Any], chunk: Any) -> pa.Field[Any]:

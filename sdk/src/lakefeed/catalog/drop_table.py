@@ -13,7 +13,6 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
-from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import actual_location, open_io
@@ -33,6 +32,7 @@ from lakefeed.catalog.table_references import (
     possible_folders,
 )
 from lakefeed.catalog.tombstones import retire, retire_damaged
+from lakefeed.catalog.version_files import map_in_threads
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError
 
@@ -128,7 +128,7 @@ class _PendingDeletes:
             and not is_below(lexical_path(self.io, path), protected)
             and canonical_path(self.io, path) not in others
         ]
-        list(ExecutorFactory.get_or_create().map(lambda path: discard_files(self.io, [path]), deletes))
+        list(map_in_threads(lambda path: discard_files(self.io, [path]), deletes))
         _remove_empty_folders(local_path(actual_location(self.io, self.location)))
 
     def _other_references(self) -> tuple[set[str], set[str], set[str]]:

@@ -40,6 +40,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from lakefeed.catalog.arrow_types import arrow_type
+from lakefeed.catalog.categories import NARROW_INDICES
 from lakefeed.catalog.compatibility import check_distinct_names
 from lakefeed.catalog.properties import ARROW_TYPES, COLUMN_TYPES, DROPPED_COLUMN_TYPES
 from lakefeed.catalog.table_columns import FIELD_ID
@@ -49,7 +50,6 @@ MEDIA_KEY = b"lakefeed.type"
 MAX_DECIMAL_PRECISION = 38
 UINT64_AS_DECIMAL = pa.decimal128(20, 0)
 DICTIONARY_TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-NARROW_INDICES = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 
 
 # ------------------------------------------------------------------------------------------ declared -> stored

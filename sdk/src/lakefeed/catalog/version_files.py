@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
@@ -38,6 +38,8 @@ PLAN_CACHE_SIZE = 16
 NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
 
 Files: TypeAlias = tuple[DataFileRef, ...]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def data_files(
@@ -216,11 +218,21 @@ def manifest_entries(
             entries = manifest_entries_of(table, manifest, removed)
         return [(manifest, entry) for entry in entries if entry.data_file.content == DataFileContent.DATA]
 
-    for pairs in ExecutorFactory.get_or_create().map(read, manifests):
+    for pairs in map_in_threads(read, manifests):
         if isinstance(table, NumberedTable):
             for _, entry in pairs:
                 entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
         yield from pairs
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Returns ``map(function, items)``, done in the threads of PyIceberg.
+
+    Once the main thread has ended, concurrent.futures takes no more work, so this thread does it.
+    """
+    if not threading.main_thread().is_alive():
+        return map(function, items)
+    return ExecutorFactory.get_or_create().map(function, items)
 
 
 def file_ref(manifest: ManifestFile, entry: ManifestEntry) -> DataFileRef:

@@ -37,6 +37,7 @@ class Batching:
             raise InvalidArgumentError(
                 f"batch_size must be a number of rows of at least 1, or None for single rows, got {batch_size!r}"
             )
+        batch_size = None if batch_size is None else int(batch_size)
         if world is None:
             return cls(batch_size, World(rank, world_size), check_flag(drop_last, "drop_last"))
         if not isinstance(world, World):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lakefeed._validate import is_whole
 from lakefeed.errors import StateMismatchError, quoted_list
 from lakefeed.plan import Node, fingerprint, lineage, walk
 from lakefeed.plan.fingerprint import marks
@@ -112,7 +113,7 @@ class LoaderState:
             StateMismatchError: it does not, or is not a loader's state; the message says what changed.
         """
         if isinstance(state, Mapping):
-            state = {name: int(value) if isinstance(value, np.integer) else value for name, value in state.items()}
+            state = {name: _plain(value) for name, value in state.items()}
         formats = (FORMAT, SAME_UNLESS_STREAMED)
         if not isinstance(state, Mapping) or state.get("format") not in formats or not _well_formed(state):
             raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")
@@ -147,6 +148,14 @@ def _rows_differ(epoch: int, before: int | None, now: int | None) -> str:
     if None not in (before, now):
         return f"epoch {epoch} had {before} rows and has {now}"
     return "its rows were streamed and are not now" if before is None else "its rows are streamed now and were not"
+
+
+def _plain(value: Any) -> Any:
+    """Returns whole numbers of numpy and torch as numbers of Python, and a tuple as a list, with those inside."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    scalar = is_whole(value) and not getattr(value, "shape", ())
+    return int(value) if scalar and not isinstance(value, np.bool_) else value
 
 
 def _well_formed(state: Mapping[str, Any]) -> bool:

@@ -7,12 +7,16 @@ how far an epoch has come.
 
 from __future__ import annotations
 
+import atexit
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
 from inspect import signature
 from typing import Any
+from weakref import WeakSet
 
+import torch
 from torch.utils.data import DataLoader
 
 from lakefeed._rng import DrawnSeed
@@ -100,7 +104,14 @@ class TorchLoader(DataLoader[Any]):
         # Without processes or pinning torch's own iterator would only add its overhead to each batch.
         plain = not (self.num_workers or self.pin_memory)
         drawn = iter(self.batch_sampler) if plain else None  # type: ignore[arg-type]
-        batches = super().__iter__() if drawn is None else _collated(drawn, self.collate_fn, iteration)
+        batches: Iterator[Any]
+        if drawn is None:
+            with torch.device("cpu"):  # torch draws a seed, which it cannot where the default device is "meta"
+                batches = super().__iter__()
+        else:
+            batches = _collated(drawn, self.collate_fn, iteration)
+        if self.num_workers:
+            _with_workers.add(batches)
         clock = time.perf_counter
         steps = 0
         try:
@@ -306,6 +317,20 @@ def _check_seeds(epochs: Epochs, batching: Batching) -> None:
                 f"{type(node).__name__.lower()} has no seed, so each of the {batching.world.world_size} ranks would "
                 "draw its own: rows would come twice or not at all. Give it the same seed on all ranks, such as seed=0"
             )
+
+
+_with_workers: WeakSet[Iterator[Any]] = WeakSet()
+"""The iterators of torch that have worker processes."""
+
+
+def _end_all_workers(owner: int) -> None:
+    """Ends worker processes before multiprocessing kills them, which leaves their sockets in the temporary folder."""
+    if os.getpid() == owner:
+        for batches in list(_with_workers):
+            _end_workers(batches)
+
+
+atexit.register(_end_all_workers, os.getpid())
 
 
 def _end_workers(batches: object) -> None:

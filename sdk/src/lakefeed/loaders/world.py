@@ -35,6 +35,9 @@ class World:
             raise InvalidArgumentError(
                 f"rank={self.rank!r}, world_size={self.world_size!r}: rank must be in range(world_size)"
             )
+        # Positions are computed from them, and states hold positions: numbers of numpy are no JSON.
+        object.__setattr__(self, "rank", int(self.rank))
+        object.__setattr__(self, "world_size", int(self.world_size))
 
     @classmethod
     def from_environment(cls) -> World:

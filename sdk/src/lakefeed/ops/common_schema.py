@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.catalog import null_types
+from lakefeed.catalog.categories import widen_index
 from lakefeed.catalog.null_casts import has_null
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
 
@@ -24,7 +25,7 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
         raise InvalidArgumentError(f"{operation} needs at least one dataset")
     fields: dict[str, pa.Field[Any]] = {}
     for schema in schemas:
-        for field in schema:
+        for field in map(widen_index, schema) if len(schemas) > 1 else schema:
             known = fields.setdefault(field.name, field)
             if pa.types.is_null(known.type):
                 known = field.with_nullable(True)
@@ -59,7 +60,7 @@ def conform_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         batch.column(field.name) if field.name in present else pa.nulls(batch.num_rows, field.type) for field in schema
     ]
     typed = [
-        column.cast(field.type) if has_null(column.type) else column
+        column.cast(field.type) if has_null(column.type) or isinstance(column, pa.DictionaryArray) else column
         for field, column in zip(schema, columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(typed, schema=schema)

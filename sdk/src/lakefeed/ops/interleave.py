@@ -16,6 +16,7 @@ from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.ops.common_schema import common_schema, conform_batch, select_fields
 from lakefeed.plan import Input, Node
 from lakefeed.plan.interleave_order import STOPPING, Draws, Interleaved, Stopping
+from lakefeed.plan.take_rows import take_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,8 +183,8 @@ def _interleave_rows(parts: list[pa.RecordBatch], order: list[int]) -> pa.Record
     for source, start in enumerate(starts):
         mine = np.flatnonzero(sources == source)
         positions[mine] = start + np.arange(len(mine))
-    joined = pa.Table.from_batches([part for part in parts if part.num_rows]).combine_chunks()
-    return joined.take(positions).to_batches()[0]
+    joined = pa.concat_batches([part for part in parts if part.num_rows])  # type: ignore[attr-defined]  # the stubs are older
+    return take_rows(joined, positions)
 
 
 def check_probabilities(probabilities: Any) -> tuple[float, ...]:

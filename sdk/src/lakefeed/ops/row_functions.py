@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,12 +48,34 @@ def unwrap_handle(cell: Any) -> Any:
 def build_column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     """Returns cells that a function returned as a column. Tensors of torch and arrays of any dimension are values."""
     values = [_untensored(unwrap_handle(cell)) for cell in cells]
+    if isinstance(kind, pa.FixedShapeTensorType) and kind.permutation is None:
+        shape = tuple(kind.shape)
+        values = [cell.ravel() if isinstance(cell, np.ndarray) and cell.shape == shape else cell for cell in values]
     shape = vector_shape(kind)
     if len(shape) > 1 and values and all(isinstance(cell, np.ndarray) and cell.shape == shape for cell in values):
         return vector_array(np.stack(values), kind)
-    return exact_array(
-        [cell.tolist() if isinstance(cell, np.ndarray) and cell.ndim != 1 else cell for cell in values], kind
-    )
+    plain = [cell.tolist() if isinstance(cell, np.ndarray) and cell.ndim != 1 else cell for cell in values]
+    try:
+        return exact_array(plain, kind)
+    except (pa.ArrowException, TypeError, ValueError):
+        if not kind.num_fields:
+            raise
+        inside = [_unpacked(cell) for cell in plain]
+        if all(map(is_, inside, plain)):
+            raise
+        return exact_array(inside, kind)
+
+
+def _unpacked(cell: Any) -> Any:
+    """Returns a cell with tensors and arrays inside lists and structs as lists; the same object if there are none."""
+    if isinstance(cell, Mapping):
+        unpacked: Any = {name: _unpacked(value) for name, value in cell.items()}
+        return cell if all(map(is_, unpacked.values(), cell.values())) else unpacked
+    if isinstance(cell, list | tuple):
+        unpacked = [_unpacked(value) for value in cell]
+        return cell if all(map(is_, unpacked, cell)) else unpacked
+    value = _untensored(cell)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _untensored(cell: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
@@ -21,7 +20,7 @@ from lakefeed.plan.order import InOrder, Order, Pool, Span
 from lakefeed.run.gather import Gatherable, gather, measure, measured_groups
 from lakefeed.run.gather import Range as Range
 from lakefeed.run.partitions import Partitions
-from lakefeed.run.prefetch import end
+from lakefeed.run.prefetch import Work, WorkerThreads
 from lakefeed.run.rebatch import join_groups
 
 JOIN_BYTES = 128 * MIB
@@ -133,9 +132,7 @@ class _Pools:
         self._partitions = feed.partitions
         self._sizes = feed.partitions.sizes
         self._settings = feed.settings
-        self._threads = ThreadPoolExecutor(
-            feed.settings.threads, thread_name_prefix="lakefeed-feed", initializer=keep_files_open
-        )
+        self._threads = WorkerThreads(feed.settings.threads, "lakefeed-feed", keep_files_open)
         self._threaded = not feed.partitions.runs_user_code
         self._upcoming = (
             pool
@@ -143,7 +140,7 @@ class _Pools:
             if next(iter(wanted(max(pool.start, start), pool.stop)), None) is not None
         )
         self._ahead: deque[Pool] = deque()
-        self._under_way: dict[int, Future[list[pa.RecordBatch]]] = {}
+        self._under_way: dict[int, Work[list[pa.RecordBatch]]] = {}
         self._ready: dict[int, Gatherable] = {}
         self._starts: Indices | None = None
         self._unreleased = 0
@@ -238,5 +235,5 @@ class _Pools:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end(self._threads)
+        self._threads.end()
         self._partitions.forget()

@@ -20,7 +20,7 @@ from lakefeed._rng import Indices
 from lakefeed._units import MIB
 from lakefeed.plan.row_bytes import fixed_width, ranges_by_bytes, row_width, selected_bytes
 from lakefeed.plan.take_rows import take_rows, take_values
-from lakefeed.run.rebatch import join_groups
+from lakefeed.run.rebatch import dictionary_errors, join_groups
 
 Values: TypeAlias = npt.NDArray[Any]
 Range: TypeAlias = tuple[int, int]
@@ -235,7 +235,8 @@ def _column(picks: _Picks, index: int, kind: pa.DataType, order: Indices) -> pa.
     plain = [values for values in known if values is not None]
     if len(plain) < len(known):
         parts = [take_values(batch.rows.column(index), rows) for batch, rows in picks]
-        return take_values(pa.concat_arrays(parts), order)
+        with dictionary_errors([kind]):
+            return take_values(pa.concat_arrays(parts), order)
     mixed = np.empty((len(order), *plain[0].shape[1:]), plain[0].dtype)
     start = 0
     for values, (_, rows) in zip(plain, picks, strict=True):

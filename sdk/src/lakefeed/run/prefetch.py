@@ -1,14 +1,24 @@
-"""Work done ahead in threads: results in order, bounded in what is held, nothing left behind."""
+"""Work done ahead in threads: results in order, bounded in what is held, nothing left behind.
+
+They are daemon threads, so that the interpreter does not wait at its end for one that waits for a server. When the
+interpreter ends, they stop after the work that they have begun, and consumers do the rest themselves: iterators also
+work in ``atexit`` handlers and in threads that outlive the main one.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Event, Semaphore, Thread, current_thread
-from typing import Any, TypeVar
+from enum import Enum, auto
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Event, Lock, Semaphore, Thread, current_thread
+from time import monotonic
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from lakefeed.config import ReadSettings
 from lakefeed.formats.open_files import keep_files_open
@@ -16,7 +26,13 @@ from lakefeed.formats.open_files import keep_files_open
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 0.5
+"""The time in which threads that are no longer wanted may end. Ctrl-C waits no longer."""
+SHORT_GRACE_SECONDS = 0.05
+"""The time for the next threads, which probably wait for the same server or disk."""
+SAME_REASON_SECONDS = 5.0
+EXIT_SECONDS = 0.2
+"""The time in which threads may end when the interpreter ends."""
 
 
 def read_ahead(
@@ -44,9 +60,9 @@ def read_ahead(
     if following is None:
         yield work(first)
         return
-    waiting: deque[tuple[Future[Result], int]] = deque()
+    waiting: deque[tuple[Work[Result], int]] = deque()
     allowed, held = (threads if eager else 1), size(first)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-ahead", initializer=keep_files_open)
+    pool = WorkerThreads(threads, "lakefeed-ahead", keep_files_open)
 
     def fill(ahead: int) -> None:
         nonlocal following, held
@@ -69,10 +85,10 @@ def read_ahead(
             fill(allowed)
             if not waiting:
                 return
-            future, cost = waiting.popleft()
-            result = future.result()
+            ahead, cost = waiting.popleft()
+            result = ahead.result()
     finally:
-        end(pool)
+        pool.end()
 
 
 def background(items: Iterator[Result], depth: int) -> Generator[Result]:
@@ -80,57 +96,239 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     if depth <= 0:
         yield from items
         return
-    ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    ready: SimpleQueue[tuple[_State, Any]] = SimpleQueue()
     room = Semaphore(depth)
     unwanted = Event()
 
     def make() -> None:
+        handed_over = False
         try:
             while room.acquire() and not unwanted.is_set():
-                ready.put((True, next(items)))
+                if is_exiting():
+                    handed_over = True
+                    ready.put((_State.HANDED_OVER, None))
+                    return
+                ready.put((_State.ITEM, next(items)))
         except StopIteration:
-            ready.put((False, None))
+            ready.put((_State.END, None))
         except BaseException as error:  # noqa: BLE001  # raised again where the items are consumed
-            ready.put((False, error))
+            ready.put((_State.END, error))
         finally:
-            if isinstance(items, Generator):
+            if not handed_over and isinstance(items, Generator):
                 items.close()
 
     thread = Thread(target=make, name="lakefeed-background", daemon=True)
-    thread.start()
+    if not start(thread):
+        yield from items
+        return
+    interrupt = Interrupt(room.release)
     try:
         while True:
-            more, value = ready.get()
-            if not more:
+            state, value = ready.get()
+            if state is not _State.ITEM:
                 break
             room.release()
             yield value
             del value
-        if value is not None:
+        if state is _State.HANDED_OVER:
+            yield from items
+        elif value is not None:
             try:
                 raise value
             finally:
                 del value  # it holds this frame: without the cycle both go at once
     finally:
+        del interrupt
         unwanted.set()
         room.release()
-        _await([thread])
+        wait_for([thread])
 
 
-def end(pool: ThreadPoolExecutor) -> None:
-    """Cancels what a pool has not begun, and waits for what it has."""
-    if sys.is_finalizing():
-        return  # the interpreter has waited for the threads and taken the modules apart
-    pool.shutdown(wait=False, cancel_futures=True)
-    _await(list(pool._threads))
+class _State(Enum):
+    """The item that a thread hands over: an item, the end (perhaps with an error), or the rest of the iterator."""
+
+    ITEM = auto()
+    END = auto()
+    HANDED_OVER = auto()
 
 
-def _await(threads: Iterable[Thread]) -> None:
+class Work(Generic[Result]):
+    """Work for a thread. If no thread has begun it when the pool ends, whoever asks for the result does it."""
+
+    def __init__(self, function: Callable[[], Result], is_ended: Callable[[], bool]) -> None:
+        self._function: Callable[[], Result] | None = function
+        self._is_ended = is_ended
+        self._claimed = Lock()
+        self._done = Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Does the work, unless somebody else has begun it."""
+        if not self._claimed.acquire(blocking=False):
+            return
+        function, self._function = self._function, None
+        try:
+            assert function is not None, "it is done once"
+            self._value = function()
+        except BaseException as error:  # noqa: BLE001  # raised again where the result is taken
+            self._error = error
+        finally:
+            self._done.set()
+
+    def result(self) -> Result:
+        """Returns the result, once. Raises the error of the function."""
+        if self._is_ended():
+            self.run()
+        while not self._done.wait(EXIT_SECONDS):
+            if self._is_ended():
+                self.run()
+        error, value = self._error, self._value
+        self._error = self._value = None
+        if error is None:
+            result: Result = value
+            return result
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame: without the cycle both go at once
+
+
+class WorkerThreads:
+    """At most ``most`` threads, which are started as they are needed.
+
+    Args:
+        most: the number of threads.
+        name: of the threads.
+        initialize: called first in each thread.
+    """
+
+    def __init__(self, most: int, name: str, initialize: Callable[[], None]) -> None:
+        self._most = most
+        self._name = name
+        self._initialize = initialize
+        self._queue: SimpleQueue[Work[Any] | None] = SimpleQueue()
+        self._idle = Semaphore(0)
+        self._ended = False
+        self.threads: list[Thread] = []
+        _pools.add(self)
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Work[Result]:
+        """Returns ``function(*arguments)`` as work that begins once a thread is idle."""
+        work = Work(partial(function, *arguments), self._is_ended)
+        if self._is_ended():
+            return work
+        self._queue.put(work)
+        if not self._idle.acquire(blocking=False) and len(self.threads) < self._most:
+            thread = Thread(target=self._run, name=f"{self._name}_{len(self.threads)}", daemon=True)
+            if start(thread):
+                self.threads.append(thread)
+            elif not self.threads:
+                self._ended = True
+        return work
+
+    def stop(self) -> None:
+        """Lets the threads end after the work that they have begun."""
+        self._ended = True
+        for _ in self.threads:
+            self._queue.put(None)
+
+    def end(self) -> None:
+        """Drops the work that no thread has begun, and waits for the rest for a bounded time."""
+        self._ended = True
+        try:
+            while True:
+                self._queue.get_nowait()
+        except Empty:
+            self.stop()
+        wait_for(self.threads)
+
+    def _is_ended(self) -> bool:
+        return self._ended
+
+    def _run(self) -> None:
+        self._initialize()
+        while True:
+            try:
+                work = self._queue.get_nowait()
+            except Empty:
+                self._idle.release()
+                work = self._queue.get()
+            if work is None or self._ended:
+                return
+            work.run()
+            del work
+
+
+_pools: WeakSet[WorkerThreads] = WeakSet()
+_threads: WeakSet[Thread] = WeakSet()
+_interrupts: WeakSet[Interrupt] = WeakSet()
+_exiting = False
+_gave_up = -SAME_REASON_SECONDS
+"""When threads did not end in time."""
+
+
+class Interrupt:
+    """Calls a function when the interpreter ends, as long as this object is held."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+        _interrupts.add(self)
+
+
+def is_exiting() -> bool:
+    """Returns whether the interpreter is about to end, so that threads should start nothing more."""
+    return _exiting
+
+
+def start(thread: Thread) -> bool:
+    """Starts a daemon thread. Returns False if the interpreter, or the system, starts no more threads."""
+    if _exiting:
+        return False
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    _threads.add(thread)
+    return True
+
+
+def wait_for(threads: Iterable[Thread]) -> None:
     """Waits for threads that are about to end; for a bounded time, since who waits may be what they wait for.
 
     An iterator that nobody closed is closed by the garbage collector: perhaps in one of its own threads, perhaps in
     the middle of `threading`, whose lock an ending thread needs.
     """
+    global _gave_up
+    if sys.is_finalizing():
+        return  # daemon threads have stopped for ever
+    now = monotonic()
+    deadline = now + (SHORT_GRACE_SECONDS if now - _gave_up < SAME_REASON_SECONDS else GRACE_SECONDS)
     for thread in threads:
         if thread is not current_thread():
-            thread.join(GRACE_SECONDS)
+            thread.join(max(deadline - monotonic(), 0))
+            if thread.is_alive():
+                _gave_up = monotonic()
+
+
+def _exit() -> None:
+    """Lets the threads end before the interpreter takes itself apart below them."""
+    global _exiting
+    _exiting = True
+    for pool in list(_pools):
+        pool.stop()
+    for interrupt in list(_interrupts):
+        interrupt.function()
+    deadline = monotonic() + EXIT_SECONDS
+    for thread in list(_threads):
+        if thread is not current_thread():
+            thread.join(max(deadline - monotonic(), 0))
+
+
+def _after_fork() -> None:
+    """A child has none of the threads."""
+    _threads.clear()
+
+
+atexit.register(_exit)
+os.register_at_fork(after_in_child=_after_fork)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
+
+from lakefeed.errors import TypeMismatchError
 
 
 def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Generator[pa.RecordBatch]:
@@ -26,8 +29,31 @@ def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Generator[pa.Record
 
 
 def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Returns the rows of all batches as one; a single batch as it is."""
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # the stubs are older
+    """Returns the rows of all batches as one; a single batch as it is.
+
+    Raises:
+        TypeMismatchError: together they have more categories than the index of a dictionary column can count.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    with dictionary_errors(batches[0].schema.types):
+        together: pa.RecordBatch = pa.concat_batches(batches)  # type: ignore[attr-defined]  # the stubs are older
+        return together
+
+
+@contextmanager
+def dictionary_errors(kinds: Iterable[pa.DataType]) -> Iterator[None]:
+    """Explains the error of Arrow about columns of these types whose dictionaries do not fit into one."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        narrow = [str(kind) for kind in kinds if isinstance(kind, pa.DictionaryType)]
+        if not narrow or "ictionar" not in str(error):
+            raise
+        raise TypeMismatchError(
+            f"a column of type {' or '.join(narrow)} has more categories than its index can count; declare it with a "
+            "wider index, such as pa.dictionary(pa.int32(), pa.string())"
+        ) from error
 
 
 def join_groups(batches: Iterable[pa.RecordBatch], limit: int) -> Generator[pa.RecordBatch]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lakefeed._typing import Block, Locations, Words
 from lakefeed._validate import check_optional_schema
+from lakefeed.catalog.categories import widen_indices
 from lakefeed.errors import (
     FormatError,
     InvalidArgumentError,
@@ -64,7 +65,7 @@ class FilesSource(PlainSource):
         # File columns declared by another machine would let it choose which files are opened here.
         without = (FIELD_ID, TYPE_KEY) if self.remote else (FIELD_ID,)
         schemas = {
-            url: _without_metadata(self._format.schema(url, self._planning_states), without)
+            url: widen_indices(_without_metadata(self._format.schema(url, self._planning_states), without))
             for url in self._schema_urls
         }
         first = schemas[self.urls[0]]
