@@ -15,7 +15,7 @@ import pytest
 from lakefeed import collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, MissingFileError, TreeNotFoundError
-from lakefeed.trees import FileTree
+from lakefeed.trees import FileTree, tree_logger
 from tests.sdk.trees.test_file_trees import fill, finished
 
 
@@ -47,29 +47,29 @@ def test_tags_and_metadata_change_after_the_version_is_made(home: Path, tmp_path
             tree.set_metadata(wrong)
 
 
-def test_reports_have_bounded_previews(home: Path, tmp_path: Path) -> None:
+def test_reports_have_bounded_previews(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_logger, "MAX_MEDIA", 3)
     tree = finished(fill(tmp_path / "f", {"a": "A"}))
     log = tree.get_logger()
     picture = PIL.Image.new("RGB", (4, 4), "red")
     picture.save(tmp_path / "red.png")
     log.report_text("it begins", print_console=False)
     log.report_scalar("loss", "train", 0.5, 3)
-    log.report_single_value("files", 1)
     log.report_histogram("sizes", "all", [1, 2, 3], 0)
     log.report_table("rows", "first", table_plot=pd.DataFrame({"x": range(50), "y": [math.nan] * 50}))
     log.report_image("pictures", "red", local_path=tmp_path / "red.png")
     log.report_image("pictures", "red", 1, image=picture)
-    for number in range(10):
+    for number in range(2):
         log.report_media("sounds", "s", number, stream=io.BytesIO(b"bytes"), file_extension="wav")
     assert collect_garbage(dry_run=False, grace=dt.timedelta(0)).blobs == 0
     rows: list[dict[str, Any]] = FileTree.get(tree.id).get_logger().reports()
-    assert [row["kind"] for row in rows[:7]] == ["text", "scalar", "scalar", "histogram", "table", "image", "image"]
+    assert [row["kind"] for row in rows[:6]] == ["text", "scalar", "histogram", "table", "image", "image"]
     assert (rows[1]["value"], rows[1]["iteration"], rows[1]["series"]) == (0.5, 3, "train")
-    assert '"total": 50' in rows[4]["text"]
-    assert rows[4]["text"].count("null") == 10
-    assert [row["file"] is not None for row in rows[5:]] == [True] * 10 + [False] * 2
-    assert Lake.current().blobs.read(rows[5]["file"]["sha256"]) == (tmp_path / "red.png").read_bytes()
-    assert rows[7]["file"]["filename"] == "media.wav"
+    assert '"total": 50' in rows[3]["text"]
+    assert rows[3]["text"].count("null") == 10
+    assert [row["file"] is not None for row in rows[4:]] == [True] * 3 + [False]
+    assert Lake.current().blobs.read(rows[4]["file"]["sha256"]) == (tmp_path / "red.png").read_bytes()
+    assert rows[6]["file"]["filename"] == "media.wav"
     (tmp_path / "large").write_bytes(b"x" * (6 << 20))
     for call, error in (
         (lambda: log.report_text(7), InvalidArgumentError),  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from tests.sdk.killing import killed_at_random
 from tests.sdk.processes import Program, finish_all
 from tests.sdk.trees.test_file_trees import contents, fill, finished
 
+pytestmark = pytest.mark.live
 NO_GRACE = dt.timedelta(0)
 KILLS = pytest.mark.parametrize(
     "kills",
@@ -102,7 +103,6 @@ print(json.dumps([tree.version, tree.list_files()]))
 """
 
 
-@pytest.mark.live
 def test_eight_processes_finalize_eight_drafts_of_one_name(home: Path, tmp_path: Path) -> None:
     made = {}
     for number in range(8):
@@ -132,7 +132,6 @@ for number in range(3):
 """
 
 
-@pytest.mark.live
 def test_processes_upload_to_one_draft(home: Path, tmp_path: Path) -> None:
     folder = fill(tmp_path / "f", {"a": "A", "b": "B"})
     tree = FileTree.create("photos", "animals")
@@ -155,7 +154,6 @@ def release(folder: str, name: str, cache: str) -> None:
         tree.get_local_copy()
 
 
-@pytest.mark.live
 @KILLS
 def test_kills_leave_whole_versions_and_drafts_that_go_on(home: Path, tmp_path: Path, kills: int) -> None:
     killed_at_random(kills, release, str(tmp_path / "work"), "killed", str(tmp_path / "cache"), longest=2.0)

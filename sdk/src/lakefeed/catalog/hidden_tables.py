@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.exceptions import NoSuchNamespaceError
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
-from lakefeed.catalog.lake import NAME_PART, Lake
-from lakefeed.catalog.tombstones import deletions_key
+from lakefeed.catalog.file_io import actual_location
+from lakefeed.catalog.lake import NAME_PART, Lake, is_own_location, remove_tree
+from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidNameError
 
 if TYPE_CHECKING:
@@ -52,14 +52,21 @@ class HiddenTables(Lake):
             return []
 
     def discard(self, name: str) -> None:
-        """Removes a table with its files, and the record of its deletion: its name is never used again.
+        """Removes a table with its files. Its name is never used again, so no record of it is needed.
+
+        Files of another store than local disk are left to the garbage collection.
 
         Raises:
             DatasetNotFoundError: the table does not exist.
         """
-        self.drop(name, force=True)
-        with suppress(NoSuchNamespaceError):
-            self.catalog.update_namespace_properties((self._namespace,), removals={deletions_key(name)})
+        table = self.table(name)
+        require_owner(self.catalog)
+        try:
+            self.catalog.drop_table(table.name())
+        except NoSuchTableError:
+            raise self.not_found(name) from None
+        if is_own_location(table.metadata.location, name):
+            remove_tree(actual_location(table.io, table.metadata.location))
 
     def _tables(self) -> TableLoader:
         return self._outer._tables()

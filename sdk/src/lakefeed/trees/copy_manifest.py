@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from lakefeed.trees.external_files import ExternalFile
+
 TREE: Final = "tree"
 MANIFEST: Final = "manifest.arrow"
 _FIELDS: list[pa.Field[Any]] = [
@@ -21,12 +23,21 @@ BYTES: Final = b"bytes"
 
 
 class CopiedFile(NamedTuple):
-    """A file of a copy: its path in the tree, its content and whether it is executable."""
+    """A file of a copy.
+
+    Attributes:
+        path: the path in the tree.
+        sha256: the content; of an external file, a text that its URL and tag give.
+        size: the size in bytes; -1 if it is unknown.
+        executable: whether the owner may execute it.
+        external: the file elsewhere; None for a content of the store.
+    """
 
     path: str
     sha256: str
     size: int
     executable: bool
+    external: ExternalFile | None = None
 
     @property
     def inode_key(self) -> tuple[str, bool]:
@@ -37,7 +48,7 @@ class CopiedFile(NamedTuple):
 def write_manifest(path: Path, files: Sequence[CopiedFile]) -> None:
     """Writes the list of the files of a copy."""
     columns: Mapping[str, Any] = {name: [getattr(file, name) for file in files] for name in MANIFEST_SCHEMA.names}
-    schema = MANIFEST_SCHEMA.with_metadata({BYTES: str(sum(file.size for file in files))})
+    schema = MANIFEST_SCHEMA.with_metadata({BYTES: str(sum(max(file.size, 0) for file in files))})
     with pa.OSFile(str(path), "wb") as target, pa.ipc.new_file(target, schema) as writer:
         writer.write_table(pa.table(columns, schema=schema))
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lakefeed.storage.disk.sealed_files import is_sealed
 from lakefeed.trees.copy_manifest import CopiedFile
+from lakefeed.trees.tree_paths import folders_above
 
 
 class State(NamedTuple):
@@ -22,7 +23,8 @@ class State(NamedTuple):
 def inspect(folder: Path, files: Sequence[CopiedFile]) -> State:
     """Returns the state of a copy. Looks at each file, and reads none."""
     expected = {file.path: file for file in files}
-    folders = {path[:at] for path in expected for at, char in enumerate(path) if char == "/"}
+    direct = {path.rpartition("/")[0] for path in expected}
+    folders = {above for path in direct for above in (path, *folders_above(path))}
     for path, status in _walk(str(folder)):
         if stat.S_ISDIR(status.st_mode):
             if path not in folders:

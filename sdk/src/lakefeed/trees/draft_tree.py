@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -15,15 +15,18 @@ from lakefeed.media.media_records import records_array
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from lakefeed.trees.content_hashes import hash_files
 from lakefeed.trees.draft_tables import DraftFacts, DraftTable
+from lakefeed.trees.external_files import ExternalFile
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.folder_scan import LocalFile
 from lakefeed.trees.tree_identity import TreeId
-from lakefeed.trees.tree_paths import check_conflicts, conflict_error, folders_above, has_below, matching
+from lakefeed.trees.tree_paths import at_or_below, check_conflicts, conflict_error, folders_above, has_below, matching
 from lakefeed.trees.tree_results import AddedFiles, Synced
 from lakefeed.trees.tree_rows import CHANGE_SCHEMA, TREE_SCHEMA, TreeRows, apply_changes, column, overlay
 
 if TYPE_CHECKING:
     from lakefeed.catalog.lake import Lake
+
+AnyFile: TypeAlias = LocalFile | ExternalFile
 
 FEW_PATHS: Final = 256
 """Up to so many new paths, conflicts are looked up path by path."""
@@ -45,7 +48,7 @@ class DraftTree:
     id: TreeId
     facts: DraftFacts
     parents: Sequence[FinishedTree]
-    pending: dict[str, LocalFile | None] = field(default_factory=dict)
+    pending: dict[str, AnyFile | None] = field(default_factory=dict)
     _base: TreeRows | None = None
     _stored: tuple[int, TreeRows] | None = None
 
@@ -107,7 +110,7 @@ class DraftTree:
             "process has died, call finalize() to complete its work"
         )
 
-    def add(self, files: Mapping[str, LocalFile], origin: str) -> AddedFiles:
+    def add(self, files: Mapping[str, AnyFile], origin: str) -> AddedFiles:
         """Adds files by their paths in the tree.
 
         Raises:
@@ -121,7 +124,8 @@ class DraftTree:
         for path, file in files.items():
             was_pending, before = path in self.pending, self.pending.get(path)
             if path in unchanged:
-                modified += was_pending
+                added += was_pending and before is None
+                modified += before is not None
                 self.pending.pop(path, None)
                 continue
             exists = before is not None if was_pending else stored.index(path) is not None
@@ -135,10 +139,10 @@ class DraftTree:
         view = self.view()
         return self._remove(view.paths.filter(matching(view.paths, pattern, recursive)).to_pylist())
 
-    def sync(self, files: Mapping[str, LocalFile], folder: str, origin: str) -> Synced:
+    def sync(self, files: Mapping[str, AnyFile], folder: str, origin: str) -> Synced:
         """Makes the tree below a folder of it equal to these files, by their paths in the tree."""
         view = self.view()
-        below = view.paths if not folder else view.paths.filter(matching(view.paths, folder, recursive=True))
+        below = view.paths if not folder else view.paths.filter(at_or_below(view.paths, folder))
         gone = below.filter(pc.invert(pc.is_in(below, value_set=pa.array(list(files), pa.string()))))
         before = dict(self.pending)
         removed = self._remove(gone.to_pylist())
@@ -158,22 +162,26 @@ class DraftTree:
                 self.pending[path] = None
         return removed
 
-    def _unchanged(self, stored: TreeRows, files: Mapping[str, LocalFile]) -> set[str]:
+    def _unchanged(self, stored: TreeRows, files: Mapping[str, AnyFile]) -> set[str]:
         """Returns the paths whose stored file has the same content and executable bit. Hashes those of equal size."""
         known = {path: at for path, at in _positions(stored, files).items() if at is not None}
-        places = pa.array(list(known.values()), pa.int64())
-        sizes = column(stored.table, "file").field("size")
-        same_size: list[str] = []
-        taken = sizes.take(places).to_pylist(), stored.contents[3].take(places).to_pylist()
-        for path, size, executable in zip(known, *taken, strict=True):
-            if files[path].size == size and files[path].executable == executable:
-                same_size.append(path)
-        fingerprints = FileFingerprints(self.lake.settings.cache)
-        hashes = hash_files([files[path] for path in same_size], fingerprints)
-        digests = stored.contents[0].take(pa.array([known[path] for path in same_size], pa.int64())).to_pylist()
-        return {path for path, digest, own in zip(same_size, digests, hashes, strict=True) if digest == own.hex()}
+        rows = stored.take(pa.array(list(known.values()), pa.int64()))
+        sizes = column(rows.table, "file").field("size").to_pylist()
+        same: set[str] = set()
+        same_size: dict[LocalFile, tuple[str, str]] = {}
+        facts = zip(known, sizes, *(each.to_pylist() for each in rows.contents), strict=True)
+        for path, size, sha256, url, etag, executable in facts:
+            file = files[path]
+            if isinstance(file, LocalFile):
+                if file.size == size and file.executable == executable and sha256:
+                    same_size[file] = path, sha256
+            elif file.etag is not None and (file.url, file.etag, file.size) == (url, etag, size):
+                same.add(path)
+        hashes = hash_files(list(same_size), FileFingerprints(self.lake.settings.cache))
+        digests = zip(same_size.values(), hashes, strict=True)
+        return same | {path for (path, sha256), own in digests if sha256 == own.hex()}
 
-    def _check_conflicts(self, stored: TreeRows, files: Mapping[str, LocalFile], origin: str) -> None:
+    def _check_conflicts(self, stored: TreeRows, files: Mapping[str, AnyFile], origin: str) -> None:
         gone = {path for path, file in self.pending.items() if file is None}
         if len(files) > FEW_PATHS or gone:
             present = (path for path in stored.path_list if path not in gone)
@@ -189,7 +197,7 @@ class DraftTree:
                 raise conflict_error(path, below, origin)
 
 
-def _positions(stored: TreeRows, files: Mapping[str, LocalFile]) -> dict[str, int | None]:
+def _positions(stored: TreeRows, files: Mapping[str, AnyFile]) -> dict[str, int | None]:
     if len(files) <= FEW_PATHS:
         return {path: stored.index(path) for path in files}
     paths = list(files)
@@ -197,17 +205,24 @@ def _positions(stored: TreeRows, files: Mapping[str, LocalFile]) -> dict[str, in
     return dict(zip(paths, found.to_pylist(), strict=True))
 
 
-def pending_changes(pending: Mapping[str, LocalFile | None]) -> pa.Table:
+def pending_changes(pending: Mapping[str, AnyFile | None]) -> pa.Table:
     """Returns pending files as changes; contents that are not uploaded have a size and no digest."""
-    records = [None if file is None else {"size": file.size} for file in pending.values()]
+    records = [_record(path, file) for path, file in pending.items()]
     size = len(pending)
     columns: list[Any] = [
         pa.array(list(pending), pa.string()),
         records_array(records, FILE),
         pa.array([file is not None and file.executable for file in pending.values()], pa.bool_()),
-        pa.nulls(size, pa.string()),
+        pa.array([file.etag if isinstance(file, ExternalFile) else None for file in pending.values()], pa.string()),
         pa.nulls(size, pa.string()),
         pa.array(["remove" if file is None else "add" for file in pending.values()], pa.string()),
     ]
     assert len(TREE_SCHEMA) == len(columns) - 1
     return pa.table(columns, schema=CHANGE_SCHEMA)
+
+
+def _record(path: str, file: AnyFile | None) -> dict[str, Any] | None:
+    if not isinstance(file, ExternalFile):
+        return None if file is None else {"size": file.size}
+    name = path.rpartition("/")[2]
+    return {"url": file.url, "size": file.size, "filename": name, "content_type": FILE.content_type(name, b"")}

@@ -258,6 +258,45 @@ class FileTree(DescribedTree):
             draft, path, wildcard, local_base_folder, dataset_path, check_flag(recursive, "recursive"), verbose
         )
 
+    def add_external_files(
+        self,
+        source_url: str | Sequence[str],
+        wildcard: str | Sequence[str] | None = None,
+        dataset_path: str | None = None,
+        recursive: bool = True,
+        verbose: bool = False,
+        *,
+        max_workers: int | None = None,
+        strict: bool = True,
+    ) -> AddedFiles:
+        """Adds links to files elsewhere, with their sizes and tags. Their contents are not stored in the lake.
+
+        A copy fetches them, and fails if one has changed since.
+
+        Args:
+            source_url: the URL of a file (``https://``), or of a file or folder of an object store (``s3://``,
+                ``gs://``), or several ones.
+            wildcard: as in `add_files`, for the paths below the URL.
+            dataset_path: the folder in the tree.
+            recursive: also add the files in folders below the URL.
+            verbose: log the number.
+            max_workers: accepted for ClearML's code.
+            strict: raise an error for a file that cannot be read, instead of leaving it out.
+
+        Returns:
+            The number of files of new paths, with the attributes ``added``, ``modified`` and ``unchanged``.
+
+        Raises:
+            TreeStateError: the tree is final.
+            MissingFileError, FileError: a file cannot be read, and ``strict`` is True. Nothing was added.
+            RefusedTargetError: the URL is that of a local file. Nothing was added.
+            CredentialsError: a URL holds credentials. Nothing was added.
+            ConflictingPathsError, InvalidArgumentError: as for `add_files`.
+        """
+        draft = self._draft("add_external_files")
+        tree_arguments.check_workers(max_workers)
+        return tree_changes.add_external_files(draft, source_url, wildcard, dataset_path, recursive, verbose, strict)
+
     def remove_files(self, dataset_path: str | None = None, recursive: bool = True, verbose: bool = False) -> int:
         """Removes files from the draft.
 

@@ -122,7 +122,7 @@ class LocalCopy:
     def _create(self, folder: Path, files: Sequence[CopiedFile]) -> bool:
         if os.path.lexists(folder):
             return False  # it is not ours
-        copy_eviction.evict(self.root, self.tree.lake.settings.cache_limit, sum(each.size for each in files))
+        copy_eviction.evict(self.root, self.tree.lake.settings.cache_limit, sum(max(each.size, 0) for each in files))
         with scratch_folder(self.root, "new-") as scratch:
             new = scratch / "copy"
             (new / TREE).mkdir(parents=True)

@@ -10,6 +10,7 @@ from lakefeed._validate import check_flag
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, TreeStateError
 from lakefeed.trees import tree_finalization, tree_upload
 from lakefeed.trees.draft_tree import DraftTree
+from lakefeed.trees.external_files import list_external
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.folder_scan import LocalFile, local_path_of, scan
 from lakefeed.trees.tree_paths import check_folder, check_path, join, pattern_of, wildcard_matcher
@@ -63,6 +64,23 @@ def _targets(found: dict[str, LocalFile], folder: str, origin: str) -> dict[str,
     if not folder:
         return found
     return {check_path(join(folder, path), origin): file for path, file in found.items()}
+
+
+def add_external_files(
+    draft: DraftTree, source: Any, wildcard: Any, folder: Any, recursive: Any, verbose: Any, strict: Any
+) -> AddedFiles:
+    """Adds links to files elsewhere; see `FileTree.add_external_files`."""
+    for value, name in ((recursive, "recursive"), (verbose, "verbose"), (strict, "strict")):
+        check_flag(value, name)
+    matches, target = wildcard_matcher(wildcard, recursive), check_folder(folder, "dataset_path")
+    found, errors = list_external(source, matches, recursive, strict)
+    for error in errors:
+        logger.warning("add_external_files: %s", error)
+    placed = {check_path(join(target, path), "add_external_files"): file for path, file in found.items()}
+    counts = draft.add(placed, "add_external_files")
+    if verbose:
+        logger.info("added %d links to %s, modified %d", counts.added, draft.id, counts.modified)
+    return counts
 
 
 def remove_files(draft: DraftTree, pattern: Any, recursive: Any, verbose: Any) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 from lakefeed._validate import check_flag
 from lakefeed.errors import FileError, LakefeedError, MissingFileError
 from lakefeed.storage.disk.hashing import sha256_file
+from lakefeed.storage.disk.sealed_files import UNKNOWN_SIZE
+from lakefeed.trees.copy_manifest import CopiedFile
 from lakefeed.trees.copy_selection import check_part, check_patterns
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import FinishedTree
@@ -85,14 +87,15 @@ def verify(tree: DraftTree | FinishedTree, path: Any, skip_hash: Any, verbose: A
     folder = (copy.find() or copy.get()) if path is None else local_path_of(path, "local_copy_path")
     if not folder.is_dir():
         raise MissingFileError(f"local_copy_path: there is no folder {str(folder)!r}")
-    wrong = [each.path for each in copy.files if not _is_equal(folder / each.path, each.size, each.sha256, skip_hash)]
+    wrong = [each.path for each in copy.files if not _is_equal(folder / each.path, each, skip_hash)]
     if verbose:
         logger.info("%d of %d files of %s differ: %s", len(wrong), len(copy.files), folder, wrong[:10])
     return wrong
 
 
-def _is_equal(path: Path, size: int, sha256: str, skip_hash: bool) -> bool:
+def _is_equal(path: Path, file: CopiedFile, skip_hash: bool) -> bool:
     try:
-        return os.stat(path).st_size == size and (skip_hash or sha256_file(path)[0] == sha256)  # noqa: PTH116
+        same_size = file.size in (os.stat(path).st_size, UNKNOWN_SIZE)  # noqa: PTH116
+        return same_size and (skip_hash or file.external is not None or sha256_file(path)[0] == file.sha256)
     except OSError:
         return False

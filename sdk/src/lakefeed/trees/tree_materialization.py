@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from lakefeed.errors import ConflictingPathsError, IntegrityError, MissingFileError, UnsupportedError
+from lakefeed.errors import ConflictingPathsError, IntegrityError, MissingFileError
 from lakefeed.storage.blobs.blob_store import BlobStore
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.sealed_files import folds_names, link_sealed, write_sealed
 from lakefeed.trees.copy_manifest import CopiedFile
+from lakefeed.trees.external_files import ExternalFile
 from lakefeed.trees.tree_rows import TreeRows, column
 
 LOCAL_THREADS: Final = 2
@@ -23,18 +25,14 @@ GROUP_FILES: Final = 1_024
 
 
 def copied_files(rows: TreeRows) -> list[CopiedFile]:
-    """Returns the files of a tree.
-
-    Raises:
-        UnsupportedError: a file is external.
-    """
-    file = column(rows.table, "file")
-    columns = (file.field("sha256").to_pylist(), file.field("size").to_pylist(), rows.contents[3].to_pylist())
+    """Returns the files of a tree."""
+    sizes = column(rows.table, "file").field("size").to_pylist()
     files = []
-    for path, sha256, size, executable in zip(rows.path_list, *columns, strict=True):
-        if sha256 is None:
-            raise UnsupportedError(f"the file {path!r} is external, and only files of the store are copied")
-        files.append(CopiedFile(path, sha256, size or 0, executable))
+    facts = zip(rows.path_list, sizes, *(each.to_pylist() for each in rows.contents), strict=True)
+    for path, size, sha256, url, etag, executable in facts:
+        external = None if sha256 else ExternalFile(url, size, etag or None)
+        content = sha256 or f"{url} {etag}"
+        files.append(CopiedFile(path, content, -1 if size is None else size, executable, external))
     return files
 
 
@@ -85,7 +83,7 @@ class Materialization:
                 raise
 
     def _write_group(self, group: Sequence[CopiedFile], folder: Path) -> None:
-        self.store.prefetch([each.sha256 for each in group])
+        self.store.prefetch([each.sha256 for each in group if each.external is None])
         for each in group:
             self.write_file(each, f"{folder}/{each.path}")
 
@@ -96,11 +94,14 @@ class Materialization:
             if source is not None and link_sealed(source, target, file.size, file.executable):
                 return
         try:
-            write_sealed(target, file.executable, lambda write: self.store.copy_to(file.sha256, write))
+            write_sealed(target, file.executable, partial(self._fill, file))
         except (MissingFileError, IntegrityError) as error:
             raise type(error)(f"the file {file.path!r} of {self.tree!r}: {error}") from error
         with self._lock:
             self._first[key] = target  # the newest, because the older ones may have as many links as they can
+
+    def _fill(self, file: CopiedFile, write: Callable[[bytes], object]) -> int:
+        return self.store.copy_to(file.sha256, write) if file.external is None else file.external.copy_to(write)
 
 
 def _groups(files: Sequence[CopiedFile], size: int) -> Iterator[Sequence[CopiedFile]]:

@@ -150,15 +150,20 @@ def matching(paths: Any, pattern: str, recursive: bool) -> Any:
     Patterns are anchored at the root of the tree. A text that is a path of the tree means that path. Of a folder that
     is named without a pattern, and with ``recursive`` False, only the files directly in it match.
     """
-    below: Any = pc.starts_with(paths, f"{pattern}/")
-    if not recursive:
-        rest: Any = pc.utf8_slice_codeunits(paths, len(pattern) + 1)
-        below = pc.and_(below, pc.invert(pc.match_substring(rest, "/")))
-    literal = pc.or_(pc.equal(paths, pa.scalar(pattern)), below)
+    literal = at_or_below(paths, pattern, recursive)
     if not is_wild(pattern) or pc.any(literal).as_py():
         return literal
     inside = "(?:/.*)?" if recursive else ""
     return pc.match_substring_regex(paths, rf"(?s)\A(?:{translate(pattern, recursive)}){inside}\z")
+
+
+def at_or_below(paths: Any, folder: str, recursive: bool = True) -> Any:
+    """Returns which paths are this one, or lie below it; with ``recursive`` False, directly below it."""
+    below: Any = pc.starts_with(paths, f"{folder}/")
+    if not recursive:
+        rest: Any = pc.utf8_slice_codeunits(paths, len(folder) + 1)
+        below = pc.and_(below, pc.invert(pc.match_substring(rest, "/")))
+    return pc.or_(pc.equal(paths, pa.scalar(folder)), below)
 
 
 def wildcard_matcher(wildcard: Any, recursive: bool) -> Callable[[str], bool]:

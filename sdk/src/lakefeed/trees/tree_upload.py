@@ -26,7 +26,7 @@ from lakefeed.run.progress import counted
 from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from lakefeed.trees.draft_tables import SEAL, is_sealed
-from lakefeed.trees.draft_tree import DraftTree, pending_changes
+from lakefeed.trees.draft_tree import AnyFile, DraftTree, pending_changes
 from lakefeed.trees.folder_scan import LocalFile, current_file
 from lakefeed.trees.tree_commit import saving
 from lakefeed.trees.tree_rows import ADD, CHANGE_SCHEMA
@@ -74,19 +74,19 @@ def upload(draft: DraftTree, show_progress: bool) -> None:
         )
 
 
-def _split(pending: Mapping[str, LocalFile | None]) -> tuple[dict[str, LocalFile | None], dict[str, FileError]]:
+def _split(pending: Mapping[str, AnyFile | None]) -> tuple[dict[str, AnyFile | None], dict[str, FileError]]:
     """Returns the changes that can be uploaded, with the files as they are now, and the errors of the others."""
-    ready: dict[str, LocalFile | None] = {}
+    ready: dict[str, AnyFile | None] = {}
     failures: dict[str, FileError] = {}
     for path, file in pending.items():
         try:
-            ready[path] = None if file is None else current_file(file.path)
+            ready[path] = current_file(file.path) if isinstance(file, LocalFile) else file
         except FileError as error:
             failures[path] = error
     return ready, failures
 
 
-def _upload(draft: DraftTree, ready: Mapping[str, LocalFile | None], show_progress: bool) -> None:
+def _upload(draft: DraftTree, ready: Mapping[str, AnyFile | None], show_progress: bool) -> None:
     with ExitStack() as stack:
         writer, check = stack.enter_context(saving(draft.lake))
         progress: Progress = lambda size: None  # noqa: E731
@@ -127,11 +127,11 @@ class _Rows:
     def __init__(self, draft: DraftTree, writer: BlobWriter, progress: Progress) -> None:
         self._draft, self._writer, self._progress = draft, writer, progress
 
-    def batches(self, changes: Mapping[str, LocalFile | None]) -> Iterator[pa.RecordBatch]:
+    def batches(self, changes: Mapping[str, AnyFile | None]) -> Iterator[pa.RecordBatch]:
         """Yields changes. The contents that they name are durable after the last one."""
-        removals = {path: None for path, file in changes.items() if file is None}
-        yield from pending_changes(removals).to_batches()
-        files = iter([(path, file) for path, file in changes.items() if file is not None])
+        others = {path: file for path, file in changes.items() if not isinstance(file, LocalFile)}
+        yield from pending_changes(others).to_batches()
+        files = iter([(path, file) for path, file in changes.items() if isinstance(file, LocalFile)])
         fingerprints = FileFingerprints(self._draft.lake.settings.cache)
         with ContentWriter(self._writer, fingerprints, self._progress) as contents:
             before = None

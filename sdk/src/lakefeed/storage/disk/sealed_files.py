@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 SEAL_EPOCH_NS: Final = 978_307_200 * 10**9  # 2001-01-01: not the time of a new file
+UNKNOWN_SIZE: Final = -1
 READ_ONLY: Final = 0o444
 READ_AND_EXECUTE: Final = 0o555
 NO_LINKS: Final = frozenset(
@@ -46,9 +47,9 @@ def write_sealed(path: str, executable: bool, fill: Callable[[Callable[[bytes], 
 
 
 def is_sealed(status: os.stat_result, size: int, executable: bool) -> bool:
-    """Returns whether a file is as it was sealed, with this size."""
+    """Returns whether a file is as it was sealed, with this size, or with any for `UNKNOWN_SIZE`."""
     right = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == mode_of(executable)
-    return right and status.st_size == size and status.st_mtime_ns == SEAL_EPOCH_NS + size
+    return right and size in (status.st_size, UNKNOWN_SIZE) and status.st_mtime_ns == SEAL_EPOCH_NS + status.st_size
 
 
 def link_sealed(source: str, target: str, size: int, executable: bool) -> bool:
