@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset
+from lakefeed.catalog import Lake
 from lakefeed.compute import save
 from lakefeed.compute.compute_engine import run_task
 from lakefeed.errors import InvalidArgumentError, InvalidNameError, SchemaError
@@ -304,6 +306,28 @@ def test_two_routines_share_a_dataset_of_errors_and_one_that_is_deleted_comes_ba
     Dataset("out_errors").delete()
     assert run_routine(one) is None
     assert Dataset("out_errors").count() == 3
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk"])
+def test_a_damaged_dataset_of_errors_holds_nothing_up(content: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+    add(*range(10))
+    work = routine(on_error="quarantine")
+    run_routine(work)
+    lake = Lake.current()
+    location = Path(lake.heads()["out_errors"].removeprefix("file://"))
+    lake.close()
+    location.unlink()
+    if content is not None:
+        location.write_bytes(content)
+    add(*range(10, 20))
+    run_routine(work)
+    assert "'out_errors' does not show the failed rows" in caplog.text
+    assert [row.key for row in failed_rows(work)] == ["3", "7", "8", "15"]
+    assert retry_failed(replace(work, fn=mended), failed_rows(work)[:1]).succeeded == 1
+    Dataset("out_errors").delete(force=True)
+    assert run_routine(work) is None
+    assert Dataset("out_errors").to_arrow()["key"].to_pylist() == ["7", "8", "15"]
+    assert sorted(output()) == [n for n in range(20) if n not in {7, 8, 15}]
 
 
 def test_errors_of_rows_that_no_longer_exist_stay() -> None:

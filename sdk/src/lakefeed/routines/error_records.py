@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +22,14 @@ import pyarrow.parquet as pq
 from lakefeed.catalog import Draft, Fence, Lake, Provenance, edit, fence_value
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.dataset import Dataset
-from lakefeed.errors import CommitConflictError, DatasetExistsError, DatasetNotFoundError, FenceError, SchemaError
+from lakefeed.errors import (
+    CommitConflictError,
+    DamagedDatasetError,
+    DatasetExistsError,
+    DatasetNotFoundError,
+    FenceError,
+    SchemaError,
+)
 from lakefeed.expr import parse
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import Routine
@@ -30,6 +38,8 @@ from lakefeed.run.row_edits import newest
 from lakefeed.run.row_errors import RowError
 from lakefeed.run.write_context import write_context
 from lakefeed.storage.blobs.blob_writer import BlobWriter
+
+logger = logging.getLogger(__name__)
 
 BLOB = "blob:"
 """Marks a fence value as the sha256 of a blob that is in use, for whoever collects garbage."""
@@ -154,9 +164,24 @@ def failed_row(
 def show_failed_rows(routine: Routine) -> None:
     """Brings the dataset of the errors up to date. Does nothing if it is.
 
+    A damaged dataset is logged and holds nothing up, because the output refers to the failed rows itself.
+
     Raises:
         SchemaError: a dataset of that name has other columns.
     """
+    try:
+        _show_failed_rows(routine)
+    except DamagedDatasetError as error:
+        logger.warning(
+            "routine %s: %r does not show the failed rows until it is mended or deleted; "
+            "failed_rows() returns them: %s",
+            routine.name,
+            routine.errors_dataset,
+            error,
+        )
+
+
+def _show_failed_rows(routine: Routine) -> None:
     for _ in range(ROUNDS):
         reference = stored_reference(routine)
         table = table_or_none(routine.errors_dataset)
@@ -179,9 +204,12 @@ def check_errors_dataset(routine: Routine) -> None:
     Raises:
         SchemaError: a dataset of that name has other columns.
     """
-    if table_or_none(routine.errors_dataset) is None:
-        return
-    schema = Dataset(routine.errors_dataset).schema
+    try:
+        if table_or_none(routine.errors_dataset) is None:
+            return
+        schema = Dataset(routine.errors_dataset).schema
+    except DamagedDatasetError:
+        return  # as in `show_failed_rows`
     if schema.names != ERRORS_SCHEMA.names or schema.types != ERRORS_SCHEMA.types:
         raise SchemaError(
             f"failed rows of routine {routine.name!r} go to the dataset {routine.errors_dataset!r}, but it exists with "
