@@ -107,10 +107,7 @@ class ScanReader:
     @cached_property
     def columns(self) -> dict[str, tuple[str, ...]]:
         """The columns to read of each table, with its key."""
-        read = frozenset(path for each in self.outputs for path in each.read)
-        if self._rest is not None:
-            read |= paths(self._rest)
-        wanted = self.environment.columns_read(read)
+        wanted = self._columns_read
         return {
             table.name: tuple(name for name in table.schema.names if name in wanted[table.name] or name in table.keys)
             for table in self.tables
@@ -123,6 +120,14 @@ class ScanReader:
     def key_tree(self) -> Tree:
         """Returns the key columns."""
         return {key: table_term(self.base.name, col(f"`{key}`").text) for key in self.keys}
+
+    @cached_property
+    def _columns_read(self) -> dict[str, set[str]]:
+        """The columns of each table that the outputs and the rest of the condition read."""
+        read = frozenset(path for each in self.outputs for path in each.read)
+        if self._rest is not None:
+            read |= paths(self._rest)
+        return self.environment.columns_read(read)
 
     # ------------------------------------------------------------------ ranges
 
@@ -248,11 +253,9 @@ class ScanReader:
     @cached_property
     def columns_to_derive(self) -> tuple[str, ...]:
         """The columns of the first table that `derive` reads."""
-        read = set(self.columns[self.base.name]) - set(self.keys if len(self.tables) == 1 else ())
-        read |= {str(path[0]) for each in self.outputs for path in each.read}
-        read |= set() if self._pushed is None else roots(self._pushed)
-        whole = table_root(self.base.name) in read
-        return tuple(name for name in self.base.schema.names if whole or name in read) or self.keys[:1]
+        wanted = self._columns_read[self.base.name] | (set(self.keys) if len(self.tables) > 1 else set())
+        wanted |= set() if self._pushed is None else roots(self._pushed)
+        return tuple(name for name in self.base.schema.names if name in wanted) or self.keys[:1]
 
     def derive(self, rows: pa.RecordBatch) -> tuple[Positions, pa.RecordBatch]:
         """Returns the columns of the scan for rows of the first table: the positions of the rows, and the columns.
