@@ -85,6 +85,10 @@ def test_filters_use_the_statistics_of_column_files(table: Table) -> None:
     assert scan.to_table().num_rows == 70
     assert scan.metrics["row_groups_skipped"] == 6
     assert Dataset("photos").filter("y is null").count() == 0
+    table.enrich({"y": 0 - table["x"], "z": table["x"]}).apply()
+    table.enrich({"y": table["x"] + 1000}).apply()  # the values of y in the older files say nothing
+    assert Dataset("photos").filter("y > 1290 and z > 0").count() == 9
+    assert Dataset("photos").filter("y < 1000").count() == 0
 
 
 def test_loaders_and_caches_read_column_files_like_one_plain_file(table: Table) -> None:

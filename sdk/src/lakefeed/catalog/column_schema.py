@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from uuid import UUID
 
+from cachetools import LRUCache
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -26,16 +30,22 @@ from pyiceberg.types import NestedField
 from lakefeed.catalog.properties import COLUMN_SCHEMA_PREFIX
 from lakefeed.catalog.version_numbers import AdaptedTable
 
+CACHED_SCHEMAS = 256
 COMMENT = re.compile(r"(; )?schema \d+$")
 
 
 def with_column_schemas(table: Table) -> Table:
     """Returns the table with schemas that have the columns in column files, too; the same object if it has none."""
+    return _with_schemas(table, partial(_cached, table.metadata.table_uuid))
+
+
+def _with_schemas(table: Table, widen: Callable[[Schema, Schema], Schema]) -> Table:
     ids = _column_schema_ids(table.properties)
     if not ids:
         return table
     schemas = table.schemas()
-    widened = [_widened(schema, schemas.get(_entry_at(ids, schema.schema_id))) for schema in table.metadata.schemas]
+    pairs = ((each, schemas.get(_entry_at(ids, each.schema_id))) for each in table.metadata.schemas)
+    widened = [each if beside is None else widen(each, beside) for each, beside in pairs]
     metadata = table.metadata.model_copy(update={"schemas": widened})
     if not isinstance(table, AdaptedTable):
         return AdaptedTable(table.name(), metadata, table.metadata_location, table.io, table.catalog, table.config)
@@ -48,7 +58,7 @@ def apply_updates(table: Table, updates: Sequence[TableUpdate]) -> Table:
     """Returns the table after updates that are not committed yet."""
     metadata = update_table_metadata(table.metadata, tuple(updates))
     changed = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
-    return with_column_schemas(changed)
+    return _with_schemas(changed, _widened)  # another writer may give the ids of these schemas to others
 
 
 def column_file_ids(table: Table, schema: Schema | None = None) -> frozenset[int]:
@@ -125,9 +135,19 @@ def _entry_at(ids: Mapping[int, str], schema_id: int) -> int:
     return int(ids[newest]) if newest is not None and ids[newest] else -1
 
 
-def _widened(schema: Schema, beside: Schema | None) -> Schema:
-    if beside is None:
-        return schema
+def _cached(table: UUID, schema: Schema, beside: Schema) -> Schema:
+    """Returns the same as `_widened`, from the cache: wide schemas take long to make, and each id has one meaning."""
+    key = table, schema.schema_id, beside.schema_id
+    with _lock:
+        widened = _schemas.get(key)
+    if widened is None:
+        widened = _widened(schema, beside)
+        with _lock:
+            _schemas[key] = widened
+    return widened
+
+
+def _widened(schema: Schema, beside: Schema) -> Schema:
     known, names = set(schema.field_ids), {field.name for field in schema.fields}
     more = [field for field in beside.fields if field.field_id not in known and field.name not in names]
     if not more:
@@ -135,3 +155,7 @@ def _widened(schema: Schema, beside: Schema | None) -> Schema:
     return Schema(
         *schema.fields, *more, schema_id=schema.schema_id, identifier_field_ids=list(schema.identifier_field_ids)
     )
+
+
+_schemas: LRUCache[tuple[UUID, int, int], Schema] = LRUCache(CACHED_SCHEMAS)
+_lock = threading.Lock()

@@ -139,9 +139,9 @@ class DataFileReader:
         matching: frozenset[int] | None = None
         for each in file.columns:
             part = DataFileRef(each.path, each.rows, each.size, each.sequence)
-            groups = frozenset(
-                g.key for g in self._open(each.path).footer().groups(self._file_predicate(part, predicate))
-            )
+            newer = frozenset(self._column_ids.values()) - each.fields
+            inside = self._open(each.path).footer().groups(self._file_predicate(part, predicate, newer))
+            groups = frozenset(group.key for group in inside)
             matching = groups if matching is None else matching & groups
         return matching
 
@@ -195,13 +195,15 @@ class DataFileReader:
         access = self._access
         return ParquetFile(access.actual(path), lambda _: access.open(path), immutable=True, missing=self._check_exists)
 
-    def _file_predicate(self, file: DataFileRef, predicate: Expr | None) -> Expr | None:
-        """Returns the predicate with the column names of the file."""
+    def _file_predicate(
+        self, file: DataFileRef, predicate: Expr | None, elsewhere: frozenset[int] = frozenset()
+    ) -> Expr | None:
+        """Returns the predicate with the column names of the file. Columns whose values are elsewhere get no name."""
         if predicate is None:
             return None
         names = dict(self._projection.columns(file, self._open(file.path).footer()).by_path)
-        if file.columns:  # the values that the file itself has are older
-            newer = {number for each in file.columns for number in each.fields}
+        newer = elsewhere.union(*(each.fields for each in file.columns))
+        if newer:
             names |= {name: None for name, number in self._column_ids.items() if number in newer}
         return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
