@@ -93,7 +93,7 @@ def schema_updates(
     own = [field for field in fields if field.field_id not in in_column_files]
     beside = [field for field in fields if field.field_id in in_column_files]
     next_id = max(schema.schema_id for schema in table.metadata.schemas) + 1
-    if not beside and column_schema(table.metadata) is None:
+    if not beside and _entry_at(_column_schema_ids(table.properties), next_id) < 0:
         schema = Schema(*own, schema_id=next_id, identifier_field_ids=list(identifiers))
         return schema, (AddSchemaUpdate(schema_=schema), SetCurrentSchemaUpdate(schema_id=-1))
     updates: list[TableUpdate] = []
