@@ -51,6 +51,7 @@ class DraftTree:
     pending: dict[str, AnyFile | None] = field(default_factory=dict)
     _base: TreeRows | None = None
     _stored: tuple[int, TreeRows] | None = None
+    _uploaded: set[str] = field(default_factory=set)
 
     @property
     def table(self) -> DraftTable:
@@ -80,8 +81,23 @@ class DraftTree:
             raise self.gone_error()
         snapshot = table.metadata.current_snapshot_id or 0
         if self._stored is None or self._stored[0] != snapshot:
-            self._stored = snapshot, apply_changes(self.base, self.table.changes(table))
+            changes = self.table.changes(table)
+            self._uploaded = set(column(changes, "path").to_pylist())
+            self._stored = snapshot, apply_changes(self.base, changes)
         return self._stored[1]
+
+    def check_stored(self, origin: str) -> TreeRows:
+        """Returns `stored`, in which no path is a file and a folder.
+
+        Raises:
+            ConflictingPathsError: one is, by uploads of several processes.
+        """
+        stored = self.stored
+        if len(self._uploaded) > FEW_PATHS:
+            check_conflicts(stored.path_list, origin)
+        else:
+            check_new_paths(stored, (path for path in self._uploaded if stored.index(path) is not None), origin)
+        return stored
 
     @property
     def known(self) -> TreeRows:
@@ -187,14 +203,30 @@ class DraftTree:
             present = (path for path in stored.path_list if path not in gone)
             check_conflicts({*present, *files, *(self.pending.keys() - gone)}, origin)
             return
-        waiting = sorted({*self.pending, *files}) if len(self.pending) <= FEW_PATHS else None
+        check_new_paths(stored, files, origin)
+        waiting = sorted({*self.pending, *files}) if len(self.pending) <= FEW_PATHS else []
         for path in files:
             for folder in folders_above(path):
-                if stored.index(folder) is not None or folder in self.pending or folder in files:
+                if folder in self.pending or folder in files:
                     raise conflict_error(folder, path, origin)
-            below = has_below(stored.path_list, path) or (has_below(waiting, path) if waiting is not None else None)
+            below = has_below(waiting, path)
             if below is not None:
                 raise conflict_error(path, below, origin)
+
+
+def check_new_paths(rows: TreeRows, paths: Iterable[str], origin: str) -> None:
+    """Checks that none of a few paths is a folder of a path of a tree, or lies below a file of it.
+
+    Raises:
+        ConflictingPathsError: one does. The message names both.
+    """
+    for path in paths:
+        for folder in folders_above(path):
+            if rows.index(folder) is not None:
+                raise conflict_error(folder, path, origin)
+        below = rows.below(path)
+        if below is not None:
+            raise conflict_error(path, below, origin)
 
 
 def _positions(stored: TreeRows, files: Mapping[str, AnyFile]) -> dict[str, int | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, aft
     """
     rows = TreeRows(rows.with_origin(str(tree)))
     with saving(lake) as (writer, check):
-        writer.protect(rows.digests)
-        writer.flush()
+        if writer.needs_protection:
+            writer.protect(rows.digests)
+            writer.flush()
         _Commit(lake, tree, facts, rows, check).run()
         after()
     finished = find_finished(lake, tree)
@@ -135,39 +137,52 @@ class _Commit:
         draft.facts.update(self._summary(choose_label(draft.table, self.facts)))
         missing = np.ones(len(self.rows), np.bool_)
         if draft.table.current_snapshot() is not None:
-            source = newest(draft, self.tree.dataset)
-            for file in draft.files:
-                self._drop_others(draft, source, file, missing)
+            self._drop_others(draft, newest(draft, self.tree.dataset), missing)
         added = self.rows.select(pa.array(missing)).table
         if added.num_rows:
             draft.add(missing.tobytes(), lambda: added.to_batches(BATCH_ROWS))
 
-    def _drop_others(self, draft: Draft, source: IcebergSource, file: DataFileRef, missing: NDArray[np.bool_]) -> None:
-        """Removes the rows of a file that are not in the tree, and marks those of the tree that it has."""
-        gone = deleted_positions(draft.table, file.path, file.deletes)
-        drops = [np.empty(0, np.int64)]
-        for start, batch in source.numbered_batches(file, tuple(TREE_SCHEMA.names)):
-            live = ~np.isin(np.arange(start, start + batch.num_rows), gone)
-            drops.append(np.flatnonzero(live & ~self._mark(batch, live, missing)) + start)
-        positions = np.concatenate(drops)
-        if len(positions):
-            draft.drop(file, positions, lambda: source.read_file(file))
+    def _drop_others(self, draft: Draft, source: IcebergSource, missing: NDArray[np.bool_]) -> None:
+        """Removes the rows of the version that are not in the tree, and marks those of the tree that it has."""
+        files = draft.files
+        # All files at once: the look-up of paths costs as much for one of them.
+        stored, live, ends = _rows_of_files(draft, source, files)
+        drops = live & ~self._mark(stored, live, missing)
+        for file, start, end in zip(files, [0, *ends], ends, strict=False):
+            positions = np.flatnonzero(drops[start:end])
+            if len(positions):
+                draft.drop(file, positions, partial(source.read_file, file))
 
-    def _mark(self, batch: pa.RecordBatch, live: NDArray[np.bool_], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _mark(self, stored: TreeRows, live: NDArray[np.bool_], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Returns which of the live rows are in the tree, once each, and marks them as not missing."""
-        stored = TreeRows(pa.table([batch[f.name].cast(f.type) for f in TREE_SCHEMA], schema=TREE_SCHEMA))
         positions = np.where(live, positions_of(self.rows, stored.paths), -1)
         _, first = np.unique(positions, return_index=True)
         wanted = np.zeros(len(positions), np.bool_)
         wanted[first] = True
         wanted &= positions >= 0
-        wanted[wanted] = missing[positions[wanted]]
         chosen = positions[wanted]
         equal = ~_as_mask(different(stored, pa.array(wanted), self.rows, pa.array(chosen)))
         equal &= _as_mask(_same_origin(stored, wanted, self.rows, chosen))
         wanted[wanted] = equal
         missing[positions[wanted]] = False
         return wanted
+
+
+def _rows_of_files(
+    draft: Draft, source: IcebergSource, files: Sequence[DataFileRef]
+) -> tuple[TreeRows, NDArray[np.bool_], list[int]]:
+    """Returns the rows of files in their order, which of them are not deleted, and where each file ends."""
+    batches: list[pa.RecordBatch] = []
+    live, ends = [np.empty(0, np.bool_)], list[int]()
+    for file in files:
+        batches += [batch for _, batch in source.numbered_batches(file, tuple(TREE_SCHEMA.names))]
+        alive = np.ones(file.rows, np.bool_)
+        alive[deleted_positions(draft.table, file.path, file.deletes)] = False
+        live.append(alive)
+        ends.append(file.rows + (ends[-1] if ends else 0))
+    table = pa.Table.from_batches(batches, source.schema.empty_table().select(TREE_SCHEMA.names).schema)
+    columns: list[Any] = [table[each.name].cast(each.type) for each in TREE_SCHEMA]
+    return TreeRows(pa.table(columns, schema=TREE_SCHEMA).combine_chunks()), np.concatenate(live), ends
 
 
 def _same_origin(stored: TreeRows, wanted: NDArray[np.bool_], rows: TreeRows, positions: NDArray[np.int64]) -> Any:

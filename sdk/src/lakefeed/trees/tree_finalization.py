@@ -116,10 +116,9 @@ def _commit(draft: DraftTree) -> FinishedTree:
     except DatasetNotFoundError:
         raise draft.gone_error() from None
     try:
-        rows = draft.stored
+        rows = draft.check_stored("finalize")
         table = draft.table.load()
         draft.facts = draft.facts if table is None else facts_of(table)  # its tags may have changed
-        check_conflicts(rows.path_list, "finalize")
         return commit_tree(draft.lake, draft.id, draft.facts, rows, draft.table.discard)
     except (TreeStateError, InvalidArgumentError):  # the same for any process that finalizes it now
         _open_again(draft)

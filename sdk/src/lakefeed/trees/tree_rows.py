@@ -34,6 +34,8 @@ TREE_SCHEMA: Final = typed_schema(
 
 ADD: Final = "add"
 REMOVE: Final = "remove"
+FEW_CHANGES: Final = 256
+"""Up to so many changes are inserted one by one."""
 CHANGE_SCHEMA: Final = TREE_SCHEMA.append(pa.field("op", pa.string()))
 """The columns of changes, which add or remove files."""
 
@@ -88,8 +90,19 @@ class TreeRows:
 
     def index(self, path: str) -> int | None:
         """Returns the position of a path; None if the tree has no such file."""
-        at = bisect_left(self.path_list, path)
-        return at if at < len(self) and self.path_list[at] == path else None
+        at = self.position(path)
+        return at if at < len(self) and self.paths[at].as_py() == path else None
+
+    def position(self, path: str) -> int:
+        """Returns the number of paths that sort before a path. Makes no Python text of the others."""
+        paths = self.paths
+        return bisect_left(range(len(self)), path, key=lambda at: paths[at].as_py())
+
+    def below(self, folder: str) -> str | None:
+        """Returns the first path below a folder; None if there is none."""
+        at = self.position(f"{folder}/")
+        path = self.paths[at].as_py() if at < len(self) else ""
+        return str(path) if path.startswith(f"{folder}/") else None
 
     def take(self, positions: Any) -> TreeRows:
         """Returns some of the files, at ascending positions."""
@@ -117,7 +130,11 @@ def column(table: pa.Table, name: str) -> Any:
 def _last_of_each_path(rows: pa.Table) -> pa.Table:
     if rows.num_rows == 0:
         return rows
-    rows = rows.filter(pc.is_valid(rows["path"]))
+    if rows["path"].null_count:
+        rows = rows.filter(pc.is_valid(rows["path"]))
+    given = column(rows, "path")
+    if len(given) < 2 or pc.all(pc.less(given[:-1], given[1:])).as_py():
+        return rows.combine_chunks()
     ordered = rows.take(pc.sort_indices(rows, sort_keys=[("path", "ascending")])).combine_chunks()  # stable
     paths = column(ordered, "path")
     if len(paths) < 2:
@@ -148,9 +165,25 @@ def apply_changes(base: TreeRows, changes: pa.Table) -> TreeRows:
     """Returns a tree after changes of `CHANGE_SCHEMA`; of a path, the last change counts."""
     if changes.num_rows == 0:
         return base
-    present = base.table.append_column("op", pa.repeat(pa.scalar(ADD), len(base)))
-    last = _last_of_each_path(pa.concat_tables([present, changes.select(present.schema.names)]))
-    return TreeRows(last.filter(pc.equal(column(last, "op"), pa.scalar(ADD))).drop_columns(["op"]).combine_chunks())
+    last = _last_of_each_path(changes.select(CHANGE_SCHEMA.names))
+    if last.num_rows <= FEW_CHANGES:
+        return _insert(base, last)
+    others = base.select(pc.invert(pc.is_in(base.paths, value_set=column(last, "path"))))
+    return TreeRows.of(pa.concat_tables([others.table, _added(last)]))
+
+
+def _added(changes: pa.Table) -> pa.Table:
+    return changes.filter(pc.equal(column(changes, "op"), pa.scalar(ADD))).select(TREE_SCHEMA.names)
+
+
+def _insert(base: TreeRows, changes: pa.Table) -> TreeRows:
+    """Returns a tree after a few changes, sorted by path, without sorting the others."""
+    parts, start = [], 0
+    for number, path in enumerate(column(changes, "path").to_pylist()):
+        at = base.position(path)
+        parts += [base.table.slice(start, at - start), _added(changes.slice(number, 1))]
+        start = at + (base.index(path) is not None)
+    return TreeRows(pa.concat_tables([*parts, base.table.slice(start)]).combine_chunks())
 
 
 class Difference(NamedTuple):

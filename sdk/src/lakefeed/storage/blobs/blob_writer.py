@@ -135,6 +135,11 @@ class BlobWriter:
         """Returns whether a large content need not be added."""
         return self._is_single(sha256) or bytes.fromhex(sha256) in self.find_known([bytes.fromhex(sha256)])
 
+    @property
+    def needs_protection(self) -> bool:
+        """True if a collector is about to delete contents, so that `protect` has something to do."""
+        return bool(self._pending_deletes)
+
     def protect(self, digests: Collection[bytes]) -> None:
         """Stores contents again that are referred to without being added, and that are pending deletes."""
         if not self._pending_deletes:
