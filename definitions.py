@@ -80,9 +80,16 @@ def _load(
         Definitions.validate_loadable(definitions)
         return definitions
 
-    sound = [each for each in declarations if not isinstance(each, BrokenDeclaration)]
+    sound = sorted((each for each in declarations if not isinstance(each, BrokenDeclaration)), key=_refers_to_others)
     definitions, broken = split_loadable(sound, load)
     return definitions, [*unreadable, *broken]
+
+
+def _refers_to_others(declared: Declaration) -> bool:
+    """Returns whether a declaration claims the name or the place of others. Where it is wrong, it is the broken one."""
+    if isinstance(declared, DatasetSpec):
+        return bool(declared.upstreams)
+    return isinstance(declared, Routine) and declared.formerly is not None
 
 
 def _definitions(

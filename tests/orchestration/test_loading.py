@@ -268,6 +268,17 @@ def test_declarations_that_contradict_are_broken_one_by_one() -> None:
 
 
 @pytest.mark.live
+def test_a_declaration_that_claims_what_another_has_is_the_broken_one() -> None:
+    sound = Routine("sound", lambda rows: rows, "photos", "output")
+    for wrong, name in (
+        (DatasetSpec("photos", upstreams=["output"]), "dataset_photos"),
+        (Routine("renamed", lambda rows: rows, "photos", "other", formerly="sound"), "routine_renamed"),
+    ):
+        found = keys(build_definitions([wrong, sound]))
+        assert f"broken/{name}" in found
+        assert {"routines/sound", "datasets/photos", "datasets/output"} <= found
+
+
 def test_validation_reports_what_is_broken(tmp_path: Path) -> None:
     """As `dg check defs` and `dagster definitions validate` do it."""
     code = (
