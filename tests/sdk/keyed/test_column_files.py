@@ -265,6 +265,38 @@ def test_rows_that_another_engine_writes_anew_get_their_columns_by_key(table: Ta
     assert table.scan().to_table()["y"].null_count == 1
 
 
+def test_tags_hold_column_files_while_another_engine_expires_snapshots(table: Table) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    Dataset("photos", version=5).tag("first")
+    table.enrich({"y": table["x"] * 3}).apply()
+    table.write({"id": [7], "x": [0.0]})
+    stored().maintenance.expire_snapshots().older_than(dt.datetime.now() + dt.timedelta(days=1)).commit()
+    assert Dataset("photos", version="first").filter("id = 7").to_arrow()["y"].to_pylist() == [14.0]
+    assert rows(table, "id in (7, 8)", "y") == [{"y": 21.0}, {"y": 24.0}]
+    assert sorted(stored().refs()) == ["first", "lakefeed.columns", "lakefeed.columns.first", "main"]
+    Dataset("photos").untag("first")
+    assert sorted(stored().refs()) == ["lakefeed.columns", "main"]
+
+
+def test_lakes_that_move_and_tables_that_are_dropped_take_column_files_along(
+    table: Table, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    with table.txn() as txn:
+        txn.writeback(table.scan("y", where="id < 2"))
+        txn.write({"id": [0], "x": [5.0]})
+    moved = home.rename(home.with_name("moved"))
+    monkeypatch.setenv("LAKEFEED_HOME", str(moved))
+    assert rows(Table("photos"), "id in (0, 299)", "id", "x", "y") == [
+        {"id": 0, "x": 5.0, "y": 0.0},
+        {"id": 299, "x": 299.0, "y": 598.0},
+    ]
+    Table("photos").enrich({"z": Table("photos")["y"] + 1}).apply()
+    assert rows(Table("photos"), "id = 299", "z") == [{"z": 599.0}]
+    connect().drop_table("photos")
+    assert files(moved) == {"columns": [], "rows": []}
+
+
 def test_garbage_collection_knows_column_files(table: Table, home: Path) -> None:
     table.enrich({"y": table["x"] * 2}).apply()
     table.enrich({"y": table["x"] * 3}, where="id < 100").apply()

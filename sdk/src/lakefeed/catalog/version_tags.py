@@ -15,7 +15,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from lakefeed.catalog import commit_retry
+from lakefeed.catalog import column_files, commit_retry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.version_arguments import VERSION_LIKE
@@ -32,6 +32,7 @@ def is_tag_name(name: object) -> bool:
         and TAG_NAME.fullmatch(name) is not None
         and VERSION_LIKE.fullmatch(name) is None
         and name != MAIN_BRANCH
+        and not _holds_column_files(name)
     )
 
 
@@ -44,7 +45,7 @@ def check_tag(name: str) -> str:
     if not is_tag_name(name):
         raise InvalidNameError(
             f"invalid tag {name!r}: use 1 to 63 letters, digits, '.', '_' and '-', starting with a letter, but neither "
-            f"{MAIN_BRANCH!r} nor a name that looks like a version, such as 'v3'"
+            f"{MAIN_BRANCH!r} or {COLUMN_BRANCH!r} nor a name that looks like a version, such as 'v3'"
         )
     return name
 
@@ -56,8 +57,12 @@ def tags(table: Table) -> dict[str, int]:
 
 def branches(table: Table) -> dict[str, int]:
     """Returns the newest version numbers of branches of other programs, by name."""
-    own = (MAIN_BRANCH, COLUMN_BRANCH)
-    return {name: newest for name, newest in _numbers(table, SnapshotRefType.BRANCH).items() if name not in own}
+    numbers = _numbers(table, SnapshotRefType.BRANCH)
+    return {name: newest for name, newest in numbers.items() if name != MAIN_BRANCH and not _holds_column_files(name)}
+
+
+def _holds_column_files(branch: str) -> bool:
+    return branch == COLUMN_BRANCH or branch.startswith(f"{COLUMN_BRANCH}.")
 
 
 def _numbers(table: Table, kind: SnapshotRefType) -> dict[str, int]:
@@ -96,10 +101,22 @@ def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> i
         setting = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
             ref_name=label, type="tag", snapshot_id=target.snapshot_id
         )
-        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=before)), (setting,)
+        holding = _column_files_updates(table, label, column_files.column_snapshot_id(table, target))
+        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=before)), (setting, *holding)
 
     commit_retry.commit_metadata(lake, name, change)
     return chosen[0]
+
+
+def _column_files_updates(table: Table, label: str, snapshot_id: int | None) -> tuple[TableUpdate, ...]:
+    """Returns the updates that hold the column files of a tagged version, so that no program expires them."""
+    ref = f"{COLUMN_BRANCH}.{label}"
+    if snapshot_id is not None:
+        holding = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
+            ref_name=ref, type="branch", snapshot_id=snapshot_id
+        )
+        return (holding,)
+    return (RemoveSnapshotRefUpdate(ref_name=ref),) if ref in table.metadata.refs else ()
 
 
 def untag(lake: Lake, name: str, label: str) -> None:
@@ -114,8 +131,8 @@ def untag(lake: Lake, name: str, label: str) -> None:
 
     def change(table: Table) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
         snapshot = tagged_snapshot(table, label)
-        removing = RemoveSnapshotRefUpdate(ref_name=label)
-        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=snapshot.snapshot_id)), (removing,)
+        removing = RemoveSnapshotRefUpdate(ref_name=label), *_column_files_updates(table, label, None)
+        return (*_same_table(table), AssertRefSnapshotId(ref=label, snapshot_id=snapshot.snapshot_id)), removing
 
     commit_retry.commit_metadata(lake, name, change)
 
