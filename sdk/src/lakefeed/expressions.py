@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakefeed._validate import check_data_type, check_text, is_list
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr import Term, col, lit
-from lakefeed.keyed.projections import Cast, Fetch, Merged, Named, Selected, to_value
+from lakefeed.keyed.projections import Aux, Cast, Fetch, Merged, Named, Selected, to_value
 from lakefeed.keyed.user_functions import UDF, fetch, udf
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "add",
     "alias",
     "and_",
+    "aux",
     "between",
     "cast",
     "col",
@@ -66,6 +67,23 @@ def expr(text: str) -> Term:
         (x > 1 or y) and z
     """
     return Term(check_text(text, "text"), strength=0)
+
+
+def aux(name: str, type: pa.DataType) -> Aux:
+    """Returns a column of the table of keys, for scans that are read with ``key_table``.
+
+    Args:
+        name: the name of the column there.
+        type: its type.
+
+    Example:
+        >>> table = Table.create("weighed", key_schema={"id": pa.int64()})
+        >>> _ = table.write({"id": [1, 2], "x": [10, 20]})
+        >>> keys = pa.table({"id": [2, 1], "weight": [0.5, 2.0]})
+        >>> connect().scan(table["x"], aux("weight", pa.float64())).to_table(key_table=keys).to_pylist()
+        [{'x': 20, 'weight': 0.5}, {'x': 10, 'weight': 2.0}]
+    """
+    return Aux(name, type)
 
 
 def _term(value: Any, name: str = "value") -> Term:

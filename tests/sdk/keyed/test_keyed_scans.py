@@ -347,3 +347,26 @@ def test_a_scan_is_a_dataset_whose_rows_have_positions(home: Path, monkeypatch: 
     later.load_state_dict(loader.state_dict())
     assert seen + [each for batch in later for each in batch["id"].tolist()] == order
     assert sorted(order) == expected["id"].to_pylist()
+
+
+def test_takes_carry_further_columns_of_the_table_of_keys(home: Path) -> None:
+    left, right = (Table.create(name, key_schema=ID) for name in ("left", "right"))
+    left.write({"id": [1, 2, 3], "x": [10, 20, 30]})
+    right.write({"id": [2], "z": [0.5]})
+    weight = se.aux("weight", pa.float64())
+    scan = connect().scan(left["x"], weight, {"z": right["z"], "text": se.cast(weight, pa.string())}, where="x >= 20")
+    keys = pa.table({"id": [3, 9, 2, 2, 1], "weight": [0.5, 1, 2, 3, 4]})
+    expected = [
+        {"x": 30, "weight": 0.5, "z": None, "text": "0.5"},
+        {"x": 20, "weight": 2.0, "z": 0.5, "text": "2"},
+        {"x": 20, "weight": 3.0, "z": 0.5, "text": "3"},
+    ]
+    assert scan.to_table(key_table=keys).to_pylist() == expected
+    resumed = connect().resume_scan(scan.state_json())
+    assert resumed.to_table(key_table=keys, batch_size=2).to_pylist() == expected
+    with pytest.raises(SchemaError, match="lacks the column 'weight'"):
+        scan.to_table(key_table=keys.drop_columns(["weight"]))
+    with pytest.raises(InvalidArgumentError, match="key_table"):
+        scan.to_table()
+    with pytest.raises(InvalidArgumentError, match="key_table"):
+        scan.as_dataset().to_arrow()

@@ -13,10 +13,13 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, TransformError, TypeMismatchError
 from lakefeed.expr import Column, Expr, Term, dtype, evaluate, paths
 from lakefeed.expr.parser import parse, parse_value
-from lakefeed.keyed.projections import Call, Cast, Fetch, Tree
+from lakefeed.keyed.projections import Aux, Call, Cast, Fetch, Tree
 from lakefeed.keyed.table_terms import table_root, tables_in
 
 Paths = frozenset[tuple[str | int, ...]]
+
+AUX_MARK = "#"
+"""Begins the names of columns of the table of keys, beside those of tables."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,11 @@ class Environment:
                 columns[table].add(str(path[1]))
         return columns
 
-    def batch(self, rows: Mapping[str, pa.RecordBatch]) -> pa.RecordBatch:
-        """Returns the rows of the tables, side by side, under the names of the environment."""
+    def batch(self, rows: Mapping[str, pa.RecordBatch], aux: pa.RecordBatch | None = None) -> pa.RecordBatch:
+        """Returns the rows of the tables, side by side, under the names of the environment.
+
+        ``aux``: further columns of these rows, for values that name them.
+        """
         arrays: dict[str, Any] = {}
         for name, batch in rows.items():
             arrays[table_root(name)] = (
@@ -72,6 +78,8 @@ class Environment:
         for batch in rows.values():
             for field, column in zip(batch.schema, batch.columns, strict=True):
                 arrays.setdefault(field.name, column)
+        if aux is not None:
+            arrays |= {AUX_MARK + name: column for name, column in zip(aux.schema.names, aux.columns, strict=True)}
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
@@ -112,6 +120,8 @@ def bind(name: str, value: Any, environment: Environment) -> Bound:
             return _call(name, value, environment)
         case Fetch():
             return _fetch(name, value, environment)
+        case Aux():
+            return _aux(name, value)
     raise InvalidArgumentError(f"{name!r}: {value!r:.80} is not a value")
 
 
@@ -205,6 +215,15 @@ def _fetch(name: str, fetch: Fetch, environment: Environment) -> Bound:
         return _whole(loaded).cast(pa.large_binary())
 
     return Bound(pa.field(name, pa.large_binary()), value.read, fetch_files)
+
+
+def _aux(name: str, aux: Aux) -> Bound:
+    def values(batch: pa.RecordBatch) -> Any:
+        if AUX_MARK + aux.name not in batch.schema.names:
+            raise InvalidArgumentError(f"column {name!r} is of the table of keys; read the scan with key_table=…")
+        return batch.column(AUX_MARK + aux.name)
+
+    return Bound(pa.field(name, aux.type), frozenset(), values)
 
 
 def _whole(column: pa.ChunkedArray[Any]) -> Any:

@@ -12,16 +12,16 @@ from lakefeed.keyed.key_matching import one_batch
 
 
 def key_batches(key_table: Any, schema: pa.Schema, size: int | None) -> Iterator[pa.RecordBatch]:
-    """Returns the keys in batches. Columns that are not of the key are ignored.
+    """Returns the keys in batches. Columns that ``schema`` lacks are ignored.
 
     Args:
         key_table: a table, batch or reader.
-        schema: the key columns.
+        schema: the key columns, and those that the scan reads of the table of keys.
         size: the most rows of a batch; None for one batch, or for those of the reader.
 
     Raises:
         InvalidArgumentError: this is not a table of keys, or a reader is given with a size.
-        SchemaError, TypeMismatchError: a key column is missing or has another type.
+        SchemaError, TypeMismatchError: one of the columns is missing or has another type.
     """
     if isinstance(key_table, pa.RecordBatchReader):
         if size is not None:
@@ -44,7 +44,7 @@ def _check(given: pa.Schema, schema: pa.Schema) -> None:
     missing = [name for name in schema.names if name not in given.names]
     if missing:
         raise SchemaError(
-            f"key_table lacks the key column {quoted_list(missing)}; it has the columns {quoted_list(given.names)}"
+            f"key_table lacks the column {quoted_list(missing)}; it has the columns {quoted_list(given.names)}"
         )
 
 

@@ -17,7 +17,7 @@ from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.key_ranges import Shard, check_shards, shards_of_keys
 from lakefeed.keyed.key_takes import key_batches
 from lakefeed.keyed.pinned_table import PinnedTable
-from lakefeed.keyed.projections import check_names, has_functions, merged_tree, table_names
+from lakefeed.keyed.projections import aux_columns, check_names, has_functions, merged_tree, table_names
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.keyed.scan_source import ScanSource
 from lakefeed.keyed.table_terms import tables_in
@@ -134,7 +134,8 @@ class Scan:
         Args:
             shards: read only these parts, in this order.
             key_table: read the rows of these keys, in this order and as often as they occur; absent keys are left out.
-                A table, batch or reader with the key columns. Only row groups that can hold the keys are read.
+                A table, batch or reader with the key columns; `lakefeed.expressions.aux` reads further ones. Only row
+                groups that can hold the keys are read.
             batch_size: the most rows of a batch.
             batch_readahead: the number of batches to read ahead; a hint.
             hide_progress_bar: show no progress on a terminal.
@@ -175,7 +176,8 @@ class Scan:
         if key_table is not None:
             if ranges is not None:
                 raise InvalidArgumentError("give either shards or key_table")
-            keys = key_batches(key_table, self.key_schema, size)
+            aux = [pa.field(name, kind) for name, kind in aux_columns(reader.tree).items()]
+            keys = key_batches(key_table, pa.schema([*self.key_schema, *aux]), size)
             batches: Iterator[pa.RecordBatch] = (reader.take(each) for each in keys)
         else:
             batches = reader.ordered(ranges) if ordered else reader.unordered(ranges)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from lakefeed._validate import check_data_type, check_flag
+from lakefeed._validate import check_data_type, check_flag, check_text
 from lakefeed.catalog.column_union import is_open_struct
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, SchemaError
 from lakefeed.expr import Term, lit
@@ -58,6 +58,18 @@ class Fetch:
 
 
 @dataclass(frozen=True, eq=False)
+class Aux:
+    """A column of the table of keys by which rows are taken."""
+
+    name: str
+    type: pa.DataType
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "name")
+        check_data_type(self.type)
+
+
+@dataclass(frozen=True, eq=False)
 class Named:
     """A value with a name."""
 
@@ -81,7 +93,7 @@ class Selected:
     exclude: tuple[str, ...]
 
 
-Value: TypeAlias = Term | Cast | Call | Fetch
+Value: TypeAlias = Term | Cast | Call | Fetch | Aux
 Tree: TypeAlias = dict[str, Any]
 """Names to values, or to inner trees."""
 
@@ -92,7 +104,7 @@ def to_value(given: Any) -> Value:
     Raises:
         InvalidArgumentError: it is none.
     """
-    if isinstance(given, Term | Cast | Call | Fetch):
+    if isinstance(given, Term | Cast | Call | Fetch | Aux):
         return given
     if isinstance(given, Named):
         return given.value
@@ -114,6 +126,8 @@ def table_names(projection: Any) -> Iterator[str]:
             yield from tables_in(projection.text)
         case TableColumns():
             yield projection.table
+        case Aux():
+            return
         case Cast() | Fetch() | Named():
             yield from table_names(projection.value)
         case Call():
@@ -137,7 +151,7 @@ def table_names(projection: Any) -> Iterator[str]:
 
 
 def _is_projection(given: Any) -> bool:
-    kinds = (Term, TableColumns, Cast, Fetch, Named, Call, Merged, Selected, Mapping)
+    kinds = (Term, TableColumns, Aux, Cast, Fetch, Named, Call, Merged, Selected, Mapping)
     return isinstance(given, kinds) or _is_table(given)
 
 
@@ -172,6 +186,8 @@ def _tree(projection: Any, schemas: Mapping[str, pa.Schema]) -> Tree:
             return _placed(_last_name(projection), projection)
         case Named():
             return _placed(projection.name, projection.value)
+        case Aux():
+            return {projection.name: projection}
         case TableColumns():
             tree: Tree = {}
             for path in projection.paths:
@@ -186,7 +202,7 @@ def _tree(projection: Any, schemas: Mapping[str, pa.Schema]) -> Tree:
         case Mapping():
             tree = {}
             for name, value in projection.items():
-                inner = _is_projection(value) and not isinstance(value, Term | Cast | Fetch | Call | Named)
+                inner = _is_projection(value) and not isinstance(value, Term | Cast | Fetch | Call | Aux | Named)
                 _merge(tree, _placed(_name(name), _tree(value, schemas) if inner else to_value(value)))
             return tree
         case _ if _is_table(projection):
@@ -285,16 +301,27 @@ def check_names(tree: Tree) -> None:
 
 
 def has_functions(tree: Tree) -> bool:
-    """Returns whether a column calls a function of the user, or loads files."""
-    return any(_has_function(value) for value in tree.values())
+    """Returns whether a column calls a function of the user, loads files, or is of a table of keys."""
+    return any(isinstance(value, Call | Fetch | Aux) for value in _values(tree))
 
 
-def _has_function(value: Any) -> bool:
+def aux_columns(tree: Tree) -> dict[str, pa.DataType]:
+    """Returns the columns of the table of keys that values need."""
+    return {value.name: value.type for value in _values(tree) if isinstance(value, Aux)}
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yields a value and those that it is made of."""
     match value:
         case dict():
-            return has_functions(value)
-        case Call() | Fetch():
-            return True
-        case Cast():
-            return _has_function(value.value)
-    return False
+            for each in value.values():
+                yield from _values(each)
+        case Call():
+            yield value
+            for each in value.arguments:
+                yield from _values(each)
+        case Cast() | Fetch():
+            yield value
+            yield from _values(value.value)
+        case _:
+            yield value

@@ -203,9 +203,9 @@ class ScanReader:
         for fragment in table.source.fragments(Pushdown(predicate=predicate)):
             self.metrics.row_groups.add(fragment.key[:2])
 
-    def _result(self, rows: dict[str, pa.RecordBatch]) -> pa.RecordBatch:
+    def _result(self, rows: dict[str, pa.RecordBatch], aux: pa.RecordBatch | None = None) -> pa.RecordBatch:
         """Returns the columns of the scan for rows of the tables that stand side by side."""
-        batch = self.environment.batch(rows)
+        batch = self.environment.batch(rows, aux)
         if self._rest is not None:
             batch = filter_by_mask(batch, evaluate(self._rest, batch))
         columns = [each.evaluate(batch) for each in self.outputs]
@@ -223,7 +223,9 @@ class ScanReader:
         if self._pushed is not None:
             chosen = self._true_rows(rows[self.base.name])
             rows[self.base.name], present = take_rows(rows[self.base.name], chosen), present[chosen]
-        return self._result(rows | self._others(take_rows(keys, present)))
+        wanted = take_rows(keys, present)
+        others = [name for name in keys.schema.names if name not in self.keys]
+        return self._result(rows | self._others(wanted), wanted.select(others) if others else None)
 
     def _others(self, keys: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
         """Returns for each key the row of each table but the first, or nulls."""

@@ -13,7 +13,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import StateMismatchError, UnsupportedError
 from lakefeed.expr import Term
 from lakefeed.keyed.pinned_table import PinnedTable
-from lakefeed.keyed.projections import Call, Cast, Fetch, Tree
+from lakefeed.keyed.projections import Aux, Call, Cast, Fetch, Tree
 from lakefeed.keyed.scan_reader import ScanReader
 
 FORMAT = 1
@@ -64,6 +64,8 @@ def _dump(value: Any) -> dict[str, Any]:
             return {"term": value.text}
         case Cast():
             return {"cast": _dump(value.value), "type": _dump_type(value.type)}
+        case Aux():
+            return {"aux": value.name, "type": _dump_type(value.type)}
         case Fetch():
             return {"fetch": _dump(value.value), "abort_on_error": value.abort_on_error}
         case Call():
@@ -94,6 +96,8 @@ def _load(value: dict[str, Any]) -> Any:
         return Term(value["term"])
     if "cast" in value:
         return Cast(_load(value["cast"]), _load_type(value["type"]))
+    if "aux" in value:
+        return Aux(value["aux"], _load_type(value["type"]))
     if "fetch" in value:
         return Fetch(_load(value["fetch"]), value["abort_on_error"])
     module, _, path = value["call"].partition(":")
