@@ -547,10 +547,9 @@ def follow(steps: list[tuple[str, str, str]]) -> None:
     folder = Path(os.environ["LAKEFEED_HOME"]).parent / name
     model: dict[str, str] = {}
     tree = FileTree.create(name, "models")
-    for step, path, text in [*steps, ("finalize", "", "")]:
+    for number, (step, path, text) in enumerate([*steps, ("finalize", "", "")]):
         if step == "add":
-            fill(folder, {path: text})
-            tree.add_files(folder)
+            tree.add_files(fill(folder / str(number), {path: text}))
             model[path] = text
         elif step == "remove":
             gone = [each for each in model if path == "*" or each == path or each.startswith(path.rstrip("*/") + "/")]

@@ -41,12 +41,16 @@ def test_an_upload_that_meets_a_finalize_is_in_the_version_or_raises(home: Path,
     assert mine.list_files() == other.list_files() == ["a", "b"]
     late = FileTree.get(mine.id)
     late.add_files(folder / "a", dataset_path="late")
+    remover = FileTree.get(mine.id)
+    assert remover.remove_files("a") == 1
     assert mine.finalize()
     assert contents(mine) == {"a": "A", "b": "B"}
     with pytest.raises(TreeStateError, match="'late/a'"):
         late.upload(show_progress=False)
     with pytest.raises(TreeStateError, match="1 files"):
         late.finalize()
+    with pytest.raises(TreeStateError, match="'a'"):
+        remover.finalize()
     assert other.finalize()  # it is the same version
     assert (other, other.version, drafts()) == (mine, "1.0.0", [])
 

@@ -115,8 +115,12 @@ class DraftTree:
 
     def gone_error(self) -> TreeStateError:
         """Returns the error for a draft that exists no more."""
-        waiting = [path for path, file in self.pending.items() if file is not None]
-        lost = f" Not uploaded, and in no version: {len(waiting)} files, such as {waiting[0]!r}." if waiting else ""
+        waiting = list(self.pending)
+        lost = (
+            f" Not recorded, and in no version: changes of {len(waiting)} files, such as {waiting[0]!r}."
+            if waiting
+            else ""
+        )
         return TreeStateError(f"the draft {str(self.id)!r} was finalized or deleted by another process.{lost}")
 
     def sealed_error(self) -> TreeStateError:

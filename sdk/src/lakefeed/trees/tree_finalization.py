@@ -96,7 +96,9 @@ def finalize(draft: DraftTree) -> FinishedTree:
         waiting = sum(file is not None for file in draft.pending.values())
         raise TreeStateError(f"{waiting} files wait to be uploaded; call upload() first, or pass auto_upload=True")
     finished = find_finished(draft.lake, draft.id)
-    if finished is None and draft.pending:
+    if finished is not None and draft.pending:
+        raise draft.gone_error()
+    if draft.pending:
         tree_upload.upload(draft, show_progress=False)
     try:
         return finished or _commit(draft)
