@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,6 +48,66 @@ def test_accelerate(expected: list[Any], workers: int) -> None:
     plain = loader(num_workers=workers)
     assert values(accelerate.skip_first_batches(plain, 3)) == expected[0][3:]
     assert values(plain) == expected[1]
+
+
+RANK = """
+import json, sys
+import accelerate, torch
+from lakefeed import Dataset, World
+
+accelerator = accelerate.Accelerator(cpu=True)
+world = World.from_torch()
+assert (world.rank, world.world_size) == (accelerator.process_index, 2)
+rows = Dataset.from_dict({"x": [float(x) for x in range(31)]}).shuffle(7)
+
+def make():
+    return accelerator.prepare(rows.to_torch(batch_size=4, world=world, num_workers=int(sys.argv[1])))
+
+def values(batches):
+    return [batch["x"].tolist() for batch in batches]
+
+loader = make()
+epochs = [values(loader) for _ in range(2)]
+skipped = values(accelerate.skip_first_batches(make(), 2))
+resumed, first = make(), make()
+batches = iter(first)
+next(batches)
+resumed.load_state_dict(first.state_dict())
+rest = values(resumed)
+accelerator.end_training()
+print(json.dumps([len(loader), epochs, skipped, rest]))
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_accelerate_on_two_ranks(expected: list[Any], workers: int) -> None:
+    """docs/loader.md: "With several ranks `prepare` returns the loader itself"."""
+    pytest.importorskip("accelerate")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(workers)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
+        )
+        for rank in range(2)
+    ]
+    try:
+        results = [json.loads(rank.communicate(timeout=200)[0].splitlines()[-1]) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    (steps, first, first_skipped, first_rest), (others, second, second_skipped, second_rest) = results
+    assert steps == others == len(first[0]) == len(second[0]) == 4
+    for epoch in range(2):
+        pairs = zip(first[epoch], second[epoch], strict=True)
+        assert [row for pair in pairs for batch in pair for row in batch] == list(chain(*expected[epoch]))
+    assert (first_skipped, second_skipped) == (first[0][2:], second[0][2:])
+    assert (first_rest, second_rest) == (first[0][1:], second[0][1:])
 
 
 def lightning() -> tuple[Any, Any]:
