@@ -61,7 +61,7 @@ class PinnedTable:
 
     @cached_property
     def is_in_key_order(self) -> bool:
-        """Whether the rows lie in the order of the key, as after a compaction."""
+        """Returns whether the rows lie in the order of the key, as after a compaction."""
         return is_in_key_order(self.source.table, self.source.files)
 
     @property
