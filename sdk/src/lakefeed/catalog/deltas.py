@@ -1,4 +1,4 @@
-"""The rows that versions added and removed, by their files. The cost depends on the size of the change.
+"""The rows that versions added and removed, by their files. The cost is that of the change, not of the table.
 
 Iceberg records the data sequence number of the rows of every file. Edits of lakefeed keep it for rows that they only
 move into another file. So of the files that an edit adds, those with its own number hold new rows, and the others hold

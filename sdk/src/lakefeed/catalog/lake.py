@@ -170,7 +170,7 @@ class Lake:
         return None if plan is None else (plan, LocalAccess(cache.roots))
 
     def cache_plan(self, key: PlanKey, plan: ScanPlan, manifest_list: str) -> None:
-        """Caches the plan of a version for other processes, if its files are local."""
+        """Caches the plan of a version for other processes, if all its files are local."""
         cache = self._plans()
         if cache is not None:
             cache.add(key, plan, manifest_list)
